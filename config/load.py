@@ -1,0 +1,95 @@
+"""Where the settings come from: one TOML file. A wrong one is refused with file, key, value and what would be right."""
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from config.settings import Settings
+
+
+class WrongSetting(Exception):
+    """A setting that can't be used. Its text names file, key and value, and says what would be right."""
+
+
+def load(path: Path | None) -> Settings:
+    """Read `path`; without one, `coldchain.toml` of the current folder where there is one, else the defaults.
+
+    Relative folders in the file are taken from the file's own folder.
+    Raises: WrongSetting.
+    """
+    if path is None:
+        path = Path("coldchain.toml")
+        if not path.exists():
+            return anchored(Settings(), Path.cwd())
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        msg = f"{path}: no such file; `coldchain init` writes one to start from"
+        raise WrongSetting(msg) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path}: not TOML: {error}"
+        raise WrongSetting(msg) from error
+    return anchored(convert(raw, str(path)), path.parent.resolve())
+
+
+def convert(raw: dict[str, Any], source: str) -> Settings:
+    """Turn a parsed file into settings.
+
+    Raises: WrongSetting.
+    """
+    try:
+        settings = msgspec.convert(raw, Settings)
+    except msgspec.ValidationError as error:
+        raise WrongSetting(_explain(raw, source, str(error))) from None
+    try:
+        ZoneInfo(settings.timezone)
+    except (ZoneInfoNotFoundError, ValueError):
+        msg = f"{source}: timezone = {settings.timezone!r}: no such time zone; write it like 'Asia/Shanghai'"
+        raise WrongSetting(msg) from None
+    return settings
+
+
+def anchored(settings: Settings, folder: Path) -> Settings:
+    """Return settings whose data folder is absolute."""
+    return msgspec.structs.replace(settings, data_dir=str((folder / settings.data_dir).resolve()))
+
+
+def _explain(raw: dict[str, Any], source: str, problem: str) -> str:
+    what, _, where = problem.partition(" - at `$")
+    keys = re.findall(r"[^.\[\]`]+", where)
+    shown = re.sub(r"^\.", "", where.rstrip("`"))
+    unknown = re.search(r"unknown field `(.+)`", what)
+    if unknown:
+        full = f"{shown}.{unknown[1]}" if shown else unknown[1]
+        known = _fields(keys)
+        near = difflib.get_close_matches(unknown[1], known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+        return f"{source}: {full}: there is no such setting; {hint}"
+    value: Any = raw
+    for key in keys:
+        try:
+            value = value[int(key)] if isinstance(value, list) else value[key]
+        except (KeyError, IndexError, ValueError, TypeError):
+            return f"{source}: {shown}: {what}"
+    return f"{source}: {shown or 'the file'} = {value!r}: {what}"
+
+
+def _fields(keys: list[str]) -> list[str]:
+    kind: Any = msgspec.inspect.type_info(Settings)
+    for key in keys:
+        while isinstance(kind, msgspec.inspect.Metadata):
+            kind = kind.type
+        if key.isdigit() and isinstance(kind, msgspec.inspect.ListType):
+            kind = kind.item_type
+        elif isinstance(kind, msgspec.inspect.StructType):
+            kind = next((field.type for field in kind.fields if field.encode_name == key), kind)
+    while isinstance(kind, msgspec.inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, msgspec.inspect.ListType):
+        kind = kind.item_type
+    return [field.encode_name for field in kind.fields] if isinstance(kind, msgspec.inspect.StructType) else []

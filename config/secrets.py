@@ -1,0 +1,84 @@
+"""The secrets of an installation: one file of mode 0600 in the data folder, made by `coldchain init`.
+
+`broker` holds the password of each broker user: the services' own, and one a gateway, whose user name is its number.
+"""
+
+import os
+import secrets as random
+from pathlib import Path
+
+import msgspec
+
+
+class Secrets(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys are hex. `link_keys` may hold old ones: the first signs, all verify."""
+
+    link_keys: dict[str, str]
+    """Key id → key of the links in messages."""
+    field_key: str
+    """AES-256 key of phone and identity numbers."""
+    index_key: str
+    """Key of their blind index."""
+    broker: dict[str, str]
+    wechat_secret: str = ""
+
+
+class NoSecrets(Exception):
+    """The file is missing, unreadable for others' sake, or damaged; the text says what to do."""
+
+
+def path_in(data_dir: str) -> Path:
+    """Return where the secrets of a data folder are."""
+    return Path(data_dir) / "secrets.json"
+
+
+def read(data_dir: str) -> Secrets:
+    """Read the secrets.
+
+    Raises: NoSecrets.
+    """
+    path = path_in(data_dir)
+    try:
+        if path.stat().st_mode & 0o077:
+            msg = f"{path} can be read by others; run: chmod 600 {path}"
+            raise NoSecrets(msg)
+        return msgspec.json.decode(path.read_bytes(), type=Secrets)
+    except FileNotFoundError:
+        msg = f"{path} does not exist; run: coldchain init"
+        raise NoSecrets(msg) from None
+    except msgspec.MsgspecError as error:
+        msg = f"{path} is damaged ({error}); restore it from a backup, since encrypted fields need its keys"
+        raise NoSecrets(msg) from None
+
+
+def write(data_dir: str, secrets: Secrets) -> None:
+    """Replace the file as a whole, mode 0600."""
+    path = path_in(data_dir)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(secrets), indent=2))
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def fresh(service_user: str) -> Secrets:
+    """Make new secrets for an installation whose services sign in to the broker as `service_user`."""
+    return Secrets(
+        link_keys={"1": random.token_hex(32)},
+        field_key=random.token_hex(32),
+        index_key=random.token_hex(32),
+        broker={service_user: random.token_urlsafe(24)},
+    )
+
+
+def gateway_password(data_dir: str, number: str) -> str:
+    """Return the broker password of a gateway, issued now unless it was before."""
+    secrets = read(data_dir)
+    if number in secrets.broker:
+        return secrets.broker[number]
+    password = random.token_urlsafe(24)
+    write(data_dir, msgspec.structs.replace(secrets, broker={**secrets.broker, number: password}))
+    return password

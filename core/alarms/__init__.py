@@ -1,0 +1,1 @@
+"""One lifecycle for every alarm: opening, three levels, acknowledging, recovery, handling, closing."""

@@ -1,0 +1,1 @@
+"""MQTT, by one adapter on paho."""

@@ -1,0 +1,1 @@
+"""The records: engine, unit of work, migrations, audit, encrypted fields."""

@@ -1,0 +1,13 @@
+"""Every table of the records, for migrations and for tests that make an empty database."""
+
+import core.alarms.tables
+import core.db.audit
+import core.devices.tables
+import core.units.tables
+import core.wechat.tables
+from core.db.record import Record
+
+METADATA = Record.metadata
+"""All of them, in one metadata."""
+
+__all__ = ["METADATA", "core"]

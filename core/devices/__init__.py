@@ -1,0 +1,1 @@
+"""Equipment and its zones, gateways, probes, and who was bound to what when."""

@@ -1,0 +1,146 @@
+"""Rows of equipment, zones, gateways, probes, series, and the four timelines."""
+
+from sqlalchemy import ForeignKey, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.db.record import Record
+from core.ids import Centi, EquipmentId, GatewayId, ProbeId, SeriesId, UnitId, ZoneId
+from core.runtime.instant import Instant, Milliseconds
+
+
+class Equipment(Record):
+    """What keeps vaccine cold: vehicle, cold_room, freezer, fridge, ice_lined_fridge, cold_box (CC-01)."""
+
+    __tablename__ = "equipment"
+
+    id: Mapped[EquipmentId] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(String(40), unique=True)
+    """Its number in the unit's books; what import files call it by."""
+    name: Mapped[str] = mapped_column(String(100))
+    kind: Mapped[str] = mapped_column(String(20))
+
+
+class Zone(Record):
+    """A compartment with its band: refrigerated (冷藏), frozen (冷冻), ultra_low, room; shown as 名称+温区 (HW-32).
+
+    None in `low`, `high`, `delay`, `hysteresis` means the rule profile's default for the kind.
+    """
+
+    __tablename__ = "zone"
+    __table_args__ = (UniqueConstraint("equipment_id", "kind"),)
+
+    id: Mapped[ZoneId] = mapped_column(primary_key=True)
+    equipment_id: Mapped[EquipmentId] = mapped_column(ForeignKey("equipment.id"))
+    kind: Mapped[str] = mapped_column(String(16))
+    profile: Mapped[str] = mapped_column(String(30), default="china-2017")
+    low: Mapped[Centi | None]
+    high: Mapped[Centi | None]
+    delay: Mapped[Milliseconds | None]
+    hysteresis: Mapped[Centi | None]
+
+
+class MaintenanceWindow(Record):
+    """In [since, until) an equipment is: repair 维修, spare 备用, stopped 停用, stock_take 盘苗, defrost 除霜.
+
+    In none it is in use. All suppress paging; `stopped` also sends readings to quarantine (CC-19).
+    """
+
+    __tablename__ = "maintenance_window"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    equipment_id: Mapped[EquipmentId] = mapped_column(ForeignKey("equipment.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(12))
+    since: Mapped[Instant]
+    until: Mapped[Instant | None]
+    reason: Mapped[str] = mapped_column(String(200), default="")
+
+
+class Gateway(Record):
+    """A box that carries readings; `number` is its `gw` on the wire. Its kind gives its probes' namespace."""
+
+    __tablename__ = "gateway"
+
+    id: Mapped[GatewayId] = mapped_column(primary_key=True)
+    number: Mapped[str] = mapped_column(String(32), unique=True)
+    namespace: Mapped[str] = mapped_column(String(16), default="cc")
+
+
+class Probe(Record):
+    """A sensor: (namespace, code), the code without zone suffix (208601冷藏 is 208601, HW-29)."""
+
+    __tablename__ = "probe"
+    __table_args__ = (UniqueConstraint("namespace", "code"),)
+
+    id: Mapped[ProbeId] = mapped_column(primary_key=True)
+    namespace: Mapped[str] = mapped_column(String(16))
+    code: Mapped[str] = mapped_column(String(64))
+    interval: Mapped[Milliseconds] = mapped_column(default=60_000)
+    """Expected time between two readings."""
+
+
+class Series(Record):
+    """What telemetry keeps under one integer: one quantity (`t h door mains batt`) of one probe."""
+
+    __tablename__ = "series"
+    __table_args__ = (UniqueConstraint("probe_id", "quantity"), {"sqlite_autoincrement": True})
+
+    id: Mapped[SeriesId] = mapped_column(primary_key=True)
+    probe_id: Mapped[ProbeId] = mapped_column(ForeignKey("probe.id"))
+    quantity: Mapped[str] = mapped_column(String(8))
+
+
+class ProbeZone(Record):
+    """A probe measures a zone in [since, until)."""
+
+    __tablename__ = "probe_zone"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    probe_id: Mapped[ProbeId] = mapped_column(ForeignKey("probe.id"), index=True)
+    zone_id: Mapped[ZoneId] = mapped_column(ForeignKey("zone.id"), index=True)
+    since: Mapped[Instant]
+    until: Mapped[Instant | None]
+
+
+class ProbeGateway(Record):
+    """A probe's readings come through a gateway in [since, until)."""
+
+    __tablename__ = "probe_gateway"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    probe_id: Mapped[ProbeId] = mapped_column(ForeignKey("probe.id"), index=True)
+    gateway_id: Mapped[GatewayId] = mapped_column(ForeignKey("gateway.id"), index=True)
+    since: Mapped[Instant]
+    until: Mapped[Instant | None]
+
+
+class GatewayUnit(Record):
+    """A gateway stands in a unit in [since, until)."""
+
+    __tablename__ = "gateway_unit"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    gateway_id: Mapped[GatewayId] = mapped_column(ForeignKey("gateway.id"), index=True)
+    unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"), index=True)
+    since: Mapped[Instant]
+    until: Mapped[Instant | None]
+
+
+class EquipmentUnit(Record):
+    """An equipment belongs to a unit in [since, until): whose subtree it was in then may see its history of then."""
+
+    __tablename__ = "equipment_unit"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    equipment_id: Mapped[EquipmentId] = mapped_column(ForeignKey("equipment.id"), index=True)
+    unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"), index=True)
+    since: Mapped[Instant]
+    until: Mapped[Instant | None]
+
+
+TIMELINES = {
+    "probe_zone": "probe_id",
+    "probe_gateway": "probe_id",
+    "gateway_unit": "gateway_id",
+    "equipment_unit": "equipment_id",
+}
+"""Each timeline's table and the column of whose rows may not overlap."""

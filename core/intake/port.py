@@ -1,0 +1,144 @@
+"""What can be asked of the intake log. `tests/contract/test_intake.py` is its definition.
+
+Guarantees, whichever store is behind it:
+* `append` is one durable transaction: when it returns, every batch in it is in the log at its position or was there before.
+* (gw, ep, seq) enters once, however often it comes; also after its row was pruned.
+* Positions of a shard are 1, 2, 3 … in the order in which they can be read: no reader that has seen n will later find a new
+  row at or below n.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Literal, Protocol
+
+import msgspec
+
+from core.ids import Centi
+from core.runtime.instant import Instant, Milliseconds
+from core.wire.topics import GatewayNumber, Shard
+
+Quantity = Literal["t", "h", "door", "mains", "batt"]
+
+
+class Stamped(msgspec.Struct, frozen=True, array_like=True):
+    """A reading as the rest of the system knows it: time decided, value an integer."""
+
+    p: str
+    """Probe code, without zone suffix."""
+    quantity: Quantity
+    at: Instant
+    """The time that telemetry, rules and bindings use."""
+    value: Centi | None
+    """0.01 °C, 0.01 % RH, 1 % battery, 0/1; None for a failed reading."""
+    q: int
+    ts: Instant
+    """The time as it was sent."""
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What the collector appends: one message of a gateway, or readings released from quarantine."""
+
+    shard: Shard
+    gw: GatewayNumber
+    ep: str
+    boot: str
+    seq: int
+    hash: bytes
+    """Of the frozen part: tells a cloned box from a duplicate."""
+    received: Instant
+    origin: Literal["live", "backfill", "released"]
+    readings: tuple[Stamped, ...]
+    shifted: Milliseconds = Milliseconds(0)
+    """What was taken off `ts` because the batch was stamped in the future (clock_skew), once for all of it."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A batch at its position in the log."""
+
+    n: int
+    batch: Batch
+
+
+class Appended(StrEnum):
+    """What became of a batch."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    CLONE = "clone"
+    """Known (gw, ep, seq) with another hash: a cloned box. Not appended, and must not be acknowledged."""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A reading kept out of telemetry, and why."""
+
+    id: int
+    gw: GatewayNumber
+    reading: Stamped
+    reason: str
+    """unknown_probe, foreign_gateway, unset_clock, stopped_equipment, no_series."""
+    detail: str
+    since: Instant
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A message that couldn't be read, kept as it came."""
+
+    id: int
+    at: Instant
+    topic: str
+    reason: str
+    body: bytes
+
+
+class IntakeLog(Protocol):
+    """The log of one installation."""
+
+    def append(
+        self, batches: Sequence[Batch], lost: Sequence[tuple[GatewayNumber, str, int, int]] = ()
+    ) -> list[Appended]:
+        """Append in one durable transaction; answers stand in the order of `batches`.
+
+        `lost` are closed ranges (gw, ep, first, last) that an agent declared dropped: acknowledged, never stored.
+        """
+
+    def have(self, gw: GatewayNumber, ep: str) -> list[tuple[int, int]]:
+        """Return the closed ranges of seq that are stored or lost, ascending and merged."""
+
+    def shards(self) -> list[Shard]:
+        """Return the shards that have rows."""
+
+    def head(self, shard: Shard) -> int:
+        """Return the last position of a shard, 0 when it is empty."""
+
+    def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
+        """Return up to `limit` entries behind position `after`, in order."""
+
+    def hold(self, shard: Shard, n: int, held: Sequence[tuple[int, str, str]], *, now: Instant) -> None:
+        """Put readings of an entry, by index, into quarantine with reason and detail. Idempotent."""
+
+    def held(self, *, gw: GatewayNumber | None = None, reason: str | None = None, limit: int = 100) -> list[Held]:
+        """Return what is in quarantine, oldest first."""
+
+    def release(self, ids: Sequence[int], *, now: Instant, shift: Milliseconds = Milliseconds(0)) -> int:
+        """Append held readings to the log again (origin `released`, `at` moved by `shift`); returns how many. Once each."""
+
+    def discard(self, ids: Sequence[int], *, by: str, why: str, now: Instant) -> int:
+        """End the quarantine of readings without storing them; they stay visible as discarded."""
+
+    def dead_letter(self, topic: str, body: bytes, reason: str, *, now: Instant) -> None:
+        """Keep a message that couldn't be read. Durable when it returns."""
+
+    def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
+        """Return them in order of id."""
+
+    def cursor(self, reader: str) -> Mapping[Shard, int]:
+        """Return a reader's cursors that live here (for stores without transactions, and as a mirror for `prune`)."""
+
+    def move_cursor(self, reader: str, positions: Mapping[Shard, int]) -> None:
+        """Note how far a reader has come; never moves backwards."""
+
+    def prune(self, *, before: Instant, readers: Sequence[str]) -> int:
+        """Drop rows received before an instant that all `readers` have passed; what was seen stays known."""
+
+    def close(self) -> None:
+        """Release files or connections."""

@@ -1,0 +1,1 @@
+"""What every process needs to run: time, logging, lifecycle. Light: the edge box imports it."""

@@ -1,0 +1,57 @@
+"""What a moment is: milliseconds since 1970 in UTC, as one integer from the probe to the report."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import NewType
+from zoneinfo import ZoneInfo
+
+Instant = NewType("Instant", int)
+"""Milliseconds since 1970-01-01T00:00Z."""
+
+Milliseconds = NewType("Milliseconds", int)
+"""A span of time in milliseconds."""
+
+SECOND = Milliseconds(1_000)
+MINUTE = Milliseconds(60_000)
+HOUR = Milliseconds(3_600_000)
+DAY = Milliseconds(86_400_000)
+
+
+def instant(moment: datetime) -> Instant:
+    """Return the instant of an aware datetime.
+
+    Raises: ValueError for a naive one, which could mean any of forty moments.
+    """
+    if moment.tzinfo is None:
+        msg = f"{moment.isoformat()} has no time zone; give it one, such as +08:00"
+        raise ValueError(msg)
+    return Instant((moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1))
+
+
+def parse(text: str) -> Instant:
+    """Read an RFC 3339 time with its offset, such as 2026-03-28T03:02:40+08:00.
+
+    Raises: ValueError when it isn't one, or has no offset.
+    """
+    return instant(datetime.fromisoformat(text))
+
+
+def at_zone(when: Instant, zone: ZoneInfo) -> datetime:
+    """Return the instant as a datetime on the clocks of `zone`."""
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=when)).astimezone(zone)
+
+
+def rfc3339(when: Instant, zone: ZoneInfo | None = None) -> str:
+    """Write an instant as RFC 3339 with offset and milliseconds (UTC unless a zone is given)."""
+    return at_zone(when, zone or ZoneInfo("UTC")).isoformat(timespec="milliseconds")
+
+
+def local_day(when: Instant, zone: ZoneInfo) -> date:
+    """Return the site's calendar day of an instant: a day in duties, rollups and reports."""
+    return at_zone(when, zone).date()
+
+
+def day_bounds(day: date, zone: ZoneInfo) -> tuple[Instant, Instant]:
+    """Return [midnight, next midnight) of a local day; 23 or 25 hours where clocks change."""
+    start = datetime(day.year, day.month, day.day, tzinfo=zone)
+    after = day + timedelta(days=1)
+    return instant(start), instant(datetime(after.year, after.month, after.day, tzinfo=zone))

@@ -1,0 +1,83 @@
+"""What can be asked of a telemetry store. `tests/contract/test_telemetry.py` is its definition.
+
+Guarantees: a batch whose `write_batch` returned survives kill -9; the same (series, at) twice keeps the later value; a failed
+reading is a fact and keeps its quality; `drop_before` is the only way that anything ever leaves.
+Windowed figures (`core.telemetry.windows`) and rollups are computed over `range`, so every adapter gives the same numbers.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from core.ids import Centi, SeriesId
+from core.runtime.instant import Instant
+from core.wire.topics import Shard
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One stored reading of a series; `value` is None for a failed one."""
+
+    series: SeriesId
+    at: Instant
+    value: Centi | None
+    q: int
+
+
+class Curve:
+    """Readings of one series in order of `at`, as columns of equal length.
+
+    `value` is float64 hundredths with NaN for a failed reading: exact, since every value fits in 16 bits.
+    """
+
+    __slots__ = ("at", "q", "value")
+
+    def __init__(self, at: npt.NDArray[np.int64], value: npt.NDArray[np.float64], q: npt.NDArray[np.uint8]) -> None:
+        self.at = at
+        self.value = value
+        self.q = q
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def samples(self, series: SeriesId) -> Iterable[Sample]:
+        """Yield the readings one by one."""
+        for at, value, q in zip(self.at.tolist(), self.value.tolist(), self.q.tolist(), strict=True):
+            yield Sample(series, Instant(at), None if value != value else Centi(int(value)), q)  # noqa: PLR0124 (NaN)
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What callers may want to know of an adapter."""
+
+    cursor_inside: bool
+    """`position` is kept by the store in the transaction of the write."""
+    other_processes_read: bool
+
+
+class Telemetry(Protocol):
+    """A telemetry store."""
+
+    capabilities: Capabilities
+
+    def write_batch(self, samples: Sequence[Sample], positions: Mapping[Shard, int]) -> None:
+        """Store samples durably and, where `cursor_inside`, move the log's cursor in the same transaction."""
+
+    def positions(self) -> Mapping[Shard, int]:
+        """Return the cursor kept inside, empty where there is none."""
+
+    def range(self, series: SeriesId, since: Instant, until: Instant) -> Curve:
+        """Return the readings of a series in [since, until)."""
+
+    def multi_range(self, series: Sequence[SeriesId], since: Instant, until: Instant) -> dict[SeriesId, Curve]:
+        """Return several series at once; one without readings has an empty curve."""
+
+    def latest(self, series: Sequence[SeriesId]) -> dict[SeriesId, Sample]:
+        """Return each series' reading with the greatest `at`, failed or not; a series without any is left out."""
+
+    def drop_before(self, until: Instant) -> None:
+        """Retention alone: forget readings before `until`; an adapter may keep up to a month more."""
+
+    def close(self) -> None:
+        """Release files or connections."""

@@ -1,0 +1,122 @@
+"""Rows of units, people, contacts, accounts, grants and sessions."""
+
+from sqlalchemy import Boolean, CheckConstraint, ForeignKey, Index, LargeBinary, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.db.record import Record
+from core.ids import AccountId, EquipmentId, PersonId, UnitId
+from core.runtime.instant import Instant
+
+
+class Unit(Record):
+    """A node of the tree: province, city, county, clinic. Levels may be skipped (a county under a province).
+
+    `path` is the ids from the root, as `/1/7/42/`: a subtree is a prefix.
+    """
+
+    __tablename__ = "unit"
+
+    id: Mapped[UnitId] = mapped_column(primary_key=True)
+    code: Mapped[str | None] = mapped_column(String(12), unique=True)
+    name: Mapped[str] = mapped_column(String(100))
+    kind: Mapped[str] = mapped_column(String(16))
+    """cdc, pov, institution, temp_site, health_dept, mah, distributor, regulator, treatment."""
+    level: Mapped[str] = mapped_column(String(10))
+    """province, city, county, township, village."""
+    parent_id: Mapped[UnitId | None] = mapped_column(ForeignKey("unit.id"))
+    path: Mapped[str] = mapped_column(String(255), unique=True)
+    timezone: Mapped[str] = mapped_column(String(40), default="Asia/Shanghai")
+
+
+class Person(Record):
+    """Somebody who works in a unit. Phone is encrypted; `phone_index` finds it (keyed hash)."""
+
+    __tablename__ = "person"
+    __table_args__ = (UniqueConstraint("unit_id", "name"),)
+
+    id: Mapped[PersonId] = mapped_column(primary_key=True)
+    unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"))
+    name: Mapped[str] = mapped_column(String(50))
+    phone: Mapped[bytes | None] = mapped_column(LargeBinary)
+    phone_index: Mapped[bytes | None] = mapped_column(LargeBinary, index=True)
+    openid: Mapped[str | None] = mapped_column(String(64), unique=True)
+    """WeChat binding; None = not bound (AL-05)."""
+    unreachable_since: Mapped[Instant | None]
+    """WeChat said that this person can't be reached (blocked, unsubscribed)."""
+    left_at: Mapped[Instant | None]
+
+
+class Contact(Record):
+    """Who is told at a level: 1 vaccine manager, 2 department head, 3 unit head (AL-01 to AL-04).
+
+    Of a unit, or of one equipment, whose own contacts of a level replace the unit's of that level.
+    """
+
+    __tablename__ = "contact"
+    __table_args__ = (
+        CheckConstraint("(unit_id IS NULL) <> (equipment_id IS NULL)", name="one_owner"),
+        CheckConstraint("level BETWEEN 1 AND 3", name="level"),
+        UniqueConstraint("unit_id", "level", "person_id"),
+        UniqueConstraint("equipment_id", "level", "person_id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    unit_id: Mapped[UnitId | None] = mapped_column(ForeignKey("unit.id"))
+    equipment_id: Mapped[EquipmentId | None] = mapped_column(ForeignKey("equipment.id"))
+    level: Mapped[int]
+    person_id: Mapped[PersonId] = mapped_column(ForeignKey("person.id"), index=True)
+
+
+class Account(Record):
+    """A way to sign in on the web; password hashed with argon2."""
+
+    __tablename__ = "account"
+
+    id: Mapped[AccountId] = mapped_column(primary_key=True)
+    username: Mapped[str] = mapped_column(String(50), unique=True)
+    password_hash: Mapped[str] = mapped_column(String(200))
+    person_id: Mapped[PersonId | None] = mapped_column(ForeignKey("person.id"))
+    disabled: Mapped[bool] = mapped_column(Boolean, default=False)
+    failures: Mapped[int] = mapped_column(default=0)
+    locked_until: Mapped[Instant | None]
+
+
+class Grant(Record):
+    """An account may do what `role` allows on a unit and all below it, in [since, until)."""
+
+    __tablename__ = "grant"
+    __table_args__ = (Index(None, "account_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[AccountId] = mapped_column(ForeignKey("account.id"))
+    unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"))
+    role: Mapped[str] = mapped_column(String(20))
+    since: Mapped[Instant]
+    until: Mapped[Instant | None]
+
+
+class WebSession(Record):
+    """Somebody is signed in: through an account, or through WeChat as a person. Only the token's hash is kept."""
+
+    __tablename__ = "web_session"
+    __table_args__ = (CheckConstraint("(account_id IS NULL) <> (person_id IS NULL)", name="one_subject"),)
+
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    account_id: Mapped[AccountId | None] = mapped_column(ForeignKey("account.id"))
+    person_id: Mapped[PersonId | None] = mapped_column(ForeignKey("person.id"))
+    csrf: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[Instant]
+    expires_at: Mapped[Instant] = mapped_column(index=True)
+
+
+class ApiToken(Record):
+    """A machine's bearer token, bound to a unit and what is below it. Only its hash is kept."""
+
+    __tablename__ = "api_token"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(50), unique=True)
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"))
+    role: Mapped[str] = mapped_column(String(20))
+    expires_at: Mapped[Instant | None]

@@ -1,0 +1,1 @@
+"""WeChat, by one hardened client."""

@@ -1,0 +1,1 @@
+"""What travels on the broker: versioned topics and messages. An incompatible change is `v2` in the topic."""
