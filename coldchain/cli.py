@@ -1,0 +1,236 @@
+"""The command `coldchain`: reads the settings, sets up logs and signals, and starts what was asked for.
+
+Heavy packages are imported by the sub-command that needs them: an edge box runs `coldchain gateway` without them.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Annotated
+
+import typer
+
+from coldchain import __version__
+from config.load import WrongSetting, load
+from config.secrets import NoSecrets
+from config.settings import Settings
+from core.runtime import logs
+from core.runtime.lifecycle import stop_on_signals
+from core.runtime.single import only_one
+
+app = typer.Typer(
+    name="coldchain",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Keeps every vaccine cold, proves it, and wakes the right person when it isn't.\n\n"
+        "[bold]coldchain demo[/bold] shows everything at once, without any device.\n\n"
+        "To run it for real: [bold]coldchain init[/bold] writes coldchain.toml and the secrets, "
+        "[bold]coldchain import[/bold] reads units, people and devices, [bold]coldchain check[/bold] tests it, "
+        "[bold]coldchain up[/bold] runs it."
+    ),
+)
+user = typer.Typer(no_args_is_help=True, help="People who sign in on the web.")
+app.add_typer(user, name="user")
+
+ONE_MACHINE = "One machine"
+SERVICES = "One service"
+SETTING_UP = "Setting up"
+TRYING = "Trying it"
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="The settings; coldchain.toml of this folder unless given.", exists=False
+    ),
+]
+
+
+def main() -> None:
+    """Run the command; a wrong setting or missing secret is one clear line and exit code 2."""
+    try:
+        app()
+    except (WrongSetting, NoSecrets) as error:
+        sys.stderr.write(f"coldchain: {error}\n")
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    *, version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command(rich_help_panel=TRYING)
+def demo(
+    *,
+    speed: Annotated[float, typer.Option(min=0.1, max=600, help="Seconds that pass in a real second.")] = 60.0,
+    stop_after: Annotated[
+        str, typer.Option(metavar="TIME", help="End after this long on the demo's own clock, such as 90m or 2h.")
+    ] = "",
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Feed a logger's file through a simulated device: CSV time,temperature, or a Fridge-tag text export.",
+        ),
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="What the demo keeps; a second run goes on from it.")] = Path(
+        "coldchain-demo"
+    ),
+    port: Annotated[int, typer.Option(help="Port of the web pages; 0 takes a free one.")] = 8080,
+) -> None:
+    """Run a small county: simulated fridges, the whole line behind them, and phones to read the alarms on."""
+    from coldchain.demo.show import DemoWish, show  # noqa: PLC0415
+
+    wish = DemoWish(folder=folder, speed=speed, stop_after=stop_after, replay=replay, port=port)
+    raise typer.Exit(show(wish, stop_on_signals()))
+
+
+@app.command(rich_help_panel=ONE_MACHINE)
+def up(config: Config = None) -> None:
+    """Run all services of one machine, and start again whatever ends."""
+    from coldchain.machine import run  # noqa: PLC0415
+
+    _serve("up", config, lambda settings, stop: run(settings, stop, config))
+
+
+@app.command(rich_help_panel=SERVICES)
+def gateway(config: Config = None) -> None:
+    """Read the probes over Modbus, keep the readings on disk, and send them until they are acknowledged."""
+    from gateway_agent.service import run  # noqa: PLC0415
+
+    _serve("gateway", config, run)
+
+
+@app.command(rich_help_panel=SERVICES)
+def collector(config: Config = None) -> None:
+    """Take in what gateways send: de-duplicate, append to the intake log, acknowledge, store."""
+    from collector.service import run  # noqa: PLC0415
+
+    _serve("collector", config, run)
+
+
+@app.command(rich_help_panel=SERVICES)
+def alerting(config: Config = None) -> None:
+    """Follow the readings, open alarms, escalate them, and send the messages."""
+    from alerting.service import run  # noqa: PLC0415
+
+    _serve("alerting", config, run)
+
+
+@app.command(rich_help_panel=SERVICES)
+def api(config: Config = None) -> None:
+    """Serve the HTTP API and the web pages."""
+    from api.service import run  # noqa: PLC0415
+
+    _serve("api", config, run)
+
+
+@app.command(rich_help_panel=SERVICES)
+def broker(config: Config = None) -> None:
+    """Run the embedded MQTT broker (a county's worth of traffic; a province uses Mosquitto or EMQX)."""
+    from coldchain.broker.service import run  # noqa: PLC0415
+
+    _serve("broker", config, run)
+
+
+@app.command(rich_help_panel=SETTING_UP)
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where coldchain.toml and the data folder are to be.")] = Path(),
+) -> None:
+    """Make the secrets and a coldchain.toml to start from. Overwrites nothing."""
+    from coldchain import setup  # noqa: PLC0415
+
+    for line in setup.init(folder):
+        typer.echo(line)
+
+
+@app.command("import", rich_help_panel=SETTING_UP)
+def import_(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or TOML; see docs/import.md.")],
+    config: Config = None,
+) -> None:
+    """Read units, people, equipment, gateways, probes and bindings from a file: all of it, or nothing."""
+    from coldchain import setup  # noqa: PLC0415
+
+    code, lines = setup.import_into(load(config), file)
+    for line in lines:
+        typer.echo(line, err=code != 0)
+    raise typer.Exit(code)
+
+
+@app.command(rich_help_panel=SETTING_UP)
+def check(config: Config = None) -> None:
+    """Test the settings and every connection, and say what to mend."""
+    from coldchain.checking import check as run_checks  # noqa: PLC0415
+
+    failed = 0
+    for finding in run_checks(load(config)):
+        typer.echo(str(finding))
+        failed += not finding.good
+    raise typer.Exit(1 if failed else 0)
+
+
+@user.command("add")
+def user_add(
+    username: Annotated[str, typer.Argument(help="What they sign in with.")],
+    unit: Annotated[str, typer.Option(help="Code of the unit; the grant covers all below it.")],
+    role: Annotated[
+        str, typer.Option(help="system_admin, business_admin, user or technician.")
+    ] = "user",
+    *,
+    password_stdin: Annotated[bool, typer.Option(help="Read the password from standard input.")] = False,
+    config: Config = None,
+) -> None:
+    """Create an account and grant it a role on a unit and all below."""
+    from coldchain import setup  # noqa: PLC0415
+
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    else:
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    code, lines = setup.add_user(load(config), username, password, unit_code=unit, role=role)
+    for line in lines:
+        typer.echo(line, err=code != 0)
+    raise typer.Exit(code)
+
+
+@app.command("wechat-sim", rich_help_panel=TRYING)
+def wechat_sim(
+    folder: Annotated[Path, typer.Option(help="Where its log is kept.")] = Path("wechat-sim"),
+    host: str = "127.0.0.1",
+    port: int = 8090,
+    clock: Annotated[str, typer.Option(help="Clock file of a demo; the machine's clock unless given.")] = "",
+) -> None:
+    """Run a WeChat for tests and demos: tokens, templates, sign-in, faults, and a log of what each person got."""
+    from coldchain.simulate.wechat.service import run  # noqa: PLC0415
+
+    logs.set_up("wechat-sim", plain=sys.stderr.isatty())
+    run(folder, host=host, port=port, virtual_clock=clock, stop=_stop())
+
+
+def _serve(name: str, config: Path | None, run: Callable[[Settings, Event], None]) -> None:
+    """Set up logs and signals of a service and run it, one process at a time, until it is asked to stop."""
+    settings = load(config)
+    logs.set_up(name, level=settings.log_level, plain=sys.stderr.isatty())
+    stop = _stop()
+    worker = {"collector": settings.collector.client_id, "alerting": settings.alerting.worker}.get(name, name)
+    with only_one(settings.data_dir, worker, stop) as ours:
+        if ours:
+            run(settings, stop)
+
+
+def _stop() -> Event:
+    from coldchain.supervisor import end_with_parent  # noqa: PLC0415
+
+    stop = stop_on_signals()
+    end_with_parent(stop)
+    return stop

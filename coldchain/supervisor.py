@@ -1,0 +1,140 @@
+"""Keeps child processes running: the embedded broker and the services of one machine.
+
+Guarantees, tried by tests/scenario/test_kills.py and tests/integration/test_supervisor.py:
+* a child that ends, however, is started again with back-off (0.2 s doubling to 5 s, reset after 10 s of health);
+* children end with the supervisor, also when it is killed with -9 (each looks at its parent twice a second);
+* two generations of one service never work at once: a service waits for its lock file (`core.runtime.single`).
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from core.runtime import logs
+from core.runtime.clock import monotonic
+
+log = logs.logger(__name__)
+
+FIRST_WAIT_S = 0.2
+LONGEST_WAIT_S = 5.0
+HEALTHY_AFTER_S = 10.0
+LOOK_S = 0.1
+PATIENCE_S = 8.0
+PARENT = "COLDCHAIN_PARENT"
+"""Environment variable: process number of the supervisor that a child ends with."""
+
+
+class Service(msgspec.Struct, frozen=True):
+    """A child: its name and the words behind `coldchain` that start it."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+class _Child:
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started = 0.0
+        self.wait = FIRST_WAIT_S
+        self.start_at = 0.0
+        self.restarts = -1
+
+
+class Supervisor:
+    """Runs services until it is stopped. `log_folder` takes what they print, else it goes where ours goes."""
+
+    def __init__(self, services: Sequence[Service], *, log_folder: Path | None = None) -> None:
+        self._children = {service.name: _Child(service) for service in services}
+        self._log_folder = log_folder
+
+    def run(self, stop: threading.Event) -> None:
+        """Start everything and keep it running until `stop`; then end all and wait for them."""
+        try:
+            while not stop.wait(LOOK_S):
+                self.look()
+        finally:
+            self.end()
+
+    def look(self) -> None:
+        """Start what is not running and due; note what has ended."""
+        for child in self._children.values():
+            if child.process is not None and child.process.poll() is not None:
+                self._ended(child, child.process.returncode)
+            if child.process is None and monotonic() >= child.start_at:
+                self._start(child)
+
+    def end(self) -> None:
+        """Ask all to stop, last started first, and kill what has not within `PATIENCE_S`."""
+        running = [child.process for child in reversed(self._children.values()) if child.process]
+        for process in running:
+            process.terminate()
+        deadline = monotonic() + PATIENCE_S
+        for process in running:
+            try:
+                process.wait(max(0.1, deadline - monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("child killed, since it did not stop", pid=process.pid)
+                process.kill()
+                process.wait()
+
+    def pid(self, name: str) -> int | None:
+        """Return the process number of a running child."""
+        process = self._children[name].process
+        return process.pid if process and process.poll() is None else None
+
+    def restarts(self) -> dict[str, int]:
+        """Return how often each child was started again."""
+        return {name: max(0, child.restarts) for name, child in self._children.items()}
+
+    def kill(self, name: str) -> None:
+        """Kill a child with -9, for those who want to see what happens."""
+        pid = self.pid(name)
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+
+    def _start(self, child: _Child) -> None:
+        command = [sys.executable, "-m", "coldchain", *child.service.arguments]
+        environment = {**os.environ, PARENT: str(os.getpid())}
+        if self._log_folder is None:
+            child.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603 (our own)
+        else:
+            self._log_folder.mkdir(parents=True, exist_ok=True)
+            with (self._log_folder / f"{child.service.name}.log").open("ab") as output:
+                child.process = subprocess.Popen(  # noqa: S603 (our own)
+                    command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                )
+        child.started = monotonic()
+        child.restarts += 1
+        log.info("child started", child=child.service.name, pid=child.process.pid, restarts=child.restarts)
+
+    def _ended(self, child: _Child, code: int) -> None:
+        if monotonic() - child.started > HEALTHY_AFTER_S:
+            child.wait = FIRST_WAIT_S
+        log.warning("child ended", child=child.service.name, code=code, again_in_s=child.wait)
+        child.process = None
+        child.start_at = monotonic() + child.wait
+        child.wait = min(LONGEST_WAIT_S, child.wait * 2)
+
+
+def end_with_parent(stop: threading.Event) -> None:
+    """Set `stop` once the supervisor that started this process is gone; ends the process hard if that doesn't help."""
+    parent = int(os.environ.get(PARENT, "0"))
+    if not parent:
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            if stop.wait(0.5):
+                return
+        stop.set()
+        threading.Event().wait(PATIENCE_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
