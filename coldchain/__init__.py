@@ -1,3 +1,3 @@
-"""The command `coldchain`: where the four services, the embedded broker, the demo and the simulators are put together."""
+"""The command `coldchain`: where the services, the embedded broker, the demo and the simulators are put together."""
 
 __version__ = "0.1.0"

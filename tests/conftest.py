@@ -1,0 +1,71 @@
+"""What every test run has: the requirements that its passing tests show, in the summary and as a file."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "docs" / "requirements.csv"
+MATRIX = ROOT / "requirements-shown.csv"
+
+
+class _Ledger:
+    def __init__(self) -> None:
+        with REQUIREMENTS.open(encoding="utf-8") as file:
+            self.known = {row["id"]: row["subsystem"] for row in csv.DictReader(file)}
+        self.marked: dict[str, set[str]] = defaultdict(set)
+        self.failed: set[str] = set()
+        self.passed: set[str] = set()
+
+
+_LEDGER = pytest.StashKey[_Ledger]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_LEDGER] = _Ledger()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    ledger = config.stash[_LEDGER]
+    for item in items:
+        for mark in item.iter_markers("req"):
+            unknown = [name for name in mark.args if name not in ledger.known]
+            if unknown:
+                pytest.fail(f"{item.nodeid}: {', '.join(unknown)} is not in docs/requirements.csv", pytrace=False)
+            for name in mark.args:
+                ledger.marked[name].add(item.nodeid)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[None]:  # the hook's result passes through
+    report = yield
+    ledger = item.config.stash[_LEDGER]
+    if report.failed:  # type: ignore[attr-defined]
+        ledger.failed.add(item.nodeid)
+    elif call.when == "call" and report.passed:  # type: ignore[attr-defined]
+        ledger.passed.add(item.nodeid)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    ledger = config.stash[_LEDGER]
+    good = ledger.passed - ledger.failed
+    shown = {name for name, tests in ledger.marked.items() if tests & good and not tests & ledger.failed}
+    with MATRIX.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["id", "shown", "tests"])
+        for name in ledger.known:
+            table.writerow([name, "yes" if name in shown else "no", " ".join(sorted(ledger.marked[name]))])
+    terminalreporter.section("requirements")
+    by_subsystem: dict[str, list[str]] = defaultdict(list)
+    for name, subsystem in ledger.known.items():
+        by_subsystem[subsystem].append(name)
+    for subsystem, names in by_subsystem.items():
+        missing = [name for name in names if name not in shown]
+        line = f"{subsystem}: {len(names) - len(missing)} of {len(names)} shown"
+        terminalreporter.line(f"{line}; not in this run: {' '.join(missing)}" if missing else line)
