@@ -57,7 +57,7 @@ class Capabilities(msgspec.Struct, frozen=True):
 
 
 class Telemetry(Protocol):
-    """A telemetry store."""
+    """A telemetry store. Its methods may be called from any thread."""
 
     capabilities: Capabilities
 
@@ -75,6 +75,12 @@ class Telemetry(Protocol):
 
     def latest(self, series: Sequence[SeriesId]) -> dict[SeriesId, Sample]:
         """Return each series' reading with the greatest `at`, failed or not; a series without any is left out."""
+
+    def seal(self, before: Instant) -> None:
+        """Compact what lies wholly before an instant; the telemetry writer calls it, about once an hour of its clock.
+
+        Changes no answer, whenever it is called and wherever it is killed; nothing to do for a store that compacts by itself.
+        """
 
     def drop_before(self, until: Instant) -> None:
         """Retention alone: forget readings before `until`; an adapter may keep up to a month more."""
