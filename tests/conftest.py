@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.databases import records, sqlite_records
+
+__all__ = ["records", "sqlite_records"]
+
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "docs" / "requirements.csv"
 MATRIX = ROOT / "requirements-shown.csv"

@@ -1,9 +1,10 @@
 """Rows of equipment, zones, gateways, probes, series, and the four timelines."""
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.record import Record
+from core.db.timeline import longer_than_nothing
 from core.ids import Centi, EquipmentId, GatewayId, ProbeId, SeriesId, UnitId, ZoneId
 from core.runtime.instant import Instant, Milliseconds
 
@@ -46,6 +47,7 @@ class MaintenanceWindow(Record):
     """
 
     __tablename__ = "maintenance_window"
+    __table_args__ = (longer_than_nothing(),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     equipment_id: Mapped[EquipmentId] = mapped_column(ForeignKey("equipment.id"), index=True)
@@ -82,7 +84,11 @@ class Series(Record):
     """What telemetry keeps under one integer: one quantity (`t h door mains batt`) of one probe."""
 
     __tablename__ = "series"
-    __table_args__ = (UniqueConstraint("probe_id", "quantity"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        UniqueConstraint("probe_id", "quantity"),
+        CheckConstraint("id BETWEEN 1 AND 16777215", name="below_2_24"),
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[SeriesId] = mapped_column(primary_key=True)
     probe_id: Mapped[ProbeId] = mapped_column(ForeignKey("probe.id"))
@@ -93,6 +99,7 @@ class ProbeZone(Record):
     """A probe measures a zone in [since, until)."""
 
     __tablename__ = "probe_zone"
+    __table_args__ = (longer_than_nothing(),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     probe_id: Mapped[ProbeId] = mapped_column(ForeignKey("probe.id"), index=True)
@@ -105,6 +112,7 @@ class ProbeGateway(Record):
     """A probe's readings come through a gateway in [since, until)."""
 
     __tablename__ = "probe_gateway"
+    __table_args__ = (longer_than_nothing(),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     probe_id: Mapped[ProbeId] = mapped_column(ForeignKey("probe.id"), index=True)
@@ -117,6 +125,7 @@ class GatewayUnit(Record):
     """A gateway stands in a unit in [since, until)."""
 
     __tablename__ = "gateway_unit"
+    __table_args__ = (longer_than_nothing(),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     gateway_id: Mapped[GatewayId] = mapped_column(ForeignKey("gateway.id"), index=True)
@@ -129,12 +138,25 @@ class EquipmentUnit(Record):
     """An equipment belongs to a unit in [since, until): whose subtree it was in then may see its history of then."""
 
     __tablename__ = "equipment_unit"
+    __table_args__ = (longer_than_nothing(),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     equipment_id: Mapped[EquipmentId] = mapped_column(ForeignKey("equipment.id"), index=True)
     unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"), index=True)
     since: Mapped[Instant]
     until: Mapped[Instant | None]
+
+
+class DeviceRevision(Record):
+    """One row: a number that goes up in the transaction of every change to what `core.devices.directory` holds.
+
+    Its row lock also makes such changes one after another, so that rules over several rows (no cycle of units) hold.
+    """
+
+    __tablename__ = "device_revision"
+
+    id: Mapped[int] = mapped_column(primary_key=True, default=1)
+    revision: Mapped[int] = mapped_column(default=0)
 
 
 TIMELINES = {

@@ -4,6 +4,7 @@ from sqlalchemy import Boolean, CheckConstraint, ForeignKey, Index, LargeBinary,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.record import Record
+from core.db.timeline import longer_than_nothing
 from core.ids import AccountId, EquipmentId, PersonId, UnitId
 from core.runtime.instant import Instant
 
@@ -85,7 +86,7 @@ class Grant(Record):
     """An account may do what `role` allows on a unit and all below it, in [since, until)."""
 
     __tablename__ = "grant"
-    __table_args__ = (Index(None, "account_id"),)
+    __table_args__ = (Index(None, "account_id"), longer_than_nothing())
 
     id: Mapped[int] = mapped_column(primary_key=True)
     account_id: Mapped[AccountId] = mapped_column(ForeignKey("account.id"))

@@ -1,0 +1,91 @@
+"""How a database becomes what this version of the program needs: Alembic, without an ini file.
+
+`upgrade` may be called by every process at its start: one of them migrates, the others wait and find it done.
+`python -m core.db.migrate "what it adds"` drafts the next migration by comparing the tables with the migrations so far.
+"""
+
+import sys
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine
+
+from core.db.engine import connect
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 0x_C01D_C4A1
+"""Key of the advisory lock that only one migrating process holds (PostgreSQL)."""
+
+
+class NewerDatabase(Exception):
+    """The records were migrated by a newer version of the program; this one would damage them."""
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the database to this version, in one transaction: wholly or not at all. Idempotent.
+
+    Raises: NewerDatabase.
+    """
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    with engine.connect() as connection:
+        if _current(connection, scripts) == scripts.get_current_head():
+            return
+    with engine.execution_options(writes=True).connect() as connection:
+        sqlite = connection.dialect.name == "sqlite"
+        if sqlite:
+            _enforce_references(connection, on=False)
+        try:
+            with connection.begin():
+                if not sqlite:
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+                _current(connection, scripts)
+                command.upgrade(config(connection), "head")
+                if sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
+                    msg = (
+                        f"the migration left {len(broken)} dangling references, first {broken[0]}; nothing was changed"
+                    )
+                    raise RuntimeError(msg)
+        finally:
+            if sqlite:
+                _enforce_references(connection, on=True)
+
+
+def config(connection: Connection) -> Config:
+    """Return Alembic's configuration for a connection, which keeps its transaction."""
+    made = Config(attributes={"connection": connection})
+    made.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    made.set_main_option("path_separator", "os")
+    return made
+
+
+def draft(message: str) -> None:
+    """Write the next migration file: what `core.db.tables` has and the migrations so far have not. Read it through."""
+    engine = connect("sqlite:///:memory:")
+    with engine.execution_options(writes=True).connect() as connection, connection.begin():
+        settings = config(connection)
+        command.upgrade(settings, "head")
+        heads = ScriptDirectory(str(MIGRATIONS)).get_heads()
+        number = len(list((MIGRATIONS / "versions").glob("[0-9]*.py"))) + 1
+        command.revision(settings, message, autogenerate=True, rev_id=f"{number:04}", head=heads or "base")
+
+
+def _current(connection: Connection, scripts: ScriptDirectory) -> str | None:
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision is not None and revision not in {script.revision for script in scripts.walk_revisions()}:
+        msg = f"the records are at revision {revision}, which this version doesn't know; install the newer version"
+        raise NewerDatabase(msg)
+    return revision
+
+
+def _enforce_references(connection: Connection, *, on: bool) -> None:
+    """Switch SQLite's foreign keys, which a rebuild of a table needs off; works outside a transaction only."""
+    cursor = connection.connection.cursor()
+    cursor.execute(f"PRAGMA foreign_keys={'ON' if on else 'OFF'}")
+    cursor.close()
+
+
+if __name__ == "__main__":
+    draft(" ".join(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Alembic's folder; `core.db.migrate` runs it."""
