@@ -3,8 +3,10 @@
 Heavy packages are imported by the sub-command that needs them: an edge box runs `coldchain gateway` without them.
 """
 
+import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from threading import Event
 from typing import Annotated
@@ -36,6 +38,9 @@ app = typer.Typer(
 user = typer.Typer(no_args_is_help=True, help="People who sign in on the web.")
 app.add_typer(user, name="user")
 
+CONFIG = "COLDCHAIN_CONFIG"
+"""Environment variable that names the settings; `up` hands them to its children so."""
+
 ONE_MACHINE = "One machine"
 SERVICES = "One service"
 SETTING_UP = "Setting up"
@@ -44,7 +49,12 @@ TRYING = "Trying it"
 Config = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", metavar="FILE", help="The settings; coldchain.toml of this folder unless given.", exists=False
+        "--config",
+        "-c",
+        metavar="FILE",
+        envvar=CONFIG,
+        show_envvar=True,
+        help="The settings; coldchain.toml of this folder unless given.",
     ),
 ]
 
@@ -59,9 +69,7 @@ def main() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def _version(
-    *, version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False
-) -> None:
+def _version(*, version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
     if version:
         typer.echo(__version__)
         raise typer.Exit
@@ -97,49 +105,37 @@ def demo(
 @app.command(rich_help_panel=ONE_MACHINE)
 def up(config: Config = None) -> None:
     """Run all services of one machine, and start again whatever ends."""
-    from coldchain.machine import run  # noqa: PLC0415
-
-    _serve("up", config, lambda settings, stop: run(settings, stop, config))
+    _serve("up", config, "coldchain.machine")
 
 
 @app.command(rich_help_panel=SERVICES)
 def gateway(config: Config = None) -> None:
     """Read the probes over Modbus, keep the readings on disk, and send them until they are acknowledged."""
-    from gateway_agent.service import run  # noqa: PLC0415
-
-    _serve("gateway", config, run)
+    _serve("gateway", config, "gateway_agent.service")
 
 
 @app.command(rich_help_panel=SERVICES)
 def collector(config: Config = None) -> None:
     """Take in what gateways send: de-duplicate, append to the intake log, acknowledge, store."""
-    from collector.service import run  # noqa: PLC0415
-
-    _serve("collector", config, run)
+    _serve("collector", config, "collector.service")
 
 
 @app.command(rich_help_panel=SERVICES)
 def alerting(config: Config = None) -> None:
     """Follow the readings, open alarms, escalate them, and send the messages."""
-    from alerting.service import run  # noqa: PLC0415
-
-    _serve("alerting", config, run)
+    _serve("alerting", config, "alerting.service")
 
 
 @app.command(rich_help_panel=SERVICES)
 def api(config: Config = None) -> None:
     """Serve the HTTP API and the web pages."""
-    from api.service import run  # noqa: PLC0415
-
-    _serve("api", config, run)
+    _serve("api", config, "api.service")
 
 
 @app.command(rich_help_panel=SERVICES)
 def broker(config: Config = None) -> None:
     """Run the embedded MQTT broker (a county's worth of traffic; a province uses Mosquitto or EMQX)."""
-    from coldchain.broker.service import run  # noqa: PLC0415
-
-    _serve("broker", config, run)
+    _serve("broker", config, "coldchain.broker.service")
 
 
 @app.command(rich_help_panel=SETTING_UP)
@@ -183,9 +179,7 @@ def check(config: Config = None) -> None:
 def user_add(
     username: Annotated[str, typer.Argument(help="What they sign in with.")],
     unit: Annotated[str, typer.Option(help="Code of the unit; the grant covers all below it.")],
-    role: Annotated[
-        str, typer.Option(help="system_admin, business_admin, user or technician.")
-    ] = "user",
+    role: Annotated[str, typer.Option(help="system_admin, business_admin, user or technician.")] = "user",
     *,
     password_stdin: Annotated[bool, typer.Option(help="Read the password from standard input.")] = False,
     config: Config = None,
@@ -217,9 +211,15 @@ def wechat_sim(
     run(folder, host=host, port=port, virtual_clock=clock, stop=_stop())
 
 
-def _serve(name: str, config: Path | None, run: Callable[[Settings, Event], None]) -> None:
-    """Set up logs and signals of a service and run it, one process at a time, until it is asked to stop."""
+def _serve(name: str, config: Path | None, module: str) -> None:
+    """Set up logs and signals of a service and run it, one process at a time, until it is asked to stop.
+
+    The settings are looked at first, so that a wrong one is said at once; then the module with its `run` is imported.
+    """
     settings = load(config)
+    if config:
+        os.environ[CONFIG] = str(config.resolve())
+    run: Callable[[Settings, Event], None] = import_module(module).run
     logs.set_up(name, level=settings.log_level, plain=sys.stderr.isatty())
     stop = _stop()
     worker = {"collector": settings.collector.client_id, "alerting": settings.alerting.worker}.get(name, name)

@@ -1,6 +1,5 @@
 """`coldchain up`: everything that one machine runs."""
 
-from pathlib import Path
 from threading import Event
 
 from coldchain.supervisor import Service, Supervisor
@@ -8,21 +7,20 @@ from config import secrets
 from config.settings import Settings
 
 
-def services(settings: Settings, config: Path | None) -> list[Service]:
+def services(settings: Settings) -> list[Service]:
     """Return the children of one machine in the order in which a reading passes them."""
-    words = ("--config", str(config)) if config else ()
     names = ["collector", "alerting", "api"]
     if settings.broker.embedded:
         names.insert(0, "broker")
     if settings.agent.gateways:
         names.append("gateway")
-    return [Service(name, (name, *words)) for name in names]
+    return [Service(name, (name,)) for name in names]
 
 
-def run(settings: Settings, stop: Event, config: Path | None) -> None:
+def run(settings: Settings, stop: Event) -> None:
     """Run them until `stop`.
 
     Raises: NoSecrets when `coldchain init` has not been run.
     """
     secrets.read(settings.data_dir)
-    Supervisor(services(settings, config)).run(stop)
+    Supervisor(services(settings)).run(stop)

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from config.describe import unwrap
 from config.settings import Settings
 
 
@@ -76,20 +77,22 @@ def _explain(raw: dict[str, Any], source: str, problem: str) -> str:
             value = value[int(key)] if isinstance(value, list) else value[key]
         except (KeyError, IndexError, ValueError, TypeError):
             return f"{source}: {shown}: {what}"
-    return f"{source}: {shown or 'the file'} = {value!r}: {what}"
+    right = unwrap(_type_at(keys))[1]
+    return f"{source}: {shown or 'the file'} = {value!r}: {f'must be {right}' if right else what}"
 
 
-def _fields(keys: list[str]) -> list[str]:
-    kind: Any = msgspec.inspect.type_info(Settings)
+def _type_at(keys: list[str]) -> msgspec.inspect.Type:
+    """Return the type of what stands at a path of the settings; the nearest known one above where it ends."""
+    kind: msgspec.inspect.Type = msgspec.inspect.type_info(Settings)
     for key in keys:
-        while isinstance(kind, msgspec.inspect.Metadata):
-            kind = kind.type
+        kind = unwrap(kind)[0]
         if key.isdigit() and isinstance(kind, msgspec.inspect.ListType):
             kind = kind.item_type
         elif isinstance(kind, msgspec.inspect.StructType):
             kind = next((field.type for field in kind.fields if field.encode_name == key), kind)
-    while isinstance(kind, msgspec.inspect.Metadata):
-        kind = kind.type
-    if isinstance(kind, msgspec.inspect.ListType):
-        kind = kind.item_type
+    return kind
+
+
+def _fields(keys: list[str]) -> list[str]:
+    kind = unwrap(_type_at(keys))[0]
     return [field.encode_name for field in kind.fields] if isinstance(kind, msgspec.inspect.StructType) else []

@@ -53,7 +53,7 @@ def test_closed_it_is_frozen_and_the_next_keeper_goes_on_from_exactly_there(tmp_
     assert again.now() == stopped
 
 
-def test_unkept_it_stands_at_the_bound(tmp_path: Path) -> None:
+def test_unkept_it_stands_at_the_bound() -> None:
     face = ClockFace(int(START), time.monotonic_ns() - 10**12, 60, int(START) + 120_000, 0)
     assert face.at(time.monotonic_ns()) == START + 120_000
 

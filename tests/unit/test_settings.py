@@ -1,0 +1,73 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config import describe
+from config.load import WrongSetting, convert, load
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("api = {prot = 1}", ["api.prot", "did you mean 'port'?"]),
+        ("[api]\nport = 'x'", ["api.port = 'x'", "must be whole number from 0 to 65535"]),
+        ("[api]\nport = 70000", ["api.port = 70000", "65535"]),
+        ("timezone = 'Asia/Xian'", ["timezone = 'Asia/Xian'", "no such time zone"]),
+        (
+            "[[agent.gateways]]\nnumber = 'a b'\nbuses = []",
+            ["agent.gateways[0].number = 'a b'", "must be text like ^[A-Za-z0-9_-]{1,32}$"],
+        ),
+        (
+            "[[agent.gateways]]\nnumber='1'\n[[agent.gateways.buses]]\nname='a'\nkind='tpc'\nunits=[]",
+            ["agent.gateways[0].buses[0].kind = 'tpc'", '"rtu" or "rtu-over-tcp" or "tcp"'],
+        ),
+        ("telemetry.store = 'redis'", ["telemetry.store = 'redis'", '"embedded" or "influxdb"']),
+        ("api = [", ["not TOML"]),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_file_key_value_and_what_would_be_right(
+    tmp_path: Path, toml: str, said: list[str]
+) -> None:
+    file = tmp_path / "coldchain.toml"
+    file.write_text(toml)
+    with pytest.raises(WrongSetting) as refused:
+        load(file)
+    for part in [str(file), *said]:
+        assert part in str(refused.value)
+
+
+def test_a_command_refuses_it_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "coldchain.toml").write_text("[api]\nprot = 1")
+    done = subprocess.run(
+        [sys.executable, "-m", "coldchain", "api"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode == 2
+    assert done.stderr == "coldchain: coldchain.toml: api.prot: there is no such setting; did you mean 'port'?\n"
+
+
+def test_folders_are_taken_from_the_files_own_folder(tmp_path: Path) -> None:
+    (tmp_path / "coldchain.toml").write_text("data_dir = 'data'")
+    assert load(tmp_path / "coldchain.toml").data_dir == str(tmp_path / "data")
+
+
+def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(WrongSetting, match="coldchain init"):
+        load(tmp_path / "no.toml")
+
+
+def test_every_setting_is_documented() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    assert page == describe.page(), "renew it: python -m config.describe > docs/settings.md"
+
+
+def test_an_empty_file_is_a_good_one() -> None:
+    assert convert({}, "x").api.port == 8080
