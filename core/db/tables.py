@@ -2,6 +2,7 @@
 
 import core.alarms.tables
 import core.db.audit
+import core.db.idempotency
 import core.devices.tables
 import core.units.tables
 import core.wechat.tables
