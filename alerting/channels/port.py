@@ -1,0 +1,86 @@
+"""How a message is handed over, whichever way it goes. `tests/contract/test_channel.py` is its definition.
+
+Accepted is not delivered, delivered is not read: escalation looks at the temperature, never at a receipt.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+Address = str
+"""What a channel knows a person by: an openid, a phone number."""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What is handed over: the stored body, byte for byte, and the key by which a copy is recognised."""
+
+    key: str
+    """Of the outbox row."""
+    kind: str
+    body: bytes
+
+
+class Recipient(msgspec.Struct, frozen=True):
+    """How a person can be reached, as the records keep it: the phone number is encrypted."""
+
+    openid: str | None
+    phone: bytes | None
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The provider took it. `number` is the provider's own, as text (it exceeds 2^53)."""
+
+    number: str
+
+
+class NotSent(Exception):
+    """The provider did not say that it took the message. `code` is its word for why, short enough for a column."""
+
+    def __init__(self, code: str, detail: str = "", *, ops: bool = False) -> None:
+        """`ops`: it isn't about this message or this person; someone has to mend something."""
+        super().__init__(f"{code}: {detail}" if detail else code)
+        self.code = code
+        self.detail = detail
+        self.ops = ops
+
+
+class Retry(NotSent):
+    """Try the same bytes again later: it may or may not have arrived, and a copy does no harm."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        after: float | None = None,
+        channel_wide: bool = False,
+        ops: bool = False,
+    ) -> None:
+        """`after`: seconds at least (None: the usual back-off); `channel_wide`: no other message would pass before."""
+        super().__init__(code, detail, ops=ops)
+        self.after = after
+        self.channel_wide = channel_wide
+
+
+class Refused(NotSent):
+    """This channel will never carry this message. `unreachable`: nor any other to this person, until they come back."""
+
+    def __init__(self, code: str, detail: str = "", *, unreachable: bool = False, ops: bool = False) -> None:
+        super().__init__(code, detail, ops=ops)
+        self.unreachable = unreachable
+
+
+class Channel(Protocol):
+    """One way to reach a person. Used by several threads at once."""
+
+    patience: float
+    """Seconds after which `send` has come back, whatever the other side does: a lease must be longer."""
+
+    def send(self, message: Message, to: Address) -> Receipt:
+        """Hand over.
+
+        Raises: Retry, Refused.
+        """
+
+    def take_over(self, message: Message, to: Recipient) -> tuple[Address, bytes] | None:
+        """Return address and body with which this channel would carry what WeChat refused; None when it can't."""

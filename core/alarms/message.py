@@ -1,0 +1,207 @@
+"""What a message says: pure functions from facts to the exact bytes that will be sent, however often they are tried.
+
+A body is what WeChat's `message/template/send` takes. A category template (类目模板) has 3 to 5 fields of narrow kinds:
+the place, what is wrong, since when; everything else stands on the page behind the link. Texts are in `text/*.toml`.
+
+Guarantees, tried by tests/unit/test_message.py on arbitrary names: no field is empty or longer than its kind allows;
+zone and temperature are never what gets cut; the same arguments give the same bytes.
+"""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from core.ids import AlarmId, Centi
+from core.runtime.instant import Instant, at_zone
+
+Kind = Literal["alarm", "recovery", "digest", "ops"]
+Language = Literal["zh-CN", "en"]
+
+LONGEST: Mapping[str, int] = {"thing": 20, "character_string": 32, "time": 32, "const": 20, "phrase": 5}
+"""Characters that a field may have, by the kind in its key: `thing2` is a `thing`."""
+
+
+class AlarmFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an alarm when people are told of it, or of its end."""
+
+    alarm: AlarmId
+    unit: str
+    timezone: str
+    """Of the unit: times in the message are on its clocks."""
+    equipment: str
+    zone_kind: str
+    """refrigerated, frozen, ultra_low, room: shown behind the name, as 名称+温区."""
+    rule: str
+    """above, below, probe_offline, bad_sensor."""
+    value: Centi | None
+    """The newest reading with a value."""
+    limit: Centi | None
+    onset: Instant
+    opened: Instant
+    tier: int
+    """The highest level told with this message."""
+    cycle: int = 1
+    turn: int = 0
+    """0 the first time a tier is told, then the number of the repeat."""
+    silent: bool = False
+    """No data since `value`; what was abnormal stays so."""
+    peak: Centi | None = None
+    recovered: Instant | None = None
+    """Kind `recovery` only."""
+
+
+class DigestFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Late data of a gateway held excursions that are over: nobody was woken, someone must handle them."""
+
+    unit: str
+    timezone: str
+    gateway: str
+    alarms: int
+    first: Instant
+    last: Instant
+
+
+class OpsFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Something of ours is not as it should be. `trouble` is a key of the catalogue's table of that name."""
+
+    unit: str
+    timezone: str
+    subject: str
+    trouble: str
+    since: Instant
+
+
+Facts = AlarmFacts | DigestFacts | OpsFacts
+
+
+def outbox_key(alarm: AlarmId | str, cycle: int, tier: int, turn: int, person: int, channel: str, kind: Kind) -> str:
+    """Return what makes a message one: the same key is never queued twice. `alarm` may be `gw10001` for a digest."""
+    return f"{alarm}:{cycle}:{tier}:{turn}:{person}:{channel}:{kind}"
+
+
+def on_channel(key: str, channel: str) -> str:
+    """Return the key of the same message on another channel."""
+    *before, _, kind = key.split(":")
+    return ":".join((*before, channel, kind))
+
+
+def client_msg_id(key: str) -> str:
+    """Return the id, 32 characters, by which WeChat drops a second copy within ten minutes."""
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def compose(
+    kind: Kind, facts: Facts, *, key: str, to: str, link: str, template_id: str, language: Language = "zh-CN"
+) -> bytes:
+    """Return the body of a message to one person.
+
+    `key` is the outbox key, `to` the person's openid, `link` the address behind the message ("" for none).
+    `template_id` may be "" while none is configured: the channel puts in what is configured when it sends.
+    """
+    texts = _catalogue(language)
+    words = _words(texts, kind, facts)
+    fields = {name: {"value": _fit(name, pattern, words)} for name, pattern in texts[kind].items()}
+    body: dict[str, object] = {"touser": to, "template_id": template_id, "client_msg_id": client_msg_id(key)}
+    if link:
+        body["url"] = link
+    return msgspec.json.encode({**body, "data": fields})
+
+
+def plain(kind: str, body: bytes, language: Language = "zh-CN") -> str:
+    """Return what a body says on one line with its link: for channels that carry text, and for who reads the outbox."""
+    said = msgspec.json.decode(body)
+    fields = [field["value"] for field in said["data"].values()]
+    return " ".join(
+        part for part in (f"【{_catalogue(language)['title'][kind]}】", *fields, said.get("url", "")) if part
+    )
+
+
+def degrees(value: Centi) -> str:
+    """Write hundredths of a degree as they are, never rounded: 805 is 8.05 ℃, which 8.1 or 8.0 would belie."""
+    whole, rest = divmod(abs(value), 100)
+    return f"{'-' if value < 0 else ''}{whole}.{f'{rest:02}'.removesuffix('0')}℃"
+
+
+@cache
+def _catalogue(language: Language) -> dict[str, Any]:
+    return tomllib.loads(resources.files("core.alarms").joinpath("text", f"{language}.toml").read_text("utf-8"))
+
+
+def _words(texts: Mapping[str, Any], kind: Kind, facts: Facts) -> dict[str, str]:
+    def time(when: Instant) -> str:
+        return at_zone(when, ZoneInfo(facts.timezone)).strftime(texts["time"])
+
+    match facts:
+        case AlarmFacts():
+            return {
+                "unit": facts.unit,
+                "equipment": facts.equipment,
+                "zone": texts["zone"].get(facts.zone_kind, facts.zone_kind),
+                "what": _what(texts, kind, facts),
+                "onset": time(facts.onset),
+                "recovered": time(facts.recovered if facts.recovered is not None else facts.opened),
+                "level": texts["repeated" if facts.turn else "level"][str(facts.tier)],
+            }
+        case DigestFacts():
+            return {
+                "unit": facts.unit,
+                "subject": facts.gateway,
+                "alarms": str(facts.alarms),
+                "first": time(facts.first),
+                "last": time(facts.last),
+            }
+        case OpsFacts():
+            what = texts["trouble"].get(facts.trouble, facts.trouble)
+            return {"unit": facts.unit, "subject": facts.subject, "what": what, "since": time(facts.since)}
+
+
+def _what(texts: Mapping[str, Any], kind: Kind, facts: AlarmFacts) -> str:
+    silent = facts.silent or facts.value is None
+    manner = "recovered" if kind == "recovery" else "silent" if silent else "abnormal"
+    measured = {"value": facts.value, "limit": facts.limit, "peak": facts.peak}
+    shown = {name: "" if value is None else degrees(value) for name, value in measured.items()}
+    pattern: str = texts[manner][facts.rule]
+    return pattern.format(again=texts["again"] if facts.cycle > 1 else "", **shown)
+
+
+_ELASTIC = ("unit", "equipment", "subject")
+
+
+def _fit(name: str, pattern: str, words: Mapping[str, str]) -> str:
+    """Fill in a pattern so that it fits its field; names give way first."""
+    longest = LONGEST[name.rstrip("0123456789")]
+    clean = {word: re.sub(r"[\s\x00-\x1f\x7f]+", " ", text).strip() for word, text in words.items()}
+    fixed = pattern.format_map({word: "" if word in _ELASTIC else text for word, text in clean.items()})
+    room = longest - _length(fixed)
+    short = {word: _shorten(text, room) if word in _ELASTIC else text for word, text in clean.items()}
+    return _shorten(pattern.format_map(short).strip(), longest) or "-"
+
+
+def _shorten(text: str, room: int) -> str:
+    """Cut out of the middle, since names differ at their ends: 某县疾病预防控制中心2号冰箱 → 某县疾…2号冰箱."""
+    if _length(text) <= room:
+        return text
+    if room <= 0:
+        return ""
+    head = _take(text, (room - 1) // 2)
+    tail = _take(text[::-1], room - 1 - _length(head))[::-1]
+    return f"{head}…{tail}"
+
+
+def _take(text: str, room: int) -> str:
+    taken = text[:room]
+    while _length(taken) > room:
+        taken = taken[:-1]
+    return taken
+
+
+def _length(text: str) -> int:
+    """Count as WeChat may at worst: in UTF-16 units."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
