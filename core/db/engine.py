@@ -1,7 +1,8 @@
 """How the records are reached: one engine a process, one transaction a use case.
 
 On SQLite a write transaction is BEGIN IMMEDIATE with a busy time-out of 5 s, ends within 10 ms and holds no I/O; a
-read-only session never takes IMMEDIATE. On PostgreSQL both are plain transactions.
+read-only session never takes IMMEDIATE. On PostgreSQL a read-only one is REPEATABLE READ: all of it sees one moment,
+as on SQLite.
 """
 
 import re
@@ -60,7 +61,8 @@ class Records:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._write = sessionmaker(engine.execution_options(writes=True), expire_on_commit=False)
-        self._read = sessionmaker(engine, expire_on_commit=False)
+        one_moment = engine if self.is_sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
+        self._read = sessionmaker(one_moment, expire_on_commit=False)
 
     @property
     def is_sqlite(self) -> bool:

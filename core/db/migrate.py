@@ -53,6 +53,16 @@ def upgrade(engine: Engine) -> None:
                 _enforce_references(connection, on=True)
 
 
+def pending(engine: Engine) -> bool:
+    """Return whether the database has yet to be brought to this version.
+
+    Raises: NewerDatabase.
+    """
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    with engine.connect() as connection:
+        return _current(connection, scripts) != scripts.get_current_head()
+
+
 def config(connection: Connection) -> Config:
     """Return Alembic's configuration for a connection, which keeps its transaction."""
     made = Config(attributes={"connection": connection})
@@ -67,9 +77,8 @@ def draft(message: str) -> None:
     with engine.execution_options(writes=True).connect() as connection, connection.begin():
         settings = config(connection)
         command.upgrade(settings, "head")
-        heads = ScriptDirectory(str(MIGRATIONS)).get_heads()
         number = len(list((MIGRATIONS / "versions").glob("[0-9]*.py"))) + 1
-        command.revision(settings, message, autogenerate=True, rev_id=f"{number:04}", head=heads or "base")
+        command.revision(settings, message, autogenerate=True, rev_id=f"{number:04}")
 
 
 def _current(connection: Connection, scripts: ScriptDirectory) -> str | None:

@@ -148,7 +148,8 @@ def test_neither_can_an_alarm_event(records: Records, change: str) -> None:
     with records.write() as tx:
         for statement in SUBJECTS:
             tx.execute(text(statement))
-        alarm = {column.name: 1 for column in METADATA.tables["alarm"].columns if not column.nullable}
+        required = [column.name for column in METADATA.tables["alarm"].columns if not column.nullable]
+        alarm: dict[str, int | str] = dict.fromkeys(required, 1)
         alarm |= {"state": "open", "handling": "unacknowledged", "rule": "above", "snapshot": "{}"}
         tx.execute(METADATA.tables["alarm"].insert().values(alarm))
         tx.execute(METADATA.tables["alarm_event"].insert().values(alarm_id=1, at=1, kind="opened"))

@@ -65,6 +65,18 @@ def upgrade() -> None:
         sa.UniqueConstraint("namespace", "code", name=op.f("uq_probe_namespace_code")),
     )
     op.create_table(
+        "remembered_request",
+        sa.Column("asker", sa.String(length=40), nullable=False),
+        sa.Column("key", sa.String(length=100), nullable=False),
+        sa.Column("request", sa.LargeBinary(), nullable=False),
+        sa.Column("answer", sa.Text(), nullable=False),
+        sa.Column("at", BIGINT, nullable=False),
+        sa.PrimaryKeyConstraint("asker", "key", name=op.f("pk_remembered_request")),
+    )
+    with op.batch_alter_table("remembered_request", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_remembered_request_at"), ["at"], unique=False)
+
+    op.create_table(
         "tick",
         sa.Column("name", sa.String(length=30), nullable=False),
         sa.Column("due_at", BIGINT, nullable=False),

@@ -1,0 +1,263 @@
+"""Whose reading it is, in and out of time, against a model that looks at every row."""
+
+import threading
+import time
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import insert
+
+from core.db.engine import Records
+from core.devices import revision
+from core.devices.directory import Directory, Place, Refusal, Refused, allot_series
+from core.devices.spans import Spans, merged
+from core.devices.tables import (
+    MaintenanceWindow,
+    Probe,
+    ProbeGateway,
+    ProbeZone,
+    Series,
+)
+from core.runtime.instant import Instant
+from tests.fixtures.county import add_fridge, add_gateway, add_probe, add_unit
+
+NOON = Instant(1_700_000_000_000)
+
+
+def _place(answer: Place | Refused) -> Place:
+    assert isinstance(answer, Place), answer
+    return answer
+
+
+def _refusal(answer: Place | Refused) -> Refusal:
+    assert isinstance(answer, Refused), answer
+    return answer.reason
+
+
+def test_a_reading_finds_series_zone_equipment_and_unit_of_its_moment(records: Records) -> None:
+    with records.write() as tx:
+        unit = add_unit(tx, "county")
+        fridge, (zone,) = add_fridge(tx, "F1", unit)
+        probe = add_probe(tx, "208601", add_gateway(tx, "10001", unit), zone)
+        revision.bump(tx)
+    directory = Directory(records)
+    assert _refusal(directory.resolve("10001", "208601", "t", NOON)) is Refusal.FOREIGN_GATEWAY
+    assert directory.refresh()
+    assert not directory.refresh()
+    place = _place(directory.resolve("10001", "208601", "t", NOON))
+    assert (place.probe, place.zone, place.zone_kind) == (probe, zone, "refrigerated")
+    assert (place.equipment, place.unit, place.interval) == (fridge, unit.id, 60_000)
+    assert 0 < place.series < 2**24
+
+
+def test_what_the_records_do_not_pair_is_refused_with_its_reason(records: Records) -> None:
+    with records.write() as tx:
+        unit = add_unit(tx, "county")
+        _, (zone,) = add_fridge(tx, "F1", unit)
+        add_gateway(tx, "10002", unit)
+        add_probe(tx, "208601", add_gateway(tx, "10001", unit), zone, since=NOON)
+        revision.bump(tx)
+    directory = Directory(records)
+    directory.refresh()
+    assert _refusal(directory.resolve("10001", "999999", "t", NOON)) is Refusal.UNKNOWN_PROBE
+    assert _refusal(directory.resolve("10002", "208601", "t", NOON)) is Refusal.FOREIGN_GATEWAY
+    assert _refusal(directory.resolve("10001", "208601", "t", Instant(NOON - 1))) is Refusal.FOREIGN_GATEWAY
+    answer = directory.resolve("10002", "208601", "t", NOON)
+    assert isinstance(answer, Refused)
+    assert answer.detail == "probe 208601 was with gateway 10001 then, not with 10002"
+
+
+def test_a_probe_in_no_zone_is_stored_and_nobodys(records: Records) -> None:
+    with records.write() as tx:
+        add_probe(tx, "208601", add_gateway(tx, "10001", add_unit(tx, "county")), None)
+        revision.bump(tx)
+    directory = Directory(records)
+    directory.refresh()
+    place = _place(directory.resolve("10001", "208601", "t", NOON))
+    assert (place.zone, place.equipment, place.unit) == (None, None, None)
+
+
+@pytest.mark.req("CC-19")
+def test_a_stopped_equipment_takes_no_reading_of_that_time_and_keeps_those_before_and_after(records: Records) -> None:
+    with records.write() as tx:
+        unit = add_unit(tx, "county")
+        fridge, (zone,) = add_fridge(tx, "F1", unit)
+        add_probe(tx, "208601", add_gateway(tx, "10001", unit), zone)
+        for kind, since, until in (
+            ("stopped", NOON, NOON + 100),
+            ("stopped", NOON + 50, NOON + 70),
+            ("repair", NOON + 200, None),
+        ):
+            tx.add(MaintenanceWindow(equipment_id=fridge, kind=kind, since=since, until=until))
+        revision.bump(tx)
+    directory = Directory(records)
+    directory.refresh()
+
+    def at(when: int) -> Place | Refused:
+        return directory.resolve("10001", "208601", "t", Instant(when))
+
+    assert _place(at(NOON - 1)).equipment == fridge
+    assert [_refusal(at(NOON + offset)) for offset in (0, 60, 80, 99)] == [Refusal.STOPPED_EQUIPMENT] * 4
+    assert _place(at(NOON + 100)).equipment == fridge
+    assert _place(at(NOON + 300)).equipment == fridge, "a repair stores readings; it only pages nobody"
+
+
+def test_a_quantity_gets_its_series_at_first_sight_and_everyone_gets_the_same(records: Records) -> None:
+    with records.write() as tx:
+        add_probe(tx, "208601", add_gateway(tx, "10001", add_unit(tx, "county")), None)
+        revision.bump(tx)
+    directories = [Directory(records) for _ in range(4)]
+    answers: list[Place | Refused] = []
+    gate = threading.Barrier(len(directories))
+
+    def see(directory: Directory) -> None:
+        directory.refresh()
+        assert _refusal(directory.resolve("10001", "208601", "h", NOON)) is Refusal.NO_SERIES
+        gate.wait()
+        answers.append(directory.allot("10001", "208601", "h", NOON))
+
+    threads = [threading.Thread(target=see, args=(directory,)) for directory in directories]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({_place(answer).series for answer in answers}) == 1
+    assert len(answers) == len(directories)
+    assert directories[0].resolve("10001", "208601", "h", NOON) == answers[0]
+    assert not directories[0].refresh(), "a new series makes nobody load everything again"
+    assert _refusal(directories[0].allot("10001", "4711", "h", NOON)) is Refusal.UNKNOWN_PROBE
+
+
+def test_a_series_number_is_never_used_again(records: Records) -> None:
+    with records.write() as tx:
+        probe = add_probe(tx, "208601", add_gateway(tx, "10001", add_unit(tx, "county")), None)
+        last = allot_series(tx, probe, "h")
+    with records.write() as tx:
+        tx.delete(tx.get_one(Series, last))
+    with records.write() as tx:
+        assert allot_series(tx, probe, "batt") > last
+
+
+SPAN = st.tuples(st.integers(0, 40), st.one_of(st.none(), st.integers(1, 10)))
+
+
+def _lay_out(lengths: list[tuple[int, int | None]]) -> list[tuple[Instant, Instant | None, int]]:
+    """Turn (gap, length) into intervals without overlap; one without length is the last."""
+    rows: list[tuple[Instant, Instant | None, int]] = []
+    clock = 0
+    for number, (gap, length) in enumerate(lengths):
+        since = clock + gap
+        rows.append((Instant(since), None if length is None else Instant(since + length), number))
+        if length is None:
+            break
+        clock = since + length
+    return rows
+
+
+@given(st.lists(SPAN, max_size=12), st.integers(-5, 300), st.randoms())
+def test_spans_answer_what_a_look_at_every_row_answers(
+    lengths: list[tuple[int, int | None]], when: int, random: Random
+) -> None:
+    rows = _lay_out(lengths)
+    holds = [value for since, until, value in rows if since <= when and (until is None or when < until)]
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    assert Spans(shuffled).at(Instant(when)) == (holds[0] if holds else None)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.one_of(st.none(), st.integers(1, 20))), max_size=8), st.integers(-2, 60)
+)
+def test_merged_windows_cover_the_same_moments(windows: list[tuple[int, int | None]], when: int) -> None:
+    rows = [(Instant(since), None if length is None else Instant(since + length)) for since, length in windows]
+    covered = any(since <= when and (until is None or when < until) for since, until in rows)
+    assert bool(Spans(merged(rows)).at(Instant(when))) == covered
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    zones=st.lists(SPAN, max_size=5),
+    pairs=st.lists(SPAN, max_size=5),
+    stops=st.lists(SPAN, max_size=3),
+    moments=st.lists(st.integers(0, 200), min_size=20, max_size=20),
+)
+def test_resolving_agrees_with_a_look_at_every_row(
+    zones: list[tuple[int, int | None]],
+    pairs: list[tuple[int, int | None]],
+    stops: list[tuple[int, int | None]],
+    moments: list[int],
+) -> None:
+    import tempfile
+    from pathlib import Path
+
+    from tests.fixtures.databases import opened
+
+    with tempfile.TemporaryDirectory() as folder:
+        _agree(next(keep := opened("sqlite", Path(folder))), _lay_out(zones), _lay_out(pairs), _lay_out(stops), moments)
+        next(keep, None)
+
+
+def _agree(
+    records: Records,
+    zones: list[tuple[Instant, Instant | None, int]],
+    pairs: list[tuple[Instant, Instant | None, int]],
+    stops: list[tuple[Instant, Instant | None, int]],
+    moments: list[int],
+) -> None:
+    with records.write() as tx:
+        unit = add_unit(tx, "county")
+        fridge, zone_ids = add_fridge(tx, "F1", unit, "refrigerated", "frozen")
+        gateways = [add_gateway(tx, number, unit) for number in ("A", "B")]
+        probe = Probe(namespace="cc", code="1")
+        tx.add(probe)
+        tx.flush()
+        allot_series(tx, probe.id, "t")
+        for since, until, n in zones:
+            tx.add(ProbeZone(probe_id=probe.id, zone_id=zone_ids[n % 2], since=since, until=until))
+        for since, until, n in pairs:
+            tx.add(ProbeGateway(probe_id=probe.id, gateway_id=gateways[n % 2], since=since, until=until))
+        for since, until, _ in stops:
+            tx.add(MaintenanceWindow(equipment_id=fridge, kind="stopped", since=since, until=until))
+        revision.bump(tx)
+    directory = Directory(records)
+    directory.refresh()
+
+    def holding(rows: list[tuple[Instant, Instant | None, int]], when: int) -> int | None:
+        return next((n for since, until, n in rows if since <= when and (until is None or when < until)), None)
+
+    for when in moments:
+        answer = directory.resolve("A", "1", "t", Instant(when))
+        pair, zone, stop = holding(pairs, when), holding(zones, when), holding(stops, when)
+        if pair is None or pair % 2:
+            assert _refusal(answer) is Refusal.FOREIGN_GATEWAY
+        elif zone is not None and stop is not None:
+            assert _refusal(answer) is Refusal.STOPPED_EQUIPMENT
+        else:
+            assert _place(answer).zone == (None if zone is None else zone_ids[zone % 2])
+
+
+def test_a_county_of_20_000_probes_loads_and_answers_fast(sqlite_records: Records) -> None:
+    count = 20_000
+    with sqlite_records.write() as tx:
+        unit = add_unit(tx, "county")
+        _, (zone,) = add_fridge(tx, "F1", unit)
+        gateway = add_gateway(tx, "10001", unit)
+        ids = range(1, count + 1)
+        tx.execute(insert(Probe), [{"id": n, "namespace": "cc", "code": str(n), "interval": 60_000} for n in ids])
+        tx.execute(insert(Series), [{"probe_id": n, "quantity": "t"} for n in ids])
+        tx.execute(insert(ProbeGateway), [{"probe_id": n, "gateway_id": gateway, "since": 0} for n in ids])
+        tx.execute(insert(ProbeZone), [{"probe_id": n, "zone_id": zone, "since": 0} for n in ids])
+        revision.bump(tx)
+    directory = Directory(sqlite_records)
+    started = time.perf_counter()
+    directory.refresh()
+    loaded = time.perf_counter() - started
+    started = time.perf_counter()
+    for n in ids:
+        _place(directory.resolve("10001", str(n), "t", NOON))
+    answered = time.perf_counter() - started
+    print(f"loaded in {loaded:.2f} s, {answered / count * 1e6:.1f} us an answer")  # noqa: T201
+    assert loaded < 4
+    assert answered / count < 100e-6
