@@ -1,0 +1,282 @@
+"""What has been read and not yet been acknowledged: one SQLite file a gateway.
+
+Guarantees, tried by tests/unit/test_spool.py and tests/integration/test_agent_kill.py:
+* A batch that `append` returned survives kill -9 and loss of power (WAL, synchronous=FULL), one commit a call.
+* A row leaves only when an acknowledgement covers it, or when the limits drop the oldest; what was dropped is declared
+  in `lost` until an acknowledgement covers that too.
+* (ep, seq) is given once: a number is never used again for other readings, whatever is deleted or killed.
+* Deleting waits for the next commit: after a crash acknowledged rows may come back and be sent again, which the
+  collector knows as duplicates. It saves half of the writes to a memory card.
+
+An acknowledgement of numbers that this spool never gave means that the file is an old copy (a restored card): the spool
+then begins a new life, a new `ep`, and sends again all it has, rather than delete what was never sent.
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from core.runtime.instant import Instant, Milliseconds
+from core.runtime.logs import logger
+from core.wire.messages import LONGEST_BATCH, Ack, Ranges, Reading
+
+log = logger(__name__)
+
+VERSION = 1
+_SCHEMA = (
+    "CREATE TABLE life (one INTEGER PRIMARY KEY CHECK (one = 1), ep TEXT NOT NULL, seq INTEGER NOT NULL) STRICT",
+    "CREATE TABLE batch (seq INTEGER PRIMARY KEY, boot TEXT NOT NULL, at INTEGER NOT NULL, r BLOB NOT NULL) STRICT",
+    "CREATE TABLE lost (first INTEGER PRIMARY KEY, last INTEGER NOT NULL) STRICT",
+    "CREATE TABLE polled (bus TEXT PRIMARY KEY, due INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+)
+LARGEST_R = 60_000
+"""Bytes of readings in a batch: leaves room for the rest of a 64 KiB message."""
+ROW_BYTES = 64
+"""What a row takes beside its readings, roughly."""
+CLOCK_WAS_SET = Instant(1_735_689_600_000)
+"""2025-01-01: what is stamped before was read with the clock unset; its age is unknown, so it isn't dropped for age."""
+COMMIT_AFTER_DELETES = 200
+
+
+class DamagedSpool(Exception):
+    """The file is no spool of ours, or of a newer version; the text says which and where."""
+
+
+class Spooled(msgspec.Struct, frozen=True):
+    """A batch as it is kept."""
+
+    seq: int
+    boot: str
+    at: Instant
+    """When it was spooled, by the injected clock."""
+    r: bytes
+    """Its readings as JSON, as they will be sent."""
+
+
+class Spool:
+    """One spool, used by one thread. `path` None keeps it in memory: a stopgap while the disk refuses to write."""
+
+    def __init__(self, path: Path | None, *, limit_bytes: int, limit_age: Milliseconds) -> None:
+        """Open the file or make it.
+
+        Raises: DamagedSpool; sqlite3.Error or OSError when it can't be opened for writing.
+        """
+        self._limit_bytes = limit_bytes
+        self._limit_age = limit_age
+        self._deletes = 0
+        self._ep = ""
+        self._seq = self._depth = self._size = 0
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5)
+        try:
+            self._open(str(path))
+        except BaseException:
+            self._db.close()
+            raise
+
+    @property
+    def ep(self) -> str:
+        """The life of this spool: 64 random bits, hex."""
+        return self._ep
+
+    @property
+    def seq(self) -> int:
+        """Last number given."""
+        return self._seq
+
+    @property
+    def depth(self) -> int:
+        """Batches that no acknowledgement has covered."""
+        return self._depth
+
+    @property
+    def size(self) -> int:
+        """Bytes that they take."""
+        return self._size
+
+    @property
+    def polled(self) -> dict[str, Instant]:
+        """For each bus, the due time of the last poll whose readings were spooled."""
+        return {bus: Instant(due) for bus, due in self._db.execute("SELECT bus, due FROM polled")}
+
+    @property
+    def lost(self) -> Ranges:
+        """Closed ranges of numbers that were dropped, and that no acknowledgement has covered."""
+        return [(first, last) for first, last in self._db.execute("SELECT first, last FROM lost ORDER BY first")]
+
+    def append(
+        self, readings: Sequence[Reading], *, boot: str, at: Instant, polled: Mapping[str, Instant] | None = None
+    ) -> list[Spooled]:
+        """Keep readings as one batch (as more when they exceed a message), durable on return.
+
+        Raises: sqlite3.Error when the disk refuses; the spool is then as it was after the last commit.
+        """
+        parts = list(_parts(readings))
+        fresh = [Spooled(self._seq + step, boot, at, part) for step, part in enumerate(parts, start=1)]
+        try:
+            self._begin()
+            self._db.executemany(
+                "INSERT INTO batch (seq, boot, at, r) VALUES (?, ?, ?, ?)",
+                [(row.seq, row.boot, row.at, row.r) for row in fresh],
+            )
+            self._db.execute("UPDATE life SET seq = ?", (self._seq + len(fresh),))
+            self._db.executemany(
+                "INSERT INTO polled (bus, due) VALUES (?, ?) ON CONFLICT (bus) DO UPDATE SET due = excluded.due",
+                list((polled or {}).items()),
+            )
+            self._seq += len(fresh)
+            self._depth += len(fresh)
+            self._size += sum(len(row.r) + ROW_BYTES for row in fresh)
+            self._drop_oldest(at)
+            self._commit()
+        except sqlite3.Error:
+            self._back_out()
+            raise
+        return fresh
+
+    def acknowledge(self, ack: Ack) -> bool:
+        """Let go of exactly what an acknowledgement of this life covers; False when it began a new life instead.
+
+        Raises: sqlite3.Error when the disk refuses.
+        """
+        covered = [(1, ack.upto), *ack.have] if ack.upto > 0 else list(ack.have)
+        if any(last > self._seq for _, last in covered):
+            log.error("spool is an old copy; a new life begins", acked=max(covered)[1], given=self._seq)
+            self._new_life()
+            return False
+        try:
+            self._begin()
+            for first, last in covered:
+                self._delete(first, last)
+                self._db.execute("DELETE FROM lost WHERE first >= ? AND last <= ?", (first, last))
+            if self._deletes >= COMMIT_AFTER_DELETES:
+                self._commit()
+        except sqlite3.Error:
+            self._back_out()
+            raise
+        return True
+
+    def after(self, seq: int, limit: int) -> list[Spooled]:
+        """Return up to `limit` batches behind `seq`, in order."""
+        return self._rows("SELECT seq, boot, at, r FROM batch WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit)
+
+    def newest(self, limit: int) -> list[Spooled]:
+        """Return the last `limit` batches, newest first."""
+        return self._rows("SELECT seq, boot, at, r FROM batch ORDER BY seq DESC LIMIT ?", limit)
+
+    def get(self, seq: int) -> Spooled | None:
+        """Return a batch, None when it has left."""
+        rows = self._rows("SELECT seq, boot, at, r FROM batch WHERE seq = ?", seq)
+        return rows[0] if rows else None
+
+    def flush(self) -> None:
+        """Commit deletions that wait.
+
+        Raises: sqlite3.Error when the disk refuses.
+        """
+        try:
+            self._commit()
+        except sqlite3.Error:
+            self._back_out()
+            raise
+
+    def close(self) -> None:
+        """Commit what waits and close; a disk that refuses costs only that acknowledged rows come back."""
+        try:
+            self._commit()
+        except sqlite3.Error as error:
+            log.warning("spool not flushed", error=str(error))
+        self._db.close()
+
+    def _open(self, path: str) -> None:
+        try:
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            msg = f"{path} is not a spool: {error}"
+            raise DamagedSpool(msg) from None
+        if version not in (0, VERSION):
+            msg = f"{path} is a spool of version {version}; this agent knows {VERSION}"
+            raise DamagedSpool(msg)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA journal_size_limit = 4194304")
+        if version == 0:
+            self._begin()
+            for statement in _SCHEMA:
+                self._db.execute(statement)
+            self._db.execute("INSERT INTO life VALUES (1, ?, 0)", (secrets.token_hex(8),))
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
+            self._commit()
+        else:
+            self._db.execute("UPDATE life SET seq = seq")  # a disk that can't be written is found out now
+        self._count()
+
+    def _count(self) -> None:
+        self._ep, self._seq = self._db.execute("SELECT ep, seq FROM life").fetchone()
+        self._depth, self._size = self._db.execute(
+            "SELECT count(*), coalesce(sum(length(r) + ?), 0) FROM batch", (ROW_BYTES,)
+        ).fetchone()
+
+    def _begin(self) -> None:
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+
+    def _commit(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+        self._deletes = 0
+
+    def _back_out(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        self._deletes = 0
+        self._count()
+
+    def _delete(self, first: int, last: int) -> None:
+        gone = self._db.execute(
+            "DELETE FROM batch WHERE seq BETWEEN ? AND ? RETURNING length(r)", (first, last)
+        ).fetchall()
+        self._depth -= len(gone)
+        self._size -= sum(length + ROW_BYTES for (length,) in gone)
+        self._deletes += len(gone)
+
+    def _drop_oldest(self, now: Instant) -> None:
+        """Drop the oldest while there is too much or too old; the newest always stays."""
+        first = last = 0
+        while self._depth > 1:
+            seq, at = self._db.execute("SELECT seq, at FROM batch ORDER BY seq LIMIT 1").fetchone()
+            too_old = CLOCK_WAS_SET <= at < now - self._limit_age
+            if self._size <= self._limit_bytes and not too_old:
+                break
+            self._delete(seq, seq)
+            merged = self._db.execute("UPDATE lost SET last = ? WHERE last = ?", (seq, seq - 1)).rowcount
+            if not merged:
+                self._db.execute("INSERT INTO lost VALUES (?, ?)", (seq, seq))
+            first, last = first or seq, seq
+        if last:
+            log.error("spool overflowed, oldest batches dropped", first=first, last=last, ep=self._ep)
+
+    def _new_life(self) -> None:
+        self.flush()
+        self._db.execute("UPDATE life SET ep = ?", (secrets.token_hex(8),))
+        self._count()
+
+    def _rows(self, sql: str, *values: int) -> list[Spooled]:
+        return [Spooled(seq, boot, Instant(at), r) for seq, boot, at, r in self._db.execute(sql, values)]
+
+
+def _parts(readings: Sequence[Reading]) -> list[bytes]:
+    """Return the readings as JSON arrays that each fit a message."""
+    if not readings:
+        return []
+    encoded = msgspec.json.encode(list(readings))
+    if len(readings) <= LONGEST_BATCH and len(encoded) <= LARGEST_R:
+        return [encoded]
+    half = len(readings) // 2
+    return [*_parts(readings[:half]), *_parts(readings[half:])]
