@@ -199,7 +199,7 @@ class Bus:
             self._done_early.clear()
 
     def _on_pre_connect(self, client: Client, _userdata: object) -> None:
-        self._ended("connecting")
+        self._ended(self._problem)
         client.drop_out_messages()
 
     def _on_connect_fail(self, _client: Client, _userdata: object) -> None:

@@ -21,7 +21,7 @@ EVERY_S = 2.0
 STALE = Milliseconds(10_000)
 
 Facts = Mapping[str, int | float | str | bool]
-"""What a service tells, such as `{"received": 12, "last_error": ""}`. Names are those of its metrics, without prefix."""
+"""What a service tells, such as `{"received": 12, "last_error": ""}`; named like its metrics, without prefix."""
 
 
 class Status(msgspec.Struct, frozen=True):

@@ -1,0 +1,248 @@
+"""What stands between a socket and amqtt: no packet reaches the broker, or leaves it, that hasn't been looked at here.
+
+amqtt 0.12 does these things, which the gate makes harmless (tests/integration/test_broker.py tries each):
+* it throws out the session of a client id *before* it asks for the password: so credentials are checked here, and a
+  client id counts only among the same user's;
+* it sends last wills without asking whether the client might say them: refused at CONNECT;
+* it hands every connecting client the retained messages of *everybody's* subscriptions: dropped on their way out;
+* it never ends a connection whose keep-alive has passed, and one that stopped reading fills its memory: the gate does;
+* its take-over leaves the old connection half alive, and its will comes late: the gate ends the old one first;
+* it drops what is said on a forbidden topic in silence, like most: here the connection ends, and the log says why;
+* it parses what follows a short packet's body as the next packet: only whole, well-formed packets go in.
+"""
+
+import asyncio
+import ssl
+
+from amqtt.adapters import BufferReader
+from amqtt.errors import AMQTTError, MQTTError, NoDataError
+from amqtt.mqtt.connack import NOT_AUTHORIZED, UNACCEPTABLE_PROTOCOL_VERSION, ConnackPacket
+from amqtt.mqtt.connect import ConnectPacket, ConnectVariableHeader
+from amqtt.mqtt.packet import (
+    CONNECT,
+    DISCONNECT,
+    PINGREQ,
+    PUBACK,
+    PUBCOMP,
+    PUBLISH,
+    PUBREC,
+    PUBREL,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    MQTTFixedHeader,
+)
+from amqtt.mqtt.subscribe import SubscribePacket
+from amqtt.mqtt.unsubscribe import UnsubscribePacket
+
+from coldchain.broker.access import Access
+from core.runtime.logs import logger
+
+log = logger(__name__)
+
+LARGEST_PACKET = 256 * 1024
+"""Larger than any message of the contract, so that one that is too long is still dead-lettered by the collector."""
+SIGN_IN_WITHIN_S = 10.0
+READ_WITHIN_S = 10.0
+"""How long a client may leave its socket full."""
+
+_LEVEL_3_1_1 = 4
+_LEVEL_5 = 5
+_REFUSED_IN_5 = bytes((0x20, 3, 0, 0x84, 0))
+_NO_SUCH_FILTER = "#/refused"
+"""amqtt answers a filter with # before its end with the failure code that a forbidden one deserves."""
+_BODY_LENGTH = {PINGREQ: 0, DISCONNECT: 0, PUBACK: 2, PUBREC: 2, PUBREL: 2, PUBCOMP: 2}
+_LONGEST_LENGTH = 4
+
+
+class Refused(Exception):
+    """The connection ends here; the text says why."""
+
+
+class Gate:
+    """One connection, as amqtt sees it: both its ReaderAdapter and its WriterAdapter."""
+
+    def __init__(self, access: Access, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._access = access
+        self._reader = reader
+        self._writer = writer
+        self._packet = b""
+        self._at = 0
+        self._closed = False
+        self._deadline: float | None = None
+        self.user = ""
+        self.client_id = ""
+        self.keep_alive = 0
+
+    async def sign_in(self) -> None:
+        """Read the CONNECT packet, check it, and keep it for amqtt: under the user's name, clean, without keep-alive.
+
+        Sessions are always clean: amqtt keeps the queue of an absent client in memory without limit, loses it at a
+        restart and marks what it held as retained, so nothing is built on it.
+        Raises: Refused, after the client has been told.
+        """
+        async with asyncio.timeout(SIGN_IN_WITHIN_S):
+            kind, _flags, body = await self._whole_packet()
+        if kind != CONNECT:
+            msg = "the first packet is not CONNECT"
+            raise Refused(msg)
+        level = (await ConnectVariableHeader.from_stream(BufferReader(body), MQTTFixedHeader(CONNECT))).proto_level
+        if level != _LEVEL_3_1_1:
+            in_5 = level == _LEVEL_5
+            await self._tell(
+                _REFUSED_IN_5 if in_5 else ConnackPacket.build(0, UNACCEPTABLE_PROTOCOL_VERSION).to_bytes()
+            )
+            msg = "speaks MQTT 5; set broker.protocol to 3.1.1" if in_5 else f"speaks MQTT protocol level {level}"
+            raise Refused(msg)
+        connect = await ConnectPacket.from_stream(
+            BufferReader(body), fixed_header=MQTTFixedHeader(CONNECT, 0, len(body))
+        )
+        self.user = connect.username or ""
+        if not self._access.may_sign_in(connect.username, connect.password):
+            await self._tell(ConnackPacket.build(0, NOT_AUTHORIZED).to_bytes())
+            msg = f"user {self.user!r}: no such user and password"
+            raise Refused(msg)
+        if connect.will_flag and not self._access.may_say(self.user, connect.will_topic or ""):
+            await self._tell(ConnackPacket.build(0, NOT_AUTHORIZED).to_bytes())
+            msg = f"user {self.user!r} may not leave a will on {connect.will_topic!r}"
+            raise Refused(msg)
+        self.client_id = connect.client_id = f"{self.user}/{connect.client_id}"
+        self.keep_alive = connect.keep_alive
+        connect.keep_alive = 0
+        connect.clean_session_flag = True
+        connect.client_id_is_random = False
+        self._packet, self._at = connect.to_bytes(), 0
+        self._heard()
+
+    def overdue(self, now: float) -> bool:
+        """Whether one and a half times the keep-alive has passed in silence (`now` of the loop's clock)."""
+        return self._deadline is not None and now > self._deadline
+
+    def end(self) -> None:
+        """Cut the connection; amqtt sees the end of the stream, and sends the last will."""
+        self._closed = True
+        self._writer.transport.abort()
+        self._reader.feed_eof()
+
+    async def read(self, n: int = -1) -> bytes:
+        """Return exactly n bytes of a packet; nothing once the connection has ended."""
+        if self._at == len(self._packet):
+            await self._next_packet()
+        self._at, start = self._at + n, self._at
+        if n < 0 or self._at > len(self._packet):
+            self.end()
+            msg = "a packet is shorter than it says"
+            raise ConnectionResetError(msg)
+        return self._packet[start : self._at]
+
+    def feed_eof(self) -> None:
+        """Acknowledge the end."""
+        self._reader.feed_eof()
+
+    def write(self, data: bytes) -> None:
+        """Send a packet, unless it is a message that this user may not hear. amqtt writes whole packets."""
+        if self._closed:
+            return
+        if data[0] >> 4 == PUBLISH:
+            start = next(i for i in range(1, _LONGEST_LENGTH + 1) if data[i] < 0x80) + 1  # noqa: PLR2004
+            length = int.from_bytes(data[start : start + 2], "big")
+            topic = data[start + 2 : start + 2 + length].decode("utf-8", "replace")
+            if not self._access.may_hear(self.user, topic):
+                return
+        self._writer.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the client has read; one that doesn't is let go."""
+        if self._closed:
+            return
+        try:
+            async with asyncio.timeout(READ_WITHIN_S):
+                await self._writer.drain()
+        except TimeoutError:
+            log.warning("broker client did not read", client=self.client_id)
+            self.end()
+
+    def get_peer_info(self) -> tuple[str, int] | None:
+        """Return address and port of the client."""
+        peer = self._writer.get_extra_info("peername")
+        return (str(peer[0]), int(peer[1])) if peer else None
+
+    def get_ssl_info(self) -> ssl.SSLObject | None:
+        """Return nothing: the embedded broker speaks without TLS."""
+        return None
+
+    async def close(self) -> None:
+        """End the connection in order."""
+        self._closed = True
+        self._writer.close()
+
+    async def _next_packet(self) -> None:
+        try:
+            kind, flags, body = await self._whole_packet()
+            self._packet, self._at = await self._screened(kind, flags, body), 0
+        except (Refused, MQTTError, AMQTTError, NoDataError, ValueError) as error:
+            log.warning("broker connection refused", client=self.client_id, reason=str(error))
+            self.end()
+            msg = str(error)
+            raise ConnectionResetError(msg) from None
+        self._heard()
+
+    async def _whole_packet(self) -> tuple[int, int, bytes]:
+        first = (await self._reader.readexactly(1))[0]
+        length = 0
+        for place in range(_LONGEST_LENGTH):
+            digit = (await self._reader.readexactly(1))[0]
+            length |= (digit & 0x7F) << (7 * place)
+            if digit < 0x80:  # noqa: PLR2004  (the top bit says that another digit follows)
+                break
+        else:
+            msg = "a packet's length has more than four digits"
+            raise Refused(msg)
+        if length > LARGEST_PACKET:
+            msg = f"a packet of {length} bytes; the largest is {LARGEST_PACKET}"
+            raise Refused(msg)
+        return first >> 4, first & 0x0F, await self._reader.readexactly(length)
+
+    async def _screened(self, kind: int, flags: int, body: bytes) -> bytes:
+        header = MQTTFixedHeader(kind, flags, len(body))
+        if kind == PUBLISH:
+            self._check_publish(flags, body)
+        elif kind in (SUBSCRIBE, UNSUBSCRIBE):
+            packet = await (SubscribePacket if kind == SUBSCRIBE else UnsubscribePacket).from_stream(
+                BufferReader(body), fixed_header=header
+            )
+            if bytes(packet.to_bytes()) != bytes(header.to_bytes()) + body:
+                msg = f"a malformed packet of type {kind}"
+                raise Refused(msg)
+            if kind == SUBSCRIBE:
+                topics = packet.payload.topics
+                packet.payload.topics = [(name if self._hears(name) else _NO_SUCH_FILTER, qos) for name, qos in topics]
+                return bytes(packet.to_bytes())
+        elif _BODY_LENGTH.get(kind) != len(body):
+            msg = f"a packet of type {kind} with {len(body)} bytes"
+            raise Refused(msg)
+        return bytes(header.to_bytes()) + body
+
+    def _check_publish(self, flags: int, body: bytes) -> None:
+        qos = flags >> 1 & 3
+        length = int.from_bytes(body[:2], "big")
+        if qos > 2 or len(body) < 2 + length + (2 if qos else 0):  # noqa: PLR2004  (MQTT's three levels)
+            msg = "a malformed PUBLISH"
+            raise Refused(msg)
+        topic = body[2 : 2 + length].decode()
+        if not self._access.may_say(self.user, topic):
+            msg = f"user {self.user} may not publish on {topic!r}"
+            raise Refused(msg)
+
+    def _hears(self, topic: str) -> bool:
+        heard = self._access.may_hear(self.user, topic)
+        if not heard:
+            log.warning("broker subscription refused", client=self.client_id, topic=topic)
+        return heard
+
+    def _heard(self) -> None:
+        if self.keep_alive:
+            self._deadline = asyncio.get_running_loop().time() + 1.5 * self.keep_alive
+
+    async def _tell(self, packet: bytes) -> None:
+        self._writer.write(packet)
+        await self._writer.drain()

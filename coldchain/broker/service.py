@@ -1,0 +1,124 @@
+"""The process `coldchain broker`: amqtt for the installations that have no broker of their own.
+
+MQTT 3.1.1 without TLS, about a thousand messages a second. What it can't do, and who makes up for it:
+* it loses everything at a restart, retained messages too: agents publish birth and state at every connection, and send
+  again what no `down/ack` covered;
+* a message that a client has not acknowledged within 5 s, or before its connection ended, is gone: the same;
+* a client that is away misses what is said: `down/ack` is repeated on birth and on every duplicate, `wake` only hints;
+* gateways that speak MQTT themselves and keep nothing have no guarantee here.
+"""
+
+import asyncio
+import threading
+
+from amqtt.broker import Broker
+from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
+
+from coldchain.broker.access import Access
+from coldchain.broker.gate import Gate, Refused
+from config.settings import Settings
+from core.runtime.logs import logger
+
+log = logger(__name__)
+
+_LOOK_S = 1.0
+_END_WITHIN_S = 2.0
+_LISTENER = "default"
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Serve until `stop`. While another process holds the port, tries again."""
+    asyncio.run(_serve(settings, stop))
+
+
+async def _serve(settings: Settings, stop: threading.Event) -> None:
+    stopped = asyncio.create_task(asyncio.to_thread(stop.wait))
+    broker = Broker(
+        BrokerConfig(
+            listeners={_LISTENER: ListenerConfig(type=ListenerType.EXTERNAL)},
+            # The gate has checked the password; all that is left to ask is whether there is a name.
+            plugins={"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": False}},
+        )
+    )
+    await broker.start()
+    house = _House(broker, Access(settings.data_dir, settings.broker.username))
+    server = await _listen(house, settings, stopped)
+    if server:
+        watch = asyncio.create_task(house.watch())
+        await stopped
+        watch.cancel()
+        server.close()
+        await house.empty()
+    await broker.shutdown()
+
+
+async def _listen(house: "_House", settings: Settings, stopped: "asyncio.Task[bool]") -> asyncio.Server | None:
+    said = ""
+    while not stopped.done():
+        try:
+            server = await asyncio.start_server(house.enter, settings.broker.host, settings.broker.port)
+        except OSError as error:
+            if str(error) != said:
+                log.warning("broker port not to be had", port=settings.broker.port, error=str(error))
+            said = str(error)
+            await asyncio.wait([stopped], timeout=_LOOK_S / 4)
+            continue
+        log.info("broker listening", host=settings.broker.host, port=server.sockets[0].getsockname()[1])
+        return server
+    return None
+
+
+class _House:
+    """Who is connected."""
+
+    def __init__(self, broker: Broker, access: Access) -> None:
+        self._broker = broker
+        self._access = access
+        self._inside: dict[str, tuple[Gate, asyncio.Event]] = {}
+
+    async def enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection to its end."""
+        gate = Gate(self._access, reader, writer)
+        gone = asyncio.Event()
+        try:
+            await gate.sign_in()
+            await self._end_earlier(gate.client_id)
+            self._inside[gate.client_id] = (gate, gone)
+            await self._broker.external_connected(gate, gate, _LISTENER)
+        except Refused as error:
+            log.warning("broker sign-in refused", peer=str(gate.get_peer_info()), reason=str(error))
+        except (OSError, EOFError) as error:
+            log.info("broker connection lost", client=gate.client_id, error=str(error))
+        except Exception:
+            # amqtt has bugs of its own, such as a dictionary that changes under its loop. One connection ends, and
+            # its client comes back; the others never notice.
+            log.exception("broker connection failed", client=gate.client_id)
+        finally:
+            gone.set()
+            if self._inside.get(gate.client_id, (None, gone))[0] is gate:
+                del self._inside[gate.client_id]
+            writer.close()
+
+    async def watch(self) -> None:
+        """End connections that have been silent for too long."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            for gate, _gone in list(self._inside.values()):
+                if gate.overdue(loop.time()):
+                    log.info("broker client fell silent", client=gate.client_id)
+                    gate.end()
+
+    async def empty(self) -> None:
+        """End all connections."""
+        leaving = [gone.wait() for _gate, gone in self._inside.values()]
+        for gate, _gone in list(self._inside.values()):
+            gate.end()
+        if leaving:
+            await asyncio.wait([asyncio.ensure_future(one) for one in leaving], timeout=_END_WITHIN_S)
+
+    async def _end_earlier(self, client_id: str) -> None:
+        earlier = self._inside.get(client_id)
+        if earlier:
+            earlier[0].end()
+            await asyncio.wait([asyncio.ensure_future(earlier[1].wait())], timeout=_END_WITHIN_S)
