@@ -29,21 +29,30 @@ class RuleState(Record):
 
 
 class SeriesState(Record):
-    """How far the rules have come with a series: the watermark, and which shard brought it last."""
+    """How far the rules have come with a series: its newest reading, and which shard brought it last.
+
+    `recent` holds the readings that another could still come before (msgpack): those behind the watermark are settled.
+    """
 
     __tablename__ = "series_state"
 
     series_id: Mapped[SeriesId] = mapped_column(ForeignKey("series.id"), primary_key=True)
     shard: Mapped[str] = mapped_column(String(2))
     newest_at: Mapped[Instant]
-    received_at: Mapped[Instant]
-    """Server time of the last reading with a value."""
+    received_at: Mapped[Instant | None]
+    """Server time of the last reading with a value; None when none ever had one."""
     value: Mapped[Centi | None]
+    """Of the newest reading; None when that one failed."""
     q: Mapped[int]
+    recent: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class Alarm(Record):
-    """One per rule kind and zone while open. `opened_at` is t0 (server time), `onset_at` when it began (event time)."""
+    """One per rule kind and zone while open.
+
+    In server time: `opened_at` is t0 of its cycle, `recovered_at` its end. In event time: the excursion itself, from
+    `onset_at` to `ended_at`.
+    """
 
     __tablename__ = "alarm"
     __table_args__ = (
@@ -74,6 +83,7 @@ class Alarm(Record):
     """Counts re-openings within the merge window; each has its own t0 and steps."""
     opened_at: Mapped[Instant]
     onset_at: Mapped[Instant]
+    ended_at: Mapped[Instant | None]
     recovered_at: Mapped[Instant | None]
     closed_at: Mapped[Instant | None]
     acknowledged_at: Mapped[Instant | None]
@@ -89,12 +99,16 @@ class Alarm(Record):
 
 
 class AlarmStep(Record):
-    """Tell these levels at this absolute time, if it is still abnormal then."""
+    """Tell these levels at this absolute time, if it is still abnormal then.
+
+    due → fired, or → held while the condition is clearing (due again when it turns back), or → suppressed while a
+    maintenance window forbids paging (due again at its end), or → cancelled when the condition is over.
+    """
 
     __tablename__ = "alarm_step"
     __table_args__ = (
         UniqueConstraint("alarm_id", "cycle", "tier", "turn"),
-        CheckConstraint("state IN ('due', 'held', 'fired', 'cancelled')", name="state"),
+        CheckConstraint("state IN ('due', 'held', 'suppressed', 'fired', 'cancelled')", name="state"),
         Index(None, "state", "due_at"),
     )
 
@@ -102,11 +116,11 @@ class AlarmStep(Record):
     alarm_id: Mapped[AlarmId] = mapped_column(ForeignKey("alarm.id"))
     cycle: Mapped[int]
     tier: Mapped[int]
-    """1, 2, 3: the highest level told; all below are told too."""
+    """1, 2, 3: the highest level told; all below are told too. 0: the digest of late data, to level 1."""
     turn: Mapped[int] = mapped_column(default=0)
     """0 the first time, then the number of the repeat."""
     due_at: Mapped[Instant]
-    state: Mapped[str] = mapped_column(String(10), default="due")
+    state: Mapped[str] = mapped_column(String(12), default="due")
     fired_at: Mapped[Instant | None]
 
 
@@ -168,7 +182,9 @@ class AlarmEvent(Record):
     alarm_id: Mapped[AlarmId] = mapped_column(ForeignKey("alarm.id"), index=True)
     at: Mapped[Instant]
     kind: Mapped[str] = mapped_column(String(20))
-    """opened, told, held, cancelled, acknowledged, recovered, reopened, handled, closed."""
+    """opened, reopened, told, nobody_to_tell, unreachable, held, suppressed, resumed, digest, acknowledged, recovered,
+    handled, closed; `detail` has the rest.
+    """
     person_id: Mapped[PersonId | None] = mapped_column(ForeignKey("person.id"))
     detail: Mapped[str] = mapped_column(Text, default="{}")
 
