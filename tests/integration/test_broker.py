@@ -86,7 +86,7 @@ def test_retained_messages_of_others_are_not_handed_out(settings: Settings) -> N
         until(lambda: services.payloads(STATE) == [b"online"], "state")
         with Client(settings, "10002", OTHER_ACK) as two, Client(settings, None, UP, client_id="late") as late:
             two.connected()
-            until(lambda: late.payloads(STATE) == [b"online"], "what was retained")
+            until(lambda: b"online" in late.payloads(STATE), "what was retained")
             services.bus.publish(OTHER_ACK, b"for two")
             until(lambda: two.payloads() == [b"for two"], "only what is for it")
 
