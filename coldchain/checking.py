@@ -1,0 +1,178 @@
+"""`coldchain check`: does everything that the settings name answer, and if not, what to mend."""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from config.secrets import NoSecrets, Secrets, path_in, read
+from config.settings import Bus as ModbusLine
+from config.settings import Settings
+from core.bus.client import BrokerAddress, Bus
+from core.db.engine import connect, url_for
+from core.db.migrate import pending
+
+ENOUGH_DISK = 2**30
+ANSWER_WITHIN_S = 3.0
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at; `mend` says what to do when it isn't good."""
+
+    what: str
+    good: bool
+    seen: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        mark = "ok  " if self.good else "BAD "
+        return f"{mark}{self.what}: {self.seen}" + (f"\n      → {self.mend}" if self.mend else "")
+
+
+def check(settings: Settings) -> Iterator[Finding]:
+    """Look at everything, in the order in which one would mend it."""
+    yield _folder(settings.data_dir)
+    secrets: Secrets | None = None
+    try:
+        secrets = read(settings.data_dir)
+        yield Finding("secrets", good=True, seen=f"{path_in(settings.data_dir)}, mode 0600")
+    except NoSecrets as error:
+        yield Finding("secrets", good=False, seen=str(error), mend="coldchain init")
+    yield _records(settings)
+    yield _broker(settings, secrets)
+    for box in settings.agent.gateways:
+        if secrets and box.number not in secrets.broker:
+            yield Finding(
+                f"gateway {box.number}",
+                good=False,
+                seen="no broker password was issued for it",
+                mend="import a file that lists the gateway: it issues one",
+            )
+        for line in box.buses:
+            yield _modbus(box.number, line)
+    yield _wechat(settings, secrets)
+    yield _port(settings)
+
+
+def _folder(data_dir: str) -> Finding:
+    path = Path(data_dir)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return Finding("data folder", good=False, seen=str(error), mend="set data_dir to a folder that can be written")
+    if not os.access(path, os.W_OK):
+        return Finding("data folder", good=False, seen=f"{path} can't be written", mend=f"chown it to {os.getuid()}")
+    free = shutil.disk_usage(path).free
+    if free < ENOUGH_DISK:
+        return Finding(
+            "data folder", good=False, seen=f"{path}: {free >> 20} MiB free", mend="make 1 GiB free at least"
+        )
+    return Finding("data folder", good=True, seen=f"{path}, {free >> 30} GiB free")
+
+
+def _records(settings: Settings) -> Finding:
+    url = url_for(settings.records.url, settings.data_dir)
+    engine = connect(url)
+    shown = engine.url.render_as_string(hide_password=True)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        behind = pending(engine)
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        return Finding("records", good=False, seen=f"{shown}: {reason}", mend="start the database, or set records.url")
+    finally:
+        engine.dispose()
+    after = ", to be migrated by the first service that starts" if behind else ""
+    return Finding("records", good=True, seen=shown + after)
+
+
+def _broker(settings: Settings, secrets: Secrets | None) -> Finding:
+    where = f"{settings.broker.host}:{settings.broker.port}"
+    if secrets is None:
+        return Finding("broker", good=False, seen="not tried without secrets", mend="coldchain init")
+    user = settings.broker.username
+    bus = Bus(
+        BrokerAddress.of(settings.broker),
+        client_id=f"check-{os.getpid()}",
+        username=user,
+        password=secrets.broker.get(user, ""),
+        clean=True,
+        on_message=lambda _message: None,
+    )
+    bus.start()
+    try:
+        for _ in range(int(ANSWER_WITHIN_S / 0.05)):
+            if bus.connected:
+                return Finding("broker", good=True, seen=f"{where} accepts {user}")
+            Event().wait(0.05)
+        problem = bus.problem
+    finally:
+        bus.stop()
+    if settings.broker.embedded and not _answers(settings.broker.host, settings.broker.port):
+        return Finding("broker", good=True, seen=f"{where}: embedded, not running now; `coldchain up` runs it")
+    return Finding(
+        "broker", good=False, seen=f"{where}: {problem}", mend=f"look at [broker], and the password of {user}"
+    )
+
+
+def _modbus(number: str, line: ModbusLine) -> Finding:
+    what = f"gateway {number}, line {line.name}"
+    if line.kind == "rtu":
+        if os.access(line.device, os.R_OK | os.W_OK):
+            return Finding(what, good=True, seen=line.device)
+        return Finding(
+            what, good=False, seen=f"{line.device} can't be opened", mend="plug it in; add the user to group dialout"
+        )
+    where = f"{line.host}:{line.port}"
+    if _answers(line.host, line.port):
+        return Finding(what, good=True, seen=f"{where} accepts connections, {len(line.units)} devices to read")
+    return Finding(what, good=False, seen=f"{where} does not answer", mend="look at power, cable, host and port")
+
+
+def _wechat(settings: Settings, secrets: Secrets | None) -> Finding:
+    if not settings.wechat.app_id:
+        return Finding("WeChat", good=True, seen="not configured: messages stay queued and visible")
+    if not (secrets and secrets.wechat_secret):
+        return Finding(
+            "WeChat",
+            good=False,
+            seen=f"no secret for {settings.wechat.app_id}",
+            mend="put wechat_secret in secrets.json",
+        )
+    missing = [name for name in ("template_alarm", "template_recovery") if not getattr(settings.wechat, name)]
+    if missing:
+        return Finding("WeChat", good=False, seen=f"no {' and '.join(missing)}", mend="set them in [wechat]")
+    from core.wechat.client import try_token  # noqa: PLC0415 (wechatpy is slow to import)
+
+    problem = try_token(settings.wechat, secrets.wechat_secret)
+    if problem:
+        return Finding("WeChat", good=False, seen=f"{settings.wechat.base_url}: {problem}", mend="look at [wechat]")
+    return Finding("WeChat", good=True, seen=f"{settings.wechat.base_url} gives {settings.wechat.app_id} a token")
+
+
+def _port(settings: Settings) -> Finding:
+    where = f"{settings.api.host}:{settings.api.port}"
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.api.host, settings.api.port))
+        except OSError as error:
+            if _answers(settings.api.host, settings.api.port):
+                return Finding("web pages", good=True, seen=f"{where} is in use (by a running coldchain?)")
+            return Finding("web pages", good=False, seen=f"{where}: {error}", mend="set api.host and api.port")
+    return Finding("web pages", good=True, seen=f"{where} is free; phones reach it as {settings.public_url}")
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=ANSWER_WITHIN_S):
+            return True
+    except OSError:
+        return False

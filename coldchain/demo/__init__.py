@@ -1,0 +1,1 @@
+"""A county to try everything with: simulated devices, one machine's services, and phones to read the alarms on."""

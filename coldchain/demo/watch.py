@@ -1,0 +1,202 @@
+"""What the demo's terminal shows: zones and their temperatures, alarms, who was told what, and what has just happened.
+
+It looks from outside, at the records and at the simulator's log, as a person with a terminal would.
+"""
+
+import json
+import os
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from importlib import resources
+
+import msgspec
+from sqlalchemy import func, select
+
+from core.alarms.message import degrees
+from core.alarms.tables import Alarm, AlarmEvent, SeriesState
+from core.db.engine import Records
+from core.devices.tables import Equipment, EquipmentUnit, Probe, ProbeZone, Series, Zone
+from core.ids import AlarmId, Centi
+from core.runtime.instant import Instant
+from core.units.tables import Person, Unit
+
+KEPT_MESSAGES = 8
+
+
+class ZoneLine(msgspec.Struct, frozen=True):
+    """A probe's zone and what it measured last; `value` is None for a failed reading."""
+
+    unit: str
+    zone: str
+    probe: str
+    value: Centi | None
+    at: Instant | None
+    abnormal: bool
+
+
+class AlarmLine(msgspec.Struct, frozen=True):
+    """An alarm that is not closed."""
+
+    id: AlarmId
+    zone: str
+    rule: str
+    state: str
+    handling: str
+    opened: Instant
+    peak: Centi | None
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A message that a phone received."""
+
+    at: Instant
+    person: str
+    text: str
+    link: str
+
+
+class Happening(msgspec.Struct, frozen=True):
+    """Something that happened, one line."""
+
+    at: Instant
+    text: str
+
+
+class View(msgspec.Struct, frozen=True):
+    """All of it at one moment; `happened` is what is new since the last look."""
+
+    zones: Sequence[ZoneLine]
+    alarms: Sequence[AlarmLine]
+    told: Sequence[Told]
+    happened: Sequence[Happening]
+
+
+def texts() -> Mapping[str, Mapping[str, str]]:
+    """Return what the demo says, in the terminal's language: Chinese for a Chinese locale, else English."""
+    locale = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    language = "zh-CN" if locale.startswith("zh") else "en"
+    return tomllib.loads(resources.files("coldchain.demo").joinpath("text", f"{language}.toml").read_text("utf-8"))
+
+
+class Watcher:
+    """Looks again and again; what was there before the first look is not news."""
+
+    def __init__(self, records: Records, wechat_url: str) -> None:
+        self._records = records
+        self._wechat_url = wechat_url
+        self._texts = texts()
+        self._told: list[Told] = []
+        with records.read() as tx:
+            self._last_event = tx.scalar(select(func.max(AlarmEvent.id))) or 0
+        self._last_message = -1
+        self._last_message = self._read_messages()[1]
+        self.messages = 0
+        self.opened = 0
+
+    def look(self) -> View:
+        """Return what is now, and what has happened since the last look."""
+        zones, alarms = self._state()
+        told, self._last_message = self._read_messages()
+        self._told = [*self._told, *told][-KEPT_MESSAGES:]
+        self.messages += len(told)
+        news = [*self._events(), *(happening for message in told for happening in self._of(message))]
+        return View(zones, alarms, self._told, sorted(news, key=lambda happening: happening.at))
+
+    def _state(self) -> tuple[list[ZoneLine], list[AlarmLine]]:
+        with self._records.read() as tx:
+            alarms = [
+                AlarmLine(
+                    alarm.id,
+                    self._zone(equipment, kind),
+                    self._texts["rule"].get(alarm.rule, alarm.rule),
+                    alarm.state,
+                    alarm.handling,
+                    alarm.opened_at,
+                    alarm.peak,
+                )
+                for alarm, equipment, kind in tx.execute(
+                    select(Alarm, Equipment.name, Zone.kind)
+                    .join(Zone, Zone.id == Alarm.zone_id)
+                    .join(Equipment, Equipment.id == Zone.equipment_id)
+                    .where(Alarm.state != "closed")
+                    .order_by(Alarm.opened_at)
+                )
+            ]
+            abnormal = {alarm.zone for alarm in alarms if alarm.state == "open"}
+            rows = tx.execute(
+                select(Unit.name, Equipment.name, Zone.kind, Probe.code, SeriesState.value, SeriesState.newest_at)
+                .select_from(EquipmentUnit)
+                .join(Unit, Unit.id == EquipmentUnit.unit_id)
+                .join(Equipment, Equipment.id == EquipmentUnit.equipment_id)
+                .join(Zone, Zone.equipment_id == Equipment.id)
+                .join(ProbeZone, ProbeZone.zone_id == Zone.id)
+                .join(Probe, Probe.id == ProbeZone.probe_id)
+                .join(Series, (Series.probe_id == Probe.id) & (Series.quantity == "t"))
+                .outerjoin(SeriesState, SeriesState.series_id == Series.id)
+                .where(EquipmentUnit.until.is_(None), ProbeZone.until.is_(None))
+                .order_by(Unit.path, Equipment.id, Zone.id, Probe.code)
+            )
+            zones = [
+                ZoneLine(unit, name := self._zone(equipment, kind), probe, value, at, name in abnormal)
+                for unit, equipment, kind, probe, value, at in rows
+            ]
+        return zones, alarms
+
+    def _events(self) -> list[Happening]:
+        with self._records.read() as tx:
+            rows = tx.execute(
+                select(AlarmEvent, Alarm.rule, Equipment.name, Zone.kind, Person.name)
+                .join(Alarm, Alarm.id == AlarmEvent.alarm_id)
+                .join(Zone, Zone.id == Alarm.zone_id)
+                .join(Equipment, Equipment.id == Zone.equipment_id)
+                .outerjoin(Person, Person.id == AlarmEvent.person_id)
+                .where(AlarmEvent.id > self._last_event)
+                .order_by(AlarmEvent.id)
+            ).all()
+        news = []
+        for event, rule, equipment, kind, person in rows:
+            self._last_event = event.id
+            self.opened += event.kind == "opened"
+            pattern = self._texts["happened"].get(event.kind)
+            if pattern:
+                words = {"zone": self._zone(equipment, kind), "rule": self._texts["rule"].get(rule, rule)}
+                news.append(Happening(event.at, pattern.format(person=person or "", **words)))
+        return news
+
+    def _of(self, message: Told) -> list[Happening]:
+        lines = [
+            Happening(message.at, self._texts["happened"]["message"].format(person=message.person, text=message.text))
+        ]
+        if message.link:
+            lines.append(Happening(message.at, self._texts["happened"]["link"].format(link=message.link)))
+        return lines
+
+    def _zone(self, equipment: str, kind: str) -> str:
+        return equipment + self._texts["zone"].get(kind, kind)
+
+    def _read_messages(self) -> tuple[list[Told], int]:
+        """Return what phones got since the last look, and the number of the newest message."""
+        try:
+            with urllib.request.urlopen(  # noqa: S310 (our own simulator)
+                f"{self._wechat_url}/sim/log?after={self._last_message}", timeout=2
+            ) as answer:
+                rows = json.load(answer)["messages"]
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            return [], self._last_message
+        told = [
+            Told(
+                Instant(row["at"]),
+                row["name"],
+                " · ".join(field["value"] for field in row["data"].values()),
+                row.get("url", ""),
+            )
+            for row in rows
+        ]
+        return told, max([self._last_message, *(row["number"] for row in rows)])
+
+
+def shown(value: Centi | None) -> str:
+    """Return a temperature for the terminal, – for a failed or missing one."""
+    return "–" if value is None else degrees(value).removesuffix("℃")

@@ -1,0 +1,105 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coldchain.supervisor import Service, Supervisor
+from config import secrets
+from core.runtime.single import only_one
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Service:
+    secrets.write(str(tmp_path / "data"), secrets.fresh("coldchain"))
+    (tmp_path / "coldchain.toml").write_text('data_dir = "data"\nbroker.port = 0\n')
+    return Service("broker", ("broker", "--config", str(tmp_path / "coldchain.toml")))
+
+
+def eventually(true: Callable[[], object], within_s: float = 15.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, "did not happen in time"
+        threading.Event().wait(0.05)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_a_killed_child_is_started_again_and_ends_with_the_supervisor(broker: Service, tmp_path: Path) -> None:
+    supervisor = Supervisor([broker], log_folder=tmp_path / "log")
+    stop = threading.Event()
+    thread = threading.Thread(target=supervisor.run, args=(stop,))
+    thread.start()
+    try:
+        eventually(lambda: supervisor.pid("broker"))
+        first = supervisor.pid("broker")
+        supervisor.kill("broker")
+        eventually(lambda: supervisor.pid("broker") not in (None, first))
+        assert supervisor.restarts() == {"broker": 1}
+        last = supervisor.pid("broker")
+    finally:
+        stop.set()
+        thread.join(15)
+    assert last
+    assert gone(last)
+
+
+def test_children_end_with_a_supervisor_that_was_killed(broker: Service, tmp_path: Path) -> None:
+    script = f"""
+import threading
+from pathlib import Path
+from coldchain.supervisor import Service, Supervisor
+from core.runtime import logs
+logs.set_up("up")
+supervisor = Supervisor([Service("broker", {broker.arguments!r})], log_folder=Path({str(tmp_path / "log")!r}))
+supervisor.look()
+print(supervisor.pid("broker"), flush=True)
+threading.Event().wait()
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    child = int(parent.stdout.readline())
+    lock = tmp_path / "data" / "run" / "broker.lock"
+    eventually(lock.exists)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    eventually(lambda: gone(child), within_s=5)
+    with only_one(str(tmp_path / "data"), "broker", threading.Event()) as ours:
+        assert ours
+
+
+def test_a_second_process_waits_for_the_first_and_gives_up_when_stopped(tmp_path: Path) -> None:
+    script = f"""
+import sys, threading
+from core.runtime.single import only_one
+with only_one({str(tmp_path)!r}, 'api', threading.Event()):
+    print('held', flush=True)
+    sys.stdin.read()
+"""
+    holder = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout
+    assert holder.stdin
+    assert holder.stdout.readline() == b"held\n"
+    stop = threading.Event()
+    stop.set()
+    with only_one(str(tmp_path), "api", stop) as ours:
+        assert not ours
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    holder.stdin.close()
+    holder.stdout.close()
+    with only_one(str(tmp_path), "api", threading.Event()) as ours:
+        assert ours
