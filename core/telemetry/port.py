@@ -1,8 +1,8 @@
 """What can be asked of a telemetry store. `tests/contract/test_telemetry.py` is its definition.
 
-Guarantees: a batch whose `write_batch` returned survives kill -9; the same (series, at) twice keeps the later value; a failed
-reading is a fact and keeps its quality; `drop_before` is the only way that anything ever leaves.
-Windowed figures (`core.telemetry.windows`) and rollups are computed over `range`, so every adapter gives the same numbers.
+Guarantees: a batch whose `write_batch` returned survives kill -9; the same (series, at) twice keeps the later value; a
+failed reading is a fact and keeps its quality; `drop_before` is the only way that anything ever leaves. Windowed
+figures (`core.telemetry.windows`) and rollups are computed over `range`, so every adapter gives the same numbers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -77,9 +77,10 @@ class Telemetry(Protocol):
         """Return each series' reading with the greatest `at`, failed or not; a series without any is left out."""
 
     def seal(self, before: Instant) -> None:
-        """Compact what lies wholly before an instant; the telemetry writer calls it, about once an hour of its clock.
+        """Compact what lies wholly before an instant; the telemetry writer calls it every minute or so.
 
-        Changes no answer, whenever it is called and wherever it is killed; nothing to do for a store that compacts by itself.
+        Changes no answer, whenever it is called and wherever it is killed; nothing to do for a store that compacts by
+        itself.
         """
 
     def drop_before(self, until: Instant) -> None:

@@ -1,0 +1,123 @@
+"""How many readings stand together: four columns, and the one rule by which a later reading replaces an earlier.
+
+Everything in the embedded store that merges (frames of an hour, frames with a block, an hour with the hour before)
+merges by `later_wins`, so "last write wins" is decided in one place.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from core.runtime.instant import HOUR
+from core.telemetry.port import Curve, Sample
+
+FAILED = -(2**31)
+"""Stands in the value column for a failed reading."""
+LARGEST = 2**31 - 1
+LAST_AT = 2**53
+SERIES_BITS = 24
+
+
+class Columns(NamedTuple):
+    """Readings as columns of equal length. As they were written, or `ordered`: by (series, at), each pair once."""
+
+    series: npt.NDArray[np.uint32]
+    at: npt.NDArray[np.int64]
+    value: npt.NDArray[np.int32]
+    q: npt.NDArray[np.uint8]
+
+    @property
+    def size(self) -> int:
+        """How many readings there are."""
+        return len(self.at)
+
+    def part(self, which: slice | npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> "Columns":
+        """Return the readings of a slice, of positions, or under a mask."""
+        return Columns(self.series[which], self.at[which], self.value[which], self.q[which])
+
+    def of(self, series: int) -> "Columns":
+        """Return the readings of one series; only of ordered columns."""
+        first, last = np.searchsorted(self.series, np.array((series, series + 1), np.uint32))
+        return self.part(slice(int(first), int(last)))
+
+    def by_series(self) -> Iterator[tuple[int, "Columns"]]:
+        """Yield each series with its readings; only of ordered columns."""
+        starts = np.unique(self.series, return_index=True)[1].tolist()
+        for first, last in zip(starts, [*starts[1:], self.size], strict=True):
+            yield int(self.series[first]), self.part(slice(first, last))
+
+    def newest(self, wanted: npt.NDArray[np.uint32]) -> "Columns":
+        """Return the last reading of each wanted series that is here; only of ordered columns."""
+        last = np.searchsorted(self.series, wanted, side="right") - 1
+        return self.part(last[(last >= 0) & (self.series[last] == wanted)] if self.size else slice(0))
+
+    def rows(self) -> Iterator[tuple[int, int, int | None, int]]:
+        """Yield (series, at, value, q) one by one; a failed reading has no value."""
+        for series, at, value, q in zip(*(column.tolist() for column in self), strict=True):
+            yield series, at, None if value == FAILED else value, q
+
+    def between(self, since: int, until: int) -> "Columns":
+        """Return the readings in [since, until); only of ordered columns of one series."""
+        first, last = np.searchsorted(self.at, (since, until))
+        return self.part(slice(int(first), int(last)))
+
+    def curve(self) -> Curve:
+        """Return the columns of one series as the port shows them."""
+        value = self.value.astype(np.float64)
+        value[self.value == FAILED] = np.nan
+        return Curve(self.at, value, self.q)
+
+
+def none() -> Columns:
+    """Return no readings."""
+    return Columns(np.empty(0, np.uint32), np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.uint8))
+
+
+def from_samples(samples: Sequence[Sample]) -> Columns:
+    """Turn samples into columns, in their order.
+
+    Raises: ValueError for a series that was never allotted (≥ 2^24), a value beyond 31 bits or an instant beyond 2^53
+    (the wire's own bound); OverflowError for what fits no column at all.
+    """
+    series = np.array([sample.series for sample in samples], np.int64)
+    at = np.array([sample.at for sample in samples], np.int64)
+    value = np.array([FAILED if sample.value is None else sample.value for sample in samples], np.int64)
+    wrong = (series < 0) | (series >= 1 << SERIES_BITS) | (value > LARGEST) | (value < FAILED) | (abs(at) > LAST_AT)
+    wrong |= (value == FAILED) & np.array([sample.value is not None for sample in samples], np.bool_)
+    if wrong.any():
+        msg = f"{samples[int(np.argmax(wrong))]} can't be stored: see the bounds of series, at and value"
+        raise ValueError(msg)
+    return Columns(
+        series.astype(np.uint32),
+        at,
+        value.astype(np.int32),
+        np.array([sample.q for sample in samples], np.uint8),
+    )
+
+
+def by_hour(columns: Columns) -> Iterator[tuple[int, Columns]]:
+    """Yield (hour since 1970, its readings in the order in which they were written)."""
+    hours = columns.at // HOUR
+    for hour in np.unique(hours).tolist():
+        yield hour, columns.part(hours == hour)
+
+
+def later_wins(pieces: Sequence[Columns]) -> Columns:
+    """Merge pieces, given in the order of their writing, into one ordered piece; of equal (series, at) the last stays.
+
+    Associative, and repeating a run of pieces behind itself changes nothing: so a crash while sealing is harmless.
+    """
+    pieces = [piece for piece in pieces if piece.size]
+    if not pieces:
+        return none()
+    columns = Columns(*map(np.concatenate, zip(*pieces, strict=True))) if len(pieces) > 1 else pieces[0]
+    series, at = columns.series, columns.at
+    rises = (series[1:] > series[:-1]) | ((series[1:] == series[:-1]) & (at[1:] > at[:-1]))
+    if rises.all():
+        return columns
+    order = np.lexsort((at, series))  # stable: equal pairs stay in the order in which they were written
+    series, at = series[order], at[order]
+    last = np.append((series[1:] != series[:-1]) | (at[1:] != at[:-1]), True)
+    return columns.part(order[last])
