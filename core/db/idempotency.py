@@ -40,7 +40,9 @@ def once(tx: Session, asker: str, key: str, request: bytes, *, now: Instant, wor
     except IntegrityError:
         before = tx.get_one(Remembered, (asker, key))
         if before.request != digest:
-            raise Invalid("Idempotency-Key", key, "it was used for another request; take a new one") from None
+            raise Invalid(
+                field="Idempotency-Key", value=key, problem="it was used for another request; take a new one"
+            ) from None
         return before.answer
     row.answer = work()
     return row.answer

@@ -1,0 +1,46 @@
+"""What Prometheus is told: requests as they happen, and the state of the line at the moment of asking."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+Figures = Callable[[], Iterable[tuple[str, str, dict[str, float]]]]
+"""Yields (name, meaning, value by label `of`), computed when asked."""
+
+
+class Metrics:
+    """The registry of one app, so that two apps in one process (tests) don't share counts."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "coldchain_http_requests", "Requests answered", ["method", "route", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "coldchain_http_request_seconds", "Time to answer", ["method", "route"], registry=self.registry
+        )
+
+    def add(self, figures: Figures) -> None:
+        """Ask `figures` at every scrape."""
+        self.registry.register(_AtScrape(figures))
+
+    def text(self) -> bytes:
+        """Return everything in the Prometheus text format."""
+        return generate_latest(self.registry)
+
+
+class _AtScrape(Collector):
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        for name, meaning, values in self._figures():
+            family = GaugeMetricFamily(name, meaning, labels=["of"])
+            for label, value in values.items():
+                family.add_metric([label], value)
+            yield family

@@ -1,0 +1,191 @@
+"""What a zone's temperature curve looks like: an SVG made of numbers, which needs no script and no other file.
+
+Times are instants, values hundredths of a degree; colours come from the page's style sheet by class, so the curve is
+readable in the dark too. Nothing is drawn across a hole: missing data shows as missing.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from zoneinfo import ZoneInfo
+
+import msgspec
+import numpy as np
+from markupsafe import Markup, escape
+
+from core.ids import Centi
+from core.runtime.instant import HOUR, MINUTE, Instant, Milliseconds, at_zone
+from core.telemetry.port import Curve
+
+WIDTH, HEIGHT = 360, 210
+LEFT, RIGHT, TOP, BOTTOM = 34, 8, 12, 24
+GAP_INTERVALS = 3
+_STEPS_X = [MINUTE * n for n in (5, 10, 15, 30)] + [HOUR * n for n in (1, 2, 3, 6, 12, 24, 48, 96, 168)]
+_STEPS_Y = (50, 100, 200, 500, 1000, 2000)
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """The readings of one probe; beyond three of its intervals without a value is a hole."""
+
+    name: str
+    curve: Curve
+    interval: Milliseconds
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """What to draw over [since, until): traces, the band that should have been kept, and when it was left."""
+
+    since: Instant
+    until: Instant
+    traces: Sequence[Trace]
+    low: Centi | None
+    high: Centi | None
+    onset: Instant | None
+    timezone: ZoneInfo
+    title: str
+    onset_label: str = ""
+    empty_label: str = ""
+
+
+def svg(picture: Picture) -> Markup:
+    """Draw the picture; without any reading it says so instead of showing an empty frame."""
+    frame = _Frame(picture)
+    parts = [
+        f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="curve-title">',
+        f'<title id="curve-title">{escape(picture.title)}</title>',
+        *_clips(frame),
+        *_band(frame),
+        *_axes(frame),
+        *(line for trace in picture.traces for line in _trace(frame, trace)),
+        *_onset(frame),
+    ]
+    if not any(np.isfinite(trace.curve.value).any() for trace in picture.traces):
+        parts.append(f'<text class="empty" x="{WIDTH // 2}" y="{HEIGHT // 2}">{escape(picture.empty_label)}</text>')
+    return Markup("".join([*parts, "</svg>"]))  # noqa: S704 (every text in it is escaped above)
+
+
+class _Frame:
+    """Turns instants and values into places on the drawing."""
+
+    def __init__(self, picture: Picture) -> None:
+        self.picture = picture
+        seen = [trace.curve.value[np.isfinite(trace.curve.value)] for trace in picture.traces]
+        known = [float(v) for values in seen if len(values) for v in (values.min(), values.max())]
+        known += [float(v) for v in (picture.low, picture.high) if v is not None]
+        bottom, top = (min(known), max(known)) if known else (0.0, 1000.0)
+        room = max(100.0, (top - bottom) * 0.12)
+        self.bottom, self.top = bottom - room, top + room
+
+    def x(self, at: float) -> float:
+        span = max(1, self.picture.until - self.picture.since)
+        return LEFT + (at - self.picture.since) / span * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        return TOP + (self.top - value) / (self.top - self.bottom) * (HEIGHT - TOP - BOTTOM)
+
+
+def _clips(frame: _Frame) -> Iterator[str]:
+    """Split the drawing in two: where the temperature should be, and where it should not."""
+    top = TOP if frame.picture.high is None else frame.y(frame.picture.high)
+    bottom = HEIGHT - BOTTOM if frame.picture.low is None else frame.y(frame.picture.low)
+    yield f'<clipPath id="inside"><rect x="0" y="{top:.1f}" width="{WIDTH}" height="{bottom - top:.1f}"/></clipPath>'
+    yield (
+        f'<clipPath id="outside"><rect x="0" y="0" width="{WIDTH}" height="{top:.1f}"/>'
+        f'<rect x="0" y="{bottom:.1f}" width="{WIDTH}" height="{HEIGHT - bottom:.1f}"/></clipPath>'
+    )
+
+
+def _band(frame: _Frame) -> Iterator[str]:
+    low, high = frame.picture.low, frame.picture.high
+    if low is None and high is None:
+        return
+    top = TOP if high is None else frame.y(high)
+    bottom = HEIGHT - BOTTOM if low is None else frame.y(low)
+    yield (
+        f'<rect class="band" x="{LEFT}" y="{top:.1f}" width="{WIDTH - LEFT - RIGHT}" height="{bottom - top:.1f}"/>'
+    )
+    for limit in (low, high):
+        if limit is not None:
+            y = frame.y(limit)
+            yield f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            yield f'<text class="limit-label" x="{LEFT - 4}" y="{y + 4:.1f}">{limit / 100:g}°</text>'
+
+
+def _axes(frame: _Frame) -> Iterator[str]:
+    step = next((s for s in _STEPS_Y if (frame.top - frame.bottom) / s <= 6), _STEPS_Y[-1])  # noqa: PLR2004 (lines)
+    limits = [frame.y(v) for v in (frame.picture.low, frame.picture.high) if v is not None]
+    for value in range(math.ceil(frame.bottom / step) * step, math.floor(frame.top) + 1, step):
+        y = frame.y(value)
+        yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        if all(abs(y - limit) > 11 for limit in limits):  # noqa: PLR2004 (a label's height)
+            yield f'<text class="tick" x="{LEFT - 4}" y="{y + 4:.1f}">{value / 100:g}</text>'
+    yield from _hours(frame)
+
+
+def _hours(frame: _Frame) -> Iterator[str]:
+    picture = frame.picture
+    span = picture.until - picture.since
+    step = next((s for s in _STEPS_X if span / s <= 6), _STEPS_X[-1])  # noqa: PLR2004 (as many as fit a phone)
+    offset = at_zone(picture.since, picture.timezone).utcoffset()
+    shift = int(offset.total_seconds() * 1000) if offset else 0
+    first = math.ceil((picture.since + shift) / step) * step - shift
+    pattern = "%m-%d" if step >= 24 * HOUR else "%H:%M"
+    for at in range(first, picture.until, step):
+        x = frame.x(at)
+        yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        if LEFT + 8 < x < WIDTH - RIGHT - 12:
+            label = at_zone(Instant(at), picture.timezone).strftime(pattern)
+            yield f'<text class="hour" x="{x:.1f}" y="{HEIGHT - 8}">{label}</text>'
+
+
+def _trace(frame: _Frame, trace: Trace) -> Iterator[str]:
+    last: tuple[float, float] | None = None
+    for at, value in runs(trace.curve, trace.interval):
+        at, value = thinned(at, value, WIDTH - LEFT - RIGHT)
+        points = [(frame.x(t), frame.y(v)) for t, v in zip(at.tolist(), value.tolist(), strict=True)]
+        last = points[-1]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (points if len(points) > 1 else points * 2))
+        yield f'<polyline class="line" clip-path="url(#inside)" points="{path}"/>'
+        yield f'<polyline class="line beyond" clip-path="url(#outside)" points="{path}"/>'
+    if last:
+        yield f'<circle class="last" cx="{last[0]:.1f}" cy="{last[1]:.1f}" r="3.5"/>'
+
+
+def _onset(frame: _Frame) -> Iterator[str]:
+    onset = frame.picture.onset
+    if onset is None or not frame.picture.since <= onset < frame.picture.until:
+        return
+    x = frame.x(onset)
+    side = "end" if x > WIDTH * 0.6 else "start"
+    beside = x - 4 if side == "end" else x + 4
+    yield f'<line class="onset" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+    when = at_zone(onset, frame.picture.timezone).strftime("%H:%M")
+    yield (
+        f'<text class="onset-label {side}" x="{beside:.1f}" y="{HEIGHT - BOTTOM - 5}">'
+        f"{escape(frame.picture.onset_label)} {when}</text>"
+    )
+
+
+def runs(curve: Curve, interval: Milliseconds) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the stretches without a hole: a failed reading alone is none, three intervals without a value are."""
+    good = np.isfinite(curve.value)
+    at, value = curve.at[good], curve.value[good]
+    if not len(at):
+        return
+    holes = np.flatnonzero(np.diff(at) > GAP_INTERVALS * interval) + 1
+    yield from zip(np.split(at, holes), np.split(value, holes), strict=True)
+
+
+def thinned(at: np.ndarray, value: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keep each column's lowest, highest and last reading, so that no peak is ever smoothed away."""
+    if len(at) <= 3 * columns:
+        return at, value
+    column = ((at - at[0]) * columns // (at[-1] - at[0] + 1)).astype(np.int64)
+    starts = np.flatnonzero(np.diff(column, prepend=-1))
+    ends = np.append(starts[1:], len(at))
+    keep = {
+        int(i)
+        for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
+        for i in (a + int(value[a:b].argmin()), a + int(value[a:b].argmax()), b - 1)
+    }
+    order = np.array(sorted(keep))
+    return at[order], value[order]

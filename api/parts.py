@@ -1,0 +1,84 @@
+"""What the HTTP process works with, and how a route gets at it."""
+
+from collections.abc import Callable
+from threading import Lock
+from typing import Generic, TypeVar
+
+from config.secrets import Secrets
+from config.settings import Settings
+from core.db.engine import Records
+from core.intake.port import IntakeLog
+from core.runtime.clock import Clock, monotonic
+from core.telemetry.port import Telemetry
+
+T = TypeVar("T")
+RETRY_S = 1.0
+
+
+class Unavailable(Exception):
+    """A store isn't there at the moment; the text says which and what to do."""
+
+
+class Late(Generic[T]):
+    """A store that may be missing while the process is already answering: opened at first use, tried again each second."""
+
+    def __init__(self, name: str, open_it: Callable[[], T]) -> None:
+        self.name = name
+        self._open = open_it
+        self._lock = Lock()
+        self._store: T | None = None
+        self._next = 0.0
+        self._problem = ""
+
+    def get(self) -> T:
+        """Return the open store.
+
+        Raises: Unavailable.
+        """
+        with self._lock:
+            if self._store is None:
+                if monotonic() < self._next:
+                    raise Unavailable(self._problem)
+                try:
+                    self._store = self._open()
+                except Exception as error:  # an adapter's own errors; whatever it is, the store can't be used now
+                    self._next = monotonic() + RETRY_S
+                    self._problem = f"{self.name} can't be opened: {error}"
+                    raise Unavailable(self._problem) from error
+            return self._store
+
+    @property
+    def opened(self) -> T | None:
+        """The store if it has been opened, to close it."""
+        return self._store
+
+
+def opened(name: str, store: T) -> Late[T]:
+    """Wrap a store that is there already."""
+    return Late(name, lambda: store)
+
+
+class Parts:
+    """The process's stores, clock, settings and secrets; one for the app, found in `app.state.parts`."""
+
+    def __init__(
+        self,
+        *,
+        records: Records,
+        telemetry: Late[Telemetry],
+        log: Late[IntakeLog],
+        clock: Clock,
+        settings: Settings,
+        secrets: Secrets,
+    ) -> None:
+        self.records = records
+        self.telemetry = telemetry
+        self.log = log
+        self.clock = clock
+        self.settings = settings
+        self.secrets = secrets
+
+    @property
+    def behind_tls(self) -> bool:
+        """Whether phones reach this process through https, so that cookies may be marked Secure."""
+        return self.settings.public_url.startswith("https://")

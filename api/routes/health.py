@@ -1,0 +1,120 @@
+"""Whether this process lives, whether the line can work, and the figures for Prometheus."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from sqlalchemy import func, select, text
+
+from api.asking import Using
+from api.parts import Parts, Unavailable
+from api.shapes import Shape
+from core.alarms.tables import Alarm, Outbox
+from core.runtime.logs import logger
+from core.runtime.status import read_all
+
+log = logger(__name__)
+router = APIRouter(tags=["health"])
+
+NEEDED = ("collector", "alerting")
+"""Services whose silence means that the line doesn't work, where they run on this machine."""
+
+
+class Check(Shape):
+    """One thing that must be so, and what is wrong with it."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+class Readiness(Shape):
+    """All checks together."""
+
+    ready: bool
+    checks: list[Check]
+
+
+@router.get("/healthz")
+def healthz() -> PlainTextResponse:
+    """Say that the process answers; nothing else is looked at."""
+    return PlainTextResponse("ok\n")
+
+
+@router.get("/readyz", responses={HTTPStatus.SERVICE_UNAVAILABLE: {"model": Readiness}})
+def readyz(parts: Using) -> Response:
+    """Say whether stores and services are there, and what is wrong with each that isn't."""
+    readiness = ready(parts)
+    status = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
+    return JSONResponse(readiness.model_dump(), status)
+
+
+@router.get("/metrics")
+def metrics(parts: Using) -> PlainTextResponse:
+    """Figures in the Prometheus text format."""
+    return PlainTextResponse(parts.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def ready(parts: Parts) -> Readiness:
+    """Look at every store and at what the services said last."""
+    checks = [*_stores(parts), *_services(parts)]
+    return Readiness(ready=all(check.ok for check in checks), checks=checks)
+
+
+def figures(parts: Parts) -> Iterable[tuple[str, str, dict[str, float]]]:
+    """Count what waits: alarms, messages, readings; what the services say of themselves; a store's absence is a figure."""
+    readiness = ready(parts)
+    yield "coldchain_ready", "1 where a store or service is there", {c.name: float(c.ok) for c in readiness.checks}
+    for name, meaning, column in (
+        ("coldchain_alarms", "Alarms by state", Alarm.state),
+        ("coldchain_messages", "Messages by state", Outbox.state),
+    ):
+        try:
+            with parts.records.read() as tx:
+                rows = tx.execute(select(column, func.count()).group_by(column)).all()
+            yield name, meaning, {state: float(count) for state, count in rows}
+        except Exception as error:  # a scrape tells what can be told
+            log.warning("figure not computed", figure=name, problem=type(error).__name__)
+    for status in read_all(parts.settings.data_dir).values():
+        facts = {k: float(v) for k, v in status.facts.items() if isinstance(v, int | float)}
+        yield f"coldchain_{status.service}", f"What {status.service} says of itself", facts
+
+
+def _stores(parts: Parts) -> Iterable[Check]:
+    try:
+        with parts.records.read() as tx:
+            tx.execute(select(func.count()).select_from(Alarm).where(text("1 = 0")))
+        yield Check(name="records", ok=True)
+    except Exception as error:  # whatever the driver raises, the answer is that it can't be used
+        log.warning("records not ready", problem=str(error)[:300])
+        yield Check(name="records", ok=False, detail=f"can't be read ({type(error).__name__}); see the log of this service")
+    try:
+        parts.telemetry.get().latest([])
+        yield Check(name="telemetry", ok=True)
+    except Exception as error:
+        yield Check(name="telemetry", ok=False, detail=_reason(error))
+    try:
+        parts.log.get().shards()
+        yield Check(name="intake log", ok=True)
+    except Exception as error:
+        yield Check(name="intake log", ok=False, detail=_reason(error))
+
+
+def _services(parts: Parts) -> Iterable[Check]:
+    told = read_all(parts.settings.data_dir)
+    for service in NEEDED:
+        status = told.get(service)
+        if status is None and not parts.records.is_sqlite:
+            continue  # many machines: it runs on another one
+        if status is None:
+            yield Check(name=service, ok=False, detail=f"has never run on this data folder; start: coldchain {service}")
+        elif not status.fresh:
+            yield Check(name=service, ok=False, detail=f"has been silent; is it running? Start: coldchain {service}")
+        else:
+            trouble = str(status.facts.get("problem", ""))
+            yield Check(name=service, ok=not trouble, detail=trouble)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, Unavailable) else f"can't be read ({type(error).__name__})"

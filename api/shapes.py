@@ -1,0 +1,79 @@
+"""How times, temperatures and pages look in JSON: the types that every route's answers are made of."""
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from typing import Annotated, Generic, TypeVar
+
+import msgspec
+from fastapi import Query
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+
+from core.errors import Invalid
+from core.ids import Centi
+from core.runtime.instant import Instant, parse, rfc3339
+
+T = TypeVar("T")
+MOST = 200
+
+
+def _moment(given: object) -> Instant:
+    """Read a time; a `+` that arrived as a space, because nobody escaped it in a query, is taken for what it was."""
+    if isinstance(given, int):
+        return Instant(given)
+    return parse(re.sub(r" (?=\d\d:\d\d$)", "+", str(given)))
+
+
+Moment = Annotated[
+    Instant,
+    BeforeValidator(_moment),
+    PlainSerializer(rfc3339, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-03-28T03:02:40.000+08:00"]}),
+]
+"""An instant as RFC 3339 with its offset."""
+
+Celsius = Annotated[
+    Centi,
+    PlainSerializer(lambda hundredths: hundredths / 100, return_type=float),
+    WithJsonSchema({"type": "number", "description": "°C"}),
+]
+"""Degrees with two decimals at most."""
+
+
+class Shape(BaseModel):
+    """Anything that travels as JSON; what is asked with an unknown member is refused."""
+
+    model_config = ConfigDict(from_attributes=True, extra="forbid")
+
+
+class Page(Shape, Generic[T]):
+    """Part of a list. `next` goes into `?cursor=` for the part behind it; null at the end."""
+
+    items: Sequence[T]
+    next: str | None = None
+
+
+Limit = Annotated[int, Query(ge=1, le=MOST, description="items on a page")]
+Cursor = Annotated[str | None, Query(description="`next` of the page before", max_length=200)]
+
+
+def cursor_of(*place: int) -> str:
+    """Write where a page ended, opaque to the asker."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def place_of(cursor: str | None, length: int) -> tuple[int, ...] | None:
+    """Read where the page before ended; None for the first page.
+
+    Raises: Invalid.
+    """
+    if cursor is None:
+        return None
+    try:
+        place = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=tuple[int, ...])
+    except (binascii.Error, msgspec.MsgspecError, ValueError):
+        place = ()
+    if len(place) != length:
+        raise Invalid("cursor", cursor, "take it from `next` of the page before, as it is")
+    return place

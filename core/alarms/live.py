@@ -1,0 +1,220 @@
+"""How every zone is right now: what a unit's home page shows (CC-05).
+
+Silence is a state of its own: a zone without a reading inside the offline limit is offline, and its last value is never
+given as current. A maintenance window in force is shown in place of what the probes say.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy.orm import Session
+
+from core.alarms.tables import Alarm
+from core.devices.tables import Equipment, EquipmentUnit, MaintenanceWindow, Probe, ProbeZone, Series, Zone
+from core.ids import AlarmId, Centi, EquipmentId, UnitId, ZoneId
+from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.telemetry.port import Sample, Telemetry
+from core.units.tables import Unit
+from core.wire.quality import Quality
+
+State = Literal[
+    "normal", "abnormal", "offline", "fault", "unmonitored", "repair", "spare", "stopped", "stock_take", "defrost"
+]
+SHORTEST_OFFLINE = Milliseconds(15 * MINUTE)
+OFFLINE_INTERVALS = 3
+AHEAD = Milliseconds(2 * MINUTE)
+"""A gateway's clock may be ahead by this much before its stamps are changed."""
+
+
+class ProbeNow(msgspec.Struct, frozen=True, kw_only=True):
+    """One probe. `value` and `at` are None unless it has a value inside the offline limit; `last_at`: its last sign."""
+
+    code: str
+    state: State
+    value: Centi | None = None
+    at: Instant | None = None
+    last_at: Instant | None = None
+
+
+class ZoneNow(msgspec.Struct, frozen=True, kw_only=True):
+    """One zone. `value` is that of the probe farthest from what it should be."""
+
+    unit: UnitId
+    unit_name: str
+    timezone: str
+    equipment: EquipmentId
+    equipment_code: str
+    equipment_name: str
+    equipment_kind: str
+    zone: ZoneId
+    kind: str
+    low: Centi | None
+    high: Centi | None
+    state: State
+    value: Centi | None
+    at: Instant | None
+    last_at: Instant | None
+    silent: int
+    """Probes that are offline or at fault."""
+    probes: Sequence[ProbeNow]
+    alarms: Sequence[AlarmId]
+    """Open ones."""
+
+
+def offline_limit(interval: Milliseconds) -> Milliseconds:
+    """Return how long a probe may be without a value before it counts as offline."""
+    return max(Milliseconds(OFFLINE_INTERVALS * interval), SHORTEST_OFFLINE)
+
+
+def zones_now(
+    tx: Session,
+    telemetry: Telemetry,
+    where: ColumnElement[bool],
+    *,
+    now: Instant,
+    after: int = 0,
+    limit: int = 200,
+) -> list[ZoneNow]:
+    """Return every zone of up to `limit` equipment that stands now in units `where` says, ordered by equipment.
+
+    Go on with `after` = the last equipment. Equipment with no zone has nothing to measure and is left out.
+    """
+    rows = tx.execute(_standing(where, now, after, limit)).all()
+    zones = [zone for zone, _, _ in rows]
+    windows = _windows(tx, [equipment.id for _, equipment, _ in rows], now)
+    probes = _probes(tx, telemetry, zones, now)
+    alarms: dict[ZoneId, list[tuple[AlarmId, str]]] = defaultdict(list)
+    opened = select(Alarm.zone_id, Alarm.id, Alarm.rule).where(Alarm.state == "open")
+    for zone_id, alarm_id, rule in tx.execute(opened.where(Alarm.zone_id.in_([zone.id for zone in zones]))):
+        alarms[zone_id].append((alarm_id, rule))
+    return [
+        _zone_now(zone, equipment, unit, probes[zone.id], windows.get(equipment.id), alarms[zone.id])
+        for zone, equipment, unit in rows
+    ]
+
+
+def _standing(where: ColumnElement[bool], now: Instant, after: int, limit: int) -> Select[Zone, Equipment, Unit]:
+    here = (
+        select(EquipmentUnit.equipment_id, EquipmentUnit.unit_id)
+        .join(Unit, Unit.id == EquipmentUnit.unit_id)
+        .where(where, _in_force(EquipmentUnit, now), EquipmentUnit.equipment_id > after)
+        .order_by(EquipmentUnit.equipment_id)
+        .limit(limit)
+        .subquery()
+    )
+    return (
+        select(Zone, Equipment, Unit)
+        .join(here, here.c.equipment_id == Zone.equipment_id)
+        .join(Equipment, Equipment.id == Zone.equipment_id)
+        .join(Unit, Unit.id == here.c.unit_id)
+        .order_by(Equipment.id, Zone.id)
+    )
+
+
+def _windows(tx: Session, equipment: Sequence[EquipmentId], now: Instant) -> Mapping[EquipmentId, State]:
+    """Return the window in force of each equipment that has one; `stopped` counts before all others."""
+    found: dict[EquipmentId, State] = {}
+    asked = select(MaintenanceWindow.equipment_id, MaintenanceWindow.kind).where(
+        MaintenanceWindow.equipment_id.in_(equipment), _in_force(MaintenanceWindow, now)
+    )
+    for equipment_id, kind in tx.execute(asked.order_by(MaintenanceWindow.since)):
+        if found.get(equipment_id) != "stopped":
+            found[equipment_id] = msgspec.convert(kind, State)
+    return found
+
+
+def _probes(
+    tx: Session, telemetry: Telemetry, zones: Sequence[Zone], now: Instant
+) -> Mapping[ZoneId, Sequence[ProbeNow]]:
+    asked = (
+        select(ProbeZone.zone_id, Probe.code, Probe.interval, Series.id)
+        .join(Probe, Probe.id == ProbeZone.probe_id)
+        .outerjoin(Series, and_(Series.probe_id == Probe.id, Series.quantity == "t"))
+        .where(ProbeZone.zone_id.in_([zone.id for zone in zones]), _in_force(ProbeZone, now))
+        .order_by(Probe.code)
+    )
+    bound = tx.execute(asked).all()
+    known = [series for _, _, _, series in bound if series is not None]
+    longest = max((offline_limit(interval) for _, _, interval, _ in bound), default=SHORTEST_OFFLINE)
+    lately = telemetry.multi_range(known, Instant(now - longest), Instant(now + AHEAD)) if known else {}
+    latest = telemetry.latest(known) if known else {}
+    bands = {zone.id: (zone.low, zone.high) for zone in zones}
+    found: dict[ZoneId, list[ProbeNow]] = defaultdict(list)
+    for zone_id, code, interval, series in bound:
+        samples = list(lately[series].samples(series)) if series in lately else []
+        since = now - offline_limit(interval)
+        last = latest.get(series)
+        found[zone_id].append(
+            probe_now(code, [s for s in samples if s.at > since], last.at if last else None, *bands[zone_id])
+        )
+    return found
+
+
+def probe_now(
+    code: str, samples: Sequence[Sample], last_at: Instant | None, low: Centi | None, high: Centi | None
+) -> ProbeNow:
+    """Say how a probe is from its readings inside the offline limit, in order of time."""
+    good = next((s for s in reversed(samples) if s.value is not None), None)
+    if good is not None and good.value is not None:
+        state: State = "abnormal" if excess(good.value, low, high) > 0 else "normal"
+        return ProbeNow(code=code, state=state, value=good.value, at=good.at, last_at=last_at)
+    broken = Quality.OPEN_OR_SHORT | Quality.OUT_OF_RANGE
+    state = "fault" if any(s.q & broken for s in samples) else "offline"
+    return ProbeNow(code=code, state=state, last_at=last_at)
+
+
+def excess(value: Centi, low: Centi | None, high: Centi | None) -> int:
+    """Return by how much a value lies beyond the band; at a limit it is 0, inside the band below it."""
+    beyond = [value - high] if high is not None else []
+    beyond += [low - value] if low is not None else []
+    return max(beyond, default=0)
+
+
+def _zone_now(
+    zone: Zone,
+    equipment: Equipment,
+    unit: Unit,
+    probes: Sequence[ProbeNow],
+    window: State | None,
+    alarms: Sequence[tuple[AlarmId, str]],
+) -> ZoneNow:
+    live = [probe for probe in probes if probe.value is not None]
+    worst = max(live, key=lambda p: excess(p.value or Centi(0), zone.low, zone.high), default=None)
+    stopped = window == "stopped"
+    return ZoneNow(
+        unit=unit.id,
+        unit_name=unit.name,
+        timezone=unit.timezone,
+        equipment=equipment.id,
+        equipment_code=equipment.code,
+        equipment_name=equipment.name,
+        equipment_kind=equipment.kind,
+        zone=zone.id,
+        kind=zone.kind,
+        low=zone.low,
+        high=zone.high,
+        state=window or _state(probes, excursion_open=any(rule in {"above", "below"} for _, rule in alarms)),
+        value=worst.value if worst and not stopped else None,
+        at=worst.at if worst and not stopped else None,
+        last_at=max((p.last_at for p in probes if p.last_at is not None), default=None),
+        silent=0 if stopped else len(probes) - len(live),
+        probes=probes,
+        alarms=[alarm for alarm, _ in alarms],
+    )
+
+
+def _state(probes: Sequence[ProbeNow], *, excursion_open: bool) -> State:
+    """Say how a zone is outside of any window: as its worst probe with a value; without any, offline or at fault."""
+    states = {probe.state for probe in probes}
+    if not states:
+        return "unmonitored"
+    if states & {"normal", "abnormal"}:
+        return "abnormal" if "abnormal" in states or excursion_open else "normal"
+    return "fault" if "fault" in states else "offline"
+
+
+def _in_force(timeline: Any, now: Instant) -> ColumnElement[bool]:  # noqa: ANN401 (every timeline has the two columns)
+    return and_(timeline.since <= now, or_(timeline.until.is_(None), timeline.until > now))
