@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.ids import Centi, SeriesId
+from core.runtime.instant import HOUR, Instant
+from core.telemetry.codec import Damaged, decode_block, decode_frame, encode_block, encode_frame
+from core.telemetry.columns import SERIES_BITS, Columns, by_hour, from_samples, later_wins
+from core.telemetry.port import Sample
+
+START = 1_700_000_000_000 // HOUR * HOUR
+
+values = st.none() | st.integers(-3_000, 5_000) | st.integers(-(2**31) + 1, 2**31 - 1)
+qualities = st.just(0) | st.integers(0, 255)
+
+
+def samples_in(span: int, series: st.SearchStrategy[int]) -> st.SearchStrategy[list[Sample]]:
+    one = st.builds(
+        lambda series, offset, value, q: Sample(SeriesId(series), Instant(START + offset), value and Centi(value), q),
+        series,
+        st.integers(0, span - 1) | st.integers(0, (span - 1) // 60_000).map(lambda minute: minute * 60_000),
+        values,
+        qualities,
+    )
+    return st.lists(one, min_size=1, max_size=80)
+
+
+def rows(columns: Columns) -> list[tuple[int, int, int | None, int]]:
+    return list(columns.rows())
+
+
+@given(samples_in(HOUR, st.integers(0, 2**24 - 1)))
+def test_a_frame_comes_back_as_it_was_in_its_order(samples: list[Sample]) -> None:
+    columns = from_samples(samples)
+    again = decode_frame(START // HOUR, encode_frame(START // HOUR, columns))
+    assert rows(again) == rows(columns) == [(each.series, each.at, each.value, each.q) for each in samples]
+
+
+@settings(max_examples=300)
+@given(samples_in(HOUR, st.just(77)) | samples_in(24 * HOUR, st.just(77)) | samples_in(2**40, st.just(77)))
+def test_a_block_comes_back_exactly(samples: list[Sample]) -> None:
+    columns = later_wins([from_samples(samples)])
+    key = START // HOUR << SERIES_BITS | 77
+    assert rows(decode_block(key, START, encode_block(key, START, columns))) == rows(columns)
+
+
+@given(samples_in(HOUR, st.just(77)), st.data())
+def test_no_changed_byte_goes_unseen(samples: list[Sample], data: st.DataObject) -> None:
+    key = START // HOUR << SERIES_BITS | 77
+    written = bytearray(encode_block(key, START, later_wins([from_samples(samples)])))
+    place = data.draw(st.integers(0, len(written) - 1))
+    written[place] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(Damaged):
+        decode_block(key, START, bytes(written))
+
+
+def test_a_block_of_another_version_is_not_read() -> None:
+    columns = from_samples([Sample(SeriesId(1), Instant(START), Centi(1), 0)])
+    frame = bytearray(encode_frame(START // HOUR, columns))
+    with pytest.raises(Damaged):
+        decode_frame(START // HOUR + 1, bytes(frame))
+    for empty in (b"", b"\x01", b"\x01\x00\x00\x00"):
+        with pytest.raises(Damaged):
+            decode_block(1, START, empty)
+
+
+@given(st.lists(samples_in(4 * 60_000, st.integers(1, 3)), max_size=6), st.data())
+def test_merging_is_a_dictionary_in_any_grouping_and_when_repeated(
+    batches: list[list[Sample]], data: st.DataObject
+) -> None:
+    model = {(each.series, each.at): each for batch in batches for each in batch}
+    expected = [(each.series, each.at, each.value, each.q) for _, each in sorted(model.items())]
+    pieces = [from_samples(batch) for batch in batches]
+    assert rows(later_wins(pieces)) == expected
+    cut = data.draw(st.integers(0, len(pieces)))
+    assert rows(later_wins([later_wins(pieces[:cut]), later_wins(pieces[cut:])])) == expected
+    assert rows(later_wins([later_wins(pieces), *pieces])) == expected
+
+
+@given(samples_in(5 * HOUR, st.integers(1, 4)))
+def test_hours_part_readings_without_changing_their_order(samples: list[Sample]) -> None:
+    parts = dict(by_hour(from_samples(samples)))
+    for hour, part in parts.items():
+        assert [row[1] for row in rows(part)] == [each.at for each in samples if each.at // HOUR == hour]
+    assert sum(part.size for part in parts.values()) == len(samples)
+
+
+@given(samples_in(HOUR, st.integers(1, 5)), st.sets(st.integers(0, 6)))
+def test_each_series_and_its_newest_are_found(samples: list[Sample], wanted: set[int]) -> None:
+    ordered = later_wins([from_samples(samples)])
+    parts = {series: rows(part) for series, part in ordered.by_series()}
+    for series in range(7):
+        assert rows(ordered.of(series)) == parts.get(series, []) == [row for row in rows(ordered) if row[0] == series]
+    newest = ordered.newest(np.array(sorted(wanted), np.uint32))
+    assert rows(newest) == [parts[series][-1] for series in sorted(wanted & parts.keys())]
+
+
+def test_a_quiet_sensor_takes_little_room() -> None:
+    """A tenth of a degree now and then, a reading a minute on the dot."""
+    quiet = [Sample(SeriesId(1), Instant(START + n * 60_000), Centi(420 + n // 20 % 3 * 10), 0) for n in range(1440)]
+    assert len(encode_block(1, START, from_samples(quiet))) < 0.1 * 1440
+    assert len(encode_block(1, START, from_samples(quiet[:60]))) < 0.6 * 60
