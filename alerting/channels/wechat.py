@@ -1,0 +1,90 @@
+"""Template messages of an official account (类目模板消息).
+
+WeChat drops a second message with the same `client_msg_id` to the same person within 10 real minutes, so a copy sent
+after a crash or a lost answer is not seen twice; a copy sent later than that may be.
+"""
+
+import threading
+import time
+
+import msgspec
+
+from alerting.channels.port import Address, Message, Receipt, Recipient, Refused, Retry
+from config.settings import Wechat as Settings
+from core.db.engine import Records
+from core.runtime.clock import monotonic
+from core.wechat.client import PATIENCE, WechatClient, connect
+from core.wechat.errcodes import Verdict, WechatError
+
+MINUTE_S = 60.0
+
+
+class WechatChannel:
+    """Sends as one official account, at most `rate` messages a second."""
+
+    def __init__(self, client: WechatClient, settings: Settings) -> None:
+        self.patience = PATIENCE * settings.timeout
+        self._client = client
+        self._templates = {
+            "alarm": settings.template_alarm,
+            "ops": settings.template_alarm,
+            "recovery": settings.template_recovery,
+            "digest": settings.template_recovery,
+        }
+        self._gap = 1 / settings.rate
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def send(self, message: Message, to: Address) -> Receipt:
+        """Hand over; see the port."""
+        if not to:
+            code = "unbound"
+            raise Refused(code, "this person has no WeChat binding")
+        body = self._with_template(message)
+        self._pace()
+        try:
+            return Receipt(self._client.send_template(body))
+        except WechatError as error:
+            raise _as_said(error) from None
+
+    def take_over(self, message: Message, to: Recipient) -> None:  # noqa: ARG002 (the port's)
+        """Answer None: WeChat is what others take over from."""
+        return
+
+    def _with_template(self, message: Message) -> bytes:
+        """Put the template in where none was configured when the message was composed; else leave every byte."""
+        said: dict[str, object] = msgspec.json.decode(message.body)
+        if said.get("template_id"):
+            return message.body
+        return msgspec.json.encode({**said, "template_id": self._templates[message.kind]})
+
+    def _pace(self) -> None:
+        with self._lock:
+            now = monotonic()
+            mine = max(now, self._next)
+            self._next = mine + self._gap
+        time.sleep(mine - now)
+
+
+def _as_said(error: WechatError) -> Retry | Refused:
+    """Translate what WeChat said into the words of the port."""
+    match error.means:
+        case Verdict.BUSY:
+            return Retry(error.code, error.detail)
+        case Verdict.SLOW_DOWN:
+            return Retry(error.code, error.detail, after=MINUTE_S, channel_wide=True)
+        case Verdict.ACCOUNT | Verdict.TOKEN:
+            return Retry(error.code, error.detail, after=MINUTE_S, channel_wide=True, ops=True)
+        case Verdict.UNREACHABLE:
+            return Refused(error.code, error.detail, unreachable=True)
+        case Verdict.MESSAGE:
+            return Refused(error.code, error.detail, ops=True)
+        case Verdict.REFUSED:
+            return Refused(error.code, error.detail)
+
+
+def wechat_channel(settings: Settings, secret: str, records: Records) -> WechatChannel | None:
+    """Return the channel of the configured account, None while none is: its messages stay queued and visible."""
+    if not (settings.app_id and secret):
+        return None
+    return WechatChannel(connect(settings, secret, records), settings)

@@ -1,0 +1,103 @@
+"""Which rows of the outbox a worker may send now: due ones, claimed under a lease that nobody else can hold.
+
+A claimed row falls due again when its lease ends, so one index finds waiting, backed-off and abandoned rows alike.
+"""
+
+import secrets
+from collections.abc import Sequence
+from hashlib import sha256
+
+import msgspec
+from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy.orm import Session
+
+from alerting.channels.port import Message, Recipient
+from alerting.relevance import Sibling
+from core.alarms.tables import Outbox
+from core.ids import AlarmId, PersonId
+from core.runtime.clock import real_now
+from core.runtime.instant import Instant
+from core.units.tables import Person
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A row that is ours until `lease_until` (real time)."""
+
+    id: int
+    lease: str
+    lease_until: Instant
+    alarm: AlarmId | None
+    cycle: int
+    person: PersonId
+    channel: str
+    address: str
+    as_sibling: Sibling
+    message: Message
+    recipient: Recipient
+    unreachable: bool
+    """The person was marked so when this was claimed."""
+
+
+class Lease:
+    """What a worker's leases begin with, so that its next life knows those of the last."""
+
+    def __init__(self, worker: str) -> None:
+        self._prefix = sha256(worker.encode()).hexdigest()[:12]
+
+    def fresh(self) -> str:
+        """Return a lease that was never given before."""
+        return self._prefix + secrets.token_hex(10)
+
+    def free_last_life(self, tx: Session) -> None:
+        """Make due what this worker held before it died; only when no other process bears its name."""
+        held = and_(Outbox.state == "queued", Outbox.lease.startswith(self._prefix))
+        tx.execute(update(Outbox).where(held).values(lease=None, lease_until=None, next_at=real_now()))
+
+
+def is_due(channels: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition of rows that could be sent on one of `channels` now."""
+    return and_(Outbox.state == "queued", Outbox.next_at <= real_now(), Outbox.channel.in_(channels))
+
+
+def due_exists(tx: Session, channels: Sequence[str]) -> bool:
+    """Return whether there is such a row."""
+    return bool(channels) and tx.scalar(select(Outbox.id).where(is_due(channels)).limit(1)) is not None
+
+
+def claim(tx: Session, lease: str, channels: Sequence[str], *, limit: int, lease_ms: int) -> list[Claimed]:
+    """Lease up to `limit` due rows, oldest first; rows that another worker is claiming are passed by.
+
+    On PostgreSQL by SKIP LOCKED; on SQLite `tx` is the only writer.
+    """
+    due = select(Outbox.id).where(is_due(channels)).order_by(Outbox.next_at, Outbox.id).limit(limit)
+    ids = tx.scalars(due.with_for_update(skip_locked=True)).all()
+    if not ids:
+        return []
+    until = Instant(real_now() + lease_ms)
+    leased = {"lease": lease, "lease_until": until, "next_at": until, "attempts": Outbox.attempts + 1}
+    tx.execute(update(Outbox).where(Outbox.id.in_(ids)).values(leased))
+    found = select(Outbox, Person).join(Person, Person.id == Outbox.person_id).where(Outbox.id.in_(ids))
+    rows = tx.execute(found.order_by(Outbox.id), execution_options={"populate_existing": True})
+    return [_claimed(row, person, lease, until) for row, person in rows.tuples()]
+
+
+def as_sibling(row: Outbox) -> Sibling:
+    """Return a row as far as it matters to others of its person, alarm and cycle."""
+    return Sibling(row.key, row.kind, row.tier, row.state, row.attempts, row.lease_until)
+
+
+def _claimed(row: Outbox, person: Person, lease: str, until: Instant) -> Claimed:
+    return Claimed(
+        id=row.id,
+        lease=lease,
+        lease_until=until,
+        alarm=row.alarm_id,
+        cycle=row.cycle,
+        person=row.person_id,
+        channel=row.channel,
+        address=row.address,
+        as_sibling=as_sibling(row),
+        message=Message(row.key, row.kind, row.body),
+        recipient=Recipient(person.openid, person.phone),
+        unreachable=person.unreachable_since is not None,
+    )

@@ -1,0 +1,76 @@
+"""Whether a message is still true when its turn to be sent comes: a pure decision about one row of the outbox.
+
+* An alarm message of a tier above 1 is true while its alarm is open in the same cycle: who wasn't told before the
+  temperature came back need not be.
+* One of tier 1 gives way to the recovery message of the same person once there is one, since that tells onset and end;
+  so nobody reads "too warm" last. Without one it is sent until the alarm is closed: someone has to look at the vaccine.
+* A recovery message is true until the alarm opens again. It goes to whom the alarm did, or may have, reached, and to
+  tier 1; it waits while that person's alarm message is being handed over.
+* What another channel has delivered meanwhile isn't said twice.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+
+from core.alarms.message import on_channel
+from core.runtime.instant import Instant
+
+
+class Relevance(StrEnum):
+    """What to do with a row whose turn it is."""
+
+    SEND = "send"
+    WAIT = "wait"
+    SUPERSEDE = "supersede"
+
+
+class Sibling(msgspec.Struct, frozen=True):
+    """A row of the outbox, as far as it matters to another of the same person, alarm and cycle."""
+
+    key: str
+    kind: str
+    tier: int
+    state: str
+    attempts: int
+    """Tries begun, so that one whose end was lost in a crash counts."""
+    lease_until: Instant | None
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Where the alarm of a message stands now."""
+
+    state: str
+    """open, recovered, closed."""
+    cycle: int
+
+
+def relevance(row: Sibling, cycle: int, alarm: Standing, others: Sequence[Sibling], now: Instant) -> Relevance:
+    """Decide about `row`; `others` are the same person's rows of the alarm's cycle; `now` is real, as leases are."""
+    here = on_channel(row.key, "")
+    if any(other.state == "sent" and on_channel(other.key, "") == here for other in others):
+        return Relevance.SUPERSEDE
+    if row.kind == "alarm":
+        return _of_alarm(row, cycle, alarm, others)
+    if row.kind == "recovery":
+        return _of_recovery(cycle, alarm, others, now)
+    return Relevance.SEND
+
+
+def _of_alarm(row: Sibling, cycle: int, alarm: Standing, others: Sequence[Sibling]) -> Relevance:
+    if alarm.state == "open" and alarm.cycle == cycle:
+        return Relevance.SEND
+    over = alarm.state == "closed" or row.tier > 1 or any(other.kind == "recovery" for other in others)
+    return Relevance.SUPERSEDE if over else Relevance.SEND
+
+
+def _of_recovery(cycle: int, alarm: Standing, others: Sequence[Sibling], now: Instant) -> Relevance:
+    if alarm.state == "open" or alarm.cycle != cycle:
+        return Relevance.SUPERSEDE
+    told = [other for other in others if other.kind == "alarm"]
+    if any(other.state == "queued" and other.lease_until and other.lease_until > now for other in told):
+        return Relevance.WAIT
+    reached = any(other.state == "sent" or (other.state != "failed" and other.attempts > 0) for other in told)
+    first = not told or min(other.tier for other in told) == 1
+    return Relevance.SEND if reached or first else Relevance.SUPERSEDE
