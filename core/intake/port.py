@@ -35,6 +35,14 @@ class Stamped(msgspec.Struct, frozen=True, array_like=True):
     """The time as it was sent."""
 
 
+class Withheld(msgspec.Struct, frozen=True, array_like=True):
+    """A reading that the collector can't take in, and why: it goes into quarantine with the append of its batch."""
+
+    reading: Stamped
+    reason: str
+    detail: str
+
+
 class Batch(msgspec.Struct, frozen=True):
     """What the collector appends: one message of a gateway, or readings released from quarantine."""
 
@@ -50,6 +58,8 @@ class Batch(msgspec.Struct, frozen=True):
     readings: tuple[Stamped, ...]
     shifted: Milliseconds = Milliseconds(0)
     """What was taken off `ts` because the batch was stamped in the future (clock_skew), once for all of it."""
+    held: tuple[Withheld, ...] = ()
+    """Readings of the same message that no follower of the log is to see yet. Empty when read from the log."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -75,40 +85,58 @@ class Held(msgspec.Struct, frozen=True):
     gw: GatewayNumber
     reading: Stamped
     reason: str
-    """unknown_probe, foreign_gateway, unset_clock, stopped_equipment, no_series."""
+    """unknown_probe, foreign_gateway, unset_clock, stopped_equipment, no_series, implausible."""
     detail: str
     since: Instant
+    boot: str = ""
+    state: Literal["held", "released", "discarded"] = "held"
+    ended: Instant | None = None
+    by: str = ""
+    """Who discarded it, and `why`."""
+    why: str = ""
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A message that couldn't be read, kept as it came."""
+    """A message that couldn't be read, kept as it came (up to 64 KiB of it)."""
 
     id: int
+    """Given by the log."""
     at: Instant
     topic: str
     reason: str
     body: bytes
 
 
+class Unavailable(Exception):
+    """The log can't be written or read now (disk full, locked, gone). Nothing was acknowledged: try again later."""
+
+
 class IntakeLog(Protocol):
-    """The log of one installation."""
+    """The log of one installation. Any thread and any process may call it; every method may raise Unavailable."""
 
     def append(
-        self, batches: Sequence[Batch], lost: Sequence[tuple[GatewayNumber, str, int, int]] = ()
+        self,
+        batches: Sequence[Batch],
+        lost: Sequence[tuple[GatewayNumber, str, int, int]] = (),
+        letters: Sequence[DeadLetter] = (),
     ) -> list[Appended]:
         """Append in one durable transaction; answers stand in the order of `batches`.
 
-        `lost` are closed ranges (gw, ep, first, last) that an agent declared dropped: acknowledged, never stored.
+        `lost` are closed ranges (gw, ep, first, last) that an agent declared dropped, or that came unreadable: from now
+        on counted as seen, never stored. `letters` are kept; the oldest beyond some thousands are dropped.
         """
 
     def have(self, gw: GatewayNumber, ep: str) -> list[tuple[int, int]]:
         """Return the closed ranges of seq that are stored or lost, ascending and merged."""
 
     def shards(self) -> list[Shard]:
-        """Return the shards that have rows."""
+        """Return the shards that ever had a row."""
 
     def head(self, shard: Shard) -> int:
         """Return the last position of a shard, 0 when it is empty."""
+
+    def heads(self) -> Mapping[Shard, int]:
+        """Return the last position of every shard that ever had a row, as of one moment."""
 
     def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
         """Return up to `limit` entries behind position `after`, in order."""
@@ -116,17 +144,26 @@ class IntakeLog(Protocol):
     def hold(self, shard: Shard, n: int, held: Sequence[tuple[int, str, str]], *, now: Instant) -> None:
         """Put readings of an entry, by index, into quarantine with reason and detail. Idempotent."""
 
-    def held(self, *, gw: GatewayNumber | None = None, reason: str | None = None, limit: int = 100) -> list[Held]:
-        """Return what is in quarantine, oldest first."""
+    def held(
+        self,
+        *,
+        gw: GatewayNumber | None = None,
+        boot: str | None = None,
+        reason: str | None = None,
+        state: Literal["held", "released", "discarded"] = "held",
+        after: int = 0,
+        limit: int = 100,
+    ) -> list[Held]:
+        """Return what is in quarantine (or was, by `state`) behind id `after`, oldest first."""
+
+    def count_held(self) -> Mapping[str, int]:
+        """Return how many readings are held, by reason."""
 
     def release(self, ids: Sequence[int], *, now: Instant, shift: Milliseconds = Milliseconds(0)) -> int:
         """Append held readings to the log again (origin `released`, `at` moved by `shift`); returns how many. Once each."""
 
     def discard(self, ids: Sequence[int], *, by: str, why: str, now: Instant) -> int:
         """End the quarantine of readings without storing them; they stay visible as discarded."""
-
-    def dead_letter(self, topic: str, body: bytes, reason: str, *, now: Instant) -> None:
-        """Keep a message that couldn't be read. Durable when it returns."""
 
     def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
         """Return them in order of id."""

@@ -1,0 +1,152 @@
+"""The SQLite file of the embedded intake log: its tables, and connections to it.
+
+Durable means WAL with `synchronous=FULL`: a commit that returned survives kill -9 and a loss of power. Every write is
+one BEGIN IMMEDIATE, so writers of all processes come one after another and order of position is order of commit.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from core.intake import seen
+from core.intake.port import Unavailable
+
+VERSION = 1
+BUSY_S = 5.0
+_LARGEST_WAL = 64 * 2**20
+_TABLES = (
+    "CREATE TABLE head (shard TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID",
+    # `hash` tells a clone from a duplicate; `batch` is msgpack of what the columns don't say.
+    """CREATE TABLE entry (
+         shard TEXT NOT NULL, n INTEGER NOT NULL, gw TEXT NOT NULL, ep TEXT NOT NULL, seq INTEGER NOT NULL,
+         hash BLOB NOT NULL, received INTEGER NOT NULL, origin TEXT NOT NULL, batch BLOB NOT NULL,
+         PRIMARY KEY (shard, n)) WITHOUT ROWID""",
+    "CREATE UNIQUE INDEX entry_seq ON entry (gw, ep, seq) WHERE origin <> 'released'",
+    seen.SCHEMA,
+    # A reading of entry (shard, n): by `place` in it, or below 0 when it was withheld as the entry was appended.
+    """CREATE TABLE held (
+         id INTEGER PRIMARY KEY AUTOINCREMENT, shard TEXT NOT NULL, n INTEGER NOT NULL, place INTEGER NOT NULL,
+         gw TEXT NOT NULL, ep TEXT NOT NULL, boot TEXT NOT NULL, seq INTEGER NOT NULL, reading BLOB NOT NULL,
+         reason TEXT NOT NULL, detail TEXT NOT NULL, since INTEGER NOT NULL,
+         state TEXT NOT NULL DEFAULT 'held', ended INTEGER, by TEXT NOT NULL DEFAULT '', why TEXT NOT NULL DEFAULT '',
+         UNIQUE (shard, n, place))""",
+    "CREATE INDEX held_state ON held (state, reason, gw)",
+    """CREATE TABLE dead_letter (
+         id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, topic TEXT NOT NULL, reason TEXT NOT NULL,
+         body BLOB NOT NULL)""",
+    """CREATE TABLE cursor (
+         reader TEXT NOT NULL, shard TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (reader, shard)) WITHOUT ROWID""",
+)
+
+
+class WrongVersion(Exception):
+    """The file was written by a newer coldchain."""
+
+
+class LogFile:
+    """Hands out transactions; a connection a thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the file where it is missing.
+
+        Raises: WrongVersion, Unavailable.
+        """
+        self._path = path
+        self._of_thread = threading.local()
+        self._lock = threading.Lock()
+        self._open: list[sqlite3.Connection] = []
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._prepare(self._connection())
+        except (OSError, sqlite3.Error) as error:
+            self.close()
+            msg = f"{path}: {error}"
+            raise Unavailable(msg) from error
+        except WrongVersion:
+            self.close()
+            raise
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Yield a transaction that is durable when it ends, and did nothing when it raises.
+
+        Raises: Unavailable.
+        """
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            yield db
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Yield what was committed at one moment.
+
+        Raises: Unavailable.
+        """
+        with self._transaction("BEGIN") as db:
+            yield db
+
+    def close(self) -> None:
+        """Close the connections of all threads; nobody may be using one."""
+        with self._lock:
+            for db in self._open:
+                db.close()
+            self._open.clear()
+            self._of_thread = threading.local()
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        try:
+            db = self._connection()
+            db.execute(begin)
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            msg = f"{self._path}: {error}"
+            raise Unavailable(msg) from error
+
+    def _connection(self) -> sqlite3.Connection:
+        db: sqlite3.Connection | None = getattr(self._of_thread, "db", None)
+        if db is None:
+            db = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+            with self._lock:
+                self._open.append(db)
+            db.execute("PRAGMA synchronous=FULL")
+            db.execute(f"PRAGMA journal_size_limit={_LARGEST_WAL}")
+            self._of_thread.db = db
+        return db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        _to_wal(db)
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            version: int = db.execute("PRAGMA user_version").fetchone()[0]
+            if version > VERSION:
+                msg = f"{self._path} has version {version}, this coldchain knows {VERSION}: install the newer one again"
+                raise WrongVersion(msg)
+            if not version:
+                for statement in _TABLES:
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version={VERSION}")
+        finally:
+            db.execute("COMMIT")
+
+
+def _to_wal(db: sqlite3.Connection) -> None:
+    """Switch to WAL. While another process does the same, SQLite says locked at once, whatever its time-out."""
+    ends = time.monotonic() + BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.01)
+        else:
+            return

@@ -1,0 +1,291 @@
+"""The embedded intake log: a SQLite file of its own, so that ingest never waits for the records."""
+
+import sqlite3
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from core.intake import seen
+from core.intake.file import LogFile
+from core.intake.port import Appended, Batch, DeadLetter, Entry, Held, Stamped, Withheld
+from core.runtime.instant import Instant, Milliseconds
+from core.wire.topics import GatewayNumber, Shard
+
+DEAD_LETTERS_KEPT = 2_000
+LARGEST_LETTER = 65_536
+_PRUNED_AT_ONCE = 2_000
+_PAUSE_S = 0.02
+"""Between two parts of a long piece of work, so that an append never waits for the whole of it."""
+
+
+class _Rest(msgspec.Struct, frozen=True, array_like=True):
+    """What of a batch isn't in a column of its entry."""
+
+    boot: str
+    shifted: Milliseconds
+    readings: tuple[Stamped, ...]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_rest = msgspec.msgpack.Decoder(_Rest).decode
+_stamped = msgspec.msgpack.Decoder(Stamped).decode
+
+
+class SqliteIntakeLog:
+    """An `IntakeLog` in one file. Processes may open it in any order; the first makes it."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises: WrongVersion, Unavailable."""
+        self._file = LogFile(path)
+
+    def append(
+        self,
+        batches: Sequence[Batch],
+        lost: Sequence[tuple[GatewayNumber, str, int, int]] = (),
+        letters: Sequence[DeadLetter] = (),
+    ) -> list[Appended]:
+        """Append in one commit: the more batches, the fewer flushes of the disk a batch."""
+        with self._file.write() as db:
+            heads: dict[Shard, int] = {}
+            answers = [self._append_one(db, batch, heads) for batch in batches]
+            _move_heads(db, heads)
+            for gw, ep, first, last in lost:
+                seen.add(db, gw, ep, first, last)
+            for letter in letters:
+                _keep(db, letter)
+        return answers
+
+    def have(self, gw: GatewayNumber, ep: str) -> list[tuple[int, int]]:
+        """Return the ranges seen."""
+        with self._file.read() as db:
+            return seen.ranges(db, gw, ep)
+
+    def shards(self) -> list[Shard]:
+        """Return the shards that ever had a row."""
+        return list(self.heads())
+
+    def head(self, shard: Shard) -> int:
+        """Return the last position of a shard."""
+        with self._file.read() as db:
+            return _head(db, shard)
+
+    def heads(self) -> Mapping[Shard, int]:
+        """Return the last position of every shard."""
+        with self._file.read() as db:
+            return dict(db.execute("SELECT shard, n FROM head ORDER BY shard").fetchall())
+
+    def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
+        """Return entries behind a position."""
+        with self._file.read() as db:
+            rows = db.execute(
+                f"SELECT {_ENTRY} FROM entry WHERE shard = ? AND n > ? ORDER BY n LIMIT ?",  # noqa: S608 (names are ours)
+                (shard, after, limit),
+            ).fetchall()
+        return [_entry(shard, row) for row in rows]
+
+    def hold(self, shard: Shard, n: int, held: Sequence[tuple[int, str, str]], *, now: Instant) -> None:
+        """Put readings of an entry into quarantine; the first reason given for one stands."""
+        with self._file.write() as db:
+            row = db.execute(
+                f"SELECT {_ENTRY} FROM entry WHERE shard = ? AND n = ?",  # noqa: S608 (names are ours)
+                (shard, n),
+            ).fetchone()
+            if row is None:
+                return
+            batch = _entry(shard, row).batch
+            for place, reason, detail in held:
+                _hold(db, n, place, batch, Withheld(batch.readings[place], reason, detail), now)
+
+    def held(
+        self,
+        *,
+        gw: GatewayNumber | None = None,
+        boot: str | None = None,
+        reason: str | None = None,
+        state: Literal["held", "released", "discarded"] = "held",
+        after: int = 0,
+        limit: int = 100,
+    ) -> list[Held]:
+        """Return what is in quarantine."""
+        wanted = {"state": state, "gw": gw, "boot": boot, "reason": reason}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        where = " AND ".join(f"{name} = :{name}" for name in given)
+        with self._file.read() as db:
+            rows = db.execute(
+                "SELECT id, gw, reading, reason, detail, since, boot, state, ended, by, why FROM held"  # noqa: S608 (names are ours)
+                f" WHERE {where} AND id > :after ORDER BY id LIMIT :limit",
+                {**given, "after": after, "limit": limit},
+            ).fetchall()
+        return [Held(id_, gw_, _stamped(reading), *rest) for id_, gw_, reading, *rest in rows]
+
+    def count_held(self) -> Mapping[str, int]:
+        """Return how many readings are held, by reason."""
+        with self._file.read() as db:
+            return dict(db.execute("SELECT reason, count(*) FROM held WHERE state = 'held' GROUP BY reason").fetchall())
+
+    def release(self, ids: Sequence[int], *, now: Instant, shift: Milliseconds = Milliseconds(0)) -> int:
+        """Append held readings again, those of one message as one entry."""
+        released = 0
+        with self._file.write() as db:
+            messages: dict[tuple[Shard, GatewayNumber, str, str, int], list[Stamped]] = defaultdict(list)
+            for id_ in ids:
+                row = db.execute(
+                    "UPDATE held SET state = 'released', ended = ? WHERE id = ? AND state = 'held'"
+                    " RETURNING shard, gw, ep, boot, seq, reading",
+                    (now, id_),
+                ).fetchone()
+                if row is not None:
+                    reading = _stamped(row[5])
+                    messages[row[:5]].append(msgspec.structs.replace(reading, at=Instant(reading.at + shift)))
+                    released += 1
+            heads: dict[Shard, int] = {}
+            for (shard, gw, ep, boot, seq), readings in messages.items():
+                batch = Batch(shard, gw, ep, boot, seq, b"", now, "released", tuple(readings), Milliseconds(-shift))
+                _insert(db, batch, heads)
+            _move_heads(db, heads)
+        return released
+
+    def discard(self, ids: Sequence[int], *, by: str, why: str, now: Instant) -> int:
+        """End the quarantine of readings without storing them."""
+        with self._file.write() as db:
+            return sum(
+                db.execute(
+                    "UPDATE held SET state = 'discarded', ended = ?, by = ?, why = ? WHERE id = ? AND state = 'held'",
+                    (now, by, why, id_),
+                ).rowcount
+                for id_ in ids
+            )
+
+    def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
+        """Return them in order of id."""
+        with self._file.read() as db:
+            rows = db.execute(
+                "SELECT id, at, topic, reason, body FROM dead_letter WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+            ).fetchall()
+        return [DeadLetter(*row) for row in rows]
+
+    def cursor(self, reader: str) -> Mapping[Shard, int]:
+        """Return a reader's cursors that live here."""
+        with self._file.read() as db:
+            return dict(db.execute("SELECT shard, n FROM cursor WHERE reader = ?", (reader,)).fetchall())
+
+    def move_cursor(self, reader: str, positions: Mapping[Shard, int]) -> None:
+        """Note how far a reader has come."""
+        with self._file.write() as db:
+            db.executemany(
+                "INSERT INTO cursor (reader, shard, n) VALUES (?, ?, ?)"
+                " ON CONFLICT (reader, shard) DO UPDATE SET n = excluded.n WHERE excluded.n > cursor.n",
+                [(reader, shard, n) for shard, n in positions.items()],
+            )
+
+    def prune(self, *, before: Instant, readers: Sequence[str]) -> int:
+        """Drop old rows that all readers have passed, a few at a time; and the copies of what was released."""
+        passed = [self.cursor(reader) for reader in readers]
+        dropped = 0
+        for shard, head in self.heads().items():
+            behind = min((cursor.get(shard, 0) for cursor in passed), default=head)
+            while True:
+                with self._file.write() as db:
+                    part = db.execute(
+                        "DELETE FROM entry WHERE (shard, n) IN (SELECT shard, n FROM entry"
+                        " WHERE shard = ? AND n <= ? AND received < ? ORDER BY n LIMIT ?)",
+                        (shard, behind, before, _PRUNED_AT_ONCE),
+                    ).rowcount
+                dropped += part
+                if part < _PRUNED_AT_ONCE:
+                    break
+                time.sleep(_PAUSE_S)
+        with self._file.write() as db:
+            db.execute("DELETE FROM held WHERE state = 'released' AND ended < ?", (before,))
+        return dropped
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._file.close()
+
+    def _append_one(self, db: sqlite3.Connection, batch: Batch, heads: dict[Shard, int]) -> Appended:
+        if seen.has(db, batch.gw, batch.ep, batch.seq):
+            known = db.execute(
+                "SELECT hash FROM entry WHERE gw = ? AND ep = ? AND seq = ? AND origin <> 'released'",
+                (batch.gw, batch.ep, batch.seq),
+            ).fetchone()
+            return Appended.CLONE if known is not None and known[0] != batch.hash else Appended.DUPLICATE
+        seen.add(db, batch.gw, batch.ep, batch.seq, batch.seq)
+        n = _insert(db, batch, heads)
+        for place, withheld in enumerate(batch.held):
+            _hold(db, n, -1 - place, batch, withheld, batch.received)
+        return Appended.NEW
+
+
+def _head(db: sqlite3.Connection, shard: Shard) -> int:
+    row = db.execute("SELECT n FROM head WHERE shard = ?", (shard,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _move_heads(db: sqlite3.Connection, heads: Mapping[Shard, int]) -> None:
+    db.executemany(
+        "INSERT INTO head (shard, n) VALUES (?, ?) ON CONFLICT (shard) DO UPDATE SET n = excluded.n",
+        heads.items(),
+    )
+
+
+def _insert(db: sqlite3.Connection, batch: Batch, heads: dict[Shard, int]) -> int:
+    """Give a batch the next position of its shard, counted on in `heads` until they are moved."""
+    n = heads[batch.shard] = (heads.get(batch.shard) or _head(db, batch.shard)) + 1
+    db.execute(
+        "INSERT INTO entry (shard, n, gw, ep, seq, hash, received, origin, batch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            batch.shard,
+            n,
+            batch.gw,
+            batch.ep,
+            batch.seq,
+            batch.hash,
+            batch.received,
+            batch.origin,
+            _encode(_Rest(batch.boot, batch.shifted, batch.readings)),
+        ),
+    )
+    return n
+
+
+def _hold(db: sqlite3.Connection, n: int, place: int, batch: Batch, withheld: Withheld, now: Instant) -> None:
+    db.execute(
+        "INSERT INTO held (shard, n, place, gw, ep, boot, seq, reading, reason, detail, since)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            batch.shard,
+            n,
+            place,
+            batch.gw,
+            batch.ep,
+            batch.boot,
+            batch.seq,
+            _encode(withheld.reading),
+            withheld.reason,
+            withheld.detail,
+            now,
+        ),
+    )
+
+
+def _keep(db: sqlite3.Connection, letter: DeadLetter) -> None:
+    last = db.execute(
+        "INSERT INTO dead_letter (at, topic, reason, body) VALUES (?, ?, ?, ?)",
+        (letter.at, letter.topic, letter.reason, letter.body[:LARGEST_LETTER]),
+    ).lastrowid
+    db.execute("DELETE FROM dead_letter WHERE id <= ?", ((last or 0) - DEAD_LETTERS_KEPT,))
+
+
+_ENTRY = "n, gw, ep, seq, hash, received, origin, batch"
+_Row = tuple[int, GatewayNumber, str, int, bytes, Instant, Literal["live", "backfill", "released"], bytes]
+
+
+def _entry(shard: Shard, row: _Row) -> Entry:
+    n, gw, ep, seq, hash_, received, origin, rest = row
+    left = _rest(rest)
+    return Entry(n, Batch(shard, gw, ep, left.boot, seq, hash_, received, origin, left.readings, left.shifted))
