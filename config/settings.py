@@ -97,6 +97,7 @@ class Agent(Section, frozen=True, kw_only=True):
     spool_bytes: Annotated[int, Meta(ge=65_536, description="size at which the oldest are dropped")] = 512 * 2**20
     spool_age: Annotated[Seconds, Meta(description="seconds; older ones are dropped")] = 90 * 86_400.0
     backfill_rate: Annotated[Seconds, Meta(description="batches a second of the backlog")] = 50.0
+    back_off: Annotated[Seconds, Meta(description="seconds that a silent device is left alone at most")] = 60.0
     gateways: list[GatewayBox] = []
 
 

@@ -213,8 +213,6 @@ class Spool:
             self._db.execute("INSERT INTO life VALUES (1, ?, 0)", (secrets.token_hex(8),))
             self._db.execute(f"PRAGMA user_version = {VERSION}")
             self._commit()
-        else:
-            self._db.execute("UPDATE life SET seq = seq")  # a disk that can't be written is found out now
         self._count()
 
     def _count(self) -> None:

@@ -1,0 +1,179 @@
+"""Where a gateway's readings are kept: on disk, or in memory while the disk refuses.
+
+What is promised: readings on disk survive anything. While the disk is full, read-only or broken the agent goes on
+polling and sends from memory, under an `ep` of its own, the newest `MEMORY_BYTES`; those are lost when the process ends
+before they are acknowledged, and the log says so. Every commit tries the disk first, so it heals by itself. A damaged
+file is set aside, never overwritten.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from core.runtime.clock import real_now
+from core.runtime.instant import Instant, Milliseconds
+from core.runtime.logs import logger
+from core.wire.messages import Ack, Reading
+from core.wire.topics import Kind
+from gateway_agent.sending import Pace, Sending
+from gateway_agent.spool import DamagedSpool, Spool, Spooled
+
+log = logger(__name__)
+
+MEMORY_BYTES = 4 * 2**20
+
+
+class Lane:
+    """A spool and what of it is on its way."""
+
+    def __init__(self, spool: Spool, pace: Pace, now: Instant) -> None:
+        """Everything in the spool begins as unsent."""
+        self.spool = spool
+        self.sending = Sending(spool, pace)
+        self.sending.restart(now)
+
+
+class Lanes:
+    """The disk's lane, and the one in memory once it was needed. Used by one thread."""
+
+    def __init__(self, path: Path, pace: Pace, *, limit_bytes: int, limit_age: Milliseconds, now: Instant) -> None:
+        """Open what is there; a disk that refuses is tried again at every `keep`."""
+        self._path = path
+        self._pace = pace
+        self._limit_bytes = limit_bytes
+        self._limit_age = limit_age
+        self._disk: Lane | None = None
+        self._memory: Lane | None = None
+        self._refused = ""
+        try:
+            self._open_disk(now)
+        except (sqlite3.Error, OSError) as error:
+            self._note(error)
+
+    @property
+    def main(self) -> Spool:
+        """The spool that readings are kept in now."""
+        return (self._disk or self._in_memory(Instant(0))).spool
+
+    @property
+    def depth(self) -> int:
+        """Batches that no acknowledgement has covered."""
+        return sum(lane.spool.depth for lane in self._lanes())
+
+    @property
+    def size(self) -> int:
+        """Bytes that they take."""
+        return sum(lane.spool.size for lane in self._lanes())
+
+    @property
+    def polled(self) -> Mapping[str, Instant]:
+        """For each bus, the cycle whose readings were last kept on disk."""
+        return self._disk.spool.polled if self._disk else {}
+
+    def keep(self, readings: Sequence[Reading], *, boot: str, now: Instant, polled: Mapping[str, Instant]) -> None:
+        """Keep readings, durably when the disk allows it."""
+        try:
+            lane = self._disk or self._open_disk(now)
+            lane.spool.append(readings, boot=boot, at=now, polled=polled)
+        except (sqlite3.Error, OSError) as error:
+            self._note(error)
+            if self._disk and not isinstance(error, sqlite3.OperationalError | OSError):
+                self._set_aside(self._disk, error)
+            lane = self._in_memory(now)
+            lane.spool.append(readings, boot=boot, at=now)
+        else:
+            self._note(None)
+        lane.sending.added()
+
+    def acknowledge(self, ack: Ack, now: Instant) -> bool:
+        """Let go of what an acknowledgement covers; True when a spool began a new life instead."""
+        for lane in self._lanes():
+            if lane.spool.ep != ack.ep:
+                continue
+            try:
+                if not lane.spool.acknowledge(ack):
+                    lane.sending.restart(now)
+                    return True
+            except sqlite3.Error as error:
+                # The rows stay and are sent again at the next connection; later acknowledgements cover them too.
+                self._note(error)
+            lane.sending.acknowledged(ack)
+        return False
+
+    def restart(self, now: Instant) -> None:
+        """Take everything as unsent: there is a new connection."""
+        for lane in self._lanes():
+            lane.sending.restart(now)
+
+    def next(self, now: Instant, real: float) -> Iterator[tuple[Spool, Spooled, Kind]]:
+        """Yield what is to be published now."""
+        for lane in self._lanes():
+            try:
+                for row, kind in lane.sending.next(now, real):
+                    yield lane.spool, row, kind
+            except sqlite3.DatabaseError as error:
+                self._note(error)
+                if lane is self._disk and not isinstance(error, sqlite3.OperationalError):
+                    self._set_aside(lane, error)
+
+    def wait(self, real: float) -> float | None:
+        """Return real seconds until `next` may have something again by itself, None for never."""
+        waits = [wait for lane in self._lanes() if (wait := lane.sending.wait(real)) is not None]
+        return min(waits, default=None)
+
+    def flush(self) -> None:
+        """Commit deletions that wait."""
+        for lane in self._lanes():
+            try:
+                lane.spool.flush()
+            except sqlite3.Error as error:
+                self._note(error)
+
+    def close(self) -> None:
+        """Close the files. What is in memory and unacknowledged is lost now."""
+        if self._memory and self._memory.spool.depth:
+            log.error("readings in memory lost", batches=self._memory.spool.depth)
+        for lane in self._lanes():
+            lane.spool.close()
+        self._disk = self._memory = None
+
+    def _lanes(self) -> list[Lane]:
+        return [lane for lane in (self._disk, self._memory) if lane]
+
+    def _open_disk(self, now: Instant) -> Lane:
+        try:
+            spool = self._spool(self._path, self._limit_bytes)
+        except DamagedSpool as error:
+            self._rename(error)
+            spool = self._spool(self._path, self._limit_bytes)
+        self._disk = Lane(spool, self._pace, now)
+        return self._disk
+
+    def _in_memory(self, now: Instant) -> Lane:
+        if self._memory is None:
+            self._memory = Lane(self._spool(None, MEMORY_BYTES), self._pace, now)
+        return self._memory
+
+    def _spool(self, path: Path | None, limit: int) -> Spool:
+        return Spool(path, limit_bytes=limit, limit_age=self._limit_age)
+
+    def _set_aside(self, lane: Lane, why: Exception) -> None:
+        lane.spool.close()
+        self._disk = None
+        self._rename(why)
+
+    def _rename(self, why: Exception) -> None:
+        stamp = real_now()
+        for end in ("", "-wal", "-shm"):
+            part = self._path.with_name(self._path.name + end)
+            if part.exists():
+                part.rename(self._path.with_name(f"{self._path.name}.damaged-{stamp}{end}"))
+        log.error("damaged spool set aside", path=f"{self._path}.damaged-{stamp}", why=str(why))
+
+    def _note(self, error: Exception | None) -> None:
+        said = str(error) if error else ""
+        if said and said != self._refused:
+            log.error("spool can't be written; readings are kept in memory alone", path=str(self._path), why=said)
+        if self._refused and not said:
+            log.info("spool can be written again", path=str(self._path))
+        self._refused = said

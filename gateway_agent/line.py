@@ -1,0 +1,176 @@
+"""One Modbus line: a request, its answer or why there is none. pymodbus speaks; what it leaves open is settled here.
+
+* Time-outs are ours, per request: the device's own plus the time on the wire. pymodbus repeats nothing.
+* After a time-out the line stays quiet for longer than the latest answer, so that it is not taken for the next one's;
+  an answer of another length or function than asked is refused all the same.
+* 3.5 characters of silence stand between two frames of a serial line, also behind a converter.
+* A connection that was lost while idle is made again for the request at hand; one that is lost twice has failed.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from pymodbus import FramerType
+from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
+from pymodbus.exceptions import ModbusException
+from pymodbus.pdu import ModbusPDU
+
+from config.settings import Bus
+from core.runtime.clock import monotonic
+from gateway_agent.plan import REQUEST_BYTES, BlockRead
+from gateway_agent.profile import COILS, Line, Timing
+
+CONNECT_S = 3.0
+NEVER_S = 3600.0
+"""pymodbus's own time-out, which must not end a request before ours."""
+BITS_A_CHARACTER = 11
+FASTEST_GUARD_S = 0.00175
+"""Above 19200 baud the standard fixes the silence between frames."""
+FASTEST_BAUD = 19_200
+
+
+class Failed(Exception):
+    """A request without a usable answer; the text says what happened."""
+
+
+class Unreachable(Failed):
+    """The line itself can't be opened."""
+
+
+class Silent(Failed):
+    """No answer in time."""
+
+
+class Garbled(Failed):
+    """An answer that is none: another length or function than asked, or the device's own refusal."""
+
+
+class ModbusLine:
+    """A connection that is opened when first needed, and again after it was lost. For one task at a time."""
+
+    def __init__(self, bus: Bus, line: Line) -> None:
+        """`line` says baud rate and framing, also of what is behind an RTU converter."""
+        self._bus = bus
+        self._line = line
+        self._client: AsyncModbusTcpClient | AsyncModbusSerialClient | None = None
+        self._lost = asyncio.Event()
+        self._free_at = 0.0
+
+    async def read(self, unit: int, block: BlockRead, timing: Timing) -> list[int]:
+        """Return the registers (or coils) of a block.
+
+        Raises: Unreachable, Silent, Garbled.
+        """
+        fresh = await self._connect()
+        await asyncio.sleep(max(0.0, self._free_at - monotonic()))
+        answer = await self._ask(unit, block, timing)
+        if answer is None and not fresh:
+            await self._connect()
+            answer = await self._ask(unit, block, timing)
+        if answer is None:
+            msg = f"unit {unit}: the connection was lost"
+            raise Silent(msg)
+        return _checked(answer, unit, block)
+
+    def close(self) -> None:
+        """Close the connection; the next read opens another."""
+        if self._client:
+            self._client.close()
+            self._client = None
+
+    async def _connect(self) -> bool:
+        """Open the connection unless it stands; returns whether it is new."""
+        if self._client and self._client.connected:
+            return False
+        self.close()
+        self._lost = asyncio.Event()
+        self._client = self._make()
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                connected = await self._client.connect()
+        except TimeoutError:
+            connected = False
+        if not connected:
+            self.close()
+            msg = f"{self._bus.device or f'{self._bus.host}:{self._bus.port}'} can't be opened"
+            raise Unreachable(msg)
+        return True
+
+    async def _ask(self, unit: int, block: BlockRead, timing: Timing) -> ModbusPDU | None:
+        """Return the answer, None when the connection was lost meanwhile."""
+        client = self._client
+        if client is None or not client.connected:
+            return None
+        asks: dict[int, Callable[..., Awaitable[ModbusPDU]]] = {
+            1: client.read_coils,
+            2: client.read_discrete_inputs,
+            3: client.read_holding_registers,
+            4: client.read_input_registers,
+        }
+        request = asyncio.ensure_future(asks[block.function](block.address, count=block.count, device_id=unit))
+        lost = asyncio.ensure_future(self._lost.wait())
+        limit = timing.timeout + (REQUEST_BYTES + block.reply_bytes) * BITS_A_CHARACTER / self._line.baud
+        try:
+            await asyncio.wait((request, lost), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if request.done():
+                self._free_at = monotonic() + self._guard(timing)
+                return request.result()
+            if lost.done():
+                return None
+        except ModbusException as error:
+            raise Garbled(str(error)) from None
+        finally:
+            for waiting in (request, lost):
+                waiting.cancel()
+                with contextlib.suppress(asyncio.CancelledError, ModbusException):
+                    await waiting
+        self._free_at = monotonic() + timing.quiet_after_timeout
+        msg = f"unit {unit}: no answer within {limit:.3f} s"
+        raise Silent(msg)
+
+    def _guard(self, timing: Timing) -> float:
+        if self._bus.kind == "tcp":
+            return timing.guard
+        fast = self._line.baud > FASTEST_BAUD
+        return max(timing.guard, FASTEST_GUARD_S if fast else 3.5 * BITS_A_CHARACTER / self._line.baud)
+
+    def _make(self) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
+        lost = self._lost
+
+        def told(connected: bool) -> None:  # noqa: FBT001  (pymodbus calls it so)
+            if not connected:
+                lost.set()
+
+        if self._bus.kind == "rtu":
+            return AsyncModbusSerialClient(
+                self._bus.device,
+                baudrate=self._line.baud,
+                parity=self._line.parity,
+                stopbits=self._line.stop_bits,
+                timeout=NEVER_S,
+                retries=0,
+                reconnect_delay=0,
+                trace_connect=told,
+            )
+        return AsyncModbusTcpClient(
+            self._bus.host,
+            port=self._bus.port,
+            framer=FramerType.SOCKET if self._bus.kind == "tcp" else FramerType.RTU,
+            timeout=NEVER_S,
+            retries=0,
+            reconnect_delay=0,
+            trace_connect=told,
+        )
+
+
+def _checked(answer: ModbusPDU, unit: int, block: BlockRead) -> list[int]:
+    if answer.isError():
+        msg = f"unit {unit}: refused function {block.function} at {block.address} (exception {answer.exception_code})"
+        raise Garbled(msg)
+    values = [int(bit) for bit in answer.bits] if block.function in COILS else list(answer.registers)
+    expected = (block.count + 7) // 8 * 8 if block.function in COILS else block.count
+    if answer.function_code != block.function or len(values) != expected:
+        msg = f"unit {unit}: asked {block.count} of function {block.function}, got {len(values)} of "
+        raise Garbled(msg + str(answer.function_code))
+    return values[: block.count]

@@ -1,0 +1,136 @@
+"""Which spooled batch is published next: live ones first, then the backlog, oldest first and not too fast.
+
+At most `in_flight` batches are unacknowledged; a quarter of them is kept for live ones, so that a backlog that nobody
+acknowledges never stands before a fresh reading. A batch counts as backlog, and travels on `up/backfill`, once it is
+older than `LIVE_FOR`. Nothing here needs to survive a crash: what is in the spool is unacknowledged, and is sent again.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.wire.messages import Ack
+from core.wire.topics import Kind
+from gateway_agent.spool import Spool, Spooled
+
+LIVE_FOR = Milliseconds(2 * MINUTE)
+"""The rules treat what is further behind the newest reading as late, so order matters no more."""
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How much is sent at once, and how soon again."""
+
+    in_flight: int
+    resend_after: float
+    """Real seconds."""
+    backfill_rate: float
+    """Batches a real second."""
+
+    @property
+    def backlog_in_flight(self) -> int:
+        """How many of those in flight may be backlog."""
+        return max(1, self.in_flight - max(1, self.in_flight // 4))
+
+
+class Sending:
+    """What of one spool is on its way. Times called `real` are monotonic seconds."""
+
+    def __init__(self, spool: Spool, pace: Pace) -> None:
+        """Begin with everything in the spool unsent."""
+        self._spool = spool
+        self._pace = pace
+        self._sent: dict[int, float] = {}
+        self._live_from = 1
+        self._live_sent = 0
+        self._backlog_sent = 0
+        self._tokens = 1.0
+        self._tokens_at = 0.0
+        self._all_seen = False
+
+    def restart(self, now: Instant) -> None:
+        """Take everything in the spool as unsent again: a new connection, or rows that came back."""
+        self._sent.clear()
+        self._backlog_sent = 0
+        self._split(now)
+
+    def added(self) -> None:
+        """Note that the spool has grown."""
+        self._all_seen = False
+
+    def acknowledged(self, ack: Ack) -> None:
+        """Note that these are no longer on their way."""
+        self._sent = {
+            seq: at
+            for seq, at in self._sent.items()
+            if seq > ack.upto and not any(first <= seq <= last for first, last in ack.have)
+        }
+
+    def next(self, now: Instant, real: float) -> Iterator[tuple[Spooled, Kind]]:
+        """Yield what is to be published now and by which topic; each counts as sent once it is yielded."""
+        for again in self._again(real):
+            yield self._send(again, now, real)
+        while len(self._sent) < self._pace.in_flight and (live := self._next_live(now)):
+            self._live_sent = live.seq
+            yield self._send(live, now, real)
+        while self._may_send_backlog(real) and (old := self._next_backlog()):
+            self._backlog_sent = old.seq
+            self._tokens -= 1
+            yield self._send(old, now, real)
+
+    def wait(self, real: float) -> float | None:
+        """Return real seconds until `next` may have something without anything new happening, None for never."""
+        waits = [at + self._pace.resend_after - real for at in self._sent.values()]
+        if not self._all_seen and len(self._sent) < self._pace.backlog_in_flight:
+            waits.append((1 - self._tokens) / self._pace.backfill_rate)
+        return max(0.0, min(waits)) if waits else None
+
+    def _send(self, row: Spooled, now: Instant, real: float) -> tuple[Spooled, Kind]:
+        self._sent[row.seq] = real
+        return row, Kind.BACKFILL if now - row.at > LIVE_FOR else Kind.DATA
+
+    def _again(self, real: float) -> Iterator[Spooled]:
+        for seq in sorted(seq for seq, at in self._sent.items() if real - at >= self._pace.resend_after):
+            row = self._spool.get(seq)
+            if row:
+                yield row
+            else:  # dropped by an overflow
+                del self._sent[seq]
+
+    def _next_live(self, now: Instant) -> Spooled | None:
+        rows = self._spool.after(max(self._live_sent, self._live_from - 1), 1)
+        if rows and now - rows[0].at > LIVE_FOR:
+            # Live ones have waited too long for a free place: the older of them are backlog now.
+            self._split(now)
+            rows = self._spool.after(max(self._live_sent, self._live_from - 1), 1)
+        return rows[0] if rows else None
+
+    def _split(self, now: Instant) -> None:
+        """Draw the line between backlog and live: the unbroken run of young batches at the end is live."""
+        self._live_from = self._spool.seq + 1
+        for row in self._spool.newest(self._pace.in_flight):
+            if now - row.at > LIVE_FOR:
+                break
+            self._live_from = row.seq
+        self._live_sent = max((seq for seq in self._sent if seq >= self._live_from), default=self._live_from - 1)
+        self._all_seen = False
+
+    def _may_send_backlog(self, real: float) -> bool:
+        rate = self._pace.backfill_rate
+        self._tokens = min(max(1.0, rate / 10), self._tokens + (real - self._tokens_at) * rate)
+        self._tokens_at = real
+        return self._tokens >= 1 and len(self._sent) < self._pace.backlog_in_flight
+
+    def _next_backlog(self) -> Spooled | None:
+        while rows := self._spool.after(self._backlog_sent, self._pace.in_flight + 1):
+            for row in rows:
+                if row.seq >= self._live_from:
+                    break
+                if row.seq not in self._sent:
+                    return row
+                self._backlog_sent = row.seq
+            else:
+                continue
+            break
+        self._all_seen = True
+        return None

@@ -1,0 +1,165 @@
+"""The agent process: polls the buses of all its gateways, and sends each gateway's readings up.
+
+It comes up without broker, devices or disk, and keeps trying each. What it promises is said in `spool`, `lanes`,
+`poller` and `uplink`.
+"""
+
+import asyncio
+import hashlib
+import logging
+import secrets as random
+import threading
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from config import secrets
+from config.load import WrongSetting
+from config.settings import GatewayBox, Settings
+from core.bus.client import BrokerAddress
+from core.runtime.barrier import report_idle
+from core.runtime.clock import Clock, clock_from, monotonic
+from core.runtime.instant import MINUTE, Instant
+from core.runtime.logs import logger
+from core.runtime.status import Facts, StatusFile
+from core.wire.topics import GatewayNumber
+from gateway_agent import boxes
+from gateway_agent.boxes import Box
+from gateway_agent.cycles import Cycles
+from gateway_agent.profile import WrongProfile
+from gateway_agent.uplink import Uplink
+from gateway_agent.voice import Identity
+
+log = logger(__name__)
+
+END_WITHIN_S = 2.5
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Poll and send until `stop`.
+
+    Raises: WrongSetting, NoSecrets: what only a person can mend.
+    """
+    try:
+        boxes.check(settings.agent.gateways)
+    except WrongProfile as error:
+        raise WrongSetting(str(error)) from None
+    passwords = _passwords(settings)
+    # Every fact that pymodbus tells is told by us, once a change instead of once a request.
+    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+    asyncio.run(_serve(settings, passwords, stop))
+
+
+async def _serve(settings: Settings, passwords: Mapping[str, str], stop: threading.Event) -> None:
+    asyncio.get_running_loop().set_exception_handler(_note)
+    clock = clock_from(settings.virtual_clock)
+    boot = random.token_hex(4)
+    work = [
+        (box, _uplink(settings, gateway, box, boot, clock, passwords))
+        for gateway in settings.agent.gateways
+        for box in [boxes.ready(gateway, clock, back_off=settings.agent.back_off)]
+    ]
+    uplinks = [uplink for _, uplink in work]
+    for uplink in uplinks:
+        uplink.start()
+    status = StatusFile(settings.data_dir, "gateway").keep(lambda: _facts(work), stop)
+    threading.Thread(
+        target=report_idle, args=(clock, "gateway_agent", lambda: _is_idle(work, clock), stop), daemon=True
+    ).start()
+    cycles = Cycles(clock)
+    tasks = [
+        asyncio.create_task(poller.run(cycles, uplink.deliver, uplink.polled.get(poller.name)))
+        for box, uplink in work
+        for poller in box.pollers
+    ]
+    tasks.append(asyncio.create_task(_tell_health(cycles, uplinks)))
+    log.info("agent started", gateways=len(work), buses=len(tasks) - 1, boot=boot)
+    try:
+        await cycles.run(stop)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(_end, uplinks)
+        status.join(1)
+    log.info("agent ended")
+
+
+def _end(uplinks: Sequence[Uplink]) -> None:
+    """End all uplinks at once; one that hangs is left behind, with nothing lost that was kept."""
+    deadline = monotonic() + END_WITHIN_S
+    for uplink in uplinks:
+        uplink.stop()
+    for uplink in uplinks:
+        uplink.join(max(0.0, deadline - monotonic()))
+
+
+async def _tell_health(cycles: Cycles, uplinks: Sequence[Uplink]) -> None:
+    last: Instant | None = None
+    while True:
+        last = await cycles.due(MINUTE, last)
+        for uplink in uplinks:
+            uplink.tell_health()
+
+
+def _uplink(
+    settings: Settings, gateway: GatewayBox, box: Box, boot: str, clock: Clock, passwords: Mapping[str, str]
+) -> Uplink:
+    identity = Identity(
+        number=GatewayNumber(gateway.number),
+        boot=boot,
+        firmware=_version(),
+        config=hashlib.sha256(msgspec.json.encode(gateway)).hexdigest()[:16],
+        probes=box.probes,
+    )
+    return Uplink(
+        identity,
+        folder=Path(settings.agent.folder or Path(settings.data_dir) / "spool"),
+        agent=settings.agent,
+        broker=BrokerAddress.of(settings.broker),
+        password=passwords[gateway.number],
+        clock=clock,
+        health=lambda: [poller.health() for poller in box.pollers],
+        polling=lambda: any(poller.polling for poller in box.pollers),
+    )
+
+
+def _passwords(settings: Settings) -> dict[str, str]:
+    known = secrets.read(settings.data_dir).broker
+    missing = [gateway.number for gateway in settings.agent.gateways if gateway.number not in known]
+    if missing:
+        msg = f"{secrets.path_in(settings.data_dir)} has no broker password of gateway {missing[0]}; "
+        raise secrets.NoSecrets(msg + "`coldchain import` issues one, or copy it from the server")
+    return {gateway.number: known[gateway.number] for gateway in settings.agent.gateways}
+
+
+def _is_idle(work: Sequence[tuple[Box, Uplink]], clock: Clock) -> bool:
+    now = clock.now()
+    return all(all(poller.is_idle(now) for poller in box.pollers) and uplink.is_idle for box, uplink in work)
+
+
+def _facts(work: Sequence[tuple[Box, Uplink]]) -> Facts:
+    buses = [poller.health() for box, _ in work for poller in box.pollers]
+    return {
+        "gateways": len(work),
+        "connected": sum(uplink.connected for _, uplink in work),
+        "spool": sum(uplink.depth for _, uplink in work),
+        "reads": sum(bus.reads for bus in buses),
+        "failures": sum(bus.failures for bus in buses),
+        "backing_off": sum(len(bus.backing_off) for bus in buses),
+    }
+
+
+def _version() -> str:
+    try:
+        return metadata.version("coldchain")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+def _note(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what pymodbus lets fall into the event loop: an answer that can't be decoded ends its connection."""
+    log.warning("line garbled", why=str(context.get("exception") or context.get("message")))
