@@ -1,0 +1,218 @@
+"""Which limits and which escalation a zone is under: rule profiles, data that ships in `config/rules`.
+
+A zone names its profile and may differ from it in limits, delay and hysteresis (AL-13). A wrong profile is refused with
+file, key, value and what would be right.
+"""
+
+import re
+import tomllib
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from core.alarms.rules.course import Bounds
+from core.alarms.rules.excursion import Limit, Side
+from core.alarms.rules.sensor import Trust
+from core.alarms.rules.silence import Patience
+from core.ids import Centi
+from core.runtime.instant import HOUR, MINUTE, Milliseconds
+
+DEFAULT = "china-2017"
+
+Minutes = Annotated[int, Meta(ge=0, le=7 * 24 * 60)]
+Hundredths = Annotated[int, Meta(ge=-27_315, le=15_000)]
+Few = Annotated[int, Meta(ge=1, le=100)]
+
+
+class WrongProfile(Exception):
+    """A profile that can't be used. Its text names file, key and value, and says what would be right."""
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file; an unknown key in it is refused."""
+
+
+class SideOfBand(_Table, frozen=True, kw_only=True):
+    """A limit, in hundredths of a degree, and how long it may be left."""
+
+    limit: Hundredths
+    delay_min: Minutes
+
+
+class Band(_Table, frozen=True, kw_only=True):
+    """What a kind of zone is held to; it may have one limit alone."""
+
+    high: SideOfBand | None = None
+    low: SideOfBand | None = None
+    hysteresis: Annotated[int, Meta(ge=0, le=1_000)]
+
+
+class EvidenceTable(_Table, frozen=True, kw_only=True):
+    """What counts as evidence for and against an excursion."""
+
+    gap_intervals: Few
+    well_inside_min: Minutes
+    inside_min: Minutes
+
+
+class SilenceTable(_Table, frozen=True, kw_only=True):
+    """How long a probe may be silent: the longer of the two."""
+
+    intervals: Few
+    at_least_min: Minutes
+
+
+class SensorTable(_Table, frozen=True, kw_only=True):
+    """How long a sensor is believed."""
+
+    good: Few
+    stuck_hours: Annotated[int, Meta(ge=0, le=24 * 30)]
+
+
+class Policy(_Table, frozen=True, kw_only=True):
+    """Who is told when; written into an alarm as it opens, so that a later edit doesn't change it."""
+
+    steps_min: list[Minutes]
+    """Minutes after the opening at which level 2, then level 3 is told."""
+    repeat_min: Minutes
+    acknowledging_stops_escalation: bool
+    acknowledge_within_min: Minutes
+    merge_min: Minutes
+    floor_min: Minutes
+
+    def offsets(self) -> list[tuple[int, Milliseconds]]:
+        """Return (tier, time after the opening) of every step."""
+        return [(tier, Milliseconds(after * MINUTE)) for tier, after in enumerate([0, *self.steps_min], 1)]
+
+    @property
+    def top(self) -> int:
+        """The last tier, which repeats."""
+        return len(self.steps_min) + 1
+
+
+class Profile(_Table, frozen=True, kw_only=True):
+    """One file of `config/rules`."""
+
+    title: str
+    zones: dict[str, Band]
+    evidence: EvidenceTable
+    silence: SilenceTable
+    sensor: SensorTable
+    policy: Policy
+
+    @property
+    def patience(self) -> Patience:
+        """How long a probe may be silent."""
+        return Patience(intervals=self.silence.intervals, at_least=Milliseconds(self.silence.at_least_min * MINUTE))
+
+
+class Differences(msgspec.Struct, frozen=True, kw_only=True):
+    """In what a zone differs from its profile; None where it doesn't."""
+
+    low: Centi | None = None
+    high: Centi | None = None
+    delay: Milliseconds | None = None
+    hysteresis: Centi | None = None
+
+
+def names() -> list[str]:
+    """Return the profiles that there are."""
+    return sorted(file.name.removesuffix(".toml") for file in _folder().iterdir() if file.name.endswith(".toml"))
+
+
+@cache
+def load(name: str) -> Profile:
+    """Return a profile by name.
+
+    Raises: WrongProfile.
+    """
+    if name not in names():
+        msg = f"there is no rule profile {name!r}; known: {', '.join(names())}"
+        raise WrongProfile(msg)
+    return parse((_folder() / f"{name}.toml").read_text("utf-8"), f"config/rules/{name}.toml")
+
+
+def parse(text: str, source: str) -> Profile:
+    """Read a profile; `source` is what errors call it.
+
+    Raises: WrongProfile.
+    """
+    try:
+        raw = tomllib.loads(text)
+        profile = msgspec.convert(raw, Profile)
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{source}: not TOML: {error}"
+        raise WrongProfile(msg) from None
+    except msgspec.ValidationError as error:
+        raise WrongProfile(_explain(raw, source, str(error))) from None
+    for kind, band in profile.zones.items():
+        where = f"{source}: zones.{kind}"
+        if band.high is None and band.low is None:
+            msg = f"{where}: has neither high nor low; give it at least one limit"
+            raise WrongProfile(msg)
+        room = band.high.limit - band.low.limit if band.high and band.low else None
+        if room is not None and room <= 2 * band.hysteresis:
+            msg = f"{where}: high - low must be more than twice the hysteresis of {band.hysteresis}"
+            raise WrongProfile(msg)
+    steps = profile.policy.steps_min
+    if not 1 <= len(steps) <= 2 or sorted(set(steps)) != steps or steps[0] == 0:  # noqa: PLR2004  # three levels
+        msg = f"{source}: policy.steps_min = {steps}: must be one or two rising numbers of minutes, such as [30, 60]"
+        raise WrongProfile(msg)
+    return profile
+
+
+def bounds(profile: Profile, kind: str, interval: Milliseconds, own: Differences) -> Bounds:
+    """Return what a probe read every `interval` is held to in a zone of a kind, with the zone's own differences."""
+    band = profile.zones.get(kind, Band(hysteresis=0))
+    gap = Milliseconds(profile.evidence.gap_intervals * interval)
+    hysteresis = band.hysteresis if own.hysteresis is None else own.hysteresis
+
+    def limit(side: Side, of_profile: SideOfBand | None, value: Centi | None) -> Limit | None:
+        if value is None and of_profile is not None:
+            value = Centi(of_profile.limit)
+        if value is None:
+            return None
+        delay = Milliseconds((of_profile.delay_min if of_profile else _longest_delay(band)) * MINUTE)
+        return Limit(
+            side=side,
+            value=value,
+            delay=delay if own.delay is None else own.delay,
+            hysteresis=Centi(hysteresis),
+            interval=interval,
+            gap=gap,
+            well_inside=Milliseconds(profile.evidence.well_inside_min * MINUTE),
+            inside=Milliseconds(profile.evidence.inside_min * MINUTE),
+        )
+
+    stuck = profile.sensor.stuck_hours
+    return Bounds(
+        above=limit(Side.ABOVE, band.high, own.high),
+        below=limit(Side.BELOW, band.low, own.low),
+        trust=Trust(good=profile.sensor.good, stuck=Milliseconds(stuck * HOUR) if stuck else None, gap=gap),
+        gap=gap,
+    )
+
+
+def _longest_delay(band: Band) -> int:
+    return max((side.delay_min for side in (band.high, band.low) if side), default=0)
+
+
+def _folder() -> Any:  # noqa: ANN401  # importlib's Traversable moved between the Pythons that we support
+    return resources.files("config") / "rules"
+
+
+def _explain(raw: dict[str, Any], source: str, problem: str) -> str:
+    what, _, where = problem.partition(" - at `$")
+    path = where.rstrip("`").removeprefix(".")
+    value: Any = raw
+    for key in re.findall(r"[^.\[\]]+", path):
+        try:
+            value = value[int(key)] if isinstance(value, list) else value[key]
+        except (KeyError, IndexError, ValueError, TypeError):
+            return f"{source}: {path}: {what}"
+    if isinstance(value, dict):
+        return f"{source}: {path or 'the file'}: {what}"
+    return f"{source}: {path} = {value!r}: {what}"

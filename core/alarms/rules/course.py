@@ -1,0 +1,250 @@
+"""One probe's readings through its rules, in whatever order they come: pure functions that change what they are given.
+
+A reading may come up to `WATERMARK` after a newer one; it is then put where it belongs, and the state is the same as
+if all had come in order (a property test). So the state behind the watermark is kept as `settled`, and the live one is
+that plus the few `recent` readings.
+
+An older reading is *late*. Late ones are replayed in event order in a state of their own, begun from what was known
+before the gap that they fill; the live state is never rewound. What the replay finds is told as episodes of the past,
+unless it reaches the live readings while those are still beyond the limit: then it is one excursion, with the replay's
+onset.
+"""
+
+from bisect import bisect_left
+
+import msgspec
+
+from core.alarms.rules import excursion, sensor
+from core.alarms.rules.excursion import CALM, Excursion, Limit
+from core.alarms.rules.sample import Condition, Episode, Rule, Sample
+from core.alarms.rules.sensor import UNKNOWN, Sensor, Trust
+from core.ids import ZoneId
+from core.runtime.instant import MINUTE, Instant, Milliseconds
+
+WATERMARK = Milliseconds(2 * MINUTE)
+"""Readings of a probe that come later than this after a newer one are late."""
+
+_GOING_ON = (Condition.ACTIVE, Condition.CLEARING)
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What a probe is held to in its zone. A zone may be without one of the limits."""
+
+    above: Limit | None
+    below: Limit | None
+    trust: Trust
+    gap: Milliseconds
+
+
+class Track(msgspec.Struct, array_like=True):
+    """One limit's memory of one probe."""
+
+    settled: Excursion = CALM
+    """From all readings behind the watermark."""
+    live: Excursion = CALM
+    """From those and the recent ones."""
+    before: Excursion = CALM
+    """The live state before the last gap: where a replay of what fills the gap begins."""
+    late: Excursion = CALM
+    """The replay."""
+    told: Instant = Instant(0)
+    """The replay's newest reading when its unfinished episode was last told."""
+
+
+class SensorTrack(msgspec.Struct, array_like=True):
+    """The sensor rule's memory of one probe. Late readings don't matter to it."""
+
+    settled: Sensor = UNKNOWN
+    live: Sensor = UNKNOWN
+
+
+class Recent(msgspec.Struct, array_like=True):
+    """What all rules of one probe share."""
+
+    zone: ZoneId | None = None
+    """Whose the live state is."""
+    samples: list[Sample] = []
+    """In event order: the newest, and all that aren't older than the watermark."""
+    gap: tuple[Instant, Instant] | None = None
+    """The last readings before and the first after the last gap."""
+    late_zone: ZoneId | None = None
+    late_at: Instant = Instant(0)
+    """The newest late reading."""
+    late_pages: bool = True
+    """False when the replay has readings that were released from quarantine: those never page."""
+
+
+class Past(msgspec.Struct, frozen=True):
+    """An excursion that was found in readings of the past, in the zone where the probe was then."""
+
+    zone: ZoneId
+    rule: Rule
+    episode: Episode
+
+
+class Course(msgspec.Struct):
+    """All that is remembered of one probe."""
+
+    recent: Recent
+    above: Track
+    below: Track
+    sensor: SensorTrack
+
+    @property
+    def newest(self) -> Instant:
+        """Return the event time of the newest reading of the live state; 0 before the first."""
+        return self.recent.samples[-1].at if self.recent.samples else Instant(0)
+
+    def tracks(self, bounds: Bounds) -> list[tuple[Rule, Track, Limit]]:
+        """Return the limits that there are, with their memory."""
+        both = ((Rule.ABOVE, self.above, bounds.above), (Rule.BELOW, self.below, bounds.below))
+        return [(rule, track, limit) for rule, track, limit in both if limit is not None]
+
+
+def begin(zone: ZoneId | None) -> Course:
+    """Return the course of a probe of which nothing is known, in a zone."""
+    return Course(Recent(zone=zone), Track(), Track(), SensorTrack())
+
+
+def is_late(course: Course, at: Instant) -> bool:
+    """Whether a reading is older than what the live state can still take in."""
+    return at <= course.newest - WATERMARK
+
+
+def take(course: Course, bounds: Bounds, sample: Sample) -> list[Past]:
+    """Take a reading that isn't late into the live state; return what it ended."""
+    recent = course.recent
+    if recent.samples and sample.at <= recent.samples[-1].at:
+        return _insert(course, bounds, sample)
+    newest = course.newest
+    broken = bool(recent.samples) and sample.at - newest > max(bounds.gap, WATERMARK)
+    if broken:
+        recent.gap = (newest, sample.at)
+    past = []
+    for rule, track, limit in course.tracks(bounds):
+        was = track.live
+        if broken:
+            track.before = was
+        track.live = excursion.step(limit, was, sample)
+        if was.condition in _GOING_ON and track.live.condition is Condition.OK:
+            past.append(_past(recent, rule, excursion.ended(was, sample.at)))
+    course.sensor.live = sensor.step(bounds.trust, course.sensor.live, sample)
+    recent.samples.append(sample)
+    _settle(course, bounds, Instant(sample.at - WATERMARK))
+    return past
+
+
+def take_late(course: Course, bounds: Bounds, zone: ZoneId, sample: Sample, *, pages: bool) -> list[Past]:
+    """Take a late reading, of a probe that was in `zone` then, into the replay; return what it ended."""
+    recent = course.recent
+    in_gap = recent.gap is not None and recent.gap[0] < sample.at < recent.gap[1]
+    new_gap = in_gap and recent.gap is not None and recent.late_at <= recent.gap[0]
+    past: list[Past] = []
+    if recent.late_zone != zone or sample.at < recent.late_at - WATERMARK or new_gap:
+        past = _begin_replay(course, bounds, zone, from_before=in_gap and recent.zone == zone)
+    elif sample.at <= recent.late_at:
+        return []
+    recent.late_at = sample.at
+    recent.late_pages = recent.late_pages and pages
+    for rule, track, limit in course.tracks(bounds):
+        was = track.late
+        track.late = excursion.step(limit, was, sample)
+        if was.condition in _GOING_ON and track.late.condition is Condition.OK:
+            past.append(Past(zone, rule, excursion.ended(was, sample.at)))
+    return past
+
+
+def conclude(course: Course, bounds: Bounds) -> list[Past]:
+    """Say what the replay has come to, after a chunk of readings.
+
+    Joins it to the live state where both are one excursion; tells of one that isn't known to be over, unless the live
+    readings are beyond the limit since the gap and what is between is still to come.
+    """
+    recent = course.recent
+    past = []
+    for rule, track, limit in course.tracks(bounds):
+        unfinished = excursion.episode(track.late, recent.late_at)
+        if unfinished is None or recent.late_zone is None:
+            continue
+        gap = recent.gap
+        beyond_since_gap = (
+            gap is not None
+            and recent.late_zone == recent.zone
+            and recent.late_pages
+            and recent.late_at < gap[1]
+            and track.live.condition is not Condition.OK
+            and track.live.onset <= gap[1]
+        )
+        if not beyond_since_gap:
+            if track.told != recent.late_at:
+                track.told = recent.late_at
+                past.append(Past(recent.late_zone, rule, unfinished))
+        elif gap is not None and gap[1] - recent.late_at <= bounds.gap:
+            _join(track, limit, recent.samples)
+    return past
+
+
+def _insert(course: Course, bounds: Bounds, sample: Sample) -> list[Past]:
+    """Put a reading between the recent ones; of two of one instant the later to come stands."""
+    samples = course.recent.samples
+    index = bisect_left(samples, sample.at, key=lambda known: known.at)
+    if samples[index].at != sample.at:
+        samples.insert(index, sample)
+    elif samples[index] == sample:
+        return []
+    else:
+        samples[index] = sample
+    past = []
+    for rule, track, limit in course.tracks(bounds):
+        was, track.live, over = track.live, track.settled, None
+        for known in samples:
+            before, track.live = track.live, excursion.step(limit, track.live, known)
+            if before.condition in _GOING_ON and track.live.condition is Condition.OK:
+                over = excursion.ended(before, known.at)
+        if over and track.live.condition is Condition.OK and was.condition in _GOING_ON:
+            past.append(_past(course.recent, rule, over))
+    course.sensor.live = course.sensor.settled
+    for known in samples:
+        course.sensor.live = sensor.step(bounds.trust, course.sensor.live, known)
+    return past
+
+
+def _settle(course: Course, bounds: Bounds, horizon: Instant) -> None:
+    samples = course.recent.samples
+    while samples[0].at <= horizon:
+        oldest = samples.pop(0)
+        for _, track, limit in course.tracks(bounds):
+            track.settled = excursion.step(limit, track.settled, oldest)
+        course.sensor.settled = sensor.step(bounds.trust, course.sensor.settled, oldest)
+
+
+def _begin_replay(course: Course, bounds: Bounds, zone: ZoneId, *, from_before: bool) -> list[Past]:
+    """Begin another replay; what the last one left unfinished is told as it stands."""
+    recent = course.recent
+    past = []
+    for rule, track, _ in course.tracks(bounds):
+        unfinished = excursion.episode(track.late, recent.late_at)
+        if unfinished and recent.late_zone is not None and track.told != recent.late_at:
+            past.append(Past(recent.late_zone, rule, unfinished))
+        track.late = track.before if from_before else CALM
+    recent.late_zone, recent.late_pages = zone, True
+    return past
+
+
+def _join(track: Track, limit: Limit, samples: list[Sample]) -> None:
+    peak = track.live.peak if track.late.peak is None else limit.worse(track.live.peak, track.late.peak)
+    if track.settled.condition is Condition.CLEARING:
+        track.settled = msgspec.structs.replace(track.settled, onset=track.late.onset, peak=peak)
+    else:
+        track.settled = Excursion(Condition.ACTIVE, track.late.onset, peak)
+    track.live = track.settled
+    for known in samples:
+        track.live = excursion.step(limit, track.live, known)
+    track.late = CALM
+
+
+def _past(recent: Recent, rule: Rule, over: Episode) -> Past:
+    if recent.zone is None:
+        msg = "a probe in no zone has no limits to leave"
+        raise ValueError(msg)
+    return Past(recent.zone, rule, over)
