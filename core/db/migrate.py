@@ -29,10 +29,8 @@ def upgrade(engine: Engine) -> None:
 
     Raises: NewerDatabase.
     """
-    scripts = ScriptDirectory(str(MIGRATIONS))
-    with engine.connect() as connection:
-        if _current(connection, scripts) == scripts.get_current_head():
-            return
+    if not pending(engine):
+        return
     with engine.execution_options(writes=True).connect() as connection:
         sqlite = connection.dialect.name == "sqlite"
         if sqlite:
@@ -41,7 +39,6 @@ def upgrade(engine: Engine) -> None:
             with connection.begin():
                 if not sqlite:
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-                _current(connection, scripts)
                 command.upgrade(config(connection), "head")
                 if sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
                     msg = (
@@ -55,6 +52,16 @@ def upgrade(engine: Engine) -> None:
 
 def pending(engine: Engine) -> bool:
     """Return whether the database has yet to be brought to this version.
+
+    Raises: NewerDatabase.
+    """
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    with engine.connect() as connection:
+        return _current(connection, scripts) != scripts.get_current_head()
+
+
+def pending(engine: Engine) -> bool:
+    """Return whether the database is still to be migrated.
 
     Raises: NewerDatabase.
     """

@@ -1,0 +1,169 @@
+"""Accounts: made and granted by those who may, signed in to with a password, locked against guessing.
+
+argon2 takes some tens of milliseconds on purpose, so nothing here hashes inside a transaction.
+"""
+
+from functools import cache
+from typing import NewType
+
+from argon2 import PasswordHasher
+from argon2.exceptions import VerificationError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.db import audit
+from core.db.engine import Records
+from core.errors import Conflict, Invalid, LockedOut, NotGranted, NotSignedIn
+from core.ids import PersonId
+from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.units.actor import Actor
+from core.units.levels import Level
+from core.units.rights import Right, Role, may_have
+from core.units.sessions import Opened, close_sessions_of, open_session
+from core.units.tables import Account, Grant, Unit
+
+SHORTEST_PASSWORD = 8
+WRONG_BEFORE_LOCK = 5
+LOCKED_FOR = Milliseconds(15 * MINUTE)
+
+PasswordHash = NewType("PasswordHash", str)
+_hasher = PasswordHasher()
+
+
+def hash_password(username: str, password: str) -> PasswordHash:
+    """Check that a password may be one, and hash it. Not inside a transaction.
+
+    Raises: Invalid.
+    """
+    if len(password) < SHORTEST_PASSWORD:
+        raise Invalid(field="password", value="***", problem=f"too short; take at least {SHORTEST_PASSWORD} characters")
+    if password.casefold() == username.casefold():
+        raise Invalid(field="password", value="***", problem="it is the user name; take another")
+    return PasswordHash(_hasher.hash(password))
+
+
+def create_account(
+    tx: Session,
+    actor: Actor,
+    *,
+    username: str,
+    password_hash: PasswordHash,
+    unit: Unit,
+    role: Role,
+    person: PersonId | None = None,
+    now: Instant,
+) -> Account:
+    """Make an account and grant it a role on a unit and all below.
+
+    Raises: NotGranted, Conflict when the user name is taken, Invalid when the unit can't have the role.
+    """
+    may_give(actor, role, unit)
+    if not username or username != username.strip():
+        raise Invalid(field="username", value=username, problem="empty, or with spaces around it")
+    if tx.scalar(select(Account.id).where(Account.username == username)) is not None:
+        msg = f"there is an account {username!r} already; take another user name"
+        raise Conflict(msg)
+    made = Account(username=username, password_hash=password_hash, person_id=person)
+    tx.add(made)
+    tx.flush()
+    tx.add(Grant(account_id=made.id, unit_id=unit.id, role=role.value, since=now))
+    audit.record(
+        tx,
+        at=now,
+        actor=actor.name,
+        act="account created",
+        subject=f"account:{made.id}",
+        detail={"username": username, "unit": unit.id, "role": role.value},
+    )
+    return made
+
+
+def change_password(tx: Session, actor: Actor, account: Account, password_hash: PasswordHash, *, now: Instant) -> None:
+    """Set another password, and sign the account out everywhere."""
+    if actor.account != account.id:
+        _may_manage(tx, actor, account)
+    account.password_hash = password_hash
+    account.failures, account.locked_until = 0, None
+    close_sessions_of(tx, account.id)
+    audit.record(tx, at=now, actor=actor.name, act="password changed", subject=f"account:{account.id}")
+
+
+def may_give(actor: Actor, role: Role, unit: Unit) -> None:
+    """Let pass who may make such accounts there.
+
+    A system administrator makes the others of the unit and below (UP-03, UP-04); its own kind comes from above (UP-02).
+    Raises: NotGranted, Invalid.
+    """
+    actor.require(Right.ACCOUNTS, on=unit)
+    from_above = any(Right.ACCOUNTS in held.rights and held.path != unit.path for held in actor.holdings_on(unit))
+    if role is Role.SYSTEM_ADMIN and not from_above:
+        msg = f"the system administrator of {unit.name} is managed from above, not by {actor.name}"
+        raise NotGranted(msg)
+    if not may_have(role, Level(unit.level)):
+        raise Invalid(field="role", value=role.value, problem=f"{unit.name} is below the county; take business_admin")
+
+
+def sign_in(records: Records, username: str, password: str, *, now: Instant, lasts: Milliseconds) -> Opened:
+    """Open a session for who knows the password.
+
+    In transactions of its own, since a wrong password must be counted although it is refused.
+    Raises: LockedOut, NotSignedIn; a wrong user name looks like a wrong password, and takes as long.
+    """
+    with records.read() as tx:
+        row = tx.scalar(select(Account).where(Account.username == username))
+        known = None if row is None or row.disabled else (row.id, row.password_hash)
+        if row is not None:
+            _refuse_locked(row, now)
+    right = _fits(known[1] if known else _nobodys_hash(), password)
+    if known is None:
+        raise _wrong()
+    again = _hasher.hash(password) if right and _hasher.check_needs_rehash(known[1]) else None
+    with records.write() as tx:
+        account = tx.get_one(Account, known[0], with_for_update=True)
+        _refuse_locked(account, now)
+        if right and account.password_hash == known[1]:
+            account.failures, account.locked_until = 0, None
+            account.password_hash = again or account.password_hash
+            audit.record(tx, at=now, actor=f"account:{account.id}", act="signed in", subject=f"account:{account.id}")
+            return open_session(tx, account=account.id, now=now, lasts=lasts)
+        _count_failure(tx, account, now)
+    raise _wrong()
+
+
+def _count_failure(tx: Session, account: Account, now: Instant) -> None:
+    account.failures += 1
+    if account.failures < WRONG_BEFORE_LOCK:
+        return
+    account.failures = 0
+    account.locked_until = Instant(now + LOCKED_FOR)
+    audit.record(tx, at=now, actor="unknown", act="account locked", subject=f"account:{account.id}")
+
+
+def _refuse_locked(account: Account, now: Instant) -> None:
+    if account.locked_until is not None and now < account.locked_until:
+        raise LockedOut(account.locked_until)
+
+
+def _may_manage(tx: Session, actor: Actor, account: Account) -> None:
+    units = tx.scalars(select(Unit).join(Grant, Grant.unit_id == Unit.id).where(Grant.account_id == account.id)).all()
+    if not units:
+        msg = f"{actor.name} may not manage an account without any grant"
+        raise NotGranted(msg)
+    for unit in units:
+        actor.require(Right.ACCOUNTS, on=unit)
+
+
+def _fits(hashed: str, password: str) -> bool:
+    try:
+        return _hasher.verify(hashed, password)
+    except VerificationError:
+        return False
+
+
+@cache
+def _nobodys_hash() -> str:
+    return _hasher.hash("nobody has this password")
+
+
+def _wrong() -> NotSignedIn:
+    return NotSignedIn("user name and password don't fit")

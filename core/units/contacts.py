@@ -1,0 +1,178 @@
+"""Who is told first, second and third about an equipment, and where somebody is missing or out of reach.
+
+Three levels (AL-01 to AL-04): the vaccine manager, the department head, the unit head. An equipment's own contacts of
+a level replace those of its unit, level by level. A level that is empty stays empty: the unit above isn't woken in its
+place, so that the gap shows in the list of incomplete contacts instead of being hidden.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+
+import msgspec
+from sqlalchemy import ColumnElement, delete, exists, or_, select
+from sqlalchemy.orm import Session
+
+from core.db import audit
+from core.devices.tables import Equipment, EquipmentUnit, MaintenanceWindow, ProbeZone, Zone
+from core.errors import Invalid
+from core.ids import EquipmentId, PersonId, UnitId
+from core.runtime.instant import Instant
+from core.units.actor import Actor
+from core.units.rights import Right
+from core.units.tables import Contact, Person, Unit
+
+
+class ContactLevel(IntEnum):
+    """Whose task it is to be told at which level."""
+
+    VACCINE_MANAGER = 1
+    """疫苗管理具体负责人 (AL-02)."""
+    DEPARTMENT_HEAD = 2
+    """所在科室负责人 (AL-03)."""
+    UNIT_HEAD = 3
+    """所在单位负责人 (AL-04)."""
+
+
+class Incomplete(msgspec.Struct, frozen=True):
+    """A monitored equipment that lacks contacts (报警联系人不完整)."""
+
+    equipment: EquipmentId
+    code: str
+    name: str
+    unit: UnitId
+    missing: tuple[ContactLevel, ...]
+
+
+class Unbound(msgspec.Struct, frozen=True):
+    """A contact whom no WeChat message reaches; the unit isn't compliant until it does (AL-05)."""
+
+    person: PersonId
+    name: str
+    unit: UnitId
+    levels: tuple[ContactLevel, ...]
+    unreachable_since: Instant | None
+    """None: never bound. Else bound, but WeChat refuses since then."""
+
+
+def contacts_for(tx: Session, equipment: EquipmentId, at: Instant) -> dict[ContactLevel, list[Person]]:
+    """Return the people of each level, in order of their ids; all three levels are there, empty when nobody is."""
+    standing = select(EquipmentUnit.unit_id).where(EquipmentUnit.equipment_id == equipment, _during(EquipmentUnit, at))
+    rows = tx.execute(
+        select(Contact.level, Contact.equipment_id, Person)
+        .join(Person, Person.id == Contact.person_id)
+        .where(or_(Contact.equipment_id == equipment, Contact.unit_id.in_(standing)), _present(at))
+        .order_by(Person.id)
+    ).all()
+    told: dict[ContactLevel, list[Person]] = {}
+    for level in ContactLevel:
+        own = [person for row_level, owner, person in rows if row_level == level and owner is not None]
+        units = [person for row_level, owner, person in rows if row_level == level and owner is None]
+        told[level] = own or units
+    return told
+
+
+def incomplete_contacts(tx: Session, scope: ColumnElement[bool], at: Instant) -> list[Incomplete]:
+    """Return the monitored equipment of a scope of units that lacks a level, in order of unit and code.
+
+    Monitored: it stands in a unit, a probe is bound to a zone of it, and it isn't stopped.
+    """
+    probed = select(ProbeZone.id).join(Zone, Zone.id == ProbeZone.zone_id)
+    stopped = select(MaintenanceWindow.id).where(MaintenanceWindow.kind == "stopped", _during(MaintenanceWindow, at))
+    monitored = tx.execute(
+        select(Equipment.id, Equipment.code, Equipment.name, Unit.id)
+        .join(EquipmentUnit, EquipmentUnit.equipment_id == Equipment.id)
+        .join(Unit, Unit.id == EquipmentUnit.unit_id)
+        .where(
+            scope,
+            _during(EquipmentUnit, at),
+            exists(probed.where(Zone.equipment_id == Equipment.id, _during(ProbeZone, at))),
+            ~exists(stopped.where(MaintenanceWindow.equipment_id == Equipment.id)),
+        )
+        .order_by(Unit.path, Equipment.code)
+    ).all()
+    of_equipment: dict[EquipmentId, set[int]] = defaultdict(set)
+    of_unit: dict[UnitId, set[int]] = defaultdict(set)
+    for level, equipment, unit in tx.execute(
+        select(Contact.level, Contact.equipment_id, Contact.unit_id)
+        .join(Person, Person.id == Contact.person_id)
+        .where(_present(at))
+    ):
+        if equipment is not None:
+            of_equipment[equipment].add(level)
+        elif unit is not None:
+            of_unit[unit].add(level)
+    found = []
+    for equipment_id, code, name, unit_id in monitored:
+        there = of_equipment[equipment_id] | of_unit[unit_id]
+        missing = tuple(level for level in ContactLevel if level not in there)
+        if missing:
+            found.append(Incomplete(equipment_id, code, name, unit_id, missing))
+    return found
+
+
+def unbound_contacts(tx: Session, scope: ColumnElement[bool], at: Instant) -> list[Unbound]:
+    """Return the contacts of a scope of units whom WeChat doesn't reach, in order of unit and person."""
+    rows = tx.execute(
+        select(Person, Unit.id, Contact.level)
+        .join(Contact, Contact.person_id == Person.id)
+        .outerjoin(EquipmentUnit, (EquipmentUnit.equipment_id == Contact.equipment_id) & _during(EquipmentUnit, at))
+        .join(Unit, or_(Unit.id == Contact.unit_id, Unit.id == EquipmentUnit.unit_id))
+        .where(scope, _present(at), or_(Person.openid.is_(None), Person.unreachable_since.is_not(None)))
+        .order_by(Unit.path, Person.id, Contact.level)
+    )
+    people: dict[tuple[UnitId, PersonId], tuple[Person, set[int]]] = {}
+    for person, unit, level in rows:
+        people.setdefault((unit, person.id), (person, set()))[1].add(level)
+    return [
+        Unbound(
+            person.id,
+            person.name,
+            unit,
+            tuple(ContactLevel(level) for level in sorted(levels)),
+            None if person.openid is None else person.unreachable_since,
+        )
+        for (unit, _), (person, levels) in people.items()
+    ]
+
+
+def set_contacts(
+    tx: Session,
+    actor: Actor,
+    unit: Unit,
+    told: Mapping[ContactLevel, Sequence[PersonId]],
+    *,
+    equipment: EquipmentId | None = None,
+    now: Instant,
+) -> None:
+    """Say who is told at the levels given, of a unit or of one equipment that stands in it; other levels stay.
+
+    Raises: NotGranted, Invalid when somebody works outside what the actor may manage.
+    """
+    actor.require(Right.CONTACTS, on=unit)
+    owner = Contact.unit_id == unit.id if equipment is None else Contact.equipment_id == equipment
+    for level, people in told.items():
+        tx.execute(delete(Contact).where(owner, Contact.level == level))
+        for person in dict.fromkeys(people):
+            home = tx.get(Unit, tx.get_one(Person, person).unit_id)
+            if home is None or not (actor.may(Right.CONTACTS, on=home) or home.id == unit.id):
+                raise Invalid(field="person", value=person, problem="works in a unit that isn't yours to manage")
+            unit_id, equipment_id = (unit.id, None) if equipment is None else (None, equipment)
+            tx.add(Contact(unit_id=unit_id, equipment_id=equipment_id, level=level, person_id=person))
+    tx.flush()
+    audit.record(
+        tx,
+        at=now,
+        actor=actor.name,
+        act="contacts set",
+        subject=f"unit:{unit.id}" if equipment is None else f"equipment:{equipment}",
+        detail={str(int(level)): list(people) for level, people in told.items()},
+    )
+
+
+def _present(at: Instant) -> ColumnElement[bool]:
+    return or_(Person.left_at.is_(None), Person.left_at > at)
+
+
+def _during(table: type[EquipmentUnit | MaintenanceWindow | ProbeZone], at: Instant) -> ColumnElement[bool]:
+    return (table.since <= at) & or_(table.until.is_(None), table.until > at)

@@ -1,0 +1,44 @@
+"""The levels and kinds of units, and which may hang under which."""
+
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    """Administrative level, highest first."""
+
+    PROVINCE = "province"
+    CITY = "city"
+    COUNTY = "county"
+    TOWNSHIP = "township"
+    VILLAGE = "village"
+
+
+class UnitKind(StrEnum):
+    """What a unit is."""
+
+    CDC = "cdc"
+    POV = "pov"
+    INSTITUTION = "institution"
+    TEMP_SITE = "temp_site"
+    HEALTH_DEPT = "health_dept"
+    MAH = "mah"
+    DISTRIBUTOR = "distributor"
+    REGULATOR = "regulator"
+    TREATMENT = "treatment"
+
+
+_ORDER = list(Level)
+
+
+def below_county(level: Level) -> bool:
+    """Whether a level is township or village."""
+    return _ORDER.index(level) > _ORDER.index(Level.COUNTY)
+
+
+def may_hang(child_kind: UnitKind, child: Level, parent: Level) -> bool:
+    """Whether a unit may stand right under one of level `parent`.
+
+    Levels may be skipped (a county under a province). A clinic or company may be of its parent's own level, a CDC not.
+    """
+    deeper = _ORDER.index(child) - _ORDER.index(parent)
+    return deeper > 0 or (deeper == 0 and child_kind is not UnitKind.CDC)

@@ -1,0 +1,150 @@
+"""The tree of units: entering one, moving one with all below it. Levels may be skipped."""
+
+import re
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from core.db import audit
+from core.devices import revision
+from core.errors import Conflict, Invalid
+from core.runtime.instant import Instant
+from core.units.actor import Actor
+from core.units.levels import Level, UnitKind, may_hang
+from core.units.rights import Right
+from core.units.tables import Unit
+
+_CODE = re.compile(r"[0-9A-Za-z]{1,12}")
+
+
+class Particulars(msgspec.Struct, frozen=True, kw_only=True):
+    """What a unit says of itself."""
+
+    name: str
+    kind: UnitKind
+    level: Level
+    code: str | None = None
+    timezone: str = "Asia/Shanghai"
+
+
+def add_unit(tx: Session, actor: Actor, unit: Particulars, *, parent: Unit | None, now: Instant) -> Unit:
+    """Enter a unit under another, or as a root (the operator alone).
+
+    Raises: NotGranted, Conflict when the code is taken, Invalid when it can't hang there or a value is wrong.
+    """
+    revision.bump(tx)
+    _check(unit)
+    _check_place(actor, unit, parent)
+    _check_free(tx, unit.code)
+    made = Unit(
+        code=unit.code,
+        name=unit.name,
+        kind=unit.kind.value,
+        level=unit.level.value,
+        parent_id=None if parent is None else parent.id,
+        path=f"new {unit.code} {unit.name}",
+        timezone=unit.timezone,
+    )
+    tx.add(made)
+    tx.flush()
+    made.path = f"{'/' if parent is None else parent.path}{made.id}/"
+    tx.flush()
+    _audit(tx, actor, "unit added", made, now)
+    return made
+
+
+def change_unit(tx: Session, actor: Actor, unit: Unit, to: Particulars, *, now: Instant) -> None:
+    """Give a unit other particulars; where it hangs stays.
+
+    Raises: NotGranted, Conflict, Invalid.
+    """
+    actor.require(Right.UNITS, on=unit)
+    revision.bump(tx)
+    _check(to)
+    parent = None if unit.parent_id is None else tx.get_one(Unit, unit.parent_id)
+    if parent is not None:
+        _check_hangs(to, parent)
+    if to.code != unit.code:
+        _check_free(tx, to.code)
+    unit.name, unit.code, unit.timezone = to.name, to.code, to.timezone
+    unit.kind, unit.level = to.kind.value, to.level.value
+    _audit(tx, actor, "unit changed", unit, now)
+
+
+def particulars(unit: Unit) -> Particulars:
+    """Return what a unit says of itself now."""
+    return Particulars(
+        name=unit.name, kind=UnitKind(unit.kind), level=Level(unit.level), code=unit.code, timezone=unit.timezone
+    )
+
+
+def move_unit(tx: Session, actor: Actor, unit: Unit, parent: Unit | None, *, now: Instant) -> None:
+    """Hang a unit, with all below it, under another. Its history moves with it: the tree itself has no timeline.
+
+    Raises: NotGranted, Conflict when it would hang under itself, Invalid when levels don't fit.
+    """
+    revision.bump(tx)
+    tx.refresh(unit)
+    if parent is not None:
+        tx.refresh(parent)
+        if parent.path.startswith(unit.path):
+            msg = f"{unit.name} can't hang under {parent.name}, which hangs under it"
+            raise Conflict(msg)
+    actor.require(Right.UNITS, on=unit)
+    _check_place(actor, particulars(unit), parent)
+    old = unit.path
+    new = f"{'/' if parent is None else parent.path}{unit.id}/"
+    tx.execute(
+        update(Unit)
+        .where(Unit.path.startswith(old, autoescape=True))
+        .values(path=new + func.substr(Unit.path, len(old) + 1))
+        .execution_options(synchronize_session=False)
+    )
+    unit.parent_id = None if parent is None else parent.id
+    tx.flush()
+    tx.expire_all()
+    audit.record(
+        tx,
+        at=now,
+        actor=actor.name,
+        act="unit moved",
+        subject=f"unit:{unit.id}",
+        detail={"from": old, "to": new},
+    )
+
+
+def _check_place(actor: Actor, unit: Particulars, parent: Unit | None) -> None:
+    actor.require(Right.UNITS, on=Unit(name="the root", path="/") if parent is None else parent)
+    if parent is not None:
+        _check_hangs(unit, parent)
+
+
+def _check_hangs(unit: Particulars, parent: Unit) -> None:
+    if not may_hang(unit.kind, unit.level, Level(parent.level)):
+        problem = f"{unit.name} ({unit.kind}) can't hang under {parent.name}, which is of level {parent.level}"
+        raise Invalid(field="level", value=unit.level.value, problem=problem)
+
+
+def _check_free(tx: Session, code: str | None) -> None:
+    if code is not None and tx.scalar(select(Unit.id).where(Unit.code == code)) is not None:
+        msg = f"unit code {code} is taken"
+        raise Conflict(msg)
+
+
+def _check(unit: Particulars) -> None:
+    if not unit.name.strip():
+        raise Invalid(field="name", value=unit.name, problem="a unit needs a name")
+    if unit.code is not None and not _CODE.fullmatch(unit.code):
+        raise Invalid(field="code", value=unit.code, problem="1 to 12 digits or letters")
+    try:
+        ZoneInfo(unit.timezone)
+    except (ZoneInfoNotFoundError, ValueError):
+        problem = "no such time zone; write it like Asia/Shanghai"
+        raise Invalid(field="timezone", value=unit.timezone, problem=problem) from None
+
+
+def _audit(tx: Session, actor: Actor, act: str, unit: Unit, now: Instant) -> None:
+    detail = {"code": unit.code, "name": unit.name, "kind": unit.kind, "level": unit.level}
+    audit.record(tx, at=now, actor=actor.name, act=act, subject=f"unit:{unit.id}", detail=detail)

@@ -1,0 +1,226 @@
+"""The tree of units and what hangs where; who may do what on which part of it."""
+
+import pytest
+from msgspec.structs import replace
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.db.audit import Audit
+from core.db.engine import Records
+from core.errors import Conflict, Invalid, NotGranted, NotSignedIn
+from core.ids import AccountId
+from core.runtime.instant import Instant
+from core.units.accounts import PasswordHash, create_account
+from core.units.actor import OPERATOR, Actor, Holding, actor_of_account, actor_of_person
+from core.units.levels import Level, UnitKind
+from core.units.rights import RIGHTS, Right, Role
+from core.units.tables import Account, ApiToken, Grant, Person, Unit
+from core.units.tokens import actor_of_token, issue_token, revoke_token
+from core.units.tree import Particulars, add_unit, change_unit, move_unit, particulars
+from tests.fixtures.county import DAWN, add_contact, add_fridge
+
+NOW = Instant(1_700_000_000_000)
+HASH = PasswordHash("not a real one")
+
+
+def unit_under(
+    tx: Session, parent: Unit | None, name: str, level: str = "county", *, kind: str = "cdc", code: str | None = None
+) -> Unit:
+    wish = Particulars(name=name, kind=UnitKind(kind), level=Level(level), code=code)
+    return add_unit(tx, OPERATOR, wish, parent=parent, now=NOW)
+
+
+def holder(role: Role, *units: Unit) -> Actor:
+    return Actor("account:9", tuple(Holding(unit.path, RIGHTS[role]) for unit in units), account=AccountId(9))
+
+
+def seen(tx: Session, actor: Actor, right: Right = Right.SEE) -> list[str]:
+    return sorted(tx.scalars(select(Unit.name).where(actor.scope(right))))
+
+
+def test_a_county_may_hang_under_a_province_and_a_clinic_beside_its_level(records: Records) -> None:
+    with records.write() as tx:
+        province = unit_under(tx, None, "province", "province")
+        county = unit_under(tx, province, "county")
+        clinic = unit_under(tx, county, "hospital", "county", kind="pov")
+        assert clinic.path == f"/{province.id}/{county.id}/{clinic.id}/"
+        with pytest.raises(Invalid, match=r"county.*can't hang under county"):
+            unit_under(tx, county, "another", "county")
+        with pytest.raises(Invalid, match="can't hang"):
+            unit_under(tx, clinic, "upside down", "province", kind="pov")
+
+
+def test_codes_names_and_time_zones_are_checked(records: Records) -> None:
+    with records.write() as tx:
+        county = unit_under(tx, None, "county", code="610102")
+        with pytest.raises(Conflict, match="610102 is taken"):
+            unit_under(tx, county, "clinic", "township", code="610102")
+        with pytest.raises(Invalid, match=r"code = '61-01'"):
+            unit_under(tx, county, "clinic", "township", code="61-01")
+        with pytest.raises(Invalid, match="name"):
+            unit_under(tx, county, " ", "township")
+        wish = Particulars(name="x", kind=UnitKind.POV, level=Level.TOWNSHIP, timezone="Asia/Nowhere")
+        with pytest.raises(Invalid, match="Asia/Nowhere"):
+            add_unit(tx, OPERATOR, wish, parent=county, now=NOW)
+
+
+def test_changing_a_unit_is_checked_like_entering_one(records: Records) -> None:
+    with records.write() as tx:
+        county = unit_under(tx, None, "county", code="1")
+        clinic = unit_under(tx, county, "clinic", "township", kind="pov", code="2")
+        change_unit(tx, OPERATOR, clinic, replace(particulars(clinic), name="renamed", code="3"), now=NOW)
+        assert (clinic.name, clinic.code) == ("renamed", "3")
+        with pytest.raises(Conflict, match="1 is taken"):
+            change_unit(tx, OPERATOR, clinic, replace(particulars(clinic), code="1"), now=NOW)
+        with pytest.raises(Invalid, match="can't hang"):
+            change_unit(tx, OPERATOR, clinic, replace(particulars(clinic), level=Level.CITY), now=NOW)
+        with pytest.raises(NotGranted):
+            change_unit(tx, holder(Role.USER, county), clinic, particulars(clinic), now=NOW)
+
+
+def test_moving_a_unit_takes_all_below_it_along(records: Records) -> None:
+    with records.write() as tx:
+        province = unit_under(tx, None, "province", "province")
+        west, east = unit_under(tx, province, "west", "city"), unit_under(tx, province, "east", "city")
+        county = unit_under(tx, west, "county")
+        clinic = unit_under(tx, county, "clinic", "township", kind="pov")
+        beside = unit_under(tx, west, "beside")
+        move_unit(tx, OPERATOR, county, east, now=NOW)
+        assert clinic.path == f"/{province.id}/{east.id}/{county.id}/{clinic.id}/"
+        assert beside.path == f"/{province.id}/{west.id}/{beside.id}/"
+        assert seen(tx, holder(Role.USER, east)) == ["clinic", "county", "east"]
+        assert seen(tx, holder(Role.USER, west)) == ["beside", "west"]
+        with pytest.raises(Conflict, match="hangs under it"):
+            move_unit(tx, OPERATOR, east, county, now=NOW)
+        with pytest.raises(NotGranted):
+            move_unit(tx, holder(Role.SYSTEM_ADMIN, east), county, west, now=NOW)
+
+
+def test_a_subtree_is_no_prefix_of_digits(records: Records) -> None:
+    with records.write() as tx:
+        roots = [unit_under(tx, None, f"root {n}") for n in range(12)]
+        assert {root.id for root in roots} >= {1, 11}
+        first = next(root for root in roots if root.id == 1)
+        assert seen(tx, holder(Role.USER, first)) == [first.name]
+
+
+def test_nothing_is_seen_and_nothing_may_be_done_unless_it_was_granted(records: Records) -> None:
+    with records.write() as tx:
+        county = unit_under(tx, None, "county")
+        clinic = unit_under(tx, county, "clinic", "township", kind="pov")
+        sibling = unit_under(tx, county, "sibling", "township", kind="pov")
+        nobody = Actor("account:9", ())
+        assert seen(tx, nobody) == []
+        user = holder(Role.USER, clinic)
+        assert seen(tx, user) == ["clinic"]
+        assert seen(tx, user, Right.BIND) == []
+        user.require(Right.SEE, on=clinic)
+        for right, unit in ((Right.SEE, sibling), (Right.SEE, county), (Right.BIND, clinic)):
+            with pytest.raises(NotGranted):
+                user.require(right, on=unit)
+        upper = holder(Role.BUSINESS_ADMIN, county)
+        assert seen(tx, upper) == ["clinic", "county", "sibling"]
+        assert not upper.may(Right.ACCOUNTS, on=clinic)
+
+
+def test_a_grant_counts_only_while_it_lasts_and_a_disabled_account_not_at_all(records: Records) -> None:
+    with records.write() as tx:
+        county = unit_under(tx, None, "county")
+        account = Account(username="li", password_hash="x")
+        tx.add(account)
+        tx.flush()
+        tx.add(Grant(account_id=account.id, unit_id=county.id, role="user", since=NOW, until=NOW + 10))
+        tx.flush()
+        allowed = [
+            actor_of_account(tx, account, Instant(NOW + offset)).may(Right.SEE, on=county) for offset in (-1, 0, 9, 10)
+        ]
+        assert allowed == [False, True, True, False]
+        account.disabled = True
+        with pytest.raises(NotSignedIn):
+            actor_of_account(tx, account, NOW)
+
+
+def test_a_person_from_wechat_sees_their_unit_and_where_they_are_told(records: Records) -> None:
+    with records.write() as tx:
+        county = unit_under(tx, None, "county")
+        clinic = unit_under(tx, county, "clinic", "township", kind="pov")
+        other = unit_under(tx, county, "other", "township", kind="pov")
+        third = unit_under(tx, county, "third", "township", kind="pov")
+        fridge, _ = add_fridge(tx, "F1", other)
+        person = Person(unit_id=clinic.id, name="Wang")
+        tx.add(person)
+        tx.flush()
+        assert seen(tx, actor_of_person(tx, person, NOW)) == ["clinic"]
+        add_contact(tx, 1, "Li", other, equipment=fridge)
+        told = add_contact(tx, 2, "Zhao", third)
+        told.unit_id = clinic.id
+        tx.flush()
+        actor = actor_of_person(tx, told, NOW)
+        assert seen(tx, actor) == ["clinic", "third"]
+        assert seen(tx, actor, Right.ACKNOWLEDGE) == ["clinic", "third"]
+        assert seen(tx, actor, Right.CONTACTS) == []
+        told.left_at = NOW
+        with pytest.raises(NotSignedIn):
+            actor_of_person(tx, told, NOW)
+
+
+def test_who_is_told_of_one_equipment_sees_the_unit_it_stands_in(records: Records) -> None:
+    with records.write() as tx:
+        county = unit_under(tx, None, "county")
+        clinic = unit_under(tx, county, "clinic", "township", kind="pov")
+        other = unit_under(tx, county, "other", "township", kind="pov")
+        fridge, _ = add_fridge(tx, "F1", other, since=DAWN, until=NOW)
+        person = add_contact(tx, 1, "Li", clinic, equipment=fridge)
+        assert seen(tx, actor_of_person(tx, person, Instant(NOW - 1))) == ["clinic", "other"]
+        assert seen(tx, actor_of_person(tx, person, NOW)) == ["clinic"]
+
+
+def test_administrators_are_made_by_whom_the_rules_name(records: Records) -> None:
+    with records.write() as tx:
+        province = unit_under(tx, None, "province", "province")
+        county = unit_under(tx, province, "county")
+        clinic = unit_under(tx, county, "clinic", "township", kind="pov")
+        of_county = holder(Role.SYSTEM_ADMIN, county)
+
+        def make(actor: Actor, username: str, unit: Unit, role: Role) -> Account:
+            return create_account(tx, actor, username=username, password_hash=HASH, unit=unit, role=role, now=NOW)
+
+        make(of_county, "a", county, Role.BUSINESS_ADMIN)
+        make(of_county, "b", clinic, Role.BUSINESS_ADMIN)
+        make(holder(Role.SYSTEM_ADMIN, province), "c", county, Role.SYSTEM_ADMIN)
+        with pytest.raises(NotGranted, match="managed from above"):
+            make(of_county, "d", county, Role.SYSTEM_ADMIN)
+        with pytest.raises(Invalid, match="below the county"):
+            make(of_county, "e", clinic, Role.SYSTEM_ADMIN)
+        with pytest.raises(NotGranted):
+            make(of_county, "f", province, Role.USER)
+        with pytest.raises(NotGranted):
+            make(holder(Role.BUSINESS_ADMIN, county), "g", clinic, Role.USER)
+        with pytest.raises(Conflict, match="'a'"):
+            make(of_county, "a", county, Role.USER)
+        acts = tx.scalars(select(Audit.act).where(Audit.subject.startswith("account:"))).all()
+        assert acts == ["account created"] * 3
+
+
+def test_a_token_is_bound_to_its_unit_and_ends(records: Records) -> None:
+    with records.write() as tx:
+        county = unit_under(tx, None, "county")
+        clinic = unit_under(tx, county, "clinic", "township", kind="pov")
+        token = issue_token(
+            tx, OPERATOR, name="hub", unit=clinic, role=Role.USER, expires_at=Instant(NOW + 10), now=NOW
+        )
+        assert seen(tx, actor_of_token(tx, token, NOW)) == ["clinic"]
+        for wrong, when in ((token + "x", NOW), (token, NOW + 10)):
+            with pytest.raises(NotSignedIn):
+                actor_of_token(tx, wrong, Instant(when))
+        with pytest.raises(Conflict):
+            issue_token(tx, OPERATOR, name="hub", unit=clinic, role=Role.USER, expires_at=None, now=NOW)
+        with pytest.raises(NotGranted):
+            issue_token(
+                tx, holder(Role.USER, county), name="mine", unit=clinic, role=Role.USER, expires_at=None, now=NOW
+            )
+        kept = tx.scalars(select(ApiToken)).one()
+        assert token.encode() not in kept.token_hash
+        revoke_token(tx, OPERATOR, kept, now=NOW)
+        with pytest.raises(NotSignedIn):
+            actor_of_token(tx, token, NOW)
