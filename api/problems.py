@@ -70,7 +70,9 @@ def problem_of(error: Exception) -> Problem:
     """Say what an exception means to whoever asked. What isn't meant for them stays in the log."""
     if isinstance(error, HTTPException):
         status = HTTPStatus(error.status_code)
-        return _problem(BY_STATUS.get(status, "internal"), status, "" if error.detail == status.phrase else error.detail)
+        return _problem(
+            BY_STATUS.get(status, "internal"), status, "" if error.detail == status.phrase else error.detail
+        )
     kind = next((KINDS[ancestor] for ancestor in type(error).__mro__ if ancestor in KINDS), None)
     if kind is None:
         return _problem("internal", HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -100,9 +100,7 @@ def _band(frame: _Frame) -> Iterator[str]:
         return
     top = TOP if high is None else frame.y(high)
     bottom = HEIGHT - BOTTOM if low is None else frame.y(low)
-    yield (
-        f'<rect class="band" x="{LEFT}" y="{top:.1f}" width="{WIDTH - LEFT - RIGHT}" height="{bottom - top:.1f}"/>'
-    )
+    yield (f'<rect class="band" x="{LEFT}" y="{top:.1f}" width="{WIDTH - LEFT - RIGHT}" height="{bottom - top:.1f}"/>')
     for limit in (low, high):
         if limit is not None:
             y = frame.y(limit)

@@ -38,7 +38,9 @@ def openapi(request: Request) -> JSONResponse:
 def documentation(request: Request) -> Response:
     """This page."""
     document = request.app.openapi()
-    codes = sorted({(code, int(status)) for code, status in KINDS.values()} | {(c, int(s)) for s, c in BY_STATUS.items()})
+    codes = sorted(
+        {(code, int(status)) for code, status in KINDS.values()} | {(c, int(s)) for s, c in BY_STATUS.items()}
+    )
     return page(
         request,
         "docs.html",

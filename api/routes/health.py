@@ -88,7 +88,9 @@ def _stores(parts: Parts) -> Iterable[Check]:
         yield Check(name="records", ok=True)
     except Exception as error:  # whatever the driver raises, the answer is that it can't be used
         log.warning("records not ready", problem=str(error)[:300])
-        yield Check(name="records", ok=False, detail=f"can't be read ({type(error).__name__}); see the log of this service")
+        yield Check(
+            name="records", ok=False, detail=f"can't be read ({type(error).__name__}); see the log of this service"
+        )
     try:
         parts.telemetry.get().latest([])
         yield Check(name="telemetry", ok=True)

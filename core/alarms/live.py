@@ -12,19 +12,19 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.orm import Session
 
+from core.alarms import profile
+from core.alarms.rules.sample import UNUSABLE
+from core.alarms.rules.sensor import BROKEN
 from core.alarms.tables import Alarm
 from core.devices.tables import Equipment, EquipmentUnit, MaintenanceWindow, Probe, ProbeZone, Series, Zone
 from core.ids import AlarmId, Centi, EquipmentId, UnitId, ZoneId
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.telemetry.port import Sample, Telemetry
 from core.units.tables import Unit
-from core.wire.quality import Quality
 
 State = Literal[
     "normal", "abnormal", "offline", "fault", "unmonitored", "repair", "spare", "stopped", "stock_take", "defrost"
 ]
-SHORTEST_OFFLINE = Milliseconds(15 * MINUTE)
-OFFLINE_INTERVALS = 3
 AHEAD = Milliseconds(2 * MINUTE)
 """A gateway's clock may be ahead by this much before its stamps are changed."""
 
@@ -64,9 +64,15 @@ class ZoneNow(msgspec.Struct, frozen=True, kw_only=True):
     """Open ones."""
 
 
-def offline_limit(interval: Milliseconds) -> Milliseconds:
-    """Return how long a probe may be without a value before it counts as offline."""
-    return max(Milliseconds(OFFLINE_INTERVALS * interval), SHORTEST_OFFLINE)
+def limits_of(zone: Zone) -> tuple[Centi | None, Centi | None]:
+    """Return the band that a zone is held to: its own limits, else those of its rule profile."""
+    band = profile.load(zone.profile).zones.get(zone.kind)
+    low = band.low.limit if band and band.low else None
+    high = band.high.limit if band and band.high else None
+    return (
+        zone.low if zone.low is not None or low is None else Centi(low),
+        zone.high if zone.high is not None or high is None else Centi(high),
+    )
 
 
 def zones_now(
@@ -138,14 +144,15 @@ def _probes(
     )
     bound = tx.execute(asked).all()
     known = [series for _, _, _, series in bound if series is not None]
-    longest = max((offline_limit(interval) for _, _, interval, _ in bound), default=SHORTEST_OFFLINE)
+    patience = {zone.id: profile.load(zone.profile).patience for zone in zones}
+    longest = max((patience[zone_id].of(interval) for zone_id, _, interval, _ in bound), default=MINUTE)
     lately = telemetry.multi_range(known, Instant(now - longest), Instant(now + AHEAD)) if known else {}
     latest = telemetry.latest(known) if known else {}
-    bands = {zone.id: (zone.low, zone.high) for zone in zones}
+    bands = {zone.id: limits_of(zone) for zone in zones}
     found: dict[ZoneId, list[ProbeNow]] = defaultdict(list)
     for zone_id, code, interval, series in bound:
         samples = list(lately[series].samples(series)) if series in lately else []
-        since = now - offline_limit(interval)
+        since = now - patience[zone_id].of(interval)
         last = latest.get(series)
         found[zone_id].append(
             probe_now(code, [s for s in samples if s.at > since], last.at if last else None, *bands[zone_id])
@@ -157,12 +164,11 @@ def probe_now(
     code: str, samples: Sequence[Sample], last_at: Instant | None, low: Centi | None, high: Centi | None
 ) -> ProbeNow:
     """Say how a probe is from its readings inside the offline limit, in order of time."""
-    good = next((s for s in reversed(samples) if s.value is not None), None)
+    good = next((s for s in reversed(samples) if s.value is not None and not s.q & UNUSABLE), None)
     if good is not None and good.value is not None:
         state: State = "abnormal" if excess(good.value, low, high) > 0 else "normal"
         return ProbeNow(code=code, state=state, value=good.value, at=good.at, last_at=last_at)
-    broken = Quality.OPEN_OR_SHORT | Quality.OUT_OF_RANGE
-    state = "fault" if any(s.q & broken for s in samples) else "offline"
+    state = "fault" if any(s.q & BROKEN for s in samples) else "offline"
     return ProbeNow(code=code, state=state, last_at=last_at)
 
 
@@ -182,7 +188,8 @@ def _zone_now(
     alarms: Sequence[tuple[AlarmId, str]],
 ) -> ZoneNow:
     live = [probe for probe in probes if probe.value is not None]
-    worst = max(live, key=lambda p: excess(p.value or Centi(0), zone.low, zone.high), default=None)
+    low, high = limits_of(zone)
+    worst = max(live, key=lambda p: excess(p.value or Centi(0), low, high), default=None)
     stopped = window == "stopped"
     return ZoneNow(
         unit=unit.id,
@@ -194,8 +201,8 @@ def _zone_now(
         equipment_kind=equipment.kind,
         zone=zone.id,
         kind=zone.kind,
-        low=zone.low,
-        high=zone.high,
+        low=low,
+        high=high,
         state=window or _state(probes, excursion_open=any(rule in {"above", "below"} for _, rule in alarms)),
         value=worst.value if worst and not stopped else None,
         at=worst.at if worst and not stopped else None,

@@ -13,9 +13,11 @@ from sqlalchemy.orm import Session
 
 from core.devices.tables import Equipment, EquipmentUnit, Probe, ProbeZone, Series, Zone
 from core.errors import NotFound, NotGranted
-from core.ids import Centi, SeriesId, ZoneId
+from core.ids import SeriesId, ZoneId
 from core.runtime.instant import Instant, Milliseconds
+from core.telemetry import windows
 from core.telemetry.port import Curve, Telemetry
+from core.telemetry.windows import Figures
 from core.units.tables import Unit
 
 Span = tuple[Instant, Instant]
@@ -31,15 +33,6 @@ class ProbeCurve(msgspec.Struct, frozen=True):
     curve: Curve
 
 
-class Figures(msgspec.Struct, frozen=True):
-    """What all readings with a value come to, in hundredths of a degree."""
-
-    count: int
-    lowest: Centi
-    highest: Centi
-    average: float
-
-
 class History(msgspec.Struct, frozen=True):
     """What was measured in a zone. `seen` are the parts of the time asked for that the asker may see."""
 
@@ -48,13 +41,21 @@ class History(msgspec.Struct, frozen=True):
     seen: Sequence[Span]
     curves: Sequence[ProbeCurve]
 
-    def figures(self) -> Figures | None:
-        """Compute over all readings; None when there is none with a value."""
-        values = np.concatenate([np.empty(0), *(one.curve.value for one in self.curves)])
-        values = values[np.isfinite(values)]
-        if not len(values):
-            return None
-        return Figures(len(values), Centi(int(values.min())), Centi(int(values.max())), round(float(values.mean()), 4))
+    def figures(self) -> Figures:
+        """Return what all probes measured together in the time seen."""
+        since, until = self.seen[0][0], self.seen[-1][1]
+        each = [windows.figures(one.curve, (since, until))[0] for one in self.curves]
+        full = [one for one in each if one.mean is not None]
+        count = sum(one.count for one in full)
+        return Figures(
+            since,
+            until,
+            count,
+            sum(one.failed for one in each),
+            min((one.min for one in full if one.min is not None), default=None),
+            max((one.max for one in full if one.max is not None), default=None),
+            sum((one.mean or 0.0) * one.count for one in full) / count if count else None,
+        )
 
 
 def history(

@@ -1,0 +1,56 @@
+"""How a route that creates honours `Idempotency-Key`: sent twice, it creates once and answers twice the same."""
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Header, Request
+from pydantic import BaseModel
+
+from api.asking import SignedIn, Using, Writing
+from core.db import idempotency
+
+S = TypeVar("S", bound=BaseModel)
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=8,
+        max_length=100,
+        description="your own number of this request; sent again within a day it is answered, not done again",
+    ),
+]
+
+
+class Once:
+    """Does the work of a creating request, unless it has been done under the same key."""
+
+    def __init__(self, remember: Callable[[Callable[[], str]], str] | None) -> None:
+        self._remember = remember
+
+    def __call__(self, shape: type[S], work: Callable[[], S]) -> S:
+        """Return what `work` answers, or what it answered the first time."""
+        if self._remember is None:
+            return work()
+        return shape.model_validate_json(self._remember(lambda: work().model_dump_json()))
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+def _once(
+    request: Request,
+    body: Annotated[bytes, Depends(_body)],
+    tx: Writing,
+    parts: Using,
+    asker: SignedIn,
+    key: Key = None,
+) -> Once:
+    if key is None:
+        return Once(None)
+    said = f"{request.method} {request.url.path}\n".encode() + body
+    return Once(lambda work: idempotency.once(tx, asker.actor.name, key, said, now=parts.clock.now(), work=work))
+
+
+Creating = Annotated[Once, Depends(_once)]
+"""A route takes this beside `Writing`; both share the transaction."""

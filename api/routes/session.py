@@ -1,0 +1,91 @@
+"""Signing in and out, and who is signed in."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from pydantic import Field, SecretStr
+from sqlalchemy import select
+
+from api.asking import SignedIn, Using, forget_session, keep_session, session_cookie
+from api.parts import Parts
+from api.shapes import Moment, Shape
+from core.ids import UnitId
+from core.runtime.instant import Milliseconds
+from core.units import accounts
+from core.units.sessions import Opened, close_session
+from core.units.tables import Unit
+
+router = APIRouter(prefix="/session", tags=["session"])
+
+
+class SignIn(Shape):
+    """An account's name and password."""
+
+    username: Annotated[str, Field(max_length=50)]
+    password: Annotated[SecretStr, Field(max_length=200)]
+
+
+class SessionOut(Shape):
+    """A session that was opened. Send `csrf` in the header `X-CSRF-Token` with every change."""
+
+    csrf: str
+    expires_at: Moment
+
+
+class UnitRights(Shape):
+    """A unit on which, and below which, something is granted."""
+
+    id: UnitId
+    name: str
+    rights: Sequence[str]
+
+
+class WhoAmI(Shape):
+    """Who asks, and what was granted to them. `csrf` is empty for a machine."""
+
+    name: str
+    csrf: str
+    expires_at: Moment | None
+    units: Sequence[UnitRights]
+
+
+@router.post("", status_code=201)
+def sign_in(body: SignIn, request: Request, answer: Response, parts: Using) -> SessionOut:
+    """Sign in; the session is in the cookie. Five wrong passwords lock the account for a quarter of an hour."""
+    opened = open_session(request, parts, body.username, body.password.get_secret_value())
+    keep_session(answer, parts, opened)
+    return SessionOut(csrf=opened.csrf, expires_at=opened.expires_at)
+
+
+@router.get("")
+def who_am_i(asker: SignedIn, parts: Using) -> WhoAmI:
+    """Tell who is signed in and what they may do where."""
+    tops = {held.path.strip("/").rpartition("/")[2]: held.rights for held in asker.actor.holdings}
+    with parts.records.read() as tx:
+        found = tx.execute(select(Unit.id, Unit.name).where(Unit.id.in_([int(top) for top in tops if top]))).all()
+    units = [UnitRights(id=id_, name=name, rights=sorted(tops[str(id_)])) for id_, name in found]
+    return WhoAmI(name=asker.actor.name, csrf=asker.csrf, expires_at=asker.expires_at, units=units)
+
+
+@router.delete("", status_code=204)
+def sign_out(request: Request, answer: Response, asker: SignedIn, parts: Using) -> None:
+    """End the session."""
+    end_session(request, parts)
+    forget_session(answer, parts)
+
+
+def open_session(request: Request, parts: Parts, username: str, password: str) -> Opened:
+    """Sign in from an address that hasn't tried too often.
+
+    Raises: TooMany, LockedOut, NotSignedIn.
+    """
+    parts.throttle.spend(request.client.host if request.client else "")
+    lasts = Milliseconds(int(parts.settings.api.session * 1000))
+    return accounts.sign_in(parts.records, username, password, now=parts.clock.now(), lasts=lasts)
+
+
+def end_session(request: Request, parts: Parts) -> None:
+    """End the session of the browser's cookie, if there is one."""
+    with parts.records.write() as tx:
+        close_session(tx, request.cookies.get(session_cookie(parts), ""))

@@ -1,0 +1,177 @@
+"""The tree of units in the asker's scope, how their equipment is right now, and who is told about it."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from sqlalchemy import select
+
+from api.asking import Reading, SignedIn, Using, unit_seen
+from api.shapes import Celsius, Cursor, Limit, Moment, Page, Shape, cursor_of, place_of
+from core.alarms import listing
+from core.alarms.live import State, zones_now
+from core.ids import AlarmId, EquipmentId, PersonId, UnitId, ZoneId
+from core.units.contacts import incomplete_contacts, unbound_contacts
+from core.units.rights import Right
+from core.units.tables import Unit
+
+router = APIRouter(prefix="/units", tags=["units"])
+Below = Annotated[bool, Query(description="also of all units below")]
+
+
+class UnitOut(Shape):
+    """A unit. `parent_id` may name one outside of the asker's scope."""
+
+    id: UnitId
+    code: str | None
+    name: str
+    kind: str
+    level: str
+    parent_id: UnitId | None
+    timezone: str
+
+
+class ProbeNowOut(Shape):
+    """A probe; `value` and `at` are null unless it has a reading inside the offline limit."""
+
+    code: str
+    state: State
+    value: Celsius | None
+    at: Moment | None
+    last_at: Moment | None
+
+
+class ZoneNowOut(Shape):
+    """A zone of an equipment in use, as it is now. Without a current reading `value` is null, never the last one."""
+
+    unit: UnitId
+    unit_name: str
+    equipment: EquipmentId
+    equipment_code: str
+    equipment_name: str
+    equipment_kind: str
+    zone: ZoneId
+    kind: str
+    low: Celsius | None
+    high: Celsius | None
+    state: State
+    value: Celsius | None
+    at: Moment | None
+    age_seconds: float | None
+    last_at: Moment | None
+    silent: int
+    probes: Sequence[ProbeNowOut]
+    alarms: Sequence[AlarmId]
+
+
+class TimelinessOut(Shape):
+    """Alarms by how they were acknowledged: within 30 minutes, later, not at all."""
+
+    on_time: int
+    late: int
+    unacknowledged: int
+
+
+class IncompleteOut(Shape):
+    """A monitored equipment that lacks contacts of a level (报警联系人不完整)."""
+
+    equipment: EquipmentId
+    code: str
+    name: str
+    unit: UnitId
+    missing: Sequence[int]
+
+
+class UnboundOut(Shape):
+    """A contact whom no WeChat message reaches: never bound, or out of reach since a time."""
+
+    person: PersonId
+    name: str
+    unit: UnitId
+    levels: Sequence[int]
+    unreachable_since: Moment | None
+
+
+@router.get("")
+def units(
+    tx: Reading, asker: SignedIn, parent: UnitId | None = None, cursor: Cursor = None, limit: Limit = 100
+) -> Page[UnitOut]:
+    """List the units that the asker may see, or those right under one of them."""
+    asked = select(Unit).where(asker.actor.scope(Right.SEE)).order_by(Unit.id).limit(limit)
+    if parent is not None:
+        asked = asked.where(Unit.parent_id == parent)
+    if place := place_of(cursor, 1):
+        asked = asked.where(Unit.id > place[0])
+    items = [UnitOut.model_validate(unit) for unit in tx.scalars(asked)]
+    return Page(items=items, next=cursor_of(items[-1].id) if len(items) == limit else None)
+
+
+@router.get("/{unit}")
+def unit(unit: UnitId, tx: Reading, asker: SignedIn) -> UnitOut:
+    """Return one unit."""
+    return UnitOut.model_validate(unit_seen(tx, asker.actor, unit))
+
+
+@router.get("/{unit}/live")
+def live(
+    unit: UnitId,
+    tx: Reading,
+    asker: SignedIn,
+    parts: Using,
+    *,
+    below: Below = False,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> Page[ZoneNowOut]:
+    """Every zone of the unit's equipment: its temperature, how old that is, and its state. A page holds whole equipment."""
+    seen = unit_seen(tx, asker.actor, unit)
+    where = Unit.path.startswith(seen.path, autoescape=True) if below else Unit.id == seen.id
+    now, after = parts.clock.now(), place_of(cursor, 1)
+    found = zones_now(tx, parts.telemetry.get(), where, now=now, after=after[0] if after else 0, limit=limit)
+    items = [
+        ZoneNowOut.model_validate(
+            {
+                **{
+                    name: getattr(zone, name)
+                    for name in ZoneNowOut.model_fields
+                    if name not in {"age_seconds", "probes"}
+                },
+                "age_seconds": None if zone.at is None else (now - zone.at) / 1000,
+                "probes": [ProbeNowOut.model_validate(probe) for probe in zone.probes],
+            }
+        )
+        for zone in found
+    ]
+    whole = len({item.equipment for item in items}) == limit
+    return Page(items=items, next=cursor_of(items[-1].equipment) if whole else None)
+
+
+@router.get("/{unit}/timeliness")
+def timeliness(
+    unit: UnitId,
+    tx: Reading,
+    asker: SignedIn,
+    since: Annotated[Moment, Query(alias="from")],
+    until: Annotated[Moment, Query(alias="to")],
+) -> TimelinessOut:
+    """Count the alarms of the unit and below opened in [from, to) by how quickly they were acknowledged."""
+    seen = unit_seen(tx, asker.actor, unit)
+    return TimelinessOut.model_validate(
+        listing.timeliness(tx, Unit.path.startswith(seen.path, autoescape=True), since, until)
+    )
+
+
+@router.get("/{unit}/contacts/incomplete")
+def incomplete(unit: UnitId, tx: Reading, asker: SignedIn, parts: Using) -> list[IncompleteOut]:
+    """List the monitored equipment of the unit and below that lacks a contact of any of the three levels."""
+    seen = unit_seen(tx, asker.actor, unit)
+    found = incomplete_contacts(tx, Unit.path.startswith(seen.path, autoescape=True), parts.clock.now())
+    return [IncompleteOut.model_validate(one) for one in found]
+
+
+@router.get("/{unit}/contacts/unbound")
+def unbound(unit: UnitId, tx: Reading, asker: SignedIn, parts: Using) -> list[UnboundOut]:
+    """List the contacts of the unit and below whom WeChat doesn't reach; the unit complies when there are none."""
+    seen = unit_seen(tx, asker.actor, unit)
+    found = unbound_contacts(tx, Unit.path.startswith(seen.path, autoescape=True), parts.clock.now())
+    return [UnboundOut.model_validate(one) for one in found]
