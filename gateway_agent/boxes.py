@@ -86,7 +86,7 @@ def _codes(unit: UnitOnBus, at: str) -> list[tuple[str, str]]:
     if not unit.probes:
         msg = f"{at}.probes is empty: write which channel is which probe, such as {{t = '208601'}}"
         raise WrongSetting(msg)
-    codes = []
+    codes: list[tuple[str, str]] = []
     for name, code in unit.probes.items():
         channel = known.channel(name)
         if channel is None:

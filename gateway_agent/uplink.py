@@ -3,8 +3,8 @@
 One thread owns the spool and decides what is published; pollers and the broker's network thread only put things in its
 inbox. A memory card that stalls therefore stalls no bus.
 
-At each connection: birth and state (retained) again, then everything unacknowledged, since the broker may have forgotten
-all. A last will says `offline`, and so does an orderly end.
+At each connection: birth and state (retained) again, then all that is unacknowledged, since the broker may have
+forgotten everything. A last will says `offline`, and so does an orderly end.
 """
 
 import queue

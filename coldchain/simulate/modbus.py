@@ -1,0 +1,302 @@
+"""Modbus devices that aren't there: units behind a TCP port, an RTU converter or a serial line, with faults at will.
+
+Frames are written by hand and registers are made by turning the profile round, apart from the agent's code and from
+pymodbus: a test against it checks both. The values come from a callable, so that physics, a logger's file or a test
+says what a probe feels. It behaves like a device: unknown units are silent, unknown registers and long blocks are refused.
+"""
+
+import asyncio
+import os
+import pty
+import struct
+import threading
+import tty
+from collections import Counter
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from core.runtime.logs import logger
+from gateway_agent import profile
+from gateway_agent.profile import COILS, Channel, Profile
+
+log = logger(__name__)
+
+Framing = Literal["tcp", "rtu", "serial"]
+Value = Callable[[str], float | None]
+"""Answers what a channel measures now, in its unit; None when its sensor is broken."""
+
+MBAP_BYTES = 7
+REQUEST_BYTES = 8
+ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_COUNT = 1, 2, 3
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """How a unit misbehaves: for the next `times` requests, or until it is mended."""
+
+    kind: Literal["dead", "late", "wrong_count", "exception", "garbage", "dropped"]
+    seconds: float = 0.5
+    """How late a `late` answer is."""
+    code: int = 4
+    """Of an `exception`; 4 is device failure."""
+    times: int | None = None
+
+
+class _Unit:
+    def __init__(self, known: Profile, read: Value) -> None:
+        self.profile = known
+        self.read = read
+        self.fault: Fault | None = None
+        self.left = 0
+
+    def misbehaves(self) -> Fault | None:
+        """Return the fault of this request, and count it down."""
+        fault = self.fault
+        if fault and fault.times is not None:
+            self.left -= 1
+            if self.left <= 0:
+                self.fault = None
+        return fault
+
+    def words(self, function: int) -> dict[int, int]:
+        """Return all that the device holds for a function, by address."""
+        held: dict[int, int] = {}
+        for channel in self.profile.channels:
+            value = self.read(channel.name)
+            if channel.selector and channel.selector.function == function:
+                held[channel.selector.address] = int(next(iter(channel.selector.scales)))
+            if channel.status and channel.status.function == function:
+                held[channel.status.address] = channel.status.mask if value is None else 0
+            if channel.function == function:
+                for step, word in enumerate(registers(channel, value)):
+                    bits = held.get(channel.address + step, 0) if channel.type == "bit" else 0
+                    held[channel.address + step] = word | bits
+        return held
+
+
+class ModbusDevices:
+    """Units on one line, served by a thread of their own."""
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, framing: Framing = "tcp") -> None:
+        """Port 0 takes a free one. With `serial` it is a pseudo terminal, whose name is in `device`."""
+        self.host = host
+        self.port = port
+        self.device = ""
+        self.reads: Counter[int] = Counter()
+        """Requests that each unit has been asked."""
+        self._framing = framing
+        self._units: dict[int, _Unit] = {}
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._problem: OSError | None = None
+        self._end = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="modbus-devices", daemon=True)
+
+    def add(self, address: int, kind: str | Profile, read: Value) -> None:
+        """Put a unit of a profile on the line; `read` is called from the line's thread, once a channel and request."""
+        self._units[address] = _Unit(profile.load(kind) if isinstance(kind, str) else kind, read)
+
+    def fail(self, address: int, fault: Fault | None) -> None:
+        """Let a unit misbehave, or mend it."""
+        unit = self._units[address]
+        unit.left = fault.times or 0 if fault else 0
+        unit.fault = fault
+
+    def start(self) -> None:
+        """Serve; `port` or `device` says where.
+
+        Raises: OSError when the port is taken.
+        """
+        self._thread.start()
+        self._ready.wait()
+        if self._problem:
+            raise self._problem
+
+    def stop(self) -> None:
+        """End, and close every connection."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve_serial() if self._framing == "serial" else self._serve())
+        except OSError as error:
+            self._problem = error
+        finally:
+            self._loop.close()
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._talk, self.host, self.port)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._end.wait()
+        server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    async def _serve_serial(self) -> None:
+        ours, theirs = pty.openpty()
+        tty.setraw(theirs)
+        self.device = os.ttyname(theirs)
+        heard = bytearray()
+
+        def send(answer: bytes) -> None:
+            os.write(ours, answer)
+
+        def on_bytes() -> None:
+            heard.extend(os.read(ours, 1024))
+            for request in _rtu_requests(heard):
+                self._answer_rtu(request, send, heard.clear)
+
+        self._loop.add_reader(ours, on_bytes)
+        self._ready.set()
+        await self._end.wait()
+        self._loop.remove_reader(ours)
+        os.close(ours)
+        os.close(theirs)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        heard = bytearray()
+
+        def send(answer: bytes) -> None:
+            if not writer.is_closing():
+                writer.write(answer)
+
+        try:
+            while chunk := await reader.read(1024):
+                heard.extend(chunk)
+                if self._framing == "tcp":
+                    for head, request in _tcp_requests(heard):
+                        self._answer_tcp(head, request, send, writer.transport.abort)
+                else:
+                    for request in _rtu_requests(heard):
+                        self._answer_rtu(request, send, writer.transport.abort)
+        except ConnectionError:
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    def _answer_tcp(self, head: bytes, request: bytes, send: Callable[[bytes], None], drop: Callable[[], None]) -> None:
+        unit = request[0]
+
+        def framed(body: bytes) -> bytes:
+            return head + struct.pack(">HB", len(body) + 1, unit) + body
+
+        self._answer(unit, request[1:], framed, send, drop)
+
+    def _answer_rtu(self, request: bytes, send: Callable[[bytes], None], drop: Callable[[], None]) -> None:
+        unit = request[0]
+
+        def framed(body: bytes) -> bytes:
+            frame = bytes([unit]) + body
+            return frame + crc16(frame)
+
+        self._answer(unit, request[1:], framed, send, drop)
+
+    def _answer(
+        self,
+        address: int,
+        request: bytes,
+        framed: Callable[[bytes], bytes],
+        send: Callable[[bytes], None],
+        drop: Callable[[], None],
+    ) -> None:
+        unit = self._units.get(address)
+        self.reads[address] += 1
+        fault = unit.misbehaves() if unit else Fault("dead")
+        if unit is None or (fault and fault.kind == "dead"):
+            return
+        function, start, count = struct.unpack(">BHH", request)
+        if fault is None:
+            send(framed(_body(unit, function, start, count)))
+        elif fault.kind == "late":
+            body = _body(unit, function, start, count)
+            self._loop.call_later(fault.seconds, lambda: send(framed(body)))
+        elif fault.kind == "wrong_count":
+            send(framed(bytes([function, 2 * (count + 1), *bytes(2 * (count + 1))])))
+        elif fault.kind == "exception":
+            send(framed(bytes([function | 0x80, fault.code])))
+        elif fault.kind == "garbage":
+            send(os.urandom(11))
+        else:
+            drop()
+
+
+def registers(channel: Channel, value: float | None) -> list[int]:
+    """Return the words that a device would hold for a value: the profile turned round."""
+    if channel.type == "bit":
+        return [int(bool(value)) << (0 if channel.function in COILS else channel.bit)]
+    size = 2 * channel.span
+    if value is None:
+        number: float = channel.errors[0] if channel.errors else 0
+    else:
+        scale = next(iter(channel.selector.scales.values())) if channel.selector else channel.scale
+        number = (value - channel.offset) / scale
+    if channel.type in ("f32", "f64"):
+        straight = struct.pack(">f" if channel.type == "f32" else ">d", float("nan") if value is None else number)
+    else:
+        straight = (round(number) % (1 << (8 * size))).to_bytes(size, "big")
+    words = [straight[at : at + 2] for at in range(0, size, 2)]
+    if channel.order in ("CDAB", "DCBA"):
+        words.reverse()
+    if channel.order in ("BADC", "DCBA"):
+        words = [word[::-1] for word in words]
+    return [int.from_bytes(word, "big") for word in words]
+
+
+def crc16(frame: bytes) -> bytes:
+    """Return the two bytes that end an RTU frame, low first."""
+    crc = 0xFFFF
+    for byte in frame:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ 0xA001 if crc & 1 else crc >> 1
+    return crc.to_bytes(2, "little")
+
+
+def _body(unit: _Unit, function: int, start: int, count: int) -> bytes:
+    """Return function code and data of the answer, or a refusal."""
+    if function not in (1, 2, 3, 4):
+        return bytes([function | 0x80, ILLEGAL_FUNCTION])
+    if not 1 <= count <= unit.profile.block.longest:
+        return bytes([function | 0x80, ILLEGAL_COUNT])
+    held = unit.words(function)
+    if not held or start < min(held) or start + count > max(held) + 1:
+        return bytes([function | 0x80, ILLEGAL_ADDRESS])
+    words = [held.get(address, 0) for address in range(start, start + count)]
+    if function in COILS:
+        bits = sum(bool(word) << place for place, word in enumerate(words))
+        data = bits.to_bytes((count + 7) // 8, "little")
+    else:
+        data = b"".join(word.to_bytes(2, "big") for word in words)
+    return bytes([function, len(data)]) + data
+
+
+def _tcp_requests(heard: bytearray) -> list[tuple[bytes, bytes]]:
+    """Take whole requests off what was heard: (transaction and protocol, unit and body)."""
+    found = []
+    while len(heard) >= MBAP_BYTES and len(heard) >= (end := 6 + int.from_bytes(heard[4:6], "big")):
+        found.append((bytes(heard[:4]), bytes(heard[6:end])))
+        del heard[:end]
+    return found
+
+
+def _rtu_requests(heard: bytearray) -> list[bytes]:
+    """Take whole requests off what was heard; what fails its CRC is thrown away, as a device does."""
+    found = []
+    while len(heard) >= REQUEST_BYTES:
+        frame = bytes(heard[:REQUEST_BYTES])
+        del heard[:REQUEST_BYTES]
+        if crc16(frame[:-2]) == frame[-2:]:
+            found.append(frame[:-2])
+        else:
+            heard.clear()
+    return found
