@@ -1,0 +1,350 @@
+"""What an intake log is: run on every adapter of `core.intake.port`."""
+
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.ids import Centi
+from core.intake.port import Appended, Batch, DeadLetter, IntakeLog, Stamped, Withheld
+from core.runtime.instant import Instant, Milliseconds
+from core.wire.topics import GatewayNumber, shard_of
+from tests.fixtures.broker import until
+from tests.fixtures.intake_logs import EP, GW, OPEN, batch
+
+SHARD = shard_of(GW)
+NOW = Instant(1_774_633_000_000)
+NEW, DUPLICATE, CLONE = Appended.NEW, Appended.DUPLICATE, Appended.CLONE
+
+
+@pytest.fixture(params=OPEN)
+def adapter(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def log(adapter: str, tmp_path: Path) -> Iterator[IntakeLog]:
+    log = OPEN[adapter](tmp_path)
+    yield log
+    log.close()
+
+
+def seqs(log: IntakeLog, gw: GatewayNumber = GW) -> list[int]:
+    return [entry.batch.seq for entry in log.read(shard_of(gw), 0, 10_000)]
+
+
+def test_what_was_appended_is_read_back_as_it_was(log: IntakeLog) -> None:
+    readings = (
+        Stamped("208601", "t", Instant(1), Centi(-1823), 64, Instant(2)),
+        Stamped("208601", "h", Instant(3), Centi(5512), 0, Instant(3)),
+        Stamped("208604", "t", Instant(5), None, 4, Instant(5)),
+    )
+    sent = Batch(SHARD, GW, EP, "7f3a9c21", 7, b"\x00\xff", NOW, "backfill", readings, Milliseconds(120_001))
+    assert log.append([sent]) == [NEW]
+    (entry,) = log.read(SHARD, 0, 10)
+    assert (entry.n, entry.batch) == (1, sent)
+
+
+def test_positions_count_each_shard_by_itself_without_gaps(log: IntakeLog) -> None:
+    other = GatewayNumber("10002")
+    assert shard_of(other) != SHARD
+    log.append([batch(1), batch(1, gw=other), batch(2)])
+    log.append([batch(2), batch(3)])
+    assert [entry.n for entry in log.read(SHARD, 0, 10)] == [1, 2, 3]
+    assert [entry.n for entry in log.read(SHARD, 1, 1)] == [2]
+    assert log.read(SHARD, 3, 10) == []
+    assert (log.head(SHARD), log.head(shard_of(other)), log.head(shard_of(GatewayNumber("none")))) == (3, 1, 0)
+    assert dict(log.heads()) == {SHARD: 3, shard_of(other): 1}
+    assert set(log.shards()) == {SHARD, shard_of(other)}
+
+
+def test_a_batch_enters_once_however_often_it_comes(log: IntakeLog) -> None:
+    assert log.append([batch(5), batch(5)]) == [NEW, DUPLICATE]
+    assert log.append([batch(5), batch(4)]) == [DUPLICATE, NEW]
+    assert log.append([batch(5, ep="0" * 16), batch(5, gw=GatewayNumber("other"))]) == [NEW, NEW]
+    assert seqs(log) == [5, 4, 5]
+
+
+def test_a_cloned_box_is_told_from_a_duplicate_while_the_row_is_there(log: IntakeLog) -> None:
+    assert log.append([batch(1), batch(1, frozen=b"another")]) == [NEW, CLONE]
+    assert log.append([batch(1, frozen=b"another"), batch(2)]) == [CLONE, NEW]
+    assert seqs(log) == [1, 2]
+    log.move_cursor("reader", log.heads())
+    assert log.prune(before=NOW, readers=["reader"]) == 2
+    assert log.append([batch(1, frozen=b"another")]) == [DUPLICATE]
+
+
+def test_seen_ranges_merge_in_any_order(log: IntakeLog) -> None:
+    for seq, ranges in ((5, [(5, 5)]), (3, [(3, 3), (5, 5)]), (4, [(3, 5)]), (1, [(1, 1), (3, 5)]), (2, [(1, 5)])):
+        log.append([batch(seq)])
+        assert log.have(GW, EP) == ranges
+    assert log.have(GW, "0" * 16) == []
+
+
+def test_lost_ranges_count_as_seen_and_are_never_stored(log: IntakeLog) -> None:
+    log.append([batch(10)], [(GW, EP, 1, 4), (GW, EP, 7, 12)])
+    assert log.have(GW, EP) == [(1, 4), (7, 12)]
+    assert log.append([batch(3), batch(8), batch(5)], [(GW, EP, 6, 6)]) == [DUPLICATE, DUPLICATE, NEW]
+    assert log.have(GW, EP) == [(1, 12)]
+    assert seqs(log) == [10, 5]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.integers(1, 30).map(lambda seq: (seq, seq, False)),
+            st.tuples(st.integers(1, 30), st.integers(0, 12)).map(lambda r: (r[0], r[0] + r[1], True)),
+        ),
+        max_size=25,
+    )
+)
+def test_seen_ranges_are_exactly_what_was_seen(steps: list[tuple[int, int, bool]]) -> None:
+    for open_log in OPEN.values():
+        with TemporaryDirectory() as folder:
+            log = open_log(Path(folder))
+            known: set[int] = set()
+            for first, last, lost in steps:
+                if lost:
+                    log.append([], [(GW, EP, first, last)])
+                else:
+                    assert log.append([batch(first)]) == [DUPLICATE if first in known else NEW]
+                known |= set(range(first, last + 1))
+                ranges = log.have(GW, EP)
+                assert {seq for a, b in ranges for seq in range(a, b + 1)} == known
+                assert all(b + 1 < c for (_, b), (c, _) in pairwise(ranges)), ranges
+            log.close()
+
+
+def test_pruning_waits_for_all_readers_and_forgets_nothing_seen(log: IntakeLog) -> None:
+    old, late = NOW - 100, NOW + 100
+    log.append([batch(seq, received=old) for seq in (1, 2, 3)] + [batch(4, received=late), batch(5, received=old)])
+    readers = ["telemetry", "alerting"]
+    log.move_cursor("telemetry", {SHARD: 5})
+    assert log.prune(before=NOW, readers=readers) == 0
+    log.move_cursor("alerting", {SHARD: 2})
+    assert log.prune(before=NOW, readers=readers) == 2
+    assert seqs(log) == [3, 4, 5]
+    log.move_cursor("alerting", {SHARD: 5})
+    assert log.prune(before=NOW, readers=readers) == 2
+    assert seqs(log) == [4]
+    assert log.have(GW, EP) == [(1, 5)]
+    assert log.head(SHARD) == 5
+    assert log.append([batch(1), batch(6)]) == [DUPLICATE, NEW]
+    assert [entry.n for entry in log.read(SHARD, 0, 10)] == [4, 6]
+
+
+def test_a_cursor_never_goes_back(log: IntakeLog) -> None:
+    assert dict(log.cursor("telemetry")) == {}
+    log.move_cursor("telemetry", {SHARD: 4})
+    log.move_cursor("telemetry", {SHARD: 3, shard_of(GatewayNumber("10002")): 1})
+    log.move_cursor("alerting", {SHARD: 1})
+    assert dict(log.cursor("telemetry")) == {SHARD: 4, shard_of(GatewayNumber("10002")): 1}
+
+
+def test_a_held_reading_is_released_once_and_read_again(log: IntakeLog) -> None:
+    log.append([batch(1, probes=("208601", "208602", "208603"))])
+    log.hold(SHARD, 1, [(1, "unknown_probe", "208602"), (2, "foreign_gateway", "10002")], now=NOW)
+    log.hold(SHARD, 1, [(1, "unknown_probe", "again, after a crash")], now=NOW)
+    held = log.held()
+    assert [(one.reading.p, one.reason, one.detail) for one in held] == [
+        ("208602", "unknown_probe", "208602"),
+        ("208603", "foreign_gateway", "10002"),
+    ]
+    assert dict(log.count_held()) == {"unknown_probe": 1, "foreign_gateway": 1}
+    ids = [held[0].id]
+    assert log.release(ids, now=NOW, shift=Milliseconds(-50)) == 1
+    assert log.release(ids, now=NOW) == 0
+    (entry,) = log.read(SHARD, 1, 10)
+    expected = msgspec.structs.replace(held[0].reading, at=Instant(held[0].reading.at - 50))
+    assert (entry.batch.origin, entry.batch.readings, entry.batch.gw) == ("released", (expected,), GW)
+    assert [one.id for one in log.held(state="released")] == ids
+    assert log.append([batch(1)]) == [DUPLICATE]
+
+
+def test_readings_of_one_message_are_released_as_one_entry(log: IntakeLog) -> None:
+    log.append([batch(seq, probes=("a", "b")) for seq in (1, 2)])
+    for n in (1, 2):
+        log.hold(SHARD, n, [(0, "unknown_probe", ""), (1, "unknown_probe", "")], now=NOW)
+    assert log.release([one.id for one in log.held()], now=NOW) == 4
+    assert [(entry.batch.seq, len(entry.batch.readings)) for entry in log.read(SHARD, 2, 10)] == [(1, 2), (2, 2)]
+
+
+def test_what_is_withheld_goes_into_quarantine_with_its_batch(log: IntakeLog) -> None:
+    unset = Stamped("208609", "t", Instant(5), Centi(400), 32, Instant(5))
+    whole = msgspec.structs.replace(batch(1), held=(Withheld(unset, "unset_clock", "no offset yet"),))
+    assert log.append([whole, whole]) == [NEW, DUPLICATE]
+    (entry,) = log.read(SHARD, 0, 10)
+    assert entry.batch.readings == batch(1).readings
+    (held,) = log.held(reason="unset_clock", boot="7f3a9c21")
+    assert (held.reading, held.gw, held.boot, held.detail) == (unset, GW, "7f3a9c21", "no offset yet")
+    assert log.held(boot="00000000") == []
+    assert log.release([held.id], now=NOW, shift=Milliseconds(10)) == 1
+    assert [entry.batch.readings[0].at for entry in log.read(SHARD, 1, 10)] == [15]
+
+
+def test_a_discarded_reading_is_not_stored_and_stays_visible(log: IntakeLog) -> None:
+    log.append([batch(1)])
+    log.hold(SHARD, 1, [(0, "unknown_probe", "")], now=NOW)
+    (held,) = log.held()
+    assert log.discard([held.id], by="王", why="a test device", now=NOW) == 1
+    assert log.discard([held.id], by="李", why="again", now=NOW) == 0
+    assert log.release([held.id], now=NOW) == 0
+    assert log.held() == []
+    (gone,) = log.held(state="discarded")
+    assert (gone.by, gone.why, gone.ended, gone.reading) == ("王", "a test device", NOW, held.reading)
+    assert log.head(SHARD) == 1
+
+
+def test_quarantine_is_asked_page_by_page_and_by_gateway(log: IntakeLog) -> None:
+    other = GatewayNumber("10002")
+    log.append([batch(1, probes=("a", "b", "c")), batch(1, gw=other)])
+    log.hold(SHARD, 1, [(place, "unknown_probe", "") for place in range(3)], now=NOW)
+    log.hold(shard_of(other), 1, [(0, "unknown_probe", "")], now=NOW)
+    first = log.held(limit=2)
+    rest = log.held(after=first[-1].id)
+    assert [one.reading.p for one in first + rest] == ["a", "b", "c", "208601"]
+    assert [one.gw for one in log.held(gw=other)] == [other]
+
+
+def test_dead_letters_are_kept_as_they_came(log: IntakeLog) -> None:
+    log.append([], [], [DeadLetter(0, NOW, "cc/v1/x", "no such kind", b"\xff\x00"), DeadLetter(0, NOW, "y", "z", b"")])
+    first, second = log.dead_letters()
+    assert (first.topic, first.reason, first.body, first.at) == ("cc/v1/x", "no such kind", b"\xff\x00", NOW)
+    assert log.dead_letters(after=first.id) == [second]
+
+
+def test_an_append_that_fails_leaves_nothing(log: IntakeLog) -> None:
+    wrong = msgspec.structs.replace(batch(2), readings=(object(),))  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        log.append([batch(1), wrong])
+    assert (log.head(SHARD), log.have(GW, EP)) == (0, [])
+    assert log.append([batch(1), batch(2)]) == [NEW, NEW]
+
+
+def test_everything_is_there_after_reopening(adapter: str, tmp_path: Path, log: IntakeLog) -> None:
+    log.append([batch(1)], [(GW, EP, 2, 3)], [DeadLetter(0, NOW, "t", "r", b"b")])
+    log.hold(SHARD, 1, [(0, "unknown_probe", "")], now=NOW)
+    log.move_cursor("telemetry", {SHARD: 1})
+    log.close()
+    again = OPEN[adapter](tmp_path)
+    assert (seqs(again), again.have(GW, EP), len(again.held()), dict(again.cursor("telemetry"))) == (
+        [1],
+        [(1, 3)],
+        1,
+        {SHARD: 1},
+    )
+    again.close()
+
+
+def test_many_threads_append_and_every_batch_enters_once(log: IntakeLog) -> None:
+    answers: list[Appended] = []
+
+    def append_all(order: list[int]) -> None:
+        for start in range(0, 120, 6):
+            answers.extend(log.append([batch(seq) for seq in order[start : start + 6]]))
+
+    threads = []
+    for seed in range(3):
+        order = list(range(1, 121))
+        random.Random(seed).shuffle(order)
+        threads.append(threading.Thread(target=append_all, args=(order,)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (answers.count(NEW), answers.count(DUPLICATE)) == (120, 240)
+    assert sorted(seqs(log)) == list(range(1, 121))
+    assert [entry.n for entry in log.read(SHARD, 0, 1000)] == list(range(1, 121))
+
+
+_FOLLOWER = """
+import sys
+from pathlib import Path
+from tests.fixtures.intake_logs import GW, OPEN
+from core.wire.topics import shard_of
+log = OPEN[sys.argv[1]](Path(sys.argv[2]))
+n = 0
+while n < int(sys.argv[3]):
+    for entry in log.read(shard_of(GW), n, 7):
+        n = entry.n
+        print(n, flush=True)
+"""
+
+
+def test_a_reader_in_another_process_never_misses_a_row(adapter: str, tmp_path: Path, log: IntakeLog) -> None:
+    """It follows while two threads append; each n it sees comes exactly once and in order."""
+    with _child(_FOLLOWER, adapter, tmp_path, 300) as follower:
+        writers = [
+            threading.Thread(target=lambda ep=ep: [log.append([batch(seq, ep=ep)]) for seq in range(1, 151)])
+            for ep in ("1" * 16, "2" * 16)
+        ]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        out, _ = follower.communicate(timeout=20)
+    assert [int(line) for line in out.split()] == list(range(1, 301))
+
+
+_APPENDER = """
+import sys
+from pathlib import Path
+from tests.fixtures.intake_logs import OPEN, batch
+log = OPEN[sys.argv[1]](Path(sys.argv[2]))
+start = int(sys.argv[3])
+while True:
+    log.append([batch(seq) for seq in range(start, start + 20)], [("10001", "e" * 16, start, start)])
+    start += 20
+    print(start, flush=True)
+"""
+
+
+def test_what_was_acknowledged_survives_kill_9_in_mid_append(adapter: str, tmp_path: Path, log: IntakeLog) -> None:
+    """Killed at random: what it said was appended is there, and what it didn't say is all there or not at all."""
+    moments = random.Random(7)
+    start = 1
+    for _ in range(4):
+        with _child(_APPENDER, adapter, tmp_path, start) as child:
+            assert child.stdout is not None
+            said = [int(child.stdout.readline()) for _line in range(moments.randint(1, 12))][-1]
+            threading.Event().wait(moments.random() * 0.01)
+            child.kill()
+            rest = child.stdout.read().split()
+            said = int(rest[-1]) if rest else said
+        ((first, last),) = log.have(GW, EP)
+        assert (first, last % 20) == (1, 0)
+        assert last >= said - 1
+        assert seqs(log) == list(range(1, last + 1))
+        assert {seq for _, seq in log.have(GW, "e" * 16)} == set(range(1, last, 20))
+        start = last + 1
+
+
+def _child(script: str, *arguments: object) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+
+
+def test_pruning_lets_appends_through(log: IntakeLog) -> None:
+    log.append([batch(seq) for seq in range(1, 3001)])
+    log.move_cursor("telemetry", log.heads())
+    pruned: list[int] = []
+    thread = threading.Thread(target=lambda: pruned.append(log.prune(before=NOW, readers=["telemetry"])))
+    thread.start()
+    log.append([batch(3001, received=NOW)])
+    until(lambda: pruned, "the pruner's end")
+    thread.join()
+    assert (pruned, seqs(log)) == ([3000], [3001])
