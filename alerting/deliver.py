@@ -38,7 +38,7 @@ from core.units.tables import Person
 
 log = logger(__name__)
 
-THREADS = 8
+THREADS = 16
 LONGEST_BACK_OFF_S = 60.0
 TRIES_ALONE = 3
 """After so many failed tries another channel is asked too."""

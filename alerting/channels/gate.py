@@ -6,7 +6,7 @@ from alerting.channels.port import Retry
 from core.runtime.clock import monotonic
 
 FAILURES_TO_CLOSE = 5
-FAILURES_A_ROUND = 8
+FAILURES_A_ROUND = 16
 """So many are in flight when it opens again; a failed round doubles the pause."""
 LONGEST_S = 30.0
 

@@ -1,0 +1,102 @@
+"""The official account that the simulator speaks for: its credentials, templates, limits, and what a field may hold."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+State = Literal["subscribed", "unsubscribed", "blocking", "blacklisted", "snapshot"]
+"""`blocking` gets no template messages, `snapshot` opens pages in the preview that has no real openid (快照页)."""
+
+
+class User(msgspec.Struct, frozen=True):
+    """A person with WeChat, as the account knows them."""
+
+    openid: str
+    name: str
+    state: State = "subscribed"
+
+
+class Template(msgspec.Struct, frozen=True):
+    """A category template (类目模板): lines of a label and a field, such as 温度:{{thing3.DATA}}."""
+
+    id: str
+    title: str
+    content: str
+
+    def labels(self) -> Mapping[str, str]:
+        """Return each field's key with its label."""
+        found = re.findall(r"^\s*(.*?)[:：]?\s*\{\{(\w+)\.DATA\}\}\s*$", self.content, re.MULTILINE)
+        return {key: label for label, key in found}
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """What is configured; the rest (people, messages) is kept."""
+
+    app_id: str = "wx-demo"
+    secret: str = "demo-secret"  # noqa: S105 (nobody's)
+    templates: Sequence[Template] = (
+        Template(
+            "alarm",
+            "冷链设备异常报警",
+            "单位:{{thing1.DATA}}\n设备:{{thing2.DATA}}\n异常情况:{{thing3.DATA}}\n"
+            "开始时间:{{time4.DATA}}\n报警级别:{{phrase5.DATA}}",
+        ),
+        Template(
+            "recovery",
+            "冷链设备恢复正常",
+            "单位:{{thing1.DATA}}\n设备:{{thing2.DATA}}\n恢复情况:{{thing3.DATA}}\n"
+            "开始时间:{{time4.DATA}}\n恢复时间:{{time5.DATA}}",
+        ),
+    )
+    users: Sequence[User] = ()
+    token_life_s: float = 7200.0
+    a_day: int = 100_000
+    """Template messages a day (errcode 45009 beyond)."""
+    a_minute: int = 100_000
+    """And a minute (45011)."""
+
+
+_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
+_CLOCK = r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d)?"
+_DAY = r"(\d{4}年\d{1,2}月\d{1,2}日|\d{4}([-/.])\d{1,2}\2\d{1,2})"
+_ONE_TIME = rf"({_DAY} ?)?{_CLOCK}".replace(r"\2", r"[-/.]")
+_KINDS: Mapping[str, re.Pattern[str]] = {
+    "thing": re.compile(r".{1,20}"),
+    "character_string": re.compile(r"[\x20-\x7e]{1,32}"),
+    "number": re.compile(r"[0-9.]{1,32}"),
+    "letter": re.compile(r"[A-Za-z]{1,32}"),
+    "time": re.compile(rf"{_ONE_TIME}(~{_ONE_TIME})?"),
+    "date": re.compile(rf"{_DAY}( ?{_CLOCK})?".replace(r"\2", r"[-/.]")),
+    "amount": re.compile(r"[¥￥$]?\d{1,10}(\.\d+)?元?"),
+    "phone_number": re.compile(r"[0-9+-]{1,17}"),
+    "name": re.compile(r"[\u4e00-\u9fff]{1,10}|[A-Za-z .,'-]{1,20}"),
+    "phrase": re.compile(r"[\u4e00-\u9fff]{1,5}"),
+    "const": re.compile(r".{1,20}"),
+}
+
+
+def misfit(template: Template, data: object) -> str | None:
+    """Return the first key whose value the platform would not take for the template, None when all fit.
+
+    Keys must be exactly the template's. Lengths are counted in UTF-16 units, the strictest reading of 字符.
+    """
+    wanted = template.labels()
+    if not isinstance(data, dict):
+        return "data"
+    unknown = next((key for key in data if key not in wanted), None)
+    if unknown is not None:
+        return str(unknown)
+    for key in wanted:
+        value = data.get(key, {})
+        text = value.get("value") if isinstance(value, dict) else None
+        kind = _KINDS.get(key.rstrip("0123456789"))
+        if not isinstance(text, str) or kind is None or _CHARACTERS.search(text) or not kind.fullmatch(_units(text)):
+            return key
+    return None
+
+
+def _units(text: str) -> str:
+    """Return the text with two signs for each character outside the basic plane."""
+    return re.sub(r"[^\u0000-\uffff]", "\ufffd\ufffd", text)

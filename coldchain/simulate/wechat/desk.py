@@ -1,0 +1,90 @@
+"""Pages and levers for people and tests: what every phone shows, who there is, faults, tokens. All under `/sim/`."""
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from coldchain.simulate.wechat.account import User
+from coldchain.simulate.wechat.faults import Fault, Faults
+from coldchain.simulate.wechat.pages import page
+from coldchain.simulate.wechat.platform import Platform
+
+SHOWN = 20
+
+
+class Desk:
+    """The simulator's own endpoints. They are never hit by a fault."""
+
+    def __init__(self, platform: Platform, faults: Faults) -> None:
+        self._platform = platform
+        self._phones = platform.phones
+        self._faults = faults
+
+    def routes(self) -> list[Route]:
+        """Return the endpoints."""
+        return [
+            Route("/sim/", self._all_phones),
+            Route("/sim/phone/{openid}", self._one_phone),
+            Route("/sim/log", self._log),
+            Route("/sim/calls", self._calls),
+            Route("/sim/users", self._users, methods=["GET", "POST"]),
+            Route("/sim/faults", self._plan, methods=["GET", "POST", "DELETE"]),
+            Route("/sim/tokens/{act:str}", self._tokens, methods=["POST"]),
+        ]
+
+    async def _all_phones(self, _request: Request) -> Response:
+        messages = self._phones.received(newest=200)
+        phones = [(user, [one for one in messages[::-1] if one.openid == user.openid]) for user in self._phones.users()]
+        return HTMLResponse(page("phones.html", phones=phones, templates=self._templates(), shown=3))
+
+    async def _one_phone(self, request: Request) -> Response:
+        user = self._phones.user(request.path_params["openid"])
+        if user is None:
+            return HTMLResponse(page("refused.html"), 404)
+        messages = self._phones.received(openid=user.openid, newest=SHOWN)[::-1]
+        return HTMLResponse(page("phones.html", phones=[(user, messages)], templates=self._templates(), shown=SHOWN))
+
+    async def _log(self, request: Request) -> Response:
+        """Return what was received: `?after=number&openid=`."""
+        asked = request.query_params
+        received = self._phones.received(after=int(asked.get("after", 0)), openid=asked.get("openid"))
+        return _json({"messages": received})
+
+    async def _calls(self, _request: Request) -> Response:
+        return _json({"calls": list(self._faults.calls)})
+
+    async def _users(self, request: Request) -> Response:
+        if request.method == "POST":
+            try:
+                users = msgspec.json.decode(await request.body(), type=list[User])
+            except msgspec.MsgspecError as error:
+                return _json({"problem": str(error)}, 422)
+            self._phones.register(users)
+        return _json({"users": self._phones.users()})
+
+    async def _plan(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self._faults.planned.clear()
+        elif request.method == "POST":
+            try:
+                self._faults.planned.append(msgspec.json.decode(await request.body(), type=Fault))
+            except msgspec.MsgspecError as error:
+                return _json({"problem": str(error)}, 422)
+        return _json({"faults": self._faults.planned})
+
+    async def _tokens(self, request: Request) -> Response:
+        """Spoil every token: `expire` (42001, asking gives another) or `revoke` (40001, until forced)."""
+        acts = {"expire": self._platform.tokens.expire, "revoke": self._platform.tokens.revoke}
+        act = acts.get(request.path_params["act"])
+        if act is None:
+            return _json({"problem": f"one of: {', '.join(acts)}"}, 404)
+        act()
+        return _json({})
+
+    def _templates(self) -> dict[str, tuple[str, dict[str, str]]]:
+        return {one.id: (one.title, dict(one.labels())) for one in self._platform.account.templates}
+
+
+def _json(said: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(said), status, media_type="application/json")

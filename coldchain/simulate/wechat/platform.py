@@ -1,0 +1,217 @@
+"""WeChat's own endpoints, as its documentation and its behaviour have them: errors come with HTTP 200 and a ` rid:`."""
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from coldchain.simulate.wechat.account import Account, User, misfit
+from coldchain.simulate.wechat.pages import page
+from coldchain.simulate.wechat.phones import Phones
+from coldchain.simulate.wechat.tokens import Standing, Tokens
+from core.runtime.clock import Clock
+from core.runtime.instant import DAY, MINUTE, Instant
+
+CODE_LIFE_MS = 300_000
+LONGEST_ONCE = 32
+
+_NOT_SENT_TO: Mapping[str, tuple[int, str]] = {
+    "unsubscribed": (43004, "require subscribe"),
+    "snapshot": (43004, "require subscribe"),
+    "blocking": (43101, "user refuse to accept the msg"),
+    "blacklisted": (43019, "require remove blacklist"),
+}
+
+
+class Wrong(Exception):
+    """An answer with an errcode."""
+
+    def __init__(self, errcode: int, errmsg: str) -> None:
+        super().__init__(errcode, errmsg)
+        self.errcode = errcode
+        self.errmsg = errmsg
+
+
+class Platform:
+    """The platform as one account sees it. Runs on one event loop; `real_now` counts tokens, codes and windows."""
+
+    def __init__(self, account: Account, phones: Phones, clock: Clock, real_now: Callable[[], Instant]) -> None:
+        self.account = account
+        self.phones = phones
+        self.tokens = Tokens(account.token_life_s, real_now)
+        self.quota_from = Instant(0)
+        self._clock = clock
+        self._now = real_now
+        self._codes: dict[str, tuple[User, Instant]] = {}
+        self._used: set[str] = set()
+
+    def routes(self) -> list[Route]:
+        """Return the endpoints."""
+        cgi = {
+            "token": (self._token, "GET"),
+            "stable_token": (self._stable_token, "POST"),
+            "message/template/send": (self._send, "POST"),
+            "template/get_all_private_template": (self._templates, "GET"),
+            "user/info": (self._user_info, "GET"),
+            "clear_quota": (self._clear_quota, "POST"),
+        }
+        found = [Route(f"/cgi-bin/{name}", _answering(work), methods=[method]) for name, (work, method) in cgi.items()]
+        found.append(Route("/sns/oauth2/access_token", _answering(self._identify)))
+        found.append(Route("/connect/oauth2/authorize", self._authorize))
+        return found
+
+    async def _token(self, request: Request) -> dict[str, Any]:
+        self._check_credential(request.query_params)
+        token, seconds = self.tokens.plain()
+        return {"access_token": token, "expires_in": seconds}
+
+    async def _stable_token(self, request: Request) -> dict[str, Any]:
+        asked = await _body(request)
+        self._check_credential(asked)
+        token, seconds = self.tokens.stable(force=bool(asked.get("force_refresh")))
+        return {"access_token": token, "expires_in": seconds}
+
+    def _check_credential(self, asked: Mapping[str, Any]) -> None:
+        if asked.get("grant_type") != "client_credential":
+            raise Wrong(40002, "invalid grant_type")
+        if asked.get("appid") != self.account.app_id:
+            raise Wrong(40013, "invalid appid")
+        if asked.get("secret") != self.account.secret:
+            raise Wrong(40125, "invalid appsecret")
+
+    def _check_token(self, request: Request) -> None:
+        token = request.query_params.get("access_token")
+        if not token:
+            raise Wrong(41001, "access_token missing")
+        standing = self.tokens.standing(token)
+        if standing is Standing.EXPIRED:
+            raise Wrong(standing, "access_token expired")
+        if standing is Standing.INVALID:
+            raise Wrong(standing, "invalid credential, access_token is invalid or not latest")
+
+    async def _send(self, request: Request) -> dict[str, Any]:
+        self._check_token(request)
+        real = self._now()
+        if self.phones.count_since(max(self.quota_from, Instant(real - DAY))) >= self.account.a_day:
+            raise Wrong(45009, "reach max api daily quota limit")
+        if self.phones.count_since(max(self.quota_from, Instant(real - MINUTE))) >= self.account.a_minute:
+            raise Wrong(45011, "api minute-quota reach limit, must slower, retry next minute")
+        said = await _body(request)
+        user = self.phones.user(str(said.get("touser")))
+        if user is None:
+            raise Wrong(40003, "invalid openid")
+        template = next((known for known in self.account.templates if known.id == said.get("template_id")), None)
+        if template is None:
+            raise Wrong(40037, "invalid template_id")
+        if (key := misfit(template, said.get("data"))) is not None:
+            raise Wrong(47003, f"argument invalid! data.{key}.value invalid")
+        if len(str(said.get("client_msg_id", ""))) > LONGEST_ONCE:
+            raise Wrong(47003, "argument invalid! client_msg_id too long")
+        if user.state in _NOT_SENT_TO:
+            raise Wrong(*_NOT_SENT_TO[user.state])
+        msgid = self.phones.receive(await request.body(), at=self._clock.now(), real=real)
+        return {"errcode": 0, "errmsg": "ok", "msgid": int(msgid)}
+
+    async def _templates(self, request: Request) -> dict[str, Any]:
+        self._check_token(request)
+        listed = [
+            {
+                "template_id": template.id,
+                "title": template.title,
+                "primary_industry": "",
+                "deputy_industry": "",
+                "content": template.content,
+                "example": "",
+            }
+            for template in self.account.templates
+        ]
+        return {"template_list": listed}
+
+    async def _user_info(self, request: Request) -> dict[str, Any]:
+        self._check_token(request)
+        user = self.phones.user(request.query_params.get("openid", ""))
+        if user is None:
+            raise Wrong(40003, "invalid openid")
+        subscribed = user.state not in {"unsubscribed", "snapshot"}
+        return {"subscribe": int(subscribed), "openid": user.openid, **({"language": "zh_CN"} if subscribed else {})}
+
+    async def _clear_quota(self, request: Request) -> dict[str, Any]:
+        self._check_token(request)
+        if (await _body(request)).get("appid") != self.account.app_id:
+            raise Wrong(40013, "invalid appid")
+        self.quota_from = self._now()
+        return {"errcode": 0, "errmsg": "ok"}
+
+    async def _authorize(self, request: Request) -> Response:
+        """Ask on whose phone the page is opened; `&as=openid` answers by itself, as WeChat does on a real phone."""
+        asked = request.query_params
+        back = asked.get("redirect_uri", "")
+        wrong = (
+            asked.get("appid") != self.account.app_id
+            or asked.get("response_type") != "code"
+            or asked.get("scope") not in {"snsapi_base", "snsapi_userinfo"}
+            or urlsplit(back).scheme not in {"http", "https"}
+        )
+        if wrong:
+            return HTMLResponse(page("refused.html"), 400)
+        if "as" not in asked:
+            return HTMLResponse(page("authorize.html", users=self.phones.users(), asked=dict(asked)))
+        user = self.phones.user(asked["as"])
+        if user is None:
+            return HTMLResponse(page("refused.html"), 404)
+        code = secrets.token_hex(16)
+        self._codes[code] = (user, Instant(self._now() + CODE_LIFE_MS))
+        answer = urlencode({"code": code, "state": asked.get("state", "")})
+        return RedirectResponse(f"{back}{'&' if urlsplit(back).query else '?'}{answer}", 302)
+
+    async def _identify(self, request: Request) -> dict[str, Any]:
+        asked = request.query_params
+        if asked.get("appid") != self.account.app_id:
+            raise Wrong(40013, "invalid appid")
+        if asked.get("secret") != self.account.secret:
+            raise Wrong(40125, "invalid appsecret")
+        code = asked.get("code", "")
+        if code in self._used:
+            raise Wrong(40163, "code been used")
+        user, ends = self._codes.get(code, (None, Instant(0)))
+        if user is None or self._now() >= ends:
+            raise Wrong(40029, "invalid code")
+        self._used.add(code)
+        snapshot = user.state == "snapshot"
+        return {
+            "access_token": secrets.token_urlsafe(64),
+            "expires_in": 7200,
+            "refresh_token": secrets.token_urlsafe(64),
+            "openid": f"{user.openid}-snapshot" if snapshot else user.openid,
+            "scope": "snsapi_base",
+            **({"is_snapshotuser": 1} if snapshot else {}),
+        }
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    try:
+        said = msgspec.json.decode(await request.body())
+    except msgspec.DecodeError:
+        said = None
+    if not isinstance(said, dict):
+        raise Wrong(47001, "data format error")
+    return said
+
+
+def _answering(work: Callable[[Request], Awaitable[dict[str, Any]]]) -> Callable[[Request], Awaitable[Response]]:
+    """Make an endpoint of what answers or is Wrong."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            said = await work(request)
+        except Wrong as wrong:
+            rid = "-".join(secrets.token_hex(4) for _ in range(3))
+            said = {"errcode": int(wrong.errcode), "errmsg": f"{wrong.errmsg} rid: {rid}"}
+        return Response(msgspec.json.encode(said), media_type="application/json")
+
+    return answer

@@ -1,0 +1,86 @@
+"""`coldchain wechat-sim`: the simulator behind a real socket."""
+
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from coldchain.simulate.wechat.account import Account
+from coldchain.simulate.wechat.desk import Desk
+from coldchain.simulate.wechat.faults import Faults
+from coldchain.simulate.wechat.phones import Phones
+from coldchain.simulate.wechat.platform import Platform
+from core.runtime.clock import Clock, clock_from, real_now
+from core.runtime.instant import Instant
+from core.runtime.logs import logger
+
+log = logger(__name__)
+
+LAST_ANSWERS_S = 1
+
+
+def make_app(
+    folder: Path, clock: Clock, account: Account | None = None, *, now: Callable[[], Instant] = real_now
+) -> Faults:
+    """Make the ASGI app. Phones live in `folder`; `clock` stamps what arrives, `now` is real time."""
+    phones = Phones(folder)
+    platform = Platform(account or Account(), phones, clock, now)
+    phones.register(platform.account.users)
+    app = Starlette(routes=platform.routes())
+    faults = Faults(app)
+    app.router.routes.extend(Desk(platform, faults).routes())
+    return faults
+
+
+class Simulator:
+    """The app on a port, in a thread of this process."""
+
+    def __init__(self, app: Faults, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Raises OSError when the port is taken; 0 takes a free one."""
+        self._socket = socket.create_server((host, port), backlog=512)
+        # asyncio doesn't recognise this socket as TCP, and an answer's body would wait 40 ms for an acknowledgement.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.url = f"http://{host}:{self._socket.getsockname()[1]}"
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            proxy_headers=False,
+            timeout_graceful_shutdown=LAST_ANSWERS_S,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="wechat-sim", daemon=True
+        )
+
+    def start(self) -> None:
+        """Answer from now on; the socket is open already, so nobody is turned away."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer no more."""
+        self._server.should_exit = True
+        self._thread.join(LAST_ANSWERS_S + 2)
+        self._socket.close()
+
+
+def run(
+    folder: Path,
+    *,
+    host: str,
+    port: int,
+    stop: threading.Event,
+    virtual_clock: str = "",
+    account: Account | None = None,
+) -> None:
+    """Answer until `stop`. `virtual_clock` is the file of a demo's clock, which stamps the log."""
+    simulator = Simulator(make_app(folder, clock_from(virtual_clock), account), host=host, port=port)
+    simulator.start()
+    log.info("wechat simulator started", url=simulator.url)
+    stop.wait()
+    simulator.stop()
