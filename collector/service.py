@@ -1,0 +1,179 @@
+"""The process `coldchain collector`: what runs in it, and how it comes up and ends.
+
+It starts before broker, records and store are there, and keeps trying; `status/collector.json` says what is missing.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from collector.counts import Counts
+from collector.ingest import Ingest
+from collector.telemetry_writer import READER, TelemetryWriter
+from config import secrets
+from config.load import WrongSetting
+from config.settings import Settings
+from core.bus.client import BrokerAddress, Bus
+from core.db.engine import Records, connect, url_for
+from core.devices.directory import Directory
+from core.intake.open import open_log
+from core.intake.port import IntakeLog, Unavailable
+from core.runtime.barrier import report_idle
+from core.runtime.clock import Clock, clock_from
+from core.runtime.instant import HOUR, Instant
+from core.runtime.logs import logger
+from core.runtime.status import StatusFile
+from core.telemetry.open import open_telemetry
+from core.telemetry.port import Telemetry
+from core.wire.topics import UP, Shard
+
+log = logger(__name__)
+
+READERS = (READER, "alerting")
+UPKEEP_S = 60.0
+OPEN_S = 0.5
+END_WITHIN_S = 2.0
+_ALL = ("00", "ff")
+
+T = TypeVar("T")
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Collect until `stop`.
+
+    Raises: NoSecrets, WrongSetting, WrongVersion: what no waiting mends.
+    """
+    password = secrets.read(settings.data_dir).broker.get(settings.broker.username)
+    if password is None:
+        msg = f"no password for broker.username = {settings.broker.username!r} in {secrets.path_in(settings.data_dir)}"
+        raise WrongSetting(msg)
+    counts = Counts()
+    status = StatusFile(settings.data_dir, "collector")
+    opening = _Opening(counts, status, stop)
+    clock = opening.until("clock", lambda: clock_from(settings.virtual_clock))
+    intake = opening.until("intake log", lambda: open_log(settings.intake.url, settings.data_dir))
+    telemetry = opening.until("telemetry", lambda: open_telemetry(settings))
+    if clock and intake and telemetry:
+        _collect(settings, password, counts, status, clock, intake, telemetry, stop)
+    for store in (telemetry, intake):
+        if store:
+            store.close()
+
+
+class _Opening:
+    """Opens what may not be there yet."""
+
+    def __init__(self, counts: Counts, status: StatusFile, stop: threading.Event) -> None:
+        self._counts = counts
+        self._status = status
+        self._stop = stop
+
+    def until(self, part: str, opened: Callable[[], T]) -> T | None:
+        """Try until it opens; None when `stop` came first."""
+        while not self._stop.is_set():
+            try:
+                made = opened()
+            except (OSError, sqlite3.Error, Unavailable) as error:
+                if self._counts.problem(part, str(error)):
+                    log.warning("not there yet", part=part, error=str(error))
+                self._status.write(self._counts.facts())
+                self._stop.wait(OPEN_S)
+            else:
+                self._counts.problem(part, "")
+                return made
+        return None
+
+
+def _collect(
+    settings: Settings,
+    password: str,
+    counts: Counts,
+    status: StatusFile,
+    clock: Clock,
+    intake: IntakeLog,
+    telemetry: Telemetry,
+    stop: threading.Event,
+) -> None:
+    first, last = (Shard(end) for end in settings.collector.shards.split("-"))
+    records = Records(connect(url_for(settings.records.url, settings.data_dir)))
+    writer = TelemetryWriter(intake, telemetry, Directory(records), clock, counts, shards=(first, last))
+    ingest = Ingest(
+        intake,
+        clock,
+        counts,
+        group=settings.collector.group,
+        linger=settings.collector.linger,
+        grown=writer.wake,
+    )
+    bus = Bus(
+        BrokerAddress.of(settings.broker),
+        client_id=settings.collector.client_id,
+        username=settings.broker.username,
+        password=password,
+        # The embedded broker keeps nothing for who is away; another keeps what comes meanwhile, in order.
+        clean=settings.broker.embedded,
+        on_message=ingest.take,
+        subscriptions=_filters(first, last),
+    )
+
+    def is_idle() -> bool:
+        return bus.connected and ingest.is_idle and writer.is_idle
+
+    def facts() -> dict[str, int | float | str | bool]:
+        counts.problem("broker", bus.problem)
+        return {**_depth(intake, writer, counts), **counts.facts(), "connected": bus.connected}
+
+    threads = [
+        threading.Thread(target=ingest.run, args=(bus, stop), name="ingest", daemon=True),
+        threading.Thread(target=writer.run, args=(stop,), name="telemetry-writer", daemon=True),
+        threading.Thread(target=_upkeep, args=(settings, clock, intake, telemetry, writer, stop), daemon=True),
+        threading.Thread(target=report_idle, args=(clock, "collector", is_idle, stop), daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    bus.start()
+    threads.append(status.keep(facts, stop))
+    stop.wait()
+    threads[0].join(END_WITHIN_S)  # what it has in hand is still acknowledged
+    bus.stop()
+    for thread in threads:
+        thread.join(END_WITHIN_S)
+    records.close()
+
+
+def _filters(first: Shard, last: Shard) -> list[str]:
+    """Return what to subscribe to. One filter for everything: 256 of them halve the embedded broker's speed."""
+    if (first, last) == _ALL:
+        return [UP]
+    return [f"cc/v1/{shard:02x}/+/up/#" for shard in range(int(first, 16), int(last, 16) + 1)]
+
+
+def _depth(intake: IntakeLog, writer: TelemetryWriter, counts: Counts) -> dict[str, int]:
+    try:
+        held = {f"held_{reason}": n for reason, n in intake.count_held().items()}
+        return {"writer_lag": writer.lag(), **held}
+    except Unavailable as error:
+        counts.problem("intake log", str(error))
+        return {}
+
+
+def _upkeep(
+    settings: Settings,
+    clock: Clock,
+    intake: IntakeLog,
+    telemetry: Telemetry,
+    writer: TelemetryWriter,
+    stop: threading.Event,
+) -> None:
+    """Compact the store and prune the log, a little every minute."""
+    while not stop.wait(UPKEEP_S):
+        try:
+            now = clock.now()
+            telemetry.seal(Instant(now - HOUR))
+            writer.mirror()
+            pruned = intake.prune(before=Instant(now - round(settings.intake.keep * 1000)), readers=READERS)
+            if pruned:
+                log.info("intake log pruned", entries=pruned)
+        except Exception:
+            log.exception("upkeep failed")

@@ -1,0 +1,171 @@
+"""From the intake log into telemetry: follows every shard by cursor, and never holds ingest up.
+
+The cursor moves with the samples (or after them, where the store has no transactions: written twice is written once).
+What the directory refuses goes into quarantine before the cursor passes it. While the store or the records are down,
+the log keeps everything and the same rows are tried again.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+
+from collector.counts import Counts
+from core.devices.directory import Directory, Place, Refusal, Refused
+from core.intake.port import Entry, Held, IntakeLog, Stamped
+from core.runtime.clock import Clock
+from core.runtime.logs import logger
+from core.telemetry.port import Sample, Telemetry
+from core.wire.topics import GatewayNumber, Shard
+
+log = logger(__name__)
+
+READER = "telemetry"
+RESOLVABLE = (Refusal.UNKNOWN_PROBE, Refusal.FOREIGN_GATEWAY, Refusal.NO_SERIES)
+"""What a change of the records can mend. Readings of a stopped equipment stay held (CC-19) until a person decides."""
+ENTRIES = 500
+SAMPLES = 20_000
+POLL_S = 1.0
+SHORTEST_WAIT_S = 0.1
+LONGEST_WAIT_S = 5.0
+_PAGE = 1_000
+
+
+class TelemetryWriter:
+    """One reader of the log. `run` in a thread; the rest may be called from any."""
+
+    def __init__(
+        self,
+        intake: IntakeLog,
+        telemetry: Telemetry,
+        directory: Directory,
+        clock: Clock,
+        counts: Counts,
+        *,
+        shards: tuple[Shard, Shard],
+    ) -> None:
+        """`shards` are the first and the last of those that it follows."""
+        self._intake = intake
+        self._telemetry = telemetry
+        self._directory = directory
+        self._clock = clock
+        self._counts = counts
+        self._first, self._last = shards
+        self._positions: dict[Shard, int] | None = None
+        self._known = False
+        self._woken = threading.Event()
+        self._asked = 1
+        self._done = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it had come to the head of the log when it was last woken."""
+        return self._done == self._asked
+
+    def wake(self) -> None:
+        """Say that the log has grown."""
+        self._asked += 1
+        self._woken.set()
+
+    def lag(self) -> int:
+        """Return how many entries of the log are not in telemetry yet."""
+        positions = self._positions or {}
+        return sum(head - positions.get(shard, 0) for shard, head in self._followed().items())
+
+    def mirror(self) -> None:
+        """Tell the log how far the store has come, so that the pruner knows."""
+        positions = dict(self._positions or {})
+        if positions:
+            self._intake.move_cursor(READER, positions)
+
+    def run(self, stop: threading.Event) -> None:
+        """Follow until `stop`."""
+        pause = SHORTEST_WAIT_S
+        while not stop.is_set():
+            asked = self._asked
+            self._woken.clear()
+            try:
+                worked = self._refresh() | self._follow()
+            except Exception as error:
+                # Whatever it is, the rows are still in the log, and the next attempt may find it mended.
+                if self._counts.problem("telemetry writer", f"{type(error).__name__}: {error}"[:500]):
+                    log.exception("telemetry could not be written")
+                stop.wait(pause)
+                pause = min(LONGEST_WAIT_S, pause * 2)
+                continue
+            pause = SHORTEST_WAIT_S
+            self._counts.problem("telemetry writer", "")
+            if not worked:
+                self._done = asked
+                self._woken.wait(POLL_S)
+
+    def _followed(self) -> Mapping[Shard, int]:
+        return {shard: head for shard, head in self._intake.heads().items() if self._first <= shard <= self._last}
+
+    def _refresh(self) -> bool:
+        """Take in changes of the records, and release from quarantine what they resolve; True when any was."""
+        if self._directory.refresh():
+            self._known = False
+        released = 0
+        if not self._known:
+            for reason in RESOLVABLE:
+                released += self._release(reason)
+            self._known = True
+        return released > 0
+
+    def _release(self, reason: Refusal) -> int:
+        after = released = 0
+        while page := self._intake.held(reason=reason, after=after, limit=_PAGE):
+            after = page[-1].id
+            ids = [held.id for held in page if self._resolves(held)]
+            if ids:
+                released += self._intake.release(ids, now=self._clock.now())
+        if released:
+            self._counts.add("released", released)
+            log.info("readings released", reason=str(reason), readings=released)
+        return released
+
+    def _resolves(self, held: Held) -> bool:
+        return isinstance(self._place(held.gw, held.reading), Place)
+
+    def _place(self, gw: GatewayNumber, reading: Stamped) -> Place | Refused:
+        return self._directory.allot(gw, reading.p, reading.quantity, reading.at)
+
+    def _follow(self) -> bool:
+        """Store one chunk of every shard that has grown; False when there was nothing."""
+        if self._positions is None:
+            self._positions = dict(
+                self._telemetry.positions()
+                if self._telemetry.capabilities.cursor_inside
+                else self._intake.cursor(READER)
+            )
+        samples: list[Sample] = []
+        moved: dict[Shard, int] = {}
+        for shard, head in self._followed().items():
+            if head > self._positions.get(shard, 0) and len(samples) < SAMPLES:
+                entries = self._intake.read(shard, self._positions.get(shard, 0), ENTRIES)
+                for entry in entries:
+                    samples.extend(self._resolved(entry))
+                # Rows that were pruned leave a hole at the end only when a store was put back to an older state.
+                moved[shard] = entries[-1].n if entries else head
+        if not moved:
+            return False
+        self._telemetry.write_batch(samples, moved)
+        if not self._telemetry.capabilities.cursor_inside:
+            self._intake.move_cursor(READER, moved)
+        self._positions.update(moved)
+        self._counts.add("stored", len(samples))
+        return True
+
+    def _resolved(self, entry: Entry) -> Sequence[Sample]:
+        samples: list[Sample] = []
+        refused: list[tuple[int, str, str]] = []
+        for index, reading in enumerate(entry.batch.readings):
+            place = self._place(entry.batch.gw, reading)
+            if isinstance(place, Place):
+                samples.append(Sample(place.series, reading.at, reading.value, reading.q))
+            else:
+                refused.append((index, str(place.reason), place.detail))
+        if refused:
+            self._intake.hold(entry.batch.shard, entry.n, refused, now=self._clock.now())
+            self._counts.add("held", len(refused))
+            log.info("readings held", gw=entry.batch.gw, n=entry.n, reasons=sorted({why for _, why, _ in refused}))
+        return samples
