@@ -107,17 +107,13 @@ class Sending:
 
     def _split(self, now: Instant) -> None:
         """Draw the line between backlog and live: the unbroken run of young batches at the end is live."""
-        self._live_from = self._spool.seq + 1
-        for row in self._spool.newest(self._pace.in_flight):
-            if now - row.at > LIVE_FOR:
-                break
-            self._live_from = row.seq
+        self._live_from = self._spool.young_from(Instant(now - LIVE_FOR))
         self._live_sent = max((seq for seq in self._sent if seq >= self._live_from), default=self._live_from - 1)
         self._all_seen = False
 
     def _may_send_backlog(self, real: float) -> bool:
         rate = self._pace.backfill_rate
-        self._tokens = min(max(1.0, rate / 10), self._tokens + (real - self._tokens_at) * rate)
+        self._tokens = min(max(2.0, rate / 10), self._tokens + (real - self._tokens_at) * rate)
         self._tokens_at = real
         return self._tokens >= 1 and len(self._sent) < self._pace.backlog_in_flight
 

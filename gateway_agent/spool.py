@@ -164,9 +164,14 @@ class Spool:
         """Return up to `limit` batches behind `seq`, in order."""
         return self._rows("SELECT seq, boot, at, r FROM batch WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit)
 
-    def newest(self, limit: int) -> list[Spooled]:
-        """Return the last `limit` batches, newest first."""
-        return self._rows("SELECT seq, boot, at, r FROM batch ORDER BY seq DESC LIMIT ?", limit)
+    def young_from(self, since: Instant) -> int:
+        """Return the first number of the unbroken run of batches at the end that were spooled at or after `since`."""
+        first = self._seq + 1
+        for seq, at in self._db.execute("SELECT seq, at FROM batch ORDER BY seq DESC"):
+            if at < since:
+                break
+            first = seq
+        return first
 
     def get(self, seq: int) -> Spooled | None:
         """Return a batch, None when it has left."""

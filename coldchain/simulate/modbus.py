@@ -2,7 +2,7 @@
 
 Frames are written by hand and registers are made by turning the profile round, apart from the agent's code and from
 pymodbus: a test against it checks both. The values come from a callable, so that physics, a logger's file or a test
-says what a probe feels. It behaves like a device: unknown units are silent, unknown registers and long blocks are refused.
+says what a probe feels. It behaves like a device: unknown units are silent, unknown registers and long blocks refused.
 """
 
 import asyncio
