@@ -1,7 +1,9 @@
 """Whose reading it is, in and out of time, against a model that looks at every row."""
 
+import tempfile
 import threading
 import time
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -22,6 +24,7 @@ from core.devices.tables import (
 )
 from core.runtime.instant import Instant
 from tests.fixtures.county import add_fridge, add_gateway, add_probe, add_unit
+from tests.fixtures.databases import opened
 
 NOON = Instant(1_700_000_000_000)
 
@@ -189,14 +192,8 @@ def test_resolving_agrees_with_a_look_at_every_row(
     stops: list[tuple[int, int | None]],
     moments: list[int],
 ) -> None:
-    import tempfile
-    from pathlib import Path
-
-    from tests.fixtures.databases import opened
-
-    with tempfile.TemporaryDirectory() as folder:
-        _agree(next(keep := opened("sqlite", Path(folder))), _lay_out(zones), _lay_out(pairs), _lay_out(stops), moments)
-        next(keep, None)
+    with tempfile.TemporaryDirectory() as folder, opened("sqlite", Path(folder)) as records:
+        _agree(records, _lay_out(zones), _lay_out(pairs), _lay_out(stops), moments)
 
 
 def _agree(

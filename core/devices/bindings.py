@@ -1,0 +1,189 @@
+"""What is bound to what, from when to when: probes to zones and gateways, gateways and equipment to units.
+
+Every change takes effect at an instant `at`, is audited at `now`, and moves the directory's revision. A move ends one
+binding and begins the next at the same instant: there is no gap in which a reading would be nobody's.
+"""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.db import audit
+from core.devices import intervals, revision
+from core.devices.tables import Equipment, EquipmentUnit, Gateway, GatewayUnit, Probe, ProbeGateway, ProbeZone, Zone
+from core.errors import Conflict, NotFound
+from core.ids import EquipmentId, GatewayId, ProbeId, UnitId, ZoneId
+from core.runtime.instant import Instant
+from core.units.actor import Actor
+from core.units.rights import Right
+from core.units.tables import Unit
+
+
+def bind_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Instant, *, now: Instant) -> ProbeZone:
+    """Let a probe measure a zone from `at` on.
+
+    Raises: NotGranted, NotFound, Conflict while it measures another, BackDated.
+    """
+    actor.require(Right.BIND, on=unit_of_zone(tx, zone, at))
+    revision.bump(tx)
+    bound = intervals.begin(tx, ProbeZone(probe_id=_probe(tx, probe), zone_id=zone, since=at))
+    _audit(tx, actor, "probe bound", f"probe:{probe}", now, zone=zone, at=at)
+    return bound
+
+
+def unbind_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now: Instant) -> ProbeZone:
+    """End a probe's binding: from `at` on its readings are nobody's equipment.
+
+    Raises: NotGranted, Conflict when it is bound to nothing, BackDated.
+    """
+    revision.bump(tx)
+    ended = intervals.open_row(tx, ProbeZone, probe)
+    actor.require(Right.BIND, on=unit_of_zone(tx, ended.zone_id, at))
+    intervals.end(tx, ended, at)
+    _audit(tx, actor, "probe unbound", f"probe:{probe}", now, zone=ended.zone_id, at=at)
+    return ended
+
+
+def move_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Instant, *, now: Instant) -> ProbeZone:
+    """End a probe's binding and begin one on `zone` at the same instant.
+
+    Raises: NotGranted on either zone's unit, NotFound, Conflict when bound to nothing or there already, BackDated.
+    """
+    actor.require(Right.BIND, on=unit_of_zone(tx, zone, at))
+    revision.bump(tx)
+    ended = intervals.open_row(tx, ProbeZone, probe)
+    if ended.zone_id == zone:
+        msg = f"probe {probe} measures zone {zone} already"
+        raise Conflict(msg)
+    actor.require(Right.BIND, on=unit_of_zone(tx, ended.zone_id, at))
+    intervals.end(tx, ended, at)
+    begun = intervals.begin(tx, ProbeZone(probe_id=probe, zone_id=zone, since=at))
+    _audit(tx, actor, "probe moved", f"probe:{probe}", now, from_zone=ended.zone_id, zone=zone, at=at)
+    return begun
+
+
+def pair_probe(
+    tx: Session, actor: Actor, probe: ProbeId, gateway: GatewayId, at: Instant, *, now: Instant
+) -> ProbeGateway:
+    """Take a probe's readings from this gateway from `at` on, and from no other.
+
+    Raises: NotGranted on either gateway's unit, NotFound, Conflict when it is paired so already, BackDated.
+    """
+    actor.require(Right.BIND, on=unit_of_gateway(tx, gateway, at))
+    revision.bump(tx)
+    last = intervals.newest(tx, ProbeGateway, _probe(tx, probe))
+    if last is not None and last.until is None:
+        if last.gateway_id == gateway:
+            msg = f"probe {probe} is read by gateway {gateway} already"
+            raise Conflict(msg)
+        actor.require(Right.BIND, on=unit_of_gateway(tx, last.gateway_id, at))
+        intervals.end(tx, last, at)
+    begun = intervals.begin(tx, ProbeGateway(probe_id=probe, gateway_id=gateway, since=at))
+    _audit(tx, actor, "probe paired", f"probe:{probe}", now, gateway=gateway, at=at)
+    return begun
+
+
+def unpair_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now: Instant) -> ProbeGateway:
+    """Take a probe's readings from no gateway from `at` on.
+
+    Raises: NotGranted, Conflict when it is paired with none, BackDated.
+    """
+    revision.bump(tx)
+    ended = intervals.open_row(tx, ProbeGateway, probe)
+    actor.require(Right.BIND, on=unit_of_gateway(tx, ended.gateway_id, at))
+    intervals.end(tx, ended, at)
+    _audit(tx, actor, "probe unpaired", f"probe:{probe}", now, gateway=ended.gateway_id, at=at)
+    return ended
+
+
+def place_gateway(
+    tx: Session, actor: Actor, gateway: GatewayId, unit: Unit, at: Instant, *, now: Instant
+) -> GatewayUnit:
+    """Let a gateway stand in a unit from `at` on, and no longer where it stood.
+
+    Raises: NotGranted on either unit, NotFound, Conflict when it stands there already, BackDated.
+    """
+    actor.require(Right.BIND, on=unit)
+    if tx.get(Gateway, gateway) is None:
+        raise NotFound(what="gateway", name=gateway)
+    revision.bump(tx)
+    last = intervals.newest(tx, GatewayUnit, gateway)
+    if last is not None and last.until is None:
+        _leave(tx, actor, Right.BIND, last.unit_id, unit)
+        intervals.end(tx, last, at)
+    begun = intervals.begin(tx, GatewayUnit(gateway_id=gateway, unit_id=unit.id, since=at))
+    _audit(tx, actor, "gateway placed", f"gateway:{gateway}", now, unit=unit.id, at=at)
+    return begun
+
+
+def place_equipment(
+    tx: Session, actor: Actor, equipment: EquipmentId, unit: Unit, at: Instant, *, now: Instant
+) -> EquipmentUnit:
+    """Give an equipment to a unit from `at` on. What was measured before stays with whom it was with then.
+
+    Raises: NotGranted on either unit, NotFound, Conflict when it is there already, BackDated.
+    """
+    actor.require(Right.EQUIP, on=unit)
+    if tx.get(Equipment, equipment) is None:
+        raise NotFound(what="equipment", name=equipment)
+    revision.bump(tx)
+    last = intervals.newest(tx, EquipmentUnit, equipment)
+    if last is not None and last.until is None:
+        _leave(tx, actor, Right.EQUIP, last.unit_id, unit)
+        intervals.end(tx, last, at)
+    begun = intervals.begin(tx, EquipmentUnit(equipment_id=equipment, unit_id=unit.id, since=at))
+    _audit(tx, actor, "equipment placed", f"equipment:{equipment}", now, unit=unit.id, at=at)
+    return begun
+
+
+def unit_of_zone(tx: Session, zone: ZoneId, at: Instant) -> Unit:
+    """Return the unit that a zone's equipment belonged to at an instant.
+
+    Raises: NotFound, Conflict when it belonged to none.
+    """
+    found = tx.get(Zone, zone)
+    if found is None:
+        raise NotFound(what="zone", name=zone)
+    return unit_of_equipment(tx, found.equipment_id, at)
+
+
+def unit_of_equipment(tx: Session, equipment: EquipmentId, at: Instant) -> Unit:
+    """Return the unit that an equipment belonged to at an instant.
+
+    Raises: Conflict when it belonged to none.
+    """
+    row = intervals.in_force(tx, EquipmentUnit, equipment, at)
+    if row is None:
+        msg = f"equipment {equipment} belongs to no unit at that time; place it first"
+        raise Conflict(msg)
+    return tx.get_one(Unit, row.unit_id)
+
+
+def unit_of_gateway(tx: Session, gateway: GatewayId, at: Instant) -> Unit:
+    """Return the unit that a gateway stood in at an instant.
+
+    Raises: NotFound, Conflict when it stood in none.
+    """
+    row = intervals.in_force(tx, GatewayUnit, gateway, at)
+    if row is not None:
+        return tx.get_one(Unit, row.unit_id)
+    if tx.get(Gateway, gateway) is None:
+        raise NotFound(what="gateway", name=gateway)
+    msg = f"gateway {gateway} stands in no unit at that time; place it first"
+    raise Conflict(msg)
+
+
+def _leave(tx: Session, actor: Actor, right: Right, old: UnitId, unit: Unit) -> None:
+    if old == unit.id:
+        msg = f"it is in {unit.name} already"
+        raise Conflict(msg)
+    actor.require(right, on=tx.get_one(Unit, old))
+
+
+def _probe(tx: Session, probe: ProbeId) -> ProbeId:
+    if tx.scalar(select(Probe.id).where(Probe.id == probe)) is None:
+        raise NotFound(what="probe", name=probe)
+    return probe
+
+
+def _audit(tx: Session, actor: Actor, act: str, subject: str, now: Instant, **detail: int) -> None:
+    audit.record(tx, at=now, actor=actor.name, act=act, subject=subject, detail=detail)

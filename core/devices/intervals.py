@@ -1,0 +1,74 @@
+"""Rows of a timeline: beginning one, ending one, both at the same instant. The database itself forbids overlap."""
+
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.orm import Session
+
+from core.devices.tables import TIMELINES, EquipmentUnit, GatewayUnit, ProbeGateway, ProbeZone
+from core.errors import BackDated, Conflict
+from core.runtime.instant import Instant, rfc3339
+
+Row = TypeVar("Row", ProbeZone, ProbeGateway, GatewayUnit, EquipmentUnit)
+
+
+def in_force(tx: Session, table: type[Row], subject: int, at: Instant) -> Row | None:
+    """Return the row of a subject that covers an instant."""
+    covers = (table.since <= at) & or_(table.until.is_(None), table.until > at)
+    return tx.scalar(select(table).where(_of(table, subject), covers))
+
+
+def newest(tx: Session, table: type[Row], subject: int) -> Row | None:
+    """Return the last row of a subject, open or ended."""
+    return tx.scalar(select(table).where(_of(table, subject)).order_by(table.since.desc()).limit(1))
+
+
+def begin(tx: Session, row: Row) -> Row:
+    """Add an open row behind all others of its subject.
+
+    Raises: Conflict while one is open, BackDated before the end of the last.
+    """
+    last = newest(tx, type(row), getattr(row, TIMELINES[row.__tablename__]))
+    if last is not None and last.until is None:
+        msg = f"{_name(row)}: one is in force since {rfc3339(last.since)}; end it, or move"
+        raise Conflict(msg)
+    if last is not None and last.until is not None and row.since < last.until:
+        msg = f"{_name(row)}: the last one ended at {rfc3339(last.until)}, after {rfc3339(row.since)}"
+        raise BackDated(msg)
+    tx.add(row)
+    tx.flush()
+    return row
+
+
+def open_row(tx: Session, table: type[Row], subject: int) -> Row:
+    """Return the row of a subject that hasn't ended.
+
+    Raises: Conflict when there is none.
+    """
+    last = newest(tx, table, subject)
+    if last is None or last.until is not None:
+        msg = f"{table.__tablename__.replace('_', ' to ')}: none is in force that could end"
+        raise Conflict(msg)
+    return last
+
+
+def end(tx: Session, row: Row, at: Instant) -> None:
+    """End an open row at an instant, which it no longer covers.
+
+    Raises: BackDated unless it began before.
+    """
+    if at <= row.since:
+        msg = f"{_name(row)}: it began at {rfc3339(row.since)}, so it can't end at {rfc3339(at)}"
+        raise BackDated(msg)
+    row.until = at
+    # At once: the unit of work would write the row that follows before this one ends.
+    tx.flush()
+
+
+def _of(table: type[Row], subject: int) -> ColumnElement[bool]:
+    column: ColumnElement[int] = getattr(table, TIMELINES[table.__tablename__])
+    return column == subject
+
+
+def _name(row: ProbeZone | ProbeGateway | GatewayUnit | EquipmentUnit) -> str:
+    return row.__tablename__.replace("_", " to ")

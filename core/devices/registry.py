@@ -1,0 +1,171 @@
+"""Entering devices: equipment with its zones and their limits, gateways, probes."""
+
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.db import audit
+from core.devices import intervals, revision
+from core.devices.bindings import unit_of_equipment, unit_of_gateway
+from core.devices.directory import allot_series
+from core.devices.names import EquipmentKind, ZoneKind
+from core.devices.tables import (
+    Equipment,
+    EquipmentUnit,
+    Gateway,
+    GatewayUnit,
+    Probe,
+    ProbeGateway,
+    Zone,
+)
+from core.errors import Conflict, Invalid
+from core.ids import Centi, EquipmentId
+from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.units.actor import Actor
+from core.units.rights import Right
+from core.units.tables import Unit
+from core.wire.topics import GATEWAY_NUMBER
+
+NAMESPACE = "cc"
+"""Of the probes of our own gateways."""
+
+
+class ZoneLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a zone is held to; None takes what its rule profile says for its kind."""
+
+    profile: str = "china-2017"
+    low: Centi | None = None
+    high: Centi | None = None
+    delay: Milliseconds | None = None
+    hysteresis: Centi | None = None
+
+
+class NewEquipment(msgspec.Struct, frozen=True):
+    """An equipment to be entered: its number in the unit's books, what people call it, and its compartments."""
+
+    code: str
+    name: str
+    kind: EquipmentKind
+    zones: Sequence[ZoneKind]
+
+
+def add_equipment(
+    tx: Session, actor: Actor, new: NewEquipment, unit: Unit, *, since: Instant, now: Instant
+) -> Equipment:
+    """Enter an equipment with its zones, standing in a unit since an instant.
+
+    Raises: NotGranted, Conflict when its code is taken, Invalid.
+    """
+    actor.require(Right.EQUIP, on=unit)
+    revision.bump(tx)
+    if not new.code.strip() or not new.name.strip():
+        raise Invalid(field="code", value=new.code, problem="an equipment needs a code and a name")
+    if tx.scalar(select(Equipment.id).where(Equipment.code == new.code)) is not None:
+        msg = f"equipment code {new.code} is taken"
+        raise Conflict(msg)
+    made = Equipment(code=new.code, name=new.name, kind=new.kind.value)
+    tx.add(made)
+    tx.flush()
+    tx.add_all([Zone(equipment_id=made.id, kind=kind.value) for kind in dict.fromkeys(new.zones)])
+    intervals.begin(tx, EquipmentUnit(equipment_id=made.id, unit_id=unit.id, since=since))
+    detail = {"code": new.code, "unit": unit.id, "zones": list(new.zones), "since": since}
+    audit.record(tx, at=now, actor=actor.name, act="equipment added", subject=f"equipment:{made.id}", detail=detail)
+    return made
+
+
+def add_zone(tx: Session, actor: Actor, equipment: EquipmentId, kind: ZoneKind, *, now: Instant) -> Zone:
+    """Give an equipment another zone.
+
+    Raises: NotGranted, Conflict when it has one of this kind.
+    """
+    actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, now))
+    revision.bump(tx)
+    if tx.scalar(select(Zone.id).where(Zone.equipment_id == equipment, Zone.kind == kind.value)) is not None:
+        msg = f"equipment {equipment} has a zone {kind.value} already"
+        raise Conflict(msg)
+    made = Zone(equipment_id=equipment, kind=kind.value)
+    tx.add(made)
+    tx.flush()
+    audit.record(tx, at=now, actor=actor.name, act="zone added", subject=f"zone:{made.id}")
+    return made
+
+
+def set_limits(tx: Session, actor: Actor, zone: Zone, limits: ZoneLimits, *, now: Instant) -> bool:
+    """Hold a zone to limits; returns whether they are others than before.
+
+    Raises: NotGranted, Invalid.
+    """
+    actor.require(Right.EQUIP, on=unit_of_equipment(tx, zone.equipment_id, now))
+    if limits.low is not None and limits.high is not None and limits.low >= limits.high:
+        raise Invalid(field="low", value=limits.low / 100, problem=f"must be below high = {limits.high / 100}")
+    before = limits_of(zone)
+    if before == limits:
+        return False
+    revision.bump(tx)
+    zone.profile, zone.low, zone.high = limits.profile, limits.low, limits.high
+    zone.delay, zone.hysteresis = limits.delay, limits.hysteresis
+    detail = {"before": msgspec.to_builtins(before), "after": msgspec.to_builtins(limits)}
+    audit.record(tx, at=now, actor=actor.name, act="limits set", subject=f"zone:{zone.id}", detail=detail)
+    return True
+
+
+def limits_of(zone: Zone) -> ZoneLimits:
+    """Return what is set on a zone itself."""
+    return ZoneLimits(profile=zone.profile, low=zone.low, high=zone.high, delay=zone.delay, hysteresis=zone.hysteresis)
+
+
+def add_gateway(
+    tx: Session, actor: Actor, number: str, unit: Unit, *, since: Instant, now: Instant, namespace: str = NAMESPACE
+) -> Gateway:
+    """Enter a gateway that stands in a unit since an instant.
+
+    Raises: NotGranted, Conflict when the number is taken, Invalid.
+    """
+    actor.require(Right.BIND, on=unit)
+    revision.bump(tx)
+    if not GATEWAY_NUMBER.fullmatch(number):
+        raise Invalid(field="number", value=number, problem="1 to 32 of A-Z a-z 0-9 _ -")
+    if tx.scalar(select(Gateway.id).where(Gateway.number == number)) is not None:
+        msg = f"gateway number {number} is taken"
+        raise Conflict(msg)
+    made = Gateway(number=number, namespace=namespace)
+    tx.add(made)
+    tx.flush()
+    intervals.begin(tx, GatewayUnit(gateway_id=made.id, unit_id=unit.id, since=since))
+    detail = {"number": number, "unit": unit.id, "since": since}
+    audit.record(tx, at=now, actor=actor.name, act="gateway added", subject=f"gateway:{made.id}", detail=detail)
+    return made
+
+
+def add_probe(
+    tx: Session,
+    actor: Actor,
+    code: str,
+    gateway: Gateway,
+    *,
+    interval: Milliseconds = MINUTE,
+    since: Instant,
+    now: Instant,
+) -> Probe:
+    """Enter a probe that a gateway reads since an instant, with the series of its temperature.
+
+    Raises: NotGranted, Conflict when the code is taken in the gateway's namespace, Invalid.
+    """
+    actor.require(Right.BIND, on=unit_of_gateway(tx, gateway.id, since))
+    revision.bump(tx)
+    taken = select(Probe.id).where(Probe.namespace == gateway.namespace, Probe.code == code)
+    if tx.scalar(taken) is not None:
+        msg = f"probe code {code} is taken in namespace {gateway.namespace}"
+        raise Conflict(msg)
+    if interval <= 0:
+        raise Invalid(field="interval", value=interval, problem="must be longer than nothing")
+    made = Probe(namespace=gateway.namespace, code=code, interval=interval)
+    tx.add(made)
+    tx.flush()
+    allot_series(tx, made.id, "t")
+    intervals.begin(tx, ProbeGateway(probe_id=made.id, gateway_id=gateway.id, since=since))
+    detail = {"code": code, "gateway": gateway.id, "since": since}
+    audit.record(tx, at=now, actor=actor.name, act="probe added", subject=f"probe:{made.id}", detail=detail)
+    return made

@@ -1,0 +1,72 @@
+"""Windows in which an equipment pages nobody: 维修 备用 停用 盘苗 除霜. A stopped one takes no readings (CC-19)."""
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from core.db import audit
+from core.devices import revision
+from core.devices.bindings import unit_of_equipment
+from core.devices.names import WindowKind
+from core.devices.tables import MaintenanceWindow
+from core.errors import BackDated, Conflict
+from core.ids import EquipmentId
+from core.runtime.instant import Instant, rfc3339
+from core.units.actor import Actor
+from core.units.rights import Right
+
+
+def begin_window(
+    tx: Session,
+    actor: Actor,
+    equipment: EquipmentId,
+    kind: WindowKind,
+    *,
+    since: Instant,
+    until: Instant | None = None,
+    reason: str = "",
+    now: Instant,
+) -> MaintenanceWindow:
+    """Let an equipment page nobody in [since, until); when it is stopped (停用), its readings are held too.
+
+    Raises: NotGranted, Conflict when there is one of this kind in that time, BackDated when it would be empty.
+    """
+    actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, since))
+    revision.bump(tx)
+    if until is not None and until <= since:
+        msg = f"the window would end at {rfc3339(until)}, not after its beginning at {rfc3339(since)}"
+        raise BackDated(msg)
+    same = select(MaintenanceWindow.id).where(
+        MaintenanceWindow.equipment_id == equipment,
+        MaintenanceWindow.kind == kind.value,
+        or_(MaintenanceWindow.until.is_(None), MaintenanceWindow.until > since),
+    )
+    if until is not None:
+        same = same.where(MaintenanceWindow.since < until)
+    if tx.scalar(same) is not None:
+        msg = f"equipment {equipment} is {kind.value} in that time already"
+        raise Conflict(msg)
+    made = MaintenanceWindow(equipment_id=equipment, kind=kind.value, since=since, until=until, reason=reason)
+    tx.add(made)
+    tx.flush()
+    detail = {"kind": kind.value, "since": since, "until": until, "reason": reason}
+    audit.record(tx, at=now, actor=actor.name, act="window begun", subject=f"equipment:{equipment}", detail=detail)
+    return made
+
+
+def end_window(tx: Session, actor: Actor, window: MaintenanceWindow, at: Instant, *, now: Instant) -> None:
+    """End a window that is open or ends later.
+
+    Raises: NotGranted, Conflict when it has ended before, BackDated unless it began before.
+    """
+    actor.require(Right.EQUIP, on=unit_of_equipment(tx, window.equipment_id, at))
+    revision.bump(tx)
+    if window.until is not None and window.until <= at:
+        msg = f"the window ended at {rfc3339(window.until)} already"
+        raise Conflict(msg)
+    if at <= window.since:
+        msg = f"the window began at {rfc3339(window.since)}, so it can't end at {rfc3339(at)}"
+        raise BackDated(msg)
+    window.until = at
+    detail = {"kind": window.kind, "at": at}
+    subject = f"equipment:{window.equipment_id}"
+    audit.record(tx, at=now, actor=actor.name, act="window ended", subject=subject, detail=detail)
