@@ -95,8 +95,9 @@ def maybe_signed_in(request: Request, parts: Using, given: FormToken) -> Asker |
     if request.method not in SAFE and not compare_digest(given.encode(), found.csrf.encode()):
         msg = f"a change needs the session's token, in the header {CSRF_HEADER} or the form field csrf"
         raise NotGranted(msg)
-    request.state.session = Asker(found.actor, found.csrf, found.expires_at)
-    return request.state.session
+    asker = Asker(found.actor, found.csrf, found.expires_at)
+    request.state.session = asker
+    return asker
 
 
 MaybeSignedIn = Annotated[Asker | None, Depends(maybe_signed_in)]

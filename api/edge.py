@@ -10,6 +10,7 @@ from secrets import token_hex
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +18,6 @@ from api.metrics import Metrics
 from api.problems import answer
 from core.runtime.clock import monotonic
 from core.runtime.logs import logger
-from starlette.exceptions import HTTPException
 
 log = logger(__name__)
 

@@ -4,15 +4,20 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Generic, TypeVar
 
+from api.metrics import Metrics
+from api.throttle import Throttle
 from config.secrets import Secrets
 from config.settings import Settings
 from core.db.engine import Records
 from core.intake.port import IntakeLog
 from core.runtime.clock import Clock, monotonic
 from core.telemetry.port import Telemetry
+from core.wechat.oauth import OAuth
 
 T = TypeVar("T")
 RETRY_S = 1.0
+SIGN_INS = 10
+"""From one address within a minute."""
 
 
 class Unavailable(Exception):
@@ -20,7 +25,7 @@ class Unavailable(Exception):
 
 
 class Late(Generic[T]):
-    """A store that may be missing while the process is already answering: opened at first use, tried again each second."""
+    """A store that may be missing while the process already answers: opened at first use, tried again each second."""
 
     def __init__(self, name: str, open_it: Callable[[], T]) -> None:
         self.name = name
@@ -77,6 +82,9 @@ class Parts:
         self.clock = clock
         self.settings = settings
         self.secrets = secrets
+        self.metrics = Metrics()
+        self.throttle = Throttle(SIGN_INS, 60.0)
+        self.oauth = OAuth(settings.wechat, secrets.wechat_secret) if settings.wechat.app_id else None
 
     @property
     def behind_tls(self) -> bool:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
 from api.parts import Unavailable
+from api.throttle import TooMany
 from core import errors
 from core.runtime.logs import logger
 
@@ -27,6 +28,7 @@ KINDS: Mapping[type[Exception], tuple[str, HTTPStatus]] = {
     errors.NotSignedIn: ("not_signed_in", HTTPStatus.UNAUTHORIZED),
     errors.Conflict: ("conflict", HTTPStatus.CONFLICT),
     errors.Invalid: ("invalid", HTTPStatus.UNPROCESSABLE_ENTITY),
+    TooMany: ("too_many", HTTPStatus.TOO_MANY_REQUESTS),
     errors.Wrong: ("wrong", HTTPStatus.BAD_REQUEST),
     RequestValidationError: ("invalid", HTTPStatus.UNPROCESSABLE_ENTITY),
     Unavailable: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
@@ -87,7 +89,8 @@ def problem_of(error: Exception) -> Problem:
 
 def install(app: FastAPI) -> None:
     """Answer every error of the app's routes, unknown routes too; what is left over is `internal` (`api.edge`)."""
-    for kind in (HTTPException, *KINDS):
+    kinds: tuple[type[Exception], ...] = (HTTPException, *KINDS)
+    for kind in kinds:
         app.add_exception_handler(kind, _answer)
 
 

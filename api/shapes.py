@@ -75,5 +75,5 @@ def place_of(cursor: str | None, length: int) -> tuple[int, ...] | None:
     except (binascii.Error, msgspec.MsgspecError, ValueError):
         place = ()
     if len(place) != length:
-        raise Invalid("cursor", cursor, "take it from `next` of the page before, as it is")
+        raise Invalid(field="cursor", value=cursor, problem="take it from `next` of the page before, as it is")
     return place

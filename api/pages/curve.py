@@ -137,8 +137,8 @@ def _hours(frame: _Frame) -> Iterator[str]:
 
 def _trace(frame: _Frame, trace: Trace) -> Iterator[str]:
     last: tuple[float, float] | None = None
-    for at, value in runs(trace.curve, trace.interval):
-        at, value = thinned(at, value, WIDTH - LEFT - RIGHT)
+    for run in runs(trace.curve, trace.interval):
+        at, value = thinned(*run, WIDTH - LEFT - RIGHT)
         points = [(frame.x(t), frame.y(v)) for t, v in zip(at.tolist(), value.tolist(), strict=True)]
         last = points[-1]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (points if len(points) > 1 else points * 2))

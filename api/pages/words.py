@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -92,7 +92,7 @@ def _preferences(header: str) -> list[tuple[str, float]]:
     return [(tag.lower(), float(weight or 1)) for tag, weight in found if weight == "" or float(weight) > 0]
 
 
-def _flat(table: Mapping[str, Any], before: str) -> Any:
+def _flat(table: Mapping[str, Any], before: str) -> Iterator[tuple[str, str]]:
     for name, value in table.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{before}{name}.")

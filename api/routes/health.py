@@ -1,11 +1,11 @@
 """Whether this process lives, whether the line can work, and the figures for Prometheus."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
 from api.asking import Using
 from api.parts import Parts, Unavailable
@@ -63,44 +63,44 @@ def ready(parts: Parts) -> Readiness:
 
 
 def figures(parts: Parts) -> Iterable[tuple[str, str, dict[str, float]]]:
-    """Count what waits: alarms, messages, readings; what the services say of themselves; a store's absence is a figure."""
+    """Count what waits, and repeat what the services say of themselves; a store's absence is a figure too."""
     readiness = ready(parts)
     yield "coldchain_ready", "1 where a store or service is there", {c.name: float(c.ok) for c in readiness.checks}
-    for name, meaning, column in (
-        ("coldchain_alarms", "Alarms by state", Alarm.state),
-        ("coldchain_messages", "Messages by state", Outbox.state),
-    ):
-        try:
-            with parts.records.read() as tx:
+    if all(check.ok for check in readiness.checks if check.name == "records"):
+        with parts.records.read() as tx:
+            for name, meaning, column in (
+                ("coldchain_alarms", "Alarms by state", Alarm.state),
+                ("coldchain_messages", "Messages by state", Outbox.state),
+            ):
                 rows = tx.execute(select(column, func.count()).group_by(column)).all()
-            yield name, meaning, {state: float(count) for state, count in rows}
-        except Exception as error:  # a scrape tells what can be told
-            log.warning("figure not computed", figure=name, problem=type(error).__name__)
+                yield name, meaning, {state: float(count) for state, count in rows}
     for status in read_all(parts.settings.data_dir).values():
-        facts = {k: float(v) for k, v in status.facts.items() if isinstance(v, int | float)}
+        facts = {name: float(fact) for name, fact in status.facts.items() if isinstance(fact, int | float)}
         yield f"coldchain_{status.service}", f"What {status.service} says of itself", facts
 
 
 def _stores(parts: Parts) -> Iterable[Check]:
-    try:
+    def look_at_records() -> None:
         with parts.records.read() as tx:
-            tx.execute(select(func.count()).select_from(Alarm).where(text("1 = 0")))
-        yield Check(name="records", ok=True)
-    except Exception as error:  # whatever the driver raises, the answer is that it can't be used
-        log.warning("records not ready", problem=str(error)[:300])
-        yield Check(
-            name="records", ok=False, detail=f"can't be read ({type(error).__name__}); see the log of this service"
+            tx.execute(select(Alarm.id).limit(1)).all()
+
+    yield _look("records", look_at_records)
+    yield _look("telemetry", lambda: parts.telemetry.get().latest([]))
+    yield _look("intake log", lambda: parts.log.get().shards())
+
+
+def _look(name: str, ask: Callable[[], object]) -> Check:
+    """Ask a store something small."""
+    try:
+        ask()
+    except Unavailable as error:
+        return Check(name=name, ok=False, detail=str(error))
+    except Exception as error:  # noqa: BLE001 (whatever a driver raises, the store can't be used)
+        log.warning("store was not ready", store=name, problem=str(error)[:300])
+        return Check(
+            name=name, ok=False, detail=f"can't be read ({type(error).__name__}); the log of the api says more"
         )
-    try:
-        parts.telemetry.get().latest([])
-        yield Check(name="telemetry", ok=True)
-    except Exception as error:
-        yield Check(name="telemetry", ok=False, detail=_reason(error))
-    try:
-        parts.log.get().shards()
-        yield Check(name="intake log", ok=True)
-    except Exception as error:
-        yield Check(name="intake log", ok=False, detail=_reason(error))
+    return Check(name=name, ok=True)
 
 
 def _services(parts: Parts) -> Iterable[Check]:
@@ -116,7 +116,3 @@ def _services(parts: Parts) -> Iterable[Check]:
         else:
             trouble = str(status.facts.get("problem", ""))
             yield Check(name=service, ok=not trouble, detail=trouble)
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, Unavailable) else f"can't be read ({type(error).__name__})"

@@ -5,6 +5,7 @@ and messages that name none that can be trusted, are shown to those only who loo
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 from fastapi import APIRouter
 from sqlalchemy import or_, select
@@ -19,10 +20,10 @@ from core.runtime.instant import Instant
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Unit
+from core.wire.topics import GatewayNumber
 
 router = APIRouter(prefix="/intake", tags=["intake"])
 BODY_SHOWN = 500
-MOST_HELD = 10_000
 
 
 class HeldOut(Shape):
@@ -53,12 +54,23 @@ class DeadLetterOut(Shape):
 
 @router.get("/quarantine")
 def quarantine(
-    tx: Reading, asker: SignedIn, parts: Using, gateway: str | None = None, reason: str | None = None, limit: Limit = 100
+    tx: Reading,
+    asker: SignedIn,
+    parts: Using,
+    gateway: str | None = None,
+    reason: str | None = None,
+    limit: Limit = 100,
 ) -> list[HeldOut]:
     """List what is held, the oldest first."""
     may_see = _gateways(tx, asker.actor, parts.clock.now())
-    found = parts.log.get().held(gw=gateway, reason=reason, limit=MOST_HELD)
-    return [_held(one) for one in found if may_see is None or one.gw in may_see][:limit]
+    log = parts.log.get()
+    if may_see is None:
+        found = log.held(gw=GatewayNumber(gateway) if gateway else None, reason=reason, limit=limit)
+    else:
+        theirs = [gw for gw in may_see if gateway in {None, gw}]
+        each = (log.held(gw=GatewayNumber(gw), reason=reason, limit=limit) for gw in theirs)
+        found = sorted(chain.from_iterable(each), key=lambda one: one.id)[:limit]
+    return [_held(one) for one in found]
 
 
 @router.get("/dead-letters")

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field, SecretStr
 from sqlalchemy import select
 
-from api.asking import SignedIn, Using, forget_session, keep_session, session_cookie
+from api.asking import SignedIn, Using, forget_session, keep_session, session_cookie, signed_in
 from api.parts import Parts
 from api.shapes import Moment, Shape
 from core.ids import UnitId
@@ -68,8 +68,8 @@ def who_am_i(asker: SignedIn, parts: Using) -> WhoAmI:
     return WhoAmI(name=asker.actor.name, csrf=asker.csrf, expires_at=asker.expires_at, units=units)
 
 
-@router.delete("", status_code=204)
-def sign_out(request: Request, answer: Response, asker: SignedIn, parts: Using) -> None:
+@router.delete("", status_code=204, dependencies=[Depends(signed_in)])
+def sign_out(request: Request, answer: Response, parts: Using) -> None:
     """End the session."""
     end_session(request, parts)
     forget_session(answer, parts)

@@ -123,7 +123,7 @@ def live(
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> Page[ZoneNowOut]:
-    """Every zone of the unit's equipment: its temperature, how old that is, and its state. A page holds whole equipment."""
+    """Return every zone of the unit's equipment: temperature, its age, and state. A page holds whole equipment."""
     seen = unit_seen(tx, asker.actor, unit)
     where = Unit.path.startswith(seen.path, autoescape=True) if below else Unit.id == seen.id
     now, after = parts.clock.now(), place_of(cursor, 1)

@@ -85,9 +85,7 @@ def zone_history(
     parts: Using,
     since: Annotated[Moment, Query(alias="from", description="first moment")],
     until: Annotated[Moment, Query(alias="to", description="first moment no longer asked for")],
-    window: Annotated[
-        int | None, Query(ge=1, description="seconds; unless given, windows come only with many readings")
-    ] = None,
+    window: Annotated[int | None, Query(ge=1, description="seconds; without, only for many readings")] = None,
 ) -> HistoryOut:
     """Return readings in order of time, with count, lowest, highest and average.
 

@@ -3,23 +3,25 @@
 Everything is limited to the units for which the caller gives a condition: `actor.scope(Right.SEE)`.
 """
 
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
+from core.alarms.handling import acknowledged_in_time
 from core.alarms.tables import Alarm, AlarmEvent, Attempt, HandlingRecord, Outbox
 from core.devices.tables import Equipment, Zone
 from core.errors import NotFound
 from core.ids import AlarmId, PersonId, UnitId, ZoneId
-from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.runtime.instant import Instant, Milliseconds
 from core.units.actor import Actor
 from core.units.rights import Right
-from core.units.tables import Person, Unit
+from core.units.tables import Account, Person, Unit
 
-ON_TIME = Milliseconds(30 * MINUTE)
-"""Within this an alarm is to be acknowledged (AL-07)."""
+AT_ONCE = 500
 
 
 class AlarmSeen(msgspec.Struct, frozen=True):
@@ -30,7 +32,9 @@ class AlarmSeen(msgspec.Struct, frozen=True):
     equipment: Equipment
     unit: Unit
     acknowledged_by: str | None
-    """The person's name."""
+    """Name of the person, or of an account that is no person's."""
+    acknowledged_by_actor: str | None
+    """As the audit has it."""
 
     @property
     def handling_time(self) -> Milliseconds | None:
@@ -40,8 +44,8 @@ class AlarmSeen(msgspec.Struct, frozen=True):
 
     @property
     def on_time(self) -> bool | None:
-        """Whether it was acknowledged within 30 minutes; None while it isn't acknowledged."""
-        return None if self.handling_time is None else self.handling_time <= ON_TIME
+        """Whether it was acknowledged within 30 minutes, or what its policy says; None while it isn't acknowledged."""
+        return acknowledged_in_time(self.alarm)
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +71,16 @@ class Told(msgspec.Struct, frozen=True):
     attempts: Sequence[Attempt]
 
 
+class Handled(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found and done, and what became of the vaccine; `by` is a name that people know."""
+
+    at: Instant
+    by: str
+    cause: str
+    action: str
+    disposition: str
+
+
 class Timeliness(msgspec.Struct, frozen=True):
     """How many alarms were acknowledged within 30 minutes, how many later, how many not at all (AL-07)."""
 
@@ -83,7 +97,7 @@ def alarms(
     if behind is not None:
         opened, last = behind
         asked = asked.where(or_(Alarm.opened_at < opened, and_(Alarm.opened_at == opened, Alarm.id < last)))
-    return [AlarmSeen(*row) for row in tx.execute(asked)]
+    return _seen(tx, asked)
 
 
 def alarm_for(tx: Session, actor: Actor, alarm: AlarmId, *, right: Right = Right.SEE) -> AlarmSeen:
@@ -101,10 +115,10 @@ def alarm_with(tx: Session, alarm: AlarmId) -> AlarmSeen:
 
     Raises: NotFound.
     """
-    row = tx.execute(_joined().where(Alarm.id == alarm)).one_or_none()
-    if row is None:
+    found = _seen(tx, _joined().where(Alarm.id == alarm))
+    if not found:
         raise NotFound(what="alarm", name=alarm)
-    return AlarmSeen(*row)
+    return found[0]
 
 
 def told(tx: Session, alarm: AlarmId) -> list[Told]:
@@ -133,9 +147,13 @@ def events(tx: Session, alarm: AlarmId) -> list[tuple[AlarmEvent, str | None]]:
     return [(event, name) for event, name in tx.execute(asked)]
 
 
-def handling_of(tx: Session, alarm: AlarmId) -> HandlingRecord | None:
+def handling_of(tx: Session, alarm: AlarmId) -> Handled | None:
     """Return the handling record of an alarm, if there is one yet."""
-    return tx.scalar(select(HandlingRecord).where(HandlingRecord.alarm_id == alarm))
+    row = tx.scalar(select(HandlingRecord).where(HandlingRecord.alarm_id == alarm))
+    if row is None:
+        return None
+    by = names_of(tx, [row.by])[row.by]
+    return Handled(at=row.at, by=by, cause=row.cause, action=row.action, disposition=row.disposition)
 
 
 def open_count(tx: Session, scope: ColumnElement[bool]) -> int:
@@ -146,27 +164,51 @@ def open_count(tx: Session, scope: ColumnElement[bool]) -> int:
 
 def timeliness(tx: Session, scope: ColumnElement[bool], since: Instant, until: Instant) -> Timeliness:
     """Count the alarms opened in [since, until) by how they were acknowledged."""
-    took = Alarm.acknowledged_at - Alarm.opened_at
-    asked = (
-        select(
-            func.count().filter(took <= ON_TIME),
-            func.count().filter(took > ON_TIME),
-            func.count().filter(Alarm.acknowledged_at.is_(None)),
-        )
-        .join(Unit, Unit.id == Alarm.unit_id)
-        .where(scope, Alarm.opened_at >= since, Alarm.opened_at < until)
+    asked = select(Alarm).join(Unit, Unit.id == Alarm.unit_id)
+    found = tx.scalars(asked.where(scope, Alarm.opened_at >= since, Alarm.opened_at < until).order_by(Alarm.id))
+    counts = Counter(acknowledged_in_time(alarm) for alarm in found.yield_per(AT_ONCE))
+    return Timeliness(counts[True], counts[False], counts[None])
+
+
+def names_of(tx: Session, actors: Iterable[str]) -> dict[str, str]:
+    """Return what people call those whom the audit calls `account:3` or `person:7`; others keep their name."""
+    wanted = set(actors)
+    people = {int(name[7:]) for name in wanted if name.startswith("person:")}
+    accounts = {int(name[8:]) for name in wanted if name.startswith("account:")}
+    named = {name: name for name in wanted}
+    for person, name in tx.execute(select(Person.id, Person.name).where(Person.id.in_(people))):
+        named[f"person:{person}"] = name
+    owned = select(Account.id, func.coalesce(Person.name, Account.username)).outerjoin(
+        Person, Person.id == Account.person_id
     )
-    return Timeliness(*tx.execute(asked).one())
+    for account, name in tx.execute(owned.where(Account.id.in_(accounts))):
+        named[f"account:{account}"] = name
+    return named
 
 
-def _joined() -> Select[Alarm, Zone, Equipment, Unit, str | None]:
-    acknowledger = aliased(Person)
+def _seen(tx: Session, asked: Select[Alarm, Zone, Equipment, Unit]) -> list[AlarmSeen]:
+    rows = tx.execute(asked).all()
+    acknowledged = select(AlarmEvent.alarm_id, AlarmEvent.detail).where(
+        AlarmEvent.alarm_id.in_([alarm.id for alarm, _, _, _ in rows if alarm.acknowledged_at is not None]),
+        AlarmEvent.kind == "acknowledged",
+    )
+    by = {
+        alarm: str(json.loads(detail).get("by", ""))
+        for alarm, detail in tx.execute(acknowledged.order_by(AlarmEvent.id))
+    }
+    names = names_of(tx, by.values())
+    return [
+        AlarmSeen(alarm, zone, equipment, unit, names.get(by.get(alarm.id, "")), by.get(alarm.id))
+        for alarm, zone, equipment, unit in rows
+    ]
+
+
+def _joined() -> Select[Alarm, Zone, Equipment, Unit]:
     return (
-        select(Alarm, Zone, Equipment, Unit, acknowledger.name)
+        select(Alarm, Zone, Equipment, Unit)
         .join(Zone, Zone.id == Alarm.zone_id)
         .join(Equipment, Equipment.id == Alarm.equipment_id)
         .join(Unit, Unit.id == Alarm.unit_id)
-        .outerjoin(acknowledger, acknowledger.id == Alarm.acknowledged_by)
     )
 
 

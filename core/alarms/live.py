@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.orm import Session
 
 from core.alarms import profile
+from core.alarms.profile import Profile
 from core.alarms.rules.sample import UNUSABLE
 from core.alarms.rules.sensor import BROKEN
 from core.alarms.tables import Alarm
@@ -66,7 +67,7 @@ class ZoneNow(msgspec.Struct, frozen=True, kw_only=True):
 
 def limits_of(zone: Zone) -> tuple[Centi | None, Centi | None]:
     """Return the band that a zone is held to: its own limits, else those of its rule profile."""
-    band = profile.load(zone.profile).zones.get(zone.kind)
+    band = _profile(zone).zones.get(zone.kind)
     low = band.low.limit if band and band.low else None
     high = band.high.limit if band and band.high else None
     return (
@@ -144,7 +145,7 @@ def _probes(
     )
     bound = tx.execute(asked).all()
     known = [series for _, _, _, series in bound if series is not None]
-    patience = {zone.id: profile.load(zone.profile).patience for zone in zones}
+    patience = {zone.id: _profile(zone).patience for zone in zones}
     longest = max((patience[zone_id].of(interval) for zone_id, _, interval, _ in bound), default=MINUTE)
     lately = telemetry.multi_range(known, Instant(now - longest), Instant(now + AHEAD)) if known else {}
     latest = telemetry.latest(known) if known else {}
@@ -225,3 +226,8 @@ def _state(probes: Sequence[ProbeNow], *, excursion_open: bool) -> State:
 
 def _in_force(timeline: Any, now: Instant) -> ColumnElement[bool]:  # noqa: ANN401 (every timeline has the two columns)
     return and_(timeline.since <= now, or_(timeline.until.is_(None), timeline.until > now))
+
+
+def _profile(zone: Zone) -> Profile:
+    """Return a zone's profile; the default one when it names one that there isn't, as alerting does."""
+    return profile.load(zone.profile if zone.profile in profile.names() else profile.DEFAULT)

@@ -1,0 +1,63 @@
+"""The HTTP application: routes, pages, and the edge around them.
+
+Deny unless granted: the guarded routes ask who is there before anything else. What stands outside of them is health,
+documentation, signing in, and the signed link; a test walks every route as a stranger.
+"""
+
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.routing import APIRoute
+from starlette.staticfiles import StaticFiles
+
+from api import problems
+from api.asking import signed_in
+from api.edge import Edge
+from api.pages import alarm, home, link, sign_in, zone
+from api.parts import Parts
+from api.routes import alarms, docs, health, intake, session, units, zones
+
+ABOUT = (
+    "Temperatures of vaccine cold-chain equipment, alarms and who was told of them. Times are RFC 3339 with offset, "
+    "temperatures °C. Browsers sign in with a session cookie and send its token in X-CSRF-Token with every change; "
+    "machines send a bearer token. Every answer is limited to the units that were granted."
+)
+
+
+def make_app(parts: Parts) -> FastAPI:
+    """Return the application over the stores, clock, settings and secrets of `parts`."""
+    app = FastAPI(
+        title="Coldchain",
+        version=version("coldchain"),
+        description=ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        generate_unique_id_function=_operation_id,
+        redirect_slashes=False,
+    )
+    app.state.parts = parts
+    parts.metrics.add(lambda: health.figures(parts))
+    guarded = APIRouter(prefix="/api/v1", dependencies=[Depends(signed_in)])
+    for routes in (units, zones, alarms, intake):
+        guarded.include_router(routes.router)
+    app.include_router(session.router, prefix="/api/v1")
+    app.include_router(guarded)
+    app.include_router(health.router)
+    app.include_router(docs.router)
+    for page in (home, sign_in, zone, alarm, link):
+        app.include_router(page.router, include_in_schema=False)
+    app.mount("/assets", StaticFiles(directory=_assets()), name="assets")
+    problems.install(app)
+    app.add_middleware(Edge, metrics=parts.metrics, behind_tls=parts.behind_tls)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return f"{route.tags[0] if route.tags else 'page'}-{route.name}".replace("_", "-")
+
+
+def _assets() -> Path:
+    return Path(str(resources.files("api.pages") / "assets"))

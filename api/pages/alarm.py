@@ -1,0 +1,88 @@
+"""The list of alarms, and the page of one, for who is signed in."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import RedirectResponse, Response
+
+from api.asking import Reading, SignedIn, Using, Writing
+from api.pages.alarm_view import may_handle, said_of, view
+from api.pages.rendering import page, words_for, zone_info
+from api.shapes import Cursor, cursor_of, place_of
+from core.alarms import handling, listing
+from core.alarms.listing import Wanted
+from core.ids import AlarmId
+from core.units.rights import Right
+
+router = APIRouter(prefix="/alarms", tags=["pages"])
+ON_A_PAGE = 30
+Text = Annotated[str, Form(min_length=1, max_length=300)]
+
+
+@router.get("")
+def alarms(
+    request: Request,
+    tx: Reading,
+    asker: SignedIn,
+    parts: Using,
+    *,
+    everything: Annotated[bool, Query(alias="all")] = False,
+    cursor: Cursor = None,
+) -> Response:
+    """Show the alarms that aren't closed, or all of them, the newest first."""
+    place = place_of(cursor, 2)
+    found = listing.alarms(
+        tx,
+        asker.actor.scope(Right.SEE),
+        Wanted(states=() if everything else ("open", "recovered")),
+        behind=(place[0], place[1]) if place else None,
+        limit=ON_A_PAGE,
+    )
+    said, now = words_for(request), parts.clock.now()
+    last = found[-1].alarm if len(found) == ON_A_PAGE else None
+    return page(
+        request,
+        "alarms.html",
+        alarms=found,
+        everything=everything,
+        next=cursor_of(last.opened_at, last.id) if last else None,
+        clock=lambda when, one: said.clock(when, zone_info(one.unit.timezone), now),
+    )
+
+
+@router.get("/{alarm}")
+def alarm_page(
+    request: Request, alarm: AlarmId, tx: Reading, asker: SignedIn, parts: Using, said: str = ""
+) -> Response:
+    """Show one alarm."""
+    seen = listing.alarm_for(tx, asker.actor, alarm)
+    told, tone = said_of(words_for(request), said, seen, asker, parts)
+    may = may_handle(asker, seen)
+    return page(
+        request,
+        "alarm.html",
+        **view(request, tx, parts, seen, asker, may=may),
+        base=f"/alarms/{alarm}",
+        said=told,
+        said_tone=tone,
+        why_not="alarm.not_granted",
+        ways_in=(),
+    )
+
+
+@router.post("/{alarm}/acknowledge")
+def acknowledge(alarm: AlarmId, tx: Writing, asker: SignedIn, parts: Using) -> Response:
+    """Acknowledge, and show who has."""
+    handling.acknowledge(tx, asker.actor, alarm, through="web", now=parts.clock.now())
+    return RedirectResponse(f"/alarms/{alarm}?said=acknowledged", HTTPStatus.SEE_OTHER)
+
+
+@router.post("/{alarm}/handling")
+def handle(
+    alarm: AlarmId, tx: Writing, asker: SignedIn, parts: Using, cause: Text, action: Text, disposition: Text
+) -> Response:
+    """Keep the handling record."""
+    report = handling.Report(cause=cause, action=action, disposition=disposition)
+    handling.handle(tx, asker.actor, alarm, report, now=parts.clock.now())
+    return RedirectResponse(f"/alarms/{alarm}?said=handled", HTTPStatus.SEE_OTHER)

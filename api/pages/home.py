@@ -1,0 +1,67 @@
+"""The home page of a unit: every zone in use with its state, what is wrong first (CC-05)."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.asking import Reading, SignedIn, Using, unit_seen
+from api.pages.rendering import page, words_for, zone_info
+from api.shapes import Cursor, cursor_of, place_of
+from core.alarms.listing import open_count
+from core.alarms.live import State, ZoneNow, zones_now
+from core.errors import NotGranted
+from core.ids import UnitId
+from core.units.actor import Actor
+from core.units.rights import Right
+from core.units.tables import Unit
+
+router = APIRouter(tags=["pages"])
+ON_A_PAGE = 100
+_URGENCY: Sequence[State] = ("abnormal", "fault", "offline", "unmonitored", "defrost", "stock_take", "repair", "normal")
+
+
+@router.get("/")
+def home(
+    request: Request, tx: Reading, asker: SignedIn, parts: Using, unit: UnitId | None = None, cursor: Cursor = None
+) -> Response:
+    """Show a unit with all below it; unless one is asked for, the first that the asker was granted."""
+    seen = unit_seen(tx, asker.actor, unit) if unit is not None else _first(tx, asker.actor)
+    below = Unit.path.startswith(seen.path, autoescape=True)
+    now, place = parts.clock.now(), place_of(cursor, 1)
+    zones = zones_now(tx, parts.telemetry.get(), below, now=now, after=place[0] if place else 0, limit=ON_A_PAGE)
+    whole = len({zone.equipment for zone in zones}) == ON_A_PAGE
+    said = words_for(request)
+    children = select(Unit).where(Unit.parent_id == seen.id, asker.actor.scope(Right.SEE)).order_by(Unit.id)
+    return page(
+        request,
+        "home.html",
+        unit=seen,
+        children=tx.scalars(children).all(),
+        groups=_grouped(zones, seen),
+        open_alarms=open_count(tx, below),
+        now=now,
+        clock=lambda when: said.clock(when, zone_info(seen.timezone), now),
+        next=cursor_of(max(zone.equipment for zone in zones)) if whole else None,
+    )
+
+
+def _first(tx: Session, actor: Actor) -> Unit:
+    found = tx.scalars(select(Unit).where(actor.scope(Right.SEE)).order_by(Unit.path).limit(1)).first()
+    if found is None:
+        msg = f"{actor.name} was granted no unit; an administrator has to"
+        raise NotGranted(msg)
+    return found
+
+
+def _grouped(zones: Sequence[ZoneNow], first: Unit) -> list[tuple[str, list[ZoneNow]]]:
+    """Return zones by unit, the asker's own first, and in each what needs somebody first."""
+
+    def urgency(zone: ZoneNow) -> int:
+        return _URGENCY.index(zone.state) if zone.state in _URGENCY else len(_URGENCY)
+
+    ordered = sorted(zones, key=lambda z: (z.unit != first.id, z.unit, urgency(z), z.equipment_code))
+    return [(name, list(group)) for (_, name), group in groupby(ordered, key=lambda z: (z.unit, z.unit_name))]

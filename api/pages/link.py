@@ -1,0 +1,185 @@
+"""The page behind the link in a message (`/a/{token}`): it shows without signing in, and acknowledges only by POST.
+
+A GET changes nothing, so a preview bot may fetch it as often as it likes. Whoever acknowledges has to be signed in: as
+the person to whom the link was sent, known by WeChat's openid, or with an account that may acknowledge there.
+"""
+
+from hmac import compare_digest
+from http import HTTPStatus
+from secrets import token_urlsafe
+
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse, Response
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.asking import Asker, MaybeSignedIn, Reading, SignedIn, Using, Writing, keep_session
+from api.pages.alarm import Text
+from api.pages.alarm_view import may_handle, said_of, view
+from api.pages.rendering import page, words_for
+from api.parts import Parts
+from core.alarms import handling, listing
+from core.alarms.links import Expired, Forged, Link, verify
+from core.alarms.listing import AlarmSeen
+from core.db.idempotency import claim
+from core.errors import NotFound, NotGranted
+from core.runtime.instant import Milliseconds
+from core.runtime.logs import logger
+from core.units.sessions import Opened, open_session
+from core.units.tables import Person
+from core.wechat.oauth import NotIdentified
+
+log = logger(__name__)
+router = APIRouter(tags=["pages"])
+
+STATE_COOKIE = "cc_wechat"
+STATE_S = 600
+BACK = "/wechat/back"
+"""Where WeChat sends the phone back to; its domain must be entered at WeChat as 网页授权域名."""
+
+
+@router.get("/a/{token}")
+def alarm_by_link(
+    request: Request, token: str, tx: Reading, asker: MaybeSignedIn, parts: Using, said: str = ""
+) -> Response:
+    """Show the alarm. A phone inside WeChat that hasn't said who it is goes by WeChat's sign-in, which asks nothing."""
+    try:
+        link = _link(token, parts)
+        seen = listing.alarm_with(tx, link.alarm)
+    except Expired:
+        return _notice(request, "link.expired", HTTPStatus.GONE)
+    except (Forged, NotFound):
+        return _notice(request, "link.forged", HTTPStatus.NOT_FOUND)
+    if asker is None and parts.oauth and "MicroMessenger" in request.headers.get("user-agent", ""):
+        return RedirectResponse(f"/a/{token}/wechat", HTTPStatus.SEE_OTHER)
+    told, tone = said_of(words_for(request), said, seen, asker, parts)
+    may = _may(asker, link, seen)
+    ways_in = [(f"/a/{token}/wechat", "alarm.sign_in_wechat")] if parts.oauth else []
+    return page(
+        request,
+        "alarm.html",
+        **view(request, tx, parts, seen, asker, may=may),
+        base=f"/a/{token}",
+        said=told,
+        said_tone=tone,
+        why_not=_why_not(asker, link),
+        ways_in=[*ways_in, (f"/sign-in?next=/a/{token}", "alarm.sign_in_web")],
+    )
+
+
+@router.post("/a/{token}/acknowledge")
+def acknowledge(token: str, tx: Writing, asker: SignedIn, parts: Using) -> Response:
+    """Acknowledge as the link's recipient, or with an account. A second phone learns who was first."""
+    link = _granted(token, tx, asker, parts)
+    through: handling.Through = "wechat" if asker.actor.account is None else "web"
+    handling.acknowledge(tx, asker.actor, link.alarm, through=through, now=parts.clock.now())
+    return RedirectResponse(f"/a/{token}?said=acknowledged", HTTPStatus.SEE_OTHER)
+
+
+@router.post("/a/{token}/handling")
+def handle(
+    token: str, tx: Writing, asker: SignedIn, parts: Using, cause: Text, action: Text, disposition: Text
+) -> Response:
+    """Keep the handling record."""
+    link = _granted(token, tx, asker, parts)
+    report = handling.Report(cause=cause, action=action, disposition=disposition)
+    handling.handle(tx, asker.actor, link.alarm, report, now=parts.clock.now())
+    return RedirectResponse(f"/a/{token}?said=handled", HTTPStatus.SEE_OTHER)
+
+
+@router.get("/a/{token}/wechat")
+def to_wechat(request: Request, token: str, parts: Using) -> Response:
+    """Ask WeChat who holds the phone. `state` is random, bound to this browser's cookie, and serves once."""
+    try:
+        _link(token, parts)
+    except Expired:
+        return _notice(request, "link.expired", HTTPStatus.GONE)
+    except Forged:
+        return _notice(request, "link.forged", HTTPStatus.NOT_FOUND)
+    if parts.oauth is None:
+        raise NotFound(what="page", name="WeChat sign-in; no official account is configured")
+    state = token_urlsafe(24)
+    back = parts.settings.public_url.rstrip("/") + BACK
+    answer = RedirectResponse(parts.oauth.authorize_url(back, state), HTTPStatus.SEE_OTHER)
+    answer.set_cookie(
+        STATE_COOKIE, f"{state}:{token}", max_age=STATE_S, httponly=True, samesite="lax", secure=parts.behind_tls
+    )
+    return answer
+
+
+@router.get(BACK)
+def from_wechat(request: Request, parts: Using, code: str = "", state: str = "") -> Response:
+    """Take in what WeChat says, sign that person in, and go back to the alarm."""
+    kept, _, token = request.cookies.get(STATE_COOKIE, "").partition(":")
+    if parts.oauth is None or not kept or not compare_digest(kept.encode(), state.encode()):
+        return _notice(request, "link.wechat_failed", HTTPStatus.BAD_REQUEST)
+    with parts.records.write() as tx:
+        fresh = claim(tx, "wechat state", state, now=parts.clock.now())
+    try:
+        openid = parts.oauth.openid(code) if fresh else ""
+    except NotIdentified as error:
+        log.warning("WeChat identified nobody", why=str(error))
+        openid = ""
+    if not openid:
+        return _forget_state(_notice(request, "link.wechat_failed", HTTPStatus.BAD_REQUEST))
+    opened = _open_for(openid, parts)
+    if opened is None:
+        return _forget_state(_notice(request, "link.wechat_unbound", HTTPStatus.FORBIDDEN, "link.wechat_failed_title"))
+    answer = RedirectResponse(f"/a/{token}", HTTPStatus.SEE_OTHER)
+    keep_session(answer, parts, opened)
+    return _forget_state(answer)
+
+
+def _open_for(openid: str, parts: Parts) -> Opened | None:
+    now = parts.clock.now()
+    with parts.records.write() as tx:
+        person = tx.scalar(select(Person).where(Person.openid == openid))
+        if person is None or (person.left_at is not None and person.left_at <= now):
+            return None
+        return open_session(tx, person=person.id, now=now, lasts=Milliseconds(int(parts.settings.api.session * 1000)))
+
+
+def _link(token: str, parts: Parts) -> Link:
+    """Return what a token says.
+
+    Raises: Forged, Expired.
+    """
+    return verify(token, parts.clock.now(), parts.secrets.link_keys)
+
+
+def _granted(token: str, tx: Session, asker: Asker, parts: Parts) -> Link:
+    """Return the link of somebody who may act on it.
+
+    Raises: NotGranted; also for a link that no longer serves.
+    """
+    try:
+        link = _link(token, parts)
+    except (Expired, Forged):
+        msg = "this link doesn't serve; open the latest message"
+        raise NotGranted(msg) from None
+    if not _may(asker, link, listing.alarm_with(tx, link.alarm)):
+        msg = f"{asker.actor.name} is not the one to whom this link was sent, and may not acknowledge there"
+        raise NotGranted(msg)
+    return link
+
+
+def _may(asker: Asker | None, link: Link, seen: AlarmSeen) -> bool:
+    """Whether the asker is the recipient, or has an account; and may acknowledge alarms of this unit."""
+    if asker is None or not may_handle(asker, seen):
+        return False
+    return asker.actor.account is not None or asker.actor.person == link.person
+
+
+def _why_not(asker: Asker | None, link: Link) -> str:
+    if asker is None:
+        return ""
+    return "alarm.not_granted" if asker.actor.account or asker.actor.person == link.person else "alarm.other_person"
+
+
+def _notice(request: Request, text: str, status: HTTPStatus, title: str = "") -> Response:
+    return page(request, "notice.html", status=status, title=title or f"{text}_title", text=text)
+
+
+def _forget_state(answer: Response) -> Response:
+    answer.delete_cookie(STATE_COOKIE)
+    return answer

@@ -1,0 +1,79 @@
+"""Signing in with a browser that may have no JavaScript, and out again."""
+
+from hmac import compare_digest
+from http import HTTPStatus
+from secrets import token_urlsafe
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, Request
+from fastapi.responses import RedirectResponse, Response
+
+from api.asking import Using, forget_session, keep_session, signed_in
+from api.pages.rendering import local_path, page
+from api.parts import Parts
+from api.problems import problem_of
+from api.routes.session import end_session, open_session
+from api.throttle import TooMany
+from core.errors import LockedOut, NotSignedIn
+
+router = APIRouter(tags=["pages"])
+FORM_COOKIE = "cc_form"
+"""Nobody is signed in yet, so the form carries what only our own page could have put into cookie and form alike."""
+
+
+@router.get("/sign-in")
+def form(request: Request, parts: Using, next: str = "/") -> Response:  # noqa: A002 (the name in the address)
+    """Show the form."""
+    return _form(request, parts, back=local_path(next))
+
+
+@router.post("/sign-in")
+def sign_in(
+    request: Request,
+    parts: Using,
+    username: Annotated[str, Form(max_length=50)],
+    password: Annotated[str, Form(max_length=200)],
+    csrf: Annotated[str, Form(max_length=100)] = "",
+    next: Annotated[str, Form(max_length=300)] = "/",  # noqa: A002 (the name in the form)
+) -> Response:
+    """Sign in and go where one wanted to."""
+    back = local_path(next)
+    kept = request.cookies.get(FORM_COOKIE, "")
+    if not kept or not compare_digest(kept.encode(), csrf.encode()):
+        return _form(request, parts, back=back, username=username, wrong="sign_in_expired", status=HTTPStatus.FORBIDDEN)
+    try:
+        opened = open_session(request, parts, username, password)
+    except (TooMany, NotSignedIn) as error:
+        wrong = "problem.too_many" if isinstance(error, TooMany) else "sign_in_wrong"
+        wrong = "sign_in_locked" if isinstance(error, LockedOut) else wrong
+        return _form(
+            request, parts, back=back, username=username, wrong=wrong, status=HTTPStatus(problem_of(error).status)
+        )
+    answer = RedirectResponse(back, HTTPStatus.SEE_OTHER)
+    keep_session(answer, parts, opened)
+    answer.delete_cookie(FORM_COOKIE)
+    return answer
+
+
+@router.post("/sign-out", dependencies=[Depends(signed_in)])
+def sign_out(request: Request, parts: Using) -> Response:
+    """End the session."""
+    end_session(request, parts)
+    answer = RedirectResponse("/sign-in", HTTPStatus.SEE_OTHER)
+    forget_session(answer, parts)
+    return answer
+
+
+def _form(
+    request: Request,
+    parts: Parts,
+    *,
+    back: str,
+    username: str = "",
+    wrong: str = "",
+    status: HTTPStatus = HTTPStatus.OK,
+) -> Response:
+    token = token_urlsafe(24)
+    answer = page(request, "sign_in.html", status=status, csrf=token, next=back, username=username, wrong=wrong)
+    answer.set_cookie(FORM_COOKIE, token, max_age=3600, httponly=True, samesite="strict", secure=parts.behind_tls)
+    return answer

@@ -1,0 +1,79 @@
+"""The page of a zone: how it is, its curve over a day, a week or a month, and the figures."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from sqlalchemy import ColumnElement, and_
+from sqlalchemy.orm import Session
+
+from api.asking import Reading, SignedIn, Using
+from api.pages.curve import Picture, Trace, svg
+from api.pages.rendering import page, words_for, zone_info
+from core.alarms.live import AHEAD, ZoneNow, limits_of, zones_now
+from core.devices.history import history
+from core.devices.tables import EquipmentUnit, Zone
+from core.ids import ZoneId
+from core.runtime.instant import DAY, Instant
+from core.telemetry.port import Telemetry
+from core.units.rights import Right
+
+router = APIRouter(tags=["pages"])
+SPANS = {"24h": (DAY, "last_24h"), "7d": (7 * DAY, "last_7d"), "30d": (30 * DAY, "last_30d")}
+
+
+@router.get("/zones/{zone}")
+def zone_page(
+    request: Request,
+    zone: ZoneId,
+    tx: Reading,
+    asker: SignedIn,
+    parts: Using,
+    span: Literal["24h", "7d", "30d"] = "24h",
+) -> Response:
+    """Show one zone, over the time in which it stood in a unit of the asker's."""
+    telemetry, now, said = parts.telemetry.get(), parts.clock.now(), words_for(request)
+    length, _ = SPANS[span]
+    since = Instant(now - length)
+    found = history(tx, telemetry, zone, since, Instant(now + AHEAD), lambda unit: asker.actor.may(Right.SEE, on=unit))
+    live = zone_now(tx, telemetry, found.zone, now, asker.actor.scope(Right.SEE))
+    timezone = zone_info(live.timezone if live else parts.settings.timezone)
+    low, high = limits_of(found.zone)
+    name = said("zone_name", equipment=found.equipment.name, zone=said(f"zone.{found.zone.kind}"))
+    picture = Picture(
+        since=since,
+        until=now,
+        traces=[Trace(one.code, one.curve, one.interval) for one in found.curves],
+        low=low,
+        high=high,
+        onset=None,
+        timezone=timezone,
+        title=said(
+            "curve_title",
+            zone=name,
+            since=said.clock(since, timezone),
+            until=said.clock(now, timezone),
+            limits=said.band(low, high),
+        ),
+        empty_label=said("no_readings"),
+    )
+    return page(
+        request,
+        "zone.html",
+        name=name,
+        live=live,
+        band=said.band(low, high),
+        curve=svg(picture),
+        spans=[(key, label) for key, (_, label) in SPANS.items()],
+        chosen=span,
+        figures=found.figures(),
+        now=now,
+        clock=lambda when: said.clock(when, timezone, now),
+    )
+
+
+def zone_now(tx: Session, telemetry: Telemetry, zone: Zone, now: Instant, scope: ColumnElement[bool]) -> ZoneNow | None:
+    """Return how a zone is now, None when its equipment stands in no unit of `scope` any more."""
+    where = and_(scope, EquipmentUnit.equipment_id == zone.equipment_id)
+    found = zones_now(tx, telemetry, where, now=now, limit=1)
+    return next((one for one in found if one.zone == zone.id), None)

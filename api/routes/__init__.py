@@ -1,0 +1,1 @@
+"""Routes of the API: each translates, and leaves the work to the core."""

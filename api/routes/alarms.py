@@ -1,0 +1,217 @@
+"""Alarms: lists, one with all that happened, who was told, acknowledging and handling."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import Field, JsonValue
+from sqlalchemy.orm import Session
+
+from api.asking import Asker, Reading, SignedIn, Using, Writing
+from api.once import Creating
+from api.shapes import MOST, Celsius, Moment, Page, Shape, cursor_of, place_of
+from core.alarms import handling as deeds
+from core.alarms import listing
+from core.alarms.listing import AlarmSeen, Told, Wanted
+from core.ids import AlarmId, EquipmentId, PersonId, UnitId, ZoneId
+from core.runtime.instant import Instant
+from core.units.rights import Right
+
+router = APIRouter(prefix="/alarms", tags=["alarms"])
+State = Literal["open", "recovered", "closed"]
+Text = Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class AlarmOut(Shape):
+    """An alarm: what, where, since when, how far it went, who has taken it up."""
+
+    id: AlarmId
+    rule: str
+    state: State
+    handling: str
+    cycle: int
+    unit: UnitId
+    unit_name: str
+    equipment: EquipmentId
+    equipment_name: str
+    zone: ZoneId
+    zone_kind: str
+    onset_at: Moment
+    opened_at: Moment
+    ended_at: Moment | None
+    recovered_at: Moment | None
+    closed_at: Moment | None
+    limit: Celsius | None
+    opening_value: Celsius | None
+    peak: Celsius | None
+    acknowledged_at: Moment | None
+    acknowledged_by: str | None
+    acknowledged_through: str | None
+    handling_seconds: float | None
+    """From the alarm to its acknowledgement."""
+    on_time: bool | None
+    """Acknowledged within 30 minutes."""
+
+
+class AttemptOut(Shape):
+    """One try to hand a message over."""
+
+    at: Moment
+    outcome: str
+    code: str
+    detail: str
+
+
+class MessageOut(Shape):
+    """A message to one person, and every try (AL-06). `state`: queued, sent, failed, superseded."""
+
+    id: int
+    person: PersonId
+    person_name: str
+    kind: str
+    cycle: int
+    tier: int
+    channel: str
+    state: str
+    created_at: Moment
+    sent_at: Moment | None
+    receipt: str | None
+    attempts: Sequence[AttemptOut]
+
+
+class EventOut(Shape):
+    """Something that happened to an alarm."""
+
+    at: Moment
+    kind: str
+    person_name: str | None
+    detail: JsonValue
+
+
+class Handling(Shape):
+    """What was found, what was done, and what became of the vaccine."""
+
+    cause: Text
+    action: Text
+    disposition: Text
+
+
+class HandlingOut(Handling):
+    """A handling record."""
+
+    at: Moment
+    by: str
+
+
+class Asked(Shape):
+    """Which alarms, and which part of the list."""
+
+    state: Sequence[State] = ()
+    """Any of these; may be given several times."""
+    handling: Literal["unacknowledged", "acknowledged", "handled"] | None = None
+    rule: str | None = None
+    unit: UnitId | None = None
+    zone: ZoneId | None = None
+    since: Annotated[Moment | None, Field(alias="from", description="opened at or after")] = None
+    until: Annotated[Moment | None, Field(alias="to", description="opened before")] = None
+    cursor: Annotated[str | None, Field(max_length=200)] = None
+    limit: Annotated[int, Field(ge=1, le=MOST)] = 50
+
+
+@router.get("")
+def alarms(tx: Reading, asker: SignedIn, asked: Annotated[Asked, Query()]) -> Page[AlarmOut]:
+    """List alarms of the asker's units, the newest first."""
+    wanted = Wanted(
+        states=asked.state,
+        handling=asked.handling,
+        rule=asked.rule,
+        unit=asked.unit,
+        zone=asked.zone,
+        since=asked.since,
+        until=asked.until,
+    )
+    place = place_of(asked.cursor, 2)
+    behind = (place[0], place[1]) if place else None
+    found = listing.alarms(tx, asker.actor.scope(Right.SEE), wanted, behind=behind, limit=asked.limit)
+    last = found[-1].alarm if len(found) == asked.limit else None
+    return Page(items=[alarm_out(one) for one in found], next=cursor_of(last.opened_at, last.id) if last else None)
+
+
+@router.get("/{alarm}")
+def alarm(alarm: AlarmId, tx: Reading, asker: SignedIn) -> AlarmOut:
+    """Return one alarm."""
+    return alarm_out(listing.alarm_for(tx, asker.actor, alarm))
+
+
+@router.get("/{alarm}/events")
+def events(alarm: AlarmId, tx: Reading, asker: SignedIn) -> list[EventOut]:
+    """List what happened to an alarm, in order."""
+    listing.alarm_for(tx, asker.actor, alarm)
+    return [
+        EventOut(at=event.at, kind=event.kind, person_name=name, detail=json.loads(event.detail))
+        for event, name in listing.events(tx, alarm)
+    ]
+
+
+@router.get("/{alarm}/messages")
+def messages(alarm: AlarmId, tx: Reading, asker: SignedIn) -> list[MessageOut]:
+    """List who was to be told, when each message was handed over, and every try."""
+    listing.alarm_for(tx, asker.actor, alarm)
+    return [_message(one) for one in listing.told(tx, alarm)]
+
+
+@router.post("/{alarm}/acknowledge")
+def acknowledge(alarm: AlarmId, tx: Writing, asker: SignedIn, parts: Using) -> AlarmOut:
+    """Say that one is seeing to it. Acknowledged before, nothing changes: the answer says by whom.
+
+    Acknowledging does not stop the escalation; the temperature does.
+    """
+    deeds.acknowledge(tx, asker.actor, alarm, through="web", now=parts.clock.now())
+    return alarm_out(listing.alarm_for(tx, asker.actor, alarm))
+
+
+@router.post("/{alarm}/handling", status_code=201)
+def handle(alarm: AlarmId, body: Handling, tx: Writing, asker: SignedIn, parts: Using, once: Creating) -> HandlingOut:
+    """Record cause, action, and what became of the vaccine; it closes an alarm that has recovered."""
+    return once(HandlingOut, lambda: _handle(tx, asker, alarm, body, parts.clock.now()))
+
+
+@router.get("/{alarm}/handling")
+def handling(alarm: AlarmId, tx: Reading, asker: SignedIn) -> HandlingOut | None:
+    """Return the handling record, null while there is none."""
+    listing.alarm_for(tx, asker.actor, alarm)
+    found = listing.handling_of(tx, alarm)
+    return None if found is None else HandlingOut.model_validate(found)
+
+
+def alarm_out(one: AlarmSeen) -> AlarmOut:
+    """Write an alarm with the names of what it concerns."""
+    names = set(AlarmOut.model_fields) & set(one.alarm.__table__.columns.keys()) - {"acknowledged_by"}
+    return AlarmOut(
+        **{name: getattr(one.alarm, name) for name in names},
+        unit=one.unit.id,
+        unit_name=one.unit.name,
+        equipment=one.equipment.id,
+        equipment_name=one.equipment.name,
+        zone=one.zone.id,
+        zone_kind=one.zone.kind,
+        acknowledged_by=one.acknowledged_by,
+        handling_seconds=None if one.handling_time is None else one.handling_time / 1000,
+        on_time=one.on_time,
+    )
+
+
+def _handle(tx: Session, asker: Asker, alarm: AlarmId, body: Handling, now: Instant) -> HandlingOut:
+    deeds.handle(tx, asker.actor, alarm, deeds.Report(**body.model_dump()), now=now)
+    return HandlingOut.model_validate(listing.handling_of(tx, alarm))
+
+
+def _message(one: Told) -> MessageOut:
+    names = set(MessageOut.model_fields) - {"person", "person_name", "attempts"}
+    return MessageOut(
+        **{name: getattr(one.message, name) for name in names},
+        person=one.person,
+        person_name=one.name,
+        attempts=[AttemptOut.model_validate({n: getattr(a, n) for n in AttemptOut.model_fields}) for a in one.attempts],
+    )

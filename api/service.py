@@ -1,0 +1,93 @@
+"""The HTTP process: comes up at once, whatever else is still missing, and says in /readyz what that is."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import make_app
+from api.parts import Late, Parts
+from config.secrets import read as read_secrets
+from config.settings import Settings
+from core.db.engine import Records, connect, url_for
+from core.intake.open import open_log
+from core.runtime.clock import clock_from
+from core.runtime.logs import logger
+from core.runtime.status import StatusFile
+from core.telemetry.open import open_telemetry
+
+log = logger(__name__)
+
+END_WITHIN_S = 2
+CONNECTIONS = 20
+"""To PostgreSQL at most: as many as requests are answered at the same time."""
+
+
+def run(settings: Settings, stop: Event) -> None:
+    """Serve until `stop` is set, then finish what is being answered and end.
+
+    Raises: NoSecrets; OSError when the port is taken.
+    """
+    with served(settings) as app, _listening(settings.api.host, settings.api.port) as listening:
+        port = listening.getsockname()[1]
+        status = StatusFile(settings.data_dir, "api").keep(lambda: {"port": port}, stop)
+        log.info("api started", host=settings.api.host, port=port)
+        server = _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                timeout_graceful_shutdown=END_WITHIN_S,
+            )
+        )
+        Thread(target=_end_with, args=(server, stop), name="api-stop", daemon=True).start()
+        asyncio.run(server.serve(sockets=[listening]))
+        status.join()
+    log.info("api ended")
+
+
+@contextmanager
+def served(settings: Settings) -> Iterator[FastAPI]:
+    """Yield the app over the stores that the settings name, each opened when it is first needed."""
+    records = Records(connect(url_for(settings.records.url, settings.data_dir), pool_size=CONNECTIONS))
+    telemetry = Late("telemetry", lambda: open_telemetry(settings, read_only=True))
+    intake = Late("the intake log", lambda: open_log(settings.intake.url, settings.data_dir))
+    parts = Parts(
+        records=records,
+        telemetry=telemetry,
+        log=intake,
+        clock=clock_from(settings.virtual_clock),
+        settings=settings,
+        secrets=read_secrets(settings.data_dir),
+    )
+    try:
+        yield make_app(parts)
+    finally:
+        for store in (telemetry.opened, intake.opened, records):
+            if store is not None:
+                store.close()
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the process, whose `stop` they set."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _end_with(server: _Server, stop: Event) -> None:
+    stop.wait()
+    server.should_exit = True
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a listening socket; bound here, since uvicorn would end the process in its own way when it can't."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=1024)
