@@ -48,6 +48,8 @@ class Received(msgspec.Struct, frozen=True):
     """As text: it exceeds 2^53."""
     url: str
     data: dict[str, dict[str, str]]
+    body: str
+    """The request as it came, byte for byte."""
 
 
 class Phones:
@@ -98,14 +100,15 @@ class Phones:
     def received(self, *, after: int = 0, openid: str | None = None, newest: int | None = None) -> Sequence[Received]:
         """Return messages in the order of arrival: those behind number `after`, of one person, the last few."""
         found = self._db.execute(
-            "SELECT number, at, real, openid, coalesce(name, openid), template, client_msg_id, msgid, url, data"
+            "SELECT number, at, real, openid, coalesce(name, openid), template, client_msg_id, msgid, url, data,"
+            " CAST(body AS TEXT)"
             " FROM received LEFT JOIN user USING (openid)"
             " WHERE number > ? AND (? IS NULL OR openid = ?) ORDER BY number DESC LIMIT ?",
             (after, openid, openid, -1 if newest is None else newest),
         )
         rows = [
-            Received(number, at, real, person, name, template, once, msgid, url, msgspec.json.decode(data))
-            for number, at, real, person, name, template, once, msgid, url, data in found
+            Received(number, at, real, person, name, template, once, msgid, url, msgspec.json.decode(data), body)
+            for number, at, real, person, name, template, once, msgid, url, data, body in found
         ]
         return rows[::-1]
 
