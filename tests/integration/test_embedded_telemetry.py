@@ -229,6 +229,16 @@ def test_threads_share_a_store(tmp_path: Path) -> None:
     assert len(store.range(SeriesId(1), *EVER)) == 240
 
 
+def test_without_its_cursor_no_data_is_stored(tmp_path: Path) -> None:
+    """One commit for both: a cursor that can't be written takes the readings of its batch with it."""
+    store = EmbeddedTelemetry(tmp_path)
+    with pytest.raises(OverflowError):
+        store.write_batch(samples(1, 1), {Shard("00"): 1, Shard("01"): 2**63})
+    assert (store.positions(), len(store.range(SeriesId(1), *EVER))) == ({}, 0)
+    store.write_batch(samples(1, 1), {Shard("00"): 1})
+    assert (store.positions(), len(store.range(SeriesId(1), *EVER))) == ({"00": 1}, 60)
+
+
 def test_commits_are_durable_ones(tmp_path: Path) -> None:
     store = EmbeddedTelemetry(tmp_path)
     with store._hot.write() as tx:
