@@ -229,6 +229,7 @@ class Ingest:
                 self._counts.problem("intake log", str(error))
                 stop.wait(SHORTEST_WAIT_S)
                 continue
+            self._counts.problem("intake log", "")
             if not page:
                 return
             after = page[-1].id

@@ -122,7 +122,7 @@ def _collect(
 
     def facts() -> dict[str, int | float | str | bool]:
         counts.problem("broker", bus.problem)
-        return {**_depth(intake, writer, counts), **counts.facts(), "connected": bus.connected}
+        return {**_depth(intake, writer), **counts.facts(), "connected": bus.connected}
 
     threads = [
         threading.Thread(target=ingest.run, args=(bus, stop), name="ingest", daemon=True),
@@ -149,13 +149,12 @@ def _filters(first: Shard, last: Shard) -> list[str]:
     return [f"cc/v1/{shard:02x}/+/up/#" for shard in range(int(first, 16), int(last, 16) + 1)]
 
 
-def _depth(intake: IntakeLog, writer: TelemetryWriter, counts: Counts) -> dict[str, int]:
+def _depth(intake: IntakeLog, writer: TelemetryWriter) -> dict[str, int]:
     try:
         held = {f"held_{reason}": n for reason, n in intake.count_held().items()}
         return {"writer_lag": writer.lag(), **held}
-    except Unavailable as error:
-        counts.problem("intake log", str(error))
-        return {}
+    except Unavailable:
+        return {}  # ingest and writer say so themselves
 
 
 def _upkeep(

@@ -1,0 +1,165 @@
+"""When a reading was taken, what its value is, and what is not believed."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.acks import MOST_RANGES, ack_of
+from collector.stamp import lost_ranges, stamp
+from core.runtime.instant import Instant
+from core.wire.messages import LARGEST_MESSAGE, Ack, Batch, ClockReport, Reading
+from core.wire.topics import GatewayNumber, Kind, Topic
+
+GW = GatewayNumber("10001")
+DATA, BACKFILL = Topic(GW, Kind.DATA), Topic(GW, Kind.BACKFILL)
+NOW = Instant(1_774_632_960_000)
+SYNCED = ClockReport("ntp", 0, 1)
+
+
+def batch(*readings: Reading, sent: int = NOW, clk: ClockReport = SYNCED, **changes: Any) -> Batch:
+    whole = Batch(1, GW, "9f3c02d1a47be865", "7f3a9c21", 7, sent, clk, list(readings))
+    return msgspec.structs.replace(whole, **changes)
+
+
+def one(reading: Reading, topic: Topic = DATA, received: int = NOW, **changes: Any) -> tuple[Any, ...]:
+    stamped = stamp(topic, batch(reading, **changes), Instant(received))
+    if stamped.held:
+        (held,) = stamped.held
+        return held.reason, held.detail
+    (taken,) = stamped.readings
+    return taken.quantity, taken.at - NOW, taken.value, taken.q
+
+
+def test_values_become_hundredths_and_counts() -> None:
+    assert one(Reading("208601", NOW - 5, 4.21)) == ("t", -5, 421, 0)
+    assert one(Reading("208601", NOW, -18.235)) == ("t", 0, -1824, 0)
+    assert one(Reading("208601", NOW, k="h", v=55.1)) == ("h", 0, 5510, 0)
+    assert one(Reading("208601", NOW, k="batt", v=87)) == ("batt", 0, 87, 0)
+    assert one(Reading("208601", NOW, k="door", v=1)) == ("door", 0, 1, 0)
+
+
+def test_a_failed_reading_keeps_its_cause_and_has_no_value() -> None:
+    assert one(Reading("208604", NOW, None, 4)) == ("t", 0, None, 4)
+    assert one(Reading("208604", NOW, None, 1, k="h")) == ("h", 0, None, 1)
+
+
+def test_backfill_is_known_by_the_topic_alone() -> None:
+    assert one(Reading("208601", NOW, 4.0), BACKFILL)[3] == 64
+    assert one(Reading("208601", NOW, 4.0, 64))[3] == 0
+    assert stamp(BACKFILL, batch(Reading("a", NOW, 4.0)), NOW).origin == "backfill"
+
+
+@pytest.mark.parametrize(
+    ("reading", "fault"),
+    [
+        (Reading("a", NOW, 327.68), "t 327.68 is not within"),
+        (Reading("a", NOW, -300.0), "t -300.0 is not within"),
+        (Reading("a", NOW, 1e308), "is not within"),
+        (Reading("a", NOW, None, 0), "t is null, and q 0 names no cause"),
+        (Reading("a", NOW, None, 16), "names no cause"),
+        (Reading("a", NOW, 4.0, 2), "says that it failed"),
+        (Reading("a", NOW, 4.0, k="h"), "t does not go with k h"),
+        (Reading("a", NOW, 4.0, v=1.0), "v does not go with k missing"),
+        (Reading("a", NOW, k="h", v=101.0), "v 101.0 is not within"),
+        (Reading("a", NOW, k="mains", v=0.5), "neither 0 nor 1"),
+        (Reading("a\x00b", NOW, 4.0), "can't be printed"),
+    ],
+)
+def test_what_contradicts_itself_is_withheld_and_says_why(reading: Reading, fault: str) -> None:
+    reason, detail = one(reading)
+    assert reason == "implausible"
+    assert detail.startswith("r[0]: ")
+    assert fault in detail
+
+
+def test_one_bad_reading_does_not_take_the_others_with_it() -> None:
+    stamped = stamp(DATA, batch(Reading("a", NOW, 4.0), Reading("b", NOW, 999.0), Reading("c", NOW, 5.0)), NOW)
+    assert [reading.p for reading in stamped.readings] == ["a", "c"]
+    assert [(held.reading.p, held.detail[:4]) for held in stamped.held] == [("b", "r[1]")]
+
+
+def test_a_batch_from_the_future_is_moved_as_a_whole() -> None:
+    ahead = 3_600_000
+    readings = [Reading("a", NOW + ahead - 60_000, 4.0), Reading("a", NOW + ahead - 1, 4.0)]
+    stamped = stamp(DATA, batch(*readings, sent=NOW + ahead), NOW)
+    assert stamped.shifted == ahead
+    assert [reading.at - NOW for reading in stamped.readings] == [-60_000, -1]
+    assert [reading.ts for reading in stamped.readings] == [reading.ts for reading in readings]
+
+
+def test_two_minutes_ahead_are_let_pass() -> None:
+    assert one(Reading("a", NOW + 119_000, 4.0), sent=NOW + 120_000)[1] == 119_000
+    assert one(Reading("a", NOW + 119_000, 4.0), sent=NOW + 120_001)[1] == -1_001
+
+
+def test_an_old_reading_in_a_batch_sent_now_keeps_its_time() -> None:
+    assert one(Reading("a", NOW - 30 * 86_400_000, 4.0))[1] == -30 * 86_400_000
+
+
+def test_an_unsynced_reading_waits_for_its_boots_offset() -> None:
+    reading = Reading("a", 5_000, 4.0, 32)
+    assert one(reading, clk=ClockReport("none", None, 1))[0] == "unset_clock"
+    assert one(reading, clk=ClockReport("none", 12, 1))[0] == "unset_clock"
+    assert one(reading, clk=ClockReport("rtc", None, 1))[0] == "unset_clock"
+    assert one(reading, clk=ClockReport("ntp", NOW - 6_000, 1)) == ("t", -1_000, 400, 32)
+    assert one(reading, clk=ClockReport("ntp", 12, 1))[0] == "unset_clock"
+
+
+def test_a_time_that_cannot_be_is_withheld_whatever_the_clock_says_of_itself() -> None:
+    assert one(Reading("a", 5_000, 4.0))[0] == "unset_clock"
+    assert one(Reading("a", NOW + 120_001, 4.0)) == ("unset_clock", "taken +120 s from its receipt")
+
+
+def test_only_numbers_below_its_own_can_be_declared_lost() -> None:
+    lost = [(1, 3), (0, 2), (5, 4), (6, 6), (6, 7), (8, 2**53), (-5, 3)]
+    assert lost_ranges(batch(Reading("a", NOW, 4.0), lost=lost)) == [(1, 3), (6, 6)]
+
+
+FLOATS = st.one_of(st.none(), st.floats(allow_nan=False))
+
+
+@given(
+    st.lists(
+        st.builds(
+            Reading,
+            p=st.text(min_size=1, max_size=64),
+            ts=st.integers(0, 2**53),
+            t=FLOATS,
+            q=st.integers(0, 255),
+            k=st.sampled_from([None, "h", "door", "mains", "batt"]),
+            v=FLOATS,
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.integers(0, 2**53),
+    st.builds(ClockReport, st.sampled_from(["ntp", "rtc", "broker", "none"]), st.one_of(st.none(), st.integers())),
+)
+def test_every_reading_is_taken_or_withheld_and_what_is_taken_can_be_kept(
+    readings: list[Reading], sent: int, clk: ClockReport
+) -> None:
+    stamped = stamp(DATA, batch(*readings, sent=sent, clk=clk), NOW)
+    assert len(stamped.readings) + len(stamped.held) == len(readings)
+    for reading in stamped.readings:
+        assert 1_262_304_000_000 <= reading.at <= NOW + 120_000
+        assert reading.value is None or abs(reading.value) < 2**15
+    msgspec.msgpack.encode(stamped)
+
+
+def test_an_ack_says_what_lies_below_and_what_above() -> None:
+    assert ack_of("e", [(1, 5), (8, 9)], {8}) == Ack("e", 5, [(8, 9)])
+    assert ack_of("e", [(3, 5)], {3}) == Ack("e", 0, [(3, 5)])
+    assert ack_of("e", [], {3}) == Ack("e", 0, [])
+
+
+def test_an_ack_of_a_spool_full_of_holes_stays_small_and_answers_what_was_asked() -> None:
+    have = [(seq, seq) for seq in range(3, 100_003, 2)]
+    ack = ack_of("e" * 16, have, {5, 7, 99_999})
+    assert MOST_RANGES - 3 <= len(ack.have) <= MOST_RANGES
+    assert {(5, 5), (7, 7), (99_999, 99_999)} <= set(ack.have)
+    assert set(ack.have) <= set(have)
+    assert ack.have == sorted(ack.have)
+    assert len(msgspec.json.encode(ack)) < LARGEST_MESSAGE / 8
