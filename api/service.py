@@ -23,6 +23,7 @@ from core.telemetry.open import open_telemetry
 log = logger(__name__)
 
 END_WITHIN_S = 2
+BACKLOG = 1024
 CONNECTIONS = 20
 """To PostgreSQL at most: as many as requests are answered at the same time."""
 
@@ -90,4 +91,7 @@ def _end_with(server: _Server, stop: Event) -> None:
 def _listening(host: str, port: int) -> socket.socket:
     """Return a listening socket; bound here, since uvicorn would end the process in its own way when it can't."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=1024)
+    listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    # asyncio doesn't recognise such a socket as TCP, and an answer's body would wait 40 ms for an acknowledgement.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening

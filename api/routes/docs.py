@@ -6,12 +6,23 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 
 from api.pages.rendering import page
 from api.problems import BY_STATUS, KINDS
 
 router = APIRouter(tags=["documentation"])
 DOCUMENT = "/api/v1/openapi.json"
+
+
+class Field(msgspec.Struct, frozen=True):
+    """A parameter of a route, or a member of a shape. `place`: path, query, header, body."""
+
+    name: str
+    kind: str
+    needed: bool
+    meaning: str = ""
+    place: str = ""
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -22,8 +33,7 @@ class Operation(msgspec.Struct, frozen=True):
     path: str
     summary: str
     description: str
-    parameters: Sequence[Mapping[str, Any]]
-    body: str
+    parameters: Sequence[Field]
     answers: Sequence[tuple[str, str, str]]
     """Status, meaning, shape."""
 
@@ -46,8 +56,8 @@ def documentation(request: Request) -> Response:
         "docs.html",
         document=document,
         groups=_by_tag(operations(document)),
-        shapes=document.get("components", {}).get("schemas", {}),
-        shape_of=_shape,
+        shapes=list(_shapes(document)),
+        pages=sorted(_pages(request.app.routes)),
         problems=codes,
     )
 
@@ -64,14 +74,40 @@ def operations(document: Mapping[str, Any]) -> Iterable[tuple[str, Operation]]:
                     path=path,
                     summary=said.get("summary", ""),
                     description=said.get("description", ""),
-                    parameters=said.get("parameters", ()),
-                    body=_content(said.get("requestBody", {})),
+                    parameters=[*_parameters(said), *_body(said)],
                     answers=[
                         (status, answer.get("description", ""), _content(answer))
                         for status, answer in said.get("responses", {}).items()
                     ],
                 ),
             )
+
+
+def _parameters(said: Mapping[str, Any]) -> Iterable[Field]:
+    for one in said.get("parameters", ()):
+        schema = one["schema"]
+        meaning = one.get("description") or schema.get("description", "")
+        yield Field(one["name"], _shape(schema), one.get("required", False), meaning, one["in"])
+
+
+def _body(said: Mapping[str, Any]) -> Iterable[Field]:
+    if "requestBody" in said:
+        yield Field("body", _content(said["requestBody"]), needed=True, place="body")
+
+
+def _shapes(document: Mapping[str, Any]) -> Iterable[tuple[str, str, Sequence[Field]]]:
+    for name, schema in document["components"]["schemas"].items():
+        needed = schema.get("required", ())
+        members = schema.get("properties", {}).items()
+        fields = [Field(key, _shape(of), key in needed, of.get("description", "")) for key, of in members]
+        yield name, schema.get("description", ""), fields
+
+
+def _pages(routes: Iterable[object]) -> Iterable[tuple[str, str, str]]:
+    """Yield method, path and meaning of what is for people, not programs."""
+    for route in routes:
+        if isinstance(route, APIRoute) and not route.include_in_schema:
+            yield min(route.methods or ()), route.path, (route.description or "").partition("\n")[0]
 
 
 def _by_tag(found: Iterable[tuple[str, Operation]]) -> Mapping[str, Sequence[Operation]]:

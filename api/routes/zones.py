@@ -89,7 +89,7 @@ def zone_history(
 ) -> HistoryOut:
     """Return readings in order of time, with count, lowest, highest and average.
 
-    The asker sees the time in which the equipment stood in a unit of theirs; when that is none of it, the answer is 403.
+    The asker sees the time in which the equipment stood in a unit of theirs; without any the answer is 403.
     """
     _check(since, until, window)
     found = history(tx, parts.telemetry.get(), zone, since, until, lambda unit: asker.actor.may(Right.SEE, on=unit))
