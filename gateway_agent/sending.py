@@ -90,7 +90,7 @@ class Sending:
         return row, Kind.BACKFILL if now - row.at > LIVE_FOR else Kind.DATA
 
     def _again(self, real: float) -> Iterator[Spooled]:
-        for seq in sorted(seq for seq, at in self._sent.items() if real - at >= self._pace.resend_after):
+        for seq in sorted(seq for seq, at in self._sent.items() if real >= at + self._pace.resend_after):
             row = self._spool.get(seq)
             if row:
                 yield row

@@ -1,0 +1,392 @@
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+import msgspec
+import pytest
+
+from coldchain.simulate.modbus import Fault, Framing, ModbusDevices, Value
+from config.settings import Bus, UnitOnBus
+from core.runtime.clock import SystemClock
+from core.runtime.instant import Instant
+from core.wire.messages import Reading
+from gateway_agent import boxes, profile
+from gateway_agent.line import Garbled, ModbusLine, Silent
+from gateway_agent.plan import BlockRead
+from gateway_agent.poller import BoundChannel, BusPoller, Unit
+from gateway_agent.profile import Profile, Timing
+from tests.fixtures.modbus import bus_to, line
+
+FRAMINGS: list[Framing] = ["tcp", "rtu", "serial"]
+QUICK = Timing(timeout=0.1, quiet_after_timeout=0.15)
+
+
+@pytest.fixture(params=FRAMINGS)
+def framing(request: pytest.FixtureRequest) -> Framing:
+    return request.param
+
+
+@pytest.fixture
+def devices(framing: Framing) -> Iterator[ModbusDevices]:
+    with line(framing) as made:
+        yield made
+
+
+def steady(value: float | None) -> Value:
+    return lambda _channel: value
+
+
+class Reader:
+    """A poller and what it delivered: {probe: (value, q)} of one cycle."""
+
+    def __init__(self, bus: Bus, *, timing: Timing = QUICK, back_off: float = 0.3) -> None:
+        units = [
+            Unit(
+                on_bus.address,
+                msgspec.structs.replace(known, timing=timing),
+                [
+                    BoundChannel(channel, on_bus.probes[channel.name])
+                    for channel in known.channels
+                    if channel.name in on_bus.probes
+                ],
+            )
+            for on_bus in bus.units
+            for known in [profile.load(on_bus.profile)]
+        ]
+        self.poller = BusPoller(bus, boxes.line_of(bus), units, SystemClock(), back_off=back_off)
+        self.deliveries: list[tuple[list[Reading], Instant | None, float]] = []
+
+    def take(self, readings: list[Reading], _bus: str, due: Instant | None) -> None:
+        self.deliveries.append((readings, due, time.monotonic()))
+
+    async def cycle(self) -> dict[str, tuple[float | None, int]]:
+        self.deliveries.clear()
+        await self.poller.poll(Instant(0), self.take)
+        assert [due for _, due, _ in self.deliveries][-1] == 0
+        readings = [reading for delivered, _, _ in self.deliveries for reading in delivered]
+        return {
+            reading.p + (reading.k or ""): (reading.v if reading.k else reading.t, reading.q) for reading in readings
+        }
+
+    def close(self) -> None:
+        self.poller._line.close()
+
+
+def reading(bus: Bus, story: Callable[[Reader], Awaitable[None]], **how: object) -> None:
+    async def told() -> None:
+        reader = Reader(bus, **how)  # type: ignore[arg-type]
+        try:
+            await story(reader)
+        finally:
+            reader.close()
+
+    asyncio.run(told())
+
+
+def test_two_kinds_of_device_are_read_in_one_request_each(framing: Framing, devices: ModbusDevices) -> None:
+    devices.add(1, "xy-md02", {"t": 4.2, "h": 54.6}.get)
+    devices.add(2, "r4dcb08", {"t1": -18.3, "t8": 2.0}.get)
+    bus = bus_to(
+        devices,
+        framing,
+        UnitOnBus(address=1, profile="xy-md02", probes={"t": "208601", "h": "208601"}),
+        UnitOnBus(address=2, profile="r4dcb08", probes={"t1": "208604", "t2": "208605", "t8": "208606"}),
+    )
+
+    async def story(reader: Reader) -> None:
+        before = SystemClock().now()
+        assert await reader.cycle() == {
+            "208601": (4.2, 0),
+            "208601h": (54.6, 0),
+            "208604": (-18.3, 0),
+            "208605": (None, 1),
+            "208606": (2.0, 0),
+        }
+        stamps = [reading.ts for readings, _, _ in reader.deliveries for reading in readings]
+        assert all(before <= ts <= SystemClock().now() for ts in stamps)
+        assert stamps == sorted(stamps)
+
+    reading(bus, story)
+    assert devices.reads == {1: 1, 2: 1}
+
+
+def test_a_late_answer_is_never_taken_for_the_next_one(framing: Framing, devices: ModbusDevices) -> None:
+    devices.add(1, "r4dcb08", lambda _channel: 9.0 if devices.reads[1] == 2 else 4.0)
+
+    async def story(reader: Reader) -> None:
+        assert await reader.cycle() == {"p1": (4.0, 0)}
+        devices.fail(1, Fault("late", seconds=0.16, times=2))
+        # 9.0 answers the request that was given up, while the second try waits for its own answer.
+        assert await reader.cycle() == {"p1": (None, 4)}
+        assert devices.reads[1] == 3
+        await asyncio.sleep(0.35)  # the back-off, in real time
+        assert await reader.cycle() == {"p1": (4.0, 0)}
+
+    reading(bus_to(devices, framing, UnitOnBus(address=1, profile="r4dcb08", probes={"t1": "p1"})), story)
+
+
+def test_without_the_silence_an_answer_of_another_length_is_refused_all_the_same() -> None:
+    with line("rtu") as devices:
+        devices.add(1, "r4dcb08", steady(4.0))
+        hasty = Timing(timeout=0.1, quiet_after_timeout=0.0)
+
+        async def story() -> None:
+            modbus = ModbusLine(bus_to(devices, "rtu"), profile.Line())
+            devices.fail(1, Fault("late", seconds=0.15, times=1))
+            with pytest.raises(Silent):
+                await modbus.read(1, BlockRead(3, 0, 8), hasty)
+            devices.fail(1, Fault("late", seconds=0.3, times=1))
+            with pytest.raises(Garbled, match="asked 2 of function 3, got 8"):
+                await modbus.read(1, BlockRead(3, 0, 2), hasty)
+            modbus.close()
+
+        asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("fault", "q"),
+    [
+        (Fault("dead"), 4),
+        (Fault("wrong_count"), 8),
+        (Fault("exception", code=4), 8),
+        (Fault("garbage"), 4),
+        (Fault("dropped"), 4),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Fault) else "",
+)
+def test_a_fault_of_one_unit_is_null_with_its_cause_and_the_others_are_read(
+    framing: Framing, devices: ModbusDevices, fault: Fault, q: int
+) -> None:
+    for unit in (1, 2, 3):
+        devices.add(unit, "xy-md02", steady(5.0))
+    units = [UnitOnBus(address=unit, profile="xy-md02", probes={"t": f"p{unit}"}) for unit in (1, 2, 3)]
+
+    async def story(reader: Reader) -> None:
+        assert await reader.cycle() == {"p1": (5.0, 0), "p2": (5.0, 0), "p3": (5.0, 0)}
+        devices.fail(2, fault)
+        got = await reader.cycle()
+        if fault.kind == "garbage" and got["p2"][1] == 8:
+            pass  # some rubbish can be told from silence
+        else:
+            assert got["p2"] == (None, q)
+        assert (got["p1"], got["p3"]) == ((5.0, 0), (5.0, 0))
+        devices.fail(2, None)
+        await asyncio.sleep(0.35)
+        assert await reader.cycle() == {"p1": (5.0, 0), "p2": (5.0, 0), "p3": (5.0, 0)}
+
+    reading(bus_to(devices, framing, *units), story)
+
+
+def test_a_single_lost_frame_costs_no_reading(framing: Framing, devices: ModbusDevices) -> None:
+    devices.add(1, "xy-md02", steady(5.0))
+
+    async def story(reader: Reader) -> None:
+        await reader.cycle()
+        devices.fail(1, Fault("dead", times=1))
+        assert await reader.cycle() == {"p1": (5.0, 0)}
+
+    reading(bus_to(devices, framing, UnitOnBus(address=1, profile="xy-md02", probes={"t": "p1"})), story)
+
+
+def test_a_dead_unit_never_delays_the_others_and_in_back_off_does_not_touch_the_bus() -> None:
+    units = [UnitOnBus(address=unit, profile="xy-md02", probes={"t": f"p{unit}"}) for unit in range(1, 9)]
+
+    async def story(reader: Reader, devices: ModbusDevices) -> None:
+        await reader.cycle()
+        for unit in (1, 2, 3):  # those that stand first
+            devices.fail(unit, Fault("dead"))
+        await reader.cycle()
+        await asyncio.sleep(1.05)
+        devices.reads.clear()
+        begun = time.monotonic()
+        got = await reader.cycle()
+        alive, _, delivered = reader.deliveries[0]
+        assert {reading.p for reading in alive} == {f"p{unit}" for unit in range(4, 9)}
+        assert delivered - begun < QUICK.timeout, "before any time-out could have passed"
+        assert [got[f"p{unit}"] for unit in (1, 2, 3)] == [(None, 4)] * 3
+        assert all(devices.reads[unit] == 1 for unit in range(1, 9))
+        await asyncio.sleep(QUICK.quiet_after_timeout)
+        devices.reads.clear()
+        begun = time.monotonic()
+        got = await reader.cycle()
+        assert time.monotonic() - begun < QUICK.timeout
+        assert [got[f"p{unit}"] for unit in (1, 2, 3)] == [(None, 4)] * 3, "a failed reading is a fact"
+        assert [devices.reads[unit] for unit in (1, 2, 3)] == [0, 0, 0]
+        assert reader.poller.health().backing_off == [1, 2, 3]
+
+    with line("rtu") as devices:
+        for unit in range(1, 9):
+            devices.add(unit, "xy-md02", steady(5.0))
+        reading(bus_to(devices, "rtu", *units), lambda reader: story(reader, devices), back_off=1.0)
+
+
+def test_back_off_doubles_up_to_its_limit() -> None:
+    unit = Unit(1, profile.load("xy-md02"), [])
+    waits = []
+    for _ in range(8):
+        unit.was_silent(60.0)
+        waits.append(round(unit.alone_until - time.monotonic()))
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+    unit.has_answered()
+    unit.was_silent(60.0)
+    assert round(unit.alone_until - time.monotonic()) == 1
+
+
+@pytest.mark.parametrize("framing", ["tcp", "rtu"])
+def test_nobody_at_the_port_then_somebody_then_a_restart(framing: Framing) -> None:
+    with line(framing) as first:
+        port = first.port
+    units = [UnitOnBus(address=unit, profile="xy-md02", probes={"t": f"p{unit}"}) for unit in (1, 2)]
+
+    async def story(reader: Reader) -> None:
+        assert await reader.cycle() == {"p1": (None, 4), "p2": (None, 4)}
+        for _ in range(2):
+            with line(framing, port) as devices:
+                devices.add(1, "xy-md02", steady(5.0))
+                devices.add(2, "xy-md02", steady(6.0))
+                assert await reader.cycle() == {"p1": (5.0, 0), "p2": (6.0, 0)}
+                assert await reader.cycle() == {"p1": (5.0, 0), "p2": (6.0, 0)}
+
+    reading(bus_to(first, framing, *units), story)
+
+
+def test_a_serial_device_that_is_not_there_is_tried_again(tmp_path: object) -> None:
+    bus = Bus(
+        name="b",
+        kind="rtu",
+        device=f"{tmp_path}/ttyUSB0",
+        units=[UnitOnBus(address=1, profile="xy-md02", probes={"t": "p1"})],
+    )
+
+    async def story(reader: Reader) -> None:
+        assert await reader.cycle() == {"p1": (None, 4)}
+        with line("serial") as devices:
+            devices.add(1, "xy-md02", steady(5.0))
+            (tmp_path / "ttyUSB0").symlink_to(devices.device)  # type: ignore[operator]
+            assert await reader.cycle() == {"p1": (5.0, 0)}
+
+    reading(bus, story)
+
+
+def test_silence_stands_between_frames_of_a_serial_line() -> None:
+    with line("serial") as devices:
+        devices.add(1, "xy-md02", steady(5.0))
+        slow = profile.Line(baud=600)
+
+        async def story() -> None:
+            modbus = ModbusLine(bus_to(devices, "serial"), slow)
+            await modbus.read(1, BlockRead(4, 1, 2), QUICK)
+            begun = time.monotonic()
+            for _ in range(3):
+                await modbus.read(1, BlockRead(4, 1, 2), QUICK)
+            assert time.monotonic() - begun >= 3 * 3.5 * 11 / 600
+            modbus.close()
+
+        asyncio.run(story())
+
+
+EVERYTHING = """
+device = "everything at once"
+[timing]
+timeout = 0.2
+quiet_after_timeout = 0.1
+[block]
+longest = 20
+gap = 2
+[[channels]]
+name = "a"
+quantity = "t"
+function = 3
+address = 0
+type = "u32"
+order = "DCBA"
+scale = 0.01
+valid = [-100, 1e6]
+[[channels]]
+name = "b"
+quantity = "t"
+function = 3
+address = 3
+type = "f64"
+order = "CDAB"
+valid = [-100, 100]
+[[channels]]
+name = "c"
+quantity = "t"
+function = 4
+address = 300
+type = "s32"
+order = "BADC"
+scale = 0.1
+offset = -40.0
+valid = [-100, 100]
+[[channels]]
+name = "d"
+quantity = "t"
+function = 4
+address = 304
+type = "s16"
+scale = 1.0
+valid = [-100, 100]
+selector = { function = 3, address = 76, scales = { "1" = 0.01, "0" = 0.1 } }
+status = { function = 2, address = 5, mask = 1 }
+[[channels]]
+name = "door"
+quantity = "door"
+function = 1
+address = 9
+type = "bit"
+valid = [0, 1]
+[[channels]]
+name = "mains"
+quantity = "mains"
+function = 3
+address = 20
+type = "bit"
+bit = 12
+valid = [0, 1]
+[[channels]]
+name = "batt"
+quantity = "batt"
+function = 3
+address = 21
+type = "f32"
+valid = [0, 100]
+"""
+
+
+def test_every_type_order_table_selector_and_status_bit_over_the_wire(framing: Framing, devices: ModbusDevices) -> None:
+    known = Profile.read(EVERYTHING, "here")
+    feels: dict[str, float | None] = {
+        "a": 8.01,
+        "b": -70.25,
+        "c": 4.2,
+        "d": 4.21,
+        "door": 1.0,
+        "mains": 1.0,
+        "batt": 87.6,
+    }
+    devices.add(7, known, feels.get)
+    unit = Unit(7, known, [BoundChannel(channel, channel.name) for channel in known.channels])
+
+    async def story() -> None:
+        bus = bus_to(devices, framing)
+        poller = BusPoller(bus, known.line, [unit], SystemClock(), back_off=1)
+        got: list[Reading] = []
+
+        def take(readings: list[Reading], _bus: str, _due: Instant | None) -> None:
+            got[:] = readings
+
+        def values() -> dict[str, tuple[float | None, int]]:
+            return {reading.p: (reading.v if reading.k else reading.t, reading.q) for reading in got}
+
+        await poller.poll(Instant(0), take)
+        assert values() == {name: (value, 0) for name, value in feels.items()} | {"batt": (88.0, 0)}
+        feels.update(d=None, door=0.0, mains=0.0, b=None)
+        await poller.poll(Instant(0), take)
+        assert values()["d"] == (None, 1)
+        assert values()["b"] == (None, 1)
+        assert (values()["door"], values()["mains"]) == ((0.0, 0), (0.0, 0))
+        poller._line.close()
+
+    asyncio.run(story())
