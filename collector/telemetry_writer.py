@@ -6,7 +6,8 @@ the log keeps everything and the same rows are tried again.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 
 from collector.counts import Counts
 from core.devices.directory import Directory, Place, Refusal, Refused
@@ -138,16 +139,22 @@ class TelemetryWriter:
                 else self._intake.cursor(READER)
             )
         samples: list[Sample] = []
+        refused: list[tuple[Shard, int, int, str, str]] = []
         moved: dict[Shard, int] = {}
         for shard, head in self._followed().items():
             if head > self._positions.get(shard, 0) and len(samples) < SAMPLES:
                 entries = self._intake.read(shard, self._positions.get(shard, 0), ENTRIES)
                 for entry in entries:
-                    samples.extend(self._resolved(entry))
-                # Rows that were pruned leave a hole at the end only when a store was put back to an older state.
+                    self._resolve(entry, samples, refused)
+                # Nothing to read below the head means pruned rows: this store was put back to an older state.
                 moved[shard] = entries[-1].n if entries else head
         if not moved:
             return False
+        if refused:
+            self._intake.hold(refused, now=self._clock.now())
+            self._counts.add("held", len(refused))
+            reasons = Counter(reason for _shard, _n, _place, reason, _detail in refused)
+            log.info("readings held", detail=refused[0][-1], **reasons)
         self._telemetry.write_batch(samples, moved)
         if not self._telemetry.capabilities.cursor_inside:
             self._intake.move_cursor(READER, moved)
@@ -155,17 +162,10 @@ class TelemetryWriter:
         self._counts.add("stored", len(samples))
         return True
 
-    def _resolved(self, entry: Entry) -> Sequence[Sample]:
-        samples: list[Sample] = []
-        refused: list[tuple[int, str, str]] = []
+    def _resolve(self, entry: Entry, samples: list[Sample], refused: list[tuple[Shard, int, int, str, str]]) -> None:
         for index, reading in enumerate(entry.batch.readings):
             place = self._place(entry.batch.gw, reading)
             if isinstance(place, Place):
                 samples.append(Sample(place.series, reading.at, reading.value, reading.q))
             else:
-                refused.append((index, str(place.reason), place.detail))
-        if refused:
-            self._intake.hold(entry.batch.shard, entry.n, refused, now=self._clock.now())
-            self._counts.add("held", len(refused))
-            log.info("readings held", gw=entry.batch.gw, n=entry.n, reasons=sorted({why for _, why, _ in refused}))
-        return samples
+                refused.append((entry.batch.shard, entry.n, index, str(place.reason), place.detail))

@@ -141,8 +141,8 @@ class IntakeLog(Protocol):
     def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
         """Return up to `limit` entries behind position `after`, in order."""
 
-    def hold(self, shard: Shard, n: int, held: Sequence[tuple[int, str, str]], *, now: Instant) -> None:
-        """Put readings of an entry, by index, into quarantine with reason and detail. Idempotent."""
+    def hold(self, held: Sequence[tuple[Shard, int, int, str, str]], *, now: Instant) -> None:
+        """Put readings into quarantine: (shard, n, index in the entry's readings, reason, detail). Once each."""
 
     def held(
         self,

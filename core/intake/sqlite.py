@@ -87,18 +87,16 @@ class SqliteIntakeLog:
             ).fetchall()
         return [_entry(shard, row) for row in rows]
 
-    def hold(self, shard: Shard, n: int, held: Sequence[tuple[int, str, str]], *, now: Instant) -> None:
-        """Put readings of an entry into quarantine; the first reason given for one stands."""
+    def hold(self, held: Sequence[tuple[Shard, int, int, str, str]], *, now: Instant) -> None:
+        """Put readings of entries into quarantine; the first reason given for one stands."""
         with self._file.write() as db:
-            row = db.execute(
-                f"SELECT {_ENTRY} FROM entry WHERE shard = ? AND n = ?",  # noqa: S608 (names are ours)
-                (shard, n),
-            ).fetchone()
-            if row is None:
-                return
-            batch = _entry(shard, row).batch
-            for place, reason, detail in held:
-                _hold(db, n, place, batch, Withheld(batch.readings[place], reason, detail), now)
+            batches: dict[tuple[Shard, int], Batch | None] = {}
+            for shard, n, place, reason, detail in held:
+                if (shard, n) not in batches:
+                    batches[shard, n] = _batch_at(db, shard, n)
+                batch = batches[shard, n]
+                if batch:
+                    _hold(db, n, place, batch, Withheld(batch.readings[place], reason, detail), now)
 
     def held(
         self,
@@ -283,6 +281,12 @@ def _keep(db: sqlite3.Connection, letter: DeadLetter) -> None:
 
 _ENTRY = "n, gw, ep, seq, hash, received, origin, batch"
 _Row = tuple[int, GatewayNumber, str, int, bytes, Instant, Literal["live", "backfill", "released"], bytes]
+
+
+def _batch_at(db: sqlite3.Connection, shard: Shard, n: int) -> Batch | None:
+    query = f"SELECT {_ENTRY} FROM entry WHERE shard = ? AND n = ?"  # noqa: S608 (names are ours)
+    row = db.execute(query, (shard, n)).fetchone()
+    return None if row is None else _entry(shard, row).batch
 
 
 def _entry(shard: Shard, row: _Row) -> Entry:

@@ -154,8 +154,8 @@ def test_a_cursor_never_goes_back(log: IntakeLog) -> None:
 
 def test_a_held_reading_is_released_once_and_read_again(log: IntakeLog) -> None:
     log.append([batch(1, probes=("208601", "208602", "208603"))])
-    log.hold(SHARD, 1, [(1, "unknown_probe", "208602"), (2, "foreign_gateway", "10002")], now=NOW)
-    log.hold(SHARD, 1, [(1, "unknown_probe", "again, after a crash")], now=NOW)
+    log.hold([(SHARD, 1, 1, "unknown_probe", "208602"), (SHARD, 1, 2, "foreign_gateway", "10002")], now=NOW)
+    log.hold([(SHARD, 1, 1, "unknown_probe", "again, after a crash")], now=NOW)
     held = log.held()
     assert [(one.reading.p, one.reason, one.detail) for one in held] == [
         ("208602", "unknown_probe", "208602"),
@@ -175,7 +175,7 @@ def test_a_held_reading_is_released_once_and_read_again(log: IntakeLog) -> None:
 def test_readings_of_one_message_are_released_as_one_entry(log: IntakeLog) -> None:
     log.append([batch(seq, probes=("a", "b")) for seq in (1, 2)])
     for n in (1, 2):
-        log.hold(SHARD, n, [(0, "unknown_probe", ""), (1, "unknown_probe", "")], now=NOW)
+        log.hold([(SHARD, n, 0, "unknown_probe", ""), (SHARD, n, 1, "unknown_probe", "")], now=NOW)
     assert log.release([one.id for one in log.held()], now=NOW) == 4
     assert [(entry.batch.seq, len(entry.batch.readings)) for entry in log.read(SHARD, 2, 10)] == [(1, 2), (2, 2)]
 
@@ -195,7 +195,7 @@ def test_what_is_withheld_goes_into_quarantine_with_its_batch(log: IntakeLog) ->
 
 def test_a_discarded_reading_is_not_stored_and_stays_visible(log: IntakeLog) -> None:
     log.append([batch(1)])
-    log.hold(SHARD, 1, [(0, "unknown_probe", "")], now=NOW)
+    log.hold([(SHARD, 1, 0, "unknown_probe", "")], now=NOW)
     (held,) = log.held()
     assert log.discard([held.id], by="王", why="a test device", now=NOW) == 1
     assert log.discard([held.id], by="李", why="again", now=NOW) == 0
@@ -209,8 +209,8 @@ def test_a_discarded_reading_is_not_stored_and_stays_visible(log: IntakeLog) -> 
 def test_quarantine_is_asked_page_by_page_and_by_gateway(log: IntakeLog) -> None:
     other = GatewayNumber("10002")
     log.append([batch(1, probes=("a", "b", "c")), batch(1, gw=other)])
-    log.hold(SHARD, 1, [(place, "unknown_probe", "") for place in range(3)], now=NOW)
-    log.hold(shard_of(other), 1, [(0, "unknown_probe", "")], now=NOW)
+    log.hold([(SHARD, 1, place, "unknown_probe", "") for place in range(3)], now=NOW)
+    log.hold([(shard_of(other), 1, 0, "unknown_probe", "")], now=NOW)
     first = log.held(limit=2)
     rest = log.held(after=first[-1].id)
     assert [one.reading.p for one in first + rest] == ["a", "b", "c", "208601"]
@@ -234,7 +234,7 @@ def test_an_append_that_fails_leaves_nothing(log: IntakeLog) -> None:
 
 def test_everything_is_there_after_reopening(adapter: str, tmp_path: Path, log: IntakeLog) -> None:
     log.append([batch(1)], [(GW, EP, 2, 3)], [DeadLetter(0, NOW, "t", "r", b"b")])
-    log.hold(SHARD, 1, [(0, "unknown_probe", "")], now=NOW)
+    log.hold([(SHARD, 1, 0, "unknown_probe", "")], now=NOW)
     log.move_cursor("telemetry", {SHARD: 1})
     log.close()
     again = OPEN[adapter](tmp_path)
