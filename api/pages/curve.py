@@ -16,8 +16,8 @@ from core.ids import Centi
 from core.runtime.instant import HOUR, MINUTE, Instant, Milliseconds, at_zone
 from core.telemetry.port import Curve
 
-WIDTH, HEIGHT = 360, 210
-LEFT, RIGHT, TOP, BOTTOM = 34, 8, 12, 24
+WIDTH, HEIGHT = 330, 215
+LEFT, RIGHT, TOP, BOTTOM = 36, 8, 12, 26
 GAP_INTERVALS = 3
 _STEPS_X = [MINUTE * n for n in (5, 10, 15, 30)] + [HOUR * n for n in (1, 2, 3, 6, 12, 24, 48, 96, 168)]
 _STEPS_Y = (50, 100, 200, 500, 1000, 2000)
@@ -114,7 +114,7 @@ def _axes(frame: _Frame) -> Iterator[str]:
     for value in range(math.ceil(frame.bottom / step) * step, math.floor(frame.top) + 1, step):
         y = frame.y(value)
         yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        if all(abs(y - limit) > 11 for limit in limits):  # noqa: PLR2004 (a label's height)
+        if all(abs(y - limit) > 13 for limit in limits):  # noqa: PLR2004 (a label's height)
             yield f'<text class="tick" x="{LEFT - 4}" y="{y + 4:.1f}">{value / 100:g}</text>'
     yield from _hours(frame)
 
@@ -130,7 +130,7 @@ def _hours(frame: _Frame) -> Iterator[str]:
     for at in range(first, picture.until, step):
         x = frame.x(at)
         yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-        if LEFT + 8 < x < WIDTH - RIGHT - 12:
+        if LEFT + 10 < x < WIDTH - RIGHT - 14:
             label = at_zone(Instant(at), picture.timezone).strftime(pattern)
             yield f'<text class="hour" x="{x:.1f}" y="{HEIGHT - 8}">{label}</text>'
 

@@ -41,6 +41,10 @@ class Words:
                 return f"{whole} {self(f'unit.{finer_name}', n=rest)}" if rest and unit >= HOUR else whole
         raise AssertionError
 
+    def ago(self, length: Milliseconds) -> str:
+        """Write how old something is; what is younger than a minute is of now."""
+        return self("just_now") if length < MINUTE else self("age", age=self.span(length))
+
     def clock(self, when: Instant, zone: ZoneInfo, now: Instant | None = None) -> str:
         """Write a moment on the site's clocks; its date too unless it is the day of `now`."""
         local = at_zone(when, zone)
