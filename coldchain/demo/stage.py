@@ -15,6 +15,8 @@ from coldchain.supervisor import Service
 from config import secrets
 from config.load import load
 from config.settings import Settings
+from core.runtime.clock import VirtualClock
+from core.runtime.instant import Instant
 
 HOST = "127.0.0.1"
 APP_ID = "wx-demo"
@@ -44,10 +46,6 @@ class Ports(msgspec.Struct):
     wechat: int
 
 
-Reader = Callable[[str], float | None]
-"""Answers the temperature (°C) or humidity that a probe's channel would measure now: (probe code) → value."""
-
-
 class Stage:
     """The folder of a demo or scenario, its devices and its settings."""
 
@@ -70,6 +68,7 @@ class Stage:
         self._boxes = boxes
         self._interval_s = interval_s
         self._more = more or {}
+        self._clock: VirtualClock | None = None
         self.lines = {box.number: self._line(box, read) for box in boxes}
 
     @property
@@ -86,6 +85,12 @@ class Stage:
     def wechat_url(self) -> str:
         """Where the WeChat simulator is."""
         return f"http://{HOST}:{self.ports.wechat}"
+
+    def now(self) -> Instant:
+        """Return what the virtual clock says, once somebody keeps it."""
+        if self._clock is None:
+            self._clock = VirtualClock(self.clock_file)
+        return self._clock.now()
 
     def prepare(self) -> Settings:
         """Start the devices, make secrets and write the settings; returns them as a service would read them."""

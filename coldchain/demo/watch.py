@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 from core.alarms.message import degrees
 from core.alarms.tables import Alarm, AlarmEvent, SeriesState
 from core.db.engine import Records
+from core.devices.names import ZoneKind, zone_name
 from core.devices.tables import Equipment, EquipmentUnit, Probe, ProbeZone, Series, Zone
 from core.ids import AlarmId, Centi
 from core.runtime.instant import Instant
@@ -90,7 +91,7 @@ class Watcher:
         self._told: list[Told] = []
         with records.read() as tx:
             self._last_event = tx.scalar(select(func.max(AlarmEvent.id))) or 0
-        self._last_message = -1
+        self._last_message = 0
         self._last_message = self._read_messages()[1]
         self.messages = 0
         self.opened = 0
@@ -109,7 +110,7 @@ class Watcher:
             alarms = [
                 AlarmLine(
                     alarm.id,
-                    self._zone(equipment, kind),
+                    zone_name(equipment, ZoneKind(kind)),
                     self._texts["rule"].get(alarm.rule, alarm.rule),
                     alarm.state,
                     alarm.handling,
@@ -139,7 +140,7 @@ class Watcher:
                 .order_by(Unit.path, Equipment.id, Zone.id, Probe.code)
             )
             zones = [
-                ZoneLine(unit, name := self._zone(equipment, kind), probe, value, at, name in abnormal)
+                ZoneLine(unit, name := zone_name(equipment, ZoneKind(kind)), probe, value, at, name in abnormal)
                 for unit, equipment, kind, probe, value, at in rows
             ]
         return zones, alarms
@@ -161,7 +162,7 @@ class Watcher:
             self.opened += event.kind == "opened"
             pattern = self._texts["happened"].get(event.kind)
             if pattern:
-                words = {"zone": self._zone(equipment, kind), "rule": self._texts["rule"].get(rule, rule)}
+                words = {"zone": zone_name(equipment, ZoneKind(kind)), "rule": self._texts["rule"].get(rule, rule)}
                 news.append(Happening(event.at, pattern.format(person=person or "", **words)))
         return news
 
@@ -172,9 +173,6 @@ class Watcher:
         if message.link:
             lines.append(Happening(message.at, self._texts["happened"]["link"].format(link=message.link)))
         return lines
-
-    def _zone(self, equipment: str, kind: str) -> str:
-        return equipment + self._texts["zone"].get(kind, kind)
 
     def _read_messages(self) -> tuple[list[Told], int]:
         """Return what phones got since the last look, and the number of the newest message."""

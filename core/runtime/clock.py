@@ -116,7 +116,7 @@ class ClockKeeper:
     def __init__(self, path: Path, *, start: Instant, speed: float) -> None:
         """Go on from the file where it exists (from its bound unless it was closed), else from `start`."""
         self._path = path
-        self._speed = speed
+        self.speed = speed
         self._step = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         virtual = int(start)
@@ -151,7 +151,7 @@ class ClockKeeper:
         self._write(int(self.now()), closed=True)
 
     def _write(self, virtual: int, *, closed: bool = False) -> None:
-        speed = 0.0 if closed else self._speed
+        speed = 0.0 if closed else self.speed
         self._face = ClockFace(
             virtual, time.monotonic_ns(), speed, virtual + int(LEAD_S * 1000 * speed), self._step, closed
         )

@@ -1,0 +1,235 @@
+"""Which county a demo shows: that of county.toml with its bad days, or one fridge with a logger's past."""
+
+import json
+import secrets as random
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import select
+
+from coldchain.demo.stage import Box, Device, Stage
+from coldchain.importing import import_file
+from coldchain.simulate import logger_file, physics
+from coldchain.simulate.physics import Chamber, Fault
+from config.settings import Settings
+from core.db.engine import Records
+from core.db.migrate import upgrade
+from core.ids import Centi
+from core.intake.open import open_log
+from core.runtime.clock import SystemClock
+from core.runtime.instant import DAY, HOUR, MINUTE, Instant, rfc3339
+from core.units.accounts import create_account, hash_password
+from core.units.actor import OPERATOR
+from core.units.rights import Role
+from core.units.tables import Account, Unit
+
+ZONE = ZoneInfo("Asia/Shanghai")
+USERNAME = "demo"
+DAYS = 30
+"""The story is told again every day, for so long."""
+UP_WITHIN_S = 15.0
+
+BOXES = (
+    Box("10001", [Device(1, "r4dcb08", {"t1": "200101", "t2": "200102", "t3": "200103"})]),
+    Box("10002", [Device(1, "xy-md02", {"temperature": "200201", "humidity": "200201"})]),
+    Box(
+        "10003",
+        [
+            Device(1, "r4dcb08", {"t1": "208601", "t2": "208604"}),
+            Device(2, "xy-md02", {"temperature": "208602", "humidity": "208602"}),
+        ],
+    ),
+    Box("10004", [Device(1, "xy-md02", {"temperature": "203708", "humidity": "203708"})]),
+)
+KINDS: dict[str, physics.Kind] = {
+    "200101": "cold_room",
+    "200102": "cold_room",
+    "200103": "freezer",
+    "200201": "vehicle",
+    "208601": "refrigerated",
+    "208602": "refrigerated",
+    "208604": "freezer",
+    "203708": "refrigerated",
+}
+HUMID = 45.0
+
+LOGGER_BOX = Box("10009", [Device(1, "r4dcb08", {"t1": "209901"})])
+LOGGER_COUNTY = """since = {since}
+[[unit]]
+code = "990123"
+name = "南山县疾控中心"
+kind = "cdc"
+level = "county"
+{people}
+[[equipment]]
+code = "REPLAY-1"
+name = "记录仪回放"
+kind = "冰箱"
+unit = "990123"
+zones = ["冷藏"]
+[[gateway]]
+number = "10009"
+unit = "990123"
+[[probe]]
+code = "209901冷藏"
+gateway = "10009"
+equipment = "REPLAY-1"
+interval = "{interval}s"
+"""
+LOGGER_PEOPLE = (("陈静", 1, "demo-chen-jing"), ("赵国强", 2, "demo-zhao-guoqiang"), ("孙丽华", 3, "demo-sun-lihua"))
+
+
+class Kept(msgspec.Struct):
+    """What a demo's folder remembers of how it began."""
+
+    began: Instant
+    replay: str
+    password: str
+
+
+class County:
+    """A stage with its story, and the people to tell it to."""
+
+    def __init__(self, folder: Path, kept: Kept, port: int) -> None:
+        self.start = kept.began
+        self.username = USERNAME
+        self.password = kept.password
+        self.replay = Path(kept.replay) if kept.replay else None
+        self._logger = logger_file.read(self.replay, ZONE) if self.replay else None
+        self._value: Centi | None = None
+        self._chambers = {} if self._logger else story(kept.began)
+        self.stage = Stage(
+            folder,
+            [LOGGER_BOX] if self._logger else BOXES,
+            self._read,
+            # Replayed, every step of the clock is to be a reading, however unevenly the file's rows lie.
+            interval_s=1.0 if self._logger else 30.0,
+            api_port=port,
+        )
+
+    def enter(self, records: Records, settings: Settings, now: Instant) -> None:
+        """Bring the records up to date: tables, the county, an account. A second time changes nothing."""
+        upgrade(records.engine)
+        file = self.stage.folder / "county.toml"
+        file.write_text(self._county(), "utf-8")
+        import_file(records, settings.data_dir, file, actor=OPERATOR, now=now)
+        with records.read() as tx:
+            known = tx.scalar(select(Account).where(Account.username == self.username))
+        if known is None:
+            hashed = hash_password(self.username, self.password)
+            with records.write() as tx:
+                top = tx.scalars(select(Unit).where(Unit.parent_id.is_(None))).one()
+                create_account(
+                    tx,
+                    OPERATOR,
+                    username=self.username,
+                    password_hash=hashed,
+                    unit=top,
+                    role=Role.BUSINESS_ADMIN,
+                    now=now,
+                )
+
+    def wait_for_phones(self) -> None:
+        """Wait until the WeChat simulator answers, and give everybody of the county a phone there."""
+        people = tomllib.loads(self._county())["person"]
+        users = [{"openid": person["openid"], "name": person["name"]} for person in people]
+        ends = time.monotonic() + UP_WITHIN_S
+        while True:
+            try:
+                asked = urllib.request.Request(  # noqa: S310 (our own simulator)
+                    f"{self.stage.wechat_url}/sim/users", data=json.dumps(users).encode(), method="POST"
+                )
+                with urllib.request.urlopen(asked, timeout=2):  # noqa: S310
+                    return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(0.05)
+
+    def rows(self) -> Iterator[tuple[Instant, Centi | None]]:
+        """Yield what the logger recorded, oldest first."""
+        if self._logger:
+            yield from self._logger.readings
+
+    def shows(self, value: Centi | None) -> None:
+        """Let the replayed device show a value from now on."""
+        self._value = value
+
+    def stored(self, settings: Settings) -> int:
+        """Return how many readings the intake log took in."""
+        log = open_log(settings.intake.url, settings.data_dir)
+        try:
+            return sum(
+                len(entry.batch.readings) for shard in log.shards() for entry in log.read(shard, 0, log.head(shard))
+            )
+        finally:
+            log.close()
+
+    def _read(self, probe: str, channel: str) -> float | None:
+        if self._logger:
+            return None if self._value is None else self._value / 100
+        if channel == "humidity":
+            return HUMID
+        return self._chambers[probe].temperature(self.stage.now())
+
+    def _county(self) -> str:
+        if self._logger is None:
+            return resources.files("coldchain.demo").joinpath("county.toml").read_text("utf-8")
+        people = "".join(
+            f'[[person]]\nunit = "990123"\nname = "{name}"\nlevels = [{level}]\nopenid = "{openid}"\n'
+            for name, level, openid in LOGGER_PEOPLE
+        )
+        since = rfc3339(Instant(self._logger.readings[0][0] - DAY), ZONE)
+        return LOGGER_COUNTY.format(since=since, people=people, interval=self._logger.interval // 1000)
+
+
+def build(folder: Path, *, replay: Path | None, port: int) -> County:
+    """Return the county of a folder: a new one, or the one that the last run left there.
+
+    Raises: ValueError when the folder holds another demo than the one asked for; logger_file.Unreadable.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    memory = folder / "demo.json"
+    asked = str(replay.resolve()) if replay else ""
+    if memory.exists():
+        kept = msgspec.json.decode(memory.read_bytes(), type=Kept)
+        if kept.replay != asked:
+            was = f"a replay of {kept.replay}" if kept.replay else "the county"
+            msg = f"{folder} holds {was}; name another with --folder, or delete it"
+            raise ValueError(msg)
+    else:
+        began = logger_file.read(replay, ZONE).readings[0][0] if replay else SystemClock().now()
+        # A replayed clock starts one tick before the first row, so that the first row is a step like any other.
+        kept = Kept(Instant(began - 1) if replay else began, asked, random.token_urlsafe(9))
+        memory.write_bytes(msgspec.json.encode(kept))
+        memory.chmod(0o600)
+    return County(folder, kept, port)
+
+
+def story(began: Instant) -> dict[str, Chamber]:
+    """Return the county's chambers, and what goes wrong with them each day.
+
+    A compressor has failed half an hour before the start, so that the first alarm comes within half an hour; it is
+    mended after three hours. A vehicle's door is left open, and a thermostat sticks and would freeze the vaccine.
+    """
+    faults: dict[str, list[Fault]] = {probe: [] for probe in KINDS}
+
+    def happens(probe: str, kind: str, since: int, until: int, days: Sequence[int] = range(DAYS)) -> None:
+        faults[probe] += [
+            msgspec.convert(
+                {"kind": kind, "since": began + day * DAY + since, "until": began + day * DAY + until}, type=Fault
+            )
+            for day in days
+        ]
+
+    happens("208601", "compressor", -30 * MINUTE, 3 * HOUR)
+    happens("200201", "door", 90 * MINUTE, 150 * MINUTE)
+    happens("203708", "thermostat", 4 * HOUR, 7 * HOUR)
+    return {probe: Chamber(kind, seed, faults[probe]) for seed, (probe, kind) in enumerate(KINDS.items(), 1)}

@@ -1,0 +1,200 @@
+"""`coldchain demo`: the whole line on one machine, on a virtual clock, with a terminal to watch it.
+
+What a run leaves in its folder is what the next goes on from: records, readings, phones, ports, and the clock, which
+stands still meanwhile.
+"""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import msgspec
+from rich.console import Console
+from rich.live import Live
+
+from coldchain.demo import screen
+from coldchain.demo.county import County, build
+from coldchain.demo.watch import View, Watcher, texts
+from coldchain.supervisor import Supervisor
+from core.db.engine import Records, connect, url_for
+from core.runtime import logs
+from core.runtime.barrier import Barrier
+from core.runtime.clock import ClockKeeper
+from core.runtime.instant import Instant, Milliseconds, at_zone
+
+LOOK_S = 0.25
+SAVE_S = 1.0
+ZONE = ZoneInfo("Asia/Shanghai")
+
+
+class DemoWish(msgspec.Struct, frozen=True):
+    """What was asked for on the command line."""
+
+    folder: Path
+    speed: float
+    stop_after: str
+    replay: Path | None
+    port: int
+
+
+def show(wish: DemoWish, stop: threading.Event) -> int:
+    """Run until `stop`, or until the demo's clock has passed `stop_after`; returns the exit code."""
+    logs.set_up("demo", level="ERROR")
+    try:
+        lasting = span(wish.stop_after) if wish.stop_after else None
+        county = build(wish.folder, replay=wish.replay, port=wish.port)
+    except ValueError as error:
+        sys.stderr.write(f"coldchain: {error}\n")
+        return 2
+    keeper = ClockKeeper(county.stage.clock_file, start=county.start, speed=0 if county.replay else wish.speed)
+    began = keeper.now()
+    settings = county.stage.prepare()
+    records = Records(connect(url_for(settings.records.url, settings.data_dir)))
+    county.enter(records, settings, keeper.now())
+    supervisor = Supervisor([county.stage.wechat(), *county.stage.services()], log_folder=county.stage.folder / "log")
+    ends = _Ends(stop, None if lasting is None else Instant(began + lasting), keeper)
+    helper = threading.Thread(
+        target=_replay if county.replay else _keep, args=(keeper, county, ends), name="clock", daemon=True
+    )
+    try:
+        supervisor.look()
+        county.wait_for_phones()
+        helper.start()
+        watcher = Watcher(records, county.stage.wechat_url)
+        out = _Terminal(county) if sys.stdout.isatty() else _Lines(county)
+        with out.showing():
+            while not ends.wait(LOOK_S):
+                supervisor.look()
+                out.show(watcher.look(), keeper.now())
+            out.show(watcher.look(), keeper.now())
+    finally:
+        ends.stop.set()
+        supervisor.end()
+        if helper.ident:
+            helper.join()
+        keeper.close()
+        county.stage.close()
+    _say(
+        "ended",
+        at=clock(keeper.now()),
+        readings=county.stored(settings),
+        alarms=watcher.opened,
+        messages=watcher.messages,
+    )
+    records.close()
+    return 0
+
+
+class _Ends:
+    """When a run is over: asked to stop, or its time has passed on its own clock, or its file has been replayed."""
+
+    def __init__(self, stop: threading.Event, at: Instant | None, keeper: ClockKeeper) -> None:
+        self.stop = stop
+        self._at = at
+        self._keeper = keeper
+
+    def wait(self, seconds: float) -> bool:
+        return self.stop.wait(seconds) or (self._at is not None and self._keeper.now() >= self._at)
+
+
+def _keep(keeper: ClockKeeper, _county: County, ends: _Ends) -> None:
+    """Let the clock run."""
+    while not ends.stop.wait(SAVE_S):
+        keeper.save()
+
+
+def _replay(keeper: ClockKeeper, county: County, ends: _Ends) -> None:
+    """Show the file's next row once everything due by the last one has been done, from spool to alarm."""
+    barrier = Barrier(county.stage.clock_file)
+    rows = 0
+    for at, value in county.rows():
+        if at <= keeper.now():
+            continue
+        if ends.stop.is_set():
+            return
+        county.shows(value)
+        step = keeper.step_to(at)
+        while not ends.stop.is_set():
+            try:
+                barrier.wait(["gateway_agent", "collector", "alerting"], step, within_s=1.0)
+                break
+            except TimeoutError:
+                continue
+        rows += 1
+    _say("replayed", rows=rows, file=county.replay)
+    ends.stop.set()
+
+
+class _Lines:
+    """Without a terminal: one plain line an event."""
+
+    def __init__(self, county: County) -> None:
+        self._county = county
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """Say how to get in, first."""
+        _greet(self._county)
+        yield
+
+    def show(self, view: View, _now: Instant) -> None:
+        """Print what is new."""
+        for happening in view.happened:
+            sys.stdout.write(f"{clock(happening.at)}  {happening.text}\n")
+        sys.stdout.flush()
+
+
+class _Terminal:
+    """In a terminal: three tables, rewritten in place; what happened scrolls above them."""
+
+    def __init__(self, county: County) -> None:
+        self._county = county
+        self._texts = texts()
+        self._live = Live(console=Console(), auto_refresh=False, screen=False)
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """Take the terminal, and give it back."""
+        _greet(self._county)
+        with self._live:
+            yield
+
+    def show(self, view: View, now: Instant) -> None:
+        """Draw it."""
+        for happening in view.happened:
+            self._live.console.print(f"[dim]{clock(happening.at)}[/dim]  {happening.text}", highlight=False)
+        self._live.update(screen.render(view, now, clock(now), self._texts), refresh=True)
+
+
+def span(text: str) -> Milliseconds:
+    """Read a span such as 90s, 45m, 2h or 1d.
+
+    Raises: ValueError.
+    """
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    try:
+        length = timedelta(**{units[text[-1:]]: float(text[:-1])})
+    except (KeyError, ValueError):
+        msg = f"--stop-after {text}: write it like 90s, 45m, 2h or 1d"
+        raise ValueError(msg) from None
+    return Milliseconds(int(length.total_seconds() * 1000))
+
+
+def clock(at: Instant) -> str:
+    """Return an instant as the demo's site reads it off the wall."""
+    return at_zone(at, ZONE).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _greet(county: County) -> None:
+    _say("started", url=county.stage.url, username=county.username, password=county.password)
+    _say("phones", url=f"{county.stage.wechat_url}/sim/")
+    _say("kept", folder=county.stage.folder)
+
+
+def _say(what: str, **words: object) -> None:
+    sys.stdout.write(texts()["happened"][what].format(**words) + "\n")
+    sys.stdout.flush()

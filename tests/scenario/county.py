@@ -1,0 +1,229 @@
+"""A small county on a stepped clock, told as a story: real devices, broker, services and WeChat, each its own process.
+
+A step of the clock is a barrier: when `forward` returns, agent, collector and alerting have done all that was due.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from coldchain.demo.stage import Box, Device, Stage
+from coldchain.importing import import_file
+from coldchain.supervisor import Service, Supervisor
+from config.settings import Settings
+from core.db.engine import Records, connect, url_for
+from core.db.migrate import upgrade
+from core.runtime.barrier import Barrier
+from core.runtime.clock import ClockKeeper, monotonic
+from core.runtime.instant import MINUTE, SECOND, Instant, parse
+from core.units.actor import OPERATOR
+from tests.scenario.people import Phone
+
+START = parse("2026-03-28T22:00:00+08:00")
+LEVELS = {1: "openid-manager", 2: "openid-head", 3: "openid-director"}
+
+PEOPLE = """
+since = 2026-01-01T00:00:00+08:00
+[[unit]]
+code = "610103"
+name = "碑林区疾控中心"
+kind = "cdc"
+level = "county"
+[[unit]]
+code = "6101030203"
+name = "文艺路社区卫生服务中心"
+kind = "pov"
+level = "township"
+parent = "610103"
+[[person]]
+unit = "6101030203"
+name = "王小梅"
+levels = [1]
+openid = "openid-manager"
+[[person]]
+unit = "6101030203"
+name = "李建军"
+levels = [2]
+openid = "openid-head"
+[[person]]
+unit = "6101030203"
+name = "周敏"
+levels = [3]
+openid = "openid-director"
+"""
+
+
+class Fridge(msgspec.Struct, frozen=True):
+    """A refrigerated zone and the probes in it: probe code → number of the gateway that reads it."""
+
+    code: str
+    name: str
+    probes: Mapping[str, str]
+    kind: str = "冰箱"
+    zone: str = "冷藏"
+
+
+class County:
+    """What a story says to the county, and asks of it."""
+
+    def __init__(self, stage: Stage, settings: Settings, keeper: ClockKeeper, fridges: Sequence[Fridge]) -> None:
+        self.stage = stage
+        self.settings = settings
+        self.records = Records(connect(url_for(settings.records.url, settings.data_dir)))
+        self.keeper = keeper
+        self.fridges = {fridge.name: fridge for fridge in fridges}
+        self.shown: dict[str, float | None] = {}
+        self.order = ["gateway_agent", "collector", "alerting"]
+        self._phones = {level: Phone(stage.wechat_url, openid) for level, openid in LEVELS.items()}
+
+    @property
+    def now(self) -> Instant:
+        return self.keeper.now()
+
+    def phone(self, level: int) -> Phone:
+        return self._phones[level]
+
+    def show(self, fridge: str, celsius: float | None) -> None:
+        """Let all probes of a fridge measure this from now on."""
+        for probe in self.fridges[fridge].probes:
+            self.shown[probe] = celsius
+
+    def forward(self, *, minutes: int = 0, seconds: int = 0, every: int = 60) -> None:
+        """Let time pass, a poll at a time."""
+        until = Instant(self.now + minutes * MINUTE + seconds * SECOND)
+        while self.now < until:
+            polled = (self.now // (every * SECOND) + 1) * every * SECOND
+            self.step(Instant(min(until, polled)))
+
+    def step(self, to: Instant) -> None:
+        Barrier(self.stage.clock_file).wait(self.order, self.keeper.step_to(to), within_s=60)
+
+    def forward_until_alarm(self, *, within: int = 30) -> int:
+        """Let minutes pass until level 1 has a new alarm message; returns how many."""
+        before = len(self.phone(1).alarms())
+        for minute in range(1, within + 1):
+            self.forward(minutes=1)
+            if len(self.phone(1).alarms()) > before:
+                return minute
+        raise AssertionError(f"no alarm within {within} min")
+
+    def close(self) -> None:
+        for phone in self._phones.values():
+            phone.close()
+        self.records.close()
+
+
+def enter(stage: Stage, settings: Settings, fridges: Sequence[Fridge], interval_s: int) -> None:
+    """Import the county as an operator would."""
+    gateways = sorted({gateway for fridge in fridges for gateway in fridge.probes.values()})
+    parts = [PEOPLE]
+    parts += [f'[[gateway]]\nnumber = "{number}"\nunit = "6101030203"\n' for number in gateways]
+    for fridge in fridges:
+        parts.append(
+            f'[[equipment]]\ncode = "{fridge.code}"\nname = "{fridge.name}"\nkind = "{fridge.kind}"\n'
+            f'unit = "6101030203"\nzones = ["{fridge.zone}"]\n'
+        )
+        parts += [
+            f'[[probe]]\ncode = "{probe}{fridge.zone}"\ngateway = "{gateway}"\nequipment = "{fridge.code}"\n'
+            f'interval = "{interval_s}s"\n'
+            for probe, gateway in fridge.probes.items()
+        ]
+    file = stage.folder / "county.toml"
+    file.write_text("\n".join(parts), "utf-8")
+    records = Records(connect(url_for(settings.records.url, settings.data_dir)))
+    upgrade(records.engine)
+    report = import_file(records, settings.data_dir, file, actor=OPERATOR, now=START)
+    assert not report.mistakes, report.mistakes
+    records.close()
+
+
+def boxes_of(fridges: Sequence[Fridge]) -> list[Box]:
+    """One R4DCB08 a gateway, its probes on channels t1, t2 …"""
+    probes: dict[str, list[str]] = {}
+    for fridge in fridges:
+        for probe, gateway in fridge.probes.items():
+            probes.setdefault(gateway, []).append(probe)
+    return [
+        Box(number, [Device(1, "r4dcb08", {f"t{place}": probe for place, probe in enumerate(codes, 1)})])
+        for number, codes in probes.items()
+    ]
+
+
+@contextmanager
+def staged(
+    folder: Path,
+    fridges: Sequence[Fridge],
+    *,
+    speed: float = 0,
+    start: Instant = START,
+    interval_s: int = 60,
+    more: Mapping[str, Mapping[str, object]] | None = None,
+) -> Iterator[County]:
+    """Yield a county whose devices and settings stand, and none of whose services run yet."""
+    settings_of = {"agent": {"resend_after": 1.0}, "alerting": {"tick": 0.05}}
+    for name, values in (more or {}).items():
+        settings_of[name] = {**settings_of.get(name, {}), **values}
+    shown: dict[str, float | None] = {}
+    stage = Stage(
+        folder,
+        boxes_of(fridges),
+        lambda probe, _channel: shown.get(probe, 5.0),
+        interval_s=float(interval_s),
+        more=settings_of,
+    )
+    keeper = ClockKeeper(stage.clock_file, start=start, speed=speed)
+    settings = stage.prepare()
+    enter(stage, settings, fridges, interval_s)
+    county = County(stage, settings, keeper, fridges)
+    county.shown = shown
+    try:
+        yield county
+    finally:
+        county.close()
+        keeper.close()
+        stage.close()
+
+
+@contextmanager
+def running(county: County, services: Sequence[Service] | None = None) -> Iterator[Supervisor]:
+    """Run WeChat and the services (one machine's unless given), each its own process; all phones are registered."""
+    supervisor = Supervisor(
+        [county.stage.wechat(), *(services or county.stage.services())], log_folder=county.stage.folder / "log"
+    )
+    supervisor.look()
+    try:
+        register_phones(county)
+        if county.keeper.speed == 0:
+            county.step(county.now)
+        yield supervisor
+    finally:
+        supervisor.end()
+
+
+def register_phones(county: County, within_s: float = 20) -> None:
+    ends = monotonic() + within_s
+    users = [{"openid": openid, "name": openid} for openid in LEVELS.values()]
+    while True:
+        try:
+            httpx.post(f"{county.stage.wechat_url}/sim/users", json=users, trust_env=False).raise_for_status()
+        except httpx.TransportError:
+            assert monotonic() < ends, "the WeChat simulator did not come up"
+        else:
+            return
+
+
+def python(*words: str, folder: Path) -> "subprocess.Popen[str]":
+    """Start `coldchain` with words, as an operator would, its output in a file."""
+    with (folder / f"{words[0]}.out").open("a") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "coldchain", *words],
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
