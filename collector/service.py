@@ -135,6 +135,7 @@ def _collect(
     bus.start()
     threads.append(status.keep(facts, stop))
     stop.wait()
+    writer.wake()
     threads[0].join(END_WITHIN_S)  # what it has in hand is still acknowledged
     bus.stop()
     for thread in threads:

@@ -211,14 +211,8 @@ def _connect(
     if will:
         body += text(will[0].encode()) + text(will[1])
     body += text(user.encode()) + text(password.encode())
-    until(lambda: _listens(settings.broker.port), "listening broker")
     raw = socket.create_connection(("127.0.0.1", settings.broker.port), 5)
     length = bytes([len(body)]) if len(body) < 128 else bytes([len(body) & 0x7F | 0x80, len(body) >> 7])
     raw.sendall(b"\x10" + length + body)
     assert raw.recv(4) == b"\x20\x02\x00\x00"
     return raw
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
