@@ -122,8 +122,7 @@ def decode_block(key: int, start: int, data: bytes) -> Columns:
 
     at = np.empty(count, np.int64)
     at[0] = start + _unzigzag(offset)
-    at[1:] = np.frombuffer(body, times, count - 1, place)
-    at[1:] += _unzigzag(cadence)
+    np.add(np.frombuffer(body, times, count - 1, place), _unzigzag(cadence), out=at[1:], dtype=np.int64)
     place += (count - 1) * times.itemsize
     np.add.accumulate(at, out=at)
 
@@ -135,10 +134,10 @@ def decode_block(key: int, start: int, data: bytes) -> Columns:
         bitmap = np.frombuffer(body, np.uint8, bitmap_bytes, len(body) - tail)
         good = np.unpackbits(bitmap, count=count) == 0
         measured = int(good.sum())
-    value = np.full(measured, scale, np.int64)
+    value = np.empty(measured, np.int64)
     if measured:
-        value[1:] *= np.frombuffer(body, values, measured - 1, place)
         value[0] = _unzigzag(first)
+        np.multiply(np.frombuffer(body, values, measured - 1, place), scale, out=value[1:], dtype=np.int64)
         np.add.accumulate(value, out=value)
     if good is not None:
         spread = np.full(count, FAILED, np.int64)

@@ -110,12 +110,12 @@ class EmbeddedTelemetry:
                 if db:
                     query = {"first": first, "last": last, "series": json.dumps(list(layers))}
                     blocks = db.execute(_BLOCKS_OF_HOURS, query).fetchall()
-                    recent = self._recent.pieces(db, first, last)
+                    recent = [pieces for _, pieces in self._recent.newest_first(db, first, last)]
                 else:
-                    blocks, recent = [], {}
+                    blocks, recent = [], []
             for key, data in blocks:
                 layers[SeriesId(key & _SERIES_MASK)].append(decode_block(key, (key >> SERIES_BITS) * HOUR, data))
-            for pieces in recent.values():
+            for pieces in recent:
                 for each, known in layers.items():
                     known.extend(piece.of(each) for piece in pieces)
         return {each: columns.later_wins(known).between(since, until).curve() for each, known in layers.items()}
@@ -130,11 +130,12 @@ class EmbeddedTelemetry:
                 return {}
             query = "SELECT series, at, value, q FROM latest WHERE series IN (SELECT value FROM json_each(?))"
             found = {row[0]: _sample(*row) for row in db.execute(query, (json.dumps(list(series)),))}
-            recent = self._recent.pieces(db, -_LAST_HOUR, _LAST_HOUR)
-        wanted = np.unique(np.array(series, np.uint32))
-        for pieces in recent.values():
-            for piece in pieces:
-                for row in piece.newest(wanted).rows():
+            for hour, pieces in self._recent.newest_first(db, -_LAST_HOUR, _LAST_HOUR):
+                unsettled = [each for each in series if each not in found or found[each].at < (hour + 1) * HOUR]
+                if not unsettled:
+                    break
+                wanted = np.unique(np.array(unsettled, np.uint32))
+                for row in (row for piece in pieces for row in piece.newest(wanted).rows()):
                     if row[0] not in found or row[1] >= found[row[0]].at:
                         found[row[0]] = _sample(*row)
         return {SeriesId(each): sample for each, sample in found.items()}
