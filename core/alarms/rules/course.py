@@ -18,7 +18,7 @@ from core.alarms.rules import excursion, sensor
 from core.alarms.rules.excursion import CALM, Excursion, Limit
 from core.alarms.rules.sample import Condition, Episode, Rule, Sample
 from core.alarms.rules.sensor import UNKNOWN, Sensor, Trust
-from core.ids import ZoneId
+from core.ids import Centi, ZoneId
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 
 WATERMARK = Milliseconds(2 * MINUTE)
@@ -79,6 +79,7 @@ class Past(msgspec.Struct, frozen=True):
 
     zone: ZoneId
     rule: Rule
+    limit: Centi
     episode: Episode
 
 
@@ -127,7 +128,7 @@ def take(course: Course, bounds: Bounds, sample: Sample) -> list[Past]:
             track.before = was
         track.live = excursion.step(limit, was, sample)
         if was.condition in _GOING_ON and track.live.condition is Condition.OK:
-            past.append(_past(recent, rule, excursion.ended(was, sample.at)))
+            past.append(_past(recent, rule, limit, excursion.ended(was, sample.at)))
     course.sensor.live = sensor.step(bounds.trust, course.sensor.live, sample)
     recent.samples.append(sample)
     _settle(course, bounds, Instant(sample.at - WATERMARK))
@@ -150,7 +151,7 @@ def take_late(course: Course, bounds: Bounds, zone: ZoneId, sample: Sample, *, p
         was = track.late
         track.late = excursion.step(limit, was, sample)
         if was.condition in _GOING_ON and track.late.condition is Condition.OK:
-            past.append(Past(zone, rule, excursion.ended(was, sample.at)))
+            past.append(Past(zone, rule, limit.value, excursion.ended(was, sample.at)))
     return past
 
 
@@ -178,7 +179,7 @@ def conclude(course: Course, bounds: Bounds) -> list[Past]:
         if not beyond_since_gap:
             if track.told != recent.late_at:
                 track.told = recent.late_at
-                past.append(Past(recent.late_zone, rule, unfinished))
+                past.append(Past(recent.late_zone, rule, limit.value, unfinished))
         elif gap is not None and gap[1] - recent.late_at <= bounds.gap:
             _join(track, limit, recent.samples)
     return past
@@ -202,7 +203,7 @@ def _insert(course: Course, bounds: Bounds, sample: Sample) -> list[Past]:
             if before.condition in _GOING_ON and track.live.condition is Condition.OK:
                 over = excursion.ended(before, known.at)
         if over and track.live.condition is Condition.OK and was.condition in _GOING_ON:
-            past.append(_past(course.recent, rule, over))
+            past.append(_past(course.recent, rule, limit, over))
     course.sensor.live = course.sensor.settled
     for known in samples:
         course.sensor.live = sensor.step(bounds.trust, course.sensor.live, known)
@@ -222,10 +223,10 @@ def _begin_replay(course: Course, bounds: Bounds, zone: ZoneId, *, from_before: 
     """Begin another replay; what the last one left unfinished is told as it stands."""
     recent = course.recent
     past = []
-    for rule, track, _ in course.tracks(bounds):
+    for rule, track, limit in course.tracks(bounds):
         unfinished = excursion.episode(track.late, recent.late_at)
         if unfinished and recent.late_zone is not None and track.told != recent.late_at:
-            past.append(Past(recent.late_zone, rule, unfinished))
+            past.append(Past(recent.late_zone, rule, limit.value, unfinished))
         track.late = track.before if from_before else CALM
     recent.late_zone, recent.late_pages = zone, True
     return past
@@ -243,8 +244,8 @@ def _join(track: Track, limit: Limit, samples: list[Sample]) -> None:
     track.late = CALM
 
 
-def _past(recent: Recent, rule: Rule, over: Episode) -> Past:
+def _past(recent: Recent, rule: Rule, limit: Limit, over: Episode) -> Past:
     if recent.zone is None:
         msg = "a probe in no zone has no limits to leave"
         raise ValueError(msg)
-    return Past(recent.zone, rule, over)
+    return Past(recent.zone, rule, limit.value, over)

@@ -1,0 +1,148 @@
+"""Whether alerting itself does its work: overdue steps, stuck messages, a log that isn't followed.
+
+Runs on the scheduler's thread, so that it also sees an engine that hangs. What it finds is told to level 1 of the top
+units, stands in the row of its tick for whoever asks (readiness, metrics), and keeps the dead-man's ping from leaving:
+the other end notices when that stays away, whatever has stopped here.
+"""
+
+import urllib.request
+from collections.abc import Sequence
+from urllib.error import URLError
+
+import msgspec
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from alerting import ticks
+from alerting.follow import positions
+from core.alarms.message import OpsFacts
+from core.alarms.post import Draft, Post
+from core.alarms.tables import AlarmStep, Outbox, Tick
+from core.db.engine import Records
+from core.intake.port import IntakeLog
+from core.runtime.clock import Clock, real_now
+from core.runtime.instant import HOUR, MINUTE, Instant, Milliseconds
+from core.runtime.logs import logger
+from core.units.contacts import ContactLevel
+from core.units.tables import Contact, Person, Unit
+
+log = logger(__name__)
+
+TICK = "audit"
+EVERY = MINUTE
+OVERDUE = MINUTE
+STUCK = Milliseconds(5 * MINUTE)
+"""A lease that ended so long ago, in real time, was abandoned by everybody."""
+AWAY = Milliseconds(5 * MINUTE)
+PING_TIMEOUT_S = 5.0
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something that isn't as it should be. `trouble` is a key of the message catalogue."""
+
+    trouble: str
+    count: int
+    since: Instant
+
+
+class Audit:
+    """Looks once a minute of the clock; one worker of all does."""
+
+    def __init__(self, records: Records, intake: IntakeLog, post: Post, clock: Clock, *, dead_man_url: str) -> None:
+        self._records = records
+        self._log = intake
+        self._post = post
+        self._clock = clock
+        self._dead_man_url = dead_man_url
+        self.findings: Sequence[Finding] = ()
+        """Of the last look."""
+
+    def run(self) -> bool:
+        """Take the turn if it is due; returns whether it was ours."""
+        now = self._clock.now()
+        with self._records.write() as tx:
+            turn = ticks.claim(tx, TICK, EVERY, now)
+        if turn is None:
+            return False
+        last = turn.last
+        if last is None or now - last > AWAY:
+            # What fell due while we were away is being done right now.
+            return True
+        with self._records.read() as tx:
+            self.findings = [*_overdue_steps(tx, last, now), *_stuck_leases(tx, now), *self._unfollowed(tx, now)]
+        if self.findings:
+            self._tell(now)
+        else:
+            self._ping()
+        return True
+
+    def _unfollowed(self, tx: Session, now: Instant) -> list[Finding]:
+        known = positions(tx)
+        waiting = []
+        for shard in self._log.shards():
+            entries = self._log.read(shard, known.get(shard, 0), 1)
+            waiting += [entry.batch.received for entry in entries if now - entry.batch.received > OVERDUE]
+        return [Finding("log_behind", len(waiting), min(waiting))] if waiting else []
+
+    def _tell(self, now: Instant) -> None:
+        told = ", ".join(f"{finding.trouble} {finding.count}" for finding in self.findings)
+        log.error("alerting is not well", findings=told)
+        with self._records.write() as tx:
+            tx.get_one(Tick, TICK).detail = told
+            drafts = [
+                Draft(
+                    kind="ops",
+                    facts=OpsFacts(
+                        unit=unit.name,
+                        timezone=unit.timezone,
+                        subject="coldchain",
+                        trouble=finding.trouble,
+                        since=finding.since,
+                    ),
+                    person=person.id,
+                    openid=person.openid,
+                    tier=1,
+                    # Once an hour as long as it lasts.
+                    about=f"ops-{finding.trouble}-{now // HOUR}",
+                )
+                for unit, person in _top_managers(tx)
+                for finding in self.findings
+            ]
+            self._post.queue(tx, drafts, now)
+
+    def _ping(self) -> None:
+        with self._records.write() as tx:
+            tx.get_one(Tick, TICK).detail = ""
+        if not self._dead_man_url:
+            return
+        try:
+            with urllib.request.urlopen(self._dead_man_url, timeout=PING_TIMEOUT_S):  # noqa: S310  # the operator's own setting
+                pass
+        except (URLError, OSError, ValueError) as error:
+            log.warning("dead-man's ping not taken", problem=str(error))
+
+
+def _overdue_steps(tx: Session, last: Instant, now: Instant) -> list[Finding]:
+    """Steps that were due at the last look already: a clock that was stepped has only just made others so."""
+    due_by = min(last, now - OVERDUE)
+    count, since = tx.execute(
+        select(func.count(), func.min(AlarmStep.due_at)).where(AlarmStep.state == "due", AlarmStep.due_at <= due_by)
+    ).one()
+    return [Finding("step_overdue", count, since)] if count else []
+
+
+def _stuck_leases(tx: Session, now: Instant) -> list[Finding]:
+    ended = Instant(real_now() - STUCK)
+    stuck = select(func.count()).where(Outbox.state == "queued", Outbox.lease_until <= ended)
+    count = tx.scalar(stuck) or 0
+    return [Finding("lease_stuck", count, Instant(now - STUCK))] if count else []
+
+
+def _top_managers(tx: Session) -> list[tuple[Unit, Person]]:
+    rows = tx.execute(
+        select(Unit, Person)
+        .join(Contact, Contact.unit_id == Unit.id)
+        .join(Person, Person.id == Contact.person_id)
+        .where(Unit.parent_id.is_(None), Contact.level == ContactLevel.VACCINE_MANAGER)
+    )
+    return [(unit, person) for unit, person in rows]

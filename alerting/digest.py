@@ -1,0 +1,96 @@
+"""What late data held, in one message a gateway: excursions that were over before anyone could be told.
+
+Each is an alarm that waits for its handling record; the digest tells level 1 that they are there.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.alarms.lifecycle import DIGEST, event
+from core.alarms.message import DigestFacts
+from core.alarms.post import Draft, Post
+from core.alarms.tables import Alarm, AlarmStep
+from core.alarms.watched import Zones
+from core.devices.tables import Gateway, ProbeGateway
+from core.ids import PersonId, ProbeId
+from core.runtime.instant import Instant
+from core.units.contacts import ContactLevel, contacts_for
+from core.units.tables import Person
+
+
+def send_digests(
+    tx: Session, zones: Zones, post: Post, steps: Sequence[AlarmStep], alarms: Sequence[Alarm], now: Instant
+) -> None:
+    """Tell of these alarms, and of all others of the same gateways that wait for their digest."""
+    if not steps:
+        return
+    gateways = _gateways(tx, {alarm.probe_id for alarm in alarms})
+    number_of_first = {gateways.get(alarm.probe_id, ""): step.id for step, alarm in zip(steps, alarms, strict=True)}
+    siblings = _waiting(tx, {step.id for step in steps})
+    theirs = _gateways(tx, {alarm.probe_id for _, alarm in siblings})
+    for step, alarm in [*zip(steps, alarms, strict=True), *siblings]:
+        gateway = gateways.get(alarm.probe_id, theirs.get(alarm.probe_id, ""))
+        if gateway in number_of_first:
+            step.state, step.fired_at = "fired", now
+    of_gateway: dict[str, list[Alarm]] = defaultdict(list)
+    for alarm in [*alarms, *(alarm for _, alarm in siblings)]:
+        gateway = gateways.get(alarm.probe_id, theirs.get(alarm.probe_id, ""))
+        if gateway in number_of_first and alarm.state == "recovered":
+            of_gateway[gateway].append(alarm)
+    for gateway, over in of_gateway.items():
+        _tell(tx, zones, post, gateway, over, number_of_first[gateway], now)
+
+
+def _tell(
+    tx: Session, zones: Zones, post: Post, gateway: str, over: Sequence[Alarm], number: int, now: Instant
+) -> None:
+    """Write to each level-1 contact about the alarms that are theirs; `number` makes this digest one of its own."""
+    people: dict[PersonId, Person] = {}
+    theirs: dict[PersonId, list[Alarm]] = defaultdict(list)
+    for alarm in over:
+        managers = contacts_for(tx, alarm.equipment_id, now)[ContactLevel.VACCINE_MANAGER]
+        for person in managers:
+            people[person.id] = person
+            theirs[person.id].append(alarm)
+        tx.add(event(alarm.id, "digest", now, people=len(managers)))
+    drafts = []
+    for person_id, alarms in theirs.items():
+        unit, timezone = zones.unit(alarms[0].unit_id)
+        what = DigestFacts(
+            unit=unit,
+            timezone=timezone,
+            gateway=gateway,
+            alarms=len(alarms),
+            first=min(alarm.onset_at for alarm in alarms),
+            last=max(alarm.ended_at or alarm.onset_at for alarm in alarms),
+        )
+        openid = people[person_id].openid
+        drafts.append(
+            Draft(kind="digest", facts=what, person=person_id, openid=openid, tier=1, about=f"gw{gateway}", turn=number)
+        )
+    post.queue(tx, drafts, now)
+
+
+def _waiting(tx: Session, but: Iterable[int]) -> list[tuple[AlarmStep, Alarm]]:
+    """Return the other alarms that wait for a digest."""
+    rows = tx.execute(
+        select(AlarmStep, Alarm)
+        .join(Alarm, Alarm.id == AlarmStep.alarm_id)
+        .where(AlarmStep.state == "due", AlarmStep.tier == DIGEST, AlarmStep.id.not_in(list(but)))
+        .with_for_update(skip_locked=True, of=AlarmStep)
+    )
+    return [(step, alarm) for step, alarm in rows]  # a Row is no pair of types
+
+
+def _gateways(tx: Session, probes: Iterable[ProbeId]) -> dict[ProbeId, str]:
+    """Return the number of each probe's gateway, the last where there were several."""
+    rows = tx.execute(
+        select(ProbeGateway.probe_id, Gateway.number)
+        .join(Gateway, Gateway.id == ProbeGateway.gateway_id)
+        .where(ProbeGateway.probe_id.in_(list(probes)))
+        .order_by(ProbeGateway.since)
+    )
+    return {probe: number for probe, number in rows}  # noqa: C416  # a Row is no pair of types

@@ -1,0 +1,170 @@
+"""The order in which alerting works: follow the log to its head, look for silence, then tell people.
+
+What came in by an instant is taken in before anything that is due at it is done, so a recovery at 29:59 is seen before
+level 2 would be told at 30:00. When that takes too long (our own standstill of hours, another worker's), people are
+told after `HOLD_S` of what is known by then.
+"""
+
+import sqlite3
+import threading
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from alerting import offline, ticks
+from alerting.escalate import escalate, next_due
+from alerting.follow import Follower, Overtaken, shards_behind
+from core.alarms.post import Post
+from core.alarms.tables import AlarmStep
+from core.alarms.watched import Zones
+from core.db.engine import Records
+from core.intake.port import IntakeLog, Unavailable
+from core.runtime.clock import Clock, monotonic
+from core.runtime.instant import Instant
+from core.runtime.logs import logger
+
+log = logger(__name__)
+
+HOLD_S = 60.0
+"""Real seconds that escalation waits at most for the log."""
+AGAIN_S = 0.5
+
+
+class Engine:
+    """One worker's loop. `wake` and `is_idle` may be called from any thread."""
+
+    def __init__(
+        self,
+        records: Records,
+        *,
+        intake: IntakeLog,
+        follower: Follower,
+        zones: Zones,
+        post: Post,
+        clock: Clock,
+        poll: float,
+    ) -> None:
+        """`poll`: real seconds between two passes that nobody asked for."""
+        self._records = records
+        self._log = intake
+        self._follower = follower
+        self._zones = zones
+        self._post = post
+        self._clock = clock
+        self._poll = poll
+        self._asked = threading.Event()
+        self._done: Instant | None = None
+        self._next: Instant | None = None
+        self._behind_since: float | None = None
+        self._scan_at: Instant | None = None
+        self._knows_positions = False
+        self.problem = ""
+        """Why the last pass failed; empty when it didn't."""
+
+    def wake(self) -> None:
+        """Ask for a pass soon."""
+        self._asked.set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop`. Whatever fails is tried again, and the audit tells when that lasts."""
+        while not stop.is_set():
+            self._asked.clear()
+            try:
+                self.run_once(stop)
+            except (SQLAlchemyError, sqlite3.Error, Unavailable, Overtaken, OSError) as error:
+                self._fail(error)
+            except Exception as error:
+                log.exception("pass failed by a fault of ours")
+                self._fail(error)
+            else:
+                self.problem = ""
+                self._wait()
+                continue
+            stop.wait(AGAIN_S)
+
+    def run_once(self, stop: threading.Event | None = None) -> None:
+        """Do all that is due by now."""
+        self._done = None
+        if not self._knows_positions:
+            self._follower.start()
+            self._knows_positions = True
+        try:
+            now, followed = self._follow(stop)
+        except Exception:
+            self._knows_positions = False
+            raise
+        self._look_for_silence(now)
+        if followed or self._held_long_enough():
+            self._escalate(now)
+        with self._records.read() as tx:
+            self._next = next_due(tx)
+        if followed:
+            self._done = now
+
+    def is_idle(self) -> bool:
+        """Whether all that is due at the clock's now has been done; asks for it when it hasn't. Cheap."""
+        done = self._done
+        if done is not None and done >= self._clock.now() and not self._follower.behind():
+            # A pass may have begun between the two looks.
+            return self._done == done
+        self.wake()
+        return False
+
+    def _follow(self, stop: threading.Event | None) -> tuple[Instant, bool]:
+        """Follow to the head; returns the instant by which all that had come in is known, and whether it is."""
+        began = monotonic()
+        while True:
+            now = self._clock.now()
+            if not self._follower.step(now):
+                return now, self._others_have_followed()
+            if monotonic() - began > HOLD_S or (stop and stop.is_set()):
+                return now, False
+
+    def _others_have_followed(self) -> bool:
+        """Whether no other worker is behind either: a zone's probes may come through its shards."""
+        if self._follower.has_all:
+            return True
+        with self._records.read() as tx:
+            behind = shards_behind(tx, self._log)
+        if not behind:
+            self._behind_since = None
+        elif self._behind_since is None:
+            self._behind_since = monotonic()
+        return not behind
+
+    def _held_long_enough(self) -> bool:
+        return self._behind_since is None or monotonic() - self._behind_since > HOLD_S
+
+    def _look_for_silence(self, now: Instant) -> None:
+        if self._scan_at is not None and now < self._scan_at:
+            return
+        offline.scan(self._records, self._zones, self._post, now, lambda tx: shards_behind(tx, self._log))
+        with self._records.read() as tx:
+            self._scan_at = ticks.next_due(tx, offline.TICK)
+
+    def _escalate(self, now: Instant) -> None:
+        with self._records.read() as tx:
+            due = next_due(tx)
+            suppressed = tx.scalar(select(AlarmStep.id).where(AlarmStep.state == "suppressed").limit(1))
+        if suppressed is None and (due is None or due > now):
+            return
+        settled = 1
+        while settled:
+            with self._records.write() as tx:
+                settled = escalate(tx, self._zones, self._post, now)
+
+    def _wait(self) -> None:
+        """Wait until the next step or scan is due or somebody asks, at most `poll`."""
+        due = min((at for at in (self._next, self._scan_at) if at is not None), default=None)
+        ends = monotonic() + self._poll
+        while (left := ends - monotonic()) > 0:
+            pause = left if due is None else min(left, self._clock.pause(due))
+            if not pause or self._asked.wait(pause):
+                return
+
+    def _fail(self, error: Exception) -> None:
+        self._knows_positions = False
+        said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        if said != self.problem:
+            log.warning("pass failed, tried again", problem=said)
+        self.problem = said

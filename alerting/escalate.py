@@ -1,0 +1,254 @@
+"""Who is told now: the steps of alarms that are due, each fired once, held, or left for later.
+
+Guarantees, tried by tests/integration/test_escalation.py and test_escalation_races.py on both databases:
+* a step fires once: its messages, its `fired` and the next repeat are one transaction, and the step is claimed from
+  `alarm_step` alone, by SKIP LOCKED (on SQLite by BEGIN IMMEDIATE);
+* it fires only while the condition is active: clearing holds it, and what cancels it is the recovery;
+* people are looked up when it fires; one who stands in two levels gets one message; a level without anybody is an
+  event in the alarm's history, and the step counts;
+* the row of the alarm is never locked here, only read: the recovery locks it before it cancels steps.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+from sqlalchemy import ColumnElement, and_, exists, func, not_, or_, select, update
+from sqlalchemy.orm import Session
+
+from alerting.digest import send_digests
+from core.alarms.lifecycle import DIGEST, Key, event, facts, policy_of
+from core.alarms.post import Draft, Post
+from core.alarms.profile import Policy
+from core.alarms.rules.sample import Condition, Rule
+from core.alarms.tables import Alarm, AlarmStep, RuleState, SeriesState
+from core.alarms.watched import Zones
+from core.db.insert import insert_missing
+from core.devices.tables import MaintenanceWindow
+from core.ids import AlarmId, Centi, EquipmentId, PersonId, ZoneId
+from core.runtime.instant import DAY, MINUTE, Instant
+from core.units.contacts import contacts_for
+from core.units.tables import Person
+
+AT_ONCE = 50
+"""Steps in one transaction."""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """How a rule stands in a zone now."""
+
+    condition: Condition
+    value: Centi | None
+    """The worst of the newest readings of the probes that are abnormal."""
+    silent: bool
+    """None of these probes sends anything any more; silence keeps the last condition."""
+
+
+CALM = Seen(Condition.OK, None, silent=False)
+
+
+def escalate(tx: Session, zones: Zones, post: Post, now: Instant) -> int:
+    """Settle up to `AT_ONCE` due steps; returns how many, 0 when none is due."""
+    resume(tx, now)
+    steps = _claim(tx, now)
+    if steps:
+        _Turn(tx, zones, post, now).take(steps)
+    return len(steps)
+
+
+def resume(tx: Session, now: Instant) -> None:
+    """Let paging go on for alarms whose maintenance window has ended: the first step that it kept back is due now.
+
+    The later ones keep their distance, since the window stopped the escalation's clock, not the temperature.
+    """
+    window = select(MaintenanceWindow.id).where(
+        MaintenanceWindow.equipment_id == Alarm.equipment_id, _window_in_force(now)
+    )
+    rows = tx.execute(
+        select(AlarmStep.alarm_id, AlarmStep.cycle, AlarmStep.due_at)
+        .join(Alarm, Alarm.id == AlarmStep.alarm_id)
+        .where(AlarmStep.state == "suppressed", not_(exists(window)))
+        .with_for_update(skip_locked=True, of=AlarmStep)
+    ).all()
+    first: dict[tuple[AlarmId, int], Instant] = {}
+    for alarm, cycle, due_at in rows:
+        first[alarm, cycle] = min(due_at, first.get((alarm, cycle), due_at))
+    for (alarm, cycle), due_at in first.items():
+        mine = and_(AlarmStep.alarm_id == alarm, AlarmStep.cycle == cycle, AlarmStep.tier != DIGEST)
+        waiting = AlarmStep.state.in_(["suppressed", "due", "held"])
+        moved = {"due_at": AlarmStep.due_at + (now - due_at), "state": "due"}
+        tx.execute(update(AlarmStep).where(mine, waiting).values(moved))
+        tx.add(event(alarm, "resumed", now, cycle=cycle))
+
+
+def next_due(tx: Session) -> Instant | None:
+    """Return when the next step is due."""
+    return tx.scalar(select(func.min(AlarmStep.due_at)).where(AlarmStep.state == "due"))
+
+
+def how_it_stands(tx: Session, zones: Iterable[ZoneId]) -> dict[Key, Seen]:
+    """Return of each rule and zone that isn't ok how it stands."""
+    silent = select(RuleState.series_id).where(
+        RuleState.rule == Rule.PROBE_OFFLINE, RuleState.condition == Condition.ACTIVE
+    )
+    rows = tx.execute(
+        select(
+            RuleState.zone_id,
+            RuleState.rule,
+            RuleState.condition,
+            SeriesState.value,
+            RuleState.series_id.in_(silent),
+        )
+        .outerjoin(SeriesState, SeriesState.series_id == RuleState.series_id)
+        .where(RuleState.zone_id.in_(list(zones)), RuleState.condition.in_([Condition.ACTIVE, Condition.CLEARING]))
+    )
+    found: dict[Key, Seen] = {}
+    for zone, rule, condition, value, is_silent in rows:
+        key = (zone, Rule(rule))
+        known = found.get(key)
+        active = Condition.ACTIVE in (condition, known.condition if known else None)
+        values = [one for one in (value, known.value if known else None) if one is not None]
+        worst = (min if rule == Rule.BELOW else max)(values, default=None)
+        found[key] = Seen(
+            Condition.ACTIVE if active else Condition.CLEARING,
+            worst,
+            silent=bool(is_silent) and (known is None or known.silent),
+        )
+    return found
+
+
+def _claim(tx: Session, now: Instant) -> Sequence[AlarmStep]:
+    return tx.scalars(
+        select(AlarmStep)
+        .where(AlarmStep.state == "due", AlarmStep.due_at <= now)
+        .order_by(AlarmStep.due_at, AlarmStep.id)
+        .limit(AT_ONCE)
+        .with_for_update(skip_locked=True)
+    ).all()
+
+
+class _Turn:
+    """What is done with the steps of one claim."""
+
+    def __init__(self, tx: Session, zones: Zones, post: Post, now: Instant) -> None:
+        self._tx = tx
+        self._zones = zones
+        self._post = post
+        self._now = now
+
+    def take(self, steps: Sequence[AlarmStep]) -> None:
+        """Settle them, all of one alarm together."""
+        of_alarm: dict[AlarmId, list[AlarmStep]] = defaultdict(list)
+        for step in steps:
+            of_alarm[step.alarm_id].append(step)
+        asked = select(Alarm).where(Alarm.id.in_(of_alarm)).execution_options(populate_existing=True)
+        alarms = {alarm.id: alarm for alarm in self._tx.scalars(asked)}
+        seen = how_it_stands(self._tx, {alarm.zone_id for alarm in alarms.values()})
+        quiet = _in_window(self._tx, {alarm.equipment_id for alarm in alarms.values()}, self._now)
+        told = _told_lately(self._tx, alarms.values(), self._now)
+        for alarm_id, due in of_alarm.items():
+            alarm = alarms[alarm_id]
+            tiers = [step for step in due if step.tier != DIGEST]
+            current = [step for step in tiers if alarm.state == "open" and step.cycle == alarm.cycle]
+            for step in tiers:
+                if step not in current:
+                    step.state = "cancelled"
+            if not current:
+                continue
+            stands = seen.get((alarm.zone_id, Rule(alarm.rule)), CALM)
+            if alarm.equipment_id in quiet:
+                self._keep_back(alarm, current, "suppressed")
+            elif stands.condition is not Condition.ACTIVE:
+                self._keep_back(alarm, current, "held")
+            else:
+                self._fire(alarm, current, stands, told)
+        digests = [step for step in steps if step.tier == DIGEST]
+        send_digests(self._tx, self._zones, self._post, digests, [alarms[step.alarm_id] for step in digests], self._now)
+
+    def _keep_back(self, alarm: Alarm, due: Sequence[AlarmStep], becomes: Literal["held", "suppressed"]) -> None:
+        for step in due:
+            step.state = becomes
+            self._tx.add(event(alarm.id, becomes, self._now, cycle=step.cycle, tier=step.tier, turn=step.turn))
+
+    def _fire(
+        self, alarm: Alarm, due: Sequence[AlarmStep], seen: Seen, told: Mapping[tuple[Key, int], Instant]
+    ) -> None:
+        """Fire the highest of an alarm's due steps, which tells everybody whom the others would have told.
+
+        Unless the zone flaps: then its level is left alone until the floor of its policy is over.
+        """
+        policy = policy_of(alarm)
+        top = max(due, key=lambda step: (step.tier, step.turn))
+        last = told.get(((alarm.zone_id, Rule(alarm.rule)), top.tier))
+        floor = policy.floor_min * MINUTE
+        if top.turn == 0 and alarm.cycle > 1 and last is not None and self._now - last < floor:
+            for step in due:
+                step.due_at = Instant(last + floor)
+            return
+        for step in due:
+            step.state, step.fired_at = "fired", self._now
+        self._tell(alarm, top, seen)
+        self._repeat(alarm, top, policy)
+
+    def _tell(self, alarm: Alarm, step: AlarmStep, seen: Seen) -> None:
+        people: dict[PersonId, Person] = {}
+        for level, of_level in contacts_for(self._tx, alarm.equipment_id, self._now).items():
+            if level > step.tier:
+                continue
+            if not of_level:
+                self._tx.add(event(alarm.id, "nobody_to_tell", self._now, cycle=alarm.cycle, level=int(level)))
+            people.update((person.id, person) for person in of_level)
+        what = facts(alarm, self._zones, tier=step.tier, value=seen.value, turn=step.turn, silent=seen.silent)
+        drafts = [
+            Draft(
+                kind="alarm",
+                facts=what,
+                person=person.id,
+                openid=person.openid,
+                tier=step.tier,
+                about=alarm.id,
+                cycle=alarm.cycle,
+                turn=step.turn,
+            )
+            for person in people.values()
+        ]
+        unbound = self._post.queue(self._tx, drafts, self._now)
+        for person_id in unbound:
+            self._tx.add(event(alarm.id, "unreachable", self._now, person=person_id, tier=step.tier))
+        to = len(people) - len(unbound)
+        self._tx.add(event(alarm.id, "told", self._now, cycle=step.cycle, tier=step.tier, turn=step.turn, people=to))
+
+    def _repeat(self, alarm: Alarm, fired: AlarmStep, policy: Policy) -> None:
+        """Write the next repeat, on the grid of the first; turns that were missed are not made up for."""
+        stopped = policy.acknowledging_stops_escalation and alarm.handling != "unacknowledged"
+        every = policy.repeat_min * MINUTE
+        if fired.tier < policy.top or not every or stopped:
+            return
+        due_at = fired.due_at + every * ((self._now - fired.due_at) // every + 1)
+        row = {"alarm_id": alarm.id, "cycle": alarm.cycle, "tier": fired.tier, "due_at": due_at}
+        insert_missing(self._tx, AlarmStep, [{**row, "turn": fired.turn + 1}])
+
+
+def _window_in_force(now: Instant) -> ColumnElement[bool]:
+    return and_(MaintenanceWindow.since <= now, or_(MaintenanceWindow.until.is_(None), MaintenanceWindow.until > now))
+
+
+def _in_window(tx: Session, equipment: Iterable[EquipmentId], now: Instant) -> set[EquipmentId]:
+    """Return which equipment is in repair, spare, stopped, counted or defrosted: nobody is paged for it."""
+    asked = select(MaintenanceWindow.equipment_id).where(MaintenanceWindow.equipment_id.in_(list(equipment)))
+    return set(tx.scalars(asked.where(_window_in_force(now))))
+
+
+def _told_lately(tx: Session, alarms: Iterable[Alarm], now: Instant) -> dict[tuple[Key, int], Instant]:
+    """Return when each tier of a zone was last told of a rule, within a day, by whichever alarm and cycle."""
+    again = {alarm.zone_id for alarm in alarms if alarm.cycle > 1}
+    if not again:
+        return {}
+    rows = tx.execute(
+        select(Alarm.zone_id, Alarm.rule, AlarmStep.tier, func.max(AlarmStep.fired_at))
+        .join(AlarmStep, AlarmStep.alarm_id == Alarm.id)
+        .where(Alarm.zone_id.in_(again), AlarmStep.state == "fired", AlarmStep.fired_at > now - DAY)
+        .group_by(Alarm.zone_id, Alarm.rule, AlarmStep.tier)
+    )
+    return {((zone, Rule(rule)), tier): fired_at for zone, rule, tier, fired_at in rows if fired_at is not None}

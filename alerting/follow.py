@@ -1,0 +1,193 @@
+"""What the readings of the intake log lead to: conditions, alarms and steps, in one transaction with the cursor.
+
+Guarantees, tried by tests/integration/test_follow.py and test_follow_kills.py on both databases:
+* the cursor of a shard moves in the transaction of everything that its entries led to, so a crash anywhere repeats
+  nothing and skips nothing; a second process on the same shard loses the race for the cursor and changes nothing;
+* memory is read from the records for each chunk, so a series may come through another shard and worker than last time;
+* on SQLite a chunk is small, and the next waits a moment, since others write too.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from alerting.chunk import Chunk, Reading
+from core.alarms.post import Post
+from core.alarms.tables import FollowCursor
+from core.alarms.watched import Zones
+from core.db.engine import Records
+from core.devices.directory import Directory, Place
+from core.intake.port import Entry, IntakeLog
+from core.runtime.clock import monotonic
+from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.runtime.logs import logger
+from core.wire.quality import Quality
+from core.wire.topics import Shard
+
+log = logger(__name__)
+
+READER = "alerting"
+CHUNK = 250
+"""Temperature readings in one transaction, about: an entry isn't divided."""
+PAUSE_S = 0.02
+MIRROR_EVERY_S = 1.0
+AHEAD = Milliseconds(5 * MINUTE)
+"""The collector corrects stamps that are ahead; one that still is would hide all that follow it."""
+
+
+class Overtaken(Exception):
+    """Another process has moved this shard's cursor: two workers own one shard, or two generations work at once."""
+
+
+class Follower:
+    """Follows the shards of one worker, in one thread."""
+
+    def __init__(
+        self,
+        records: Records,
+        intake: IntakeLog,
+        directory: Directory,
+        zones: Zones,
+        post: Post,
+        *,
+        shards: str,
+    ) -> None:
+        """`shards` is a range such as `00-7f`."""
+        self._records = records
+        self._log = intake
+        self._directory = directory
+        self._zones = zones
+        self._post = post
+        self._first, self._last = shards.split("-")
+        self.has_all = (self._first, self._last) == ("00", "ff")
+        """Whether there is no other worker's shard."""
+        self._positions: dict[Shard, int] = {}
+        self._mirrored: dict[Shard, int] = {}
+        self._mirror_at = 0.0
+        self.readings = 0
+        """How many were evaluated since the start."""
+
+    def start(self) -> None:
+        """Read where the last life came to. Raises SQLAlchemyError while the records are away."""
+        with self._records.read() as tx:
+            self._positions = positions(tx)
+            self._zones.load(tx)
+
+    def step(self, now: Instant) -> bool:
+        """Take one chunk; returns whether there was one. What it opens, opens at `now`.
+
+        Raises: Overtaken, after which `start` must be called again; SQLAlchemyError, after which `step` may be.
+        """
+        if self._directory.refresh():
+            with self._records.read() as tx:
+                self._zones.load(tx)
+        entries = self._next()
+        if not entries:
+            self._mirror()
+            return False
+        chunk = Chunk(self._zones, now)
+        for shard, of_shard in entries.items():
+            for entry in of_shard:
+                for reading in self._resolved(shard, entry):
+                    chunk.add(reading)
+        with self._records.write() as tx:
+            self._move(tx, {shard: of_shard[-1].n for shard, of_shard in entries.items()})
+            opened, recovered = chunk.settle(tx, self._post)
+        self._positions.update({shard: of_shard[-1].n for shard, of_shard in entries.items()})
+        self.readings += len(chunk)
+        for alarm in opened:
+            log.info("alarm opened", alarm=alarm)
+        for alarm in recovered:
+            log.info("alarm recovered", alarm=alarm)
+        if self._records.is_sqlite and len(chunk) >= CHUNK:
+            time.sleep(PAUSE_S)
+        return True
+
+    def behind(self) -> bool:
+        """Whether the log of a shard of ours has more than was followed. Cheap: asks the log alone."""
+        return any(self._log.head(shard) > self._positions.get(shard, 0) for shard in self._ours())
+
+    def mirror(self) -> None:
+        """Tell the log how far we are, so that it can be pruned."""
+        moved = {shard: n for shard, n in self._positions.items() if self._mirrored.get(shard) != n}
+        if moved:
+            self._log.move_cursor(READER, moved)
+            self._mirrored.update(moved)
+        self._mirror_at = monotonic() + MIRROR_EVERY_S
+
+    def _mirror(self) -> None:
+        if monotonic() >= self._mirror_at:
+            self.mirror()
+
+    def _ours(self) -> Iterable[Shard]:
+        return (shard for shard in self._log.shards() if self._first <= shard <= self._last)
+
+    def _next(self) -> dict[Shard, list[Entry]]:
+        """Return the next entries of each shard that has any, about a chunk in all."""
+        found: dict[Shard, list[Entry]] = defaultdict(list)
+        room = CHUNK
+        for shard in self._ours():
+            position = self._positions.get(shard, 0)
+            while room > 0:
+                entries = self._log.read(shard, position, 1 + room // 50)
+                for entry in entries:
+                    found[shard].append(entry)
+                    position = entry.n
+                    room -= len(entry.batch.readings)
+                    if room <= 0:
+                        break
+                if not entries:
+                    break
+        return found
+
+    def _resolved(self, shard: Shard, entry: Entry) -> Iterable[Reading]:
+        """Return the temperatures of an entry with their places; the telemetry writer holds what belongs nowhere."""
+        batch = entry.batch
+        for stamped in batch.readings:
+            if stamped.quantity != "t":
+                continue
+            if stamped.at > batch.received + AHEAD:
+                log.warning("reading from the future passed by", gw=batch.gw, probe=stamped.p, at=stamped.at)
+                continue
+            place = self._directory.allot(batch.gw, stamped.p, stamped.quantity, stamped.at)
+            if isinstance(place, Place):
+                q = stamped.q | Quality.BACKFILLED if batch.origin == "backfill" else stamped.q
+                yield Reading(
+                    place, shard, stamped.at, batch.received, stamped.value, int(q), batch.origin == "released"
+                )
+
+    def _move(self, tx: Session, positions: Mapping[Shard, int]) -> None:
+        """Move cursors first, so that whoever comes second learns it before doing anything."""
+        for shard, n in sorted(positions.items()):
+            known = self._positions.get(shard)
+            try:
+                moved = _compare_and_move(tx, shard, known, n)
+            except IntegrityError:
+                moved = False
+            if not moved:
+                msg = f"shard {shard} was followed beyond {known or 0} by another process"
+                raise Overtaken(msg)
+
+
+def _compare_and_move(tx: Session, shard: Shard, known: int | None, n: int) -> bool:
+    if known is None:
+        tx.execute(insert(FollowCursor).values(shard=shard, position=n))
+        return True
+    mine = [FollowCursor.shard == shard, FollowCursor.position == known]
+    moved = update(FollowCursor).where(*mine).values(position=n).returning(FollowCursor.shard)
+    return tx.scalar(moved) is not None
+
+
+def positions(tx: Session) -> dict[Shard, int]:
+    """Return how far every shard was followed, by whichever worker."""
+    return {Shard(row.shard): row.position for row in tx.scalars(select(FollowCursor))}
+
+
+def shards_behind(tx: Session, intake: IntakeLog) -> set[Shard]:
+    """Return the shards, of any worker, whose log goes further than alerting has followed."""
+    known = positions(tx)
+    return {shard for shard in intake.shards() if intake.head(shard) > known.get(shard, 0)}

@@ -1,0 +1,193 @@
+"""The process `coldchain alerting`: what runs in it, and how it comes up and ends.
+
+It starts before broker, records, log or a virtual clock are there, and keeps trying; `status/alerting.json` says what
+is missing.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from alerting.audit import Audit
+from alerting.channels.port import Channel
+from alerting.channels.wechat import wechat_channel
+from alerting.deliver import Delivery
+from alerting.engine import Engine
+from alerting.follow import Follower
+from config import secrets
+from config.load import WrongSetting
+from config.secrets import Secrets
+from config.settings import Alerting as AlertingSettings
+from config.settings import Settings
+from core.alarms.post import Post
+from core.alarms.watched import Zones
+from core.bus.client import BrokerAddress, Bus
+from core.db.engine import Records, connect, url_for
+from core.db.migrate import upgrade
+from core.devices.directory import Directory
+from core.intake.open import open_log
+from core.intake.port import IntakeLog, Unavailable
+from core.runtime.barrier import report_idle
+from core.runtime.clock import Clock, clock_from
+from core.runtime.instant import SECOND, Milliseconds
+from core.runtime.logs import logger
+from core.runtime.schedule import Ticks
+from core.runtime.status import Facts, StatusFile
+from core.wire.topics import Shard, wake
+
+log = logger(__name__)
+
+OPEN_S = 0.5
+AUDIT_S = 1.0
+OFFLINE_S = 5.0
+END_WITHIN_S = 2.0
+
+T = TypeVar("T")
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Watch, escalate and deliver until `stop`.
+
+    Raises: NoSecrets, WrongSetting, NewerDatabase: what no waiting mends.
+    """
+    kept = secrets.read(settings.data_dir)
+    if settings.broker.username not in kept.broker:
+        msg = f"no password for broker.username = {settings.broker.username!r} in {secrets.path_in(settings.data_dir)}"
+        raise WrongSetting(msg)
+    status = StatusFile(settings.data_dir, "alerting")
+    records = Records(connect(url_for(settings.records.url, settings.data_dir)))
+    channels = _channels(settings, kept, records)
+    clock = _until_there("clock", lambda: clock_from(settings.virtual_clock), status, stop)
+    _until_there("records", lambda: upgrade(records.engine), status, stop)
+    intake = _until_there("intake log", lambda: open_log(settings.intake.url, settings.data_dir), status, stop)
+    if clock and intake:
+        _Alerting(settings, kept, records, intake, clock, channels).run(status, stop)
+    if intake:
+        intake.close()
+    records.close()
+
+
+def _until_there(part: str, opened: Callable[[], T], status: StatusFile, stop: threading.Event) -> T | None:
+    """Try until it opens; None when `stop` came first."""
+    told = ""
+    while not stop.is_set():
+        try:
+            return opened()
+        except (OSError, sqlite3.Error, SQLAlchemyError, Unavailable) as error:
+            problem = f"{part}: {error}".splitlines()[0]
+            if problem != told:
+                log.warning("not there yet", part=part, error=problem)
+                told = problem
+            status.write({"problem": problem})
+            stop.wait(OPEN_S)
+    return None
+
+
+def _channels(settings: Settings, kept: Secrets, records: Records) -> dict[str, Channel]:
+    """Return the channels that are configured, in the order of falling back."""
+    known: dict[str, Callable[[], Channel | None]] = {
+        "wechat": lambda: wechat_channel(settings.wechat, kept.wechat_secret, records),
+    }
+    channels = {}
+    for name in settings.alerting.channels:
+        if name not in known:
+            msg = f"alerting.channels has {name!r}; known: {', '.join(known)}"
+            raise WrongSetting(msg)
+        if (channel := known[name]()) is not None:
+            channels[name] = channel
+        else:
+            log.warning("channel not configured: its messages stay queued", channel=name)
+    return channels
+
+
+class _Alerting:
+    """The parts of the process, put together."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kept: Secrets,
+        records: Records,
+        intake: IntakeLog,
+        clock: Clock,
+        channels: dict[str, Channel],
+    ) -> None:
+        zones = Zones()
+        post = Post(
+            public_url=settings.public_url,
+            link_keys=kept.link_keys,
+            link_life=Milliseconds(int(settings.api.link * SECOND)),
+        )
+        self._settings = settings
+        self._clock = clock
+        self._follower = Follower(records, intake, Directory(records), zones, post, shards=settings.alerting.shards)
+        self._engine = Engine(
+            records,
+            intake=intake,
+            follower=self._follower,
+            zones=zones,
+            post=post,
+            clock=clock,
+            poll=settings.alerting.poll,
+        )
+        try:
+            self._delivery = Delivery(
+                records, channels, clock, worker=settings.alerting.worker, lease_s=settings.alerting.lease
+            )
+        except ValueError as error:
+            raise WrongSetting(str(error)) from None
+        self._audit = Audit(records, intake, post, clock, dead_man_url=settings.alerting.dead_man_url)
+        self._bus = Bus(
+            BrokerAddress.of(settings.broker),
+            client_id=settings.alerting.worker,
+            username=settings.broker.username,
+            password=kept.broker[settings.broker.username],
+            clean=True,
+            on_message=lambda _message: self._engine.wake(),
+            subscriptions=[wake(Shard("+"))],
+        )
+
+    def run(self, status: StatusFile, stop: threading.Event) -> None:
+        """Work until `stop`."""
+        engine, ticks = self._engine, Ticks()
+        ticks.every(self._settings.alerting.poll, "follow", engine.wake)
+        ticks.every(self._settings.alerting.tick, "escalate", engine.wake)
+        ticks.every(OFFLINE_S, "offline", engine.wake)
+        ticks.every(AUDIT_S, "audit", self._audit.run)
+        threads = [
+            threading.Thread(target=engine.run, args=(stop,), name="engine", daemon=True),
+            threading.Thread(target=self._delivery.run, args=(stop,), name="delivery", daemon=True),
+            threading.Thread(
+                target=report_idle, args=(self._clock, self._name(), self._is_idle, stop), name="barrier", daemon=True
+            ),
+        ]
+        for thread in threads:
+            thread.start()
+        self._bus.start()
+        ticks.start()
+        threads.append(status.keep(self._facts, stop))
+        stop.wait()
+        ticks.stop()
+        engine.wake()
+        self._bus.stop()
+        for thread in threads:
+            thread.join(END_WITHIN_S)
+
+    def _name(self) -> str:
+        """Return what the keeper of a stepped clock knows this process by: a second worker has its own name."""
+        worker = self._settings.alerting.worker
+        return "alerting" if worker == AlertingSettings().worker else worker
+
+    def _is_idle(self) -> bool:
+        return self._engine.is_idle() and self._delivery.idle() and self._engine.is_idle()
+
+    def _facts(self) -> Facts:
+        return {
+            "connected": self._bus.connected,
+            "problem": self._engine.problem or self._bus.problem,
+            "readings": self._follower.readings,
+            "findings": ", ".join(finding.trouble for finding in self._audit.findings),
+        }

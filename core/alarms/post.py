@@ -1,0 +1,81 @@
+"""How a message gets into the outbox: one row a person, composed once, in the transaction of what it tells of.
+
+The same key is never queued twice, so whoever repeats the work after a crash queues nothing new.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from core.alarms.links import Link, sign, url
+from core.alarms.message import Facts, Kind, compose, outbox_key
+from core.alarms.tables import Outbox
+from core.db.insert import insert_missing
+from core.ids import AlarmId, PersonId
+from core.runtime.clock import real_now
+from core.runtime.instant import Instant, Milliseconds
+
+CHANNEL = "wechat"
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """A message to one person, before it has a channel."""
+
+    kind: Kind
+    facts: Facts
+    person: PersonId
+    openid: str | None
+    tier: int
+    about: AlarmId | str
+    """The alarm; or what else names the message, such as `gw10001` for a digest."""
+    cycle: int = 1
+    turn: int = 0
+
+
+class Post:
+    """Writes messages into the outbox. All begin on WeChat; delivery takes another channel where that fails."""
+
+    def __init__(self, *, public_url: str, link_keys: Mapping[str, str], link_life: Milliseconds) -> None:
+        """`link_life`: how long the link in a message serves."""
+        self._public_url = public_url
+        self._link_keys = link_keys
+        self._link_life = link_life
+
+    def queue(self, tx: Session, drafts: Iterable[Draft], now: Instant) -> list[PersonId]:
+        """Insert messages that aren't there yet; return the people who aren't bound to WeChat (AL-05).
+
+        Whether a channel is configured doesn't matter here: without one the rows stay queued (AL-15).
+        """
+        rows = []
+        unbound = []
+        for draft in drafts:
+            if not draft.openid:
+                unbound.append(draft.person)
+                continue
+            key = outbox_key(draft.about, draft.cycle, draft.tier, draft.turn, draft.person, CHANNEL, draft.kind)
+            link = self._link(draft, now)
+            body = compose(draft.kind, draft.facts, key=key, to=draft.openid, link=link, template_id="")
+            rows.append(
+                {
+                    "key": key,
+                    "alarm_id": None if isinstance(draft.about, str) else draft.about,
+                    "cycle": draft.cycle,
+                    "tier": draft.tier,
+                    "kind": draft.kind,
+                    "person_id": draft.person,
+                    "channel": CHANNEL,
+                    "address": draft.openid,
+                    "body": body,
+                    "created_at": now,
+                    "next_at": real_now(),
+                }
+            )
+        insert_missing(tx, Outbox, rows)
+        return unbound
+
+    def _link(self, draft: Draft, now: Instant) -> str:
+        if isinstance(draft.about, str):
+            return ""
+        link = Link(draft.about, draft.cycle, draft.person, Instant(now + self._link_life))
+        return url(self._public_url, sign(link, self._link_keys))

@@ -1,0 +1,77 @@
+"""What a zone is held to, and what it is called in messages: a copy in memory, made anew when devices change."""
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.alarms import profile
+from core.alarms.profile import Differences, Profile, WrongProfile
+from core.alarms.rules.course import Bounds
+from core.devices.tables import Equipment, Zone
+from core.ids import EquipmentId, UnitId, ZoneId
+from core.runtime.instant import Milliseconds
+from core.runtime.logs import logger
+from core.units.tables import Unit
+
+log = logger(__name__)
+
+
+class Watched(msgspec.Struct, frozen=True, kw_only=True):
+    """A zone that is looked after."""
+
+    zone: ZoneId
+    kind: str
+    equipment: EquipmentId
+    equipment_name: str
+    profile: Profile
+    own: Differences
+
+
+class Zones:
+    """Every zone of the installation, and the names of its units."""
+
+    def __init__(self) -> None:
+        """Know nothing before the first `load`."""
+        self._zones: dict[ZoneId, Watched] = {}
+        self._bounds: dict[tuple[ZoneId, Milliseconds], Bounds] = {}
+        self._units: dict[UnitId, tuple[str, str]] = {}
+
+    def load(self, tx: Session) -> None:
+        """Read all anew. A zone with an unknown profile is held to the default one, and the log says so."""
+        zones = {}
+        for row, equipment_name in tx.execute(
+            select(Zone, Equipment.name).join(Equipment, Equipment.id == Zone.equipment_id)
+        ).tuples():
+            try:
+                of_zone = profile.load(row.profile)
+            except WrongProfile as error:
+                # Its alarms must not end because of a name: it is held to the default, loudly.
+                log.warning("zone has no usable profile", zone=row.id, problem=str(error), taken=profile.DEFAULT)
+                of_zone = profile.load(profile.DEFAULT)
+            own = Differences(low=row.low, high=row.high, delay=row.delay, hysteresis=row.hysteresis)
+            zones[row.id] = Watched(
+                zone=row.id,
+                kind=row.kind,
+                equipment=row.equipment_id,
+                equipment_name=equipment_name,
+                profile=of_zone,
+                own=own,
+            )
+        self._units = {unit: (name, zone) for unit, name, zone in tx.execute(select(Unit.id, Unit.name, Unit.timezone))}
+        self._zones, self._bounds = zones, {}
+
+    def __getitem__(self, zone: ZoneId) -> Watched:
+        return self._zones[zone]
+
+    def bounds(self, zone: ZoneId, interval: Milliseconds) -> Bounds:
+        """Return what a probe read every `interval` is held to in a zone."""
+        known = self._bounds.get((zone, interval))
+        if known is None:
+            watched = self._zones[zone]
+            known = profile.bounds(watched.profile, watched.kind, interval, watched.own)
+            self._bounds[zone, interval] = known
+        return known
+
+    def unit(self, unit: UnitId) -> tuple[str, str]:
+        """Return name and time zone of a unit."""
+        return self._units[unit]
