@@ -1,0 +1,191 @@
+"""What a `Bus` promises, tried with the embedded broker, and with a server of our own where it must misbehave."""
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from config.settings import Broker, Settings
+from core.bus.client import BrokerAddress, Bus, Message
+from core.wire.topics import GatewayNumber, Kind, Topic
+from tests.fixtures.broker import Client, broker, settings_in, until
+
+DATA = str(Topic(GatewayNumber("10001"), Kind.DATA))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return settings_in(tmp_path, "10001")
+
+
+def test_it_starts_without_a_broker_and_finds_one_that_comes(settings: Settings) -> None:
+    with Client(settings, "10001") as gateway:
+        until(lambda: "no broker at" in gateway.bus.problem, "the reason")
+        assert not gateway.bus.connected
+        began = time.monotonic()
+        with broker(settings):
+            gateway.connected()
+        assert time.monotonic() - began < 3
+
+
+def test_it_subscribes_again_and_says_so_at_each_connection(settings: Settings) -> None:
+    with Client(settings, None, "cc/v1/+/+/up/#") as services, Client(settings, "10001") as gateway:
+        for times in (1, 2):
+            with broker(settings):
+                until(lambda: services.connections == times, "connection")  # noqa: B023  (used at once)
+                gateway.connected()
+                until(lambda: gateway.bus.publish(DATA, b"%d" % times), "publish")  # noqa: B023
+                until(lambda: services.payloads(DATA)[-1:] == [b"%d" % times], "message")  # noqa: B023
+            until(lambda: not services.bus.connected and not gateway.bus.connected, "the end of the connections")
+
+
+def test_without_a_connection_nothing_is_kept(settings: Settings) -> None:
+    done: list[int] = []
+    with Client(settings, None, "cc/v1/+/+/up/#") as services, Client(settings, "10001") as gateway:
+        assert not gateway.bus.publish(DATA, b"before", on_done=lambda: done.append(0))
+        with broker(settings):
+            services.connected()
+            gateway.connected()
+            assert gateway.bus.publish(DATA, b"after", on_done=lambda: done.append(1))
+            until(lambda: services.payloads() == [b"after"], "message")
+            until(lambda: done == [1], "what follows it")
+
+
+def test_every_publish_is_followed_once_even_when_the_answer_is_quicker(settings: Settings) -> None:
+    done: list[int] = []
+    with broker(settings), Client(settings, "10001") as gateway:
+        gateway.connected()
+        for number in range(300):
+            gateway.bus.publish(DATA, b"x", on_done=lambda number=number: done.append(number))
+            if number % 3 == 0:
+                gateway.bus.publish(DATA, b"y")
+        until(lambda: len(done) == 300, "all of them")
+    assert sorted(done) == list(range(300))
+
+
+class _FakeBroker:
+    """Accepts any client; delivers what it is told, and keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        self.client: socket.socket | None = None
+
+    def accept(self) -> None:
+        self.client, _ = self._server.accept()
+        self.client.settimeout(5)
+        assert self.packet()[0] >> 4 == 1
+        self.client.sendall(b"\x20\x02\x00\x00")
+
+    def packet(self) -> bytes:
+        assert self.client is not None
+        head = self.client.recv(2)
+        body = b""
+        while len(body) < head[1]:
+            body += self.client.recv(head[1] - len(body))
+        return head + body
+
+    def deliver(self, mid: int) -> None:
+        assert self.client is not None
+        self.client.sendall(b"\x32\x06\x00\x01t" + mid.to_bytes(2, "big") + b"x")
+
+    def drop(self) -> None:
+        assert self.client is not None
+        self.client.close()
+
+    def close(self) -> None:
+        self.drop()
+        self._server.close()
+
+
+@pytest.fixture
+def fake() -> _FakeBroker:
+    return _FakeBroker()
+
+
+def _bus(port: int, heard: list[Message]) -> Bus:
+    address = BrokerAddress.of(Broker(port=port))
+    return Bus(address, client_id="c", username="u", password="p", clean=True, on_message=heard.append)
+
+
+def test_an_acknowledgement_never_reaches_a_later_connection(fake: _FakeBroker) -> None:
+    heard: list[Message] = []
+    bus = _bus(fake.port, heard)
+    bus.start()
+    fake.accept()
+    fake.deliver(7)
+    until(lambda: heard, "message")
+    fake.drop()
+    fake.accept()
+    until(lambda: bus.connected, "second connection")
+    bus.ack(heard[0])
+    fake.deliver(7)
+    until(lambda: len(heard) == 2, "message with the same number")
+    assert heard[1].connection > heard[0].connection
+    bus.ack(heard[0])
+    thread = threading.Thread(target=bus.ack, args=(heard[1],))
+    thread.start()
+    thread.join()
+    assert fake.packet() == b"\x40\x02\x00\x07"
+    bus.stop()
+    assert fake.packet()[0] >> 4 == 14, "nothing but the good-bye came after the one acknowledgement"
+    fake.close()
+
+
+def test_what_was_in_flight_is_not_sent_again_by_itself(fake: _FakeBroker) -> None:
+    heard: list[Message] = []
+    bus = _bus(fake.port, heard)
+    done: list[int] = []
+    bus.start()
+    fake.accept()
+    until(lambda: bus.connected, "connection")
+    assert bus.publish("t", b"first", on_done=lambda: done.append(1))
+    assert fake.packet()[-5:] == b"first"
+    fake.drop()
+    fake.accept()
+    until(lambda: bus.publish("t", b"second"), "second connection")
+    assert fake.packet()[-6:] == b"second"
+    assert done == []
+    bus.stop()
+    fake.close()
+
+
+def test_a_broker_that_hangs_does_not_keep_it_from_ending(fake: _FakeBroker) -> None:
+    bus = _bus(fake.port, [])
+    bus.start()
+    fake.accept()
+    until(lambda: bus.connected, "connection")
+    while bus.publish("t", b"x" * 2_000):  # until socket, buffer and queue are full: nobody reads
+        pass
+    began = time.monotonic()
+    bus.stop()
+    assert time.monotonic() - began < 3
+    fake.close()
+
+
+def test_a_callback_that_fails_ends_neither_thread_nor_connection(settings: Settings) -> None:
+    heard: list[bytes] = []
+
+    def fail_first(message: Message) -> None:
+        heard.append(message.payload)
+        if len(heard) == 1:
+            raise ValueError(message.payload)
+
+    with broker(settings), Client(settings, None) as services:
+        bus = Bus(
+            BrokerAddress.of(settings.broker),
+            client_id="frail",
+            username="coldchain",
+            password=services.password,
+            clean=True,
+            on_message=fail_first,
+            subscriptions=["t"],
+        )
+        bus.start()
+        services.connected()
+        until(lambda: bus.connected, "connection")
+        until(lambda: services.bus.publish("t", b"x") and len(heard) > 1, "messages after the failure")
+        assert bus.connected
+        bus.stop()
