@@ -1,6 +1,7 @@
 """The field's words for devices, as they stand on labels and in lists: probe codes, kinds, names of zones."""
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeVar
 
@@ -82,16 +83,16 @@ def parse_probe(label: str) -> ProbeName:
     return ProbeName(read["code"], None if suffix is None else kind_of(ZoneKind, suffix, "probe"))
 
 
-def kind_of(kinds: type[Kind], text: str, field: str) -> Kind:
-    """Read a kind by its code or its Chinese name.
+def kind_of(kinds: type[Kind], text: str, field: str, words: Mapping[StrEnum, str] = CHINESE) -> Kind:
+    """Read a kind by its code or by what people write for it.
 
     Raises: Invalid naming all that there are.
     """
     wanted = text.strip()
     for kind in kinds:
-        if wanted in {kind.value, CHINESE.get(kind)}:
+        if wanted in {kind.value, words.get(kind)}:
             return kind
-    known = ", ".join(f"{kind.value} ({CHINESE[kind]})" if kind in CHINESE else kind.value for kind in kinds)
+    known = ", ".join(f"{kind.value} ({words[kind]})" for kind in kinds)
     raise Invalid(field=field, value=text, problem=f"write one of {known}")
 
 

@@ -6,10 +6,10 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.alarms import profile
 from core.db import audit
 from core.devices import intervals, revision
 from core.devices.bindings import unit_of_equipment, unit_of_gateway
-from core.devices.directory import allot_series
 from core.devices.names import EquipmentKind, ZoneKind
 from core.devices.tables import (
     Equipment,
@@ -18,11 +18,12 @@ from core.devices.tables import (
     GatewayUnit,
     Probe,
     ProbeGateway,
+    Series,
     Zone,
 )
 from core.errors import Conflict, Invalid
 from core.ids import Centi, EquipmentId
-from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Unit
@@ -35,7 +36,7 @@ NAMESPACE = "cc"
 class ZoneLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What a zone is held to; None takes what its rule profile says for its kind."""
 
-    profile: str = "china-2017"
+    profile: str = profile.DEFAULT
     low: Centi | None = None
     high: Centi | None = None
     delay: Milliseconds | None = None
@@ -69,10 +70,31 @@ def add_equipment(
     tx.add(made)
     tx.flush()
     tx.add_all([Zone(equipment_id=made.id, kind=kind.value) for kind in dict.fromkeys(new.zones)])
-    intervals.begin(tx, EquipmentUnit(equipment_id=made.id, unit_id=unit.id, since=since))
+    tx.add(EquipmentUnit(equipment_id=made.id, unit_id=unit.id, since=since))
+    tx.flush()
     detail = {"code": new.code, "unit": unit.id, "zones": list(new.zones), "since": since}
     audit.record(tx, at=now, actor=actor.name, act="equipment added", subject=f"equipment:{made.id}", detail=detail)
     return made
+
+
+def rename_equipment(
+    tx: Session, actor: Actor, equipment: Equipment, name: str, kind: EquipmentKind, *, now: Instant
+) -> bool:
+    """Call an equipment otherwise, or say what kind it is; returns whether that is new.
+
+    Raises: NotGranted, Invalid.
+    """
+    actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment.id, now))
+    if not name.strip():
+        raise Invalid(field="name", value=name, problem="an equipment needs a name")
+    if (equipment.name, equipment.kind) == (name, kind.value):
+        return False
+    revision.bump(tx)
+    detail = {"before": [equipment.name, equipment.kind], "after": [name, kind.value]}
+    equipment.name, equipment.kind = name, kind.value
+    subject = f"equipment:{equipment.id}"
+    audit.record(tx, at=now, actor=actor.name, act="equipment renamed", subject=subject, detail=detail)
+    return True
 
 
 def add_zone(tx: Session, actor: Actor, equipment: EquipmentId, kind: ZoneKind, *, now: Instant) -> Zone:
@@ -98,8 +120,7 @@ def set_limits(tx: Session, actor: Actor, zone: Zone, limits: ZoneLimits, *, now
     Raises: NotGranted, Invalid.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, zone.equipment_id, now))
-    if limits.low is not None and limits.high is not None and limits.low >= limits.high:
-        raise Invalid(field="low", value=limits.low / 100, problem=f"must be below high = {limits.high / 100}")
+    _check_band(zone.kind, limits)
     before = limits_of(zone)
     if before == limits:
         return False
@@ -114,6 +135,14 @@ def set_limits(tx: Session, actor: Actor, zone: Zone, limits: ZoneLimits, *, now
 def limits_of(zone: Zone) -> ZoneLimits:
     """Return what is set on a zone itself."""
     return ZoneLimits(profile=zone.profile, low=zone.low, high=zone.high, delay=zone.delay, hysteresis=zone.hysteresis)
+
+
+def _check_band(kind: str, limits: ZoneLimits) -> None:
+    band = profile.load(limits.profile).zones.get(kind)
+    low = limits.low if limits.low is not None or band is None or band.low is None else band.low.limit
+    high = limits.high if limits.high is not None or band is None or band.high is None else band.high.limit
+    if low is not None and high is not None and low >= high:
+        raise Invalid(field="low", value=low / 100, problem=f"must be below high = {high / 100}")
 
 
 def add_gateway(
@@ -133,7 +162,8 @@ def add_gateway(
     made = Gateway(number=number, namespace=namespace)
     tx.add(made)
     tx.flush()
-    intervals.begin(tx, GatewayUnit(gateway_id=made.id, unit_id=unit.id, since=since))
+    tx.add(GatewayUnit(gateway_id=made.id, unit_id=unit.id, since=since))
+    tx.flush()
     detail = {"number": number, "unit": unit.id, "since": since}
     audit.record(tx, at=now, actor=actor.name, act="gateway added", subject=f"gateway:{made.id}", detail=detail)
     return made
@@ -159,13 +189,36 @@ def add_probe(
     if tx.scalar(taken) is not None:
         msg = f"probe code {code} is taken in namespace {gateway.namespace}"
         raise Conflict(msg)
-    if interval <= 0:
-        raise Invalid(field="interval", value=interval, problem="must be longer than nothing")
+    _check_interval(interval)
     made = Probe(namespace=gateway.namespace, code=code, interval=interval)
     tx.add(made)
     tx.flush()
-    allot_series(tx, made.id, "t")
-    intervals.begin(tx, ProbeGateway(probe_id=made.id, gateway_id=gateway.id, since=since))
+    tx.add_all(
+        [Series(probe_id=made.id, quantity="t"), ProbeGateway(probe_id=made.id, gateway_id=gateway.id, since=since)]
+    )
+    tx.flush()
     detail = {"code": code, "gateway": gateway.id, "since": since}
     audit.record(tx, at=now, actor=actor.name, act="probe added", subject=f"probe:{made.id}", detail=detail)
     return made
+
+
+def set_interval(tx: Session, actor: Actor, probe: Probe, interval: Milliseconds, *, now: Instant) -> bool:
+    """Expect a reading of a probe so often; returns whether that is new. It decides when silence is an alarm.
+
+    Raises: NotGranted, Conflict while no gateway reads it, Invalid.
+    """
+    paired = intervals.open_row(tx, ProbeGateway, probe.id)
+    actor.require(Right.BIND, on=unit_of_gateway(tx, paired.gateway_id, now))
+    _check_interval(interval)
+    if probe.interval == interval:
+        return False
+    revision.bump(tx)
+    detail = {"before": probe.interval, "after": interval}
+    probe.interval = interval
+    audit.record(tx, at=now, actor=actor.name, act="interval set", subject=f"probe:{probe.id}", detail=detail)
+    return True
+
+
+def _check_interval(interval: Milliseconds) -> None:
+    if not 0 < interval <= DAY:
+        raise Invalid(field="interval", value=interval, problem="must be longer than nothing and at most a day")

@@ -27,6 +27,24 @@ class UnitKind(StrEnum):
     TREATMENT = "treatment"
 
 
+CHINESE: dict[StrEnum, str] = {
+    Level.PROVINCE: "省",
+    Level.CITY: "市",
+    Level.COUNTY: "县",
+    Level.TOWNSHIP: "乡",
+    Level.VILLAGE: "村",
+    UnitKind.CDC: "疾控中心",
+    UnitKind.POV: "接种单位",
+    UnitKind.INSTITUTION: "医疗卫生机构",
+    UnitKind.TEMP_SITE: "临时接种点",
+    UnitKind.HEALTH_DEPT: "卫生健康主管部门",
+    UnitKind.MAH: "上市许可持有人",
+    UnitKind.DISTRIBUTOR: "配送单位",
+    UnitKind.REGULATOR: "药品监督管理部门",
+    UnitKind.TREATMENT: "救治单位",
+}
+"""What people write for a level or kind; read alike."""
+
 _ORDER = list(Level)
 
 

@@ -1,0 +1,223 @@
+"""What may stand in an import file: the types of rows and their fields. docs/import.md describes them all."""
+
+import msgspec
+
+from coldchain.importing import fields
+from core.alarms import profile
+from core.devices.names import EquipmentKind, ProbeName, WindowKind, ZoneKind
+from core.ids import Centi
+from core.runtime.instant import Instant, Milliseconds
+from core.units.contacts import ContactLevel
+from core.units.levels import Level, UnitKind
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing in the file, and where it stands there."""
+
+    where: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Its type, and by what it is known: no two rows of a file may have the same."""
+        raise NotImplementedError
+
+
+class UnitRow(Row, frozen=True, kw_only=True):
+    """A unit, known by its code."""
+
+    code: str
+    name: str
+    kind: UnitKind
+    level: Level
+    parent: str | None = None
+    timezone: str | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """By code."""
+        return "unit", self.code
+
+
+class PersonRow(Row, frozen=True, kw_only=True):
+    """Somebody of a unit, known by name there; told at these levels of the unit."""
+
+    unit: str
+    name: str
+    phone: str | None = None
+    openid: str | None = None
+    levels: tuple[ContactLevel, ...] | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """By unit and name."""
+        return "person", self.unit, self.name
+
+
+class EquipmentRow(Row, frozen=True, kw_only=True):
+    """An equipment, known by its code."""
+
+    code: str
+    name: str
+    kind: EquipmentKind
+    unit: str
+    zones: tuple[ZoneKind, ...]
+    since: Instant | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """By code."""
+        return "equipment", self.code
+
+
+class ZoneRow(Row, frozen=True, kw_only=True):
+    """The own limits of a zone; what is left out is as its rule profile says."""
+
+    equipment: str
+    kind: ZoneKind
+    profile: str = profile.DEFAULT
+    low: Centi | None = None
+    high: Centi | None = None
+    delay: Milliseconds | None = None
+    hysteresis: Centi | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """By equipment and kind."""
+        return "zone", self.equipment, self.kind
+
+
+class GatewayRow(Row, frozen=True, kw_only=True):
+    """A gateway, known by its number."""
+
+    number: str
+    unit: str
+    since: Instant | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """By number."""
+        return "gateway", self.number
+
+
+class ProbeRow(Row, frozen=True, kw_only=True):
+    """A probe, known by its code; its label may name the zone (208604冷冻)."""
+
+    code: ProbeName
+    gateway: str
+    equipment: str | None = None
+    zone: ZoneKind | None = None
+    interval: Milliseconds | None = None
+    since: Instant | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """By code, without its zone."""
+        return "probe", self.code.code
+
+
+class ContactRow(Row, frozen=True, kw_only=True):
+    """Somebody who is told of one equipment at a level, in place of the unit's."""
+
+    equipment: str
+    level: ContactLevel
+    person: str
+    unit: str | None = None
+    """Where the person works; the equipment's unit unless given."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """By all of it."""
+        return "contact", self.equipment, str(self.level), self.unit or "", self.person
+
+
+class WindowRow(Row, frozen=True, kw_only=True):
+    """A time in which an equipment pages nobody; stopped (停用) unless said otherwise."""
+
+    equipment: str
+    since: Instant
+    kind: WindowKind = WindowKind.STOPPED
+    until: Instant | None = None
+    reason: str = ""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """By equipment, kind and beginning."""
+        return "window", self.equipment, self.kind, str(self.since)
+
+
+KINDS: dict[str, tuple[type[Row], dict[str, fields.Reader]]] = {
+    "unit": (
+        UnitRow,
+        {
+            "code": fields.text,
+            "name": fields.text,
+            "kind": fields.unit_word(UnitKind),
+            "level": fields.unit_word(Level),
+            "parent": fields.text,
+            "timezone": fields.text,
+        },
+    ),
+    "person": (
+        PersonRow,
+        {
+            "name": fields.text,
+            "unit": fields.text,
+            "levels": fields.several(fields.level),
+            "phone": fields.text,
+            "openid": fields.text,
+        },
+    ),
+    "equipment": (
+        EquipmentRow,
+        {
+            "code": fields.text,
+            "name": fields.text,
+            "kind": fields.device_word(EquipmentKind),
+            "unit": fields.text,
+            "zones": fields.several(fields.device_word(ZoneKind)),
+            "since": fields.moment,
+        },
+    ),
+    "zone": (
+        ZoneRow,
+        {
+            "equipment": fields.text,
+            "kind": fields.device_word(ZoneKind),
+            "profile": fields.profile,
+            "low": fields.hundredths,
+            "high": fields.hundredths,
+            "delay": fields.span,
+            "hysteresis": fields.hundredths,
+        },
+    ),
+    "gateway": (GatewayRow, {"number": fields.text, "unit": fields.text, "since": fields.moment}),
+    "probe": (
+        ProbeRow,
+        {
+            "code": fields.probe,
+            "gateway": fields.text,
+            "equipment": fields.text,
+            "zone": fields.device_word(ZoneKind),
+            "interval": fields.span,
+            "since": fields.moment,
+        },
+    ),
+    "contact": (
+        ContactRow,
+        {"equipment": fields.text, "level": fields.level, "person": fields.text, "unit": fields.text},
+    ),
+    "window": (
+        WindowRow,
+        {
+            "equipment": fields.text,
+            "kind": fields.device_word(WindowKind),
+            "since": fields.moment,
+            "until": fields.moment,
+            "reason": fields.text,
+        },
+    ),
+}
+"""Each type of row: what it becomes, and how each of its fields is read."""
+
+KNOWN_BY = {"unit": ("code",), "equipment": ("code",), "gateway": ("number",), "person": ("unit", "name")}
+"""The fields behind `Row.key` of the types to which others refer."""
