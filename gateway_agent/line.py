@@ -8,12 +8,10 @@
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 
 from pymodbus import FramerType
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
-from pymodbus.exceptions import ModbusException
 from pymodbus.pdu import ModbusPDU
 
 from config.settings import Bus
@@ -115,19 +113,19 @@ class ModbusLine:
             await asyncio.wait((request, lost), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if request.done():
                 self._free_at = monotonic() + self._guard(timing)
+                if problem := request.exception():
+                    msg = f"unit {unit}: {problem}"
+                    raise Garbled(msg)
                 return request.result()
             if lost.done():
                 return None
-        except ModbusException as error:
-            raise Garbled(str(error)) from None
+            self._free_at = monotonic() + timing.quiet_after_timeout
+            msg = f"unit {unit}: no answer within {limit:.3f} s"
+            raise Silent(msg)
         finally:
-            for waiting in (request, lost):
-                waiting.cancel()
-                with contextlib.suppress(asyncio.CancelledError, ModbusException):
-                    await waiting
-        self._free_at = monotonic() + timing.quiet_after_timeout
-        msg = f"unit {unit}: no answer within {limit:.3f} s"
-        raise Silent(msg)
+            request.cancel()
+            lost.cancel()
+            await asyncio.wait((request, lost))
 
     def _guard(self, timing: Timing) -> float:
         if self._bus.kind == "tcp":

@@ -93,6 +93,7 @@ class BusPoller:
                     await self.poll(due, deliver)
                 except Exception:
                     log.exception("bus not polled", bus=self.name)
+                    self.polling = False
                 self._last = due
         finally:
             self._line.close()

@@ -199,12 +199,16 @@ class Spool:
 
     def _open(self, path: str) -> None:
         try:
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            self._prepare(path)
+            self._count()
+        except sqlite3.OperationalError:  # locked, full, read-only: not the file's fault
+            raise
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise
             msg = f"{path} is not a spool: {error}"
             raise DamagedSpool(msg) from None
+
+    def _prepare(self, path: str) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, VERSION):
             msg = f"{path} is a spool of version {version}; this agent knows {VERSION}"
             raise DamagedSpool(msg)
@@ -218,7 +222,6 @@ class Spool:
             self._db.execute("INSERT INTO life VALUES (1, ?, 0)", (secrets.token_hex(8),))
             self._db.execute(f"PRAGMA user_version = {VERSION}")
             self._commit()
-        self._count()
 
     def _count(self) -> None:
         self._ep, self._seq = self._db.execute("SELECT ep, seq FROM life").fetchone()

@@ -39,7 +39,7 @@ def steady(value: float | None) -> Value:
 class Reader:
     """A poller and what it delivered: {probe: (value, q)} of one cycle."""
 
-    def __init__(self, bus: Bus, *, timing: Timing = QUICK, back_off: float = 0.3) -> None:
+    def __init__(self, bus: Bus, *, timing: Timing = QUICK, back_off: float = 0.1) -> None:
         units = [
             Unit(
                 on_bus.address,
@@ -119,7 +119,7 @@ def test_a_late_answer_is_never_taken_for_the_next_one(framing: Framing, devices
         # 9.0 answers the request that was given up, while the second try waits for its own answer.
         assert await reader.cycle() == {"p1": (None, 4)}
         assert devices.reads[1] == 3
-        await asyncio.sleep(0.35)  # the back-off, in real time
+        await asyncio.sleep(0.12)  # the back-off, in real time
         assert await reader.cycle() == {"p1": (4.0, 0)}
 
     reading(bus_to(devices, framing, UnitOnBus(address=1, profile="r4dcb08", probes={"t1": "p1"})), story)
@@ -171,7 +171,7 @@ def test_a_fault_of_one_unit_is_null_with_its_cause_and_the_others_are_read(
             assert got["p2"] == (None, q)
         assert (got["p1"], got["p3"]) == ((5.0, 0), (5.0, 0))
         devices.fail(2, None)
-        await asyncio.sleep(0.35)
+        await asyncio.sleep(0.12)
         assert await reader.cycle() == {"p1": (5.0, 0), "p2": (5.0, 0), "p3": (5.0, 0)}
 
     reading(bus_to(devices, framing, *units), story)
