@@ -50,6 +50,11 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def each_of(parts: list[list[Sample]], write: Callable[[list[Sample]], None]) -> None:
+    for part in parts:
+        write(part)
+
+
 def best(work: Callable[[], object]) -> float:
     return min(seconds(work) for _ in range(5))
 
@@ -100,8 +105,8 @@ def write_and_size(folder: Path, probes: int, minutes: int, batch: int) -> None:
     print(f"\n{count:,} readings of {probes:,} probes, {batch:,} a commit")
     store, plain = EmbeddedTelemetry(folder), Plain(folder)
     parts = batches(samples, batch)
-    ours = seconds(lambda: [store.write_batch(part, {}) for part in parts])
-    theirs = seconds(lambda: [plain.write(part) for part in parts])
+    ours = seconds(lambda: each_of(parts, lambda part: store.write_batch(part, {})))
+    theirs = seconds(lambda: each_of(parts, plain.write))
     told("in", count / ours / 1e3, count / theirs / 1e3, "k readings/s", more_is_better=True)
     sealing = seconds(lambda: store.seal(Instant(START + minutes * MINUTE + DAY)))
     told("in and sealed", count / (ours + sealing) / 1e3, count / theirs / 1e3, "k readings/s", more_is_better=True)
