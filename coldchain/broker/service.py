@@ -9,6 +9,7 @@ MQTT 3.1.1 without TLS, about a thousand messages a second. What it can't do, an
 """
 
 import asyncio
+import logging
 import threading
 
 from amqtt.broker import Broker
@@ -24,11 +25,20 @@ log = logger(__name__)
 _LOOK_S = 1.0
 _END_WITHIN_S = 2.0
 _LISTENER = "default"
+_NOT_ACKNOWLEDGED = ("Timeout waiting for PUBACK", "Received PUBACK for unknown", "Task failed and will be skipped")
+"""How amqtt complains, message by message and with a traceback, of a client that is slow to acknowledge. A collector
+whose disk is full is one, says so itself, and would fill the log as well."""
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
     """Serve until `stop`. While another process holds the port, tries again."""
+    for name in ("amqtt.broker", "amqtt.mqtt.protocol.handler"):
+        logging.getLogger(name).addFilter(_worth_logging)
     asyncio.run(_serve(settings, stop))
+
+
+def _worth_logging(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_NOT_ACKNOWLEDGED)
 
 
 async def _serve(settings: Settings, stop: threading.Event) -> None:
