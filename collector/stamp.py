@@ -23,6 +23,9 @@ AHEAD = Milliseconds(2 * MINUTE)
 EARLIEST = Instant(1_262_304_000_000)
 """2010-01-01T00:00Z: an instant before it is a clock that was never set."""
 
+# Plain integers: an operation of an IntFlag costs more than all else that is done to a reading.
+_FAILED, _UNSYNCED, _BACKFILLED = int(FAILED), int(Quality.CLOCK_UNSYNCED), int(Quality.BACKFILLED)
+
 UNSET_CLOCK = "unset_clock"
 IMPLAUSIBLE = "implausible"
 
@@ -45,7 +48,7 @@ def stamp(topic: Topic, sent: messages.Batch, received: Instant) -> Batch:
     readings: list[Stamped] = []
     held: list[Withheld] = []
     for place, reading in enumerate(sent.r):
-        q = reading.q & ~Quality.BACKFILLED | (Quality.BACKFILLED if backfill else 0)
+        q = reading.q & ~_BACKFILLED | (_BACKFILLED if backfill else 0)
         at, doubt = _instant(reading, shift, offset, received)
         fault = next(_faults(reading), "")
         stamped = Stamped(reading.p, reading.k or "t", at, None if fault else _value(reading), q, Instant(reading.ts))
@@ -92,7 +95,7 @@ def lost_ranges(sent: messages.Batch) -> Ranges:
 def _instant(
     reading: Reading, shift: Milliseconds, offset: Milliseconds | None, received: Instant
 ) -> tuple[Instant, str]:
-    unsynced = bool(reading.q & Quality.CLOCK_UNSYNCED)
+    unsynced = bool(reading.q & _UNSYNCED)
     if unsynced and offset is None:
         return Instant(reading.ts), "the clock was not set, and the boot's offset is not known yet"
     at = Instant(reading.ts + offset if unsynced and offset is not None else reading.ts - shift)
@@ -108,7 +111,7 @@ def _faults(reading: Reading) -> Iterator[str]:
     name, value, other = ("t", reading.t, reading.v) if reading.k is None else ("v", reading.v, reading.t)
     if other is not None:
         yield f"{'v' if name == 't' else 't'} does not go with k {reading.k or 'missing'}"
-    failed = bool(reading.q & FAILED)
+    failed = bool(reading.q & _FAILED)
     if value is None:
         if not failed:
             yield f"{name} is null, and q {reading.q} names no cause"
