@@ -4,18 +4,15 @@ Deny unless granted: the guarded routes ask who is there before anything else. W
 documentation, signing in, and the signed link; a test walks every route as a stranger.
 """
 
-from importlib import resources
 from importlib.metadata import version
-from pathlib import Path
 
 from fastapi import APIRouter, Depends, FastAPI
-from fastapi.routing import APIRoute
-from starlette.staticfiles import StaticFiles
+from fastapi.routing import APIRoute, iter_route_contexts
 
 from api import problems
 from api.asking import signed_in
 from api.edge import Edge
-from api.pages import alarm, home, link, sign_in, zone
+from api.pages import alarm, assets, home, link, sign_in, zone
 from api.parts import Parts
 from api.routes import alarms, docs, health, intake, session, units, zones
 
@@ -47,17 +44,13 @@ def make_app(parts: Parts) -> FastAPI:
     app.include_router(guarded)
     app.include_router(health.router)
     app.include_router(docs.router)
-    for page in (home, sign_in, zone, alarm, link):
+    for page in (assets, home, sign_in, zone, alarm, link):
         app.include_router(page.router, include_in_schema=False)
-    app.mount("/assets", StaticFiles(directory=_assets()), name="assets")
     problems.install(app)
-    app.add_middleware(Edge, metrics=parts.metrics, behind_tls=parts.behind_tls)
+    paths = {id(route.original_route): route.path or "" for route in iter_route_contexts(app.routes)}
+    app.add_middleware(Edge, metrics=parts.metrics, paths=paths, behind_tls=parts.behind_tls)
     return app
 
 
 def _operation_id(route: APIRoute) -> str:
     return f"{route.tags[0] if route.tags else 'page'}-{route.name}".replace("_", "-")
-
-
-def _assets() -> Path:
-    return Path(str(resources.files("api.pages") / "assets"))

@@ -1,10 +1,11 @@
-"""What happens to every request and answer, whatever the route: a number, limits, headers, one log line, a count.
+"""What happens to every request and answer, whatever the route: a number, headers, one log line, a count.
 
 Plain ASGI, so that it also stands around answers that the framework makes by itself. Paths are logged and counted by
 their route, never as asked: the path of a link is the key to it.
 """
 
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from secrets import token_hex
 
@@ -41,15 +42,13 @@ HEADERS = {
 }
 
 
-class TooLarge(Exception):
-    """A body went beyond `LARGEST_BODY` while it was being read."""
-
-
 class Edge:
     """The outermost layer of the app."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, *, behind_tls: bool) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Mapping[int, str], *, behind_tls: bool) -> None:
+        """`paths`: the whole path of each route, by the id of the route's object."""
         self._app = app
+        self._paths = paths
         self._metrics = metrics
         self._headers = HEADERS | ({"strict-transport-security": "max-age=31536000"} if behind_tls else {})
 
@@ -64,30 +63,29 @@ class Edge:
         began = monotonic()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._serve(scope, exchange)
+                await self._serve(scope, receive, exchange)
             finally:
                 self._note(scope, exchange.status, monotonic() - began)
 
-    async def _serve(self, scope: Scope, exchange: "_Exchange") -> None:
+    async def _serve(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
         request = Request(scope)
         try:
             await self._app(scope, exchange.receive, exchange.send)
-        except TooLarge:
-            await answer(request, HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE))(
-                scope, exchange.receive, exchange.send
-            )
         except Exception as error:
-            log.exception("request failed", route=_route(scope))
+            log.exception("request failed", route=self._route(scope))
             if exchange.status:
                 raise  # half an answer is out already: the server must break the connection
-            await answer(request, error)(scope, exchange.receive, exchange.send)
+            await answer(request, error)(scope, receive, exchange.send)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route, method = _route(scope), scope["method"]
+        route, method = self._route(scope), scope["method"]
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.seconds.labels(method, route).observe(seconds)
         if route not in QUIET or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.info("request answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
+
+    def _route(self, scope: Scope) -> str:
+        return self._paths.get(id(scope.get("route")), "unknown")
 
 
 class _Exchange:
@@ -104,7 +102,7 @@ class _Exchange:
         message = await self._receive()
         self._read += len(message.get("body", b""))
         if self._read > LARGEST_BODY:
-            raise TooLarge
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)  # any other error would become a 400
         return message
 
     async def send(self, message: Message) -> None:
@@ -119,7 +117,3 @@ class _Exchange:
 def _number(given: str | None) -> str:
     """Take over the number that a proxy gave, if it is one; anything else could forge log lines."""
     return given if given and re.fullmatch(r"[A-Za-z0-9-]{8,64}", given) else token_hex(8)
-
-
-def _route(scope: Scope) -> str:
-    return getattr(scope.get("route"), "path", "unknown")

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.routing import BaseRoute
 
 from api.pages.rendering import page
 from api.problems import BY_STATUS, KINDS
@@ -103,11 +104,12 @@ def _shapes(document: Mapping[str, Any]) -> Iterable[tuple[str, str, Sequence[Fi
         yield name, schema.get("description", ""), fields
 
 
-def _pages(routes: Iterable[object]) -> Iterable[tuple[str, str, str]]:
-    """Yield method, path and meaning of what is for people, not programs."""
-    for route in routes:
-        if isinstance(route, APIRoute) and not route.include_in_schema:
-            yield min(route.methods or ()), route.path, (route.description or "").partition("\n")[0]
+def _pages(routes: Sequence[BaseRoute]) -> Iterable[tuple[str, str, str]]:
+    """Yield path, method and meaning of what is for people, not programs."""
+    for route in iter_route_contexts(routes):
+        if isinstance(route.original_route, APIRoute) and not route.include_in_schema:
+            meaning = route.original_route.description.partition("\n")[0]
+            yield route.path or "", ", ".join(sorted(route.methods or ())), meaning
 
 
 def _by_tag(found: Iterable[tuple[str, Operation]]) -> Mapping[str, Sequence[Operation]]:
