@@ -36,6 +36,7 @@ from gateway_agent.voice import Identity
 log = logger(__name__)
 
 END_WITHIN_S = 2.5
+CLOCK_LOOK_S = 0.5
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -48,14 +49,16 @@ def run(settings: Settings, stop: threading.Event) -> None:
     except WrongProfile as error:
         raise WrongSetting(str(error)) from None
     passwords = _passwords(settings)
+    clock = _clock(settings, stop)
+    if clock is None:
+        return
     # Every fact that pymodbus tells is told by us, once a change instead of once a request.
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
-    asyncio.run(_serve(settings, passwords, stop))
+    asyncio.run(_serve(settings, passwords, clock, stop))
 
 
-async def _serve(settings: Settings, passwords: Mapping[str, str], stop: threading.Event) -> None:
+async def _serve(settings: Settings, passwords: Mapping[str, str], clock: Clock, stop: threading.Event) -> None:
     asyncio.get_running_loop().set_exception_handler(_note)
-    clock = clock_from(settings.virtual_clock)
     boot = random.token_hex(4)
     work = [
         (box, _uplink(settings, gateway, box, boot, clock, passwords))
@@ -134,6 +137,17 @@ def _passwords(settings: Settings) -> dict[str, str]:
         msg = f"{secrets.path_in(settings.data_dir)} has no broker password of gateway {missing[0]}; "
         raise secrets.NoSecrets(msg + "`coldchain import` issues one, or copy it from the server")
     return {gateway.number: known[gateway.number] for gateway in settings.agent.gateways}
+
+
+def _clock(settings: Settings, stop: threading.Event) -> Clock | None:
+    """Open the clock; a virtual one may have no keeper yet. None when `stop` came first."""
+    while True:
+        try:
+            return clock_from(settings.virtual_clock)
+        except FileNotFoundError as error:
+            log.warning("no clock yet", path=error.filename)
+            if stop.wait(CLOCK_LOOK_S):
+                return None
 
 
 def _is_idle(work: Sequence[tuple[Box, Uplink]], clock: Clock) -> bool:
