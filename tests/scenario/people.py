@@ -12,7 +12,8 @@ class Phone:
     def __init__(self, wechat_url: str, openid: str) -> None:
         self.openid = openid
         self._wechat_url = wechat_url
-        self._browser = httpx.Client(timeout=10, trust_env=False)
+        inside_wechat = {"User-Agent": "Mozilla/5.0 (Linux; Android 12) MicroMessenger/8.0.49"}
+        self._browser = httpx.Client(timeout=10, trust_env=False, headers=inside_wechat)
 
     def close(self) -> None:
         self._browser.close()
