@@ -3,7 +3,8 @@
 A person's full name is for those who have said who they are; who merely holds the link sees the family name.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -28,6 +29,14 @@ from core.units.tables import Unit
 
 BEFORE = 2 * HOUR
 LONGEST = 7 * DAY
+
+
+class Happening(msgspec.Struct, frozen=True):
+    """A line of an alarm's history."""
+
+    at: Instant
+    what: str
+    person: str
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -60,6 +69,7 @@ def view(
         "band": said.band(low, high),
         "curve": svg(_picture(tx, parts, seen, said, name, now)),
         "told": told(tx, seen, shown),
+        "happenings": _happenings(tx, seen, said, shown),
         "acknowledged_by": shown(seen.acknowledged_by),
         "on_time": seen.on_time,
         "handling": handling,
@@ -70,7 +80,7 @@ def view(
     }
 
 
-def told(tx: Session, seen: AlarmSeen, shown: Any) -> Sequence[Told]:  # noqa: ANN401
+def told(tx: Session, seen: AlarmSeen, shown: Callable[[str | None], str]) -> Sequence[Told]:
     """Return everybody to whom an alarm message was written, each once, with what became of the last one."""
     people: dict[PersonId, Told] = {}
     for one in listing.told(tx, seen.alarm.id):
@@ -97,6 +107,16 @@ def said_of(said: Words, code: str, seen: AlarmSeen, asker: Asker | None, parts:
         return said("alarm.acknowledged_now"), "normal"
     when = said.clock(seen.alarm.acknowledged_at, zone_info(seen.unit.timezone), parts.clock.now())
     return said("alarm.acknowledged_already", person=seen.acknowledged_by or "—", time=when), "recovered"
+
+
+def _happenings(tx: Session, seen: AlarmSeen, said: Words, shown: Callable[[str | None], str]) -> Sequence[Happening]:
+    """Return what happened; a kind of event that the catalogue doesn't know yet is told by its own name."""
+    found = []
+    for event, person in listing.events(tx, seen.alarm.id):
+        detail, name = json.loads(event.detail), f"event.{event.kind}"
+        what = said(name, level=detail.get("tier", "")) if name in said else event.kind
+        found.append(Happening(event.at, what, shown(person) if person else ""))
+    return found
 
 
 def _picture(tx: Session, parts: Parts, seen: AlarmSeen, said: Words, name: str, now: Instant) -> Picture:

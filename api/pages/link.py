@@ -47,9 +47,9 @@ def alarm_by_link(
         link = _link(token, parts)
         seen = listing.alarm_with(tx, link.alarm)
     except Expired:
-        return _notice(request, "link.expired", HTTPStatus.GONE)
+        return _notice(request, "link.expired_title", "link.expired", HTTPStatus.GONE)
     except (Forged, NotFound):
-        return _notice(request, "link.forged", HTTPStatus.NOT_FOUND)
+        return _notice(request, "link.forged_title", "link.forged", HTTPStatus.NOT_FOUND)
     if asker is None and parts.oauth and "MicroMessenger" in request.headers.get("user-agent", ""):
         return RedirectResponse(f"/a/{token}/wechat", HTTPStatus.SEE_OTHER)
     told, tone = said_of(words_for(request), said, seen, asker, parts)
@@ -93,9 +93,9 @@ def to_wechat(request: Request, token: str, parts: Using) -> Response:
     try:
         _link(token, parts)
     except Expired:
-        return _notice(request, "link.expired", HTTPStatus.GONE)
+        return _notice(request, "link.expired_title", "link.expired", HTTPStatus.GONE)
     except Forged:
-        return _notice(request, "link.forged", HTTPStatus.NOT_FOUND)
+        return _notice(request, "link.forged_title", "link.forged", HTTPStatus.NOT_FOUND)
     if parts.oauth is None:
         raise NotFound(what="page", name="WeChat sign-in; no official account is configured")
     state = token_urlsafe(24)
@@ -112,7 +112,7 @@ def from_wechat(request: Request, parts: Using, code: str = "", state: str = "")
     """Take in what WeChat says, sign that person in, and go back to the alarm."""
     kept, _, token = request.cookies.get(STATE_COOKIE, "").partition(":")
     if parts.oauth is None or not kept or not compare_digest(kept.encode(), state.encode()):
-        return _notice(request, "link.wechat_failed", HTTPStatus.BAD_REQUEST)
+        return _notice(request, "link.wechat_failed_title", "link.wechat_failed", HTTPStatus.BAD_REQUEST)
     with parts.records.write() as tx:
         fresh = claim(tx, "wechat state", state, now=parts.clock.now())
     try:
@@ -121,10 +121,10 @@ def from_wechat(request: Request, parts: Using, code: str = "", state: str = "")
         log.warning("WeChat identified nobody", why=str(error))
         openid = ""
     if not openid:
-        return _forget_state(_notice(request, "link.wechat_failed", HTTPStatus.BAD_REQUEST))
+        return _forget_state(_notice(request, "link.wechat_failed_title", "link.wechat_failed", HTTPStatus.BAD_REQUEST))
     opened = _open_for(openid, parts)
     if opened is None:
-        return _forget_state(_notice(request, "link.wechat_unbound", HTTPStatus.FORBIDDEN, "link.wechat_failed_title"))
+        return _forget_state(_notice(request, "link.wechat_failed_title", "link.wechat_unbound", HTTPStatus.FORBIDDEN))
     answer = RedirectResponse(f"/a/{token}", HTTPStatus.SEE_OTHER)
     keep_session(answer, parts, opened)
     return _forget_state(answer)
@@ -176,8 +176,8 @@ def _why_not(asker: Asker | None, link: Link) -> str:
     return "alarm.not_granted" if asker.actor.account or asker.actor.person == link.person else "alarm.other_person"
 
 
-def _notice(request: Request, text: str, status: HTTPStatus, title: str = "") -> Response:
-    return page(request, "notice.html", status=status, title=title or f"{text}_title", text=text)
+def _notice(request: Request, title: str, text: str, status: HTTPStatus) -> Response:
+    return page(request, "notice.html", status=status, title=title, text=text)
 
 
 def _forget_state(answer: Response) -> Response:

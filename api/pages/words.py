@@ -30,6 +30,9 @@ class Words:
         text = self._texts[name]
         return text.format(**values) if values else text
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._texts
+
     def span(self, length: Milliseconds) -> str:
         """Write a length of time in its largest unit, a second one beside hours and days: 3 小时 12 分钟."""
         left = max(0, int(length))
