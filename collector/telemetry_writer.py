@@ -5,13 +5,16 @@ What the directory refuses goes into quarantine before the cursor passes it. Whi
 the log keeps everything and the same rows are tried again.
 """
 
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Mapping
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from collector.counts import Counts
 from core.devices.directory import Directory, Place, Refusal, Refused
-from core.intake.port import Entry, Held, IntakeLog, Stamped
+from core.intake.port import Entry, Held, IntakeLog, Stamped, Unavailable
 from core.runtime.clock import Clock
 from core.runtime.logs import logger
 from core.telemetry.port import Sample, Telemetry
@@ -81,22 +84,27 @@ class TelemetryWriter:
         """Follow until `stop`."""
         pause = SHORTEST_WAIT_S
         while not stop.is_set():
-            asked = self._asked
             self._woken.clear()
+            asked = self._asked
             try:
                 worked = self._refresh() | self._follow()
+            except (SQLAlchemyError, sqlite3.Error, OSError, Unavailable) as error:
+                what = (str(error) or type(error).__name__).splitlines()[0]
+                if self._counts.problem("telemetry writer", what):
+                    log.warning("telemetry not written", error=what)
             except Exception as error:
                 # Whatever it is, the rows are still in the log, and the next attempt may find it mended.
                 if self._counts.problem("telemetry writer", f"{type(error).__name__}: {error}"[:500]):
-                    log.exception("telemetry could not be written")
-                stop.wait(pause)
-                pause = min(LONGEST_WAIT_S, pause * 2)
+                    log.exception("telemetry not written")
+            else:
+                pause = SHORTEST_WAIT_S
+                self._counts.problem("telemetry writer", "")
+                if not worked:
+                    self._done = asked
+                    self._woken.wait(POLL_S)
                 continue
-            pause = SHORTEST_WAIT_S
-            self._counts.problem("telemetry writer", "")
-            if not worked:
-                self._done = asked
-                self._woken.wait(POLL_S)
+            stop.wait(pause)
+            pause = min(LONGEST_WAIT_S, pause * 2)
 
     def _followed(self) -> Mapping[Shard, int]:
         return {shard: head for shard, head in self._intake.heads().items() if self._first <= shard <= self._last}

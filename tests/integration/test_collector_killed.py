@@ -24,8 +24,8 @@ from tests.fixtures.county import add_gateway, add_probe, add_unit
 from tests.fixtures.databases import fresh_url
 from tests.fixtures.publisher import Gateway
 
-BATCHES = 400
-KILLS = 6
+BATCHES = 240
+KILLS = 4
 
 _COLLECTOR = """
 import sys, threading
