@@ -130,11 +130,9 @@ def _typed(kind: str, where: str, fields: Mapping[str, object]) -> tuple[Row | N
             except Invalid as error:
                 mistakes.append(Mistake(where, name, str(value), error.problem))
     needed = [field.name for field in msgspec.structs.fields(made) if field.required and field.name != "where"]
-    mistakes += [
-        Mistake(where, name, "", f"is missing; a {kind} needs {', '.join(needed)}")
-        for name in needed
-        if name not in fields
-    ]
+    if lacking := [name for name in needed if name not in fields]:
+        problem = f"{', '.join(lacking)} missing; a row of type {kind} needs {', '.join(needed)}"
+        mistakes.append(Mistake(where, "", "", problem))
     return (None if mistakes else made(where=where, **values)), mistakes
 
 

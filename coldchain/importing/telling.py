@@ -42,7 +42,8 @@ def write_contacts(run: Run, rows: Sequence[ContactRow]) -> None:
         equipment = run.one_equipment(row.equipment)
         home = unit_of_equipment(run.tx, equipment.id, run.now)
         works_in = home if row.unit is None else run.unit(row.unit)
-        named[equipment.id][row.level].append(run.person(works_in, row.person).id)
+        person = run.person(works_in, row.person)
+        named[equipment.id][row.level].append(person.id)
         homes.setdefault(equipment.id, (row, home))
 
     run.each(rows, note)
