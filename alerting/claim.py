@@ -78,12 +78,7 @@ def claim(tx: Session, lease: str, channels: Sequence[str], *, limit: int, lease
     tx.execute(update(Outbox).where(Outbox.id.in_(ids)).values(leased))
     found = select(Outbox, Person).join(Person, Person.id == Outbox.person_id).where(Outbox.id.in_(ids))
     rows = tx.execute(found.order_by(Outbox.id), execution_options={"populate_existing": True})
-    return [_claimed(row, person, lease, until) for row, person in rows.tuples()]
-
-
-def as_sibling(row: Outbox) -> Sibling:
-    """Return a row as far as it matters to others of its person, alarm and cycle."""
-    return Sibling(row.key, row.kind, row.tier, row.state, row.attempts, row.lease_until)
+    return [_claimed(row, person, lease, until) for row, person in rows]
 
 
 def _claimed(row: Outbox, person: Person, lease: str, until: Instant) -> Claimed:
@@ -96,7 +91,7 @@ def _claimed(row: Outbox, person: Person, lease: str, until: Instant) -> Claimed
         person=row.person_id,
         channel=row.channel,
         address=row.address,
-        as_sibling=as_sibling(row),
+        as_sibling=Sibling(row.key, row.kind, row.tier, row.state, row.attempts, row.lease_until),
         message=Message(row.key, row.kind, row.body),
         recipient=Recipient(person.openid, person.phone),
         unreachable=person.unreachable_since is not None,

@@ -15,50 +15,30 @@ Leases and back-off are real time; `sent_at` and `at` are the system's clock.
 """
 
 import threading
+from collections import deque
 from collections.abc import Mapping
 from queue import Empty, SimpleQueue
 
-import msgspec
-from sqlalchemy import and_, select, update
+from sqlalchemy import and_, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from alerting.channels.gate import Gate
-from alerting.channels.port import Channel, NotSent, Receipt, Refused, Retry
-from alerting.claim import Claimed, Lease, as_sibling, claim, due_exists
-from alerting.relevance import Relevance, Standing, relevance
-from core.alarms.message import on_channel
-from core.alarms.tables import Alarm, Attempt, Outbox
+from alerting.channels.port import Channel, Refused, Retry
+from alerting.claim import Claimed, Lease, claim, due_exists
+from alerting.outcome import Done, Outcome, Superseded, Waits, write_down
+from alerting.relevance import Relevance, Sibling, Standing, relevance
+from core.alarms.tables import Alarm, Outbox
 from core.db.engine import Records
-from core.db.insert import insert_missing
+from core.ids import AlarmId
 from core.runtime.clock import Clock, monotonic, real_now
-from core.runtime.instant import SECOND, Instant
+from core.runtime.instant import SECOND
 from core.runtime.logs import logger
-from core.units.tables import Person
 
 log = logger(__name__)
 
 THREADS = 16
-LONGEST_BACK_OFF_S = 60.0
-TRIES_ALONE = 3
-"""After so many failed tries another channel is asked too."""
 LOOK_S = 0.05
 LAST_WORDS_S = 2.0
-
-
-class Waits(msgspec.Struct, frozen=True):
-    """Not tried: its turn comes again after so many seconds."""
-
-    seconds: float
-    elsewhere: bool = False
-    """Meanwhile another channel may take it."""
-
-
-class Superseded(msgspec.Struct, frozen=True):
-    """Not tried, and need not be."""
-
-
-Outcome = Receipt | Retry | Refused | Waits | Superseded
 
 
 class Delivery:
@@ -85,18 +65,23 @@ class Delivery:
         self._busy = False
         self._in_flight = 0
         self._to_send: SimpleQueue[Claimed | None] = SimpleQueue()
-        self._results: SimpleQueue[tuple[Claimed, Outcome]] = SimpleQueue()
-        self._done: list[tuple[Claimed, Outcome]] = []
+        self._lines: dict[tuple[AlarmId | None, int], deque[Claimed]] = {}
+        """Rows behind one that is on its way: an alarm's messages to a person go one after another."""
+        self._results: SimpleQueue[Done] = SimpleQueue()
+        self._done: list[Done] = []
         for number in range(THREADS if channels else 0):
             threading.Thread(target=self._send_all, name=f"delivery-{number}", daemon=True).start()
 
     def run(self, stop: threading.Event) -> None:
-        """Deliver until `stop`; a database that is away is waited for."""
+        """Deliver until `stop`; a database that is away is waited for, and no fault of ours ends it."""
         while not stop.is_set():
             try:
                 moved = self.run_once()
             except SQLAlchemyError as error:
                 log.warning("outbox not reached", error=type(error).__name__)
+                stop.wait(1.0)
+            except Exception:
+                log.exception("delivery failed; it goes on")
                 stop.wait(1.0)
             else:
                 if not moved:
@@ -131,10 +116,14 @@ class Delivery:
 
     def close(self) -> None:
         """Send no more; wait a little for what is on its way. What doesn't come back is sent again as after a crash."""
+        unsent = [row for line in self._lines.values() for row in line]
+        self._lines.clear()
         while not self._to_send.empty():
             row = self._to_send.get()
             if row is not None:
-                self._results.put((row, Waits(0.0)))
+                unsent.append(row)
+        for row in unsent:
+            self._results.put((row, Waits(0.0)))
         for _ in range(THREADS):
             self._to_send.put(None)
         ends = monotonic() + LAST_WORDS_S
@@ -173,18 +162,31 @@ class Delivery:
         with self._records.write() as tx:
             if self._first_look:
                 self._lease.free_last_life(tx)
-            # In order of persons, so that two workers never wait for each other's rows crosswise.
-            for row, outcome in sorted(self._done, key=lambda done: done[0].person):
-                self._finish(tx, row, outcome)
+            write_down(tx, self._done, self._channels, self._clock.now())
             channels = self._worth_claiming()
             claimed = claim(tx, self._lease.fresh(), channels, limit=free, lease_ms=self._lease_ms) if free else []
         moved = len(self._done) + len(claimed)
         self._first_look = False
         self._in_flight += len(claimed) - len(self._done)
+        for row, _ in self._done:
+            self._send_next(_line_of(row))
         self._done.clear()
         for row in claimed:
-            self._to_send.put(row)
+            line = _line_of(row)
+            if line in self._lines:
+                self._lines[line].append(row)
+            else:
+                self._lines[line] = deque()
+                self._to_send.put(row)
         return moved
+
+    def _send_next(self, line: tuple[AlarmId | None, int]) -> None:
+        """Let the next of a line go, now that what became of the one before it is in the records."""
+        waiting = self._lines.get(line)
+        if waiting:
+            self._to_send.put(waiting.popleft())
+        else:
+            self._lines.pop(line, None)
 
     def _send_all(self) -> None:
         """Be a thread that sends, outside any transaction."""
@@ -222,100 +224,27 @@ class Delivery:
             case Relevance.SUPERSEDE:
                 return Superseded()
             case Relevance.WAIT:
-                return Waits(1.0)
+                # Another worker has it: of our own rows only one of a line is on its way.
+                return Waits(LOOK_S)
             case Relevance.SEND:
                 return None
 
     def _relevance(self, row: Claimed) -> Relevance:
         if row.alarm is None:
             return Relevance.SEND
-        theirs = and_(Outbox.alarm_id == row.alarm, Outbox.cycle == row.cycle, Outbox.person_id == row.person)
+        theirs = and_(
+            Outbox.alarm_id == Alarm.id,
+            Outbox.cycle == row.cycle,
+            Outbox.person_id == row.person,
+            Outbox.id != row.id,
+        )
+        columns = (Outbox.key, Outbox.kind, Outbox.tier, Outbox.state, Outbox.attempts, Outbox.lease_until)
+        found = select(Alarm.state, Alarm.cycle, *columns).outerjoin(Outbox, theirs).where(Alarm.id == row.alarm)
         with self._records.read() as tx:
-            alarm = tx.execute(select(Alarm.state, Alarm.cycle).where(Alarm.id == row.alarm)).one()
-            others = [as_sibling(other) for other in tx.scalars(select(Outbox).where(theirs, Outbox.id != row.id))]
-        standing = Standing(alarm.state, alarm.cycle)
-        return relevance(row.as_sibling, row.cycle, standing, others, real_now())
-
-    def _finish(self, tx: Session, row: Claimed, outcome: Outcome) -> None:
-        mine = and_(Outbox.id == row.id, Outbox.lease == row.lease, Outbox.state == "queued")
-        values = {"lease": None, "lease_until": None, **self._becomes(row, outcome)}
-        ours = tx.scalar(update(Outbox).where(mine).values(values).returning(Outbox.id)) is not None
-        if not isinstance(outcome, Waits | Superseded):
-            tx.add(self._attempt(row, outcome, ours=ours))
-        if not ours:
-            log.warning("lease ended before its message came back", outbox=row.id, outcome=type(outcome).__name__)
-            return
-        if isinstance(outcome, Receipt) and row.unreachable:
-            tx.execute(update(Person).where(Person.id == row.person).values(unreachable_since=None))
-        if isinstance(outcome, Refused) and outcome.unreachable:
-            marked = update(Person).where(Person.id == row.person, Person.unreachable_since.is_(None))
-            tx.execute(marked.values(unreachable_since=self._clock.now()))
-        elsewhere = _may_go_elsewhere(row, outcome) and self._give_on(tx, row)
-        if isinstance(outcome, NotSent):
-            lost = isinstance(outcome, Refused) and not elsewhere
-            tell = log.error if outcome.ops or lost else log.warning
-            tell("message not sent", outbox=row.id, channel=row.channel, code=outcome.code, elsewhere=elsewhere)
-
-    def _becomes(self, row: Claimed, outcome: Outcome) -> dict[str, object]:
-        """Return the new values of a row's columns."""
-        match outcome:
-            case Receipt():
-                return {"state": "sent", "sent_at": self._clock.now(), "receipt": outcome.number[:64]}
-            case Refused():
-                return {"state": "failed"}
-            case Superseded():
-                return {"state": "superseded", "attempts": Outbox.attempts - 1}
-            case Waits():
-                return {"next_at": _after(outcome.seconds), "attempts": Outbox.attempts - 1}
-            case Retry():
-                back_off = min(LONGEST_BACK_OFF_S, 2.0 ** (row.as_sibling.attempts - 1))
-                return {"next_at": _after(max(back_off, outcome.after or 0.0))}
-
-    def _attempt(self, row: Claimed, outcome: Receipt | Retry | Refused, *, ours: bool) -> Attempt:
-        late = "" if ours else "after the lease had ended"
-        if isinstance(outcome, Receipt):
-            said, code, detail = "sent", "", late
-        else:
-            said = "refused" if isinstance(outcome, Refused) else "retry"
-            code, detail = outcome.code, " ".join(filter(None, (late, outcome.detail)))
-        return Attempt(outbox_id=row.id, at=self._clock.now(), outcome=said, code=code[:20], detail=detail[:300])
-
-    def _give_on(self, tx: Session, row: Claimed) -> bool:
-        """Queue the message on the next channel that can carry it; a copy that is there already does."""
-        names = list(self._channels)
-        for name in names[names.index(row.channel) + 1 :]:
-            taken = self._channels[name].take_over(row.message, row.recipient)
-            if taken is not None:
-                address, body = taken
-                copy = {
-                    "key": on_channel(row.message.key, name),
-                    "alarm_id": row.alarm,
-                    "cycle": row.cycle,
-                    "tier": row.as_sibling.tier,
-                    "kind": row.message.kind,
-                    "person_id": row.person,
-                    "channel": name,
-                    "address": address,
-                    "body": body,
-                    "created_at": self._clock.now(),
-                    "next_at": real_now(),
-                }
-                insert_missing(tx, Outbox, [copy])
-                return True
-        return False
+            told = tx.execute(found).all()
+        others = [Sibling(*other[2:]) for other in told if other[2] is not None]
+        return relevance(row.as_sibling, row.cycle, Standing(*told[0][:2]), others, real_now())
 
 
-def _may_go_elsewhere(row: Claimed, outcome: Outcome) -> bool:
-    match outcome:
-        case Refused():
-            return True
-        case Retry():
-            return outcome.channel_wide or row.as_sibling.attempts >= TRIES_ALONE
-        case Waits():
-            return outcome.elsewhere
-        case _:
-            return False
-
-
-def _after(seconds: float) -> Instant:
-    return Instant(real_now() + int(seconds * SECOND))
+def _line_of(row: Claimed) -> tuple[AlarmId | None, int]:
+    return (row.alarm, row.person) if row.alarm is not None else (None, row.id)

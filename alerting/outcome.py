@@ -1,0 +1,164 @@
+"""What came of messages is written down: their rows, every try (AL-06), unreachable people, copies on other channels.
+
+Only the holder of a row's lease changes it. A worker that outlived its lease leaves a trace of its try, nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from alerting.channels.port import Channel, NotSent, Receipt, Refused, Retry
+from alerting.claim import Claimed
+from core.alarms.message import on_channel
+from core.alarms.tables import Attempt, Outbox
+from core.db.insert import insert_missing
+from core.runtime.clock import real_now
+from core.runtime.instant import SECOND, Instant
+from core.runtime.logs import logger
+from core.units.tables import Person
+
+log = logger(__name__)
+
+LONGEST_BACK_OFF_S = 60.0
+TRIES_ALONE = 3
+"""After so many failed tries another channel is asked too."""
+
+
+class Waits(msgspec.Struct, frozen=True):
+    """Not tried: its turn comes again after so many seconds."""
+
+    seconds: float
+    elsewhere: bool = False
+    """Meanwhile another channel may take it."""
+
+
+class Superseded(msgspec.Struct, frozen=True):
+    """Not tried, and need not be."""
+
+
+Outcome = Receipt | Retry | Refused | Waits | Superseded
+Done = tuple[Claimed, Outcome]
+
+
+def write_down(tx: Session, done: Sequence[Done], channels: Mapping[str, Channel], now: Instant) -> None:
+    """Finish rows; `channels` stand in the order of falling back, `now` is the system's clock."""
+    if not done:
+        return
+    held = _still_held(tx, [row for row, _ in done])
+    ours = [(row, outcome) for row, outcome in done if row.id in held]
+    if ours:
+        tx.execute(update(Outbox), [{"id": row.id, **_becomes(row, outcome, now)} for row, outcome in ours])
+    tried = [_attempt(row, outcome, now, late=row.id not in held) for row, outcome in done]
+    rows = [attempt for attempt in tried if attempt]
+    if rows:
+        tx.execute(insert(Attempt), rows)
+    # In order of persons, so that two workers never wait for each other's rows crosswise.
+    for row, outcome in sorted(ours, key=lambda one: one[0].person):
+        _mark_person(tx, row, outcome, now)
+        elsewhere = _may_go_elsewhere(row, outcome) and _give_on(tx, row, channels, now)
+        if isinstance(outcome, NotSent):
+            lost = isinstance(outcome, Refused) and not elsewhere
+            tell = log.error if outcome.ops or lost else log.warning
+            tell("message not sent", outbox=row.id, channel=row.channel, code=outcome.code, elsewhere=elsewhere)
+
+
+def _still_held(tx: Session, rows: Sequence[Claimed]) -> set[int]:
+    """Return the ids of rows whose lease is still ours, and keep them so until the end of the transaction."""
+    found = select(Outbox.id, Outbox.lease).where(Outbox.id.in_([row.id for row in rows]), Outbox.state == "queued")
+    leases = dict(tx.execute(found.with_for_update()).all())
+    held = {row.id for row in rows if leases.get(row.id) == row.lease}
+    for row in rows:
+        if row.id not in held:
+            log.warning("lease ended before its message came back", outbox=row.id)
+    return held
+
+
+def _becomes(row: Claimed, outcome: Outcome, now: Instant) -> dict[str, object]:
+    """Return a row's new values. Nobody but the holder of its lease changes them, so they are known here."""
+    tries = row.as_sibling.attempts
+    values: dict[str, object] = {
+        "state": "queued",
+        "sent_at": None,
+        "receipt": None,
+        "next_at": row.lease_until,
+        "attempts": tries,
+        "lease": None,
+        "lease_until": None,
+    }
+    match outcome:
+        case Receipt():
+            return values | {"state": "sent", "sent_at": now, "receipt": outcome.number[:64]}
+        case Refused():
+            return values | {"state": "failed"}
+        case Superseded():
+            return values | {"state": "superseded", "attempts": tries - 1}
+        case Waits():
+            return values | {"next_at": _after(outcome.seconds), "attempts": tries - 1}
+        case Retry():
+            back_off = min(LONGEST_BACK_OFF_S, 2.0 ** (tries - 1))
+            return values | {"next_at": _after(max(back_off, outcome.after or 0.0))}
+
+
+def _attempt(row: Claimed, outcome: Outcome, now: Instant, *, late: bool) -> dict[str, object] | None:
+    match outcome:
+        case Receipt():
+            said, code, detail = "sent", "", ""
+        case Refused():
+            said, code, detail = "refused", outcome.code, outcome.detail
+        case Retry():
+            said, code, detail = "retry", outcome.code, outcome.detail
+        case _:
+            return None
+    noted = " ".join(filter(None, ("after the lease had ended" if late else "", detail)))
+    return {"outbox_id": row.id, "at": now, "outcome": said, "code": code[:20], "detail": noted[:300]}
+
+
+def _mark_person(tx: Session, row: Claimed, outcome: Outcome, now: Instant) -> None:
+    if isinstance(outcome, Receipt) and row.unreachable:
+        tx.execute(update(Person).where(Person.id == row.person).values(unreachable_since=None))
+    if isinstance(outcome, Refused) and outcome.unreachable:
+        reachable = update(Person).where(Person.id == row.person, Person.unreachable_since.is_(None))
+        tx.execute(reachable.values(unreachable_since=now))
+
+
+def _may_go_elsewhere(row: Claimed, outcome: Outcome) -> bool:
+    match outcome:
+        case Refused():
+            return True
+        case Retry():
+            return outcome.channel_wide or row.as_sibling.attempts >= TRIES_ALONE
+        case Waits():
+            return outcome.elsewhere
+        case _:
+            return False
+
+
+def _give_on(tx: Session, row: Claimed, channels: Mapping[str, Channel], now: Instant) -> bool:
+    """Queue the message on the next channel that can carry it; a copy that is there already does."""
+    names = list(channels)
+    for name in names[names.index(row.channel) + 1 :]:
+        taken = channels[name].take_over(row.message, row.recipient)
+        if taken is not None:
+            address, body = taken
+            copy = {
+                "key": on_channel(row.message.key, name),
+                "alarm_id": row.alarm,
+                "cycle": row.cycle,
+                "tier": row.as_sibling.tier,
+                "kind": row.message.kind,
+                "person_id": row.person,
+                "channel": name,
+                "address": address,
+                "body": body,
+                "created_at": now,
+                "next_at": real_now(),
+            }
+            insert_missing(tx, Outbox, [copy])
+            return True
+    return False
+
+
+def _after(seconds: float) -> Instant:
+    return Instant(real_now() + int(seconds * SECOND))
