@@ -38,15 +38,15 @@ UP_WITHIN_S = 15.0
 
 BOXES = (
     Box("10001", [Device(1, "r4dcb08", {"t1": "200101", "t2": "200102", "t3": "200103"})]),
-    Box("10002", [Device(1, "xy-md02", {"temperature": "200201", "humidity": "200201"})]),
+    Box("10002", [Device(1, "xy-md02", {"t": "200201", "h": "200201"})]),
     Box(
         "10003",
         [
             Device(1, "r4dcb08", {"t1": "208601", "t2": "208604"}),
-            Device(2, "xy-md02", {"temperature": "208602", "humidity": "208602"}),
+            Device(2, "xy-md02", {"t": "208602", "h": "208602"}),
         ],
     ),
-    Box("10004", [Device(1, "xy-md02", {"temperature": "203708", "humidity": "203708"})]),
+    Box("10004", [Device(1, "xy-md02", {"t": "203708", "h": "203708"})]),
 )
 KINDS: dict[str, physics.Kind] = {
     "200101": "cold_room",
@@ -175,7 +175,7 @@ class County:
     def _read(self, probe: str, channel: str) -> float | None:
         if self._logger:
             return None if self._value is None else self._value / 100
-        if channel == "humidity":
+        if channel == "h":
             return HUMID
         return self._chambers[probe].temperature(self.stage.now())
 

@@ -69,6 +69,7 @@ def show(wish: DemoWish, stop: threading.Event) -> int:
         with out.showing():
             while not ends.wait(LOOK_S):
                 supervisor.look()
+                watcher.restarted(supervisor.restarts(), keeper.now())
                 out.show(watcher.look(), keeper.now())
             out.show(watcher.look(), keeper.now())
     finally:

@@ -93,6 +93,8 @@ class Watcher:
             self._last_event = tx.scalar(select(func.max(AlarmEvent.id))) or 0
         self._last_message = 0
         self._last_message = self._read_messages()[1]
+        self._restarts: Mapping[str, int] = {}
+        self._news: list[Happening] = []
         self.messages = 0
         self.opened = 0
 
@@ -102,8 +104,16 @@ class Watcher:
         told, self._last_message = self._read_messages()
         self._told = [*self._told, *told][-KEPT_MESSAGES:]
         self.messages += len(told)
-        news = [*self._events(), *(happening for message in told for happening in self._of(message))]
+        news = [*self._news, *self._events(), *(happening for message in told for happening in self._of(message))]
+        self._news = []
         return View(zones, alarms, self._told, sorted(news, key=lambda happening: happening.at))
+
+    def restarted(self, restarts: Mapping[str, int], now: Instant) -> None:
+        """Take in how often each service was started again; more than at the last look is news."""
+        for name, times in restarts.items():
+            if times > self._restarts.get(name, 0):
+                self._news.append(Happening(now, self._texts["happened"]["restarted"].format(name=name)))
+        self._restarts = dict(restarts)
 
     def _state(self) -> tuple[list[ZoneLine], list[AlarmLine]]:
         with self._records.read() as tx:

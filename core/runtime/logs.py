@@ -19,8 +19,13 @@ def set_up(service: str, *, level: str = "INFO", plain: bool = False) -> None:
 
     Log lines of libraries pass through the same pipe.
     """
+
+    def name_service(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("service", service)
+        return event
+
     shared: list[structlog.types.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        name_service,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
@@ -51,8 +56,6 @@ def set_up(service: str, *, level: str = "INFO", plain: bool = False) -> None:
     root.setLevel(level)
     for noisy in ("amqtt", "transitions", "apscheduler", "pymodbus", "httpx", "urllib3", "uvicorn.access", "alembic"):
         logging.getLogger(noisy).setLevel("WARNING")
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(service=service)
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
