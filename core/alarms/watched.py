@@ -41,7 +41,7 @@ class Zones:
         zones = {}
         for row, equipment_name in tx.execute(
             select(Zone, Equipment.name).join(Equipment, Equipment.id == Zone.equipment_id)
-        ).tuples():
+        ):
             try:
                 of_zone = profile.load(row.profile)
             except WrongProfile as error:
