@@ -26,6 +26,10 @@ SEND = "message/template/send"
 NOON = Instant(1_774_670_400_000)
 
 
+on_sqlite = pytest.mark.parametrize("records", ["sqlite"], indirect=True)
+"""For what no database has a say in."""
+
+
 class Noon(SystemClock):
     """The system's clock of these tests, far from real time."""
 
@@ -134,6 +138,7 @@ def test_without_a_sender_everything_stays_queued_and_is_sent_once_there_is_one(
 
 @pytest.mark.req("AL-06")
 @pytest.mark.parametrize("kind", ["http_502", "lost_answer"])
+@on_sqlite
 def test_a_failure_is_tried_again_and_visible(sim: Wechat, records: Records, people: list[PersonId], kind: str) -> None:
     with records.write() as tx:
         queue(tx, add_alarm(tx), people[0])
@@ -173,6 +178,7 @@ def test_who_cannot_be_reached_is_marked_until_a_message_arrives(
 
 
 @pytest.mark.req("AL-05", "AL-06")
+@on_sqlite
 def test_who_is_not_bound_is_a_visible_failure(sim: Wechat, records: Records) -> None:
     with records.write() as tx:
         [nobody] = add_people(tx, None)
@@ -222,6 +228,7 @@ def test_what_one_channel_refuses_goes_another_way(sim: Wechat, records: Records
     assert on_channel(key, "slips") in [row.key for row in rows(records)]
 
 
+@on_sqlite
 def test_after_three_tries_another_channel_is_asked_and_the_first_says_it_not_again(
     sim: Wechat, records: Records, people: list[PersonId]
 ) -> None:
@@ -257,6 +264,7 @@ def test_what_is_over_before_it_is_sent_is_not_sent(sim: Wechat, records: Record
     assert [row.attempts for row in rows(records)] == [0, 0, 1, 0]
 
 
+@on_sqlite
 def test_the_end_waits_for_the_beginning_that_is_on_its_way(
     sim: Wechat, records: Records, people: list[PersonId]
 ) -> None:
@@ -335,20 +343,20 @@ def test_a_worker_that_outlives_its_lease_changes_nothing(
 
 
 @pytest.mark.parametrize("act", ["expire", "revoke"])
-def test_a_token_that_ends_in_the_middle_of_a_burst_loses_nothing(
-    sim: Wechat, sqlite_records: Records, act: str
-) -> None:
-    with sqlite_records.write() as tx:
+@on_sqlite
+def test_a_token_that_ends_in_the_middle_of_a_burst_loses_nothing(sim: Wechat, records: Records, act: str) -> None:
+    with records.write() as tx:
         people = add_people(tx, "a", "b", "c")
-    queue_many(sqlite_records, people, 120)
-    with worker(sqlite_records, {"wechat": channel_of(sim, sqlite_records)}) as delivery:
+    queue_many(records, people, 120)
+    with worker(records, {"wechat": channel_of(sim, records)}) as delivery:
         until(delivery, lambda: len(sim.received()) > 30)
         sim.spoil_tokens(act)
-        until(delivery, lambda: set(states(sqlite_records)) == {"sent"})
+        until(delivery, lambda: set(states(records)) == {"sent"})
     assert_each_once(sim, 120)
     assert sim.calls("stable_token") <= 3
 
 
+@on_sqlite
 def test_a_partial_outage_delays_and_doubles_nothing(sim: Wechat, records: Records, people: list[PersonId]) -> None:
     queue_many(records, people, 60)
     for kind, every in (("reset", 4), ("lost_answer", 5), ("truncated", 7), ("html", 6)):
@@ -359,6 +367,7 @@ def test_a_partial_outage_delays_and_doubles_nothing(sim: Wechat, records: Recor
     assert Counter(outcome for outcome, _ in tries(records))["retry"] == 24
 
 
+@on_sqlite
 def test_while_nothing_passes_few_are_tried_and_afterwards_all_are_sent(
     sim: Wechat, records: Records, people: list[PersonId]
 ) -> None:
@@ -376,20 +385,20 @@ def test_while_nothing_passes_few_are_tried_and_afterwards_all_are_sent(
 @pytest.mark.parametrize(
     ("code", "state"), [(45011, "queued"), (40164, "queued"), (45009, "failed"), (47003, "failed")]
 )
-def test_a_quota_or_a_shut_out_account_is_not_hammered(
-    sim: Wechat, sqlite_records: Records, code: int, state: str
-) -> None:
-    with sqlite_records.write() as tx:
+@on_sqlite
+def test_a_quota_or_a_shut_out_account_is_not_hammered(sim: Wechat, records: Records, code: int, state: str) -> None:
+    with records.write() as tx:
         people = add_people(tx, "a", "b", "c")
-    queue_many(sqlite_records, people, 60)
+    queue_many(records, people, 60)
     sim.fault(SEND, "errcode", times=None, errcode=code)
-    with worker(sqlite_records, {"wechat": channel_of(sim, sqlite_records)}) as delivery:
+    with worker(records, {"wechat": channel_of(sim, records)}) as delivery:
         until(delivery, delivery.idle)
-    assert set(states(sqlite_records)) == {state}
-    assert set(tries(sqlite_records)) == {("retry" if state == "queued" else "refused", str(code))}
+    assert set(states(records)) == {state}
+    assert set(tries(records)) == {("retry" if state == "queued" else "refused", str(code))}
     assert sim.calls(SEND) <= (32 if state == "queued" else 60)
 
 
+@on_sqlite
 def test_a_row_that_cannot_be_read_stops_no_other(sim: Wechat, records: Records, people: list[PersonId]) -> None:
     with records.write() as tx:
         alarm = add_alarm(tx)
@@ -417,6 +426,7 @@ def test_the_next_life_of_a_worker_takes_over_at_once(sim: Wechat, records: Reco
     assert_each_once(sim, 3)
 
 
+@on_sqlite
 def test_closing_waits_a_little_and_writes_down_what_came_back(
     sim: Wechat, records: Records, people: list[PersonId]
 ) -> None:
@@ -436,17 +446,19 @@ def test_closing_waits_a_little_and_writes_down_what_came_back(
     assert sim.calls(SEND) == 30
 
 
-def test_a_lease_must_be_longer_than_a_try(sim: Wechat, sqlite_records: Records) -> None:
+@on_sqlite
+def test_a_lease_must_be_longer_than_a_try(sim: Wechat, records: Records) -> None:
     with pytest.raises(ValueError, match=r"alerting\.lease = 6\.0: a wechat message may take 6\.0 s"):
-        Delivery(sqlite_records, {"wechat": channel_of(sim, sqlite_records)}, Noon(), worker="w1", lease_s=6.0)
+        Delivery(records, {"wechat": channel_of(sim, records)}, Noon(), worker="w1", lease_s=6.0)
 
 
-def test_many_messages_leave_quickly(sim: Wechat, sqlite_records: Records) -> None:
-    with sqlite_records.write() as tx:
+@on_sqlite
+def test_many_messages_leave_quickly(sim: Wechat, records: Records) -> None:
+    with records.write() as tx:
         people = add_people(tx, "a", "b", "c")
-    queue_many(sqlite_records, people, 400)
+    queue_many(records, people, 400)
     began = time.monotonic()
-    with worker(sqlite_records, {"wechat": channel_of(sim, sqlite_records)}) as delivery:
+    with worker(records, {"wechat": channel_of(sim, records)}) as delivery:
         until(delivery, delivery.idle)
-    assert set(states(sqlite_records)) == {"sent"}
+    assert set(states(records)) == {"sent"}
     assert time.monotonic() - began < 8
