@@ -8,10 +8,10 @@ from typing import Annotated, Generic, TypeVar
 
 import msgspec
 from fastapi import Query
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from core.errors import Invalid
-from core.ids import Centi
+from core.ids import AlarmId, Centi, UnitId, ZoneId
 from core.runtime.instant import Instant, parse, rfc3339
 
 T = TypeVar("T")
@@ -39,6 +39,13 @@ Celsius = Annotated[
     WithJsonSchema({"type": "number", "description": "°C"}),
 ]
 """Degrees with two decimals at most."""
+
+
+LARGEST_ID = 2**63 - 1
+UnitNumber = Annotated[UnitId, Field(ge=1, le=LARGEST_ID)]
+ZoneNumber = Annotated[ZoneId, Field(ge=1, le=LARGEST_ID)]
+AlarmNumber = Annotated[AlarmId, Field(ge=1, le=LARGEST_ID)]
+"""Ids as they are asked for: what no database could hold is refused before it is asked."""
 
 
 class Shape(BaseModel):
@@ -74,6 +81,6 @@ def place_of(cursor: str | None, length: int) -> tuple[int, ...] | None:
         place = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=tuple[int, ...])
     except (binascii.Error, msgspec.MsgspecError, ValueError):
         place = ()
-    if len(place) != length:
+    if len(place) != length or not all(0 <= part <= LARGEST_ID for part in place):
         raise Invalid(field="cursor", value=cursor, problem="take it from `next` of the page before, as it is")
     return place

@@ -9,10 +9,9 @@ from fastapi.responses import RedirectResponse, Response
 from api.asking import Reading, SignedIn, Using, Writing
 from api.pages.alarm_view import may_handle, said_of, view
 from api.pages.rendering import page, words_for, zone_info
-from api.shapes import Cursor, cursor_of, place_of
+from api.shapes import AlarmNumber, Cursor, cursor_of, place_of
 from core.alarms import handling, listing
 from core.alarms.listing import Wanted
-from core.ids import AlarmId
 from core.units.rights import Right
 
 router = APIRouter(prefix="/alarms", tags=["pages"])
@@ -53,7 +52,7 @@ def alarms(
 
 @router.get("/{alarm}")
 def alarm_page(
-    request: Request, alarm: AlarmId, tx: Reading, asker: SignedIn, parts: Using, said: str = ""
+    request: Request, alarm: AlarmNumber, tx: Reading, asker: SignedIn, parts: Using, said: str = ""
 ) -> Response:
     """Show one alarm."""
     seen = listing.alarm_for(tx, asker.actor, alarm)
@@ -72,7 +71,7 @@ def alarm_page(
 
 
 @router.post("/{alarm}/acknowledge")
-def acknowledge(alarm: AlarmId, tx: Writing, asker: SignedIn, parts: Using) -> Response:
+def acknowledge(alarm: AlarmNumber, tx: Writing, asker: SignedIn, parts: Using) -> Response:
     """Acknowledge, and show who has."""
     handling.acknowledge(tx, asker.actor, alarm, through="web", now=parts.clock.now())
     return RedirectResponse(f"/alarms/{alarm}?said=acknowledged", HTTPStatus.SEE_OTHER)
@@ -80,7 +79,7 @@ def acknowledge(alarm: AlarmId, tx: Writing, asker: SignedIn, parts: Using) -> R
 
 @router.post("/{alarm}/handling")
 def handle(
-    alarm: AlarmId, tx: Writing, asker: SignedIn, parts: Using, cause: Text, action: Text, disposition: Text
+    alarm: AlarmNumber, tx: Writing, asker: SignedIn, parts: Using, cause: Text, action: Text, disposition: Text
 ) -> Response:
     """Keep the handling record."""
     report = handling.Report(cause=cause, action=action, disposition=disposition)

@@ -10,11 +10,10 @@ from sqlalchemy.orm import Session
 
 from api.asking import Reading, SignedIn, Using, unit_seen
 from api.pages.rendering import page, words_for, zone_info
-from api.shapes import Cursor, cursor_of, place_of
+from api.shapes import Cursor, UnitNumber, cursor_of, place_of
 from core.alarms.listing import open_count
 from core.alarms.live import State, ZoneNow, zones_now
 from core.errors import NotGranted
-from core.ids import UnitId
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Unit
@@ -26,7 +25,7 @@ _URGENCY: Sequence[State] = ("abnormal", "fault", "offline", "unmonitored", "def
 
 @router.get("/")
 def home(
-    request: Request, tx: Reading, asker: SignedIn, parts: Using, unit: UnitId | None = None, cursor: Cursor = None
+    request: Request, tx: Reading, asker: SignedIn, parts: Using, unit: UnitNumber | None = None, cursor: Cursor = None
 ) -> Response:
     """Show a unit with all below it; unless one is asked for, the first that the asker was granted."""
     seen = unit_seen(tx, asker.actor, unit) if unit is not None else _first(tx, asker.actor)

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 from api.asking import Reading, SignedIn, Using
 from api.pages.curve import Picture, Trace, svg
 from api.pages.rendering import page, words_for, zone_info
+from api.shapes import ZoneNumber
 from core.alarms.live import AHEAD, ZoneNow, limits_of, zones_now
 from core.devices.history import history
 from core.devices.tables import EquipmentUnit, Zone
-from core.ids import ZoneId
 from core.runtime.instant import DAY, Instant
 from core.telemetry.port import Telemetry
 from core.units.rights import Right
@@ -25,7 +25,7 @@ SPANS = {"24h": (DAY, "last_24h"), "7d": (7 * DAY, "last_7d"), "30d": (30 * DAY,
 @router.get("/zones/{zone}")
 def zone_page(
     request: Request,
-    zone: ZoneId,
+    zone: ZoneNumber,
     tx: Reading,
     asker: SignedIn,
     parts: Using,

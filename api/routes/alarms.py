@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from api.asking import Asker, Reading, SignedIn, Using, Writing
 from api.once import Creating
-from api.shapes import MOST, Celsius, Moment, Page, Shape, cursor_of, place_of
+from api.shapes import MOST, AlarmNumber, Celsius, Moment, Page, Shape, UnitNumber, ZoneNumber, cursor_of, place_of
 from core.alarms import handling as deeds
 from core.alarms import listing
 from core.alarms.listing import AlarmSeen, Told, Wanted
@@ -111,8 +111,8 @@ class Asked(Shape):
     """Any of these; may be given several times."""
     handling: Literal["unacknowledged", "acknowledged", "handled"] | None = None
     rule: str | None = None
-    unit: UnitId | None = None
-    zone: ZoneId | None = None
+    unit: UnitNumber | None = None
+    zone: ZoneNumber | None = None
     since: Annotated[Moment | None, Field(alias="from", description="opened at or after")] = None
     until: Annotated[Moment | None, Field(alias="to", description="opened before")] = None
     cursor: Annotated[str | None, Field(max_length=200)] = None
@@ -139,13 +139,13 @@ def alarms(tx: Reading, asker: SignedIn, asked: Annotated[Asked, Query()]) -> Pa
 
 
 @router.get("/{alarm}")
-def alarm(alarm: AlarmId, tx: Reading, asker: SignedIn) -> AlarmOut:
+def alarm(alarm: AlarmNumber, tx: Reading, asker: SignedIn) -> AlarmOut:
     """Return one alarm."""
     return alarm_out(listing.alarm_for(tx, asker.actor, alarm))
 
 
 @router.get("/{alarm}/events")
-def events(alarm: AlarmId, tx: Reading, asker: SignedIn) -> list[EventOut]:
+def events(alarm: AlarmNumber, tx: Reading, asker: SignedIn) -> list[EventOut]:
     """List what happened to an alarm, in order."""
     listing.alarm_for(tx, asker.actor, alarm)
     return [
@@ -155,14 +155,14 @@ def events(alarm: AlarmId, tx: Reading, asker: SignedIn) -> list[EventOut]:
 
 
 @router.get("/{alarm}/messages")
-def messages(alarm: AlarmId, tx: Reading, asker: SignedIn) -> list[MessageOut]:
+def messages(alarm: AlarmNumber, tx: Reading, asker: SignedIn) -> list[MessageOut]:
     """List who was to be told, when each message was handed over, and every try."""
     listing.alarm_for(tx, asker.actor, alarm)
     return [_message(one) for one in listing.told(tx, alarm)]
 
 
 @router.post("/{alarm}/acknowledge")
-def acknowledge(alarm: AlarmId, tx: Writing, asker: SignedIn, parts: Using) -> AlarmOut:
+def acknowledge(alarm: AlarmNumber, tx: Writing, asker: SignedIn, parts: Using) -> AlarmOut:
     """Say that one is seeing to it. Acknowledged before, nothing changes: the answer says by whom.
 
     Acknowledging does not stop the escalation; the temperature does.
@@ -172,13 +172,15 @@ def acknowledge(alarm: AlarmId, tx: Writing, asker: SignedIn, parts: Using) -> A
 
 
 @router.post("/{alarm}/handling", status_code=201)
-def handle(alarm: AlarmId, body: Handling, tx: Writing, asker: SignedIn, parts: Using, once: Creating) -> HandlingOut:
+def handle(
+    alarm: AlarmNumber, body: Handling, tx: Writing, asker: SignedIn, parts: Using, once: Creating
+) -> HandlingOut:
     """Record cause, action, and what became of the vaccine; it closes an alarm that has recovered."""
     return once(HandlingOut, lambda: _handle(tx, asker, alarm, body, parts.clock.now()))
 
 
 @router.get("/{alarm}/handling")
-def handling(alarm: AlarmId, tx: Reading, asker: SignedIn) -> HandlingOut | None:
+def handling(alarm: AlarmNumber, tx: Reading, asker: SignedIn) -> HandlingOut | None:
     """Return the handling record, null while there is none."""
     listing.alarm_for(tx, asker.actor, alarm)
     found = listing.handling_of(tx, alarm)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from sqlalchemy import select
 
 from api.asking import Reading, SignedIn, Using, unit_seen
-from api.shapes import Celsius, Cursor, Limit, Moment, Page, Shape, cursor_of, place_of
+from api.shapes import Celsius, Cursor, Limit, Moment, Page, Shape, UnitNumber, cursor_of, place_of
 from core.alarms import listing
 from core.alarms.live import State, zones_now
 from core.ids import AlarmId, EquipmentId, PersonId, UnitId, ZoneId
@@ -94,7 +94,7 @@ class UnboundOut(Shape):
 
 @router.get("")
 def units(
-    tx: Reading, asker: SignedIn, parent: UnitId | None = None, cursor: Cursor = None, limit: Limit = 100
+    tx: Reading, asker: SignedIn, parent: UnitNumber | None = None, cursor: Cursor = None, limit: Limit = 100
 ) -> Page[UnitOut]:
     """List the units that the asker may see, or those right under one of them."""
     asked = select(Unit).where(asker.actor.scope(Right.SEE)).order_by(Unit.id).limit(limit)
@@ -107,14 +107,14 @@ def units(
 
 
 @router.get("/{unit}")
-def unit(unit: UnitId, tx: Reading, asker: SignedIn) -> UnitOut:
+def unit(unit: UnitNumber, tx: Reading, asker: SignedIn) -> UnitOut:
     """Return one unit."""
     return UnitOut.model_validate(unit_seen(tx, asker.actor, unit))
 
 
 @router.get("/{unit}/live")
 def live(
-    unit: UnitId,
+    unit: UnitNumber,
     tx: Reading,
     asker: SignedIn,
     parts: Using,
@@ -148,7 +148,7 @@ def live(
 
 @router.get("/{unit}/timeliness")
 def timeliness(
-    unit: UnitId,
+    unit: UnitNumber,
     tx: Reading,
     asker: SignedIn,
     since: Annotated[Moment, Query(alias="from")],
@@ -162,7 +162,7 @@ def timeliness(
 
 
 @router.get("/{unit}/contacts/incomplete")
-def incomplete(unit: UnitId, tx: Reading, asker: SignedIn, parts: Using) -> list[IncompleteOut]:
+def incomplete(unit: UnitNumber, tx: Reading, asker: SignedIn, parts: Using) -> list[IncompleteOut]:
     """List the monitored equipment of the unit and below that lacks a contact of any of the three levels."""
     seen = unit_seen(tx, asker.actor, unit)
     found = incomplete_contacts(tx, Unit.path.startswith(seen.path, autoescape=True), parts.clock.now())
@@ -170,7 +170,7 @@ def incomplete(unit: UnitId, tx: Reading, asker: SignedIn, parts: Using) -> list
 
 
 @router.get("/{unit}/contacts/unbound")
-def unbound(unit: UnitId, tx: Reading, asker: SignedIn, parts: Using) -> list[UnboundOut]:
+def unbound(unit: UnitNumber, tx: Reading, asker: SignedIn, parts: Using) -> list[UnboundOut]:
     """List the contacts of the unit and below whom WeChat doesn't reach; the unit complies when there are none."""
     seen = unit_seen(tx, asker.actor, unit)
     found = unbound_contacts(tx, Unit.path.startswith(seen.path, autoescape=True), parts.clock.now())

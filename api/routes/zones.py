@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api.asking import Reading, SignedIn, Using
-from api.shapes import Celsius, Moment, Shape
+from api.shapes import Celsius, Moment, Shape, ZoneNumber
 from core.alarms.live import limits_of
 from core.devices.history import History, ProbeCurve, history
 from core.errors import Invalid
@@ -79,7 +79,7 @@ class HistoryOut(Shape):
 
 @router.get("/{zone}/history")
 def zone_history(
-    zone: ZoneId,
+    zone: ZoneNumber,
     tx: Reading,
     asker: SignedIn,
     parts: Using,

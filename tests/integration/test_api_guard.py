@@ -1,0 +1,151 @@
+"""Every route, walked by who has no business there. A new route that nobody guards fails here."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from core.db.engine import Records
+from core.ids import AlarmId
+from tests.fixtures.web import Browser, Site, site
+
+TIME = {"from": "2026-03-27T00:00:00+08:00", "to": "2026-03-28T23:00:00+08:00"}
+REPORT = {"cause": "door", "action": "closed it", "disposition": "fit for use"}
+
+FOR_EVERYBODY = {
+    ("GET", "/healthz"): 200,
+    ("GET", "/readyz"): 503,
+    ("GET", "/metrics"): 200,
+    ("GET", "/api/v1/openapi.json"): 200,
+    ("GET", "/api/v1/docs"): 200,
+    ("GET", "/assets/{file}"): 200,
+    ("GET", "/sign-in"): 200,
+    ("POST", "/sign-in"): 403,
+    ("POST", "/api/v1/session"): 401,
+    ("GET", "/a/{token}"): 200,
+    ("GET", "/a/{token}/wechat"): 404,
+    ("GET", "/wechat/back"): 400,
+}
+"""What may be asked without signing in, and what a stranger then gets."""
+
+
+@pytest.fixture
+def place(sqlite_records: Records, tmp_path: Path) -> Iterator[Site]:
+    with site(sqlite_records, tmp_path) as made:
+        made.measured("208601", [4.0] * 30 + [9.0] * 20)
+        yield made
+
+
+@pytest.fixture
+def alarm(place: Site) -> AlarmId:
+    return place.alarm()
+
+
+def routes(place: Site) -> list[tuple[str, str]]:
+    found = [
+        (method, route.path or "")
+        for route in iter_route_contexts(place.app.routes)
+        if isinstance(route.original_route, APIRoute)
+        for method in sorted(route.methods or ())
+    ]
+    assert len(found) > 30
+    return found
+
+
+def ask(browser: Browser, place: Site, alarm: AlarmId, method: str, path: str) -> tuple[int, str]:
+    """Ask for what belongs to clinic a, wherever the path names something."""
+    filled = path.format(
+        unit=place.there.units["clinic a"],
+        zone=place.there.zone,
+        alarm=alarm,
+        token=place.link(alarm).removeprefix("/a/"),
+        file="coldchain.css",
+    )
+    body: dict[str, object] = {}
+    if path == "/api/v1/session" and method == "POST":
+        body = {"json": {"username": "clinic-a", "password": "wrong password"}}
+    elif path == "/sign-in" and method == "POST":
+        body = {"data": {"username": "clinic-a", "password": "wrong password"}}
+    elif path.endswith("/handling") and method == "POST":
+        body = {"json": REPORT} if path.startswith("/api/") else {"data": REPORT}
+    answer = browser.request(method, filled, params=TIME if method == "GET" else {}, **body)
+    return answer.status_code, answer.text
+
+
+def test_a_stranger_gets_nothing_but_what_is_for_everybody(place: Site, alarm: AlarmId) -> None:
+    for method, path in routes(place):
+        status, text = ask(place.stranger(), place, alarm, method, path)
+        assert status == FOR_EVERYBODY.get((method, path), 401), f"{method} {path}: {status} {text[:200]}"
+
+
+def test_a_forged_session_and_token_are_a_strangers(place: Site, alarm: AlarmId) -> None:
+    for method, path in routes(place):
+        guessed = place.stranger(authorization="Bearer cc_guessed")
+        guessed.cookies.set("cc_session", "guessed")
+        status, text = ask(guessed, place, alarm, method, path)
+        assert status in {FOR_EVERYBODY.get((method, path), 401), 401}, f"{method} {path}: {status} {text[:200]}"
+
+
+@pytest.mark.req("CC-03", "AL-08")
+@pytest.mark.parametrize("sibling", ["clinic-b", "孙丽"])
+def test_a_sibling_unit_is_refused_wherever_something_is_named(place: Site, alarm: AlarmId, sibling: str) -> None:
+    for method, path in routes(place):
+        if (method, path) in FOR_EVERYBODY or "session" in path or path == "/sign-out":
+            continue
+        browser = place.signed_in(sibling) if sibling in place.there.accounts else place.phone_of(sibling)
+        status, text = ask(browser, place, alarm, method, path)
+        if "{" in path or path.startswith("/api/v1/intake"):
+            assert status in {403, 404}, f"{method} {path}: {status} {text[:200]}"
+        else:
+            assert status == 200, f"{method} {path}: {status} {text[:200]}"
+            assert not re.search("甲|A-01|208601", text), f"{method} {path} shows what is another unit's"
+
+
+@pytest.mark.req("CC-03")
+@pytest.mark.parametrize("above", ["county-a", "province"])
+def test_who_stands_above_sees_it(place: Site, alarm: AlarmId, above: str) -> None:
+    for method, path in routes(place):
+        if method == "GET" and "{" in path and (method, path) not in FOR_EVERYBODY:
+            status, text = ask(place.signed_in(above), place, alarm, method, path)
+            assert status == 200, f"{method} {path}: {status} {text[:200]}"
+
+
+def test_a_change_on_the_strength_of_a_cookie_needs_the_form_token(place: Site, alarm: AlarmId) -> None:
+    for method, path in routes(place):
+        if method == "GET" or (method, path) in FOR_EVERYBODY:
+            continue
+        for given in ("", "another"):
+            browser = place.signed_in("clinic-a")
+            browser.headers["x-csrf-token"] = given
+            status, text = ask(browser, place, alarm, method, path)
+            assert status == 403, f"{method} {path}: {status} {text[:200]}"
+    assert place.signed_in("clinic-a").get(f"/api/v1/alarms/{alarm}").json()["handling"] == "unacknowledged"
+
+
+def test_nothing_that_a_get_may_ask_changes_anything(place: Site, alarm: AlarmId) -> None:
+    before = place.signed_in("clinic-a").get(f"/api/v1/alarms/{alarm}").json()
+    for method, path in routes(place):
+        if method == "GET":
+            ask(place.signed_in("clinic-a"), place, alarm, method, path)
+    assert place.signed_in("clinic-a").get(f"/api/v1/alarms/{alarm}").json() == before
+
+
+def test_every_route_is_in_the_documentation(place: Site) -> None:
+    document = place.stranger().get("/api/v1/openapi.json").json()
+    page = place.stranger().get("/api/v1/docs", headers={"accept": "text/html"}).text
+    for method, path in routes(place):
+        if path.startswith("/api/") or path in {"/healthz", "/readyz", "/metrics"}:
+            assert method.lower() in document["paths"][path], path
+        assert path in page, path
+    names = [said["operationId"] for methods in document["paths"].values() for said in methods.values()]
+    assert len(set(names)) == len(names)
+    for path, methods in document["paths"].items():
+        assert all(said["description"] for said in methods.values()), path
+
+
+def test_the_documentation_asks_no_other_host(place: Site) -> None:
+    page = place.stranger().get("/api/v1/docs", headers={"accept": "text/html"}).text
+    assert not re.search(r'(?:src|href|action)="(?:https?:)?//', page)
+    assert "<script" not in page
