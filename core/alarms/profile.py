@@ -50,6 +50,19 @@ class Band(_Table, frozen=True, kw_only=True):
     hysteresis: Annotated[int, Meta(ge=0, le=1_000)]
 
 
+class Bands(_Table, frozen=True, kw_only=True):
+    """The kinds of zones that there are."""
+
+    refrigerated: Band
+    frozen: Band
+    ultra_low: Band
+    room: Band
+
+    def get(self, kind: str) -> Band | None:
+        """Return the band of a kind, None of one that we don't know."""
+        return getattr(self, kind) if kind in self.__struct_fields__ else None
+
+
 class EvidenceTable(_Table, frozen=True, kw_only=True):
     """What counts as evidence for and against an excursion."""
 
@@ -97,7 +110,7 @@ class Profile(_Table, frozen=True, kw_only=True):
     """One file of `config/rules`."""
 
     title: str
-    zones: dict[str, Band]
+    zones: Bands
     evidence: EvidenceTable
     silence: SilenceTable
     sensor: SensorTable
@@ -148,7 +161,8 @@ def parse(text: str, source: str) -> Profile:
         raise WrongProfile(msg) from None
     except msgspec.ValidationError as error:
         raise WrongProfile(_explain(raw, source, str(error))) from None
-    for kind, band in profile.zones.items():
+    for kind in Bands.__struct_fields__:
+        band: Band = getattr(profile.zones, kind)
         where = f"{source}: zones.{kind}"
         if band.high is None and band.low is None:
             msg = f"{where}: has neither high nor low; give it at least one limit"
@@ -166,7 +180,7 @@ def parse(text: str, source: str) -> Profile:
 
 def bounds(profile: Profile, kind: str, interval: Milliseconds, own: Differences) -> Bounds:
     """Return what a probe read every `interval` is held to in a zone of a kind, with the zone's own differences."""
-    band = profile.zones.get(kind, Band(hysteresis=0))
+    band = profile.zones.get(kind) or Band(hysteresis=0)
     gap = Milliseconds(profile.evidence.gap_intervals * interval)
     hysteresis = band.hysteresis if own.hysteresis is None else own.hysteresis
 

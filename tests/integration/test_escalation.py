@@ -1,6 +1,7 @@
 """Three levels, as the people see them: what is in the outbox when, on both databases."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -217,9 +218,10 @@ def test_a_contact_of_the_equipment_from_elsewhere_may_acknowledge(watch: Watch)
     with watch.records.write() as tx:
         tx.add(Contact(equipment_id=fridge.equipment, level=1, person_id=somebody.person))
     with watch.records.write() as tx:
-        assert handling.acknowledge(
-            tx, somebody, watch.alarm().id, through="wechat", now=watch.clock.time
-        ).acknowledged_by == somebody.person
+        assert (
+            handling.acknowledge(tx, somebody, watch.alarm().id, through="wechat", now=watch.clock.time).acknowledged_by
+            == somebody.person
+        )
     assert unit
 
 
@@ -447,7 +449,7 @@ def test_a_flapping_probe_is_told_at_most_every_quarter_of_an_hour(watch: Watch)
     assert alarm.cycle >= 10
     times = [row.created_at for row in watch.told(1)]
     assert len(times) >= 2
-    assert all(later - sooner >= 15 * MINUTE for sooner, later in zip(times, times[1:], strict=False))
+    assert all(later - sooner >= 15 * MINUTE for sooner, later in pairwise(times))
 
 
 def test_two_probes_of_a_room_never_flap_it(watch: Watch) -> None:
