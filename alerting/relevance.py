@@ -4,6 +4,7 @@
   temperature came back need not be.
 * One of tier 1 gives way to the recovery message of the same person once there is one, since that tells onset and end;
   so nobody reads "too warm" last. Without one it is sent until the alarm is closed: someone has to look at the vaccine.
+* A repeat gives way to a later one, so that the end of an outage doesn't bring them all at once.
 * A recovery message is true until the alarm opens again. It goes to whom the alarm did, or may have, reached, and to
   tier 1; it waits while that person's alarm message is being handed over.
 * What another channel has delivered meanwhile isn't said twice.
@@ -14,7 +15,7 @@ from enum import StrEnum
 
 import msgspec
 
-from core.alarms.message import on_channel
+from core.alarms.message import on_channel, turn_of
 from core.runtime.instant import Instant
 
 
@@ -60,7 +61,9 @@ def relevance(row: Sibling, cycle: int, alarm: Standing, others: Sequence[Siblin
 
 def _of_alarm(row: Sibling, cycle: int, alarm: Standing, others: Sequence[Sibling]) -> Relevance:
     if alarm.state == "open" and alarm.cycle == cycle:
-        return Relevance.SEND
+        turn = turn_of(row.key)
+        later = any(other.tier == row.tier and turn_of(other.key) > turn > 0 for other in others)
+        return Relevance.SUPERSEDE if later else Relevance.SEND
     over = alarm.state == "closed" or row.tier > 1 or any(other.kind == "recovery" for other in others)
     return Relevance.SUPERSEDE if over else Relevance.SEND
 

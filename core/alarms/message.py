@@ -92,6 +92,11 @@ def on_channel(key: str, channel: str) -> str:
     return ":".join((*before, channel, kind))
 
 
+def turn_of(key: str) -> int:
+    """Return which repeat of its tier a message is, 0 for the first."""
+    return int(key.split(":")[3])
+
+
 def client_msg_id(key: str) -> str:
     """Return the id, 32 characters, by which WeChat drops a second copy within ten minutes."""
     return hashlib.sha256(key.encode()).hexdigest()[:32]

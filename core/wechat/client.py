@@ -1,7 +1,9 @@
-"""How an official account is spoken to: wechatpy's client with its hazards taken out (docs/dependencies.md lists them).
+"""How an official account is spoken to: wechatpy's client with its hazards taken out.
 
 Every call of the client, also through its `user`, `template`, `qrcode` …: uses the shared token; after a rejected one
 takes another and asks exactly once more; is bounded in time; and ends in an object with errcode 0 or in a WechatError.
+wechatpy 1.8 by itself fetches without end while a token stays bad, has no time-out for the fetch and fetches once a
+thread, hands out half an answer or a proxy's page as a success, and knows one address alone and no `stable_token`.
 """
 
 from collections.abc import Callable, Mapping

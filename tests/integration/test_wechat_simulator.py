@@ -1,9 +1,12 @@
 """The simulator is an oracle: it has to be right by itself."""
 
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from socket import create_server
 from typing import Any
 
 import msgspec
@@ -11,7 +14,9 @@ import pytest
 import requests
 
 from coldchain.simulate.wechat.account import Account, Template, User, misfit
+from coldchain.simulate.wechat.service import run
 from coldchain.simulate.wechat.tokens import FORCED_APART_MS, OVERLAP_MS, Standing, Tokens
+from core.runtime.clock import ClockKeeper
 from core.runtime.instant import Instant
 from tests.fixtures.messages import body_of
 from tests.fixtures.wechat import SECRET, Wechat, wechat_simulator
@@ -280,3 +285,34 @@ def test_a_sign_in_that_is_asked_for_wrongly_is_refused(sim: Wechat, asked: dict
     }
     answer = requests.get(f"{sim.url}/connect/oauth2/authorize", params=right | asked, allow_redirects=False, timeout=5)
     assert answer.status_code == 400
+
+
+def test_the_service_stamps_what_arrives_with_the_demos_clock(tmp_path: Path) -> None:
+    keeper = ClockKeeper(tmp_path / "clock.json", start=Instant(1_000_000), speed=0)
+    with create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    stop = threading.Event()
+    clock_file = str(tmp_path / "clock.json")
+
+    def serve() -> None:
+        run(tmp_path, host="127.0.0.1", port=port, stop=stop, virtual_clock=clock_file)
+
+    service = threading.Thread(target=serve)
+    service.start()
+    sim = Wechat(f"http://127.0.0.1:{port}")
+    ends = time.monotonic() + 10
+    while True:
+        try:
+            sim.people("a")
+            break
+        except requests.ConnectionError:
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+    keeper.step_to(Instant(2_000_000))
+    send(sim, body())
+    [message] = sim.received()
+    assert message["at"] == 2_000_000
+    assert message["real"] > 1_700_000_000_000
+    stop.set()
+    service.join(5)
+    assert not service.is_alive()
