@@ -36,8 +36,8 @@ LARGEST_R = 60_000
 """Bytes of readings in a batch: leaves room for the rest of a 64 KiB message."""
 ROW_BYTES = 64
 """What a row takes beside its readings, roughly."""
-CLOCK_WAS_SET = Instant(1_735_689_600_000)
-"""2025-01-01: what is stamped before was read with the clock unset; its age is unknown, so it isn't dropped for age."""
+CLOCK_WAS_SET = Instant(1_577_836_800_000)
+"""2020-01-01: what is stamped before was read with the clock unset; its age is unknown, so it isn't dropped for age."""
 COMMIT_AFTER_DELETES = 200
 
 

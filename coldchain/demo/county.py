@@ -103,7 +103,7 @@ class County:
         self.password = kept.password
         self.replay = Path(kept.replay) if kept.replay else None
         self._logger = logger_file.read(self.replay, ZONE) if self.replay else None
-        self._value: Centi | None = None
+        self._value: Centi | None = self._logger.readings[0][1] if self._logger else None
         self._chambers = {} if self._logger else story(kept.began)
         self.stage = Stage(
             folder,
@@ -206,8 +206,7 @@ def build(folder: Path, *, replay: Path | None, port: int) -> County:
             raise ValueError(msg)
     else:
         began = logger_file.read(replay, ZONE).readings[0][0] if replay else SystemClock().now()
-        # A replayed clock starts one tick before the first row, so that the first row is a step like any other.
-        kept = Kept(Instant(began - 1) if replay else began, asked, random.token_urlsafe(9))
+        kept = Kept(began, asked, random.token_urlsafe(9))
         memory.write_bytes(msgspec.json.encode(kept))
         memory.chmod(0o600)
     return County(folder, kept, port)

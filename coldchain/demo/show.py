@@ -111,13 +111,14 @@ def _keep(keeper: ClockKeeper, _county: County, ends: _Ends) -> None:
 def _replay(keeper: ClockKeeper, county: County, ends: _Ends) -> None:
     """Show the file's next row once everything due by the last one has been done, from spool to alarm."""
     barrier = Barrier(county.stage.clock_file)
+    began = keeper.now()
     rows = 0
     for at, value in county.rows():
-        if at <= keeper.now():
-            continue
+        county.shows(value)
+        if at < began:
+            continue  # an earlier run has shown it
         if ends.stop.is_set():
             return
-        county.shows(value)
         step = keeper.step_to(at)
         while not ends.stop.is_set():
             try:

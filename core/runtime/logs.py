@@ -25,6 +25,7 @@ def set_up(service: str, *, level: str = "INFO", plain: bool = False) -> None:
         return event
 
     shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
         name_service,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
