@@ -81,6 +81,7 @@ class Uplink:
         self._gathered_since = 0.0
         self._delivered = self._kept = 0
         self._flush_at = 0.0
+        self._health_due = False
         self._lanes = Lanes(
             folder / f"{identity.number}.db",
             Pace(agent.in_flight, agent.resend_after, agent.backfill_rate),
@@ -191,13 +192,13 @@ class Uplink:
                 self._lanes.restart(self._clock.now())
                 self._introduce()
             elif isinstance(item, _HealthDue):
-                health = self._voice.health(self._lanes.depth, self._lanes.size, self._health())
-                self._say(Kind.HEALTH, health)
+                self._health_due = True
         kept = 0
         if self._gathered and (ending or not self._linger()):
             kept = self._keep()
         if self._bus.connected:
             self._publish()
+            self._publish_health()
         if monotonic() >= self._flush_at:
             self._lanes.flush()
             self._flush_at = monotonic() + FLUSH_S
@@ -231,6 +232,11 @@ class Uplink:
                 lost[spool.ep] = spool.lost
             if not self._say(kind, self._voice.batch(spool, row, lost[spool.ep])):
                 return  # the connection is gone; the next one begins anew
+
+    def _publish_health(self) -> None:
+        if self._health_due:
+            health = self._voice.health(self._lanes.depth, self._lanes.size, self._health())
+            self._health_due = not self._say(Kind.HEALTH, health)
 
     def _introduce(self) -> None:
         self._say(Kind.BIRTH, self._voice.birth(self._lanes.main))

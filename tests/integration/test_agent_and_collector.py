@@ -63,6 +63,11 @@ def test_every_step_of_the_clock_is_stored_once_also_when_the_agent_is_killed_be
                     agent.wait()
                     agent = _agent(tmp_path)
                 barrier.wait(["gateway_agent", "collector"], number, within_s=20)
+                if step % 4 == 2:  # killed with the cycle kept: the next process doesn't poll it again
+                    agent.send_signal(signal.SIGKILL)
+                    agent.wait()
+                    agent = _agent(tmp_path)
+                    barrier.wait(["gateway_agent", "collector"], number, within_s=20)
                 expected.append((when, 400 + step * 10))
             agent.terminate()
             assert agent.wait(5) == 0
@@ -70,6 +75,8 @@ def test_every_step_of_the_clock_is_stored_once_also_when_the_agent_is_killed_be
         batches = [entry.batch for entry in log.read(shard_of(GatewayNumber(GW)), 0, 1000)]
         log.close()
         assert [batch.seq for batch in batches] == list(range(1, len(batches) + 1)), "each once, in order"
+        stamps = [reading.ts for batch in batches for reading in batch.readings]
+        assert len(stamps) == len(set(stamps)), "no cycle was polled twice"
         store = EmbeddedTelemetry(tmp_path / "telemetry", read_only=True)
         curve = store.range(SeriesId(1), Instant(0), Instant(2**52))
         stored = [(sample.at, sample.value) for sample in curve.samples(SeriesId(0))]
