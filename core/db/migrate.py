@@ -60,16 +60,6 @@ def pending(engine: Engine) -> bool:
         return _current(connection, scripts) != scripts.get_current_head()
 
 
-def pending(engine: Engine) -> bool:
-    """Return whether the database is still to be migrated.
-
-    Raises: NewerDatabase.
-    """
-    scripts = ScriptDirectory(str(MIGRATIONS))
-    with engine.connect() as connection:
-        return _current(connection, scripts) != scripts.get_current_head()
-
-
 def config(connection: Connection) -> Config:
     """Return Alembic's configuration for a connection, which keeps its transaction."""
     made = Config(attributes={"connection": connection})

@@ -23,8 +23,8 @@ def bind_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Inst
 
     Raises: NotGranted, NotFound, Conflict while it measures another, BackDated.
     """
-    actor.require(Right.BIND, on=unit_of_zone(tx, zone, at))
     revision.bump(tx)
+    actor.require(Right.BIND, on=unit_of_zone(tx, zone, at))
     bound = intervals.begin(tx, ProbeZone(probe_id=_probe(tx, probe), zone_id=zone, since=at))
     _audit(tx, actor, "probe bound", f"probe:{probe}", now, zone=zone, at=at)
     return bound
@@ -48,8 +48,8 @@ def move_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Inst
 
     Raises: NotGranted on either zone's unit, NotFound, Conflict when bound to nothing or there already, BackDated.
     """
-    actor.require(Right.BIND, on=unit_of_zone(tx, zone, at))
     revision.bump(tx)
+    actor.require(Right.BIND, on=unit_of_zone(tx, zone, at))
     ended = intervals.open_row(tx, ProbeZone, probe)
     if ended.zone_id == zone:
         msg = f"probe {probe} measures zone {zone} already"
@@ -68,8 +68,8 @@ def pair_probe(
 
     Raises: NotGranted on either gateway's unit, NotFound, Conflict when it is paired so already, BackDated.
     """
-    actor.require(Right.BIND, on=unit_of_gateway(tx, gateway, at))
     revision.bump(tx)
+    actor.require(Right.BIND, on=unit_of_gateway(tx, gateway, at))
     last = intervals.newest(tx, ProbeGateway, _probe(tx, probe))
     if last is not None and last.until is None:
         if last.gateway_id == gateway:
@@ -102,10 +102,10 @@ def place_gateway(
 
     Raises: NotGranted on either unit, NotFound, Conflict when it stands there already, BackDated.
     """
+    revision.bump(tx)
     actor.require(Right.BIND, on=unit)
     if tx.get(Gateway, gateway) is None:
         raise NotFound(what="gateway", name=gateway)
-    revision.bump(tx)
     last = intervals.newest(tx, GatewayUnit, gateway)
     if last is not None and last.until is None:
         _leave(tx, actor, Right.BIND, last.unit_id, unit)
@@ -122,10 +122,10 @@ def place_equipment(
 
     Raises: NotGranted on either unit, NotFound, Conflict when it is there already, BackDated.
     """
+    revision.bump(tx)
     actor.require(Right.EQUIP, on=unit)
     if tx.get(Equipment, equipment) is None:
         raise NotFound(what="equipment", name=equipment)
-    revision.bump(tx)
     last = intervals.newest(tx, EquipmentUnit, equipment)
     if last is not None and last.until is None:
         _leave(tx, actor, Right.EQUIP, last.unit_id, unit)
