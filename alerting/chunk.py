@@ -91,11 +91,13 @@ class Chunk:
         evidence: list[Evidence] = []
         past: list[tuple[ProbeId, Past]] = []
         for probe in probes.values():
-            zone = probe.course.recent.zone
-            if zone is not None:
-                bounds = self._zones.bounds(zone, probe.place.interval)
-                probe.past += courses.conclude(probe.course, bounds)
-                evidence += self._evidence(probe, zone, bounds)
+            recent = probe.course.recent
+            if recent.late_zone is not None:
+                late_bounds = self._zones.bounds(recent.late_zone, probe.place.interval)
+                probe.past += courses.conclude(probe.course, late_bounds)
+            if recent.zone is not None:
+                bounds = self._zones.bounds(recent.zone, probe.place.interval)
+                evidence += self._evidence(probe, recent.zone, bounds)
             evidence += probe.left
             past += [(probe.place.probe, found) for found in probe.past]
         self._write(tx, probes, evidence)
@@ -137,6 +139,8 @@ class Chunk:
             if newer:
                 course.recent.samples = [sample]
             return
+        if course.recent.zone is None and not course.recent.samples:
+            course.recent.zone = place.zone
         bounds = self._zones.bounds(place.zone, place.interval)
         if reading.released or place.zone != course.recent.zone or courses.is_late(course, reading.at):
             probe.past += courses.take_late(course, bounds, place.zone, sample, pages=not reading.released)
@@ -195,7 +199,7 @@ class Chunk:
                 {
                     "series_id": series,
                     "shard": probe.shard,
-                    "newest_at": newest.at if newest else 0,
+                    "newest_at": newest.at if newest else recent.late_at,
                     "received_at": probe.received,
                     "value": newest.value if newest else None,
                     "q": newest.q if newest else 0,

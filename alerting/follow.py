@@ -146,12 +146,12 @@ class Follower:
 
     def _resolved(self, shard: Shard, entry: Entry) -> Iterable[Reading]:
         """Return the temperatures of an entry with their places; the telemetry writer holds what belongs nowhere."""
-        batch = entry.batch
+        batch, future = entry.batch, 0
         for stamped in batch.readings:
             if stamped.quantity != "t":
                 continue
             if stamped.at > batch.received + AHEAD:
-                log.warning("reading from the future passed by", gw=batch.gw, probe=stamped.p, at=stamped.at)
+                future += 1
                 continue
             place = self._directory.allot(batch.gw, stamped.p, stamped.quantity, stamped.at)
             if isinstance(place, Place):
@@ -159,6 +159,8 @@ class Follower:
                 yield Reading(
                     place, shard, stamped.at, batch.received, stamped.value, int(q), batch.origin == "released"
                 )
+        if future:
+            log.warning("readings from the future passed by", gw=batch.gw, seq=batch.seq, readings=future)
 
     def _move(self, tx: Session, positions: Mapping[Shard, int]) -> None:
         """Move cursors first, so that whoever comes second learns it before doing anything."""

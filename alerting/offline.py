@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, delete, exists, not_, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, not_, or_, select, update
 from sqlalchemy.orm import Session
 
 from alerting import ticks
@@ -40,6 +40,7 @@ AT_ONCE = 100
 """Rows in one transaction."""
 NEVER = Instant(2**53)
 """An onset that widens nothing."""
+NEVER_YET = Instant(0)
 
 T = TypeVar("T")
 _pack = msgspec.msgpack.Encoder().encode
@@ -57,6 +58,8 @@ class Due(msgspec.Struct, frozen=True):
     received_at: Instant | None
     value: Centi | None
     stopped: bool
+    freed_at: Instant | None
+    """When the equipment was last stopped no more."""
 
 
 class Gone(msgspec.Struct, frozen=True):
@@ -151,6 +154,15 @@ def _unwatched(tx: Session, now: Instant) -> list[tuple[SeriesId, ZoneId, Millis
 
 
 def _due(tx: Session, now: Instant) -> list[Due]:
+    freed_at = (
+        select(func.max(MaintenanceWindow.until))
+        .where(
+            MaintenanceWindow.equipment_id == Zone.equipment_id,
+            MaintenanceWindow.kind == "stopped",
+            MaintenanceWindow.until <= now,
+        )
+        .scalar_subquery()
+    )
     rows = tx.execute(
         select(
             RuleState.series_id,
@@ -162,6 +174,7 @@ def _due(tx: Session, now: Instant) -> list[Due]:
             SeriesState.received_at,
             SeriesState.value,
             _stopped(now),
+            freed_at,
         )
         .join(Series, Series.id == RuleState.series_id)
         .join(Probe, Probe.id == Series.probe_id)
@@ -180,7 +193,7 @@ def _due(tx: Session, now: Instant) -> list[Due]:
         )
         .order_by(RuleState.series_id)
     )
-    return [Due(*row) for row in rows]  # type: ignore[arg-type]  # due_at is asked for; a number is a GatewayNumber
+    return [Due(*row) for row in rows]
 
 
 def _let_go(tx: Session, gone: Iterable[Gone]) -> list[Evidence]:
@@ -214,8 +227,9 @@ def _judge(tx: Session, zones: Zones, due: Iterable[Due], now: Instant) -> list[
             RuleState.due_at == row.due_at,
         )
         patience = zones[row.zone].profile.patience
-        heard = now if row.stopped else row.received_at
-        due_at = row.due_at if heard is None else max(row.due_at, silence.due(heard, row.interval, patience))
+        # What a stopped equipment's probes say is refused: that is no silence of theirs.
+        heard = max(now if row.stopped else row.freed_at or NEVER_YET, row.received_at or NEVER_YET)
+        due_at = max(row.due_at, silence.due(heard, row.interval, patience))
         if due_at > now:
             tx.execute(update(RuleState).where(mine).values(due_at=due_at))
             continue
