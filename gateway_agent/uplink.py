@@ -82,6 +82,7 @@ class Uplink:
         self._delivered = self._kept = 0
         self._flush_at = 0.0
         self._health_due = False
+        self._introduced = False
         self._lanes = Lanes(
             folder / f"{identity.number}.db",
             Pace(agent.in_flight, agent.resend_after, agent.backfill_rate),
@@ -173,7 +174,7 @@ class Uplink:
         pauses = [FLUSH_S]
         if self._gathered:
             pauses.append(self._linger())
-        if self._bus.connected and (wait := self._lanes.wait(monotonic())) is not None:
+        if self._introduced and (wait := self._lanes.wait(monotonic())) is not None:
             pauses.append(wait)
         return min(pauses)
 
@@ -191,12 +192,14 @@ class Uplink:
             elif isinstance(item, _Connected):
                 self._lanes.restart(self._clock.now())
                 self._introduce()
+                self._introduced = True
             elif isinstance(item, _HealthDue):
                 self._health_due = True
         kept = 0
         if self._gathered and (ending or not self._linger()):
             kept = self._keep()
-        if self._bus.connected:
+        self._introduced = self._introduced and self._bus.connected
+        if self._introduced:
             self._publish()
             self._publish_health()
         if monotonic() >= self._flush_at:
