@@ -96,7 +96,8 @@ def queue_many(records: Records, people: Sequence[PersonId], number: int) -> Non
     with records.write() as tx:
         alarms = [add_alarm(tx, f"F{each}") for each in range(10)]
         for turn in range(number):
-            queue(tx, alarms[turn % 10], people[turn % len(people)], turn=turn)
+            # Not repeats, which would give way to each other.
+            queue(tx, alarms[turn % 10], people[turn % len(people)], tier=1 + turn // 10)
 
 
 def assert_each_once(sim: Wechat, number: int) -> None:

@@ -4,6 +4,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,8 @@ def queue_many(records: Records, number: int) -> None:
         people = add_people(tx, *PEOPLE)
         alarms = [add_alarm(tx, f"F{each}") for each in range(10)]
         for turn in range(number):
-            queue(tx, alarms[turn % 10], people[turn % 3], turn=turn)
+            # Not repeats, which would give way to each other.
+            queue(tx, alarms[turn % 10], people[turn % 3], tier=1 + turn // 10)
 
 
 def left(records: Records) -> int:
@@ -59,6 +61,17 @@ def assert_each_once(sim: Wechat, number: int) -> None:
     assert set(seen.values()) == {1}
 
 
+@contextmanager
+def delivering(records: Records, sim: Wechat) -> Iterator[None]:
+    """Run a worker, and kill it with -9 at the end."""
+    process = delivery_process.start(url_of(records), sim.settings, worker="w1", lease_s=LEASE_S)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.req("AL-06")
 @pytest.mark.parametrize("mended_by", ["w1", "w2"])
 def test_killed_between_send_and_finish_nobody_sees_two(sim: Wechat, records: Records, mended_by: str) -> None:
@@ -76,7 +89,7 @@ def test_killed_between_send_and_finish_nobody_sees_two(sim: Wechat, records: Re
         assert time.monotonic() - began < 15
     took = time.monotonic() - began
     heir.close()
-    assert (took < LEASE_S / 2) if mended_by == "w1" else (took < LEASE_S + 5)
+    assert (took < LEASE_S - 0.5) if mended_by == "w1" else (took < LEASE_S + 5)
     assert_each_once(sim, 6)
     assert sim.calls("message/template/send") > 6, "some were sent again, and WeChat dropped the copies"
     with records.read() as tx:
@@ -88,14 +101,9 @@ def test_killed_again_and_again_nothing_is_lost_or_doubled(sim: Wechat, records:
     queue_many(records, number)
     chance = random.Random(6)
     for _ in range(4):
-        before = len(sim.received())
-        enough = min(number, before + chance.randrange(1, 30))
-        process = delivery_process.start(url_of(records), sim.settings, worker="w1", lease_s=LEASE_S)
-        wait_for(lambda enough=enough: len(sim.received()) >= enough)  # type: ignore[misc]
-        process.kill()
-        process.wait()
-    process = delivery_process.start(url_of(records), sim.settings, worker="w1", lease_s=LEASE_S)
-    wait_for(lambda: left(records) == 0)
-    process.kill()
-    process.wait()
+        enough = min(number, len(sim.received()) + chance.randrange(1, 30))
+        with delivering(records, sim):
+            wait_for(lambda enough=enough: len(sim.received()) >= enough)  # type: ignore[misc]
+    with delivering(records, sim):
+        wait_for(lambda: left(records) == 0)
     assert_each_once(sim, number)
