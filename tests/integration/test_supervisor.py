@@ -69,13 +69,13 @@ print(supervisor.pid("broker"), flush=True)
 threading.Event().wait()
 """
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert parent.stdout
-    child = int(parent.stdout.readline())
-    lock = tmp_path / "data" / "run" / "broker.lock"
-    eventually(lock.exists)
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    parent.stdout.close()
+    try:
+        assert parent.stdout
+        child = int(parent.stdout.readline())
+        eventually((tmp_path / "data" / "run" / "broker.lock").exists)
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.communicate()
     eventually(lambda: gone(child), within_s=5)
     with only_one(str(tmp_path / "data"), "broker", threading.Event()) as ours:
         assert ours
