@@ -1,65 +1,81 @@
-"""How a keeper of a stepped clock knows that every process has done all that was due."""
+"""How a keeper of a stepped clock knows that every process has done all that was due.
 
-import json
+The keeper asks the processes in the order in which a reading passes them (agent, collector, alerting), each once the
+one before has answered. A process answers when it finds itself idle after it was asked. So when the last has answered,
+all that was due by the step has been done. Unasked, a process only looks whether it is.
+"""
+
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from core.runtime.clock import STEP_LOOK_S, Clock, VirtualClock
 
 
 class Barrier:
-    """What a process says about a step of the clock, and how a keeper waits for it.
-
-    A process reports that it was idle, and when it had last looked. A keeper that waits for the processes in the order
-    in which a reading passes them (agent, collector, alerting), each time for a look that began after the one before
-    was idle, knows that everything due by the step has been done.
-    """
+    """Questions and answers: small files beside the clock's."""
 
     def __init__(self, clock_file: Path) -> None:
-        """Reports live beside the clock's file."""
         self._folder = clock_file.parent
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._question: dict[str, str] = {}
 
-    def report(self, process: str, step: int, looked_at: int) -> None:
-        """Say that `process` was idle in `step` at a look begun at `looked_at` (CLOCK_MONOTONIC ns)."""
-        beside = self._folder / f"{process}.{os.getpid()}.step.tmp"
-        beside.write_text(json.dumps([step, looked_at]))
-        beside.replace(self._folder / f"{process}.step")
+    def wait(self, processes: Sequence[str], step: int, *, within_s: float = 30.0) -> None:
+        """Ask the processes, in this order, and wait for each answer.
 
-    def wait(self, processes: list[str], step: int, *, within_s: float = 30.0) -> None:
-        """Wait until all processes, in this order, have reported `step` idle.
-
-        Raises: TimeoutError naming the process that did not.
+        Raises: TimeoutError naming the process that did not answer.
         """
         ends = time.monotonic() + within_s
         for process in processes:
-            asked = time.monotonic_ns()
-            while not self._reported(process, step, asked):
+            question = f"{step} {time.monotonic_ns()}"
+            self._put(f"{process}.asked", question)
+            while self._read(f"{process}.idle") != question:
                 if time.monotonic() > ends:
                     msg = f"{process} was not idle within {within_s} s of step {step}"
                     raise TimeoutError(msg)
                 time.sleep(STEP_LOOK_S)
 
-    def _reported(self, process: str, step: int, asked: int) -> bool:
+    def question(self, process: str) -> str:
+        """Return what a process was asked last, empty when never. Cheap: the file is read again when it changed."""
         try:
-            said_step, looked_at = json.loads((self._folder / f"{process}.step").read_text())
-        except (FileNotFoundError, ValueError):
-            return False
-        return bool(said_step == step and looked_at >= asked)
+            stat = (self._folder / f"{process}.asked").stat()
+        except FileNotFoundError:
+            return ""
+        stamp = (stat.st_ino, stat.st_mtime_ns)
+        if self._seen.get(process) != stamp:
+            self._question[process] = self._read(f"{process}.asked")
+            self._seen[process] = stamp
+        return self._question[process]
+
+    def answer(self, process: str, question: str) -> None:
+        """Say that a process was idle after it was asked."""
+        self._put(f"{process}.idle", question)
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self._folder / name).read_text()
+        except FileNotFoundError:
+            return ""
+
+    def _put(self, name: str, text: str) -> None:
+        beside = self._folder / f"{name}.{os.getpid()}.tmp"
+        beside.write_text(text)
+        beside.replace(self._folder / name)
 
 
 def report_idle(clock: Clock, process: str, is_idle: Callable[[], bool], stop: threading.Event) -> None:
-    """Report every look that finds `process` idle, until `stop`; returns at once when the clock isn't a virtual one.
+    """Answer every question by `stop`, once idle; returns at once when the clock isn't a virtual one.
 
     `is_idle` answers whether all that is due at `clock.now()` has been done. Run it in a daemon thread.
     """
     if not isinstance(clock, VirtualClock):
         return
     barrier = Barrier(clock.path)
+    answered = ""
     while not stop.wait(STEP_LOOK_S):
-        looked_at = time.monotonic_ns()
-        step = clock.face().step
-        if step and is_idle():
-            barrier.report(process, step, looked_at)
+        question = barrier.question(process)
+        if question != answered and is_idle():
+            barrier.answer(process, question)
+            answered = question

@@ -3,7 +3,6 @@
 import json
 import resource
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from core.devices import revision
 from core.devices.tables import MaintenanceWindow
 from core.ids import SeriesId
 from core.intake.sqlite import SqliteIntakeLog
+from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper, real_now
 from core.runtime.instant import Instant
 from core.runtime.status import StatusFile
@@ -298,10 +298,7 @@ def test_idle_is_told_to_the_keeper_of_a_stepped_clock(line: Line) -> None:
         step = clock.step_to(Instant(NOW + 60_000))
         gateway.say(gateway.batch(1))
         gateway.acknowledged(1)
-        report = line.folder / "collector.step"
-        asked = time.monotonic_ns()
-        until(lambda: report.exists() and json.loads(report.read_text())[1] > asked, "the report")
-        assert json.loads(report.read_text())[0] == step
+        Barrier(Path(line.settings.virtual_clock)).wait(["collector"], step)
         assert line.stored() == [(T0 + 1000, 410)]
 
 
