@@ -4,6 +4,7 @@ The one place where the error tree of the core meets HTTP. `type` is an address 
 problem has its paragraph.
 """
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -17,6 +18,7 @@ from starlette.exceptions import HTTPException
 from api.parts import Unavailable
 from api.throttle import TooMany
 from core import errors
+from core.intake import port as intake
 from core.runtime.logs import logger
 
 log = logger(__name__)
@@ -32,10 +34,15 @@ KINDS: Mapping[type[Exception], tuple[str, HTTPStatus]] = {
     errors.Wrong: ("wrong", HTTPStatus.BAD_REQUEST),
     RequestValidationError: ("invalid", HTTPStatus.UNPROCESSABLE_ENTITY),
     Unavailable: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
+    intake.Unavailable: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
+    sqlite3.OperationalError: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
     OperationalError: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
     InterfaceError: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
 }
 """The nearest ancestor of an exception decides."""
+
+STORES = (Unavailable, intake.Unavailable, sqlite3.OperationalError, OperationalError, InterfaceError)
+"""What stores raise while they can't be reached. The text is for the log: it may name hosts and files."""
 
 BY_STATUS = {
     HTTPStatus.BAD_REQUEST: "wrong",
@@ -82,7 +89,7 @@ def problem_of(error: Exception) -> Problem:
         return _problem(*kind, errors=[_fault(one) for one in error.errors()])
     if isinstance(error, errors.Invalid):
         return _problem(*kind, str(error), [Fault(error.field, error.problem)])
-    if isinstance(error, OperationalError | InterfaceError):
+    if isinstance(error, STORES):
         return _problem(*kind, "a store can't be reached at the moment; /readyz says which")
     return _problem(*kind, str(error))
 
@@ -97,7 +104,7 @@ def install(app: FastAPI) -> None:
 def answer(request: Request, error: Exception) -> Response:
     """Return the answer to an exception in the form that the asker reads."""
     problem = problem_of(error)
-    if isinstance(error, OperationalError | InterfaceError | Unavailable):
+    if isinstance(error, STORES):
         log.warning("store was not reachable", problem=type(error).__name__, detail=str(error)[:300])
     if wants_page(request):
         return _page(request, problem)

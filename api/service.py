@@ -8,14 +8,16 @@ from threading import Event, Thread
 
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.app import make_app
 from api.parts import Late, Parts
 from config.secrets import read as read_secrets
 from config.settings import Settings
 from core.db.engine import Records, connect, url_for
+from core.db.migrate import NewerDatabase, upgrade
 from core.intake.open import open_log
-from core.runtime.clock import clock_from
+from core.runtime.clock import Clock, clock_from
 from core.runtime.logs import logger
 from core.runtime.status import StatusFile
 from core.telemetry.open import open_telemetry
@@ -23,6 +25,7 @@ from core.telemetry.open import open_telemetry
 log = logger(__name__)
 
 END_WITHIN_S = 2
+TRY_AGAIN_S = 0.5
 BACKLOG = 1024
 CONNECTIONS = 20
 """To PostgreSQL at most: as many as requests are answered at the same time."""
@@ -31,9 +34,12 @@ CONNECTIONS = 20
 def run(settings: Settings, stop: Event) -> None:
     """Serve until `stop` is set, then finish what is being answered and end.
 
-    Raises: NoSecrets; OSError when the port is taken.
+    Raises: NoSecrets, NewerDatabase; OSError when the port is taken.
     """
-    with served(settings) as app, _listening(settings.api.host, settings.api.port) as listening:
+    clock = _clock(settings.virtual_clock, stop)
+    if clock is None:
+        return
+    with _listening(settings.api.host, settings.api.port) as listening, served(settings, clock, stop) as app:
         port = listening.getsockname()[1]
         status = StatusFile(settings.data_dir, "api").keep(lambda: {"port": port}, stop)
         log.info("api started", host=settings.api.host, port=port)
@@ -54,8 +60,11 @@ def run(settings: Settings, stop: Event) -> None:
 
 
 @contextmanager
-def served(settings: Settings) -> Iterator[FastAPI]:
-    """Yield the app over the stores that the settings name, each opened when it is first needed."""
+def served(settings: Settings, clock: Clock, stop: Event) -> Iterator[FastAPI]:
+    """Yield the app over the stores that the settings name, each opened when it is first needed.
+
+    Raises: NoSecrets; NewerDatabase at the end, after setting `stop`, when the records turned out to be of one.
+    """
     records = Records(connect(url_for(settings.records.url, settings.data_dir), pool_size=CONNECTIONS))
     telemetry = Late("telemetry", lambda: open_telemetry(settings, read_only=True))
     intake = Late("the intake log", lambda: open_log(settings.intake.url, settings.data_dir))
@@ -63,16 +72,49 @@ def served(settings: Settings) -> Iterator[FastAPI]:
         records=records,
         telemetry=telemetry,
         log=intake,
-        clock=clock_from(settings.virtual_clock),
+        clock=clock,
         settings=settings,
         secrets=read_secrets(settings.data_dir),
     )
+    migration = _Migration(records, stop)
+    migration.start()
     try:
         yield make_app(parts)
     finally:
+        stop.set()
+        migration.join()
         for store in (telemetry.opened, intake.opened, records):
             if store is not None:
                 store.close()
+    if migration.newer is not None:
+        raise migration.newer
+
+
+class _Migration(Thread):
+    """Brings the records to this version as soon as they can be reached."""
+
+    def __init__(self, records: Records, stop: Event) -> None:
+        super().__init__(name="migration", daemon=True)
+        self._records = records
+        self._stop_all = stop
+        self.newer: NewerDatabase | None = None
+
+    def run(self) -> None:
+        told = ""
+        while not self._stop_all.is_set():
+            try:
+                upgrade(self._records.engine)
+            except SQLAlchemyError as error:
+                problem = str(error).partition("\n")[0]
+                if problem != told:
+                    log.warning("records are not there yet", problem=problem)
+                told = problem
+            except NewerDatabase as error:
+                self.newer = error
+                self._stop_all.set()
+            else:
+                return
+            self._stop_all.wait(TRY_AGAIN_S)
 
 
 class _Server(uvicorn.Server):
@@ -86,6 +128,16 @@ class _Server(uvicorn.Server):
 def _end_with(server: _Server, stop: Event) -> None:
     stop.wait()
     server.should_exit = True
+
+
+def _clock(virtual_clock: str, stop: Event) -> Clock | None:
+    """Return the clock; a virtual one is waited for until somebody keeps it. None when `stop` came first."""
+    while not stop.is_set():
+        try:
+            return clock_from(virtual_clock)
+        except FileNotFoundError:
+            stop.wait(TRY_AGAIN_S)
+    return None
 
 
 def _listening(host: str, port: int) -> socket.socket:
