@@ -143,9 +143,9 @@ def init(
     folder: Annotated[Path, typer.Argument(help="Where coldchain.toml and the data folder are to be.")] = Path(),
 ) -> None:
     """Make the secrets and a coldchain.toml to start from. Overwrites nothing."""
-    from coldchain import setup  # noqa: PLC0415
+    from coldchain import setting_up  # noqa: PLC0415
 
-    for line in setup.init(folder):
+    for line in setting_up.init(folder):
         typer.echo(line)
 
 
@@ -155,9 +155,9 @@ def import_(
     config: Config = None,
 ) -> None:
     """Read units, people, equipment, gateways, probes and bindings from a file: all of it, or nothing."""
-    from coldchain import setup  # noqa: PLC0415
+    from coldchain import setting_up  # noqa: PLC0415
 
-    code, lines = setup.import_into(load(config), file)
+    code, lines = setting_up.import_into(load(config), file)
     for line in lines:
         typer.echo(line, err=code != 0)
     raise typer.Exit(code)
@@ -185,13 +185,13 @@ def user_add(
     config: Config = None,
 ) -> None:
     """Create an account and grant it a role on a unit and all below."""
-    from coldchain import setup  # noqa: PLC0415
+    from coldchain import setting_up  # noqa: PLC0415
 
     if password_stdin:
         password = sys.stdin.readline().rstrip("\n")
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    code, lines = setup.add_user(load(config), username, password, unit_code=unit, role=role)
+    code, lines = setting_up.add_user(load(config), username, password, unit_code=unit, role=role)
     for line in lines:
         typer.echo(line, err=code != 0)
     raise typer.Exit(code)

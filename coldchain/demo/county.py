@@ -21,10 +21,11 @@ from coldchain.simulate.physics import Chamber, Fault
 from config.settings import Settings
 from core.db.engine import Records
 from core.db.migrate import upgrade
+from core.devices.tables import Series
 from core.ids import Centi
-from core.intake.open import open_log
 from core.runtime.clock import SystemClock
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant, rfc3339
+from core.telemetry.open import open_telemetry
 from core.units.accounts import create_account, hash_password
 from core.units.actor import OPERATOR
 from core.units.rights import Role
@@ -162,15 +163,15 @@ class County:
         """Let the replayed device show a value from now on."""
         self._value = value
 
-    def stored(self, settings: Settings) -> int:
-        """Return how many readings the intake log took in."""
-        log = open_log(settings.intake.url, settings.data_dir)
+    def stored(self, records: Records, settings: Settings) -> int:
+        """Return how many readings are in the telemetry store, all quantities together."""
+        with records.read() as tx:
+            series = tx.scalars(select(Series.id)).all()
+        store = open_telemetry(settings, read_only=True)
         try:
-            return sum(
-                len(entry.batch.readings) for shard in log.shards() for entry in log.read(shard, 0, log.head(shard))
-            )
+            return sum(len(store.range(one, Instant(0), Instant(2**52))) for one in series)
         finally:
-            log.close()
+            store.close()
 
     def _read(self, probe: str, channel: str) -> float | None:
         if self._logger:

@@ -82,7 +82,7 @@ def show(wish: DemoWish, stop: threading.Event) -> int:
     _say(
         "ended",
         at=clock(keeper.now()),
-        readings=county.stored(settings),
+        readings=county.stored(records, settings),
         alarms=watcher.opened,
         messages=watcher.messages,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coldchain import setup
+from coldchain import setting_up
 from config import secrets
 from config.load import WrongSetting, convert, load
 from config.settings import Settings
@@ -24,14 +24,14 @@ COUNTY = '[[unit]]\ncode = "1"\nname = "县疾控"\nkind = "cdc"\nlevel = "count
 
 def test_init_makes_what_is_missing_and_overwrites_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "new"
-    first = setup.init(folder)
+    first = setting_up.init(folder)
     settings = load(folder / "coldchain.toml")
     path = secrets.path_in(settings.data_dir)
     assert path.parent == folder / "coldchain-data"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(secrets.read(settings.data_dir).broker) == ["coldchain"]
     written = [file.read_bytes() for file in (folder / "coldchain.toml", path)]
-    second = setup.init(folder)
+    second = setting_up.init(folder)
     assert [file.read_bytes() for file in (folder / "coldchain.toml", path)] == written
     assert sum("written" in line for line in first) == 2
     assert sum("left as it is" in line for line in second) == 2
@@ -39,16 +39,16 @@ def test_init_makes_what_is_missing_and_overwrites_nothing(tmp_path: Path) -> No
 
 def test_init_keeps_to_the_settings_that_are_there(tmp_path: Path) -> None:
     (tmp_path / "coldchain.toml").write_text('data_dir = "elsewhere"\n[broker]\nusername = "services"\n')
-    setup.init(tmp_path)
+    setting_up.init(tmp_path)
     assert list(secrets.read(str(tmp_path / "elsewhere")).broker) == ["services"]
     (tmp_path / "coldchain.toml").write_text("data_dirr = 1")
     with pytest.raises(WrongSetting, match="data_dir"):
-        setup.init(tmp_path)
+        setting_up.init(tmp_path)
 
 
 def test_what_init_writes_is_right_also_with_its_comments_taken_off() -> None:
-    assert convert(tomllib.loads(setup.START), "start") == Settings()
-    settings = re.sub(r"(?m)^# (?=[\[a-z_]+( =|\[|\.|\]))", "", setup.START)
+    assert convert(tomllib.loads(setting_up.START), "start") == Settings()
+    settings = re.sub(r"(?m)^# (?=[\[a-z_]+( =|\[|\.|\]))", "", setting_up.START)
     told = convert(tomllib.loads(settings), "start")
     assert told.agent.gateways[0].buses[0].units[0].probes == {"t1": "208601", "t2": "208604"}
     for section in ("broker", "api", "wechat", "public_url"):
@@ -56,11 +56,11 @@ def test_what_init_writes_is_right_also_with_its_comments_taken_off() -> None:
 
 
 def test_somebody_who_was_added_signs_in_and_may_what_the_role_allows(tmp_path: Path) -> None:
-    setup.init(tmp_path)
+    setting_up.init(tmp_path)
     settings = load(tmp_path / "coldchain.toml")
     (tmp_path / "county.toml").write_text(COUNTY)
-    assert setup.import_into(settings, tmp_path / "county.toml") == (0, ["1 unit added"])
-    code, lines = setup.add_user(settings, "li", "long enough", unit_code="1", role="technician")
+    assert setting_up.import_into(settings, tmp_path / "county.toml") == (0, ["1 unit added"])
+    code, lines = setting_up.add_user(settings, "li", "long enough", unit_code="1", role="technician")
     assert (code, lines) == (0, ["li may sign in as technician of 县疾控 and all below it"])
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     now = SystemClock().now()
@@ -92,20 +92,20 @@ def test_somebody_who_was_added_signs_in_and_may_what_the_role_allows(tmp_path: 
 def test_who_cannot_be_added_is_told_why(
     tmp_path: Path, username: str, password: str, unit: str, role: str, told: str
 ) -> None:
-    setup.init(tmp_path)
+    setting_up.init(tmp_path)
     settings = load(tmp_path / "coldchain.toml")
     (tmp_path / "county.toml").write_text(COUNTY)
-    setup.import_into(settings, tmp_path / "county.toml")
-    assert setup.add_user(settings, "taken", "long enough", unit_code="1", role="user")[0] == 0
-    code, (line,) = setup.add_user(settings, username, password, unit_code=unit, role=role)
+    setting_up.import_into(settings, tmp_path / "county.toml")
+    assert setting_up.add_user(settings, "taken", "long enough", unit_code="1", role="user")[0] == 0
+    code, (line,) = setting_up.add_user(settings, username, password, unit_code=unit, role=role)
     assert code == 1
     assert told in line
 
 
 def test_a_mistaken_file_ends_with_exit_code_1(tmp_path: Path) -> None:
-    setup.init(tmp_path)
+    setting_up.init(tmp_path)
     settings = load(tmp_path / "coldchain.toml")
     (tmp_path / "county.toml").write_text(COUNTY.replace("cdc", "cdd"))
-    code, lines = setup.import_into(settings, tmp_path / "county.toml")
+    code, lines = setting_up.import_into(settings, tmp_path / "county.toml")
     assert code == 1
     assert lines[0].startswith("unit 1: kind = 'cdd': write one of cdc (疾控中心)")
