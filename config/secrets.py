@@ -11,15 +11,20 @@ import msgspec
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
-    """Keys are hex. `link_keys` may hold old ones: the first signs, all verify."""
+    """Keys are hex. `link_keys` may hold old ones: the first signs, all verify.
 
-    link_keys: dict[str, str]
+    An edge box has `broker` alone, with its own gateways in it.
+    """
+
+    link_keys: dict[str, str] = {}
     """Key id → key of the links in messages."""
-    field_key: str
+    field_key: str = ""
     """AES-256 key of phone and identity numbers."""
-    index_key: str
+    index_key: str = ""
     """Key of their blind index."""
     broker: dict[str, str]
+    services: tuple[str, ...] = ()
+    """Broker users that are no gateways: no gateway may be numbered like one."""
     wechat_secret: str = ""
 
 
@@ -32,8 +37,8 @@ def path_in(data_dir: str) -> Path:
     return Path(data_dir) / "secrets.json"
 
 
-def read(data_dir: str) -> Secrets:
-    """Read the secrets.
+def read(data_dir: str, *, edge: bool = False) -> Secrets:
+    """Read the secrets; a file without the keys serves only an `edge` box.
 
     Raises: NoSecrets.
     """
@@ -42,13 +47,17 @@ def read(data_dir: str) -> Secrets:
         if path.stat().st_mode & 0o077:
             msg = f"{path} can be read by others; run: chmod 600 {path}"
             raise NoSecrets(msg)
-        return msgspec.json.decode(path.read_bytes(), type=Secrets)
+        kept = msgspec.json.decode(path.read_bytes(), type=Secrets)
     except FileNotFoundError:
         msg = f"{path} does not exist; run: coldchain init"
         raise NoSecrets(msg) from None
     except msgspec.MsgspecError as error:
         msg = f"{path} is damaged ({error}); restore it from a backup, since encrypted fields need its keys"
         raise NoSecrets(msg) from None
+    if not edge and not (kept.link_keys and kept.field_key and kept.index_key):
+        msg = f"{path} has no keys, which only an edge box may lack; restore it from a backup"
+        raise NoSecrets(msg)
+    return kept
 
 
 def write(data_dir: str, secrets: Secrets) -> None:
@@ -71,12 +80,19 @@ def fresh(service_user: str) -> Secrets:
         field_key=random.token_hex(32),
         index_key=random.token_hex(32),
         broker={service_user: random.token_urlsafe(24)},
+        services=(service_user,),
     )
 
 
 def gateway_password(data_dir: str, number: str) -> str:
-    """Return the broker password of a gateway, issued now unless it was before."""
+    """Return the broker password of a gateway, issued now unless it was before.
+
+    Raises: ValueError for a number that is the name of a service.
+    """
     secrets = read(data_dir)
+    if number in secrets.services:
+        msg = f"{number} is the broker user of our own services; give the gateway another number"
+        raise ValueError(msg)
     if number in secrets.broker:
         return secrets.broker[number]
     password = random.token_urlsafe(24)

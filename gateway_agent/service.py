@@ -131,7 +131,7 @@ def _uplink(
 
 
 def _passwords(settings: Settings) -> dict[str, str]:
-    known = secrets.read(settings.data_dir).broker
+    known = secrets.read(settings.data_dir, edge=True).broker
     missing = [gateway.number for gateway in settings.agent.gateways if gateway.number not in known]
     if missing:
         msg = f"{secrets.path_in(settings.data_dir)} has no broker password of gateway {missing[0]}; "

@@ -70,11 +70,12 @@ def import_file(records: Records, data_dir: str, path: Path, *, actor: Actor, no
 
     Raises: NoSecrets before anything is read.
     """
-    cipher = FieldCipher(secrets.read(data_dir))
+    kept = secrets.read(data_dir)
+    cipher = FieldCipher(kept)
     file = read(path)
     try:
         with records.write() as tx:
-            run = Run(tx, actor, cipher, file, now=now)
+            run = Run(tx, actor, cipher, file, services=kept.services, now=now)
             _write(run, file)
             _take_back_if_mistaken(run)
     except _TakenBack:

@@ -1,7 +1,7 @@
 """One import under way: what is known so far, what became of each row, and what is mistaken."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import TypeVar
@@ -46,8 +46,12 @@ class Run:
     Rows refer to others by code, whether these stand in the file or in the records.
     """
 
-    def __init__(self, tx: Session, actor: Actor, cipher: FieldCipher, file: File, *, now: Instant) -> None:
+    def __init__(
+        self, tx: Session, actor: Actor, cipher: FieldCipher, file: File, *, services: Sequence[str], now: Instant
+    ) -> None:
+        """`services` are broker users that no gateway may be numbered like."""
         self.tx = tx
+        self.services = services
         self.actor = actor
         self.cipher = cipher
         self.now = now

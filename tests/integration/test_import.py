@@ -188,6 +188,7 @@ COUNTY = UNIT + FRIDGE + GATEWAY + PROBE
             "zone 1: profile = 'x': write one of china-2017",
         ),
         ('[[gateway]]\nnumber = "10/1"\nunit = "1"', "gateway 2: number = '10/1': 1 to 32 of A-Z a-z 0-9 _ -"),
+        ('[[gateway]]\nnumber = "coldchain"\nunit = "1"', "gateway 2: number = 'coldchain': it is the broker user of"),
         (PROBE.replace("208601冷藏", "1室温"), "probe 2: code = '1室温': a probe code is 1 to 64 digits or letters"),
         (
             PROBE.replace("208601冷藏", "7"),
