@@ -15,6 +15,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy.orm import Session
 
 from api.parts import Parts
+from core.alarms.handling import Through
 from core.errors import NotFound, NotGranted, NotSignedIn
 from core.ids import UnitId
 from core.runtime.instant import Instant
@@ -35,6 +36,11 @@ class Asker(msgspec.Struct, frozen=True):
     actor: Actor
     csrf: str = ""
     expires_at: Instant | None = None
+
+    @property
+    def through(self) -> Through:
+        """By which way the asker came: WeChat knows people, the web accounts and machines."""
+        return "wechat" if self.actor.account is None and self.actor.person is not None else "web"
 
 
 def parts_of(request: Request) -> Parts:

@@ -131,6 +131,8 @@ def _page(request: Request, problem: Problem) -> Response:
 
     if problem.code == "not_signed_in" and request.method == "GET":
         return RedirectResponse(sign_in_address(request), HTTPStatus.SEE_OTHER)
+    if problem.code == "not_signed_in":  # the session ended meanwhile: back to the page whose button it was
+        return RedirectResponse(request.url.path.rpartition("/")[0] or "/", HTTPStatus.SEE_OTHER)
     return page(request, "problem.html", status=problem.status, problem=problem)
 
 

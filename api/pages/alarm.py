@@ -73,7 +73,7 @@ def alarm_page(
 @router.post("/{alarm}/acknowledge")
 def acknowledge(alarm: AlarmNumber, tx: Writing, asker: SignedIn, parts: Using) -> Response:
     """Acknowledge, and show who has."""
-    handling.acknowledge(tx, asker.actor, alarm, through="web", now=parts.clock.now())
+    handling.acknowledge(tx, asker.actor, alarm, through=asker.through, now=parts.clock.now())
     return RedirectResponse(f"/alarms/{alarm}?said=acknowledged", HTTPStatus.SEE_OTHER)
 
 

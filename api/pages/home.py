@@ -5,7 +5,7 @@ from itertools import groupby
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from api.asking import Reading, SignedIn, Using, unit_seen
@@ -34,12 +34,11 @@ def home(
     zones = zones_now(tx, parts.telemetry.get(), below, now=now, after=place[0] if place else 0, limit=ON_A_PAGE)
     whole = len({zone.equipment for zone in zones}) == ON_A_PAGE
     said = words_for(request)
-    children = select(Unit).where(Unit.parent_id == seen.id, asker.actor.scope(Right.SEE)).order_by(Unit.id)
     return page(
         request,
         "home.html",
         unit=seen,
-        children=tx.scalars(children).all(),
+        others=_others(tx, asker.actor, seen),
         groups=_grouped(zones, seen),
         open_alarms=open_count(tx, below),
         now=now,
@@ -54,6 +53,13 @@ def _first(tx: Session, actor: Actor) -> Unit:
         msg = f"{actor.name} was granted no unit; an administrator has to"
         raise NotGranted(msg)
     return found
+
+
+def _others(tx: Session, actor: Actor, seen: Unit) -> Sequence[Unit]:
+    """Return where one may go from a unit: right below it, and to what was granted elsewhere."""
+    granted = Unit.path.in_([held.path for held in actor.holdings])
+    asked = select(Unit).where(or_(Unit.parent_id == seen.id, granted), Unit.id != seen.id, actor.scope(Right.SEE))
+    return tx.scalars(asked.order_by(Unit.path)).all()
 
 
 def _grouped(zones: Sequence[ZoneNow], first: Unit) -> list[tuple[str, list[ZoneNow]]]:

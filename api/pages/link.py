@@ -71,8 +71,7 @@ def alarm_by_link(
 def acknowledge(token: str, tx: Writing, asker: SignedIn, parts: Using) -> Response:
     """Acknowledge as the link's recipient, or with an account. A second phone learns who was first."""
     link = _granted(token, tx, asker, parts)
-    through: handling.Through = "wechat" if asker.actor.account is None else "web"
-    handling.acknowledge(tx, asker.actor, link.alarm, through=through, now=parts.clock.now())
+    handling.acknowledge(tx, asker.actor, link.alarm, through=asker.through, now=parts.clock.now())
     return RedirectResponse(f"/a/{token}?said=acknowledged", HTTPStatus.SEE_OTHER)
 
 

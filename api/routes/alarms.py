@@ -167,7 +167,7 @@ def acknowledge(alarm: AlarmNumber, tx: Writing, asker: SignedIn, parts: Using) 
 
     Acknowledging does not stop the escalation; the temperature does.
     """
-    deeds.acknowledge(tx, asker.actor, alarm, through="web", now=parts.clock.now())
+    deeds.acknowledge(tx, asker.actor, alarm, through=asker.through, now=parts.clock.now())
     return alarm_out(listing.alarm_for(tx, asker.actor, alarm))
 
 

@@ -59,7 +59,7 @@ def documentation(request: Request) -> Response:
         groups=_by_tag(operations(document)),
         shapes=list(_shapes(document)),
         pages=sorted(_pages(request.app.routes)),
-        problems=codes,
+        problems=sorted({*codes, ("internal", 500)}),
     )
 
 

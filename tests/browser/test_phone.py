@@ -1,4 +1,4 @@
-"""The pages on a small phone in a real browser: no JavaScript needed, both languages, by keyboard, from no other host."""
+"""The pages on a small phone in a real browser: no JavaScript, two languages, by keyboard, from no other host."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -14,6 +14,7 @@ from core.db.engine import Records
 from core.db.idempotency import Remembered
 from core.ids import AlarmId
 from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant, rfc3339
+from core.units.tables import Contact
 from tests.fixtures.web import NOW, Site, site
 
 REPORT = {"cause": "柜门未关严", "action": "关门", "disposition": "评估后可继续使用"}
@@ -235,6 +236,24 @@ def test_pages_do_the_same_and_then_show_it(place: Site) -> None:
     assert REPORT["cause"] in page
     assert "没有报警" in browser.get("/alarms").text
     assert "冰箱A-01" in browser.get("/alarms?all=1").text
+
+
+def test_a_session_that_ended_meanwhile_leads_back_to_the_page(place: Site) -> None:
+    alarm = place.alarm()
+    for path in (f"/alarms/{alarm}", place.link(alarm)):
+        done = place.stranger(accept="text/html").post(f"{path}/acknowledge")
+        assert (done.status_code, done.headers["location"]) == (303, path)
+
+
+def test_a_contact_of_several_units_goes_from_one_to_the_other(place: Site) -> None:
+    with place.records.write() as tx:
+        tx.add(Contact(unit_id=place.there.units["clinic b"], level=2, person_id=place.there.people["王芳"]))
+    phone = place.phone_of("王芳", accept="text/html")
+    page = phone.get("/").text
+    assert "甲镇卫生院" in page
+    other = f"/?unit={place.there.units['clinic b']}"
+    assert f'href="{other}"' in page
+    assert "冰箱B-01" in phone.get(other).text
 
 
 def test_a_watcher_sees_the_alarm_without_the_button(place: Site) -> None:

@@ -1,0 +1,210 @@
+"""Workers that race and workers that die: each message is written once all the same, and no alarm is left open."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, update
+
+from alerting.escalate import escalate
+from core.alarms.tables import AlarmEvent, AlarmStep, FollowCursor
+from core.alarms.watched import Zones
+from core.db.engine import Records, connect
+from core.devices import revision
+from core.devices.tables import Probe
+from core.runtime.instant import MINUTE, Instant
+from tests.fixtures.alerting import Watch, post
+from tests.fixtures.databases import DATABASES, fresh_url
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def watch(records: Records, tmp_path: Path) -> Iterator[Watch]:
+    made = Watch(records, tmp_path)
+    yield made
+    made.close()
+
+
+def number_in(half: str) -> str:
+    """Return a gateway number whose shard is in 00-7f or in 80-ff."""
+    high = half == "80-ff"
+    return next(f"gw{n}" for n in range(100) if (sha256(f"gw{n}".encode()).digest()[0] >= 0x80) == high)
+
+
+def together(*jobs: Callable[[], object]) -> None:
+    """Do jobs at the same moment, each in its thread; what one raises is raised."""
+    line = threading.Barrier(len(jobs))
+    raised: list[BaseException] = []
+
+    def work(job: Callable[[], object]) -> None:
+        line.wait()
+        try:
+            job()
+        except BaseException as error:  # noqa: BLE001  # raised below
+            raised.append(error)
+
+    threads = [threading.Thread(target=work, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if raised:
+        raise raised[0]
+
+
+def test_two_probes_of_a_zone_through_two_workers_close_its_alarm_once(watch: Watch) -> None:
+    halves = ("00-7f", "80-ff")
+    watch.fridge("a", "b", gateways=(number_in(halves[0]), number_in(halves[1])))
+    workers = [watch.worker(half) for half in halves]
+
+    def both() -> None:
+        # Twice: the first may find that the other has not yet followed.
+        for _ in range(2):
+            together(*(worker.run_once for worker in workers))
+
+    for cycle in range(1, 5):
+        for t, minutes in ((9.4, 11), (5.0, 6)):
+            watch.clock.time = Instant(watch.clock.time + minutes * MINUTE)
+            for code in "ab":
+                watch.reads_at([Instant(watch.clock.time - n * MINUTE) for n in reversed(range(minutes))], t, code)
+            both()
+            watch.delivered()
+        (alarm,) = watch.alarms()
+        assert (alarm.state, alarm.cycle) == ("recovered", cycle)
+        events = Counter(watch.events(alarm.id))
+        assert (events["opened"] + events["reopened"], events["recovered"]) == (cycle, cycle)
+        assert len(watch.told(1)) == len(watch.told(1, "recovery")) == cycle
+
+
+def test_two_escalators_on_the_same_steps_tell_each_once(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alerting.escalate.AT_ONCE", 3)
+    codes = [f"p{number}" for number in range(24)]
+    for code in codes:
+        watch.fridge(code)
+    with watch.records.write() as tx:
+        # Read so seldom that one reading suffices.
+        tx.execute(update(Probe).values(interval=60 * MINUTE))
+        revision.bump(tx)
+    for code in codes:
+        watch.reads(9.4, code=code)
+    watch.run()
+    for minutes in (30, 60):
+        now = Instant(watch.clock.time + minutes * MINUTE)
+        together(lambda: _drain(watch.records, now), lambda: _drain(watch.records, now))  # noqa: B023  # ends in here
+    alarms = {alarm.id for alarm in watch.alarms()}
+    assert len(alarms) == len(codes)
+    assert Counter((row.alarm_id, row.tier) for row in watch.told(1)) == Counter(
+        (alarm, tier) for alarm in alarms for tier in (1, 2, 3)
+    )
+    assert Counter(row.alarm_id for row in watch.told(3)) == Counter(alarms)
+    with watch.records.read() as tx:
+        told = select(func.count()).where(AlarmEvent.kind == "told")
+        assert tx.scalar(told) == 3 * len(alarms)
+        assert tx.scalar(select(func.count()).where(AlarmStep.turn == 1)) == len(alarms)
+
+
+def _drain(records: Records, now: Instant) -> None:
+    zones = Zones()
+    with records.read() as tx:
+        zones.load(tx)
+    while True:
+        with records.write() as tx:
+            if not escalate(tx, zones, post(), now):
+                return
+
+
+class Nursery:
+    """Workers in processes of their own that die when told to."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.fixtures.alerting_child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    def work(self, url: str, watch: Watch, *, dies_at: int = 0, before: bool = False) -> int:
+        """Let a worker do all that is due; return its exit code, -9 when it was killed."""
+        job = {"url": url, "intake": str(watch.folder / "intake.db"), "now": watch.clock.time}
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps({**job, "dies_at": dies_at, "before": before}) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    made = Nursery()
+    yield made
+    made.close()
+
+
+@pytest.mark.req("AL-06", "AL-09", "AL-10")
+@pytest.mark.parametrize("database", DATABASES)
+def test_killed_before_and_after_each_commit_it_ends_as_if_it_had_not_been(
+    database: str, tmp_path: Path, nursery: Nursery
+) -> None:
+    url = fresh_url(database, tmp_path)
+    (tmp_path / "calm").mkdir()
+    killed, calm = (
+        Watch(Records(connect(url)), tmp_path),
+        Watch(Records(connect(fresh_url(database, tmp_path))), tmp_path / "calm"),
+    )
+    killed.fridge()
+    calm.fridge()
+    deaths = 0
+    for minutes, t in ((0, 9.4), (10, 9.4), (30, 9.4), (30, 9.4), (31, 9.4), (6, 5.0)):
+        for watch in (killed, calm):
+            watch.clock.time = Instant(watch.clock.time + minutes * MINUTE)
+            times = [Instant(watch.clock.time - n * MINUTE) for n in reversed(range(max(minutes, 1)))]
+            watch.reads_at(times, t)
+        calm.run()
+        while True:
+            before = nursery.work(url, killed, dies_at=1, before=True)
+            after = nursery.work(url, killed, dies_at=1)
+            assert before == after, "the same work was to be done"
+            if after == 0:
+                break
+            assert after == -9
+            deaths += 2
+            assert deaths < 200
+    assert deaths >= 20
+    assert _history(killed) == _history(calm)
+    killed.close()
+    calm.close()
+    killed.records.close()
+    calm.records.close()
+
+
+def _history(watch: Watch) -> dict[str, object]:
+    """Return all that matters of what happened; the alarm's number doesn't, a sequence has gaps."""
+    alarm = watch.alarm()
+    with watch.records.read() as tx:
+        cursor = tx.scalars(select(FollowCursor.position)).all()
+    return {
+        "alarm": (alarm.state, alarm.cycle, alarm.opened_at, alarm.onset_at, alarm.ended_at, alarm.recovered_at),
+        "steps": [(step.tier, step.turn, step.due_at, step.state, step.fired_at) for step in watch.steps(alarm.id)],
+        "events": watch.events(alarm.id),
+        "told": [(row.key.partition(":")[2], row.created_at) for level in (1, 2, 3) for row in watch.told(level)],
+        "recovered": [row.key.partition(":")[2] for level in (1, 2, 3) for row in watch.told(level, "recovery")],
+        "cursor": list(cursor),
+    }
