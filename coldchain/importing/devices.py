@@ -59,7 +59,8 @@ def write_zone(run: Run, row: ZoneRow) -> Outcome:
 def write_gateway(run: Run, row: GatewayRow) -> Outcome:
     """Add a gateway, or place it in another unit."""
     if row.number in run.services:
-        raise Invalid("number", row.number, "it is the broker user of our own services; give the gateway another")
+        problem = "it is the broker user of our own services; give the gateway another"
+        raise Invalid(field="number", value=row.number, problem=problem)
     unit = run.unit(row.unit)
     known = run.gateways.get(row.number)
     if known is None:
