@@ -25,18 +25,18 @@ app = typer.Typer(
     name="coldchain",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
         "Keeps every vaccine cold, proves it, and wakes the right person when it isn't.\n\n"
-        "[bold]coldchain demo[/bold] shows everything at once, without any device.\n\n"
-        "To run it for real: [bold]coldchain init[/bold] writes coldchain.toml and the secrets, "
-        "[bold]coldchain import[/bold] reads units, people and devices, [bold]coldchain check[/bold] tests it, "
-        "[bold]coldchain up[/bold] runs it."
+        "**coldchain demo** shows everything at once, without any device.\n\n"
+        "To run it for real: **coldchain init** writes coldchain.toml and the secrets, "
+        "**coldchain import** reads units, people and devices, **coldchain check** tests it, "
+        "**coldchain up** runs it."
     ),
 )
 user = typer.Typer(no_args_is_help=True, help="People who sign in on the web.")
-app.add_typer(user, name="user")
+app.add_typer(user, name="user", rich_help_panel="Setting up")
 
 CONFIG = "COLDCHAIN_CONFIG"
 """Environment variable that names the settings; `up` hands them to its children so."""
