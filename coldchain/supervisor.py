@@ -102,14 +102,18 @@ class Supervisor:
     def _start(self, child: _Child) -> None:
         command = [sys.executable, "-m", "coldchain", *child.service.arguments]
         environment = {**os.environ, PARENT: str(os.getpid())}
-        if self._log_folder is None:
-            child.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603 (our own)
-        else:
+        output = None
+        if self._log_folder is not None:
             self._log_folder.mkdir(parents=True, exist_ok=True)
-            with (self._log_folder / f"{child.service.name}.log").open("ab") as output:
-                child.process = subprocess.Popen(  # noqa: S603 (our own)
-                    command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-                )
+            output = (self._log_folder / f"{child.service.name}.log").open("ab")
+        try:
+            # A group of its own: Ctrl-C in a terminal is for the supervisor, which then asks each child once.
+            child.process = subprocess.Popen(  # noqa: S603 (our own)
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
+            )
+        finally:
+            if output is not None:
+                output.close()
         child.started = monotonic()
         child.restarts += 1
         log.info("child started", child=child.service.name, pid=child.process.pid, restarts=child.restarts)

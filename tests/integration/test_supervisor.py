@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,10 +17,16 @@ from core.runtime.single import only_one
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @pytest.fixture
 def broker(tmp_path: Path) -> Service:
     secrets.write(str(tmp_path / "data"), secrets.fresh("coldchain"))
-    (tmp_path / "coldchain.toml").write_text('data_dir = "data"\nbroker.port = 0\n')
+    (tmp_path / "coldchain.toml").write_text(f'data_dir = "data"\nbroker.port = {free_port()}\napi.port = 0\n')
     return Service("broker", ("broker", "--config", str(tmp_path / "coldchain.toml")))
 
 
@@ -103,3 +110,21 @@ with only_one({str(tmp_path)!r}, 'api', threading.Event()):
     holder.stdout.close()
     with only_one(str(tmp_path), "api", threading.Event()) as ours:
         assert ours
+
+
+def test_ctrl_c_is_for_the_supervisor_which_asks_each_child_once(broker: Service, tmp_path: Path) -> None:
+    output = (tmp_path / "up.log").open("wb")
+    up = subprocess.Popen(
+        [sys.executable, "-m", "coldchain", "up", *broker.arguments[1:]], cwd=ROOT, stderr=output, process_group=0
+    )
+    try:
+        log = tmp_path / "up.log"
+        eventually(lambda: b"api started" in log.read_bytes(), within_s=30)
+        os.killpg(up.pid, signal.SIGINT)  # as a terminal does: to the whole group in the foreground
+        assert up.wait(15) == 0
+        assert b"exception" not in log.read_bytes()
+        assert b"child killed" not in log.read_bytes()
+    finally:
+        up.kill()
+        up.wait()
+        output.close()
