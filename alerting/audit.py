@@ -60,6 +60,9 @@ class Audit:
     def run(self) -> bool:
         """Take the turn if it is due; returns whether it was ours."""
         now = self._clock.now()
+        with self._records.read() as tx:
+            if not ticks.is_due(tx, TICK, now):
+                return False
         with self._records.write() as tx:
             turn = ticks.claim(tx, TICK, EVERY, now)
         if turn is None:

@@ -75,6 +75,9 @@ def scan(
     records: Records, zones: Zones, post: Post, now: Instant, shards_behind: Callable[[Session], Iterable[Shard]]
 ) -> bool:
     """Take the scan's turn; returns False when it isn't due, or another worker's."""
+    with records.read() as tx:
+        if not ticks.is_due(tx, TICK, now):
+            return False
     with records.write() as tx:
         turn = ticks.claim(tx, TICK, EVERY, now)
         if turn is None:

@@ -30,6 +30,12 @@ def claim(tx: Session, name: str, every: Milliseconds, now: Instant) -> Claim | 
     return Claim(last)
 
 
+def is_due(tx: Session, name: str, now: Instant) -> bool:
+    """Return whether a turn might be had: asked first, so that looking costs no writing transaction."""
+    due_at = next_due(tx, name)
+    return due_at is None or due_at <= now
+
+
 def next_due(tx: Session, name: str) -> Instant | None:
     """Return when the next turn is due; None when there never was one."""
     return tx.scalar(select(Tick.due_at).where(Tick.name == name))
