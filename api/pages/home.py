@@ -14,6 +14,7 @@ from api.shapes import Cursor, UnitNumber, cursor_of, place_of
 from core.alarms.listing import open_count
 from core.alarms.live import State, ZoneNow, zones_now
 from core.errors import NotGranted
+from core.ids import UnitId
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Unit
@@ -63,10 +64,15 @@ def _others(tx: Session, actor: Actor, seen: Unit) -> Sequence[Unit]:
 
 
 def _grouped(zones: Sequence[ZoneNow], first: Unit) -> list[tuple[str, list[ZoneNow]]]:
-    """Return zones by unit, the asker's own first, and in each what needs somebody first."""
-
-    def urgency(zone: ZoneNow) -> int:
-        return _URGENCY.index(zone.state) if zone.state in _URGENCY else len(_URGENCY)
-
-    ordered = sorted(zones, key=lambda z: (z.unit != first.id, z.unit, urgency(z), z.equipment_code))
+    """Return zones by unit: units where somebody is needed first, then the asker's own; and so within each."""
+    worst: dict[UnitId, int] = {}
+    for zone in zones:
+        worst[zone.unit] = min(worst.get(zone.unit, len(_URGENCY)), _urgency(zone))
+    ordered = sorted(
+        zones, key=lambda z: (worst[z.unit], z.unit != first.id, z.unit, _urgency(z), z.equipment_code, z.zone)
+    )
     return [(name, list(group)) for (_, name), group in groupby(ordered, key=lambda z: (z.unit, z.unit_name))]
+
+
+def _urgency(zone: ZoneNow) -> int:
+    return _URGENCY.index(zone.state) if zone.state in _URGENCY else len(_URGENCY)

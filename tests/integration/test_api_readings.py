@@ -133,6 +133,15 @@ def test_who_stands_above_sees_all_below_page_by_page(everywhere: Site) -> None:
     assert browser.get(path, params={"below": True, "limit": 1, "cursor": second["next"]}).json()["items"] == []
 
 
+def test_on_the_home_page_what_needs_somebody_comes_first(place: Site) -> None:
+    place.measured("208601", [4.0])
+    place.measured("208602", [-19.0])
+    place.measured("208701", [9.0])
+    page = place.signed_in("province", accept="text/html").get("/").text
+    order = [page.index(shown) for shown in ("乙镇卫生院</h2>", "B-01", "甲镇卫生院</h2>", "A-01（冷藏）")]
+    assert order == sorted(order)
+
+
 def test_units_are_those_of_the_subtree(everywhere: Site) -> None:
     place = everywhere
 
