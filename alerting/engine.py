@@ -58,6 +58,7 @@ class Engine:
         self._behind_since: float | None = None
         self._scan_at: Instant | None = None
         self._knows_positions = False
+        self._passing = False
         self.problem = ""
         """Why the last pass failed; empty when it didn't."""
 
@@ -85,6 +86,13 @@ class Engine:
     def run_once(self, stop: threading.Event | None = None) -> None:
         """Do all that is due by now."""
         self._done = None
+        self._passing = True
+        try:
+            self._pass(stop)
+        finally:
+            self._passing = False
+
+    def _pass(self, stop: threading.Event | None) -> None:
         if not self._knows_positions:
             self._follower.start()
             self._knows_positions = True
@@ -107,7 +115,8 @@ class Engine:
         if done is not None and done >= self._clock.now() and not self._follower.behind():
             # A pass may have begun between the two looks.
             return self._done == done
-        self.wake()
+        if not self._passing:
+            self.wake()
         return False
 
     def _follow(self, stop: threading.Event | None) -> tuple[Instant, bool]:
