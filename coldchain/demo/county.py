@@ -216,8 +216,8 @@ def build(folder: Path, *, replay: Path | None, port: int) -> County:
 def story(began: Instant) -> dict[str, Chamber]:
     """Return the county's chambers, and what goes wrong with them each day.
 
-    A compressor has failed half an hour before the start, so that the first alarm comes within half an hour; it is
-    mended after three hours. A vehicle's door is left open, and a thermostat sticks and would freeze the vaccine.
+    A compressor failed so long before the start that its zone is too warm by then: the first alarm comes after the
+    rule's delay. It is mended after three hours. A vehicle's door is left open; a thermostat sticks and would freeze.
     """
     faults: dict[str, list[Fault]] = {probe: [] for probe in KINDS}
 
@@ -229,7 +229,7 @@ def story(began: Instant) -> dict[str, Chamber]:
             for day in days
         ]
 
-    happens("208601", "compressor", -30 * MINUTE, 3 * HOUR)
+    happens("208601", "compressor", -100 * MINUTE, 3 * HOUR)
     happens("200201", "door", 90 * MINUTE, 150 * MINUTE)
     happens("203708", "thermostat", 4 * HOUR, 7 * HOUR)
     return {probe: Chamber(kind, seed, faults[probe]) for seed, (probe, kind) in enumerate(KINDS.items(), 1)}

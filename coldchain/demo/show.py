@@ -19,6 +19,7 @@ from rich.live import Live
 from coldchain.demo import screen
 from coldchain.demo.county import County, build
 from coldchain.demo.watch import View, Watcher, texts
+from coldchain.simulate.logger_file import Unreadable
 from coldchain.supervisor import Supervisor
 from core.db.engine import Records, connect, url_for
 from core.runtime import logs
@@ -47,7 +48,7 @@ def show(wish: DemoWish, stop: threading.Event) -> int:
     try:
         lasting = span(wish.stop_after) if wish.stop_after else None
         county = build(wish.folder, replay=wish.replay, port=wish.port)
-    except ValueError as error:
+    except (ValueError, Unreadable) as error:
         sys.stderr.write(f"coldchain: {error}\n")
         return 2
     keeper = ClockKeeper(county.stage.clock_file, start=county.start, speed=0 if county.replay else wish.speed)

@@ -28,7 +28,7 @@ START = parse("2026-03-28T22:00:00+08:00")
 LEVELS = {1: "openid-manager", 2: "openid-head", 3: "openid-director"}
 
 PEOPLE = """
-since = 2026-01-01T00:00:00+08:00
+since = 2020-01-01T00:00:00+08:00
 [[unit]]
 code = "610103"
 name = "碑林区疾控中心"

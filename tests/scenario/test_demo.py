@@ -1,0 +1,116 @@
+"""`coldchain demo` as a newcomer runs it: without a terminal, ended by itself or by Ctrl-C, and run again."""
+
+import re
+import signal
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from core.runtime.clock import monotonic
+
+
+def demo(folder: Path, *words: str, expect: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "coldchain", "demo", "--folder", str(folder), "--port", "0", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def ended_at(said: str) -> datetime:
+    found = re.search(r"Ended at (\S+ \S+) of the demo's clock: (\d+) readings", said)
+    assert found, said
+    assert int(found[2]) > 0
+    return datetime.fromisoformat(found[1])
+
+
+def stored(said: str) -> int:
+    (found,) = re.findall(r"(\d+) readings stored", said)
+    return int(found)
+
+
+def test_it_tells_an_alarm_with_its_link_and_a_second_run_goes_on_from_there(tmp_path: Path) -> None:
+    said = demo(tmp_path / "demo", "--speed", "100", "--stop-after", "25m")
+    assert re.search(r"Coldchain demo: http://127.0.0.1:\d+ +sign in as demo / \S+", said)
+    assert re.search(r"^\S+ \S+  ALARM +美菱冰箱冷藏: too warm$", said, re.MULTILINE)
+    assert re.search(r"phone +王小梅: 城关镇卫生院 · 美菱冰箱冷藏 · .*一级报警", said)
+    assert re.search(r"→ http://127.0.0.1:\d+/a/\S+", said)
+    assert "restart" not in said
+    first = ended_at(said)
+    again = demo(tmp_path / "demo", "--speed", "100", "--stop-after", "10m")
+    assert ended_at(again) >= first
+    assert (ended_at(again) - first).total_seconds() < 3600, "the clock stood still in between"
+    assert "too warm" not in again, "the alarm of the first run is still the same alarm"
+    assert again.split("sign in as")[1].splitlines()[0] == said.split("sign in as")[1].splitlines()[0]
+    assert stored(again) > stored(said)
+
+
+def test_it_is_up_within_ten_seconds_and_ctrl_c_stops_all_of_it(tmp_path: Path) -> None:
+    words = ["demo", "--folder", str(tmp_path / "demo"), "--port", "0"]
+    with (tmp_path / "out").open("w") as output:
+        began = monotonic()
+        process = subprocess.Popen([sys.executable, "-m", "coldchain", *words], stdout=output, stderr=output)
+        try:
+            url = _address(tmp_path / "out")
+            while not _ready(url):
+                assert monotonic() - began < 60, (tmp_path / "out").read_text()
+            took = monotonic() - began
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            assert len(children) == 6  # five services and the WeChat simulator
+            process.send_signal(signal.SIGINT)
+            assert process.wait(15) == 0
+        finally:
+            process.kill()
+            process.wait()
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert "Ended at" in (tmp_path / "out").read_text()
+    assert not _ready(url)
+    # The goal is 10 s on an idle machine, which tests can't count on.
+    assert took < 30
+
+
+def test_a_csv_is_replayed_row_by_row_and_a_hole_stays_a_hole(tmp_path: Path) -> None:
+    rows = [
+        f"2026-03-28T0{minute // 60}:{minute % 60:02}:00+08:00,{5 + minute % 7 / 10}" for minute in range(0, 120, 5)
+    ]
+    del rows[6:12]
+    (tmp_path / "log.csv").write_text("time,temperature\n" + "\n".join(rows) + "\n")
+    said = demo(tmp_path / "demo", "--replay", str(tmp_path / "log.csv"))
+    assert f"Replayed {len(rows)} rows" in said
+    assert f": {len(rows)} readings stored" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--stop-after", "soon"), "write it like 90s, 45m, 2h or 1d"),
+        (("--replay", __file__), "time,temperature"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_line(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    said = demo(tmp_path / "demo", *words, expect=2)
+    assert told in said
+    assert "Traceback" not in said
+
+
+def _address(out: Path) -> str:
+    while True:
+        found = re.search(r"Coldchain demo: (http://\S+)", out.read_text())
+        if found:
+            return found[1]
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
