@@ -1,10 +1,10 @@
 """What a chunk of readings does to the memory of their probes, and from there to zones and alarms."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import Row, Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -48,7 +48,7 @@ class Reading(msgspec.Struct, frozen=True):
 class _Probe:
     """One series during a chunk: what was remembered, what is now."""
 
-    def __init__(self, place: Place, row: SeriesState | None, rules: dict[str, RuleState]) -> None:
+    def __init__(self, place: Place, row: Row[Any] | None, rules: dict[str, Row[Any]]) -> None:
         self.place = place
         self.known = rules
         self.course = _remembered(row, rules)
@@ -108,17 +108,11 @@ class Chunk:
     def _load(self, tx: Session) -> dict[SeriesId, _Probe]:
         places = {reading.place.series: reading.place for reading in self._readings}
         ids = sorted(places)
-        rows = {
-            row.series_id: row
-            for row in tx.scalars(
-                select(SeriesState)
-                .where(SeriesState.series_id.in_(ids))
-                .order_by(SeriesState.series_id)
-                .with_for_update()
-            )
-        }
-        rules: dict[SeriesId, dict[str, RuleState]] = {}
-        for rule in tx.scalars(select(RuleState).where(RuleState.series_id.in_(ids))):
+        of_series = select(*SeriesState.__table__.c).where(SeriesState.series_id.in_(ids))
+        found = tx.execute(of_series.order_by(SeriesState.series_id).with_for_update())
+        rows = {row.series_id: row for row in found}
+        rules: dict[SeriesId, dict[str, Row[Any]]] = {}
+        for rule in tx.execute(select(*RuleState.__table__.c).where(RuleState.series_id.in_(ids))):
             rules.setdefault(rule.series_id, {})[rule.rule] = rule
         return {series: _Probe(places[series], rows.get(series), rules.get(series, {})) for series in ids}
 
@@ -266,7 +260,7 @@ class Chunk:
         }
 
 
-def _remembered(row: SeriesState | None, rules: dict[str, RuleState]) -> Course:
+def _remembered(row: Row[Any] | None, rules: dict[str, Row[Any]]) -> Course:
     if row is None:
         return courses.begin(None)
     above, below, sensor = (rules.get(rule) for rule in (Rule.ABOVE, Rule.BELOW, Rule.BAD_SENSOR))
@@ -282,6 +276,7 @@ def _upsert(tx: Session, table: type[Record], key: Sequence[str], rows: Sequence
     if not rows:
         return
     make = sqlite.insert if tx.get_bind().dialect.name == "sqlite" else postgresql.insert
-    made = make(table)
+    # The bare table: of entities the ORM makes twice the work.
+    made = make(cast("Table", table.__table__))
     changed = {name: made.excluded[name] for name in rows[0] if name not in key}
     tx.execute(made.on_conflict_do_update(index_elements=list(key), set_=changed), list(rows))

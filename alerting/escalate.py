@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 
 from alerting.digest import send_digests
 from core.alarms.lifecycle import DIGEST, Key, event, facts, policy_of
+from core.alarms.message import AlarmFacts
 from core.alarms.post import Draft, Post
-from core.alarms.profile import Policy
 from core.alarms.rules.sample import Condition, Rule
 from core.alarms.tables import Alarm, AlarmStep, RuleState, SeriesState
 from core.alarms.watched import Zones
@@ -28,7 +28,7 @@ from core.db.insert import insert_missing
 from core.devices.tables import MaintenanceWindow
 from core.ids import AlarmId, Centi, EquipmentId, PersonId, ZoneId
 from core.runtime.instant import DAY, MINUTE, Instant
-from core.units.contacts import contacts_for
+from core.units.contacts import contacts_of
 from core.units.tables import Person
 
 AT_ONCE = 50
@@ -136,6 +136,7 @@ class _Turn:
         self._zones = zones
         self._post = post
         self._now = now
+        self._fired: list[tuple[Alarm, AlarmStep, Seen]] = []
 
     def take(self, steps: Sequence[AlarmStep]) -> None:
         """Settle them, all of one alarm together."""
@@ -163,6 +164,7 @@ class _Turn:
                 self._keep_back(alarm, current, "held")
             else:
                 self._fire(alarm, current, stands, told)
+        self._tell()
         digests = [step for step in steps if step.tier == DIGEST]
         send_digests(self._tx, self._zones, self._post, digests, [alarms[step.alarm_id] for step in digests], self._now)
 
@@ -188,46 +190,55 @@ class _Turn:
             return
         for step in due:
             step.state, step.fired_at = "fired", self._now
-        self._tell(alarm, top, seen)
-        self._repeat(alarm, top, policy)
+        self._fired.append((alarm, top, seen))
 
-    def _tell(self, alarm: Alarm, step: AlarmStep, seen: Seen) -> None:
-        people: dict[PersonId, Person] = {}
-        for level, of_level in contacts_for(self._tx, alarm.equipment_id, self._now).items():
-            if level > step.tier:
-                continue
-            if not of_level:
-                self._tx.add(event(alarm.id, "nobody_to_tell", self._now, cycle=alarm.cycle, level=int(level)))
-            people.update((person.id, person) for person in of_level)
-        what = facts(alarm, self._zones, tier=step.tier, value=seen.value, turn=step.turn, silent=seen.silent)
-        drafts = [
-            Draft(
-                kind="alarm",
-                facts=what,
-                person=person.id,
-                openid=person.openid,
-                tier=step.tier,
-                about=alarm.id,
-                cycle=alarm.cycle,
-                turn=step.turn,
+    def _tell(self) -> None:
+        """Write what has fired to everybody of its levels, and the next repeats: all at once, which is much faster."""
+        contacts = contacts_of(self._tx, {alarm.equipment_id for alarm, _, _ in self._fired}, self._now)
+        drafts: list[Draft] = []
+        for alarm, step, seen in self._fired:
+            people: dict[PersonId, Person] = {}
+            for level, of_level in contacts[alarm.equipment_id].items():
+                if level > step.tier:
+                    continue
+                if not of_level:
+                    self._tx.add(event(alarm.id, "nobody_to_tell", self._now, cycle=alarm.cycle, level=int(level)))
+                people.update((person.id, person) for person in of_level)
+            what = facts(alarm, self._zones, tier=step.tier, value=seen.value, turn=step.turn, silent=seen.silent)
+            drafts += [_draft(what, step, person) for person in people.values()]
+            to = sum(person.openid is not None for person in people.values())
+            self._tx.add(
+                event(alarm.id, "told", self._now, cycle=step.cycle, tier=step.tier, turn=step.turn, people=to)
             )
-            for person in people.values()
-        ]
-        unbound = self._post.queue(self._tx, drafts, self._now)
-        for person_id in unbound:
-            self._tx.add(event(alarm.id, "unreachable", self._now, person=person_id, tier=step.tier))
-        to = len(people) - len(unbound)
-        self._tx.add(event(alarm.id, "told", self._now, cycle=step.cycle, tier=step.tier, turn=step.turn, people=to))
+        for draft in self._post.queue(self._tx, drafts, self._now):
+            if isinstance(draft.about, int):
+                self._tx.add(event(draft.about, "unreachable", self._now, person=draft.person, tier=draft.tier))
+        repeats = [repeat for alarm, step, _ in self._fired if (repeat := self._repeat(alarm, step))]
+        insert_missing(self._tx, AlarmStep, repeats)
 
-    def _repeat(self, alarm: Alarm, fired: AlarmStep, policy: Policy) -> None:
-        """Write the next repeat, on the grid of the first; turns that were missed are not made up for."""
+    def _repeat(self, alarm: Alarm, fired: AlarmStep) -> dict[str, object] | None:
+        """Return the next repeat, on the grid of the first; turns that were missed are not made up for."""
+        policy = policy_of(alarm)
         stopped = policy.acknowledging_stops_escalation and alarm.handling != "unacknowledged"
         every = policy.repeat_min * MINUTE
         if fired.tier < policy.top or not every or stopped:
-            return
+            return None
         due_at = fired.due_at + every * ((self._now - fired.due_at) // every + 1)
         row = {"alarm_id": alarm.id, "cycle": alarm.cycle, "tier": fired.tier, "due_at": due_at}
-        insert_missing(self._tx, AlarmStep, [{**row, "turn": fired.turn + 1}])
+        return {**row, "turn": fired.turn + 1}
+
+
+def _draft(what: AlarmFacts, step: AlarmStep, person: Person) -> Draft:
+    return Draft(
+        kind="alarm",
+        facts=what,
+        person=person.id,
+        openid=person.openid,
+        tier=step.tier,
+        about=step.alarm_id,
+        cycle=step.cycle,
+        turn=step.turn,
+    )
 
 
 def _window_in_force(now: Instant) -> ColumnElement[bool]:

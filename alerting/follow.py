@@ -31,8 +31,10 @@ from core.wire.topics import Shard
 log = logger(__name__)
 
 READER = "alerting"
-CHUNK = 250
-"""Temperature readings in one transaction, about: an entry isn't divided."""
+CHUNK = 500
+"""Readings in one transaction, about: an entry isn't divided."""
+CHUNK_SQLITE = 100
+"""There others wait for its end: it shall take 10 ms."""
 PAUSE_S = 0.02
 MIRROR_EVERY_S = 1.0
 AHEAD = Milliseconds(5 * MINUTE)
@@ -62,6 +64,7 @@ class Follower:
         self._directory = directory
         self._zones = zones
         self._post = post
+        self._chunk = CHUNK_SQLITE if records.is_sqlite else CHUNK
         self._first, self._last = shards.split("-")
         self.has_all = (self._first, self._last) == ("00", "ff")
         """Whether there is no other worker's shard."""
@@ -103,7 +106,7 @@ class Follower:
             log.info("alarm opened", alarm=alarm)
         for alarm in recovered:
             log.info("alarm recovered", alarm=alarm)
-        if self._records.is_sqlite and len(chunk) >= CHUNK:
+        if self._records.is_sqlite and len(chunk) >= self._chunk:
             time.sleep(PAUSE_S)
         return True
 
@@ -129,11 +132,11 @@ class Follower:
     def _next(self) -> dict[Shard, list[Entry]]:
         """Return the next entries of each shard that has any, about a chunk in all."""
         found: dict[Shard, list[Entry]] = defaultdict(list)
-        room = CHUNK
+        room = self._chunk
         for shard in self._ours():
             position = self._positions.get(shard, 0)
             while room > 0:
-                entries = self._log.read(shard, position, 1 + room // 50)
+                entries = self._log.read(shard, position, 1 + room // 10)
                 for entry in entries:
                     found[shard].append(entry)
                     position = entry.n

@@ -42,8 +42,8 @@ class Post:
         self._link_keys = link_keys
         self._link_life = link_life
 
-    def queue(self, tx: Session, drafts: Iterable[Draft], now: Instant) -> list[PersonId]:
-        """Insert messages that aren't there yet; return the people who aren't bound to WeChat (AL-05).
+    def queue(self, tx: Session, drafts: Iterable[Draft], now: Instant) -> list[Draft]:
+        """Insert messages that aren't there yet; return those to people who aren't bound to WeChat (AL-05).
 
         Whether a channel is configured doesn't matter here: without one the rows stay queued (AL-15).
         """
@@ -51,7 +51,7 @@ class Post:
         unbound = []
         for draft in drafts:
             if not draft.openid:
-                unbound.append(draft.person)
+                unbound.append(draft)
                 continue
             key = outbox_key(draft.about, draft.cycle, draft.tier, draft.turn, draft.person, CHANNEL, draft.kind)
             link = self._link(draft, now)

@@ -6,7 +6,7 @@ place, so that the gap shows in the list of incomplete contacts instead of being
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 
 import msgspec
@@ -57,19 +57,40 @@ class Unbound(msgspec.Struct, frozen=True):
 
 def contacts_for(tx: Session, equipment: EquipmentId, at: Instant) -> dict[ContactLevel, list[Person]]:
     """Return the people of each level, in order of their ids; all three levels are there, empty when nobody is."""
-    standing = select(EquipmentUnit.unit_id).where(EquipmentUnit.equipment_id == equipment, _during(EquipmentUnit, at))
+    return contacts_of(tx, [equipment], at)[equipment]
+
+
+def contacts_of(
+    tx: Session, equipment: Iterable[EquipmentId], at: Instant
+) -> dict[EquipmentId, dict[ContactLevel, list[Person]]]:
+    """Return the same of many at once, in two questions however many they are."""
+    asked = list(equipment)
+    standing = tx.execute(
+        select(EquipmentUnit.equipment_id, EquipmentUnit.unit_id).where(
+            EquipmentUnit.equipment_id.in_(asked), _during(EquipmentUnit, at)
+        )
+    )
+    in_unit = {row.equipment_id: row.unit_id for row in standing}
     rows = tx.execute(
-        select(Contact.level, Contact.equipment_id, Person)
+        select(Contact.level, Contact.equipment_id, Contact.unit_id, Person)
         .join(Person, Person.id == Contact.person_id)
-        .where(or_(Contact.equipment_id == equipment, Contact.unit_id.in_(standing)), _present(at))
+        .where(or_(Contact.equipment_id.in_(asked), Contact.unit_id.in_(set(in_unit.values()))), _present(at))
         .order_by(Person.id)
-    ).all()
-    told: dict[ContactLevel, list[Person]] = {}
-    for level in ContactLevel:
-        own = [person for row_level, owner, person in rows if row_level == level and owner is not None]
-        units = [person for row_level, owner, person in rows if row_level == level and owner is None]
-        told[level] = own or units
-    return told
+    )
+    own: dict[tuple[EquipmentId, int], list[Person]] = defaultdict(list)
+    units: dict[tuple[UnitId, int], list[Person]] = defaultdict(list)
+    for level, equipment_id, unit, person in rows:
+        if equipment_id is not None:
+            own[equipment_id, level].append(person)
+        elif unit is not None:
+            units[unit, level].append(person)
+    return {
+        one: {
+            level: own.get((one, level)) or (units.get((in_unit[one], level), []) if one in in_unit else [])
+            for level in ContactLevel
+        }
+        for one in asked
+    }
 
 
 def incomplete_contacts(tx: Session, scope: ColumnElement[bool], at: Instant) -> list[Incomplete]:
