@@ -1,7 +1,7 @@
 """A real fridge's 38 days through a simulated device, the spool, the broker, the log and the store, at high speed.
 
-In lock-step: the device shows the next row once the last has been taken in. The oracle is the logger's own daily minutes
-out of range. (Alarms on a replayed file are shown by test_demo.py; here nobody is told, for days on end.)
+In lock-step: the device shows the next row once the last has been taken in. The oracle is the daily minutes that the
+logger itself counted. (Alarms on a replayed file are shown by test_demo.py; here nobody is told, for days on end.)
 """
 
 import os
