@@ -70,6 +70,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for name, subsystem in ledger.known.items():
         by_subsystem[subsystem].append(name)
     for subsystem, names in by_subsystem.items():
-        missing = [name for name in names if name not in shown]
-        line = f"{subsystem}: {len(names) - len(missing)} of {len(names)} shown"
-        terminalreporter.line(f"{line}; not in this run: {' '.join(missing)}" if missing else line)
+        line = f"{subsystem}: {len(shown.intersection(names))} of {len(names)} shown"
+        failed = [name for name in names if ledger.marked[name] & ledger.failed]
+        terminalreporter.line(f"{line}; failed: {' '.join(failed)}" if failed else line)
