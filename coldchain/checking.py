@@ -97,6 +97,10 @@ def _broker(settings: Settings, secrets: Secrets | None) -> Finding:
     where = f"{settings.broker.host}:{settings.broker.port}"
     if secrets is None:
         return Finding("broker", good=False, seen="not tried without secrets", mend="coldchain init")
+    if not _answers(settings.broker.host, settings.broker.port):
+        if settings.broker.embedded:
+            return Finding("broker", good=True, seen=f"{where}: embedded, not running now; `coldchain up` runs it")
+        return Finding("broker", good=False, seen=f"{where} does not answer", mend="start it, or look at [broker]")
     user = settings.broker.username
     bus = Bus(
         BrokerAddress.of(settings.broker),
@@ -115,8 +119,6 @@ def _broker(settings: Settings, secrets: Secrets | None) -> Finding:
         problem = bus.problem
     finally:
         bus.stop()
-    if settings.broker.embedded and not _answers(settings.broker.host, settings.broker.port):
-        return Finding("broker", good=True, seen=f"{where}: embedded, not running now; `coldchain up` runs it")
     return Finding(
         "broker", good=False, seen=f"{where}: {problem}", mend=f"look at [broker], and the password of {user}"
     )

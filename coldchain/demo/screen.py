@@ -33,12 +33,14 @@ def _zones(view: View, now: Instant, texts: Mapping[str, Mapping[str, str]]) -> 
 def _alarms(view: View, now: Instant, texts: Mapping[str, Mapping[str, str]]) -> Table:
     head, state = texts["head"], texts["state"]
     table = Table(title=head["alarms"], title_justify="left", expand=True, show_edge=False)
-    for name in ("zone", "rule", "opened", "state"):
+    for name in ("zone", "rule", "opened", "level", "state"):
         table.add_column(head[name])
     for alarm in view.alarms:
         style = "bold red" if alarm.state == "open" else "yellow"
         words = f"{state[alarm.state]}, {state[alarm.handling]}"
-        table.add_row(alarm.zone, alarm.rule, span(now - alarm.opened), Text(words, style=style))
+        table.add_row(
+            alarm.zone, alarm.rule, span(now - alarm.opened), str(alarm.level or "–"), Text(words, style=style)
+        )
     if not view.alarms:
         table.add_row(head["none"])
     return table

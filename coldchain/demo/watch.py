@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import func, select
 
 from core.alarms.message import degrees
-from core.alarms.tables import Alarm, AlarmEvent, SeriesState
+from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, SeriesState
 from core.db.engine import Records
 from core.devices.names import ZoneKind, zone_name
 from core.devices.tables import Equipment, EquipmentUnit, Probe, ProbeZone, Series, Zone
@@ -43,6 +43,8 @@ class AlarmLine(msgspec.Struct, frozen=True):
     id: AlarmId
     zone: str
     rule: str
+    level: int
+    """The highest that has been told; 0 while nobody has."""
     state: str
     handling: str
     opened: Instant
@@ -104,7 +106,7 @@ class Watcher:
         told, self._last_message = self._read_messages()
         self._told = [*self._told, *told][-KEPT_MESSAGES:]
         self.messages += len(told)
-        news = [*self._news, *self._events(), *(happening for message in told for happening in self._of(message))]
+        news = [*self._news, *self._events(), *map(self._received, told)]
         self._news = []
         return View(zones, alarms, self._told, sorted(news, key=lambda happening: happening.at))
 
@@ -116,19 +118,26 @@ class Watcher:
         self._restarts = dict(restarts)
 
     def _state(self) -> tuple[list[ZoneLine], list[AlarmLine]]:
+        told = (
+            select(func.max(AlarmStep.tier))
+            .where(AlarmStep.alarm_id == Alarm.id, AlarmStep.cycle == Alarm.cycle, AlarmStep.state == "fired")
+            .correlate(Alarm)
+            .scalar_subquery()
+        )
         with self._records.read() as tx:
             alarms = [
                 AlarmLine(
                     alarm.id,
                     zone_name(equipment, ZoneKind(kind)),
                     self._texts["rule"].get(alarm.rule, alarm.rule),
+                    level or 0,
                     alarm.state,
                     alarm.handling,
                     alarm.opened_at,
                     alarm.peak,
                 )
-                for alarm, equipment, kind in tx.execute(
-                    select(Alarm, Equipment.name, Zone.kind)
+                for alarm, equipment, kind, level in tx.execute(
+                    select(Alarm, Equipment.name, Zone.kind, told)
                     .join(Zone, Zone.id == Alarm.zone_id)
                     .join(Equipment, Equipment.id == Zone.equipment_id)
                     .where(Alarm.state != "closed")
@@ -176,13 +185,9 @@ class Watcher:
                 news.append(Happening(event.at, pattern.format(person=person or "", **words)))
         return news
 
-    def _of(self, message: Told) -> list[Happening]:
-        lines = [
-            Happening(message.at, self._texts["happened"]["message"].format(person=message.person, text=message.text))
-        ]
-        if message.link:
-            lines.append(Happening(message.at, self._texts["happened"]["link"].format(link=message.link)))
-        return lines
+    def _received(self, message: Told) -> Happening:
+        words = {"person": message.person, "text": message.text, "link": message.link}
+        return Happening(message.at, self._texts["happened"]["message"].format(**words).rstrip(" →"))
 
     def _read_messages(self) -> tuple[list[Told], int]:
         """Return what phones got since the last look, and the number of the newest message."""

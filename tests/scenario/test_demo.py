@@ -42,8 +42,8 @@ def test_it_tells_an_alarm_with_its_link_and_a_second_run_goes_on_from_there(tmp
     said = demo(tmp_path / "demo", "--speed", "100", "--stop-after", "25m")
     assert re.search(r"Coldchain demo: http://127.0.0.1:\d+ +sign in as demo / \S+", said)
     assert re.search(r"^\S+ \S+  ALARM +美菱冰箱冷藏: too warm$", said, re.MULTILINE)
-    assert re.search(r"phone +王小梅: 城关镇卫生院 · 美菱冰箱冷藏 · .*一级报警", said)
-    assert re.search(r"→ http://127.0.0.1:\d+/a/\S+", said)
+    told = r"^\S+ \S+  phone +王小梅: 城关镇卫生院 · 美菱冰箱冷藏 · .*一级报警 → http://127.0.0.1:\d+/a/\S+$"
+    assert re.search(told, said, re.MULTILINE)
     assert "restart" not in said
     first = ended_at(said)
     again = demo(tmp_path / "demo", "--speed", "100", "--stop-after", "10m")
