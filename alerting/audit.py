@@ -5,6 +5,7 @@ units, stands in the row of its tick for whoever asks (readiness, metrics), and 
 the other end notices when that stays away, whatever has stopped here.
 """
 
+import time
 import urllib.request
 from collections.abc import Sequence
 from urllib.error import URLError
@@ -35,6 +36,8 @@ STUCK = Milliseconds(5 * MINUTE)
 """A lease that ended so long ago, in real time, was abandoned by everybody."""
 AWAY = Milliseconds(5 * MINUTE)
 PING_TIMEOUT_S = 5.0
+CONFIRM_S = 2.0
+"""Real seconds after which a finding must still be there: to a fast clock a moment's work looks late."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -48,7 +51,17 @@ class Finding(msgspec.Struct, frozen=True):
 class Audit:
     """Looks once a minute of the clock; one worker of all does."""
 
-    def __init__(self, records: Records, intake: IntakeLog, post: Post, clock: Clock, *, dead_man_url: str) -> None:
+    def __init__(
+        self,
+        records: Records,
+        intake: IntakeLog,
+        post: Post,
+        clock: Clock,
+        *,
+        dead_man_url: str,
+        confirm_s: float = CONFIRM_S,
+    ) -> None:
+        self._confirm_s = confirm_s
         self._records = records
         self._log = intake
         self._post = post
@@ -71,13 +84,19 @@ class Audit:
         if last is None or now - last > AWAY:
             # What fell due while we were away is being done right now.
             return True
-        with self._records.read() as tx:
-            self.findings = [*_overdue_steps(tx, last, now), *_stuck_leases(tx, now), *self._unfollowed(tx, now)]
+        self.findings = self._look(last, now)
+        if self.findings:
+            time.sleep(self._confirm_s)
+            self.findings = self._look(last, now)
         if self.findings:
             self._tell(now)
         else:
             self._ping()
         return True
+
+    def _look(self, last: Instant, now: Instant) -> list[Finding]:
+        with self._records.read() as tx:
+            return [*_overdue_steps(tx, last, now), *_stuck_leases(tx, now), *self._unfollowed(tx, now)]
 
     def _unfollowed(self, tx: Session, now: Instant) -> list[Finding]:
         known = positions(tx)

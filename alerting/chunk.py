@@ -8,7 +8,7 @@ from sqlalchemy import Row, Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from core.alarms.lifecycle import Evidence, settle
+from core.alarms.lifecycle import Evidence, lock, settle
 from core.alarms.past import record_past
 from core.alarms.post import Post
 from core.alarms.rules import course as courses
@@ -101,6 +101,8 @@ class Chunk:
             evidence += probe.left
             past += [(probe.place.probe, found) for found in probe.past]
         self._write(tx, probes, evidence)
+        # All at once and in order, so that two workers never wait for each other's zones crosswise.
+        lock(tx, {one.zone for one in evidence} | {found.zone for _, found in past})
         opened, recovered = settle(tx, self._zones, post, evidence, self._now)
         opened += record_past(tx, self._zones, past, self._now)
         return opened, recovered

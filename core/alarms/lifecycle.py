@@ -112,8 +112,10 @@ def settle(
     return [alarm.id for alarm, _, _ in to_open], recovered
 
 
-def lock(tx: Session, zones: Iterable[ZoneId]) -> None:
+def lock(tx: Session, zones: set[ZoneId]) -> None:
     """Let nobody else decide about these zones until the end of the transaction (SQLite has one writer anyway)."""
+    if not zones:
+        return
     tx.execute(
         select(Zone.id).where(Zone.id.in_(sorted(zones))).order_by(Zone.id).with_for_update(key_share=True)
     ).all()

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,15 +15,21 @@ import pytest
 from sqlalchemy import func, select, update
 
 from alerting.escalate import escalate
+from core.alarms import handling
+from core.alarms.handling import Report
 from core.alarms.tables import AlarmEvent, AlarmStep, FollowCursor
 from core.alarms.watched import Zones
 from core.db.engine import Records, connect
 from core.devices import revision
 from core.devices.tables import Probe
+from core.errors import Conflict
+from core.ids import AlarmId
 from core.runtime.instant import MINUTE, Instant
+from core.units.actor import Actor
 from tests.fixtures.alerting import Watch, post
 from tests.fixtures.databases import DATABASES, fresh_url
 
+REPORT = Report(cause="门未关严", action="关门", disposition="可用")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -109,6 +116,31 @@ def test_two_escalators_on_the_same_steps_tell_each_once(watch: Watch, monkeypat
         told = select(func.count()).where(AlarmEvent.kind == "told")
         assert tx.scalar(told) == 3 * len(alarms)
         assert tx.scalar(select(func.count()).where(AlarmStep.turn == 1)) == len(alarms)
+
+
+@pytest.mark.req("AL-11")
+def test_handling_that_races_with_the_recovery_closes_once(watch: Watch) -> None:
+    watch.fridge()
+    for closed in range(1, 6):
+        watch.warms_up()
+        alarm = watch.alarms()[-1]
+        me = watch.person(1)
+        watch.forward(4, showing=5.0)
+        watch.clock.time = Instant(watch.clock.time + 3 * MINUTE)
+        watch.reads_at([Instant(watch.clock.time - n * MINUTE) for n in (2, 1, 0)], 5.0)
+
+        def handle(alarm: AlarmId = alarm.id, me: Actor = me) -> None:
+            with watch.records.write() as tx:
+                handling.handle(tx, me, alarm, REPORT, now=watch.clock.time)
+
+        def one_of_two(handle: Callable[[], None] = handle) -> None:
+            with suppress(Conflict):
+                handle()
+
+        together(watch.run, one_of_two, one_of_two)
+        assert [one.state for one in watch.alarms()] == ["closed"] * closed
+        events = Counter(watch.events(alarm.id))
+        assert (events["recovered"], events["handled"], events["closed"]) == (1, 1, 1)
 
 
 def _drain(records: Records, now: Instant) -> None:

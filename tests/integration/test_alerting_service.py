@@ -158,6 +158,10 @@ def watch(records: Records, tmp_path: Path) -> Iterator[Watch]:
     made.close()
 
 
+def auditor(watch: Watch, outside: Outside) -> Audit:
+    return Audit(watch.records, watch.log, post(), watch.clock, dead_man_url=outside.url, confirm_s=0.0)
+
+
 def looks(audit: Audit, clock: HandClock, minutes: int) -> None:
     for _ in range(minutes):
         clock.time = Instant(clock.time + MINUTE)
@@ -170,7 +174,7 @@ def test_the_audit_pings_while_all_is_well_and_stays_silent_over_an_overdue_step
 ) -> None:
     watch.fridge()
     watch.warms_up()
-    audit = Audit(watch.records, watch.log, post(), watch.clock, dead_man_url=outside.url)
+    audit = auditor(watch, outside)
     looks(audit, watch.clock, 3)
     assert outside.pings == [2]
     with watch.records.write() as tx:
@@ -189,7 +193,7 @@ def test_the_audit_pings_while_all_is_well_and_stays_silent_over_an_overdue_step
 def test_the_audit_finds_a_message_that_everybody_let_go(watch: Watch, outside: Outside) -> None:
     watch.fridge()
     watch.warms_up()
-    audit = Audit(watch.records, watch.log, post(), watch.clock, dead_man_url=outside.url)
+    audit = auditor(watch, outside)
     looks(audit, watch.clock, 1)
     with watch.records.write() as tx:
         row = tx.scalars(select(Outbox)).one()
@@ -204,7 +208,7 @@ def test_the_audit_finds_a_log_that_nobody_follows_and_forgives_what_fell_due_wh
 ) -> None:
     watch.fridge()
     watch.warms_up()
-    audit = Audit(watch.records, watch.log, post(), watch.clock, dead_man_url=outside.url)
+    audit = auditor(watch, outside)
     looks(audit, watch.clock, 1)
     watch.reads(9.4)
     looks(audit, watch.clock, 2)

@@ -13,7 +13,6 @@ from core.alarms.handling import Report
 from core.alarms.profile import load
 from core.alarms.tables import Alarm, AlarmStep, Outbox
 from core.alarms.watched import Zones
-from core.db.engine import Records
 from core.devices import revision
 from core.devices.tables import Zone
 from core.errors import Conflict, Invalid, NotFound, NotGranted
@@ -22,18 +21,25 @@ from core.runtime.instant import MINUTE, Instant
 from core.units.tables import Contact, Person
 from tests.fixtures.alerting import DAWN, Watch, post
 from tests.fixtures.county import add_contact
+from tests.fixtures.databases import DATABASES, opened
 
 REPORT = Report(cause="门未关严", action="关门，转移疫苗", disposition="评估后可用")
 
 
 @pytest.fixture
-def watch(records: Records, tmp_path: Path) -> Iterator[Watch]:
-    made = Watch(records, tmp_path)
-    yield made
-    made.close()
+def watch(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Watch]:
+    """Yield a county, on SQLite unless the test says otherwise."""
+    with opened(getattr(request, "param", "sqlite"), tmp_path) as records:
+        made = Watch(records, tmp_path)
+        yield made
+        made.close()
+
+
+on_both = pytest.mark.parametrize("watch", DATABASES, indirect=True)
 
 
 @pytest.mark.req("AL-06", "AL-09", "AL-10")
+@on_both
 def test_level_1_at_once_2_after_30_and_3_after_60_minutes_none_before_none_twice(watch: Watch) -> None:
     watch.fridge()
     watch.reads(9.4)
@@ -58,6 +64,7 @@ def test_level_1_at_once_2_after_30_and_3_after_60_minutes_none_before_none_twic
 
 
 @pytest.mark.req("AL-09")
+@on_both
 def test_back_in_range_at_29_minutes_level_2_is_never_told(watch: Watch) -> None:
     watch.fridge()
     watch.warms_up()
@@ -129,6 +136,7 @@ def test_a_policy_may_let_acknowledging_stop_it(watch: Watch) -> None:
 
 
 @pytest.mark.req("AL-11")
+@on_both
 def test_repeats_go_to_all_until_it_is_over_and_then_nothing(watch: Watch) -> None:
     watch.fridge()
     watch.warms_up()
@@ -162,6 +170,7 @@ def test_a_new_excursion_after_the_end_is_a_new_alarm_at_level_1(watch: Watch) -
 
 
 @pytest.mark.req("AL-11")
+@on_both
 def test_handled_but_still_too_warm_keeps_steps_and_repeats_and_closes_with_the_recovery(watch: Watch) -> None:
     watch.fridge()
     watch.warms_up()
@@ -190,6 +199,7 @@ def test_acknowledged_within_30_minutes_or_late(watch: Watch, minutes: int, in_t
 
 
 @pytest.mark.req("AL-08")
+@on_both
 def test_the_first_of_two_phones_acknowledges_and_a_stranger_never(watch: Watch) -> None:
     watch.fridge()
     watch.warms_up()
@@ -237,6 +247,7 @@ def test_a_record_of_handling_is_written_once_and_says_something(watch: Watch) -
         handling.handle(tx, me, alarm, REPORT, now=watch.clock.time)
 
 
+@on_both
 def test_contacts_are_those_of_the_moment(watch: Watch) -> None:
     watch.fridge()
     watch.warms_up()
@@ -280,6 +291,7 @@ def test_one_person_in_two_levels_gets_one_message(watch: Watch) -> None:
 
 
 @pytest.mark.req("AL-15")
+@on_both
 def test_messages_stay_queued_and_visible_while_nothing_sends_them(watch: Watch) -> None:
     watch.fridge()
     watch.warms_up()
@@ -288,6 +300,7 @@ def test_messages_stay_queued_and_visible_while_nothing_sends_them(watch: Watch)
     assert b"https://cc.example/a/1." in row.body
 
 
+@on_both
 def test_after_our_own_standstill_each_is_told_once_and_the_missed_repeats_are_one(watch: Watch) -> None:
     watch.fridge()
     watch.warms_up()
@@ -318,6 +331,7 @@ def test_down_for_two_hours_and_recovered_meanwhile_pages_nobody(watch: Watch) -
     assert len(watch.told(1, "digest")) == 1
 
 
+@on_both
 def test_a_window_keeps_people_asleep_and_its_end_begins_the_escalation(watch: Watch) -> None:
     fridge = watch.fridge()
     with watch.window(fridge, "defrost"):
@@ -331,6 +345,7 @@ def test_a_window_keeps_people_asleep_and_its_end_begins_the_escalation(watch: W
     assert [watch.tiers(level) for level in (1, 2, 3)] == [[1, 2], [2], []]
 
 
+@on_both
 def test_a_window_that_begins_in_an_alarm_stops_its_clock(watch: Watch) -> None:
     fridge = watch.fridge()
     watch.warms_up()
@@ -411,6 +426,7 @@ def test_silence_keeps_the_last_condition_and_says_that_there_is_no_data(watch: 
     assert "无数据" in above[0].body.decode()
 
 
+@on_both
 def test_reopening_soon_joins_as_another_cycle_with_its_own_steps_and_a_floor(watch: Watch) -> None:
     watch.fridge()
     watch.warms_up()
@@ -437,6 +453,7 @@ def test_after_the_merge_window_it_is_another_alarm(watch: Watch) -> None:
     assert [alarm.cycle for alarm in watch.alarms()] == [1, 1]
 
 
+@on_both
 def test_a_flapping_probe_is_told_at_most_every_quarter_of_an_hour(watch: Watch) -> None:
     watch.fridge()
     for _ in range(12):
@@ -476,6 +493,7 @@ def test_no_recovery_message_where_no_alarm_message_was(watch: Watch) -> None:
         assert not tx.scalars(select(Outbox)).all()
 
 
+@on_both
 def test_a_step_that_fired_is_not_fired_again_by_a_worker_that_starts_anew(watch: Watch) -> None:
     watch.fridge()
     watch.warms_up()

@@ -8,19 +8,24 @@ from sqlalchemy import select, update
 
 from alerting.follow import Overtaken
 from core.alarms.tables import Alarm, AlarmStep, FollowCursor, RuleState, SeriesState
-from core.db.engine import Records
 from core.devices import revision
 from core.devices.tables import Equipment, Gateway, MaintenanceWindow, Probe, ProbeGateway, ProbeZone
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant, Milliseconds
 from core.wire.topics import shard_of
 from tests.fixtures.alerting import DAWN, Fridge, Watch
+from tests.fixtures.databases import DATABASES, opened
 
 
 @pytest.fixture
-def watch(records: Records, tmp_path: Path) -> Iterator[Watch]:
-    made = Watch(records, tmp_path)
-    yield made
-    made.close()
+def watch(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Watch]:
+    """Yield a county, on SQLite unless the test says otherwise."""
+    with opened(getattr(request, "param", "sqlite"), tmp_path) as records:
+        made = Watch(records, tmp_path)
+        yield made
+        made.close()
+
+
+on_both = pytest.mark.parametrize("watch", DATABASES, indirect=True)
 
 
 def ahead(watch: Watch, minutes: float) -> None:
@@ -34,6 +39,7 @@ def ago(watch: Watch, minutes: float) -> Instant:
 
 @pytest.mark.req("CC-01", "AL-14")
 @pytest.mark.parametrize("kind", ["vehicle", "cold_room", "freezer", "fridge"])
+@on_both
 def test_each_kind_of_equipment_is_held_to_its_limits_as_its_readings_come(watch: Watch, kind: str) -> None:
     zone, bad = ("frozen", -10.0) if kind == "freezer" else ("refrigerated", 8.1)
     fridge = watch.fridge(zone=zone)
@@ -50,6 +56,7 @@ def test_each_kind_of_equipment_is_held_to_its_limits_as_its_readings_come(watch
 
 
 @pytest.mark.req("AL-14")
+@on_both
 def test_a_backlog_that_recovered_wakes_nobody_makes_a_record_and_one_digest(watch: Watch) -> None:
     watch.fridge()
     watch.fridge("208602")
@@ -72,6 +79,7 @@ def test_a_backlog_that_recovered_wakes_nobody_makes_a_record_and_one_digest(wat
 
 
 @pytest.mark.req("AL-14")
+@on_both
 def test_a_backlog_that_is_still_abnormal_pages_level_1_now_with_its_true_onset(watch: Watch) -> None:
     watch.fridge()
     watch.reads(5.0)
@@ -146,6 +154,7 @@ def test_late_readings_of_a_time_that_is_closed_open_nothing_again(watch: Watch)
 
 
 @pytest.mark.req("AL-14")
+@on_both
 def test_what_is_released_from_quarantine_is_recorded_and_never_pages(watch: Watch) -> None:
     watch.fridge()
     watch.reads(*[9.5] * 30, at=ago(watch, 29), origin="released")
@@ -180,6 +189,7 @@ def test_device_clocks_of_1970_and_of_tomorrow_wake_nobody(watch: Watch) -> None
 
 
 @pytest.mark.parametrize(("silent", "minutes"), [(None, 15), (4, 15), (8, 15)])
+@on_both
 def test_a_silent_probe_is_an_alarm_and_its_next_value_ends_it(watch: Watch, silent: int | None, minutes: int) -> None:
     watch.fridge()
     watch.reads(5.0)
@@ -202,6 +212,7 @@ def test_a_silent_probe_is_an_alarm_and_its_next_value_ends_it(watch: Watch, sil
     assert len(watch.told(1, "recovery")) == 1
 
 
+@on_both
 def test_a_probe_that_never_spoke_is_silent_too_from_when_it_was_expected(watch: Watch) -> None:
     watch.run()
     watch.fridge()
@@ -237,6 +248,7 @@ def test_readings_that_came_while_we_were_away_are_no_silence(watch: Watch) -> N
     assert not watch.alarms()
 
 
+@on_both
 def test_after_our_own_absence_a_probe_gets_a_grace_to_speak(watch: Watch) -> None:
     watch.fridge()
     watch.reads(5.0)
@@ -259,6 +271,7 @@ def move(watch: Watch, fridge: Fridge, other: Fridge | None) -> None:
         revision.bump(tx)
 
 
+@on_both
 def test_a_probe_moved_in_an_alarm_ends_it_without_saying_that_all_is_well(watch: Watch) -> None:
     fridge, other = watch.fridge(), watch.fridge("208602")
     watch.warms_up()
@@ -284,6 +297,7 @@ def test_a_probe_taken_away_in_an_alarm_and_never_heard_again_ends_it(watch: Wat
 
 
 @pytest.mark.req("CC-19")
+@on_both
 def test_a_stopped_equipment_is_neither_silent_nor_abnormal(watch: Watch) -> None:
     fridge = watch.fridge()
     watch.warms_up()
@@ -304,6 +318,7 @@ def test_a_window_of_another_kind_lets_evaluation_go_on(watch: Watch) -> None:
     assert (watch.alarm().state, watch.told(1)) == ("open", [])
 
 
+@on_both
 def test_a_series_may_change_its_gateway_and_shard_in_an_alarm(watch: Watch) -> None:
     watch.fridge("208601", "208602", gateways=("10001", "10002"))
     watch.reads(9.4, code="208601")
@@ -322,6 +337,7 @@ def test_a_series_may_change_its_gateway_and_shard_in_an_alarm(watch: Watch) -> 
     assert watch.alarm().onset_at == DAWN
 
 
+@on_both
 def test_the_cursor_moves_with_what_it_led_to_and_the_log_knows_it(watch: Watch) -> None:
     watch.fridge()
     watch.warms_up()
@@ -333,6 +349,7 @@ def test_the_cursor_moves_with_what_it_led_to_and_the_log_knows_it(watch: Watch)
     assert watch.log.cursor("alerting") == {shard: head}
 
 
+@on_both
 def test_who_comes_second_to_a_shard_changes_nothing(watch: Watch) -> None:
     watch.fridge()
     watch.reads(9.4)
