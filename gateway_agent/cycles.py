@@ -9,7 +9,7 @@ import asyncio
 import threading
 
 from core.runtime.clock import Clock
-from core.runtime.instant import Instant, Milliseconds
+from core.runtime.instant import SECOND, Instant, Milliseconds
 
 LONGEST_LOOK_S = 0.05
 
@@ -49,6 +49,6 @@ class Cycles:
                 self._waiting.remove((interval, last, future))
                 if not future.done():
                     future.set_result(latest_due(now, interval))
-            ahead = [latest_due(now, interval) + interval for interval, _, _ in self._waiting]
-            pause = self.clock.pause(Instant(min(ahead))) if ahead else LONGEST_LOOK_S
-            await asyncio.sleep(min(pause, LONGEST_LOOK_S))
+            # While all are at work the next cycle may come at any step of the clock.
+            ahead = [latest_due(now, interval) + interval for interval, _, _ in self._waiting] or [now + SECOND]
+            await asyncio.sleep(min(self.clock.pause(Instant(min(ahead))), LONGEST_LOOK_S))
