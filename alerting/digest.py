@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.alarms.lifecycle import DIGEST, event
+from core.alarms.facts import event
 from core.alarms.message import DigestFacts
 from core.alarms.post import Draft, Post
+from core.alarms.recovery import DIGEST
 from core.alarms.tables import Alarm, AlarmStep
 from core.alarms.watched import Zones
 from core.devices.tables import Gateway, ProbeGateway

@@ -18,9 +18,11 @@ from sqlalchemy import ColumnElement, and_, exists, func, not_, or_, select, upd
 from sqlalchemy.orm import Session
 
 from alerting.digest import send_digests
-from core.alarms.lifecycle import DIGEST, Key, event, facts, policy_of
+from core.alarms.facts import event, facts, policy_of
+from core.alarms.lifecycle import Key
 from core.alarms.message import AlarmFacts
 from core.alarms.post import Draft, Post
+from core.alarms.recovery import DIGEST
 from core.alarms.rules.sample import Condition, Rule
 from core.alarms.tables import Alarm, AlarmStep, RuleState, SeriesState
 from core.alarms.watched import Zones

@@ -15,7 +15,8 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, not_, or_, sel
 from sqlalchemy.orm import Session
 
 from alerting import ticks
-from core.alarms.lifecycle import Evidence, settle
+from core.alarms.evidence import Evidence
+from core.alarms.lifecycle import settle
 from core.alarms.post import Post
 from core.alarms.rules import silence
 from core.alarms.rules.sample import Condition, Rule

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from core.alarms.lifecycle import event, policy_of
+from core.alarms.facts import event, policy_of
 from core.alarms.tables import Alarm, AlarmStep, HandlingRecord
 from core.db import audit
 from core.errors import Conflict, Invalid, NotFound, NotGranted

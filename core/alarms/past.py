@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from core.alarms.lifecycle import Evidence, event, lock, new_alarm, put_in_digest, standing_units, widen
+from core.alarms.evidence import Evidence
+from core.alarms.facts import event, widen
+from core.alarms.lifecycle import lock, new_alarm, standing_units
+from core.alarms.recovery import put_in_digest
 from core.alarms.rules.course import Past
 from core.alarms.tables import Alarm
 from core.alarms.watched import Zones

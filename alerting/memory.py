@@ -1,0 +1,178 @@
+"""What is remembered of a probe between two chunks: rows of the records, read for each chunk and written where changed.
+
+A calm probe costs one row a chunk: its limits remember nothing, and its silence is looked up by the scan.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+from sqlalchemy import Row, Table, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from core.alarms.evidence import Evidence
+from core.alarms.rules import course as courses
+from core.alarms.rules import silence
+from core.alarms.rules.course import Course, Past, Recent, SensorTrack, Track
+from core.alarms.rules.sample import Condition, Rule
+from core.alarms.tables import RuleState, SeriesState
+from core.alarms.watched import Zones
+from core.db.record import Record
+from core.devices.directory import Place
+from core.ids import SeriesId, ZoneId
+from core.runtime.instant import Instant
+from core.wire.quality import Quality
+
+_pack = msgspec.msgpack.Encoder().encode
+_recent = msgspec.msgpack.Decoder(Recent).decode
+_track = msgspec.msgpack.Decoder(Track).decode
+_sensor = msgspec.msgpack.Decoder(SensorTrack).decode
+
+
+class Probe:
+    """One series during a chunk: what was remembered, what is now."""
+
+    def __init__(self, place: Place, row: Row[Any] | None, rules: Mapping[str, Row[Any]]) -> None:
+        self.place = place
+        self.known = rules
+        self.course = _remembered(row, rules)
+        self.shard = row.shard if row else ""
+        self.received: Instant | None = row.received_at if row else None
+        """Server time of the last reading with a value."""
+        self.was_backlog = bool(row and row.q & Quality.BACKFILLED)
+        self.was = {rule: self.memory(rule) for rule in (Rule.ABOVE, Rule.BELOW, Rule.BAD_SENSOR)}
+        self.heard: Instant | None = None
+        """Server time of the chunk's last reading that shows that the probe lives, with a value or without."""
+        self.spoke: Instant | None = None
+        """Server time of the chunk's last reading with a value."""
+        self.past: list[Past] = []
+        """Excursions of the past that were found."""
+        self.left: list[Evidence] = []
+        """Of zones that the probe has left."""
+
+    def memory(self, rule: Rule) -> Any:  # noqa: ANN401  # Excursion or Sensor: both have condition and onset
+        """Return the live memory of a rule."""
+        if rule is Rule.BAD_SENSOR:
+            return self.course.sensor.live
+        return (self.course.above if rule is Rule.ABOVE else self.course.below).live
+
+    @property
+    def silence(self) -> Row[Any] | None:
+        """The row of silence as it was."""
+        return self.known.get(Rule.PROBE_OFFLINE)
+
+    @property
+    def was_silent(self) -> bool:
+        """Whether the probe counted as offline."""
+        return self.silence is not None and self.silence.condition == Condition.ACTIVE
+
+    @property
+    def silence_ends(self) -> bool:
+        """Whether the chunk has ended its silence."""
+        return self.was_silent and self.spoke is not None
+
+
+def load(tx: Session, places: Mapping[SeriesId, Place]) -> dict[SeriesId, Probe]:
+    """Read what is remembered of some series, and keep others from changing it until the transaction ends."""
+    ids = sorted(places)
+    of_series = select(*SeriesState.__table__.c).where(SeriesState.series_id.in_(ids))
+    found = tx.execute(of_series.order_by(SeriesState.series_id).with_for_update())
+    rows = {row.series_id: row for row in found}
+    rules: dict[SeriesId, dict[str, Row[Any]]] = {}
+    for rule in tx.execute(select(*RuleState.__table__.c).where(RuleState.series_id.in_(ids))):
+        rules.setdefault(rule.series_id, {})[rule.rule] = rule
+    return {series: Probe(places[series], rows.get(series), rules.get(series, {})) for series in ids}
+
+
+def save(tx: Session, probes: Mapping[SeriesId, Probe], zones: Zones, now: Instant) -> None:
+    """Write what has changed."""
+    series_rows = [_series_row(series, probe) for series, probe in probes.items()]
+    rule_rows: list[dict[str, object]] = []
+    for series, probe in probes.items():
+        zone = probe.course.recent.zone
+        if zone is None:
+            tx.execute(delete(RuleState).where(RuleState.series_id == series))
+        else:
+            rule_rows += _rule_rows(series, probe, zone, now)
+            rule_rows += _silence_row(series, probe, zone, zones, now)
+    _upsert(tx, SeriesState, ["series_id"], series_rows)
+    _upsert(tx, RuleState, ["series_id", "rule"], rule_rows)
+
+
+def _series_row(series: SeriesId, probe: Probe) -> dict[str, object]:
+    recent = probe.course.recent
+    newest = recent.samples[-1] if recent.samples else None
+    return {
+        "series_id": series,
+        "shard": probe.shard,
+        "newest_at": newest.at if newest else recent.late_at,
+        "received_at": probe.received,
+        "value": newest.value if newest else None,
+        "q": newest.q if newest else 0,
+        "recent": _pack(recent),
+    }
+
+
+def _rule_rows(series: SeriesId, probe: Probe, zone: ZoneId, now: Instant) -> Iterable[dict[str, object]]:
+    course = probe.course
+    tracks = ((Rule.ABOVE, course.above), (Rule.BELOW, course.below), (Rule.BAD_SENSOR, course.sensor))
+    for rule, track in tracks:
+        known = probe.known.get(rule)
+        memory = _pack(track)
+        if known is None or known.memory != memory or known.zone_id != zone:
+            condition = track.live.condition
+            same = known is not None and known.condition == condition
+            yield {
+                "series_id": series,
+                "rule": rule,
+                "zone_id": zone,
+                "condition": condition,
+                "due_at": None,
+                "memory": memory,
+                "changed_at": known.changed_at if known is not None and same else now,
+            }
+
+
+def _silence_row(
+    series: SeriesId, probe: Probe, zone: ZoneId, zones: Zones, now: Instant
+) -> Iterable[dict[str, object]]:
+    """Return the row of silence where it changes.
+
+    A reading with a value doesn't move `due_at`: the scan does, when it comes to the row.
+    """
+    moved = probe.silence is None or probe.silence.zone_id != zone
+    alive_without_value = not probe.was_silent and probe.heard is not None and probe.spoke is None
+    if moved or probe.silence_ends or alive_without_value:
+        heard = probe.heard or probe.received or now
+        yield {
+            "series_id": series,
+            "rule": Rule.PROBE_OFFLINE,
+            "zone_id": zone,
+            "condition": Condition.OK,
+            "due_at": silence.due(heard, probe.place.interval, zones[zone].profile.patience),
+            "memory": b"",
+            "changed_at": now,
+        }
+
+
+def _remembered(row: Row[Any] | None, rules: Mapping[str, Row[Any]]) -> Course:
+    if row is None:
+        return courses.begin(None)
+    above, below, sensor = (rules.get(rule) for rule in (Rule.ABOVE, Rule.BELOW, Rule.BAD_SENSOR))
+    return Course(
+        _recent(row.recent),
+        _track(above.memory) if above else Track(),
+        _track(below.memory) if below else Track(),
+        _sensor(sensor.memory) if sensor else SensorTrack(),
+    )
+
+
+def _upsert(tx: Session, table: type[Record], key: Sequence[str], rows: Sequence[dict[str, object]]) -> None:
+    if not rows:
+        return
+    make = sqlite.insert if tx.get_bind().dialect.name == "sqlite" else postgresql.insert
+    # The bare table: of entities the ORM makes twice the work.
+    made = make(cast("Table", table.__table__))
+    changed = {name: made.excluded[name] for name in rows[0] if name not in key}
+    tx.execute(made.on_conflict_do_update(index_elements=list(key), set_=changed), list(rows))

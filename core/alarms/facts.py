@@ -1,0 +1,72 @@
+"""What is known of an alarm: the policy it opened under, its history, what messages about it tell."""
+
+import json
+from collections.abc import Iterable
+
+import msgspec
+
+from core.alarms.message import AlarmFacts
+from core.alarms.profile import Policy
+from core.alarms.rules.sample import Rule
+from core.alarms.tables import Alarm, AlarmEvent
+from core.alarms.watched import Zones
+from core.ids import AlarmId, Centi, PersonId
+from core.runtime.instant import Instant
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Rule and policy as they were at the opening."""
+
+    profile: str
+    limit: Centi | None
+    policy: Policy
+
+
+def policy_of(alarm: Alarm) -> Policy:
+    """Return the policy that an alarm opened under."""
+    return msgspec.json.decode(alarm.snapshot, type=Snapshot).policy
+
+
+def facts(
+    alarm: Alarm, zones: Zones, *, tier: int, value: Centi | None, turn: int = 0, silent: bool = False
+) -> AlarmFacts:
+    """Return what a message about an alarm tells."""
+    watched = zones[alarm.zone_id]
+    unit, timezone = zones.unit(alarm.unit_id)
+    return AlarmFacts(
+        alarm=alarm.id,
+        unit=unit,
+        timezone=timezone,
+        equipment=watched.equipment_name,
+        zone_kind=watched.kind,
+        rule=alarm.rule,
+        value=value,
+        limit=alarm.limit,
+        onset=alarm.onset_at,
+        opened=alarm.opened_at,
+        tier=tier,
+        cycle=alarm.cycle,
+        turn=turn,
+        silent=silent,
+        peak=alarm.peak,
+        recovered=alarm.ended_at,
+    )
+
+
+def event(alarm: AlarmId, kind: str, now: Instant, *, person: PersonId | None = None, **detail: object) -> AlarmEvent:
+    """Return a line of an alarm's history. Never put personal data in `detail`."""
+    return AlarmEvent(alarm_id=alarm, at=now, kind=kind, person_id=person, detail=json.dumps(detail, sort_keys=True))
+
+
+def widen(alarm: Alarm, onset: Instant, peak: Centi | None) -> None:
+    """Let an alarm begin as early, and reach as far, as is known now."""
+    alarm.onset_at = min(alarm.onset_at, onset)
+    alarm.peak = worst(Rule(alarm.rule), [alarm.peak, peak])
+
+
+def worst(rule: str, values: Iterable[Centi | None]) -> Centi | None:
+    """Return the value farthest beyond the limit of a rule; None for rules without one."""
+    known = [value for value in values if value is not None]
+    if not known or rule not in (Rule.ABOVE, Rule.BELOW):
+        return None
+    return max(known) if rule == Rule.ABOVE else min(known)
