@@ -20,6 +20,7 @@ from api.throttle import TooMany
 from core import errors
 from core.intake import port as intake
 from core.runtime.logs import logger
+from core.telemetry import port as telemetry
 
 log = logger(__name__)
 
@@ -35,13 +36,21 @@ KINDS: Mapping[type[Exception], tuple[str, HTTPStatus]] = {
     RequestValidationError: ("invalid", HTTPStatus.UNPROCESSABLE_ENTITY),
     Unavailable: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
     intake.Unavailable: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
+    telemetry.Unavailable: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
     sqlite3.OperationalError: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
     OperationalError: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
     InterfaceError: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
 }
 """The nearest ancestor of an exception decides."""
 
-STORES = (Unavailable, intake.Unavailable, sqlite3.OperationalError, OperationalError, InterfaceError)
+STORES = (
+    Unavailable,
+    intake.Unavailable,
+    telemetry.Unavailable,
+    sqlite3.OperationalError,
+    OperationalError,
+    InterfaceError,
+)
 """What stores raise while they can't be reached. The text is for the log: it may name hosts and files."""
 
 BY_STATUS = {

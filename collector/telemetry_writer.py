@@ -1,14 +1,15 @@
 """From the intake log into telemetry: follows every shard by cursor, and never holds ingest up.
 
 The cursor moves with the samples (or after them, where the store has no transactions: written twice is written once).
-What the directory refuses goes into quarantine before the cursor passes it. While the store or the records are down,
-the log keeps everything and the same rows are tried again.
+What the directory refuses, and what the store will never take, goes into quarantine before the cursor passes it. While
+the store or the records are down, or answer nonsense, the log keeps everything and the same rows are tried again.
 """
 
 import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -17,7 +18,7 @@ from core.devices.directory import Directory, Place, Refusal, Refused
 from core.intake.port import Entry, Held, IntakeLog, Stamped, Unavailable
 from core.runtime.clock import Clock
 from core.runtime.logs import logger
-from core.telemetry.port import Sample, Telemetry
+from core.telemetry.port import Rejected, Sample, Telemetry
 from core.wire.topics import GatewayNumber, Shard
 
 log = logger(__name__)
@@ -25,12 +26,41 @@ log = logger(__name__)
 READER = "telemetry"
 RESOLVABLE = (Refusal.UNKNOWN_PROBE, Refusal.FOREIGN_GATEWAY, Refusal.NO_SERIES)
 """What a change of the records can mend. Readings of a stopped equipment stay held (CC-19) until a person decides."""
+REJECTED = "rejected"
+"""Reason of a reading that the store itself will never take, such as one from before its retention."""
 ENTRIES = 500
 SAMPLES = 20_000
 POLL_S = 1.0
 SHORTEST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
 _PAGE = 1_000
+
+
+class _Refused(NamedTuple):
+    """A reading of the log that isn't stored, as `IntakeLog.hold` takes it."""
+
+    shard: Shard
+    n: int
+    place: int
+    reason: str
+    detail: str
+
+
+class _Chunk:
+    """What is stored at once: samples, each with where in the log it stands, and what is held instead."""
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+        self.places: list[tuple[Shard, int, int]] = []
+        self.refused: list[_Refused] = []
+
+    def rejected(self, why: Rejected) -> list[_Refused]:
+        """Return what the store rejected; of several readings at one instant it was told the last alone."""
+        return [
+            _Refused(*place, REJECTED, reason)
+            for sample, place in zip(self.samples, self.places, strict=True)
+            if (reason := why.reasons.get((sample.series, sample.at)))
+        ]
 
 
 class TelemetryWriter:
@@ -146,34 +176,41 @@ class TelemetryWriter:
                 if self._telemetry.capabilities.cursor_inside
                 else self._intake.cursor(READER)
             )
-        samples: list[Sample] = []
-        refused: list[tuple[Shard, int, int, str, str]] = []
+        chunk = _Chunk()
         moved: dict[Shard, int] = {}
         for shard, head in self._followed().items():
-            if head > self._positions.get(shard, 0) and len(samples) < SAMPLES:
+            if head > self._positions.get(shard, 0) and len(chunk.samples) < SAMPLES:
                 entries = self._intake.read(shard, self._positions.get(shard, 0), ENTRIES)
                 for entry in entries:
-                    self._resolve(entry, samples, refused)
+                    self._resolve(entry, chunk)
                 # Nothing to read below the head means pruned rows: this store was put back to an older state.
                 moved[shard] = entries[-1].n if entries else head
         if not moved:
             return False
-        if refused:
-            self._intake.hold(refused, now=self._clock.now())
-            self._counts.add("held", len(refused))
-            reasons = Counter(reason for _shard, _n, _place, reason, _detail in refused)
-            log.info("readings held", detail=refused[0][-1], **reasons)
-        self._telemetry.write_batch(samples, moved)
+        self._hold(chunk.refused)
+        rejected: list[_Refused] = []
+        try:
+            self._telemetry.write_batch(chunk.samples, moved)
+        except Rejected as why:
+            rejected = chunk.rejected(why)
+            self._hold(rejected)
         if not self._telemetry.capabilities.cursor_inside:
             self._intake.move_cursor(READER, moved)
         self._positions.update(moved)
-        self._counts.add("stored", len(samples))
+        self._counts.add("stored", len(chunk.samples) - len(rejected))
         return True
 
-    def _resolve(self, entry: Entry, samples: list[Sample], refused: list[tuple[Shard, int, int, str, str]]) -> None:
+    def _hold(self, refused: list[_Refused]) -> None:
+        if refused:
+            self._intake.hold(refused, now=self._clock.now())
+            self._counts.add("held", len(refused))
+            log.info("readings held", detail=refused[0].detail, **Counter(each.reason for each in refused))
+
+    def _resolve(self, entry: Entry, chunk: _Chunk) -> None:
         for index, reading in enumerate(entry.batch.readings):
             place = self._place(entry.batch.gw, reading)
             if isinstance(place, Place):
-                samples.append(Sample(place.series, reading.at, reading.value, reading.q))
+                chunk.samples.append(Sample(place.series, reading.at, reading.value, reading.q))
+                chunk.places.append((entry.batch.shard, entry.n, index))
             else:
-                refused.append((entry.batch.shard, entry.n, index, str(place.reason), place.detail))
+                chunk.refused.append(_Refused(entry.batch.shard, entry.n, index, str(place.reason), place.detail))

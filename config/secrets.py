@@ -26,6 +26,12 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     services: tuple[str, ...] = ()
     """Broker users that are no gateways: no gateway may be numbered like one."""
     wechat_secret: str = ""
+    influx_write: str = ""
+    """InfluxDB token of the collector: reads and writes the bucket of readings, nothing else."""
+    influx_read: str = ""
+    """InfluxDB token of everyone else: reads it."""
+    influx_operator: str = ""
+    """All-powerful InfluxDB token of a server that `coldchain telemetry init` set up; no service needs it."""
 
 
 class NoSecrets(Exception):

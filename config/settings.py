@@ -51,8 +51,17 @@ class Intake(Section, frozen=True, kw_only=True):
 class Telemetry(Section, frozen=True, kw_only=True):
     """Where readings are kept for good."""
 
-    store: Literal["embedded", "influxdb"] = "embedded"
+    store: Annotated[
+        Literal["embedded", "influxdb"], Meta(description="influxdb: InfluxDB 2, set up by `coldchain telemetry init`")
+    ] = "embedded"
     folder: Annotated[str, Meta(description="of the embedded store; empty: telemetry/ in data_dir")] = ""
+    url: Annotated[str, Meta(pattern=r"^https?://\S+$", description="of InfluxDB; its tokens are in secrets.json")] = (
+        "http://127.0.0.1:8086"
+    )
+    tls_ca: Annotated[str, Meta(description="CA file of an https InfluxDB; empty: the system's")] = ""
+    org: Annotated[str, Meta(min_length=1, description="organisation in InfluxDB")] = "coldchain"
+    bucket: Annotated[Name, Meta(description="bucket in InfluxDB")] = "readings"
+    timeout: Annotated[Seconds, Meta(description="seconds for one request to InfluxDB")] = 10.0
 
 
 class UnitOnBus(Section, frozen=True, kw_only=True):

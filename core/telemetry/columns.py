@@ -16,7 +16,8 @@ from core.telemetry.port import Curve, Sample
 FAILED = -(2**31)
 """Stands in the value column for a failed reading."""
 LARGEST = 2**31 - 1
-LAST_AT = 2**53
+LAST_AT = 9_223_372_036_853
+"""In the year 2262: the last milliseconds whose nanoseconds fit in 64 bits, which is how most stores count."""
 SERIES_BITS = 24
 
 
@@ -78,8 +79,8 @@ def none() -> Columns:
 def from_samples(samples: Sequence[Sample]) -> Columns:
     """Turn samples into columns, in their order.
 
-    Raises: ValueError for a series that was never allotted (≥ 2^24), a value beyond 31 bits or an instant beyond 2^53
-    (the wire's own bound); OverflowError for what fits no column at all.
+    Raises: ValueError for a series that was never allotted (≥ 2^24), a value beyond 31 bits or an instant beyond
+    LAST_AT; OverflowError for what fits no column at all.
     """
     series = np.array([sample.series for sample in samples], np.int64)
     at = np.array([sample.at for sample in samples], np.int64)

@@ -58,7 +58,7 @@ class Verified(msgspec.Struct, frozen=True):
 class EmbeddedTelemetry:
     """A `Telemetry` in a folder. Any number of processes may read, write and seal at once."""
 
-    capabilities = Capabilities(cursor_inside=True, other_processes_read=True)
+    capabilities = Capabilities(cursor_inside=True, other_processes_read=True, whole_batches=True)
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         """Make the folder's store where it is missing; a `read_only` one answers empty until a writer has made it.

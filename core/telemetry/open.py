@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from config import secrets
 from config.load import WrongSetting
 from config.settings import Settings
 from core.telemetry.embedded import EmbeddedTelemetry
@@ -11,10 +12,22 @@ from core.telemetry.port import Telemetry
 def open_telemetry(settings: Settings, *, read_only: bool = False) -> Telemetry:
     """Open the store; `read_only` for whoever doesn't write telemetry, which may come up before the writer.
 
-    Raises: WrongSetting.
+    Raises: WrongSetting; NoSecrets.
     """
     if settings.telemetry.store == "influxdb":
-        msg = "telemetry.store = 'influxdb': not available in this version yet; use 'embedded' (the default)"
-        raise WrongSetting(msg)
+        return _influx(settings, read_only=read_only)
     folder = settings.telemetry.folder or Path(settings.data_dir) / "telemetry"
     return EmbeddedTelemetry(Path(settings.data_dir) / folder, read_only=read_only)
+
+
+def _influx(settings: Settings, *, read_only: bool) -> Telemetry:
+    from core.telemetry.influx import InfluxTelemetry  # noqa: PLC0415 (the client is slow to import)
+
+    kept = secrets.read(settings.data_dir)
+    token = kept.influx_read if read_only else kept.influx_write
+    if not token:
+        name = "influx_read" if read_only else "influx_write"
+        where = secrets.path_in(settings.data_dir)
+        msg = f"telemetry.store = 'influxdb': no {name} in {where}; run: coldchain telemetry init"
+        raise WrongSetting(msg)
+    return InfluxTelemetry(settings.telemetry, token, read_only=read_only)

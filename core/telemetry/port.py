@@ -54,15 +54,32 @@ class Capabilities(msgspec.Struct, frozen=True):
     cursor_inside: bool
     """`position` is kept by the store in the transaction of the write."""
     other_processes_read: bool
+    whole_batches: bool
+    """A reader sees all of a batch or nothing of it; else it may see a part of one that is being written."""
+
+
+class Unavailable(OSError):
+    """The store can't be reached, or doesn't answer as it should. Nothing is known of the write: try it again."""
+
+
+class Rejected(Exception):
+    """The store will never take some samples of a batch, whatever is tried. All others of it are stored."""
+
+    def __init__(self, reasons: Mapping[tuple[SeriesId, Instant], str]) -> None:
+        super().__init__(f"{len(reasons)} readings were rejected by the store: {next(iter(reasons.values()))}")
+        self.reasons = reasons
 
 
 class Telemetry(Protocol):
-    """A telemetry store. Its methods may be called from any thread."""
+    """A telemetry store. Its methods may be called from any thread. One behind a network may raise Unavailable."""
 
     capabilities: Capabilities
 
     def write_batch(self, samples: Sequence[Sample], positions: Mapping[Shard, int]) -> None:
-        """Store samples durably and, where `cursor_inside`, move the log's cursor in the same transaction."""
+        """Store samples durably and, where `cursor_inside`, move the log's cursor in the same transaction.
+
+        Raises: ValueError for a sample that no store can keep, and nothing is stored; Rejected; Unavailable.
+        """
 
     def positions(self) -> Mapping[Shard, int]:
         """Return the cursor kept inside, empty where there is none."""

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant
+from core.telemetry.columns import LAST_AT
 from core.telemetry.port import Curve, Sample, Telemetry
 from core.wire.quality import Quality
 from core.wire.topics import Shard
@@ -182,7 +184,7 @@ def test_a_month_of_a_probe_and_a_thousand_years_asked(store: Telemetry) -> None
 
 
 def test_far_instants_and_large_values_come_back_exactly(store: Telemetry) -> None:
-    odd = [Sample(FRIDGE, Instant(at), Centi(value), 0) for at, value in ((0, -27_315), (2**53 - 1, 2**31 - 1))]
+    odd = [Sample(FRIDGE, Instant(at), Centi(value), 0) for at, value in ((0, -27_315), (LAST_AT, 2**31 - 1))]
     near = [Sample(FRIDGE, Instant(at), Centi(value), 255) for at, value in ((1, 2**31 - 1), (HOUR - 1, 1 - 2**31))]
     store.write_batch(odd + near, {})
     expected = sorted(odd + near, key=lambda each: each.at)
@@ -198,7 +200,7 @@ def test_far_instants_and_large_values_come_back_exactly(store: Telemetry) -> No
         Sample(SeriesId(-1), START, Centi(1), 0),
         Sample(FRIDGE, START, Centi(2**31), 0),
         Sample(FRIDGE, START, Centi(-(2**31)), 0),
-        Sample(FRIDGE, Instant(2**53 + 1), Centi(1), 0),
+        Sample(FRIDGE, Instant(LAST_AT + 1), Centi(1), 0),
     ],
 )
 def test_what_cannot_be_stored_is_refused_whole(store: Telemetry, wrong: Sample) -> None:
@@ -227,6 +229,16 @@ def child(*words: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
+def settled(store: Telemetry) -> dict[SeriesId, Curve]:
+    """Return the curves once none is ahead: a server may be at the killed writer's last batch still."""
+    ends = time.monotonic() + 10
+    while True:
+        curves = store.multi_range(SERIES, *EVER)
+        if store.capabilities.whole_batches or len({len(curve) for curve in curves.values()}) == 1:
+            return curves
+        assert time.monotonic() < ends, "a batch was left in part"
+
+
 def test_whatever_is_killed_nothing_that_returned_is_lost_and_the_cursor_tells_the_truth(
     adapter: str, tmp_path: Path
 ) -> None:
@@ -241,7 +253,7 @@ def test_whatever_is_killed_nothing_that_returned_is_lost_and_the_cursor_tells_t
             for line in writer.stdout:
                 told = int(line)
         store = open_adapter(adapter, tmp_path)
-        curves = store.multi_range(SERIES, *EVER)
+        curves = settled(store)
         count = len(curves[SERIES[0]])
         assert count >= told
         if store.capabilities.cursor_inside:
@@ -253,7 +265,7 @@ def test_whatever_is_killed_nothing_that_returned_is_lost_and_the_cursor_tells_t
         store.close()
 
 
-def test_a_reader_in_another_process_always_sees_whole_batches(adapter: str, tmp_path: Path) -> None:
+def test_a_reader_in_another_process_misses_nothing_up_to_what_it_sees(adapter: str, tmp_path: Path) -> None:
     with (
         child("watch", adapter, tmp_path, 400) as reader,
         child("write", adapter, tmp_path, "00", "1,2,3", 400) as writer,
@@ -298,11 +310,16 @@ steps = st.lists(
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(steps=steps, since=st.integers(-1, 13), until=st.integers(-1, 13))
-def test_it_is_a_dictionary_whatever_is_done_in_whatever_order(
-    adapter: str, steps: list[tuple[str, list[Sample] | int | None]], since: int, until: int
-) -> None:
+def test_it_is_a_dictionary_whatever_is_done_in_whatever_order(adapter: str) -> None:
+    @settings(max_examples=60 if adapter == "embedded" else 12, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(steps=steps, since=st.integers(-1, 13), until=st.integers(-1, 13))
+    def tried(steps: list[tuple[str, list[Sample] | int | None]], since: int, until: int) -> None:
+        is_a_dictionary(adapter, steps, since, until)
+
+    tried()
+
+
+def is_a_dictionary(adapter: str, steps: list[tuple[str, list[Sample] | int | None]], since: int, until: int) -> None:
     model: dict[tuple[int, int], Sample] = {}
     bounds = Instant(START + since * 15 * MINUTE), Instant(START + until * 15 * MINUTE)
     with tempfile.TemporaryDirectory() as folder:

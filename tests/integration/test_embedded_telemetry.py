@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from config import secrets
 from config.load import WrongSetting
 from config.settings import Settings
 from config.settings import Telemetry as TelemetrySettings
@@ -254,5 +255,6 @@ def test_the_settings_name_the_store(tmp_path: Path) -> None:
     elsewhere = Settings(data_dir=str(tmp_path), telemetry=TelemetrySettings(folder=str(tmp_path / "there")))
     open_telemetry(elsewhere)
     assert (tmp_path / "there" / "hot.db").exists()
-    with pytest.raises(WrongSetting, match=r"telemetry\.store = 'influxdb'"):
+    secrets.write(str(tmp_path), secrets.fresh("coldchain"))
+    with pytest.raises(WrongSetting, match=r"no influx_write in .* coldchain telemetry init"):
         open_telemetry(Settings(data_dir=str(tmp_path), telemetry=TelemetrySettings(store="influxdb")))

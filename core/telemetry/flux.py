@@ -1,0 +1,114 @@
+"""How readings are written to InfluxDB and asked of it: line protocol one way, Flux and raw CSV the other.
+
+A reading is a point of the measurement `reading` with the series as its only tag. Fields of points at the same instant
+merge, so `q` is always written, and a failed reading sets WITHOUT_VALUE in it: whatever `v` the point had before then
+no longer counts. No number stands for "failed", so nobody's mean of `v` is wrong.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from core.telemetry import columns
+from core.telemetry.columns import FAILED, LAST_AT, Columns
+
+MEASUREMENT = "reading"
+WITHOUT_VALUE = 256
+"""A bit of the stored `q`, beyond those of the wire."""
+
+_ASKED = ("s", "_field", "_time", "_value")
+_KEEP = 'keep(columns: ["s", "_field", "_time", "_value"])'
+_NANOSECONDS = 1_000_000
+
+
+class Incomplete(Exception):
+    """An answer that is no complete table of readings: the server gave up within it, after its 200."""
+
+
+def lines(written: Columns) -> list[bytes]:
+    """Return line protocol, a point a reading, with times in milliseconds."""
+    return [
+        (
+            f"{MEASUREMENT},s={series} q={q | WITHOUT_VALUE}i {at}"
+            if value is None
+            else f"{MEASUREMENT},s={series} v={value}i,q={q}i {at}"
+        ).encode()
+        for series, at, value, q in written.rows()
+    ]
+
+
+def everything(bucket: str, series: Iterable[int], since: int, until: int) -> str:
+    """Return the query for all readings of some series in [since, until).
+
+    A `q` of 0 is left out of the answer, which is half as long without.
+    """
+    chosen = _chosen(bucket, series, since, until)
+    return (
+        f'{chosen} |> filter(fn: (r) => r._field == "v") |> {_KEEP} |> yield(name: "v")\n'
+        f'{chosen} |> filter(fn: (r) => r._field == "q" and r._value != 0) |> {_KEEP} |> yield(name: "q")'
+    )
+
+
+def newest(bucket: str, series: Iterable[int]) -> str:
+    """Return the query for the last `v` and the last `q` of some series."""
+    return f"{_chosen(bucket, series, -LAST_AT, LAST_AT + 1)} |> last() |> {_KEEP}"
+
+
+def parse(body: bytes) -> tuple[Columns, Columns]:
+    """Return the `v` and the `q` of an answer, each ordered, with the field's numbers in the column `value`.
+
+    Raises: Incomplete.
+    """
+    text = body.decode().strip("\r\n")
+    head, _, rows = text.partition("\r\n")
+    names = head.split(",")
+    if not rows:
+        return columns.none(), columns.none()
+    cells = rows.replace(f"{head}\r\n", "").replace("\r\n\r\n", "\r\n").replace("\r\n", ",").split(",")
+    if not set(_ASKED) <= set(names) or len(cells) % len(names):
+        raise Incomplete(text[-300:].strip())
+    series, field, at, value = (cells[names.index(name) :: len(names)] for name in _ASKED)
+    try:
+        told = Columns(
+            np.fromiter(map(int, series), np.uint32, len(at)),
+            _instants(at),
+            np.fromiter(map(int, value), np.int32, len(at)),
+            np.zeros(len(at), np.uint8),
+        )
+    except (ValueError, OverflowError) as error:
+        raise Incomplete(str(error)[:300]) from error
+    is_v = np.array(field, np.str_) == "v"
+    return columns.later_wins([told.part(is_v)]), columns.later_wins([told.part(~is_v)])
+
+
+def joined(v: Columns, q: Columns) -> Columns:
+    """Return the readings of one series from its values and from those `q` that aren't 0.
+
+    A reader may come between the two fields of a point that is being written: a `q` whose value isn't there yet is no
+    reading yet.
+    """
+    value, marks = v.value.copy(), np.zeros(v.size, np.uint8)
+    failed = (q.value & WITHOUT_VALUE) != 0
+    of_wire = (q.value & (WITHOUT_VALUE - 1)).astype(np.uint8)
+    place = np.searchsorted(v.at, q.at)
+    known = np.isin(q.at, v.at)
+    marks[place[known]] = of_wire[known]
+    value[place[known & failed]] = FAILED
+    alone = failed & ~known
+    never_good = Columns(q.series[alone], q.at[alone], np.full(int(alone.sum()), FAILED, np.int32), of_wire[alone])
+    return columns.later_wins([Columns(v.series, v.at, value, marks), never_good])
+
+
+def _chosen(bucket: str, series: Iterable[int], since: int, until: int) -> str:
+    wanted = " or ".join(f'r.s == "{each}"' for each in series) or 'r.s == ""'
+    return (
+        f'from(bucket: "{bucket}")'
+        f" |> range(start: time(v: {since * _NANOSECONDS}), stop: time(v: {until * _NANOSECONDS}))"
+        f' |> filter(fn: (r) => r._measurement == "{MEASUREMENT}" and ({wanted}))'
+    )
+
+
+def _instants(times: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Turn RFC 3339 in UTC into milliseconds; numpy reads it but for the Z."""
+    return np.array([time[:-1] for time in times], "datetime64[ms]").astype(np.int64)

@@ -1,0 +1,238 @@
+"""InfluxDB 2 as telemetry store, the one of a province.
+
+Guarantees, tried by tests/contract/test_telemetry.py and tests/integration/test_influx_telemetry.py on a real server:
+* `write_batch` returns once the server has synced its log to disk. Writing again is harmless, so after any failure
+  (the server was killed, answered 500, or not at all) the same batch is simply written again.
+* A batch that the server refuses (400, 413, 422) is split until the points at fault stand alone. All others are stored,
+  and `Rejected` tells those.
+* There are no transactions: the log's cursor stays with the log, and a reader may see a part of a batch.
+
+Time-outs, and when to try again, are the caller's: no request is repeated here, and none waits beyond the time-out.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import msgspec
+import numpy as np
+from influxdb_client.client.influxdb_client import InfluxDBClient
+from influxdb_client.client.write_api import SYNCHRONOUS
+from influxdb_client.domain.dialect import Dialect
+from influxdb_client.domain.write_precision import WritePrecision
+from influxdb_client.rest import ApiException
+from urllib3.exceptions import HTTPError
+
+from config.settings import Telemetry as TelemetrySettings
+from core.ids import Centi, SeriesId
+from core.runtime.instant import DAY, Instant
+from core.telemetry import columns, flux
+from core.telemetry.columns import LAST_AT, Columns
+from core.telemetry.hot import ReadOnly
+from core.telemetry.port import Capabilities, Curve, Rejected, Sample, Unavailable
+from core.wire.topics import Shard
+
+LINES = 10_000
+"""In one request."""
+SERIES = 200
+"""In one query."""
+
+_CSV = Dialect(header=True, annotations=[])  # type: ignore[no-untyped-call]  # generated code
+_SPLIT = (400, 413, 422)
+_CODES = {400: "invalid", 422: "unprocessable entity"}
+"""What InfluxDB itself says with these, so that some proxy's 400 is never taken for a point's fault."""
+_DROPPED = re.compile(r"dropped=(\d+)")
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    """Why the server did not take a whole request."""
+
+    reason: str
+    of_points: bool
+    """It is InfluxDB that says so, of what it was given."""
+    dropped: int | None
+    """How many of the points it left out, where it tells; it has stored the others."""
+
+    @classmethod
+    def of(cls, error: ApiException) -> "_Refusal":
+        """Read the server's answer."""
+        reason = _message(error)
+        dropped = _DROPPED.search(reason)
+        return cls(reason, f'"{_CODES.get(error.status)}"' in str(error.body), int(dropped[1]) if dropped else None)
+
+
+class InfluxTelemetry:
+    """A `Telemetry` in a bucket of InfluxDB 2."""
+
+    capabilities = Capabilities(cursor_inside=False, other_processes_read=True, whole_batches=False)
+
+    def __init__(self, settings: TelemetrySettings, token: str, *, read_only: bool = False) -> None:
+        """Connect to nothing yet: the server may come up later."""
+        self._bucket = settings.bucket
+        self._org = settings.org
+        self._read_only = read_only
+        # Writes are worth compressing. An answer takes three times as long when the server compresses it.
+        self._writer, self._reader = (_client(settings, token, gzip=gzip) for gzip in (True, False))
+        self._writing = self._writer.write_api(write_options=SYNCHRONOUS)
+        self._asking = self._reader.query_api()
+
+    def write_batch(self, samples: Sequence[Sample], positions: Mapping[Shard, int]) -> None:  # noqa: ARG002 (no cursor inside)
+        """Store samples durably.
+
+        Raises: ValueError for a sample that can't be stored, and nothing is; Rejected; Unavailable.
+        """
+        self._must_write()
+        written = columns.later_wins([columns.from_samples(samples)])
+        reasons: dict[tuple[SeriesId, Instant], str] = {}
+        for first in range(0, written.size, LINES):
+            self._write(written.part(slice(first, first + LINES)), reasons)
+        if reasons:
+            raise Rejected(reasons)
+
+    def positions(self) -> Mapping[Shard, int]:
+        """Return nothing: the cursor stays with the log."""
+        return {}
+
+    def range(self, series: SeriesId, since: Instant, until: Instant) -> Curve:
+        """Return the readings of a series in [since, until).
+
+        Raises: Unavailable.
+        """
+        return self.multi_range([series], since, until)[series]
+
+    def multi_range(self, series: Sequence[SeriesId], since: Instant, until: Instant) -> dict[SeriesId, Curve]:
+        """Return several series, up to 200 by one query.
+
+        Raises: Unavailable.
+        """
+        first, end = max(since, -LAST_AT), min(until, LAST_AT + 1)
+        curves = {each: columns.none().curve() for each in series}
+        if first < end:
+            for some in _pages(list(curves)):
+                v, q = self._ask(flux.everything(self._bucket, some, first, end))
+                curves |= {each: flux.joined(v.of(each), q.of(each)).curve() for each in some}
+        return curves
+
+    def latest(self, series: Sequence[SeriesId]) -> dict[SeriesId, Sample]:
+        """Return each series' reading with the greatest `at`, failed or not.
+
+        Raises: Unavailable.
+        """
+        found: dict[SeriesId, Sample] = {}
+        for some in _pages(list(series)) if series else [[]]:  # asked for none it still says whether the server answers
+            v, q = self._ask(flux.newest(self._bucket, some))
+            values = {SeriesId(row[0]): row for row in v.rows()}
+            for each, at, marks, _ in q.rows():
+                one = self._newest(SeriesId(each), Instant(at), marks or 0, values.get(SeriesId(each)))
+                if one:
+                    found[one.series] = one
+        return found
+
+    def seal(self, before: Instant) -> None:
+        """Do nothing: InfluxDB compacts by itself."""
+
+    def drop_before(self, until: Instant) -> None:
+        """Delete the readings before `until`.
+
+        Raises: Unavailable.
+        """
+        self._must_write()
+        with _spoken():
+            self._writer.delete_api().delete(
+                _written(-LAST_AT), _written(until - 1), f'_measurement="{flux.MEASUREMENT}"', self._bucket, self._org
+            )
+
+    def close(self) -> None:
+        """Close the connections."""
+        for client in (self._writer, self._reader):
+            client.close()  # type: ignore[no-untyped-call]
+
+    def _must_write(self) -> None:
+        if self._read_only:
+            msg = f"bucket {self._bucket} was opened for reading only"
+            raise ReadOnly(msg)
+
+    def _write(self, points: Columns, reasons: dict[tuple[SeriesId, Instant], str]) -> None:
+        """Write points; those that the server refuses, found by halving, go into `reasons`."""
+        refusal = self._post(points)
+        if refusal is None:
+            return
+        if refusal.dropped == points.size or (points.size == 1 and refusal.of_points):
+            for series, at, _value, _q in points.rows():
+                reasons[SeriesId(series), Instant(at)] = refusal.reason
+        elif points.size == 1:
+            msg = f"InfluxDB was not to be written: {refusal.reason}"
+            raise Unavailable(msg)
+        else:
+            half = points.size // 2
+            self._write(points.part(slice(half)), reasons)
+            self._write(points.part(slice(half, points.size)), reasons)
+
+    def _post(self, points: Columns) -> _Refusal | None:
+        body = b"\n".join(flux.lines(points))
+        with _spoken():
+            try:
+                self._writing.write(self._bucket, self._org, body, WritePrecision.MS)  # type: ignore[arg-type]  # its members are strings
+            except ApiException as error:
+                if error.status not in _SPLIT:
+                    raise
+                return _Refusal.of(error)
+        return None
+
+    def _ask(self, query: str) -> tuple[Columns, Columns]:
+        with _spoken():
+            answer = self._asking.query_raw(query, dialect=_CSV)
+            try:
+                return flux.parse(answer.data)
+            finally:
+                answer.release_conn()
+
+    def _newest(
+        self, series: SeriesId, at: Instant, marks: int, v: tuple[int, int, int | None, int] | None
+    ) -> Sample | None:
+        q = marks & (flux.WITHOUT_VALUE - 1)
+        if marks & flux.WITHOUT_VALUE:
+            return Sample(series, at, None, q)
+        if v is not None and v[1] == at and v[2] is not None:
+            return Sample(series, at, Centi(v[2]), q)
+        # The point is being written: what is whole already is the newest.
+        near = self.range(series, Instant(at - DAY), Instant(LAST_AT + 1))
+        return list(near.samples(series))[-1] if len(near) else None
+
+
+def _client(settings: TelemetrySettings, token: str, *, gzip: bool) -> InfluxDBClient:
+    return InfluxDBClient(
+        settings.url,
+        token,
+        timeout=round(settings.timeout * 1000),
+        enable_gzip=gzip,
+        org=settings.org,
+        ssl_ca_cert=settings.tls_ca or None,
+        retries=False,
+    )
+
+
+@contextmanager
+def _spoken() -> Iterator[None]:
+    """Turn whatever goes wrong between us and the server into Unavailable, with what a person needs to mend it."""
+    try:
+        yield
+    except ApiException as error:
+        msg = f"InfluxDB answered {error.status}: {_message(error)}"
+        raise Unavailable(msg) from error
+    except (HTTPError, OSError, flux.Incomplete) as error:
+        msg = f"InfluxDB gave no answer: {str(error) or type(error).__name__}"[:500]
+        raise Unavailable(msg) from error
+
+
+def _message(error: ApiException) -> str:
+    return str(error.message)[:500]
+
+
+def _pages(series: list[SeriesId]) -> Iterator[list[SeriesId]]:
+    for first in range(0, len(series), SERIES):
+        yield series[first : first + SERIES]
+
+
+def _written(at: int) -> str:
+    return f"{np.datetime_as_string(np.datetime64(at, 'ms'))}Z"
