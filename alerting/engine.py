@@ -1,19 +1,21 @@
 """The order in which alerting works: follow the log to its head, look for silence, then tell people.
 
 What came in by an instant is taken in before anything that is due at it is done, so a recovery at 29:59 is seen before
-level 2 would be told at 30:00. When that takes too long (our own standstill of hours, another worker's), people are
-told after `HOLD_S` of what is known by then.
+level 2 would be told at 30:00. What comes in later is not waited for: a log that never stands still holds nobody up.
+When it takes too long all the same (our own standstill of hours, another worker's), people are told after `HOLD_S` of
+what is known by then.
 """
 
 import sqlite3
 import threading
+from collections.abc import Mapping
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from alerting import offline, ticks
 from alerting.escalate import escalate, next_due
-from alerting.follow import Follower, Overtaken, shards_behind
+from alerting.follow import Follower, Overtaken, positions, shards_behind
 from core.alarms.post import Post
 from core.alarms.tables import AlarmStep
 from core.alarms.watched import Zones
@@ -22,6 +24,7 @@ from core.intake.port import IntakeLog, Unavailable
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
+from core.wire.topics import Shard
 
 log = logger(__name__)
 
@@ -101,6 +104,9 @@ class Engine:
         except Exception:
             self._knows_positions = False
             raise
+        if not followed and stop and stop.is_set():
+            # What isn't read yet may say that it is over: whoever comes after us reads it first.
+            return
         self._look_for_silence(now)
         if followed or self._held_long_enough():
             self._escalate(now)
@@ -120,21 +126,21 @@ class Engine:
         return False
 
     def _follow(self, stop: threading.Event | None) -> tuple[Instant, bool]:
-        """Follow to the head; returns the instant by which all that had come in is known, and whether it is."""
+        """Follow as far as the log goes now; returns the instant by which all is known, and whether it is."""
         began = monotonic()
-        while True:
-            now = self._clock.now()
-            if not self._follower.step(now):
-                return now, self._others_have_followed()
+        now, heads = self._clock.now(), self._log.heads()
+        while self._follower.step(self._clock.now()) and not self._follower.has_reached(heads):
             if monotonic() - began > HOLD_S or (stop and stop.is_set()):
                 return now, False
+        return now, self._others_have_reached(heads)
 
-    def _others_have_followed(self) -> bool:
-        """Whether no other worker is behind either: a zone's probes may come through its shards."""
+    def _others_have_reached(self, heads: Mapping[Shard, int]) -> bool:
+        """Whether no other worker is behind that either: a zone's probes may come through its shards."""
         if self._follower.has_all:
             return True
         with self._records.read() as tx:
-            behind = shards_behind(tx, self._log)
+            known = positions(tx)
+        behind = any(n > known.get(shard, 0) for shard, n in heads.items())
         if not behind:
             self._behind_since = None
         elif self._behind_since is None:

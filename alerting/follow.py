@@ -108,11 +108,17 @@ class Follower:
             log.info("alarm recovered", alarm=alarm)
         if self._records.is_sqlite and len(chunk) >= self._chunk:
             time.sleep(PAUSE_S)
+        self._mirror()
         return True
+
+    def has_reached(self, heads: Mapping[Shard, int]) -> bool:
+        """Whether the shards of ours were followed as far as that."""
+        ours = ((shard, n) for shard, n in heads.items() if self._first <= shard <= self._last)
+        return all(self._positions.get(shard, 0) >= n for shard, n in ours)
 
     def behind(self) -> bool:
         """Whether the log of a shard of ours has more than was followed. Cheap: asks the log alone."""
-        return any(self._log.head(shard) > self._positions.get(shard, 0) for shard in self._ours())
+        return not self.has_reached(self._log.heads())
 
     def mirror(self) -> None:
         """Tell the log how far we are, so that it can be pruned."""
@@ -195,4 +201,4 @@ def positions(tx: Session) -> dict[Shard, int]:
 def shards_behind(tx: Session, intake: IntakeLog) -> set[Shard]:
     """Return the shards, of any worker, whose log goes further than alerting has followed."""
     known = positions(tx)
-    return {shard for shard in intake.shards() if intake.head(shard) > known.get(shard, 0)}
+    return {shard for shard, n in intake.heads().items() if n > known.get(shard, 0)}

@@ -1,5 +1,6 @@
 """From the log to alarms: late data, silence, bad sensors, moved probes, and a cursor that nobody shares."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from alerting.follow import Overtaken
 from core.alarms.tables import Alarm, AlarmStep, FollowCursor, RuleState, SeriesState
 from core.devices import revision
 from core.devices.tables import Equipment, Gateway, MaintenanceWindow, Probe, ProbeGateway, ProbeZone
+from core.intake.port import Entry
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant, Milliseconds
-from core.wire.topics import shard_of
+from core.wire.topics import Shard, shard_of
 from tests.fixtures.alerting import DAWN, Fridge, Watch
 from tests.fixtures.databases import DATABASES, opened
 
@@ -369,6 +371,47 @@ def test_who_comes_second_to_a_shard_changes_nothing(watch: Watch) -> None:
         assert tx.scalars(select(RuleState.memory).order_by(RuleState.rule)).all() == before
     second.run_once()
     assert watch.alarm().state == "open"
+
+
+def test_a_log_that_never_stands_still_holds_nobody_up(watch: Watch) -> None:
+    watch.fridge()
+    watch.fridge("208602")
+    watch.warms_up()
+    ahead(watch, 30)
+    watch.reads(*[9.4] * 30, at=ago(watch, 29))
+    read, appended = watch.log.read, []
+
+    def growing(shard: Shard, after: int, limit: int) -> list[Entry]:
+        # Whenever somebody looks, another batch has come.
+        if len(appended) < 500:
+            watch.reads(5.0, code="208602", at=Instant(watch.clock.time + len(appended)))
+            appended.append(shard)
+        return read(shard, after, limit)
+
+    watch.log.read = growing  # type: ignore[method-assign]
+    watch.run()
+    assert len(appended) < 500, "it went after the head for as long as that moved"
+    assert watch.tiers(2) == [2]
+    assert watch.log.cursor("alerting"), "nothing of such a log could be pruned"
+
+
+def test_who_is_stopped_before_all_is_read_tells_nobody_what_may_be_over(watch: Watch) -> None:
+    watch.fridge()
+    watch.warms_up()
+    watch.delivered()
+    ahead(watch, 120)
+    for minutes in range(119, 0, -10):
+        watch.reads(*[9.4 if minutes > 20 else 5.0] * 10, at=ago(watch, minutes))
+    stop = threading.Event()
+    stop.set()
+    watch.engine = watch.worker()
+    watch.engine.run_once(stop)
+    assert watch.alarm().state == "open", "it has read all; the test shows nothing"
+    assert not watch.told(2)
+    watch.engine = watch.worker()
+    watch.run()
+    assert watch.alarm().state == "recovered"
+    assert not watch.told(2)
 
 
 def test_an_alarm_and_its_steps_are_there_together_with_absolute_times(watch: Watch) -> None:
