@@ -12,38 +12,44 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core.intake import seen
-from core.intake.port import Unavailable
+from core.intake.port import Unavailable, WrongVersion
 
-VERSION = 1
 BUSY_S = 5.0
 _LARGEST_WAL = 64 * 2**20
-_TABLES = (
-    "CREATE TABLE head (shard TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID",
-    # `hash` tells a clone from a duplicate; `batch` is msgpack of what the columns don't say.
-    """CREATE TABLE entry (
-         shard TEXT NOT NULL, n INTEGER NOT NULL, gw TEXT NOT NULL, ep TEXT NOT NULL, seq INTEGER NOT NULL,
-         hash BLOB NOT NULL, received INTEGER NOT NULL, origin TEXT NOT NULL, batch BLOB NOT NULL,
-         PRIMARY KEY (shard, n)) WITHOUT ROWID""",
-    "CREATE UNIQUE INDEX entry_seq ON entry (gw, ep, seq) WHERE origin <> 'released'",
-    seen.SCHEMA,
-    # A reading of entry (shard, n): by `place` in it, or below 0 when it was withheld as the entry was appended.
-    """CREATE TABLE held (
-         id INTEGER PRIMARY KEY AUTOINCREMENT, shard TEXT NOT NULL, n INTEGER NOT NULL, place INTEGER NOT NULL,
-         gw TEXT NOT NULL, ep TEXT NOT NULL, boot TEXT NOT NULL, seq INTEGER NOT NULL, reading BLOB NOT NULL,
-         reason TEXT NOT NULL, detail TEXT NOT NULL, since INTEGER NOT NULL,
-         state TEXT NOT NULL DEFAULT 'held', ended INTEGER, by TEXT NOT NULL DEFAULT '', why TEXT NOT NULL DEFAULT '',
-         UNIQUE (shard, n, place))""",
-    "CREATE INDEX held_state ON held (state, reason, gw)",
-    """CREATE TABLE dead_letter (
-         id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, topic TEXT NOT NULL, reason TEXT NOT NULL,
-         body BLOB NOT NULL)""",
-    """CREATE TABLE cursor (
-         reader TEXT NOT NULL, shard TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (reader, shard)) WITHOUT ROWID""",
+_STEPS = (
+    (
+        "CREATE TABLE head (shard TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID",
+        # `hash` tells a clone from a duplicate; `batch` is msgpack of what the columns don't say.
+        """CREATE TABLE entry (
+             shard TEXT NOT NULL, n INTEGER NOT NULL, gw TEXT NOT NULL, ep TEXT NOT NULL, seq INTEGER NOT NULL,
+             hash BLOB NOT NULL, received INTEGER NOT NULL, origin TEXT NOT NULL, batch BLOB NOT NULL,
+             PRIMARY KEY (shard, n)) WITHOUT ROWID""",
+        "CREATE UNIQUE INDEX entry_seq ON entry (gw, ep, seq) WHERE origin <> 'released'",
+        seen.SCHEMA,
+        # A reading of entry (shard, n): by `place` in it, or below 0 when it was withheld as the entry was appended.
+        """CREATE TABLE held (
+             id INTEGER PRIMARY KEY AUTOINCREMENT, shard TEXT NOT NULL, n INTEGER NOT NULL, place INTEGER NOT NULL,
+             gw TEXT NOT NULL, ep TEXT NOT NULL, boot TEXT NOT NULL, seq INTEGER NOT NULL, reading BLOB NOT NULL,
+             reason TEXT NOT NULL, detail TEXT NOT NULL, since INTEGER NOT NULL,
+             state TEXT NOT NULL DEFAULT 'held', ended INTEGER, by TEXT NOT NULL DEFAULT '',
+             why TEXT NOT NULL DEFAULT '', UNIQUE (shard, n, place))""",
+        "CREATE INDEX held_state ON held (state, reason, gw)",
+        """CREATE TABLE dead_letter (
+             id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, topic TEXT NOT NULL, reason TEXT NOT NULL,
+             body BLOB NOT NULL)""",
+        """CREATE TABLE cursor (
+             reader TEXT NOT NULL, shard TEXT NOT NULL, n INTEGER NOT NULL,
+             PRIMARY KEY (reader, shard)) WITHOUT ROWID""",
+    ),
+    (
+        """CREATE TABLE claim (
+             service TEXT NOT NULL, worker TEXT NOT NULL, first TEXT NOT NULL, last TEXT NOT NULL, holder TEXT NOT NULL,
+             until INTEGER NOT NULL, PRIMARY KEY (service, worker)) WITHOUT ROWID""",
+    ),
 )
+"""What brings a file from each version to the next. The first step makes it."""
 
-
-class WrongVersion(Exception):
-    """The file was written by a newer coldchain."""
+VERSION = len(_STEPS)
 
 
 class LogFile:
@@ -130,10 +136,10 @@ class LogFile:
             if version > VERSION:
                 msg = f"{self._path} has version {version}, this coldchain knows {VERSION}: install the newer one again"
                 raise WrongVersion(msg)
-            if not version:
-                for statement in _TABLES:
+            for step in _STEPS[version:]:
+                for statement in step:
                     db.execute(statement)
-                db.execute(f"PRAGMA user_version={VERSION}")
+            db.execute(f"PRAGMA user_version={VERSION}")
         finally:
             db.execute("COMMIT")
 

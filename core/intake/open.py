@@ -7,6 +7,7 @@ from core.intake.port import IntakeLog
 from core.intake.sqlite import SqliteIntakeLog
 
 _SQLITE = "sqlite:///"
+_POSTGRES = "postgresql+psycopg://"
 
 
 def open_log(url: str, data_dir: str) -> IntakeLog:
@@ -18,5 +19,12 @@ def open_log(url: str, data_dir: str) -> IntakeLog:
         return SqliteIntakeLog(Path(data_dir) / "intake.db")
     if url.startswith(_SQLITE):
         return SqliteIntakeLog(Path(data_dir) / url.removeprefix(_SQLITE))
-    msg = f"intake.url = {url!r}: only sqlite:///FILE in this version; leave it empty for intake.db in data_dir"
+    if url.startswith(_POSTGRES):
+        from core.intake.postgres import PostgresIntakeLog  # noqa: PLC0415 (one machine does without the driver)
+
+        return PostgresIntakeLog(url)
+    msg = (
+        f"intake.url = {url!r}: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE; leave it empty for intake.db"
+        " in data_dir"
+    )
     raise WrongSetting(msg)

@@ -85,7 +85,7 @@ class Held(msgspec.Struct, frozen=True):
     gw: GatewayNumber
     reading: Stamped
     reason: str
-    """unknown_probe, foreign_gateway, unset_clock, stopped_equipment, no_series, implausible."""
+    """unknown_probe, foreign_gateway, unset_clock, stopped_equipment, no_series, implausible, rejected."""
     detail: str
     since: Instant
     boot: str = ""
@@ -109,6 +109,29 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 class Unavailable(Exception):
     """The log can't be written or read now (disk full, locked, gone). Nothing was acknowledged: try again later."""
+
+
+class WrongVersion(Exception):
+    """The log was made by a newer coldchain."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A worker of a service and the shards that it says are its own."""
+
+    service: str
+    worker: str
+    first: Shard
+    last: Shard
+    holder: str
+    """Machine and data folder, where one process at a time has a worker's name: it takes its own claim again at once."""
+
+
+class Taken(Exception):
+    """Another living worker has one of the shards, or the name."""
+
+    def __init__(self, by: Claim) -> None:
+        super().__init__(f"{by.worker} has {by.first}-{by.last}, on {by.holder}")
+        self.by = by
 
 
 class IntakeLog(Protocol):
@@ -176,6 +199,15 @@ class IntakeLog(Protocol):
 
     def prune(self, *, before: Instant, readers: Sequence[str]) -> int:
         """Drop rows received before an instant that all `readers` have passed; what was seen stays known."""
+
+    def claim(self, claim: Claim, *, lease: Milliseconds) -> None:
+        """Note that a worker lives and what it owns, for `lease` of real time; again before that ends.
+
+        Raises: Taken, by another worker of the service with a shard in common, or with the same name elsewhere.
+        """
+
+    def give_up(self, claim: Claim) -> None:
+        """End a worker's claim before its time."""
 
     def close(self) -> None:
         """Release files or connections."""

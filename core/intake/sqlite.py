@@ -2,37 +2,22 @@
 
 import sqlite3
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from core.intake import seen
+from core.intake import rows, seen
 from core.intake.file import LogFile
-from core.intake.port import Appended, Batch, DeadLetter, Entry, Held, Stamped, Withheld
+from core.intake.port import Appended, Batch, Claim, DeadLetter, Entry, Held, Taken, Withheld
+from core.runtime.clock import real_now
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.topics import GatewayNumber, Shard
 
-DEAD_LETTERS_KEPT = 2_000
-LARGEST_LETTER = 65_536
 _PRUNED_AT_ONCE = 2_000
 _PAUSE_S = 0.02
 """Between two parts of a long piece of work, so that an append never waits for the whole of it."""
-
-
-class _Rest(msgspec.Struct, frozen=True, array_like=True):
-    """What of a batch isn't in a column of its entry."""
-
-    boot: str
-    shifted: Milliseconds
-    readings: tuple[Stamped, ...]
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_rest = msgspec.msgpack.Decoder(_Rest).decode
-_stamped = msgspec.msgpack.Decoder(Stamped).decode
 
 
 class SqliteIntakeLog:
@@ -81,11 +66,11 @@ class SqliteIntakeLog:
     def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
         """Return entries behind a position."""
         with self._file.read() as db:
-            rows = db.execute(
-                f"SELECT {_ENTRY} FROM entry WHERE shard = ? AND n > ? ORDER BY n LIMIT ?",  # noqa: S608 (names are ours)
+            found = db.execute(
+                f"SELECT {rows.COLUMNS} FROM entry WHERE shard = ? AND n > ? ORDER BY n LIMIT ?",  # noqa: S608 (names are ours)
                 (shard, after, limit),
             ).fetchall()
-        return [_entry(shard, row) for row in rows]
+        return [rows.unpack(shard, row) for row in found]
 
     def hold(self, held: Sequence[tuple[Shard, int, int, str, str]], *, now: Instant) -> None:
         """Put readings of entries into quarantine; the first reason given for one stands."""
@@ -113,12 +98,12 @@ class SqliteIntakeLog:
         given = {name: value for name, value in wanted.items() if value is not None}
         where = " AND ".join(f"{name} = :{name}" for name in given)
         with self._file.read() as db:
-            rows = db.execute(
+            found = db.execute(
                 "SELECT id, gw, reading, reason, detail, since, boot, state, ended, by, why FROM held"  # noqa: S608 (names are ours)
                 f" WHERE {where} AND id > :after ORDER BY id LIMIT :limit",
                 {**given, "after": after, "limit": limit},
             ).fetchall()
-        return [Held(id_, gw_, _stamped(reading), *rest) for id_, gw_, reading, *rest in rows]
+        return [Held(id_, gw_, rows.unpack_reading(reading), *rest) for id_, gw_, reading, *rest in found]
 
     def count_held(self) -> Mapping[str, int]:
         """Return how many readings are held, by reason."""
@@ -127,25 +112,21 @@ class SqliteIntakeLog:
 
     def release(self, ids: Sequence[int], *, now: Instant, shift: Milliseconds = Milliseconds(0)) -> int:
         """Append held readings again, those of one message as one entry."""
-        released = 0
         with self._file.write() as db:
-            messages: dict[tuple[Shard, GatewayNumber, str, str, int], list[Stamped]] = defaultdict(list)
-            for id_ in ids:
-                row = db.execute(
+            ended = [
+                row
+                for id_ in ids
+                for row in db.execute(
                     "UPDATE held SET state = 'released', ended = ? WHERE id = ? AND state = 'held'"
                     " RETURNING shard, gw, ep, boot, seq, reading",
                     (now, id_),
-                ).fetchone()
-                if row is not None:
-                    reading = _stamped(row[5])
-                    messages[row[:5]].append(msgspec.structs.replace(reading, at=Instant(reading.at + shift)))
-                    released += 1
+                ).fetchall()
+            ]
             heads: dict[Shard, int] = {}
-            for (shard, gw, ep, boot, seq), readings in messages.items():
-                batch = Batch(shard, gw, ep, boot, seq, b"", now, "released", tuple(readings), Milliseconds(-shift))
+            for batch in rows.released(ended, now, shift):
                 _insert(db, batch, heads)
             _move_heads(db, heads)
-        return released
+        return len(ended)
 
     def discard(self, ids: Sequence[int], *, by: str, why: str, now: Instant) -> int:
         """End the quarantine of readings without storing them."""
@@ -161,10 +142,10 @@ class SqliteIntakeLog:
     def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
         """Return them in order of id."""
         with self._file.read() as db:
-            rows = db.execute(
+            found = db.execute(
                 "SELECT id, at, topic, reason, body FROM dead_letter WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
             ).fetchall()
-        return [DeadLetter(*row) for row in rows]
+        return [DeadLetter(*row) for row in found]
 
     def cursor(self, reader: str) -> Mapping[Shard, int]:
         """Return a reader's cursors that live here."""
@@ -200,6 +181,30 @@ class SqliteIntakeLog:
         with self._file.write() as db:
             db.execute("DELETE FROM held WHERE state = 'released' AND ended < ?", (before,))
         return dropped
+
+    def claim(self, claim: Claim, *, lease: Milliseconds) -> None:
+        """Note that a worker lives and what it owns."""
+        now = real_now()
+        with self._file.write() as db:
+            other = db.execute(
+                "SELECT service, worker, first, last, holder FROM claim WHERE service = ? AND until > ?"
+                " AND (CASE WHEN worker = ? THEN holder <> ? ELSE first <= ? AND last >= ? END)",
+                (claim.service, now, claim.worker, claim.holder, claim.last, claim.first),
+            ).fetchone()
+            if other:
+                raise Taken(Claim(*other))
+            db.execute(
+                "INSERT OR REPLACE INTO claim (service, worker, first, last, holder, until) VALUES (?, ?, ?, ?, ?, ?)",
+                (*msgspec.structs.astuple(claim), now + lease),
+            )
+
+    def give_up(self, claim: Claim) -> None:
+        """End a worker's claim before its time."""
+        with self._file.write() as db:
+            db.execute(
+                "DELETE FROM claim WHERE service = ? AND worker = ? AND holder = ?",
+                (claim.service, claim.worker, claim.holder),
+            )
 
     def close(self) -> None:
         """Close the connections."""
@@ -245,7 +250,7 @@ def _insert(db: sqlite3.Connection, batch: Batch, heads: dict[Shard, int]) -> in
             batch.hash,
             batch.received,
             batch.origin,
-            _encode(_Rest(batch.boot, batch.shifted, batch.readings)),
+            rows.pack(batch),
         ),
     )
     return n
@@ -263,7 +268,7 @@ def _hold(db: sqlite3.Connection, n: int, place: int, batch: Batch, withheld: Wi
             batch.ep,
             batch.boot,
             batch.seq,
-            _encode(withheld.reading),
+            rows.pack_reading(withheld.reading),
             withheld.reason,
             withheld.detail,
             now,
@@ -274,22 +279,12 @@ def _hold(db: sqlite3.Connection, n: int, place: int, batch: Batch, withheld: Wi
 def _keep(db: sqlite3.Connection, letter: DeadLetter) -> None:
     last = db.execute(
         "INSERT INTO dead_letter (at, topic, reason, body) VALUES (?, ?, ?, ?)",
-        (letter.at, letter.topic, letter.reason, letter.body[:LARGEST_LETTER]),
+        (letter.at, letter.topic, letter.reason, letter.body[: rows.LARGEST_LETTER]),
     ).lastrowid
-    db.execute("DELETE FROM dead_letter WHERE id <= ?", ((last or 0) - DEAD_LETTERS_KEPT,))
-
-
-_ENTRY = "n, gw, ep, seq, hash, received, origin, batch"
-_Row = tuple[int, GatewayNumber, str, int, bytes, Instant, Literal["live", "backfill", "released"], bytes]
+    db.execute("DELETE FROM dead_letter WHERE id <= ?", ((last or 0) - rows.DEAD_LETTERS_KEPT,))
 
 
 def _batch_at(db: sqlite3.Connection, shard: Shard, n: int) -> Batch | None:
-    query = f"SELECT {_ENTRY} FROM entry WHERE shard = ? AND n = ?"  # noqa: S608 (names are ours)
+    query = f"SELECT {rows.COLUMNS} FROM entry WHERE shard = ? AND n = ?"  # noqa: S608 (names are ours)
     row = db.execute(query, (shard, n)).fetchone()
-    return None if row is None else _entry(shard, row).batch
-
-
-def _entry(shard: Shard, row: _Row) -> Entry:
-    n, gw, ep, seq, hash_, received, origin, rest = row
-    left = _rest(rest)
-    return Entry(n, Batch(shard, gw, ep, left.boot, seq, hash_, received, origin, left.readings, left.shifted))
+    return None if row is None else rows.unpack(shard, row).batch

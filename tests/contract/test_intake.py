@@ -6,19 +6,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.ids import Centi
-from core.intake.port import Appended, Batch, DeadLetter, IntakeLog, Stamped, Withheld
+from core.intake.port import Appended, Batch, Claim, DeadLetter, IntakeLog, Stamped, Taken, Withheld
 from core.runtime.instant import Instant, Milliseconds
-from core.wire.topics import GatewayNumber, shard_of
+from core.wire.topics import GatewayNumber, Shard, shard_of
 from tests.fixtures.broker import until
 from tests.fixtures.intake_logs import EP, GW, OPEN, batch
 
@@ -99,31 +98,34 @@ def test_lost_ranges_count_as_seen_and_are_never_stored(log: IntakeLog) -> None:
     assert seqs(log) == [10, 5]
 
 
-@settings(max_examples=60, deadline=None)
+_lives = count(1)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.one_of(
-            st.integers(1, 30).map(lambda seq: (seq, seq, False)),
-            st.tuples(st.integers(1, 30), st.integers(0, 12)).map(lambda r: (r[0], r[0] + r[1], True)),
+            st.lists(st.integers(1, 30), min_size=1, max_size=6).map(lambda seqs: (seqs, None)),
+            st.tuples(st.integers(1, 30), st.integers(0, 12)).map(lambda r: ([], (r[0], r[0] + r[1]))),
         ),
         max_size=25,
     )
 )
-def test_seen_ranges_are_exactly_what_was_seen(steps: list[tuple[int, int, bool]]) -> None:
-    for open_log in OPEN.values():
-        with TemporaryDirectory() as folder:
-            log = open_log(Path(folder))
-            known: set[int] = set()
-            for first, last, lost in steps:
-                if lost:
-                    log.append([], [(GW, EP, first, last)])
-                else:
-                    assert log.append([batch(first)]) == [DUPLICATE if first in known else NEW]
-                known |= set(range(first, last + 1))
-                ranges = log.have(GW, EP)
-                assert {seq for a, b in ranges for seq in range(a, b + 1)} == known
-                assert all(b + 1 < c for (_, b), (c, _) in pairwise(ranges)), ranges
-            log.close()
+def test_seen_ranges_are_exactly_what_was_seen(
+    log: IntakeLog, steps: list[tuple[list[int], tuple[int, int] | None]]
+) -> None:
+    ep = f"{next(_lives):016x}"  # each example is another life of the spool, in the same log
+    known: set[int] = set()
+    for seqs, lost in steps:
+        expected = []
+        for seq in seqs:
+            expected.append(DUPLICATE if seq in known else NEW)
+            known.add(seq)
+        assert log.append([batch(seq, ep=ep) for seq in seqs], [(GW, ep, *lost)] if lost else []) == expected
+        known |= set(range(lost[0], lost[1] + 1)) if lost else set()
+        ranges = log.have(GW, ep)
+        assert {seq for a, b in ranges for seq in range(a, b + 1)} == known
+        assert all(b + 1 < c for (_, b), (c, _) in pairwise(ranges)), ranges
 
 
 def test_pruning_waits_for_all_readers_and_forgets_nothing_seen(log: IntakeLog) -> None:
@@ -222,6 +224,89 @@ def test_dead_letters_are_kept_as_they_came(log: IntakeLog) -> None:
     first, second = log.dead_letters()
     assert (first.topic, first.reason, first.body, first.at) == ("cc/v1/x", "no such kind", b"\xff\x00", NOW)
     assert log.dead_letters(after=first.id) == [second]
+
+
+def test_no_message_is_too_strange_to_be_kept(log: IntakeLog) -> None:
+    odd = Stamped("20\x0086", "t", Instant(1), Centi(1), 0, Instant(1))
+    whole = msgspec.structs.replace(batch(1), readings=(odd,), held=(Withheld(odd, "unknown_probe", "20\x0086"),))
+    assert log.append([whole], [], [DeadLetter(0, NOW, "a\x00b", "c\x00d", b"\x00")]) == [NEW]
+    assert log.read(SHARD, 0, 1)[0].batch.readings == (odd,)
+    assert [one.reading for one in log.held()] == [odd]
+    assert [letter.body for letter in log.dead_letters()] == [b"\x00"]
+
+
+LEASE = Milliseconds(60_000)
+MINE = Claim("collector", "collector-1", Shard("00"), Shard("7f"), "here")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Claim("collector", "collector-2", Shard("7f"), Shard("ff"), "here"),
+        Claim("collector", "collector-2", Shard("00"), Shard("00"), "there"),
+        Claim("collector", "collector-2", Shard("40"), Shard("41"), "there"),
+        Claim("collector", "collector-1", Shard("00"), Shard("7f"), "there"),
+        Claim("collector", "collector-1", Shard("80"), Shard("ff"), "there"),
+    ],
+)
+def test_a_shard_and_a_name_belong_to_one_living_worker(log: IntakeLog, other: Claim) -> None:
+    log.claim(MINE, lease=LEASE)
+    with pytest.raises(Taken, match="collector-1 has 00-7f, on here") as refused:
+        log.claim(other, lease=LEASE)
+    assert refused.value.by == MINE
+    log.give_up(other)
+    with pytest.raises(Taken):
+        log.claim(other, lease=LEASE)
+    log.give_up(MINE)
+    log.claim(other, lease=LEASE)
+
+
+def test_who_comes_again_has_other_shards_or_serves_otherwise_is_let_in(log: IntakeLog) -> None:
+    log.claim(MINE, lease=LEASE)
+    log.claim(msgspec.structs.replace(MINE, last=Shard("6f")), lease=LEASE)
+    log.claim(Claim("collector", "collector-2", Shard("70"), Shard("ff"), "there"), lease=LEASE)
+    log.claim(Claim("alerting", "alerting-1", Shard("00"), Shard("ff"), "there"), lease=LEASE)
+    with pytest.raises(Taken):
+        log.claim(MINE, lease=LEASE)
+
+
+def test_a_worker_that_is_no_longer_heard_of_is_followed_by_another(log: IntakeLog) -> None:
+    log.claim(MINE, lease=Milliseconds(50))
+    heir = Claim("collector", "collector-9", Shard("00"), Shard("ff"), "there")
+
+    def inherits() -> bool:
+        try:
+            log.claim(heir, lease=LEASE)
+        except Taken:
+            return False
+        return True
+
+    until(inherits, "the end of the lease")
+    with pytest.raises(Taken, match="collector-9"):
+        log.claim(MINE, lease=LEASE)
+
+
+@pytest.mark.usefixtures("log")
+def test_of_many_that_claim_at_once_one_has_it(adapter: str, tmp_path: Path) -> None:
+    won: list[str] = []
+    ready = threading.Barrier(4)
+
+    def claim(name: str) -> None:
+        own = OPEN[adapter](tmp_path)
+        ready.wait()
+        try:
+            own.claim(Claim("collector", name, Shard("00"), Shard("ff"), name), lease=LEASE)
+            won.append(name)
+        except Taken:
+            pass
+        own.close()
+
+    threads = [threading.Thread(target=claim, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
 
 
 def test_an_append_that_fails_leaves_nothing(log: IntakeLog) -> None:

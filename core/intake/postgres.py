@@ -1,0 +1,253 @@
+"""The intake log of a province: PostgreSQL, written and followed by several collectors and alerting workers at once.
+
+Every append first locks the counters of its shards, in order, and holds them until its commit. So the order of n is the
+order of commit, and whoever reads n will never find a row at or below it later; a sequence would promise neither. What
+was seen of a gateway is guarded by the same lock, since a gateway belongs to one shard.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from core.intake import rows, statements
+from core.intake.port import Appended, Batch, Claim, DeadLetter, Entry, Held, Taken, Withheld
+from core.intake.server import LogServer
+from core.runtime.instant import Instant, Milliseconds
+from core.wire.topics import GatewayNumber, Shard, shard_of
+
+_PRUNED_AT_ONCE = 10_000
+_PAUSE_S = 0.02
+
+
+class PostgresIntakeLog:
+    """An `IntakeLog` in a PostgreSQL database. Processes may open it in any order; the first makes its tables."""
+
+    def __init__(self, url: str) -> None:
+        """`url` is SQLAlchemy's, as for the records.
+
+        Raises: WrongVersion, Unavailable.
+        """
+        self._server = LogServer(url)
+
+    def append(
+        self,
+        batches: Sequence[Batch],
+        lost: Sequence[tuple[GatewayNumber, str, int, int]] = (),
+        letters: Sequence[DeadLetter] = (),
+    ) -> list[Appended]:
+        """Append in one commit and a fixed number of statements, however many batches there are."""
+        with self._server.transaction() as db:
+            heads = statements.lock_heads(db, {batch.shard for batch in batches} | {shard_of(gw) for gw, *_ in lost})
+            seen = statements.seen(db, batches, lost)
+            hashes = statements.hashes(db, [batch for batch in batches if seen[batch.gw, batch.ep].has(batch.seq)])
+            answers: list[Appended] = []
+            entries: list[Entry] = []
+            for batch in batches:
+                ranges, key = seen[batch.gw, batch.ep], (batch.gw, batch.ep, batch.seq)
+                if ranges.has(batch.seq):
+                    clone = hashes.get(key, batch.hash) != batch.hash
+                    answers.append(Appended.CLONE if clone else Appended.DUPLICATE)
+                    continue
+                ranges.add(batch.seq, batch.seq)
+                hashes[key] = batch.hash
+                heads[batch.shard] += 1
+                entries.append(Entry(heads[batch.shard], batch))
+                answers.append(Appended.NEW)
+            for gw, ep, first, last in lost:
+                seen[gw, ep].add(first, last)
+            statements.insert(db, entries, heads)
+            statements.hold(
+                db,
+                [
+                    (entry.n, -1 - place, entry.batch, withheld, entry.batch.received)
+                    for entry in entries
+                    for place, withheld in enumerate(entry.batch.held)
+                ],
+            )
+            statements.save(db, seen)
+            statements.keep(db, letters)
+        return answers
+
+    def have(self, gw: GatewayNumber, ep: str) -> list[tuple[int, int]]:
+        """Return the ranges seen."""
+        with self._server.transaction() as db:
+            query = "SELECT first, last FROM intake.seen WHERE gw = %s AND ep = %s ORDER BY first"
+            return [(first, last) for first, last in db.execute(query, (gw, ep))]
+
+    def shards(self) -> list[Shard]:
+        """Return the shards that ever had a row."""
+        return list(self.heads())
+
+    def head(self, shard: Shard) -> int:
+        """Return the last position of a shard."""
+        with self._server.transaction() as db:
+            row = db.execute("SELECT n FROM intake.head WHERE shard = %s", (shard,)).fetchone()
+        return row[0] if row else 0
+
+    def heads(self) -> Mapping[Shard, int]:
+        """Return the last position of every shard."""
+        with self._server.transaction() as db:
+            return dict(db.execute("SELECT shard, n FROM intake.head WHERE n > 0 ORDER BY shard").fetchall())
+
+    def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
+        """Return entries behind a position."""
+        with self._server.transaction() as db:
+            found = db.execute(
+                f"SELECT {rows.COLUMNS} FROM intake.entry WHERE shard = %s AND n > %s ORDER BY n LIMIT %s",  # noqa: S608 (names are ours)
+                (shard, after, limit),
+            ).fetchall()
+        return [rows.unpack(shard, row) for row in found]
+
+    def hold(self, held: Sequence[tuple[Shard, int, int, str, str]], *, now: Instant) -> None:
+        """Put readings of entries into quarantine; the first reason given for one stands."""
+        with self._server.transaction() as db:
+            positions = sorted({(shard, n) for shard, n, *_ in held})
+            found = db.execute(
+                f"SELECT e.shard, {rows.COLUMNS} FROM unnest(%s::text[], %s::bigint[]) AS k (shard, at_n)"  # noqa: S608 (names are ours)
+                " CROSS JOIN LATERAL (SELECT * FROM intake.entry e WHERE e.shard = k.shard AND e.n = k.at_n) AS e",
+                statements.columns(positions, 2),
+            ).fetchall()
+            batches = {(row[0], row[1]): rows.unpack(row[0], row[1:]).batch for row in found}
+            statements.hold(
+                db,
+                [
+                    (n, place, batch, Withheld(batch.readings[place], reason, detail), now)
+                    for shard, n, place, reason, detail in held
+                    if (batch := batches.get((shard, n)))
+                ],
+            )
+
+    def held(
+        self,
+        *,
+        gw: GatewayNumber | None = None,
+        boot: str | None = None,
+        reason: str | None = None,
+        state: Literal["held", "released", "discarded"] = "held",
+        after: int = 0,
+        limit: int = 100,
+    ) -> list[Held]:
+        """Return what is in quarantine."""
+        wanted = {"state": state, "gw": gw, "boot": boot, "reason": reason}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        where = " AND ".join(f"{name} = %({name})s" for name in given)
+        with self._server.transaction() as db:
+            found = db.execute(
+                'SELECT id, gw, reading, reason, detail, since, boot, state, ended, "by", why FROM intake.held'  # noqa: S608 (names are ours)
+                f" WHERE {where} AND id > %(after)s ORDER BY id LIMIT %(limit)s",
+                {**given, "after": after, "limit": limit},
+            ).fetchall()
+        return [Held(id_, gw_, rows.unpack_reading(reading), *rest) for id_, gw_, reading, *rest in found]
+
+    def count_held(self) -> Mapping[str, int]:
+        """Return how many readings are held, by reason."""
+        with self._server.transaction() as db:
+            query = "SELECT reason, count(*) FROM intake.held WHERE state = 'held' GROUP BY reason"
+            return dict(db.execute(query).fetchall())
+
+    def release(self, ids: Sequence[int], *, now: Instant, shift: Milliseconds = Milliseconds(0)) -> int:
+        """Append held readings again, those of one message as one entry."""
+        with self._server.transaction() as db:
+            ended = db.execute(
+                "SELECT shard, gw, ep, boot, seq, reading, id FROM intake.held WHERE id = ANY(%s) AND state = 'held'"
+                " ORDER BY id FOR UPDATE",
+                (list(ids),),
+            ).fetchall()
+            db.execute(
+                "UPDATE intake.held SET state = 'released', ended = %s WHERE id = ANY(%s)",
+                (now, [row[-1] for row in ended]),
+            )
+            batches = rows.released([row[:-1] for row in ended], now, shift)
+            heads = statements.lock_heads(db, {batch.shard for batch in batches})
+            entries = []
+            for batch in batches:
+                heads[batch.shard] += 1
+                entries.append(Entry(heads[batch.shard], batch))
+            statements.insert(db, entries, heads)
+        return len(ended)
+
+    def discard(self, ids: Sequence[int], *, by: str, why: str, now: Instant) -> int:
+        """End the quarantine of readings without storing them."""
+        with self._server.transaction() as db:
+            return db.execute(
+                "UPDATE intake.held SET state = 'discarded', ended = %s, \"by\" = %s, why = %s"
+                " WHERE id = ANY(%s) AND state = 'held'",
+                (now, by, why, list(ids)),
+            ).rowcount
+
+    def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
+        """Return them in order of id."""
+        with self._server.transaction() as db:
+            query = "SELECT id, at, topic, reason, body FROM intake.dead_letter WHERE id > %s ORDER BY id LIMIT %s"
+            return [DeadLetter(*row) for row in db.execute(query, (after, limit))]
+
+    def cursor(self, reader: str) -> Mapping[Shard, int]:
+        """Return a reader's cursors that live here."""
+        with self._server.transaction() as db:
+            return dict(db.execute("SELECT shard, n FROM intake.cursor WHERE reader = %s", (reader,)).fetchall())
+
+    def move_cursor(self, reader: str, positions: Mapping[Shard, int]) -> None:
+        """Note how far a reader has come."""
+        with self._server.transaction() as db:
+            db.execute(
+                "INSERT INTO intake.cursor AS kept (reader, shard, n)"
+                " SELECT %s, shard, n FROM unnest(%s::text[], %s::bigint[]) AS new (shard, n) ORDER BY shard"
+                " ON CONFLICT (reader, shard) DO UPDATE SET n = excluded.n WHERE excluded.n > kept.n",
+                (reader, *statements.columns(list(positions.items()), 2)),
+            )
+
+    def prune(self, *, before: Instant, readers: Sequence[str]) -> int:
+        """Drop old rows that all readers have passed, a few at a time; and the copies of what was released."""
+        passed = [self.cursor(reader) for reader in readers]
+        dropped = 0
+        for shard, head in self.heads().items():
+            behind = min((cursor.get(shard, 0) for cursor in passed), default=head)
+            while True:
+                with self._server.transaction() as db:
+                    part = db.execute(
+                        "DELETE FROM intake.entry WHERE shard = %(shard)s AND n = ANY(ARRAY("
+                        " SELECT n FROM intake.entry WHERE shard = %(shard)s AND n <= %(behind)s"
+                        " AND received < %(before)s ORDER BY n LIMIT %(most)s))",
+                        {"shard": shard, "behind": behind, "before": before, "most": _PRUNED_AT_ONCE},
+                    ).rowcount
+                dropped += part
+                if part < _PRUNED_AT_ONCE:
+                    break
+                time.sleep(_PAUSE_S)
+        with self._server.transaction() as db:
+            db.execute("DELETE FROM intake.held WHERE state = 'released' AND ended < %s", (before,))
+        return dropped
+
+    def claim(self, claim: Claim, *, lease: Milliseconds) -> None:
+        """Note that a worker lives and what it owns; the server's clock counts."""
+        with self._server.transaction() as db:
+            db.execute("LOCK TABLE intake.claim IN SHARE ROW EXCLUSIVE MODE")  # two that look at once see each other
+            other = db.execute(
+                "SELECT service, worker, first, last, holder FROM intake.claim"
+                " WHERE service = %s AND until > clock_timestamp()"
+                " AND (CASE WHEN worker = %s THEN holder <> %s ELSE first <= %s AND last >= %s END)",
+                (claim.service, claim.worker, claim.holder, claim.last, claim.first),
+            ).fetchone()
+            if other:
+                raise Taken(Claim(*other))
+            db.execute(
+                "INSERT INTO intake.claim (service, worker, first, last, holder, until)"
+                " VALUES (%s, %s, %s, %s, %s, clock_timestamp() + %s * interval '1 ms')"
+                " ON CONFLICT (service, worker) DO UPDATE SET first = excluded.first, last = excluded.last,"
+                " holder = excluded.holder, until = excluded.until",
+                (*msgspec.structs.astuple(claim), lease),
+            )
+
+    def give_up(self, claim: Claim) -> None:
+        """End a worker's claim before its time."""
+        with self._server.transaction() as db:
+            db.execute(
+                "DELETE FROM intake.claim WHERE service = %s AND worker = %s AND holder = %s",
+                (claim.service, claim.worker, claim.holder),
+            )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._server.close()

@@ -1,0 +1,40 @@
+"""Closed ranges of sequence numbers in memory: what a group of batches adds to them, and which rows that changes."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+
+
+class Ranges:
+    """Ranges of one spool's life, those near the numbers that a group is about. No two overlap or touch."""
+
+    def __init__(self, kept: Iterable[tuple[int, int]]) -> None:
+        """`kept` are the ranges as the store has them."""
+        self._kept = dict(kept)
+        self._last = dict(self._kept)
+        self._firsts = sorted(self._kept)
+
+    def has(self, seq: int) -> bool:
+        """Whether a number is in one."""
+        place = bisect_right(self._firsts, seq) - 1
+        return place >= 0 and self._last[self._firsts[place]] >= seq
+
+    def add(self, first: int, last: int) -> None:
+        """Add [first, last], merged with whatever it overlaps or touches."""
+        begin = bisect_left(self._firsts, first)
+        if begin and self._last[self._firsts[begin - 1]] >= first - 1:
+            begin -= 1
+            first = self._firsts[begin]
+        end = begin
+        while end < len(self._firsts) and self._firsts[end] <= last + 1:
+            last = max(last, self._last.pop(self._firsts[end]))
+            end += 1
+        self._firsts[begin:end] = [first]
+        self._last[first] = last
+
+    def gone(self) -> list[int]:
+        """Return the first numbers of kept ranges that are part of another now."""
+        return [first for first in self._kept if first not in self._last]
+
+    def changed(self) -> list[tuple[int, int]]:
+        """Return the ranges that the store doesn't have like this."""
+        return [(first, last) for first, last in self._last.items() if self._kept.get(first) != last]

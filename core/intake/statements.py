@@ -1,0 +1,136 @@
+"""What an append to the PostgreSQL log is made of: each function a statement or two for a whole group of batches."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from core.intake import rows
+from core.intake.port import Batch, DeadLetter, Entry, Withheld
+from core.intake.ranges import Ranges
+from core.intake.server import Db
+from core.runtime.instant import Instant
+from core.wire.topics import GatewayNumber, Shard
+
+Life = tuple[GatewayNumber, str]
+"""A gateway and one life of its spool."""
+Hold = tuple[int, int, Batch, Withheld, Instant]
+"""Position, place, the batch, what is withheld of it, since when."""
+
+
+def lock_heads(db: Db, shards: set[Shard]) -> dict[Shard, int]:
+    """Lock the counters of shards until the end of the transaction, always in the same order; return where they are."""
+    query = "SELECT shard, n FROM intake.head WHERE shard = ANY(%s) ORDER BY shard FOR UPDATE"
+    return dict(db.execute(query, (list(shards),)).fetchall())
+
+
+def seen(db: Db, batches: Sequence[Batch], lost: Sequence[tuple[GatewayNumber, str, int, int]]) -> dict[Life, Ranges]:
+    """Read the ranges that the numbers of a group may lie in or touch: those between, and one before."""
+    asked: dict[Life, list[int]] = defaultdict(list)
+    for batch in batches:
+        asked[batch.gw, batch.ep].append(batch.seq)
+    for gw, ep, first, last in lost:
+        asked[gw, ep] += (first, last)
+    kept: dict[Life, list[tuple[int, int]]] = {life: [] for life in asked}
+    found = db.execute(
+        "SELECT k.gw, k.ep, s.first, s.last"
+        " FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[]) AS k (gw, ep, low, high) CROSS JOIN LATERAL ("
+        " (SELECT first, last FROM intake.seen WHERE gw = k.gw AND ep = k.ep AND first < k.low"
+        "  ORDER BY first DESC LIMIT 1) UNION ALL"
+        " (SELECT first, last FROM intake.seen WHERE gw = k.gw AND ep = k.ep AND first BETWEEN k.low AND k.high + 1)"
+        ") AS s",
+        columns([(gw, ep, min(seqs), max(seqs)) for (gw, ep), seqs in asked.items()], 4),
+    )
+    for gw, ep, first, last in found:
+        kept[gw, ep].append((first, last))
+    return {life: Ranges(ranges) for life, ranges in kept.items()}
+
+
+def hashes(db: Db, batches: Sequence[Batch]) -> dict[tuple[GatewayNumber, str, int], bytes]:
+    """Return the hashes of what is in the log under the same numbers; LATERAL finds them by index, come what may."""
+    if not batches:
+        return {}
+    found = db.execute(
+        "SELECT k.gw, k.ep, k.seq, e.hash"
+        " FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[]) AS k (shard, gw, ep, seq) CROSS JOIN LATERAL ("
+        " SELECT hash FROM intake.entry WHERE shard = k.shard AND gw = k.gw AND ep = k.ep AND seq = k.seq"
+        " AND origin <> 'released' LIMIT 1) AS e",
+        columns([(batch.shard, batch.gw, batch.ep, batch.seq) for batch in batches], 4),
+    )
+    return {(gw, ep, seq): hash_ for gw, ep, seq, hash_ in found}
+
+
+def insert(db: Db, entries: Sequence[Entry], heads: Mapping[Shard, int]) -> None:
+    """Write entries, and the counters that they moved."""
+    if not entries:
+        return
+    lines = [
+        (b.shard, entry.n, b.gw, b.ep, b.seq, b.hash, b.received, b.origin, rows.pack(b))
+        for entry in entries
+        for b in (entry.batch,)
+    ]
+    with db.cursor() as cursor, cursor.copy(f"COPY intake.entry (shard, {rows.COLUMNS}) FROM STDIN") as copy:
+        for line in lines:
+            copy.write_row(line)
+    moved = {entry.batch.shard for entry in entries}
+    db.execute(
+        "UPDATE intake.head SET n = new.n FROM unnest(%s::text[], %s::bigint[]) AS new (shard, n)"
+        " WHERE head.shard = new.shard",
+        columns([(shard, n) for shard, n in heads.items() if shard in moved], 2),
+    )
+
+
+def save(db: Db, seen: Mapping[Life, Ranges]) -> None:
+    """Write what became of the ranges."""
+    gone = [(gw, ep, first) for (gw, ep), ranges in seen.items() for first in ranges.gone()]
+    if gone:
+        db.execute(
+            "DELETE FROM intake.seen USING unnest(%s::text[], %s::text[], %s::bigint[]) AS k (gw, ep, first)"
+            " WHERE seen.gw = k.gw AND seen.ep = k.ep AND seen.first = k.first",
+            columns(gone, 3),
+        )
+    changed = [(gw, ep, *one) for (gw, ep), ranges in seen.items() for one in ranges.changed()]
+    if changed:
+        db.execute(
+            "INSERT INTO intake.seen (gw, ep, first, last)"
+            " SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[])"
+            " ON CONFLICT (gw, ep, first) DO UPDATE SET last = excluded.last",
+            columns(changed, 4),
+        )
+
+
+def hold(db: Db, held: Iterable[Hold]) -> None:
+    """Put readings into quarantine, in an order that no two transactions block each other by."""
+    lines = [
+        (b.shard, n, place, b.gw, b.ep, b.boot, b.seq, rows.pack_reading(w.reading), w.reason, _text(w.detail), since)
+        for n, place, b, w, since in held
+    ]
+    if lines:
+        db.cursor().executemany(
+            "INSERT INTO intake.held (shard, n, place, gw, ep, boot, seq, reading, reason, detail, since)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            sorted(lines),
+        )
+
+
+def keep(db: Db, letters: Sequence[DeadLetter]) -> None:
+    """Keep dead letters, and drop the oldest."""
+    if letters:
+        cursor = db.cursor()
+        cursor.executemany(
+            "INSERT INTO intake.dead_letter (at, topic, reason, body) VALUES (%s, %s, %s, %s)",
+            [(one.at, _text(one.topic), _text(one.reason), one.body[: rows.LARGEST_LETTER]) for one in letters],
+        )
+        cursor.execute(
+            "DELETE FROM intake.dead_letter WHERE id <= (SELECT max(id) FROM intake.dead_letter) - %s",
+            (rows.DEAD_LETTERS_KEPT,),
+        )
+
+
+def _text(text: str) -> str:
+    """Return it without NUL, which PostgreSQL's text can't hold and a message may."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def columns(table: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    """Return the columns of rows, for unnest."""
+    return [[row[column] for row in table] for column in range(width)]
