@@ -29,6 +29,7 @@ from core.db.engine import Records, connect, url_for
 from core.db.migrate import upgrade
 from core.devices.directory import Directory
 from core.intake.open import open_log
+from core.intake.ownership import Ownership
 from core.intake.port import IntakeLog, Unavailable
 from core.runtime.barrier import report_idle
 from core.runtime.clock import Clock, clock_from
@@ -63,11 +64,17 @@ def run(settings: Settings, stop: threading.Event) -> None:
     clock = _until_there("clock", lambda: clock_from(settings.virtual_clock), status, stop)
     _until_there("records", lambda: upgrade(records.engine), status, stop)
     intake = _until_there("intake log", lambda: open_log(settings.intake.url, settings.data_dir), status, stop)
-    if clock and intake:
-        _Alerting(settings, kept, records, intake, clock, channels).run(status, stop)
-    if intake:
-        intake.close()
-    records.close()
+    try:
+        if clock and intake:
+            how = settings.alerting
+            shards = Ownership(intake, "alerting", how.worker, how.shards, settings.data_dir)
+            if _until_there("shards", shards.take, status, stop):
+                with shards.kept(stop):
+                    _Alerting(settings, kept, records, intake, clock, channels).run(status, stop)
+    finally:
+        if intake:
+            intake.close()
+        records.close()
 
 
 def _until_there(part: str, opened: Callable[[], T], status: StatusFile, stop: threading.Event) -> T | None:

@@ -18,6 +18,7 @@ from core.bus.client import BrokerAddress, Bus
 from core.db.engine import Records, connect, url_for
 from core.devices.directory import Directory
 from core.intake.open import open_log
+from core.intake.ownership import Ownership
 from core.intake.port import IntakeLog, Unavailable
 from core.runtime.barrier import report_idle
 from core.runtime.clock import Clock, clock_from
@@ -54,11 +55,17 @@ def run(settings: Settings, stop: threading.Event) -> None:
     clock = opening.until("clock", lambda: clock_from(settings.virtual_clock))
     intake = opening.until("intake log", lambda: open_log(settings.intake.url, settings.data_dir))
     telemetry = opening.until("telemetry", lambda: open_telemetry(settings))
-    if clock and intake and telemetry:
-        _collect(settings, password, counts, status, clock, intake, telemetry, stop)
-    for store in (telemetry, intake):
-        if store:
-            store.close()
+    try:
+        if clock and intake and telemetry:
+            how = settings.collector
+            shards = Ownership(intake, "collector", how.client_id, how.shards, settings.data_dir)
+            if opening.until("shards", shards.take):
+                with shards.kept(stop):
+                    _collect(settings, password, counts, status, clock, intake, telemetry, stop)
+    finally:
+        for store in (telemetry, intake):
+            if store:
+                store.close()
 
 
 class _Opening:

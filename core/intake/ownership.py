@@ -1,0 +1,89 @@
+"""Whose shards are whose: a worker claims its range when it starts, and says that it lives while it runs.
+
+Two workers of a service whose ranges overlap are a wrong configuration. The second is refused at its start; one that was
+silent until its claim ended, and finds another in its place, ends. No promise of the log or of alerting hangs on it.
+"""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from config.load import WrongSetting
+from core.intake.port import Claim, IntakeLog, Taken, Unavailable
+from core.runtime.instant import Milliseconds
+from core.runtime.logs import logger
+from core.wire.topics import Shard
+
+log = logger(__name__)
+
+LEASE = Milliseconds(15_000)
+RENEW_S = 4.0
+
+
+class Ownership:
+    """The claim of one worker."""
+
+    def __init__(self, intake: IntakeLog, service: str, worker: str, shards: str, data_dir: str) -> None:
+        """`shards` is a range such as `00-7f`.
+
+        Raises: WrongSetting when it ends before it begins.
+        """
+        first, last = (Shard(end) for end in shards.split("-"))
+        if first > last:
+            msg = f"{service}.shards = {shards!r} ends before it begins; write the lower one first"
+            raise WrongSetting(msg)
+        self._intake = intake
+        self._claim = Claim(service, worker, first, last, f"{socket.gethostname()}:{Path(data_dir).resolve()}")
+        self._lost: WrongSetting | None = None
+
+    def take(self) -> bool:
+        """Claim the range; True when it is ours.
+
+        Raises: WrongSetting, when another living worker has some of it or works under the same name; Unavailable.
+        """
+        try:
+            self._intake.claim(self._claim, lease=LEASE)
+        except Taken as taken:
+            raise self._refusal(taken.by) from None
+        return True
+
+    @contextmanager
+    def kept(self, stop: threading.Event) -> Iterator[None]:
+        """Renew the claim meanwhile and give it up at the end; `stop` is set when another has taken the range.
+
+        Raises: WrongSetting at the end, when it was lost.
+        """
+        renewing = threading.Thread(target=self._renew, args=(stop,), name="shards", daemon=True)
+        renewing.start()
+        yield
+        stop.set()
+        renewing.join()
+        if self._lost:
+            raise self._lost
+        try:
+            self._intake.give_up(self._claim)
+        except Unavailable as error:
+            log.warning("claim of shards not given up; it ends by itself", error=str(error))
+
+    def _renew(self, stop: threading.Event) -> None:
+        while not stop.wait(RENEW_S):
+            try:
+                self.take()
+            except Unavailable:
+                continue  # whoever reads or writes the log says so
+            except WrongSetting as error:
+                log.error("shards lost", reason=str(error))  # noqa: TRY400 (the reason says it all)
+                self._lost = error
+                stop.set()
+
+    def _refusal(self, other: Claim) -> WrongSetting:
+        mine = self._claim
+        ours = f"{mine.service}.shards = {mine.first}-{mine.last} of {mine.worker}"
+        theirs = f"{other.worker}, which has {other.first}-{other.last} on {other.holder}"
+        if mine.worker == other.worker:
+            what = f"{ours}: the name is taken by {theirs}; give each worker its own"
+        else:
+            what = f"{ours} overlaps {theirs}; give each worker its own range"
+        return WrongSetting(f"{what}. If that one is gone for good, try again in {LEASE // 1000} s")
