@@ -31,6 +31,7 @@ from core.wire.topics import GATEWAY_NUMBER
 
 NAMESPACE = "cc"
 """Of the probes of our own gateways."""
+WIDEST_HYSTERESIS = Centi(1_000)
 
 
 class ZoneLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +122,7 @@ def set_limits(tx: Session, actor: Actor, zone: Zone, limits: ZoneLimits, *, now
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, zone.equipment_id, now))
     _check_band(zone.kind, limits)
+    _check_patience(limits)
     before = limits_of(zone)
     if before == limits:
         return False
@@ -143,6 +145,15 @@ def _check_band(kind: str, limits: ZoneLimits) -> None:
     high = limits.high if limits.high is not None or band is None or band.high is None else band.high.limit
     if low is not None and high is not None and low >= high:
         raise Invalid(field="low", value=low / 100, problem=f"must be below high = {high / 100}")
+
+
+def _check_patience(limits: ZoneLimits) -> None:
+    """Refuse a delay or hysteresis with which an alarm would in effect never open, or never end."""
+    if limits.delay is not None and not 0 <= limits.delay <= DAY:
+        raise Invalid(field="delay", value=f"{limits.delay // MINUTE}m", problem="must be 0 to 24 hours")
+    if limits.hysteresis is not None and not 0 <= limits.hysteresis <= WIDEST_HYSTERESIS:
+        problem = f"must be 0 to {WIDEST_HYSTERESIS / 100}"
+        raise Invalid(field="hysteresis", value=limits.hysteresis / 100, problem=problem)
 
 
 def add_gateway(

@@ -18,7 +18,7 @@ from core.devices.registry import NewEquipment, ZoneLimits
 from core.devices.tables import Gateway, ProbeZone, Zone
 from core.errors import BackDated, Conflict, Invalid, NotFound, NotGranted, Wrong
 from core.ids import Centi, EquipmentId, ProbeId, ZoneId
-from core.runtime.instant import HOUR, Instant, Milliseconds
+from core.runtime.instant import DAY, HOUR, Instant, Milliseconds
 from core.units.actor import OPERATOR, Actor, Holding
 from core.units.rights import RIGHTS, Role
 from core.units.tables import Unit
@@ -186,6 +186,12 @@ def test_limits_are_a_zones_own_and_checked(records: Records) -> None:
         assert registry.limits_of(zone) == limits
         with pytest.raises(Invalid, match=r"low = 8.0: must be below high = 8.0"):
             registry.set_limits(tx, OPERATOR, zone, ZoneLimits(low=Centi(800), high=Centi(800)), now=NOW)
+        for delay in (DAY + 1, -1):
+            with pytest.raises(Invalid, match=r"delay = .*: must be 0 to 24 hours"):
+                registry.set_limits(tx, OPERATOR, zone, ZoneLimits(delay=Milliseconds(delay)), now=NOW)
+        for hysteresis in (-1, 1_001):
+            with pytest.raises(Invalid, match=r"hysteresis = .*: must be 0 to 10.0"):
+                registry.set_limits(tx, OPERATOR, zone, ZoneLimits(hysteresis=Centi(hysteresis)), now=NOW)
 
 
 @pytest.mark.req("CC-19")

@@ -184,6 +184,10 @@ COUNTY = UNIT + FRIDGE + GATEWAY + PROBE
         ('[[zone]]\nequipment = "F1"\nkind = "refrigerated"\nlow = 9', "zone 1: low = '9.0': must be below high = 8.0"),
         ('[[zone]]\nequipment = "F1"\nkind = "frozen"\ndelay = 10', "zone 1: delay = '10': write a number with its"),
         (
+            '[[zone]]\nequipment = "F1"\nkind = "frozen"\ndelay = "400h"',
+            "zone 1: delay = '24000m': must be 0 to 24 hours",
+        ),
+        (
             '[[zone]]\nequipment = "F1"\nkind = "frozen"\nprofile = "x"',
             "zone 1: profile = 'x': write one of china-2017",
         ),
