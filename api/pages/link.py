@@ -21,6 +21,7 @@ from api.parts import Parts
 from core.alarms import handling, listing
 from core.alarms.links import Expired, Forged, Link, verify
 from core.alarms.listing import AlarmSeen
+from core.db import audit
 from core.db.idempotency import claim
 from core.errors import NotFound, NotGranted
 from core.runtime.instant import Milliseconds
@@ -135,6 +136,8 @@ def _open_for(openid: str, parts: Parts) -> Opened | None:
         person = tx.scalar(select(Person).where(Person.openid == openid))
         if person is None or (person.left_at is not None and person.left_at <= now):
             return None
+        name = f"person:{person.id}"
+        audit.record(tx, at=now, actor=name, act="signed in", subject=name)
         return open_session(tx, person=person.id, now=now, lasts=Milliseconds(int(parts.settings.api.session * 1000)))
 
 

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from core.alarms.tables import Alarm
+from core.db.audit import Audit
 from core.db.engine import Records
 from core.ids import AlarmId
 from core.runtime.instant import DAY
@@ -131,6 +132,12 @@ def test_the_recipient_acknowledges_from_the_phone_in_wechat(place: Site, alarm:
     assert "王芳" in page
     assert "已确认，谢谢" in acknowledge(browser, link)
     assert state(place, alarm) == ("acknowledged", place.there.people["王芳"], "wechat")
+    with place.records.read() as tx:
+        name = f"person:{place.there.people['王芳']}"
+        assert tx.scalars(select(Audit.act).where(Audit.actor == name).order_by(Audit.id)).all() == [
+            "signed in",
+            "alarm acknowledged",
+        ]
 
 
 @pytest.mark.req("AL-08")
