@@ -190,6 +190,15 @@ def test_the_audit_pings_while_all_is_well_and_stays_silent_over_an_overdue_step
     assert outside.pings == [3]
 
 
+def test_a_ping_that_fails_does_not_tell_its_address(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
+    for address in ("https//pings.example/sesame", "http://127.0.0.1:1/sesame", "http://127.0.0.1:1/sesame me"):
+        audit = Audit(watch.records, watch.log, post(), watch.clock, dead_man_url=address, confirm_s=0.0)
+        looks(audit, watch.clock, 2)
+        said = "".join(capsys.readouterr())
+        assert "ping not taken" in said
+        assert "sesame" not in said
+
+
 def test_the_audit_finds_a_message_that_everybody_let_go(watch: Watch, outside: Outside) -> None:
     watch.fridge()
     watch.warms_up()
