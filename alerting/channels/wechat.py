@@ -84,7 +84,10 @@ def _as_said(error: WechatError) -> Retry | Refused:
 
 
 def wechat_channel(settings: Settings, secret: str, records: Records) -> WechatChannel | None:
-    """Return the channel of the configured account, None while none is: its messages stay queued and visible."""
-    if not (settings.app_id and secret):
+    """Return the channel of the configured account, None while none is: its messages stay queued and visible.
+
+    An account without its templates is none yet: WeChat would refuse each message for good.
+    """
+    if not (settings.app_id and secret and settings.template_alarm and settings.template_recovery):
         return None
     return WechatChannel(connect(settings, secret, records), settings)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import msgspec
 import pytest
 from sqlalchemy import func, select, update
 
@@ -135,6 +136,14 @@ def test_without_a_sender_everything_stays_queued_and_is_sent_once_there_is_one(
         until(delivery, delivery.idle)
     assert states(records) == ["sent"]
     assert len(sim.received("a")) == 1
+
+
+@pytest.mark.req("AL-15")
+@pytest.mark.parametrize("lacking", ["app_id", "template_alarm", "template_recovery"])
+@on_sqlite
+def test_an_account_that_is_half_configured_is_no_sender(sim: Wechat, records: Records, lacking: str) -> None:
+    settings = msgspec.structs.replace(sim.settings, **{lacking: ""})
+    assert wechat_channel(settings, SECRET, records) is None
 
 
 @pytest.mark.req("AL-06")
