@@ -142,6 +142,8 @@ class Chunk:
                 limit=limit.value if limit else None,
                 ended=None if goes_on else over[-1].ended if over else course.newest,
                 draining=draining,
+                # A limit that was taken from the zone says nothing of the temperature.
+                measured=rule not in limits or limit is not None,
             )
 
 

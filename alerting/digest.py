@@ -56,7 +56,9 @@ def _tell(
         for person in managers:
             people[person.id] = person
             theirs[person.id].append(alarm)
-        tx.add(event(alarm.id, "digest", now, people=len(managers)))
+        if not managers:
+            tx.add(event(alarm.id, "nobody_to_tell", now, cycle=alarm.cycle, level=int(ContactLevel.VACCINE_MANAGER)))
+        tx.add(event(alarm.id, "digest", now, people=sum(person.openid is not None for person in managers)))
     drafts = []
     for person_id, alarms in theirs.items():
         unit, timezone = zones.unit(alarms[0].unit_id)
@@ -72,7 +74,9 @@ def _tell(
         drafts.append(
             Draft(kind="digest", facts=what, person=person_id, openid=openid, tier=1, about=f"gw{gateway}", turn=number)
         )
-    post.queue(tx, drafts, now)
+    for draft in post.queue(tx, drafts, now):
+        for alarm in theirs[draft.person]:
+            tx.add(event(alarm.id, "unreachable", now, person=draft.person, tier=draft.tier))
 
 
 def _waiting(tx: Session, but: Iterable[int]) -> list[tuple[AlarmStep, Alarm]]:

@@ -18,6 +18,9 @@ from core.alarms.tables import Alarm
 from core.alarms.watched import Zones
 from core.ids import AlarmId, ProbeId
 from core.runtime.instant import Instant
+from core.runtime.logs import logger
+
+log = logger(__name__)
 
 
 def record_past(tx: Session, zones: Zones, found: Sequence[tuple[ProbeId, Past]], now: Instant) -> list[AlarmId]:
@@ -55,6 +58,7 @@ def _record(tx: Session, zones: Zones, probe: ProbeId, past: Past, now: Instant)
     unit = standing_units(tx, [watched.equipment], episode.onset).get(watched.equipment)
     unit = unit or standing_units(tx, [watched.equipment], now).get(watched.equipment)
     if unit is None:
+        log.error("no record of the past: the equipment never stood in a unit", zone=past.zone, rule=past.rule)
         return None
     seen = Evidence(
         zone=past.zone,

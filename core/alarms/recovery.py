@@ -44,22 +44,20 @@ def recover(tx: Session, zones: Zones, post: Post, alarm: Alarm, seen: Sequence[
     told = _told(tx, alarm)
     if measured:
         value = next((one.value for one in seen if one.value is not None), None)
-        post.queue(
-            tx,
-            [
-                Draft(
-                    kind="recovery",
-                    facts=facts(alarm, zones, tier=tier, value=value),
-                    person=person,
-                    openid=openid,
-                    tier=tier,
-                    about=alarm.id,
-                    cycle=alarm.cycle,
-                )
-                for person, openid, tier in told
-            ],
-            now,
-        )
+        drafts = [
+            Draft(
+                kind="recovery",
+                facts=facts(alarm, zones, tier=tier, value=value),
+                person=person,
+                openid=openid,
+                tier=tier,
+                about=alarm.id,
+                cycle=alarm.cycle,
+            )
+            for person, openid, tier in told
+        ]
+        for draft in post.queue(tx, drafts, now):
+            tx.add(event(alarm.id, "unreachable", now, person=draft.person, tier=draft.tier))
     tx.add(event(alarm.id, "recovered", now, cycle=alarm.cycle, ended=alarm.ended_at, measured=measured))
     if alarm.state == "closed":
         alarm.closed_at = now

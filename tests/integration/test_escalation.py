@@ -17,7 +17,7 @@ from core.devices import revision
 from core.devices.tables import Zone
 from core.errors import Conflict, Invalid, NotFound, NotGranted
 from core.ids import AlarmId, Centi
-from core.runtime.instant import MINUTE, Instant
+from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.units.tables import Contact, Person
 from tests.fixtures.alerting import DAWN, Watch, post
 from tests.fixtures.county import add_contact
@@ -281,6 +281,17 @@ def test_a_contact_without_wechat_is_an_event_not_a_silence(watch: Watch) -> Non
     assert watch.events(watch.alarm().id) == ["opened", "told", "unreachable"]
 
 
+@pytest.mark.req("AL-05")
+def test_who_lost_their_wechat_after_they_were_told_is_an_event_when_it_is_over(watch: Watch) -> None:
+    watch.fridge()
+    watch.warms_up()
+    with watch.records.write() as tx:
+        tx.get_one(Person, watch.people[1]).openid = None
+    watch.forward(6, showing=5.0)
+    assert not watch.told(1, "recovery")
+    assert watch.events(watch.alarm().id) == ["opened", "told", "unreachable", "recovered"]
+
+
 def test_one_person_in_two_levels_gets_one_message(watch: Watch) -> None:
     watch.fridge()
     with watch.records.write() as tx:
@@ -386,6 +397,24 @@ def test_an_edited_rule_changes_no_alarm_that_is_open(watch: Watch) -> None:
         revision.bump(tx)
     watch.forward(6, showing=9.4)
     assert watch.alarm().state == "recovered"
+
+
+def test_a_limit_taken_from_the_zone_ends_what_it_found_without_saying_that_all_is_well(watch: Watch) -> None:
+    fridge = watch.fridge(zone="frozen")
+    with watch.records.write() as tx:
+        zone = tx.get_one(Zone, fridge.zone)
+        zone.low, zone.delay = Centi(-3000), Milliseconds(0)
+        revision.bump(tx)
+    watch.warms_up(-35.0)
+    assert watch.alarm().rule == "below"
+    watch.delivered()
+    with watch.records.write() as tx:
+        tx.get_one(Zone, fridge.zone).low = None
+        revision.bump(tx)
+    watch.forward(60, showing=-35.0)
+    assert watch.alarm().state == "recovered"
+    assert not watch.told(2)
+    assert not watch.told(1, "recovery")
 
 
 @pytest.mark.req("AL-13")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from alerting.follow import Overtaken
 from core.alarms.tables import Alarm, AlarmStep, FollowCursor, RuleState, SeriesState
@@ -13,6 +13,7 @@ from core.devices import revision
 from core.devices.tables import Equipment, Gateway, MaintenanceWindow, Probe, ProbeGateway, ProbeZone
 from core.intake.port import Entry
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant, Milliseconds
+from core.units.tables import Contact, Person
 from core.wire.topics import Shard, shard_of
 from tests.fixtures.alerting import DAWN, Fridge, Watch
 from tests.fixtures.databases import DATABASES, opened
@@ -81,6 +82,25 @@ def test_a_backlog_that_recovered_wakes_nobody_makes_a_record_and_one_digest(wat
 
 
 @pytest.mark.req("AL-14")
+@pytest.mark.parametrize("anybody", [True, False])
+def test_a_digest_that_reaches_nobody_says_so(watch: Watch, anybody: bool) -> None:  # noqa: FBT001
+    watch.fridge()
+    watch.reads(5.0)
+    watch.run()
+    with watch.records.write() as tx:
+        if anybody:
+            tx.get_one(Person, watch.people[1]).openid = None
+        else:
+            tx.execute(delete(Contact))
+    ahead(watch, 200)
+    watch.reads(5.0)
+    watch.reads(*[5.0] * 30, *[9.5] * 60, *[5.0] * 100, at=ago(watch, 190), origin="backfill")
+    watch.run()
+    watch.forward(10, showing=5.0)
+    assert not watch.told(1, "digest")
+    assert ("unreachable" if anybody else "nobody_to_tell") in watch.events(watch.alarm().id)
+
+
 @on_both
 def test_a_backlog_that_is_still_abnormal_pages_level_1_now_with_its_true_onset(watch: Watch) -> None:
     watch.fridge()
@@ -379,7 +399,8 @@ def test_a_log_that_never_stands_still_holds_nobody_up(watch: Watch) -> None:
     watch.warms_up()
     ahead(watch, 30)
     watch.reads(*[9.4] * 30, at=ago(watch, 29))
-    read, appended = watch.log.read, []
+    read = watch.log.read
+    appended: list[Shard] = []
 
     def growing(shard: Shard, after: int, limit: int) -> list[Entry]:
         # Whenever somebody looks, another batch has come.

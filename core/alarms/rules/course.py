@@ -122,6 +122,10 @@ def take(course: Course, bounds: Bounds, sample: Sample) -> list[Past]:
     if broken:
         recent.gap = (newest, sample.at)
     past = []
+    for track, gone in ((course.above, bounds.above is None), (course.below, bounds.below is None)):
+        if gone and track.live.condition is not Condition.OK:
+            # Nothing could ever end what a limit found that the zone is no longer held to.
+            track.settled = track.live = track.before = track.late = CALM
     for rule, track, limit in course.tracks(bounds):
         was = track.live
         if broken:
