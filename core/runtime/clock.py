@@ -84,18 +84,18 @@ class VirtualClock:
     def __init__(self, path: Path) -> None:
         """Raises FileNotFoundError when no keeper has made the file yet."""
         self.path = path
-        self._stamp: tuple[int, int] = (0, 0)
-        self._face = ClockFace(0, 0, 0.0, 0, 0)
+        self._seen: tuple[tuple[int, int], ClockFace] | None = None
         self.face()
 
     def face(self) -> ClockFace:
         """Return what the file says now."""
         stat = self.path.stat()
         stamp = (stat.st_ino, stat.st_mtime_ns)
-        if stamp != self._stamp:
-            self._face = msgspec.json.decode(self.path.read_bytes(), type=ClockFace)
-            self._stamp = stamp
-        return self._face
+        # One assignment of both: two threads that look at once must not leave the new stamp with the old face.
+        seen = self._seen
+        if seen is None or seen[0] != stamp:
+            self._seen = seen = (stamp, msgspec.json.decode(self.path.read_bytes(), type=ClockFace))
+        return seen[1]
 
     def now(self) -> Instant:
         """Return the current virtual instant."""
