@@ -183,11 +183,21 @@ class Uplink:
         return max(0.0, self._gathered_since + LINGER_S - monotonic()) if self._polling() else 0.0
 
     def _work(self, items: Sequence[_Item], *, ending: bool) -> None:
+        # Readings first: whatever fails afterwards, they are kept, or still gathered for the next time.
         for item in items:
             if isinstance(item, _Delivered):
                 self._gathered_since = self._gathered_since if self._gathered else monotonic()
                 self._gathered.append(item)
-            elif isinstance(item, Message):
+        kept = self._keep() if self._gathered and (ending or not self._linger()) else 0
+        try:
+            self._answer(items)
+        finally:
+            self._depth = self._lanes.depth
+            self._kept += kept  # last: `is_idle` must not see it kept with the depth of before
+
+    def _answer(self, items: Sequence[_Item]) -> None:
+        for item in items:
+            if isinstance(item, Message):
                 self._heard(item)
             elif isinstance(item, _Connected):
                 self._lanes.restart(self._clock.now())
@@ -195,9 +205,6 @@ class Uplink:
                 self._introduced = True
             elif isinstance(item, _HealthDue):
                 self._health_due = True
-        kept = 0
-        if self._gathered and (ending or not self._linger()):
-            kept = self._keep()
         self._introduced = self._introduced and self._bus.connected
         if self._introduced:
             self._publish()
@@ -205,8 +212,6 @@ class Uplink:
         if monotonic() >= self._flush_at:
             self._lanes.flush()
             self._flush_at = monotonic() + FLUSH_S
-        self._depth = self._lanes.depth
-        self._kept += kept  # last: `is_idle` must not see it kept with the depth of before
 
     def _keep(self) -> int:
         gathered = self._gathered
