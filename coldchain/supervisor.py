@@ -1,7 +1,8 @@
 """Keeps child processes running: the embedded broker and the services of one machine.
 
 Guarantees, tried by tests/scenario/test_kills.py and tests/integration/test_supervisor.py:
-* a child that ends, however, is started again with back-off (0.2 s doubling to 5 s, reset after 10 s of health);
+* a child that ends, however, or can't be started is started again with back-off (0.2 s doubling to 5 s, reset after
+  10 s of health);
 * children end with the supervisor, also when it is killed with -9 (each looks at its parent twice a second);
 * two generations of one service never work at once: a service waits for its lock file (`core.runtime.single`).
 """
@@ -100,28 +101,39 @@ class Supervisor:
             os.kill(pid, signal.SIGKILL)
 
     def _start(self, child: _Child) -> None:
-        command = [sys.executable, "-m", "coldchain", *child.service.arguments]
+        child.started = monotonic()
+        try:
+            child.process = self._spawn(child.service)
+        except OSError as error:  # a full disk or no memory for it now: it may be mended
+            log.warning("child not started", child=child.service.name, error=str(error), again_in_s=child.wait)
+            self._later(child)
+            return
+        child.restarts += 1
+        log.info("child started", child=child.service.name, pid=child.process.pid, restarts=child.restarts)
+
+    def _spawn(self, service: Service) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "coldchain", *service.arguments]
         environment = {**os.environ, PARENT: str(os.getpid())}
         output = None
         if self._log_folder is not None:
             self._log_folder.mkdir(parents=True, exist_ok=True)
-            output = (self._log_folder / f"{child.service.name}.log").open("ab")
+            output = (self._log_folder / f"{service.name}.log").open("ab")
         try:
             # A group of its own: Ctrl-C in a terminal is for the supervisor, which then asks each child once.
-            child.process = subprocess.Popen(  # noqa: S603 (our own)
+            return subprocess.Popen(  # noqa: S603 (our own)
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
             )
         finally:
             if output is not None:
                 output.close()
-        child.started = monotonic()
-        child.restarts += 1
-        log.info("child started", child=child.service.name, pid=child.process.pid, restarts=child.restarts)
 
     def _ended(self, child: _Child, code: int) -> None:
         if monotonic() - child.started > HEALTHY_AFTER_S:
             child.wait = FIRST_WAIT_S
         log.warning("child ended", child=child.service.name, code=code, again_in_s=child.wait)
+        self._later(child)
+
+    def _later(self, child: _Child) -> None:
         child.process = None
         child.start_at = monotonic() + child.wait
         child.wait = min(LONGEST_WAIT_S, child.wait * 2)
