@@ -11,12 +11,15 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from config.load import WrongSetting
 from config.secrets import NoSecrets, Secrets, path_in, read
 from config.settings import Bus as ModbusLine
 from config.settings import Settings
 from core.bus.client import BrokerAddress, Bus
 from core.db.engine import connect, url_for
 from core.db.migrate import pending
+from core.telemetry.open import embedded_folder
+from core.telemetry.port import Unavailable
 
 ENOUGH_DISK = 2**30
 ANSWER_WITHIN_S = 3.0
@@ -45,7 +48,9 @@ def check(settings: Settings) -> Iterator[Finding]:
     except NoSecrets as error:
         yield Finding("secrets", good=False, seen=str(error), mend="coldchain init")
     yield _records(settings)
+    yield _telemetry(settings, secrets)
     yield _broker(settings, secrets)
+    yield from _devices(settings)
     for box in settings.agent.gateways:
         if secrets and box.number not in secrets.broker:
             yield Finding(
@@ -93,6 +98,29 @@ def _records(settings: Settings) -> Finding:
     return Finding("records", good=True, seen=shown + after)
 
 
+def _telemetry(settings: Settings, secrets: Secrets | None) -> Finding:
+    asked = settings.telemetry
+    if asked.store == "embedded":
+        return Finding("telemetry", good=True, seen=f"embedded, in {embedded_folder(settings)}")
+    if secrets is None:
+        return Finding("telemetry", good=False, seen="not tried without secrets", mend="coldchain init")
+    from core.telemetry.influx_setup import Server  # noqa: PLC0415 (an edge box never needs it)
+
+    server = Server(asked)
+    where = f"InfluxDB at {asked.url}"
+    try:
+        version = server.version()
+        lack = "nobody has set it up" if server.is_fresh() else ""
+        for name, write in (("influx_write", True), ("influx_read", False)):
+            lack = lack or server.lacks(getattr(secrets, name), write=write)
+    except Unavailable as error:
+        mend = "start InfluxDB, or look at url and tls_ca in [telemetry]"
+        return Finding("telemetry", good=False, seen=str(error), mend=mend)
+    if lack:
+        return Finding("telemetry", good=False, seen=f"{where}: {lack}", mend="coldchain telemetry init")
+    return Finding("telemetry", good=True, seen=f"{where}, {version}: both tokens serve bucket {asked.bucket}")
+
+
 def _broker(settings: Settings, secrets: Secrets | None) -> Finding:
     where = f"{settings.broker.host}:{settings.broker.port}"
     if secrets is None:
@@ -122,6 +150,20 @@ def _broker(settings: Settings, secrets: Secrets | None) -> Finding:
     return Finding(
         "broker", good=False, seen=f"{where}: {problem}", mend=f"look at [broker], and the password of {user}"
     )
+
+
+def _devices(settings: Settings) -> Iterator[Finding]:
+    if not settings.agent.gateways:
+        return
+    from gateway_agent import boxes  # noqa: PLC0415 (pymodbus is slow to import)
+
+    try:
+        boxes.check(settings.agent.gateways)
+    except WrongSetting as error:
+        yield Finding("devices", good=False, seen=str(error), mend="look at [[agent.gateways]]")
+    else:
+        profiles = {unit.profile for box in settings.agent.gateways for line in box.buses for unit in line.units}
+        yield Finding("devices", good=True, seen=f"profiles {', '.join(sorted(profiles))}")
 
 
 def _modbus(number: str, line: ModbusLine) -> Finding:

@@ -5,6 +5,7 @@ from threading import Event
 from coldchain.supervisor import Service, Supervisor
 from config import secrets
 from config.settings import Settings
+from gateway_agent import boxes
 
 
 def services(settings: Settings) -> list[Service]:
@@ -20,7 +21,9 @@ def services(settings: Settings) -> list[Service]:
 def run(settings: Settings, stop: Event) -> None:
     """Run them until `stop`.
 
-    Raises: NoSecrets when `coldchain init` has not been run.
+    Raises: NoSecrets when `coldchain init` has not been run; WrongSetting for devices that can't be read, which would
+    otherwise only be said by a child that ends again and again.
     """
     secrets.read(settings.data_dir)
+    boxes.check(settings.agent.gateways)
     Supervisor(services(settings)).run(stop)

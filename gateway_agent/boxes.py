@@ -23,7 +23,7 @@ class Box(msgspec.Struct, frozen=True):
 def check(gateways: Sequence[GatewayBox]) -> None:
     """Refuse what can't be run.
 
-    Raises: WrongSetting, WrongProfile.
+    Raises: WrongSetting.
     """
     _no_twins([gateway.number for gateway in gateways], "agent.gateways", "number")
     for g, gateway in enumerate(gateways):
@@ -32,6 +32,7 @@ def check(gateways: Sequence[GatewayBox]) -> None:
         codes = []
         for b, bus in enumerate(gateway.buses):
             at = f"{where}.buses[{b}]"
+            _check_profiles(bus, at)
             _check_bus(bus, at)
             codes += [
                 (code, quantity)
@@ -63,6 +64,15 @@ def line_of(bus: Bus) -> profile.Line:
         parity=bus.parity or shipped.parity,
         stop_bits=bus.stop_bits or shipped.stop_bits,
     )
+
+
+def _check_profiles(bus: Bus, at: str) -> None:
+    for u, unit in enumerate(bus.units):
+        try:
+            profile.load(unit.profile)
+        except profile.WrongProfile as error:
+            msg = f"{at}.units[{u}].profile = {unit.profile!r}: {error}"
+            raise WrongSetting(msg) from None
 
 
 def _check_bus(bus: Bus, at: str) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 
 from config import secrets
-from config.load import WrongSetting
 from config.settings import GatewayBox, Settings
 from core.bus.client import BrokerAddress
 from core.runtime.barrier import report_idle
@@ -29,7 +28,6 @@ from core.wire.topics import GatewayNumber
 from gateway_agent import boxes
 from gateway_agent.boxes import Box
 from gateway_agent.cycles import Cycles
-from gateway_agent.profile import WrongProfile
 from gateway_agent.uplink import Uplink
 from gateway_agent.voice import Identity
 
@@ -44,10 +42,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
     Raises: WrongSetting, NoSecrets: what only a person can mend.
     """
-    try:
-        boxes.check(settings.agent.gateways)
-    except WrongProfile as error:
-        raise WrongSetting(str(error)) from None
+    boxes.check(settings.agent.gateways)
     passwords = _passwords(settings)
     clock = _clock(settings, stop)
     if clock is None:

@@ -231,7 +231,10 @@ def test_what_the_spool_dropped_is_declared_until_covered(tmp_path: Path, device
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"profile": "xy-md2"}, "no device profile 'xy-md2'"),
+        (
+            {"profile": "xy-md2"},
+            "agent.gateways[0].buses[0].units[0].profile = 'xy-md2': no device profile 'xy-md2'; there are: ",
+        ),
         ({"probes": {"t9": "1"}}, "agent.gateways[0].buses[0].units[0].probes.t9: xy-md02 has no such channel"),
         ({"probes": {}}, "agent.gateways[0].buses[0].units[0].probes is empty"),
     ],

@@ -98,6 +98,15 @@ def test_a_modbus_line_that_answers_and_one_that_does_not(ask: Ask) -> None:
     assert "import" in found["gateway 10001"].mend
 
 
+@pytest.mark.parametrize(("profile", "good"), [("r4dcb08", True), ("r4dcb8", False)])
+def test_devices_that_cannot_be_read_are_found_before_the_agent_starts(ask: Ask, profile: str, *, good: bool) -> None:
+    units = [{"address": 1, "profile": profile, "probes": {"t1": "208601"}}]
+    line = {"name": "a", "kind": "tcp", "host": "127.0.0.1", "port": free_port(), "units": units}
+    found = ask(secret="x", agent={"gateways": [{"number": "10001", "buses": [line]}]})["devices"]
+    assert found.good == good
+    assert good or "agent.gateways[0].buses[0].units[0].profile = 'r4dcb8'" in found.seen
+
+
 def test_wechat_is_asked_for_a_token(ask: Ask, tmp_path: Path) -> None:
     assert ask(secret="x")["WeChat"].good  # not configured is a choice
     with wechat_simulator(tmp_path / "wechat") as wechat:

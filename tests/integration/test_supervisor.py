@@ -63,6 +63,44 @@ def test_a_killed_child_is_started_again_and_ends_with_the_supervisor(broker: Se
     assert gone(last)
 
 
+def test_what_could_not_be_started_is_tried_again(broker: Service, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "log"
+    in_the_way.write_bytes(b"")
+    supervisor = Supervisor([broker], log_folder=in_the_way)
+    supervisor.look()
+    assert supervisor.pid("broker") is None
+    in_the_way.unlink()
+
+    def runs() -> bool:
+        supervisor.look()
+        return supervisor.pid("broker") is not None
+
+    try:
+        eventually(runs)
+    finally:
+        supervisor.end()
+    assert supervisor.restarts() == {"broker": 0}
+
+
+def test_up_refuses_devices_that_cannot_be_read(tmp_path: Path) -> None:
+    secrets.write(str(tmp_path / "data"), secrets.fresh("coldchain"))
+    (tmp_path / "coldchain.toml").write_text(
+        'data_dir = "data"\n[[agent.gateways]]\nnumber = "10001"\n[[agent.gateways.buses]]\nname = "a"\nkind = "tcp"\n'
+        'host = "127.0.0.1"\nunits = [{address = 1, profile = "xy-md2", probes = {t = "1"}}]\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "coldchain", "up", "--config", str(tmp_path / "coldchain.toml")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "profile = 'xy-md2'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_children_end_with_a_supervisor_that_was_killed(broker: Service, tmp_path: Path) -> None:
     script = f"""
 import threading
