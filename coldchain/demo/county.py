@@ -104,7 +104,8 @@ class County:
         self.password = kept.password
         self.replay = Path(kept.replay) if kept.replay else None
         self._logger = logger_file.read(self.replay, ZONE) if self.replay else None
-        self._value: Centi | None = self._logger.readings[0][1] if self._logger else None
+        self._value: Centi | None = None
+        self.goes_on(kept.began)
         self._chambers = {} if self._logger else story(kept.began)
         self.stage = Stage(
             folder,
@@ -158,6 +159,12 @@ class County:
         """Yield what the logger recorded, oldest first."""
         if self._logger:
             yield from self._logger.readings
+
+    def goes_on(self, at: Instant) -> None:
+        """Let the replayed device show what the logger showed at `at`; before its first row, the first."""
+        if self._logger:
+            rows = self._logger.readings
+            self._value = next((value for when, value in reversed(rows) if when <= at), rows[0][1])
 
     def shows(self, value: Centi | None) -> None:
         """Let the replayed device show a value from now on."""

@@ -53,6 +53,8 @@ def show(wish: DemoWish, stop: threading.Event) -> int:
         return 2
     keeper = ClockKeeper(county.stage.clock_file, start=county.start, speed=0 if county.replay else wish.speed)
     began = keeper.now()
+    # Before the agent starts: a run that ended before its last row was spooled has that row polled at once.
+    county.goes_on(began)
     settings = county.stage.prepare()
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     county.enter(records, settings, keeper.now())
@@ -115,11 +117,11 @@ def _replay(keeper: ClockKeeper, county: County, ends: _Ends) -> None:
     began = keeper.now()
     rows = 0
     for at, value in county.rows():
-        county.shows(value)
         if at < began:
             continue  # an earlier run has shown it
         if ends.stop.is_set():
             return
+        county.shows(value)
         step = keeper.step_to(at)
         while not ends.stop.is_set():
             try:
