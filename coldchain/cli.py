@@ -37,6 +37,8 @@ app = typer.Typer(
 )
 user = typer.Typer(no_args_is_help=True, help="People who sign in on the web.")
 app.add_typer(user, name="user", rich_help_panel="Setting up")
+telemetry = typer.Typer(no_args_is_help=True, help="The store of the readings.")
+app.add_typer(telemetry, name="telemetry", rich_help_panel="Setting up")
 
 CONFIG = "COLDCHAIN_CONFIG"
 """Environment variable that names the settings; `up` hands them to its children so."""
@@ -157,10 +159,7 @@ def import_(
     """Read units, people, equipment, gateways, probes and bindings from a file: all of it, or nothing."""
     from coldchain import setting_up  # noqa: PLC0415
 
-    code, lines = setting_up.import_into(load(config), file)
-    for line in lines:
-        typer.echo(line, err=code != 0)
-    raise typer.Exit(code)
+    _told(*setting_up.import_into(load(config), file))
 
 
 @app.command(rich_help_panel=SETTING_UP)
@@ -173,6 +172,16 @@ def check(config: Config = None) -> None:
         typer.echo(str(finding))
         failed += not finding.good
     raise typer.Exit(1 if failed else 0)
+
+
+@app.command("broker-passwords", rich_help_panel=SETTING_UP)
+def broker_passwords(config: Config = None) -> None:
+    """Print the password file of a Mosquitto: the services and every gateway. See deploy/mosquitto."""
+    from coldchain.broker.passwords import password_lines  # noqa: PLC0415
+    from config.secrets import read  # noqa: PLC0415
+
+    for line in password_lines(read(load(config).data_dir).broker):
+        typer.echo(line)
 
 
 @user.command("add")
@@ -191,10 +200,26 @@ def user_add(
         password = sys.stdin.readline().rstrip("\n")
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    code, lines = setting_up.add_user(load(config), username, password, unit_code=unit, role=role)
-    for line in lines:
-        typer.echo(line, err=code != 0)
-    raise typer.Exit(code)
+    _told(*setting_up.add_user(load(config), username, password, unit_code=unit, role=role))
+
+
+@telemetry.command("init")
+def telemetry_init(config: Config = None) -> None:
+    """Make organisation, bucket and two scoped tokens in InfluxDB, where they are missing; run it again at any time.
+
+    On a server that somebody else set up, the environment variable INFLUX_TOKEN gives a token of theirs, this once.
+    """
+    from coldchain import telemetry_commands  # noqa: PLC0415
+
+    _told(*telemetry_commands.init(load(config), os.environ.get("INFLUX_TOKEN", "")))
+
+
+@telemetry.command("verify")
+def telemetry_verify(config: Config = None) -> None:
+    """Read every reading of the embedded store again, against its checksum; services may go on meanwhile."""
+    from coldchain import telemetry_commands  # noqa: PLC0415
+
+    _told(*telemetry_commands.verify(load(config)))
 
 
 @app.command("wechat-sim", rich_help_panel=TRYING)
@@ -226,6 +251,12 @@ def _serve(name: str, config: Path | None, module: str) -> None:
     with only_one(settings.data_dir, worker, stop) as ours:
         if ours:
             run(settings, stop)
+
+
+def _told(code: int, lines: list[str]) -> None:
+    for line in lines:
+        typer.echo(line, err=code != 0)
+    raise typer.Exit(code)
 
 
 def _stop() -> Event:

@@ -16,8 +16,12 @@ def open_telemetry(settings: Settings, *, read_only: bool = False) -> Telemetry:
     """
     if settings.telemetry.store == "influxdb":
         return _influx(settings, read_only=read_only)
-    folder = settings.telemetry.folder or Path(settings.data_dir) / "telemetry"
-    return EmbeddedTelemetry(Path(settings.data_dir) / folder, read_only=read_only)
+    return EmbeddedTelemetry(embedded_folder(settings), read_only=read_only)
+
+
+def embedded_folder(settings: Settings) -> Path:
+    """Return where the embedded store of an installation is."""
+    return Path(settings.data_dir) / (settings.telemetry.folder or "telemetry")
 
 
 def _influx(settings: Settings, *, read_only: bool) -> Telemetry:
