@@ -8,7 +8,7 @@ from core.runtime.clock import Clock
 from core.wire.messages import Batch, Birth, BusHealth, Health, ProbeInfo, Ranges, Reading, State
 from core.wire.topics import GatewayNumber, Kind, Topic
 from gateway_agent.spool import Spool, Spooled
-from gateway_agent.trust import clock_report
+from gateway_agent.trust import Trust
 
 RETAINED = (Kind.BIRTH, Kind.STATE)
 
@@ -31,6 +31,7 @@ class Voice:
     def __init__(self, identity: Identity, clock: Clock) -> None:
         self.identity = identity
         self._clock = clock
+        self._trust = Trust(clock)
 
     def topic(self, kind: Kind) -> str:
         """Return the topic of a kind of message."""
@@ -38,6 +39,9 @@ class Voice:
 
     def batch(self, spool: Spool, row: Spooled, lost: Ranges) -> bytes:
         """Write a batch with its frozen part as it is in the spool."""
+        clk = self._trust.report()
+        if row.boot != self.identity.boot:  # how far another process's clock was off is not known here
+            clk = msgspec.structs.replace(clk, off=None)
         return msgspec.json.encode(
             Batch(
                 v=1,
@@ -46,7 +50,7 @@ class Voice:
                 boot=row.boot,
                 seq=row.seq,
                 sent=self._clock.now(),
-                clk=clock_report(self._clock),
+                clk=clk,
                 r=msgspec.json.decode(row.r, type=list[Reading]),
                 lost=lost,
             )
@@ -81,7 +85,7 @@ class Voice:
                 gw=self.identity.number,
                 boot=self.identity.boot,
                 sent=self._clock.now(),
-                clk=clock_report(self._clock),
+                clk=self._trust.report(),
                 spool=depth,
                 spool_bytes=size,
                 buses=buses,

@@ -40,7 +40,7 @@ class ClockReport(msgspec.Struct, frozen=True):
 
     src: Literal["ntp", "rtc", "broker", "none"]
     off: int | None = None
-    """Estimated offset to UTC, ms; None when unknown."""
+    """What the boot's readings taken before its clock was set lack to UTC, ms; None when unknown."""
     up: int = 0
     """Milliseconds since boot, from a clock that never jumps."""
 
