@@ -55,7 +55,8 @@ class Due(msgspec.Struct, frozen=True):
     zone: ZoneId
     interval: Milliseconds
     due_at: Instant
-    gateway: GatewayNumber
+    gateway: GatewayNumber | None
+    """None while no gateway reads the probe: then nothing of it can come any more."""
     received_at: Instant | None
     value: Centi | None
     stopped: bool
@@ -89,7 +90,7 @@ def scan(
     with records.read() as tx:
         gone, unwatched, due = _gone(tx, now), _unwatched(tx, now), _due(tx, now)
         behind = set(shards_behind(tx))
-    known = [row for row in due if shard_of(row.gateway) not in behind]
+    known = [row for row in due if row.gateway is None or shard_of(row.gateway) not in behind]
     for some in _parts(gone):
         with records.write() as tx:
             settle(tx, zones, post, _let_go(tx, some), now)
@@ -186,9 +187,9 @@ def _due(tx: Session, now: Instant) -> list[Due]:
             ProbeZone,
             and_(ProbeZone.probe_id == Probe.id, ProbeZone.zone_id == RuleState.zone_id, _in_force(ProbeZone, now)),
         )
-        .join(ProbeGateway, and_(ProbeGateway.probe_id == Probe.id, _in_force(ProbeGateway, now)))
-        .join(Gateway, Gateway.id == ProbeGateway.gateway_id)
         .join(Zone, Zone.id == RuleState.zone_id)
+        .outerjoin(ProbeGateway, and_(ProbeGateway.probe_id == Probe.id, _in_force(ProbeGateway, now)))
+        .outerjoin(Gateway, Gateway.id == ProbeGateway.gateway_id)
         .outerjoin(SeriesState, SeriesState.series_id == RuleState.series_id)
         .where(
             RuleState.rule == Rule.PROBE_OFFLINE,

@@ -244,6 +244,26 @@ def test_a_probe_that_never_spoke_is_silent_too_from_when_it_was_expected(watch:
     assert watch.alarm().rule == "probe_offline"
 
 
+@on_both
+def test_a_probe_that_no_gateway_reads_any_more_is_silent_until_one_does(watch: Watch) -> None:
+    watch.fridge()
+    watch.reads(5.0)
+    watch.run()
+    with watch.records.write() as tx:
+        read = tx.scalars(select(ProbeGateway)).one()
+        read.until = watch.clock.time
+        revision.bump(tx)
+    watch.forward(14)
+    assert not watch.alarms()
+    watch.forward(5)
+    assert (watch.alarm().rule, watch.tiers(1)) == ("probe_offline", [1])
+    with watch.records.write() as tx:
+        tx.add(ProbeGateway(probe_id=read.probe_id, gateway_id=read.gateway_id, since=watch.clock.time))
+        revision.bump(tx)
+    watch.forward(1, showing=5.0)
+    assert watch.alarm().state == "recovered"
+
+
 def test_a_broken_sensor_is_told_once_as_that_and_not_as_silence(watch: Watch) -> None:
     watch.fridge()
     watch.reads(5.0)
