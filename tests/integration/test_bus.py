@@ -1,4 +1,4 @@
-"""What a `Bus` promises, tried with the embedded broker, and with a server of our own where it must misbehave."""
+"""What a `Bus` promises, tried with both brokers, and with a server of our own where it must misbehave."""
 
 import socket
 import threading
@@ -10,14 +10,14 @@ import pytest
 from config.settings import Broker, Settings
 from core.bus.client import BrokerAddress, Bus, Message
 from core.wire.topics import GatewayNumber, Kind, Topic
-from tests.fixtures.broker import Client, broker, settings_in, until
+from tests.fixtures.broker import BROKERS, Client, broker, settings_in, until
 
 DATA = str(Topic(GatewayNumber("10001"), Kind.DATA))
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return settings_in(tmp_path, "10001")
+@pytest.fixture(params=BROKERS)
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    return settings_in(tmp_path, "10001", broker=request.param)
 
 
 def test_it_starts_without_a_broker_and_finds_one_that_comes(settings: Settings) -> None:
