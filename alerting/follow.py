@@ -1,6 +1,6 @@
 """What the readings of the intake log lead to: conditions, alarms and steps, in one transaction with the cursor.
 
-Guarantees, tried by tests/integration/test_follow.py and test_follow_kills.py on both databases:
+Guarantees, tried by tests/integration/test_follow.py and test_alerting_races.py on both databases:
 * the cursor of a shard moves in the transaction of everything that its entries led to, so a crash anywhere repeats
   nothing and skips nothing; a second process on the same shard loses the race for the cursor and changes nothing;
 * memory is read from the records for each chunk, so a series may come through another shard and worker than last time;
