@@ -76,9 +76,7 @@ class Lanes:
             lane = self._disk or self._open_disk(now)
             lane.spool.append(readings, boot=boot, at=now, polled=polled)
         except (sqlite3.Error, OSError) as error:
-            self._note(error)
-            if self._disk and not isinstance(error, sqlite3.OperationalError | OSError):
-                self._set_aside(self._disk, error)
+            self._refuses(self._disk, error)
             lane = self._in_memory(now)
             lane.spool.append(readings, boot=boot, at=now)
         else:
@@ -96,14 +94,17 @@ class Lanes:
                     return True
             except sqlite3.Error as error:
                 # The rows stay and are sent again at the next connection; later acknowledgements cover them too.
-                self._note(error)
+                self._refuses(lane, error)
             lane.sending.acknowledged(ack)
         return False
 
     def restart(self, now: Instant) -> None:
         """Take everything as unsent: there is a new connection."""
         for lane in self._lanes():
-            lane.sending.restart(now)
+            try:
+                lane.sending.restart(now)
+            except sqlite3.Error as error:
+                self._refuses(lane, error)
 
     def next(self, now: Instant, real: float) -> Iterator[tuple[Spool, Spooled, Kind]]:
         """Yield what is to be published now."""
@@ -111,10 +112,8 @@ class Lanes:
             try:
                 for row, kind in lane.sending.next(now, real):
                     yield lane.spool, row, kind
-            except sqlite3.DatabaseError as error:
-                self._note(error)
-                if lane is self._disk and not isinstance(error, sqlite3.OperationalError):
-                    self._set_aside(lane, error)
+            except sqlite3.Error as error:
+                self._refuses(lane, error)
 
     def wait(self, real: float) -> float | None:
         """Return real seconds until `next` may have something again by itself, None for never."""
@@ -127,7 +126,7 @@ class Lanes:
             try:
                 lane.spool.flush()
             except sqlite3.Error as error:
-                self._note(error)
+                self._refuses(lane, error)
 
     def close(self) -> None:
         """Close the files. What is in memory and unacknowledged is lost now."""
@@ -156,6 +155,12 @@ class Lanes:
 
     def _spool(self, path: Path | None, limit: int) -> Spool:
         return Spool(path, limit_bytes=limit, limit_age=self._limit_age)
+
+    def _refuses(self, lane: Lane | None, error: Exception) -> None:
+        """Note what a disk says; when it is the file that is damaged, another begins."""
+        self._note(error)
+        if lane and lane is self._disk and not isinstance(error, sqlite3.OperationalError | OSError):
+            self._set_aside(lane, error)
 
     def _set_aside(self, lane: Lane, why: Exception) -> None:
         lane.spool.close()

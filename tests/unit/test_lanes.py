@@ -48,7 +48,25 @@ def test_while_the_disk_is_full_the_newest_go_from_memory_under_an_ep_of_their_o
     lanes.close()
 
 
-def test_a_file_that_breaks_while_in_use_is_set_aside(tmp_path: Path) -> None:
+def test_a_file_found_broken_at_a_new_connection_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    lanes = lanes_at(path)
+    for number in range(1, 200):
+        keep(lanes, number)
+    db = lanes.main._db
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.execute("PRAGMA shrink_memory")
+    with path.open("r+b") as file:
+        file.seek(4096 * 2)
+        file.write(b"\xff" * (path.stat().st_size - 4096 * 2))
+    lanes.restart(T0)
+    assert list(tmp_path.glob("s.db.damaged-*"))
+    keep(lanes, 200)
+    assert len(sent(lanes, 1)) == 1
+    lanes.close()
+
+
+def test_a_file_that_is_found_broken_at_start_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     lanes = lanes_at(path)
     for number in range(1, 200):
