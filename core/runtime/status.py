@@ -66,11 +66,17 @@ class StatusFile:
     def keep(self, facts: Callable[[], Facts], stop: threading.Event) -> threading.Thread:
         """Write what `facts` answers now, every few seconds and at the end, in a thread that ends with `stop`."""
 
-        def write_until_stop() -> None:
-            self.write(facts())
-            while not stop.wait(EVERY_S):
+        def tell() -> None:
+            try:
                 self.write(facts())
-            self.write(facts())
+            except Exception:  # a service that works must not look dead for it
+                log.exception("status not told", service=self._service)
+
+        def write_until_stop() -> None:
+            tell()
+            while not stop.wait(EVERY_S):
+                tell()
+            tell()
 
         thread = threading.Thread(target=write_until_stop, name="status", daemon=True)
         thread.start()

@@ -61,3 +61,22 @@ def test_it_is_kept_until_the_end_and_told_once_more(tmp_path: Path, monkeypatch
     told = file.read()
     assert told is not None
     assert told.facts == {"looks": len(looks)}
+
+
+def test_facts_that_cannot_be_had_for_once_end_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "EVERY_S", 0.01)
+    asked = iter([RuntimeError("no"), *[None] * 10_000])
+
+    def facts() -> status.Facts:
+        problem = next(asked)
+        if problem:
+            raise problem
+        return {"received": 1}
+
+    file = StatusFile(tmp_path, "collector")
+    stop = threading.Event()
+    thread = file.keep(facts, stop)
+    until(lambda: file.read() is not None, "a status after one that failed")
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()
