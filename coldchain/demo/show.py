@@ -60,9 +60,7 @@ def show(wish: DemoWish, stop: threading.Event) -> int:
     county.enter(records, settings, keeper.now())
     supervisor = Supervisor([county.stage.wechat(), *county.stage.services()], log_folder=county.stage.folder / "log")
     ends = _Ends(stop, None if lasting is None else Instant(began + lasting), keeper)
-    helper = threading.Thread(
-        target=_replay if county.replay else _keep, args=(keeper, county, ends), name="clock", daemon=True
-    )
+    helper = threading.Thread(target=ends.after, args=(keeper, county), name="clock", daemon=True)
     try:
         supervisor.look()
         county.wait_for_phones()
@@ -90,7 +88,7 @@ def show(wish: DemoWish, stop: threading.Event) -> int:
         messages=watcher.messages,
     )
     records.close()
-    return 0
+    return 1 if ends.failed else 0
 
 
 class _Ends:
@@ -100,6 +98,17 @@ class _Ends:
         self.stop = stop
         self._at = at
         self._keeper = keeper
+        self.failed = False
+
+    def after(self, keeper: ClockKeeper, county: County) -> None:
+        """Keep the clock to the end; without one, nothing would ever happen again."""
+        try:
+            (_replay if county.replay else _keep)(keeper, county, self)
+        except BaseException:
+            self.failed = True
+            raise
+        finally:
+            self.stop.set()
 
     def wait(self, seconds: float) -> bool:
         return self.stop.wait(seconds) or (self._at is not None and self._keeper.now() >= self._at)
