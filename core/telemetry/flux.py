@@ -101,12 +101,20 @@ def joined(v: Columns, q: Columns) -> Columns:
 
 
 def _chosen(bucket: str, series: Iterable[int], since: int, until: int) -> str:
-    wanted = " or ".join(f'r.s == "{each}"' for each in series) or 'r.s == ""'
+    wanted = _any_of([f'r.s == "{each}"' for each in series] or ['r.s == ""'])
     return (
         f'from(bucket: "{bucket}")'
         f" |> range(start: time(v: {since * _NANOSECONDS}), stop: time(v: {until * _NANOSECONDS}))"
         f' |> filter(fn: (r) => r._measurement == "{MEASUREMENT}" and ({wanted}))'
     )
+
+
+def _any_of(conditions: Sequence[str]) -> str:
+    """Join by `or` as a balanced tree: Flux refuses a chain of two hundred as nested too deep."""
+    if len(conditions) == 1:
+        return conditions[0]
+    half = len(conditions) // 2
+    return f"({_any_of(conditions[:half])} or {_any_of(conditions[half:])})"
 
 
 def _instants(times: Sequence[str]) -> npt.NDArray[np.int64]:

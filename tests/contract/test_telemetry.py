@@ -20,7 +20,7 @@ from core.telemetry.columns import LAST_AT
 from core.telemetry.port import Curve, Sample, Telemetry
 from core.wire.quality import Quality
 from core.wire.topics import Shard
-from tests.fixtures.telemetry_adapters import ADAPTERS, SERIES, START, numbered, open_adapter
+from tests.fixtures.telemetry_adapters import ADAPTERS, SERIES, START, bring_up, numbered, open_adapter
 
 ROOT = Path(__file__).parents[2]
 FRIDGE, FREEZER, UNKNOWN = SeriesId(7), SeriesId(8), SeriesId(2**24 - 1)
@@ -30,6 +30,7 @@ EVER = (Instant(0), Instant(2**53))
 @pytest.fixture(params=ADAPTERS)
 def adapter(request: pytest.FixtureRequest) -> str:
     name: str = request.param
+    bring_up(name)
     return name
 
 
@@ -137,6 +138,15 @@ def test_several_series_at_once_each_get_their_own(store: Telemetry) -> None:
             assert shown(curve) == shown(store.range(series, *EVER))
             assert len(curve) == (0 if series == UNKNOWN else 12)
         store.seal(Instant(START + DAY))
+
+
+def test_a_whole_county_at_once(store: Telemetry) -> None:
+    everyone = [SeriesId(n * 31) for n in range(700)]
+    store.write_batch([sample(0, n % 500, 0, each) for n, each in enumerate(everyone)], {})
+    assert {each: shown(curve) for each, curve in store.multi_range(everyone, *EVER).items()} == {
+        each: [(0, n % 500, 0)] for n, each in enumerate(everyone)
+    }
+    assert store.latest(everyone) == {each: sample(0, n % 500, 0, each) for n, each in enumerate(everyone)}
 
 
 def test_the_latest_is_by_time_not_by_arrival_and_may_be_a_failure(store: Telemetry) -> None:
@@ -309,7 +319,6 @@ steps = st.lists(
 )
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS)
 def test_it_is_a_dictionary_whatever_is_done_in_whatever_order(adapter: str) -> None:
     @settings(max_examples=60 if adapter == "embedded" else 12, deadline=None, suppress_health_check=list(HealthCheck))
     @given(steps=steps, since=st.integers(-1, 13), until=st.integers(-1, 13))
