@@ -1,6 +1,7 @@
 """`coldchain check`: does everything that the settings name answer, and if not, what to mend."""
 
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from config.settings import Settings
 from core.bus.client import BrokerAddress, Bus
 from core.db.engine import connect, url_for
 from core.db.migrate import pending
+from core.intake import port as intake
+from core.intake.open import open_log
 from core.telemetry.open import embedded_folder
 from core.telemetry.port import Unavailable
 
@@ -48,6 +51,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     except NoSecrets as error:
         yield Finding("secrets", good=False, seen=str(error), mend="coldchain init")
     yield _records(settings)
+    yield _intake(settings)
     yield _telemetry(settings, secrets)
     yield _broker(settings, secrets)
     yield from _devices(settings)
@@ -96,6 +100,17 @@ def _records(settings: Settings) -> Finding:
         engine.dispose()
     after = ", to be migrated by the first service that starts" if behind else ""
     return Finding("records", good=True, seen=shown + after)
+
+
+def _intake(settings: Settings) -> Finding:
+    where = settings.intake.url or "intake.db in the data folder"
+    shown = re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", where)
+    try:
+        open_log(settings.intake.url, settings.data_dir).close()
+    except (intake.Unavailable, intake.WrongVersion, WrongSetting, OSError) as error:
+        seen = f"{shown}: {str(error).splitlines()[0]}"
+        return Finding("intake log", good=False, seen=seen, mend="start the database, or set intake.url")
+    return Finding("intake log", good=True, seen=shown)
 
 
 def _telemetry(settings: Settings, secrets: Secrets | None) -> Finding:

@@ -250,7 +250,12 @@ def _serve(name: str, config: Path | None, module: str) -> None:
     worker = {"collector": settings.collector.client_id, "alerting": settings.alerting.worker}.get(name, name)
     with only_one(settings.data_dir, worker, stop) as ours:
         if ours:
-            run(settings, stop)
+            try:
+                run(settings, stop)
+            except WrongSetting as error:
+                # What only the service itself can see: a profile that doesn't exist, a channel that is unknown.
+                msg = f"{config or 'coldchain.toml'}: {error}"
+                raise WrongSetting(msg) from error
 
 
 def _told(code: int, lines: list[str]) -> None:

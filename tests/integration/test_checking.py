@@ -69,6 +69,16 @@ def test_records_that_cannot_be_reached_are_named_without_their_password(ask: As
     assert "records.url" in finding.mend
 
 
+def test_an_intake_log_that_cannot_be_reached_is_named_without_its_password(ask: Ask) -> None:
+    assert ask()["intake log"].good
+    url = f"postgresql+psycopg://cc:hush@127.0.0.1:{free_port()}/cc"
+    finding = ask(intake={"url": url})["intake log"]
+    assert not finding.good
+    assert "hush" not in str(finding)
+    assert "intake.url" in finding.mend
+    assert not ask(intake={"url": "redis://x"})["intake log"].good
+
+
 def test_records_behind_this_version_are_not_a_fault(ask: Ask, tmp_path: Path) -> None:
     assert "to be migrated" in ask()["records"].seen
     engine = connect(url_for("", str(tmp_path / "data")))
