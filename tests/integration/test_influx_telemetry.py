@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
+import collector.service
+from coldchain import telemetry_commands
 from collector.counts import Counts
 from collector.telemetry_writer import READER, TelemetryWriter
+from config.settings import Records as RecordsSettings
 from config.settings import Telemetry as TelemetrySettings
-from core.db.engine import Records
+from core.db.engine import Records, connect
 from core.devices import revision
 from core.devices.directory import Directory
 from core.ids import Centi, SeriesId
@@ -21,13 +25,16 @@ from core.runtime.instant import DAY, SECOND, Instant
 from core.telemetry import port
 from core.telemetry.hot import ReadOnly
 from core.telemetry.influx import InfluxTelemetry
+from core.telemetry.open import open_telemetry
 from core.telemetry.port import Rejected, Sample
 from core.wire.topics import GatewayNumber, Shard, shard_of
-from tests.fixtures.broker import until
+from tests.fixtures.broker import broker, running, settings_in, until
 from tests.fixtures.county import add_gateway, add_probe, add_unit
+from tests.fixtures.databases import fresh_url
 from tests.fixtures.influx import Influxd, bucket_of, influx_at, operator_of, through, token_of_this_run
 from tests.fixtures.influx_proxy import Proxy
 from tests.fixtures.intake_logs import EP
+from tests.fixtures.publisher import Gateway
 
 GW = GatewayNumber("10001")
 SHARD = shard_of(GW)
@@ -286,3 +293,25 @@ def test_a_server_that_answers_late_or_wrongly_loses_nothing(tmp_path: Path, lin
                 way.fault = ""
                 until(lambda: line.arrived(direct), f"all in telemetry after {fault}")
         assert line.log.held() == []
+
+
+def test_the_collector_itself_stores_there_and_others_read_with_a_token_of_theirs(tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(
+        settings_in(tmp_path, "10001"),
+        records=RecordsSettings(url=fresh_url("sqlite", tmp_path)),
+        telemetry=bucket_of(tmp_path),
+    )
+    assert telemetry_commands.init(settings, token_of_this_run())[0] == 0
+    records = Records(connect(settings.records.url))
+    with records.write() as tx:
+        revision.bump(tx)
+        add_probe(tx, "208601", add_gateway(tx, GW, add_unit(tx, "Longtan")), None)
+    records.close()
+    with broker(settings), running(collector.service.run, settings), Gateway(settings) as gateway:
+        gateway.send_until_covered(range(1, 21))
+        reader = open_telemetry(settings, read_only=True)
+        until(lambda: len(reader.range(SeriesId(1), *EVER)) == 20, "all in telemetry")
+        reader.close()
+    log = SqliteIntakeLog(tmp_path / "intake.db")
+    assert log.cursor(READER) == {SHARD: 20}
+    log.close()
