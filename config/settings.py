@@ -139,7 +139,7 @@ class Wechat(Section, frozen=True, kw_only=True):
     app_id: str = ""
     template_alarm: Annotated[str, Meta(description="template id of alarm messages")] = ""
     template_recovery: Annotated[str, Meta(description="template id of back-to-normal messages")] = ""
-    timeout: Annotated[Seconds, Meta(description="seconds for one request; alerting.lease must exceed six of them")] = 8.0
+    timeout: Annotated[Seconds, Meta(description="seconds a request; alerting.lease must exceed six of them")] = 8.0
     rate: Annotated[float, Meta(gt=0, description="messages a second at most")] = 200.0
 
 
