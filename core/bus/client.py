@@ -220,12 +220,13 @@ class Bus:
                 log.warning("broker refused the connection", reason=str(reason))
             self._problem = str(reason)
             return
+        # Before anybody may publish, so that no answer comes while it isn't listened to.
+        if self._subscriptions:
+            client.subscribe([(topic, QOS) for topic in self._subscriptions])
         with self._lock:
             self._connection += 1
             self._connected = True
             self._problem = ""
-        if self._subscriptions:
-            client.subscribe([(topic, QOS) for topic in self._subscriptions])
         log.info("broker connected", host=self._address.host, port=self._address.port)
         if self._told_connected:
             try:

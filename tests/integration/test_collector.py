@@ -26,7 +26,7 @@ from core.runtime.status import StatusFile
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.wire.messages import ClockReport, Reading
 from core.wire.topics import Kind, Topic, shard_of, wake
-from tests.fixtures.broker import Client, broker, running, settings_in, until
+from tests.fixtures.broker import BROKERS, Client, broker, running, settings_in, until
 from tests.fixtures.county import add_fridge, add_gateway, add_probe, add_unit
 from tests.fixtures.databases import empty_url, fresh_url
 from tests.fixtures.publisher import T0, Gateway
@@ -65,13 +65,13 @@ class Line:
         self.records.close()
 
 
-@pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
+@pytest.fixture(params=BROKERS)
+def line(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Line]:
     """A county with one gateway, 10001, and its probe 208601, on a clock that stands at NOW."""
     clock = tmp_path / "clock.json"
     ClockKeeper(clock, start=Instant(NOW), speed=0)
     settings = msgspec.structs.replace(
-        settings_in(tmp_path, "10001", "10002"),
+        settings_in(tmp_path, "10001", "10002", broker=request.param),
         records=RecordsSettings(url=fresh_url("sqlite", tmp_path)),
         virtual_clock=str(clock),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import msgspec
+import pytest
 
 from config.settings import Records as RecordsSettings
 from config.settings import Settings
@@ -19,7 +20,7 @@ from core.intake.sqlite import SqliteIntakeLog
 from core.runtime.instant import Instant
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.wire.topics import shard_of
-from tests.fixtures.broker import broker, settings_in, until
+from tests.fixtures.broker import BROKERS, broker, settings_in, until
 from tests.fixtures.county import add_gateway, add_probe, add_unit
 from tests.fixtures.databases import fresh_url
 from tests.fixtures.publisher import Gateway
@@ -37,9 +38,11 @@ run(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Settings), threadin
 """
 
 
-def test_every_batch_once_whatever_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", BROKERS)
+def test_every_batch_once_whatever_is_killed(tmp_path: Path, which: str) -> None:
     settings = msgspec.structs.replace(
-        settings_in(tmp_path, "10001", "10002"), records=RecordsSettings(url=fresh_url("sqlite", tmp_path))
+        settings_in(tmp_path, "10001", "10002", broker=which),
+        records=RecordsSettings(url=fresh_url("sqlite", tmp_path)),
     )
     records = Records(connect(settings.records.url))
     with records.write() as tx:
