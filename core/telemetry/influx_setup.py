@@ -60,7 +60,14 @@ class Server:
         if found := self._buckets(operator):
             return found[0], False
         body = {"orgID": org, "name": self._settings.bucket, "retentionRules": []}
-        return str(self._asked("POST", "/api/v2/buckets", operator, body=body).json()["id"]), True
+        taken = (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)
+        answer = self._asked("POST", "/api/v2/buckets", operator, body=body, bear=taken)
+        if answer.ok:
+            return str(answer.json()["id"]), True
+        if found := self._buckets(operator):  # another made it meanwhile
+            return found[0], False
+        msg = f"{self._settings.url} makes no bucket {self._settings.bucket}: {answer.text[:300]}"
+        raise Unavailable(msg)
 
     def token(self, operator: str, org: str, bucket: str, *, name: str, actions: tuple[str, ...]) -> str:
         """Return a new token that may do `actions` (read, write) on the bucket alone."""
