@@ -1,4 +1,4 @@
-"""Whether alerting itself does its work: overdue steps, stuck messages, a log that isn't followed.
+"""Whether alerting itself does its work: overdue steps, messages that don't leave, a log that isn't followed.
 
 Runs on the scheduler's thread, so that it also sees an engine that hangs. What it finds is told to level 1 of the top
 units, stands in the row of its tick for whoever asks (readiness, metrics), and keeps the dead-man's ping from leaving:
@@ -7,7 +7,7 @@ the other end notices when that stays away, whatever has stopped here.
 
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from http.client import HTTPException
 
 import msgspec
@@ -18,10 +18,10 @@ from alerting import ticks
 from alerting.follow import positions
 from core.alarms.message import OpsFacts
 from core.alarms.post import Draft, Post
-from core.alarms.tables import AlarmStep, Outbox, Tick
+from core.alarms.tables import AlarmStep, Attempt, Outbox, Tick
 from core.db.engine import Records
 from core.intake.port import IntakeLog
-from core.runtime.clock import Clock, real_now
+from core.runtime.clock import Clock, monotonic, real_now
 from core.runtime.instant import HOUR, MINUTE, Instant, Milliseconds
 from core.runtime.logs import logger
 from core.units.contacts import ContactLevel
@@ -34,6 +34,11 @@ EVERY = MINUTE
 OVERDUE = MINUTE
 STUCK = Milliseconds(5 * MINUTE)
 """A lease that ended so long ago, in real time, was abandoned by everybody."""
+UNSENT = Milliseconds(5 * MINUTE)
+"""Of the system's clock: a message that has waited so long in the outbox is late."""
+LASTING_S = 45.0
+"""Real seconds that messages must have been late: retries are real time, and five minutes may be a moment of the clock.
+Less than a minute, so that the second look on the machine's own clock tells."""
 AWAY = Milliseconds(5 * MINUTE)
 PING_TIMEOUT_S = 5.0
 CONFIRM_S = 2.0
@@ -58,10 +63,16 @@ class Audit:
         post: Post,
         clock: Clock,
         *,
+        channels: Collection[str],
         dead_man_url: str,
         confirm_s: float = CONFIRM_S,
+        lasting_s: float = LASTING_S,
     ) -> None:
+        """`channels`: those configured. What is queued for others waits on purpose (AL-15)."""
+        self._channels = channels
         self._confirm_s = confirm_s
+        self._lasting_s = lasting_s
+        self._unsent_since: float | None = None
         self._records = records
         self._log = intake
         self._post = post
@@ -96,7 +107,33 @@ class Audit:
 
     def _look(self, last: Instant, now: Instant) -> list[Finding]:
         with self._records.read() as tx:
-            return [*_overdue_steps(tx, last, now), *_stuck_leases(tx, now), *self._unfollowed(tx, now)]
+            return [
+                *_overdue_steps(tx, last, now),
+                *_stuck_leases(tx, now),
+                *self._unsent(tx, now),
+                *_refused(tx, self._channels, now),
+                *self._unfollowed(tx, now),
+            ]
+
+    def _unsent(self, tx: Session, now: Instant) -> list[Finding]:
+        """Messages that no channel takes, such as those of an account that is shut out.
+
+        Those about ourselves don't count: what tells of a finding must not keep it up.
+        """
+        late = (
+            Outbox.state == "queued",
+            Outbox.kind != "ops",
+            Outbox.channel.in_(self._channels),
+            Outbox.created_at < now - UNSENT,
+        )
+        count, since = tx.execute(select(func.count(), func.min(Outbox.created_at)).where(*late)).one()
+        if not count:
+            self._unsent_since = None
+            return []
+        if self._unsent_since is None:
+            self._unsent_since = monotonic()
+        lasts = monotonic() - self._unsent_since >= self._lasting_s
+        return [Finding("outbox_behind", count, since)] if lasts else []
 
     def _unfollowed(self, tx: Session, now: Instant) -> list[Finding]:
         known = positions(tx)
@@ -159,6 +196,30 @@ def _stuck_leases(tx: Session, now: Instant) -> list[Finding]:
     stuck = select(func.count()).where(Outbox.state == "queued", Outbox.lease_until <= ended)
     count = tx.scalar(stuck) or 0
     return [Finding("lease_stuck", count, Instant(now - STUCK))] if count else []
+
+
+def _refused(tx: Session, channels: Collection[str], now: Instant) -> list[Finding]:
+    """Messages refused within the last hour, unless the person can't be reached: that stands on the unit's page.
+
+    `next_at` is when the lease would have ended, in real time: it only keeps the question from reading all that ever
+    failed, for no clock is slower than the real one.
+    """
+    refused = (
+        Outbox.state == "failed",
+        Outbox.kind != "ops",
+        Outbox.channel.in_(channels),
+        Outbox.next_at > real_now() - HOUR,
+        Attempt.outcome == "refused",
+        Attempt.at > now - HOUR,
+        Person.unreachable_since.is_(None),
+    )
+    count, since = tx.execute(
+        select(func.count(Outbox.id.distinct()), func.min(Attempt.at))
+        .join(Attempt, Attempt.outbox_id == Outbox.id)
+        .join(Person, Person.id == Outbox.person_id)
+        .where(*refused)
+    ).one()
+    return [Finding("messages_failed", count, since)] if count else []
 
 
 def _top_managers(tx: Session) -> list[tuple[Unit, Person]]:

@@ -146,7 +146,9 @@ class _Alerting:
             )
         except ValueError as error:
             raise WrongSetting(str(error)) from None
-        self._audit = Audit(records, intake, post, clock, dead_man_url=settings.alerting.dead_man_url)
+        self._audit = Audit(
+            records, intake, post, clock, channels=list(channels), dead_man_url=settings.alerting.dead_man_url
+        )
         self._bus = Bus(
             BrokerAddress.of(settings.broker),
             client_id=settings.alerting.worker,

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from alerting import service
 from alerting.audit import Audit
@@ -16,13 +16,14 @@ from config import secrets
 from config.load import WrongSetting
 from config.settings import Alerting, Broker, Intake, Settings
 from config.settings import Records as RecordsSettings
-from core.alarms.tables import AlarmStep, Outbox, Tick
+from core.alarms.tables import AlarmStep, Attempt, Outbox, Tick
 from core.db.engine import Records, connect
 from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper, real_now
 from core.runtime.instant import MINUTE, Instant
 from core.runtime.schedule import Ticks
 from core.runtime.status import StatusFile
+from core.units.tables import Person
 from tests.fixtures.alerting import DAWN, HandClock, Watch, post
 from tests.fixtures.databases import DATABASES, fresh_url
 
@@ -158,8 +159,23 @@ def watch(records: Records, tmp_path: Path) -> Iterator[Watch]:
     made.close()
 
 
-def auditor(watch: Watch, outside: Outside) -> Audit:
-    return Audit(watch.records, watch.log, post(), watch.clock, dead_man_url=outside.url, confirm_s=0.0)
+def auditor(
+    watch: Watch, outside: Outside, *, channels: tuple[str, ...] = ("wechat",), lasting_s: float = 60.0
+) -> Audit:
+    return Audit(
+        watch.records,
+        watch.log,
+        post(),
+        watch.clock,
+        channels=channels,
+        dead_man_url=outside.url,
+        confirm_s=0.0,
+        lasting_s=lasting_s,
+    )
+
+
+def troubles(audit: Audit) -> list[str]:
+    return [finding.trouble for finding in audit.findings]
 
 
 def looks(audit: Audit, clock: HandClock, minutes: int) -> None:
@@ -192,7 +208,7 @@ def test_the_audit_pings_while_all_is_well_and_stays_silent_over_an_overdue_step
 
 def test_a_ping_that_fails_does_not_tell_its_address(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
     for address in ("https//pings.example/sesame", "http://127.0.0.1:1/sesame", "http://127.0.0.1:1/sesame me"):
-        audit = Audit(watch.records, watch.log, post(), watch.clock, dead_man_url=address, confirm_s=0.0)
+        audit = Audit(watch.records, watch.log, post(), watch.clock, channels=(), dead_man_url=address, confirm_s=0.0)
         looks(audit, watch.clock, 2)
         said = "".join(capsys.readouterr())
         assert "ping not taken" in said
@@ -210,6 +226,70 @@ def test_the_audit_finds_a_message_that_everybody_let_go(watch: Watch, outside: 
     looks(audit, watch.clock, 1)
     assert [finding.trouble for finding in audit.findings] == ["lease_stuck"]
     assert outside.pings == [0]
+
+
+@pytest.mark.req("AL-15")
+def test_the_audit_finds_alarm_messages_that_no_channel_takes_and_is_silent_where_none_is_configured(
+    watch: Watch, outside: Outside
+) -> None:
+    watch.fridge()
+    watch.warms_up()
+    audit = auditor(watch, outside, lasting_s=0.0)
+    looks(audit, watch.clock, 5)
+    assert (troubles(audit), outside.pings) == ([], [4])
+    looks(audit, watch.clock, 1)
+    assert (troubles(audit), outside.pings) == (["outbox_behind"], [4])
+    assert [(finding.count, finding.since) for finding in audit.findings] == [(1, watch.told(1)[0].created_at)]
+    with watch.records.read() as tx:
+        assert tx.get_one(Tick, "audit").detail == "outbox_behind 1"
+    assert len(watch.told(1, "ops")) == 1
+    bare = auditor(watch, outside, channels=(), lasting_s=0.0)
+    looks(bare, watch.clock, 1)
+    assert (troubles(bare), outside.pings) == ([], [5])
+    with watch.records.write() as tx:
+        tx.scalars(select(Outbox).where(Outbox.kind == "alarm")).one().state = "sent"
+    looks(audit, watch.clock, 1)
+    assert (troubles(audit), outside.pings) == ([], [6]), "what only tells of it keeps no ping away"
+
+
+def test_a_fast_clock_makes_no_backlog_of_a_moments_retries(watch: Watch, outside: Outside) -> None:
+    watch.fridge()
+    watch.warms_up()
+    audit = auditor(watch, outside)
+    looks(audit, watch.clock, 20)
+    assert (troubles(audit), outside.pings) == ([], [19])
+
+
+def refuse(watch: Watch, *, kind: str = "alarm") -> None:
+    """Say that WeChat has refused for good what is queued, now."""
+    with watch.records.write() as tx:
+        for row in tx.scalars(select(Outbox).where(Outbox.state == "queued", Outbox.kind == kind)):
+            row.state, row.next_at = "failed", Instant(real_now() + MINUTE)
+            tx.add(Attempt(outbox_id=row.id, at=watch.clock.time, outcome="refused", code="47003"))
+
+
+def test_the_audit_finds_refused_messages_for_an_hour_but_not_those_to_people_who_left_the_account(
+    watch: Watch, outside: Outside
+) -> None:
+    watch.fridge()
+    watch.warms_up()
+    with watch.records.write() as tx:
+        tx.execute(delete(AlarmStep).where(AlarmStep.state == "due"))
+    audit = auditor(watch, outside)
+    refuse(watch)
+    looks(audit, watch.clock, 2)
+    assert (troubles(audit), outside.pings) == (["messages_failed"], [0])
+    refuse(watch, kind="ops")
+    looks(audit, watch.clock, 57)
+    assert [(finding.trouble, finding.count) for finding in audit.findings] == [("messages_failed", 1)]
+    looks(audit, watch.clock, 2)
+    assert (troubles(audit), outside.pings) == ([], [2])
+    with watch.records.write() as tx:
+        row = tx.scalars(select(Outbox).where(Outbox.kind == "alarm")).one()
+        tx.add(Attempt(outbox_id=row.id, at=watch.clock.time, outcome="refused", code="43004"))
+        tx.get_one(Person, row.person_id).unreachable_since = watch.clock.time
+    looks(audit, watch.clock, 1)
+    assert (troubles(audit), outside.pings) == ([], [3])
 
 
 def test_the_audit_finds_a_log_that_nobody_follows_and_forgives_what_fell_due_while_it_slept(

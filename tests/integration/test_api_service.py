@@ -19,6 +19,7 @@ from config import secrets
 from config.settings import Api, Settings
 from config.settings import Records as RecordsSettings
 from core.alarms.links import Link, sign
+from core.alarms.tables import Tick
 from core.db.engine import Records, connect
 from core.db.migrate import upgrade
 from core.ids import AlarmId, PersonId
@@ -88,6 +89,14 @@ def test_it_is_ready_once_stores_and_services_are_there_and_says_what_is_missing
         troubled = client.get("/readyz")
         assert troubled.status_code == 503
         assert "connection refused" in troubled.text
+        StatusFile(tmp_path, "alerting").write({"problem": ""})
+        records = Records(connect(f"sqlite:///{tmp_path / 'records.db'}"))
+        with records.write() as tx:
+            tx.add(Tick(name="audit", due_at=real_now(), detail="outbox_behind 12"))
+        records.close()
+        found = client.get("/readyz")
+        assert found.status_code == 503
+        assert {"name": "audit", "ok": False, "detail": "outbox_behind 12"} in found.json()["checks"]
 
 
 def test_it_answers_while_the_records_are_away_and_migrates_them_when_they_come(tmp_path: Path) -> None:
