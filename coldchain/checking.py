@@ -217,6 +217,9 @@ def _wechat(settings: Settings, secrets: Secrets | None) -> Finding:
 
 
 def _port(settings: Settings) -> Finding:
+    if not re.fullmatch(r"https?://[^/\s]+(/.*)?", settings.public_url):
+        seen = f"public_url = {settings.public_url!r} is no address"
+        return Finding("web pages", good=False, seen=seen, mend="write it like https://cold.example.org")
     where = f"{settings.api.host}:{settings.api.port}"
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

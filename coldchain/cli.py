@@ -95,7 +95,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="What the demo keeps; a second run goes on from it.")] = Path(
         "coldchain-demo"
     ),
-    port: Annotated[int, typer.Option(help="Port of the web pages; 0 takes a free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the web pages; 0 takes a free one.")] = 8080,
 ) -> None:
     """Run a small county: simulated fridges, the whole line behind them, and phones to read the alarms on."""
     from coldchain.demo.show import DemoWish, show  # noqa: PLC0415
@@ -226,7 +226,7 @@ def telemetry_verify(config: Config = None) -> None:
 def wechat_sim(
     folder: Annotated[Path, typer.Option(help="Where its log is kept.")] = Path("wechat-sim"),
     host: str = "127.0.0.1",
-    port: int = 8090,
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8090,
     clock: Annotated[str, typer.Option(help="Clock file of a demo; the machine's clock unless given.")] = "",
 ) -> None:
     """Run a WeChat for tests and demos: tokens, templates, sign-in, faults, and a log of what each person got."""

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from config import secrets
+from config.load import WrongSetting
 from config.settings import GatewayBox, Settings
 from core.bus.client import BrokerAddress
 from core.runtime.barrier import report_idle
@@ -42,6 +43,9 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
     Raises: WrongSetting, NoSecrets: what only a person can mend.
     """
+    if not settings.agent.gateways:
+        msg = "agent.gateways is empty: name the gateway that this machine is in [[agent.gateways]]"
+        raise WrongSetting(msg)
     boxes.check(settings.agent.gateways)
     passwords = _passwords(settings)
     clock = _clock(settings, stop)

@@ -92,7 +92,10 @@ def show(wish: DemoWish, stop: threading.Event) -> int:
 
 
 class _Ends:
-    """When a run is over: asked to stop, or its time has passed on its own clock, or its file has been replayed."""
+    """When a run is over: asked to stop, or its time has passed on its own clock, or its file has been replayed.
+
+    In a terminal a replayed file stays to be looked at, until Ctrl-C.
+    """
 
     def __init__(self, stop: threading.Event, at: Instant | None, keeper: ClockKeeper) -> None:
         self.stop = stop
@@ -140,7 +143,8 @@ def _replay(keeper: ClockKeeper, county: County, ends: _Ends) -> None:
                 continue
         rows += 1
     _say("replayed", rows=rows, file=county.replay)
-    ends.stop.set()
+    if sys.stdout.isatty():
+        ends.stop.wait()  # somebody wants to look at the curve, and to acknowledge
 
 
 class _Lines:

@@ -46,6 +46,8 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
 def read(path: Path) -> File:
     """Read a file by its ending, .toml or .csv."""
     raw = path.read_bytes()
+    if not raw.strip():
+        return _broken("the file", "holds nothing")
     if path.suffix.lower() == ".toml":
         return _read_toml(raw)
     if path.suffix.lower() == ".csv":
@@ -83,12 +85,12 @@ def _csv_rows(raw: bytes) -> Iterator[tuple[str, str, Mapping[str, object]]]:
         text = raw.decode("gb18030", errors="replace")  # as Excel writes it on a Chinese Windows
     lines = csv.reader(io.StringIO(text, newline=""))
     head = [name.strip() for name in next(lines, [])]
+    if "type" not in head:
+        yield "", "line 1", {"": "the first line must name the columns, one of them `type`"}
+        return
     for cells in lines:
         where = f"line {lines.line_num}"
         filled = {name: cell.strip() for name, cell in zip(head, cells, strict=False) if cell.strip()}
-        if "type" not in head:
-            yield "", where, {"": "the first line must name the columns, one of them `type`"}
-            return
         if any(cell.strip() for cell in cells[len(head) :]):
             yield "", where, {"": f"has {len(cells)} cells under {len(head)} columns; a comma too much?"}
             continue

@@ -359,3 +359,13 @@ def test_an_import_is_all_or_nothing_for_whoever_reads_meanwhile(sqlite_records:
         assert before.scalar(text("SELECT count(*) FROM unit")) == 0
     with sqlite_records.read() as after:
         assert after.scalar(text("SELECT count(*) FROM unit")) == 1
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.csv", "a,b\n"), ("a.csv", ""), ("a.toml", " \n")])
+def test_a_file_without_anything_to_import_is_a_mistake(
+    sqlite_records: Records, tmp_path: Path, name: str, text: str
+) -> None:
+    secrets.write(str(tmp_path), secrets.fresh("coldchain"))
+    file = tmp_path / name
+    file.write_text(text)
+    assert import_file(sqlite_records, str(tmp_path), file, actor=OPERATOR, now=Instant(0)).mistakes
