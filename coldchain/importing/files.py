@@ -46,7 +46,8 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
 def read(path: Path) -> File:
     """Read a file by its ending, .toml or .csv."""
     raw = path.read_bytes()
-    if not raw.strip():
+    known = path.suffix.lower() in {".toml", ".csv"}
+    if known and not raw.strip():
         return _broken("the file", "holds nothing")
     if path.suffix.lower() == ".toml":
         return _read_toml(raw)
