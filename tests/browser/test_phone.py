@@ -206,6 +206,22 @@ def test_english_is_a_link_away_and_stays(browser: Browser, place: Site, alarm: 
     expect(english.get_by_text("Who was told")).to_be_visible()
 
 
+@pytest.mark.parametrize("language", ["zh-CN", "en-GB"])
+def test_an_alarm_acknowledged_late_fits_a_small_phone_too(
+    browser: Browser, place: Site, alarm: AlarmId, asked: list[str], language: str
+) -> None:
+    page = signed_in(opened(browser, asked), place)
+    place.clock.forward(minutes=45)
+    page.goto(at(place, f"/alarms/{alarm}"))
+    page.locator("#acknowledge").click()
+    assert handling(place, alarm) == "acknowledged"
+    page.set_extra_http_headers({"Accept-Language": language})
+    page.goto(at(place, f"/alarms/{alarm}"))
+    assert fits(page)
+    narrow = page.locator(".facts dt").evaluate_all("all => Math.min(...all.map(one => one.offsetWidth))")
+    assert narrow >= 40, "labels run one letter a line"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_ground(browser: Browser, place: Site, alarm: AlarmId, scheme: str) -> None:
     """WCAG AA: 4.5 to 1 for text, 3 to 1 for large text."""
