@@ -10,14 +10,12 @@ import sqlite3
 import threading
 from collections.abc import Mapping
 
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from alerting import offline, ticks
-from alerting.escalate import escalate, next_due
+from alerting.escalate import can_resume, escalate, next_due
 from alerting.follow import Follower, Overtaken, positions, shards_behind
 from core.alarms.post import Post
-from core.alarms.tables import AlarmStep
 from core.alarms.watched import Zones
 from core.db.engine import Records
 from core.intake.port import IntakeLog, Unavailable
@@ -31,6 +29,8 @@ log = logger(__name__)
 HOLD_S = 60.0
 """Real seconds that escalation waits at most for the log."""
 AGAIN_S = 0.5
+FLOOR_S = 0.1
+"""Real seconds between two passes while a step that is due is held, or is in another worker's hands."""
 
 
 class Engine:
@@ -160,9 +160,8 @@ class Engine:
     def _escalate(self, now: Instant) -> None:
         with self._records.read() as tx:
             due = next_due(tx)
-            suppressed = tx.scalar(select(AlarmStep.id).where(AlarmStep.state == "suppressed").limit(1))
-        if suppressed is None and (due is None or due > now):
-            return
+            if (due is None or due > now) and not can_resume(tx, now):
+                return
         settled = 1
         while settled:
             with self._records.write() as tx:
@@ -171,6 +170,9 @@ class Engine:
     def _wait(self) -> None:
         """Wait until the next step or scan is due or somebody asks, at most `poll`."""
         due = min((at for at in (self._next, self._scan_at) if at is not None), default=None)
+        if due is not None and not self._clock.pause(due):
+            self._asked.wait(min(FLOOR_S, self._poll))
+            return
         ends = monotonic() + self._poll
         while (left := ends - monotonic()) > 0:
             pause = left if due is None else min(left, self._clock.pause(due))

@@ -5,14 +5,15 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
 
 from alerting.escalate import escalate
 from core.alarms import handling
@@ -240,3 +241,51 @@ def _history(watch: Watch) -> dict[str, object]:
         "recovered": [row.key.partition(":")[2] for level in (1, 2, 3) for row in watch.told(level, "recovery")],
         "cursor": list(cursor),
     }
+
+
+@contextmanager
+def statements(records: Records) -> Iterator[list[str]]:
+    """Yield what is said to the database meanwhile."""
+    said: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        said.append(statement)
+
+    event.listen(records.engine, "before_cursor_execute", note)
+    yield said
+    event.remove(records.engine, "before_cursor_execute", note)
+
+
+def test_a_worker_that_waits_for_another_does_not_spin(watch: Watch) -> None:
+    watch.fridge("a", gateways=(number_in("00-7f"),))
+    watch.fridge("b", gateways=(number_in("80-ff"),))
+    watch.warms_up(code="a")
+    watch.reads(5.0, code="b")
+    watch.clock.time = Instant(watch.clock.time + 40 * MINUTE)
+    one, stop = watch.worker("00-7f"), threading.Event()
+    do_one = one.run_once
+    passes: list[float] = []
+
+    def counted(until: threading.Event | None = None) -> None:
+        do_one(until)
+        passes.append(time.monotonic())
+        if len(passes) == 8:
+            stop.set()
+
+    one.run_once = counted  # type: ignore[method-assign] # a pass is counted where it begins, the pass is the real one
+    one.run(stop)
+    assert watch.tiers(2) == [], "it was held"
+    assert passes[7] - passes[2] >= 0.4, "five passes in next to no time"
+
+
+def test_an_alarm_in_a_window_costs_no_writing_transaction_until_the_window_ends(watch: Watch) -> None:
+    fridge = watch.fridge()
+    with watch.window(fridge, "repair"):
+        watch.warms_up()
+        assert watch.steps(watch.alarm().id)[0].state == "suppressed"
+        with statements(watch.records) as said:
+            watch.run()
+            watch.run()
+        assert not [one for one in said if "IMMEDIATE" in one or "FOR UPDATE" in one]
+    watch.run()
+    assert watch.tiers(1) == [1]
