@@ -24,7 +24,7 @@ from core.alarms.message import AlarmFacts
 from core.alarms.post import Draft, Post
 from core.alarms.recovery import DIGEST
 from core.alarms.rules.sample import Condition, Rule
-from core.alarms.tables import Alarm, AlarmStep, RuleState, SeriesState
+from core.alarms.tables import Alarm, AlarmStep, Outbox, RuleState, SeriesState
 from core.alarms.watched import Zones
 from core.db.insert import insert_missing
 from core.devices.tables import MaintenanceWindow
@@ -262,14 +262,26 @@ def _in_window(tx: Session, equipment: Iterable[EquipmentId], now: Instant) -> s
 
 
 def _told_lately(tx: Session, alarms: Iterable[Alarm], now: Instant) -> dict[tuple[Key, int], Instant]:
-    """Return when each tier of a zone was last told of a rule, within a day, by whichever alarm and cycle."""
+    """Return when each tier of a zone was last told of a rule, within a day, by whichever alarm and cycle.
+
+    A step whose messages were superseded unsent, or refused, has told nobody.
+    """
     again = {alarm.zone_id for alarm in alarms if alarm.cycle > 1}
     if not again:
         return {}
+    told = select(Outbox.id).where(
+        Outbox.alarm_id == AlarmStep.alarm_id,
+        Outbox.cycle == AlarmStep.cycle,
+        Outbox.tier >= AlarmStep.tier,
+        Outbox.kind == "alarm",
+        Outbox.created_at >= AlarmStep.fired_at,
+        Outbox.state.in_(["queued", "sent"]),
+    )
     rows = tx.execute(
         select(Alarm.zone_id, Alarm.rule, AlarmStep.tier, func.max(AlarmStep.fired_at))
         .join(AlarmStep, AlarmStep.alarm_id == Alarm.id)
         .where(Alarm.zone_id.in_(again), AlarmStep.state == "fired", AlarmStep.fired_at > now - DAY)
+        .where(exists(told))
         .group_by(Alarm.zone_id, Alarm.rule, AlarmStep.tier)
     )
     return {((zone, Rule(rule)), tier): fired_at for zone, rule, tier, fired_at in rows if fired_at is not None}

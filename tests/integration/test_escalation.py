@@ -498,6 +498,26 @@ def test_a_flapping_probe_is_told_at_most_every_quarter_of_an_hour(watch: Watch)
     assert all(later - sooner >= 15 * MINUTE for sooner, later in pairwise(times))
 
 
+@on_both
+def test_what_was_superseded_unsent_holds_no_later_message_back(watch: Watch) -> None:
+    watch.fridge()
+    watch.reads(None, q=1)
+    watch.run()
+    assert watch.tiers(1) == [1]
+    watch.forward(4, showing=5.0)
+    assert watch.alarm().state == "recovered"
+    with watch.records.write() as tx:
+        for row in tx.scalars(select(Outbox)):
+            row.state = "superseded"
+    watch.reads(None, q=1)
+    watch.run()
+    assert (watch.alarm().cycle, [row.cycle for row in watch.told(1)]) == (2, [1, 2])
+    watch.forward(4, showing=5.0)
+    watch.reads(None, q=1)
+    watch.run()
+    assert (watch.alarm().cycle, [row.cycle for row in watch.told(1)]) == (3, [1, 2]), "the queued one counts"
+
+
 def test_two_probes_of_a_room_never_flap_it(watch: Watch) -> None:
     watch.fridge("a", "b")
     watch.reads(5.0, code="b")
