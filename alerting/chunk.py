@@ -11,15 +11,18 @@ from core.alarms.lifecycle import lock, settle
 from core.alarms.past import record_past
 from core.alarms.post import Post
 from core.alarms.rules import course as courses
-from core.alarms.rules import silence
+from core.alarms.rules import silence, skew
 from core.alarms.rules.course import Bounds, Past
 from core.alarms.rules.sample import Condition, Rule, Sample
 from core.alarms.watched import Zones
 from core.devices.directory import Place
 from core.ids import AlarmId, Centi, ProbeId, ZoneId
 from core.runtime.instant import Instant
+from core.runtime.logs import logger
 from core.wire.quality import Quality
 from core.wire.topics import Shard
+
+log = logger(__name__)
 
 GOING_ON = (Condition.ACTIVE, Condition.CLEARING)
 
@@ -97,10 +100,24 @@ class Chunk:
         if course.recent.zone is None and not course.recent.samples:
             course.recent.zone = place.zone
         bounds = self._zones.bounds(place.zone, place.interval)
-        if reading.released or place.zone != course.recent.zone or courses.is_late(course, reading.at):
-            probe.past += courses.take_late(course, bounds, place.zone, sample, pages=not reading.released)
-        else:
-            probe.past += courses.take(course, bounds, sample)
+        self._evaluate(probe, place.zone, bounds, reading)
+
+    def _evaluate(self, probe: Probe, zone: ZoneId, bounds: Bounds, reading: Reading) -> None:
+        course = probe.course
+        sample = Sample(reading.at, reading.value, reading.q)
+        if reading.released or zone != course.recent.zone:
+            probe.past += courses.take_late(course, bounds, zone, sample, pages=not reading.released)
+            return
+        believed = [sample]
+        if not courses.is_late(course, reading.at):
+            course.recent.clock = skew.on_time(course.recent.clock, reading.received)
+        elif not reading.q & Quality.BACKFILLED:
+            believed = _believed(probe, sample, reading.received) or believed
+        for one in believed:
+            if courses.is_late(course, one.at):
+                probe.past += courses.take_late(course, bounds, zone, one, pages=True)
+            else:
+                probe.past += courses.take(course, bounds, one)
 
     def _move(self, probe: Probe, place: Place) -> None:
         """Begin anew in another zone; what was going on in the old one has no evidence any more."""
@@ -145,6 +162,24 @@ class Chunk:
                 # A limit that was taken from the zone says nothing of the temperature.
                 measured=rule not in limits or limit is not None,
             )
+
+
+def _believed(probe: Probe, sample: Sample, received: Instant) -> list[Sample]:
+    """Return what a late live reading leads the live state to take in; nothing while it may be a straggler."""
+    recent = probe.course.recent
+    moved = skew.moved(recent.clock, sample, received)
+    if moved is not None:
+        if received > recent.clock.received:
+            recent.clock = msgspec.structs.replace(recent.clock, received=received, suspects=())
+        return [moved]
+    recent.clock = skew.suspect(recent.clock, sample, received)
+    convicted = skew.convicted(recent.clock)
+    if convicted is None:
+        return []
+    recent.clock, believed = convicted
+    # `clock_skew` is what the message catalogue calls it.
+    log.warning("clock_skew found", probe=probe.place.probe, behind_ms=recent.clock.shift)
+    return believed
 
 
 def _end_of_silence(probe: Probe, zone: ZoneId) -> Iterable[Evidence]:

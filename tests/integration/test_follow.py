@@ -210,6 +210,63 @@ def test_device_clocks_of_1970_and_of_tomorrow_wake_nobody(watch: Watch) -> None
     assert not watch.alarms()
 
 
+def skewed(watch: Watch, minutes: int, value: float, behind: Milliseconds = Milliseconds(8 * HOUR)) -> None:
+    """Let a gateway send a live reading a minute, by a clock that is behind."""
+    for _ in range(minutes):
+        ahead(watch, 1)
+        watch.reads(value, at=Instant(watch.clock.time - behind))
+        watch.run()
+
+
+@pytest.mark.req("AL-14")
+@on_both
+def test_a_device_clock_that_jumps_back_blinds_nobody(watch: Watch) -> None:
+    watch.fridge()
+    watch.reads(5.0)
+    watch.forward(60, showing=5.0)
+    jumped = watch.clock.time
+    skewed(watch, 13, 15.0)
+    alarm = watch.alarm()
+    assert (alarm.rule, alarm.state, alarm.onset_at) == ("above", "open", jumped + MINUTE)
+    assert watch.tiers(1) == [1]
+    watch.delivered()
+    watch.engine = watch.worker()
+    skewed(watch, 60, 15.0)
+    assert (watch.alarm().state, watch.tiers(2)[0], watch.tiers(3)[0]) == ("open", 2, 3)
+    watch.forward(2, showing=15.0)
+    assert watch.alarm().state == "open", "the clock was set right, the fridge is as hot"
+    watch.forward(10, showing=5.0)
+    assert watch.alarm().state == "recovered"
+    assert watch.alarm().ended_at == jumped + 76 * MINUTE
+    assert not watch.told(1, "digest")
+
+
+@on_both
+def test_a_clock_that_jumps_back_in_an_alarm_neither_ends_it_nor_hides_its_end(watch: Watch) -> None:
+    watch.fridge()
+    watch.warms_up()
+    skewed(watch, 20, 9.4)
+    skewed(watch, 20, 9.4, Milliseconds(3 * HOUR))
+    assert watch.alarm().state == "open"
+    skewed(watch, 10, 5.0, Milliseconds(3 * HOUR))
+    assert (watch.alarm().state, watch.alarm().cycle) == ("recovered", 1)
+    assert not watch.told(1, "digest")
+
+
+def test_stragglers_among_readings_on_time_and_a_backlog_are_late_data_as_ever(watch: Watch) -> None:
+    watch.fridge()
+    watch.forward(60, showing=5.0)
+    for _ in range(20):
+        skewed(watch, 2, 15.0, Milliseconds(30 * MINUTE))
+        watch.forward(1, showing=5.0)
+    for minutes in range(30):
+        ahead(watch, 1)
+        watch.reads(15.0, at=ago(watch, 40 - minutes % 10), origin="backfill")
+        watch.run()
+    assert not [alarm for alarm in watch.alarms() if alarm.state == "open" and alarm.rule == "above"]
+    assert not watch.told(1)
+
+
 @pytest.mark.parametrize(("silent", "minutes"), [(None, 15), (4, 15), (8, 15)])
 @on_both
 def test_a_silent_probe_is_an_alarm_and_its_next_value_ends_it(watch: Watch, silent: int | None, minutes: int) -> None:

@@ -8,6 +8,8 @@ An older reading is *late*. Late ones are replayed in event order in a state of 
 before the gap that they fill; the live state is never rewound. What the replay finds is told as episodes of the past,
 unless it reaches the live readings while those are still beyond the limit: then it is one excursion, with the replay's
 onset.
+
+Live readings that are late because a device clock has jumped back are moved to their true time first (`skew`).
 """
 
 from bisect import bisect_left
@@ -18,6 +20,7 @@ from core.alarms.rules import excursion, sensor
 from core.alarms.rules.excursion import CALM, Excursion, Limit
 from core.alarms.rules.sample import Condition, Episode, Rule, Sample
 from core.alarms.rules.sensor import UNKNOWN, Sensor, Trust
+from core.alarms.rules.skew import DeviceClock
 from core.ids import Centi, ZoneId
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 
@@ -72,6 +75,7 @@ class Recent(msgspec.Struct, array_like=True):
     """The newest late reading."""
     late_pages: bool = True
     """False when the replay has readings that were released from quarantine: those never page."""
+    clock: DeviceClock = DeviceClock()
 
 
 class Past(msgspec.Struct, frozen=True):
