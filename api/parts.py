@@ -11,8 +11,11 @@ from config.settings import Settings
 from core.db.engine import Records
 from core.intake.port import IntakeLog
 from core.runtime.clock import Clock, monotonic
+from core.runtime.logs import logger
 from core.telemetry.port import Telemetry
 from core.wechat.oauth import OAuth
+
+log = logger(__name__)
 
 T = TypeVar("T")
 RETRY_S = 1.0
@@ -34,6 +37,7 @@ class Late(Generic[T]):
         self._store: T | None = None
         self._next = 0.0
         self._problem = ""
+        self._told = ("", "")
 
     def get(self) -> T:
         """Return the open store.
@@ -48,7 +52,11 @@ class Late(Generic[T]):
                     self._store = self._open()
                 except Exception as error:  # an adapter's own errors; whatever it is, the store can't be used now
                     self._next = monotonic() + RETRY_S
-                    self._problem = f"{self.name} can't be opened: {error}"
+                    # Strangers read it (/readyz), and an error's text may have an address or a user's name.
+                    problem = f"{self.name} can't be opened ({type(error).__name__}); the log of the api says more"
+                    if (problem, str(error)) != self._told:
+                        log.warning("store not opened", store=self.name, problem=str(error)[:300])
+                    self._problem, self._told = problem, (problem, str(error))
                     raise Unavailable(self._problem) from error
             return self._store
 

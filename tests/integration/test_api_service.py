@@ -88,7 +88,9 @@ def test_it_is_ready_once_stores_and_services_are_there_and_says_what_is_missing
         StatusFile(tmp_path, "alerting").write({"problem": "broker: connection refused"})
         troubled = client.get("/readyz")
         assert troubled.status_code == 503
-        assert "connection refused" in troubled.text
+        assert {"name": "alerting", "ok": False, "detail": "reports a problem; its log says which"} in troubled.json()[
+            "checks"
+        ], "an address is nothing for strangers"
         StatusFile(tmp_path, "alerting").write({"problem": ""})
         records = Records(connect(f"sqlite:///{tmp_path / 'records.db'}"))
         with records.write() as tx:
@@ -97,6 +99,21 @@ def test_it_is_ready_once_stores_and_services_are_there_and_says_what_is_missing
         found = client.get("/readyz")
         assert found.status_code == 503
         assert {"name": "audit", "ok": False, "detail": "outbox_behind 12"} in found.json()["checks"]
+
+
+def test_it_tells_a_stranger_the_kind_of_a_stores_error_and_the_log_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hot.db").mkdir()  # a folder where the file should be
+    (tmp_path / "intake.db").mkdir()
+    with running(settings_in(tmp_path)) as client:
+        for _ in range(2):
+            answer = client.get("/readyz")
+            said = {check["name"]: check["detail"] for check in answer.json()["checks"] if not check["ok"]}
+            assert "can't be opened (" in said["intake log"]
+            assert "unable to open" not in answer.text
+            assert str(tmp_path) not in answer.text
+    assert "unable to open" in "".join(capsys.readouterr())
 
 
 def test_it_answers_while_the_records_are_away_and_migrates_them_when_they_come(tmp_path: Path) -> None:
