@@ -15,17 +15,18 @@ from sqlalchemy.orm import Session
 
 from api.asking import Asker, MaybeSignedIn, Reading, SignedIn, Using, Writing, keep_session
 from api.pages.alarm import Text
-from api.pages.alarm_view import may_handle, said_of, view
+from api.pages.alarm_view import said_of, view
 from api.pages.rendering import page, words_for
 from api.parts import Parts
 from core.alarms import handling, listing
 from core.alarms.links import Expired, Forged, Link, verify
-from core.alarms.listing import AlarmSeen
+from core.alarms.tables import Alarm
 from core.db import audit
 from core.db.idempotency import claim
 from core.errors import NotFound, NotGranted
 from core.runtime.instant import Milliseconds
 from core.runtime.logs import logger
+from core.units.rights import Right
 from core.units.sessions import Opened, open_session
 from core.units.tables import Person
 from core.wechat.oauth import NotIdentified
@@ -54,7 +55,7 @@ def alarm_by_link(
     if asker is None and parts.oauth and "MicroMessenger" in request.headers.get("user-agent", ""):
         return RedirectResponse(f"/a/{token}/wechat", HTTPStatus.SEE_OTHER)
     told, tone = said_of(words_for(request), said, seen, asker, parts)
-    may = _may(asker, link, seen)
+    may = _may(tx, asker, link, parts)
     ways_in = [(f"/a/{token}/wechat", "alarm.sign_in_wechat")] if parts.oauth else []
     return page(
         request,
@@ -159,17 +160,20 @@ def _granted(token: str, tx: Session, asker: Asker, parts: Parts) -> Link:
     except (Expired, Forged):
         msg = "this link doesn't serve; open the latest message"
         raise NotGranted(msg) from None
-    if not _may(asker, link, listing.alarm_with(tx, link.alarm)):
+    if not _may(tx, asker, link, parts):
         msg = f"{asker.actor.name} is not the one to whom this link was sent, and may not acknowledge there"
         raise NotGranted(msg)
     return link
 
 
-def _may(asker: Asker | None, link: Link, seen: AlarmSeen) -> bool:
-    """Whether the asker is the recipient, or has an account; and may acknowledge alarms of this unit."""
-    if asker is None or not may_handle(asker, seen):
+def _may(tx: Session, asker: Asker | None, link: Link, parts: Parts) -> bool:
+    """Whether the asker is the recipient, or has an account; and may acknowledge this alarm, as its domain says."""
+    if asker is None or (asker.actor.account is None and asker.actor.person != link.person):
         return False
-    return asker.actor.account is not None or asker.actor.person == link.person
+    alarm = tx.get(Alarm, link.alarm)
+    if alarm is None:
+        raise NotFound(what="alarm", name=link.alarm)
+    return handling.may_act(tx, asker.actor, Right.ACKNOWLEDGE, alarm, parts.clock.now())
 
 
 def _why_not(asker: Asker | None, link: Link) -> str:

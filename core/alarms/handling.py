@@ -115,14 +115,19 @@ def _held(tx: Session, alarm_id: AlarmId) -> Alarm:
     return alarm
 
 
+def may_act(tx: Session, actor: Actor, right: Right, alarm: Alarm, now: Instant) -> bool:
+    """Return whether somebody was granted it on the alarm's unit, or is told of this equipment now."""
+    if actor.may(right, on=tx.get_one(Unit, alarm.unit_id)):
+        return True
+    told = (person for people in contacts_for(tx, alarm.equipment_id, now).values() for person in people)
+    return actor.person is not None and actor.person in {person.id for person in told}
+
+
 def _require(tx: Session, actor: Actor, right: Right, alarm: Alarm, now: Instant) -> None:
-    """Let pass who was granted it on the alarm's unit, and whoever is told of this equipment.
+    """Let pass who may act.
 
     Raises: NotGranted.
     """
-    if actor.may(right, on=tx.get_one(Unit, alarm.unit_id)):
-        return
-    told = (person for people in contacts_for(tx, alarm.equipment_id, now).values() for person in people)
-    if actor.person is None or actor.person not in {person.id for person in told}:
+    if not may_act(tx, actor, right, alarm, now):
         msg = f"{actor.name} is neither of the unit of alarm {alarm.id} nor one of its contacts"
         raise NotGranted(msg)

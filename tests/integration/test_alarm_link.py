@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from core.alarms.tables import Alarm
 from core.db.audit import Audit
 from core.db.engine import Records
+from core.devices.tables import EquipmentUnit
 from core.ids import AlarmId
 from core.runtime.instant import DAY
 from core.units.tables import Person, WebSession
@@ -168,6 +169,23 @@ def test_a_forwarded_link_acknowledges_in_nobodys_name(place: Site, alarm: Alarm
     assert browser.post(f"{link}/acknowledge", data={"csrf": token}).status_code == 403
     assert browser.post(f"{link}/handling", data={"csrf": token, **REPORT}).status_code == 403
     assert state(place, alarm)[0] == "unacknowledged"
+
+
+@pytest.mark.req("AL-08")
+def test_a_contact_of_where_the_equipment_stands_now_acknowledges_from_the_own_link_and_no_other(
+    place: Site, alarm: AlarmId
+) -> None:
+    with place.records.write() as tx:
+        tx.scalars(select(EquipmentUnit).where(EquipmentUnit.equipment_id == place.there.equipment)).one().until = NOW
+        tx.add(EquipmentUnit(equipment_id=place.there.equipment, unit_id=place.there.units["clinic b"], since=NOW))
+    link = place.link(alarm, "孙丽")
+    browser = identified(place, link, "openid-孙丽")
+    others = place.link(alarm)
+    token = form_token(browser.get(others).text)
+    assert browser.post(f"{others}/acknowledge", data={"csrf": token}).status_code == 403
+    assert "已确认，谢谢" in acknowledge(browser, link)
+    assert state(place, alarm) == ("acknowledged", place.there.people["孙丽"], "wechat")
+    assert browser.post(f"{link}/handling", data={"csrf": token, **REPORT}).status_code == 303
 
 
 def test_a_link_without_the_persons_session_changes_nothing(place: Site, alarm: AlarmId) -> None:
