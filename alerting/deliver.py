@@ -23,7 +23,7 @@ from sqlalchemy import and_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from alerting.channels.gate import Gate
-from alerting.channels.port import Channel, Refused, Retry
+from alerting.channels.port import SENDERS, Channel, Refused, Retry
 from alerting.claim import Claimed, Lease, claim, due_exists
 from alerting.outcome import Done, Outcome, Superseded, Waits, write_down
 from alerting.relevance import Relevance, Sibling, Standing, relevance
@@ -36,7 +36,7 @@ from core.runtime.logs import logger
 
 log = logger(__name__)
 
-THREADS = 16
+THREADS = SENDERS
 LOOK_S = 0.05
 LAST_WORDS_S = 2.0
 

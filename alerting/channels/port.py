@@ -7,6 +7,9 @@ from typing import Protocol
 
 import msgspec
 
+SENDERS = 16
+"""Threads that hand over at once: so many may stand in line before a channel that paces itself."""
+
 Address = str
 """What a channel knows a person by: an openid, a phone number."""
 

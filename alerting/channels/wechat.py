@@ -9,7 +9,7 @@ import time
 
 import msgspec
 
-from alerting.channels.port import Address, Message, Receipt, Recipient, Refused, Retry
+from alerting.channels.port import SENDERS, Address, Message, Receipt, Recipient, Refused, Retry
 from config.settings import Wechat as Settings
 from core.db.engine import Records
 from core.runtime.clock import monotonic
@@ -23,7 +23,7 @@ class WechatChannel:
     """Sends as one official account, at most `rate` messages a second."""
 
     def __init__(self, client: WechatClient, settings: Settings) -> None:
-        self.patience = PATIENCE * settings.timeout
+        self.patience = PATIENCE * settings.timeout + SENDERS / settings.rate
         self._client = client
         self._templates = {
             "alarm": settings.template_alarm,

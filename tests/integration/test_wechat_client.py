@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 import requests
 
@@ -229,3 +230,9 @@ def test_the_page_asks_whose_phone_it_is(sim: Wechat) -> None:
     page = requests.get(OAuth(sim.settings, SECRET).authorize_url("http://127.0.0.1:9/b", "s"), timeout=5)
     assert '<button name="as" value="a">' in page.text
     assert "<script" not in page.text
+
+
+def test_its_patience_has_room_for_the_wait_of_the_last_in_line(sim: Wechat, sqlite_records: Records) -> None:
+    slow = wechat_channel(msgspec.structs.replace(sim.settings, rate=0.5), SECRET, sqlite_records)
+    assert slow is not None
+    assert slow.patience >= 6 * sim.settings.timeout + 15 / 0.5
