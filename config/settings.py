@@ -44,7 +44,9 @@ class Records(Section, frozen=True, kw_only=True):
 class Intake(Section, frozen=True, kw_only=True):
     """The durable hand-over between collector and its readers."""
 
-    url: Annotated[str, Meta(description="empty: intake.db in data_dir")] = ""
+    url: Annotated[
+        str, Meta(description="sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE; empty: intake.db in data_dir")
+    ] = ""
     keep: Annotated[Seconds, Meta(description="seconds a row stays after all readers have passed it")] = 86_400.0
 
 
