@@ -184,9 +184,9 @@ class _Terminal:
     def show(self, view: View, now: Instant) -> None:
         """Draw it."""
         for happening in view.happened:
-            self._live.console.print(
-                f"[dim]{clock(happening.at)}[/dim]  {happening.text}", highlight=False, soft_wrap=True
-            )
+            # A link on a line of its own is whole in a narrow terminal.
+            text = happening.text.replace(" → ", "\n")
+            self._live.console.print(f"[dim]{clock(happening.at)}[/dim]  {text}", highlight=False, soft_wrap=True)
         self._live.update(screen.render(view, now, clock(now), self._texts), refresh=True)
 
 
