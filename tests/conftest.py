@@ -2,7 +2,6 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,13 @@ __all__ = ["records", "sqlite_records"]
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "docs" / "requirements.csv"
 MATRIX = ROOT / "requirements-shown.csv"
+HEAVY = ("browser", "scenario")
+"""Folders whose tests start many processes: with several workers (`-n 2`) no two of a folder run at once."""
 
 
 class _Ledger:
+    """What the reports of this run say; with several workers each runs a part, and the first process hears of all."""
+
     def __init__(self) -> None:
         with REQUIREMENTS.open(encoding="utf-8") as file:
             self.known = {row["id"]: row["subsystem"] for row in csv.DictReader(file)}
@@ -24,36 +27,37 @@ class _Ledger:
         self.failed: set[str] = set()
         self.passed: set[str] = set()
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        test = report.nodeid
+        for folder in HEAVY:
+            test = test.removesuffix(f"@{folder}")  # by which workers know the group
+        for name, value in report.user_properties:
+            if name == "req":
+                self.marked[str(value)].add(test)
+        if report.failed:
+            self.failed.add(test)
+        elif report.when == "call" and report.passed:
+            self.passed.add(test)
+
 
 _LEDGER = pytest.StashKey[_Ledger]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_LEDGER] = _Ledger()
+    config.stash[_LEDGER] = ledger = _Ledger()
+    config.pluginmanager.register(ledger)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    ledger = config.stash[_LEDGER]
+    known = config.stash[_LEDGER].known
     for item in items:
         for mark in item.iter_markers("req"):
-            unknown = [name for name in mark.args if name not in ledger.known]
+            unknown = [name for name in mark.args if name not in known]
             if unknown:
                 pytest.fail(f"{item.nodeid}: {', '.join(unknown)} is not in docs/requirements.csv", pytrace=False)
-            for name in mark.args:
-                ledger.marked[name].add(item.nodeid)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:  # the hook's result passes through
-    report = yield
-    ledger = item.config.stash[_LEDGER]
-    if report.failed:  # type: ignore[attr-defined]
-        ledger.failed.add(item.nodeid)
-    elif call.when == "call" and report.passed:  # type: ignore[attr-defined]
-        ledger.passed.add(item.nodeid)
-    return report
+            item.user_properties += [("req", name) for name in mark.args]
+        if item.path.parent.name in HEAVY:
+            item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
