@@ -20,7 +20,6 @@ from alerting.follow import Follower
 from config import secrets
 from config.load import WrongSetting
 from config.secrets import Secrets
-from config.settings import Alerting as AlertingSettings
 from config.settings import Settings
 from core.alarms.post import Post
 from core.alarms.watched import Zones
@@ -58,7 +57,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     if settings.broker.username not in kept.broker:
         msg = f"no password for broker.username = {settings.broker.username!r} in {secrets.path_in(settings.data_dir)}"
         raise WrongSetting(msg)
-    status = StatusFile(settings.data_dir, "alerting")
+    status = StatusFile(settings.data_dir, "alerting", settings.alerting.process)
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     channels = _channels(settings, kept, records)
     clock = _until_there("clock", lambda: clock_from(settings.virtual_clock), status, stop)
@@ -170,7 +169,10 @@ class _Alerting:
             threading.Thread(target=engine.run, args=(stop,), name="engine", daemon=True),
             threading.Thread(target=self._delivery.run, args=(stop,), name="delivery", daemon=True),
             threading.Thread(
-                target=report_idle, args=(self._clock, self._name(), self._is_idle, stop), name="barrier", daemon=True
+                target=report_idle,
+                args=(self._clock, self._settings.alerting.process, self._is_idle, stop),
+                name="barrier",
+                daemon=True,
             ),
         ]
         for thread in threads:
@@ -184,11 +186,6 @@ class _Alerting:
         self._bus.stop()
         for thread in threads:
             thread.join(END_WITHIN_S)
-
-    def _name(self) -> str:
-        """Return what the keeper of a stepped clock knows this process by: a second worker has its own name."""
-        worker = self._settings.alerting.worker
-        return "alerting" if worker == AlertingSettings().worker else worker
 
     def _is_idle(self) -> bool:
         return self._engine.is_idle() and self._delivery.idle() and self._engine.is_idle()

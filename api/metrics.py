@@ -1,13 +1,16 @@
 """What Prometheus is told: requests as they happen, and the state of the line at the moment of asking."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-Figures = Callable[[], Iterable[tuple[str, str, dict[str, float]]]]
-"""Yields (name, meaning, value by label `of`), computed when asked."""
+LABELS = ("of", "process")
+Values = Mapping[tuple[str, ...], float]
+"""Value by the first of these labels, or by both."""
+Figures = Callable[[], Iterable[tuple[str, str, Values]]]
+"""Yields (name, meaning, values), computed when asked."""
 
 
 class Metrics:
@@ -40,7 +43,7 @@ class _AtScrape(Collector):
 
     def collect(self) -> Iterable[Metric]:
         for name, meaning, values in self._figures():
-            family = GaugeMetricFamily(name, meaning, labels=["of"])
-            for label, value in values.items():
-                family.add_metric([label], value)
+            family = GaugeMetricFamily(name, meaning, labels=LABELS[: len(next(iter(values), ()))])
+            for labels, value in values.items():
+                family.add_metric(labels, value)
             yield family

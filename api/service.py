@@ -41,7 +41,7 @@ def run(settings: Settings, stop: Event) -> None:
         return
     with _listening(settings.api.host, settings.api.port) as listening, served(settings, clock, stop) as app:
         port = listening.getsockname()[1]
-        status = StatusFile(settings.data_dir, "api").keep(lambda: {"port": port}, stop)
+        status = StatusFile(settings.data_dir, "api", settings.api.process).keep(lambda: {"port": port}, stop)
         log.info("api started", host=settings.api.host, port=port)
         server = _Server(
             uvicorn.Config(

@@ -247,8 +247,12 @@ def _serve(name: str, config: Path | None, module: str) -> None:
     run: Callable[[Settings, Event], None] = import_module(module).run
     logs.set_up(name, level=settings.log_level, plain=sys.stderr.isatty())
     stop = _stop()
-    worker = {"collector": settings.collector.client_id, "alerting": settings.alerting.worker}.get(name, name)
-    with only_one(settings.data_dir, worker, stop) as ours:
+    named = {
+        "collector": settings.collector.process,
+        "alerting": settings.alerting.process,
+        "api": settings.api.process,
+    }
+    with only_one(settings.data_dir, named.get(name, name), stop) as ours:
         if ours:
             try:
                 run(settings, stop)

@@ -50,7 +50,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         msg = f"no password for broker.username = {settings.broker.username!r} in {secrets.path_in(settings.data_dir)}"
         raise WrongSetting(msg)
     counts = Counts()
-    status = StatusFile(settings.data_dir, "collector")
+    status = StatusFile(settings.data_dir, "collector", settings.collector.process)
     opening = _Opening(counts, status, stop)
     clock = opening.until("clock", lambda: clock_from(settings.virtual_clock))
     intake = opening.until("intake log", lambda: open_log(settings.intake.url, settings.data_dir))
@@ -135,7 +135,7 @@ def _collect(
         threading.Thread(target=ingest.run, args=(bus, stop), name="ingest", daemon=True),
         threading.Thread(target=writer.run, args=(stop,), name="telemetry-writer", daemon=True),
         threading.Thread(target=_upkeep, args=(settings, clock, intake, telemetry, writer, stop), daemon=True),
-        threading.Thread(target=report_idle, args=(clock, "collector", is_idle, stop), daemon=True),
+        threading.Thread(target=report_idle, args=(clock, settings.collector.process, is_idle, stop), daemon=True),
     ]
     for thread in threads:
         thread.start()

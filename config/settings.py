@@ -13,6 +13,13 @@ Seconds = Annotated[float, Meta(gt=0)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
+def _process(service: str, worker: str, first: str) -> str:
+    """Return what one of several processes of a service is called where they meet on one machine."""
+    if worker == first:
+        return service
+    return worker if worker.startswith(service) else f"{service}-{worker}"
+
+
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the file; an unknown key in it is refused."""
 
@@ -120,6 +127,11 @@ class Collector(Section, frozen=True, kw_only=True):
     group: Annotated[int, Meta(ge=1, description="messages in one commit at most")] = 500
     linger: Annotated[float, Meta(ge=0, description="seconds to wait for more before a commit")] = 0.0
 
+    @property
+    def process(self) -> str:
+        """Name of its lock, its status and its answers to a stepped clock: `collector` unless it has its own id."""
+        return _process("collector", self.client_id, Collector().client_id)
+
 
 class Alerting(Section, frozen=True, kw_only=True):
     """The alarm process."""
@@ -131,6 +143,11 @@ class Alerting(Section, frozen=True, kw_only=True):
     lease: Annotated[Seconds, Meta(description="seconds that a worker may hold a message")] = 60.0
     channels: Annotated[tuple[str, ...], Meta(description="tried in this order")] = ("wechat",)
     dead_man_url: Annotated[str, Meta(description="asked every minute while all is well; empty: nobody")] = ""
+
+    @property
+    def process(self) -> str:
+        """Name of its lock, its status and its answers to a stepped clock: `alerting` unless it has its own name."""
+        return _process("alerting", self.worker, Alerting().worker)
 
 
 class Wechat(Section, frozen=True, kw_only=True):
@@ -148,10 +165,16 @@ class Wechat(Section, frozen=True, kw_only=True):
 class Api(Section, frozen=True, kw_only=True):
     """The HTTP process."""
 
+    name: Annotated[Name, Meta(description="of this one, where several run on one data_dir")] = "api-1"
     host: str = "127.0.0.1"
     port: Port = 8080
     session: Annotated[Seconds, Meta(description="seconds that a sign-in lasts")] = 12 * 3600.0
     link: Annotated[Seconds, Meta(description="seconds that the link in a message serves")] = 7 * 86_400.0
+
+    @property
+    def process(self) -> str:
+        """Name of its lock and its status: `api` unless it has its own name."""
+        return _process("api", self.name, Api().name)
 
 
 class Settings(Section, frozen=True, kw_only=True):

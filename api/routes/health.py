@@ -8,11 +8,12 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from sqlalchemy import func, select
 
 from api.asking import Using
+from api.metrics import Values
 from api.parts import Parts, Unavailable
 from api.shapes import Shape
 from core.alarms.tables import Alarm, Outbox, Tick
 from core.runtime.logs import logger
-from core.runtime.status import read_all
+from core.runtime.status import Status, read_all
 
 log = logger(__name__)
 router = APIRouter(tags=["health"])
@@ -63,10 +64,10 @@ def ready(parts: Parts) -> Readiness:
     return Readiness(ready=all(check.ok for check in checks), checks=checks)
 
 
-def figures(parts: Parts) -> Iterable[tuple[str, str, dict[str, float]]]:
+def figures(parts: Parts) -> Iterable[tuple[str, str, Values]]:
     """Count what waits, and repeat what the services say of themselves; a store's absence is a figure too."""
     readiness = ready(parts)
-    yield "coldchain_ready", "1 where a store or service is there", {c.name: float(c.ok) for c in readiness.checks}
+    yield "coldchain_ready", "1 where a store or service is there", {(c.name,): float(c.ok) for c in readiness.checks}
     if all(check.ok for check in readiness.checks if check.name == "records"):
         with parts.records.read() as tx:
             for name, meaning, column in (
@@ -74,10 +75,16 @@ def figures(parts: Parts) -> Iterable[tuple[str, str, dict[str, float]]]:
                 ("coldchain_messages", "Messages by state", Outbox.state),
             ):
                 rows = tx.execute(select(column, func.count()).group_by(column)).all()
-                yield name, meaning, {state: float(count) for state, count in rows}
-    for status in read_all(parts.settings.data_dir).values():
-        facts = {name: float(fact) for name, fact in status.facts.items() if isinstance(fact, int | float)}
-        yield f"coldchain_{status.service}", f"What {status.service} says of itself", facts
+                yield name, meaning, {(state,): float(count) for state, count in rows}
+    told = read_all(parts.settings.data_dir)
+    for service in sorted({status.service for status in told.values()}):
+        facts: Values = {
+            (name, process): float(fact)
+            for process, status in told.items()
+            for name, fact in status.facts.items()
+            if status.service == service and isinstance(fact, int | float)
+        }
+        yield f"coldchain_{service}", f"What each process of {service} says of itself", facts
 
 
 def _stores(parts: Parts) -> Iterable[Check]:
@@ -115,14 +122,18 @@ def _audit(parts: Parts) -> Iterable[Check]:
 def _services(parts: Parts) -> Iterable[Check]:
     told = read_all(parts.settings.data_dir)
     for service in NEEDED:
-        status = told.get(service)
-        if status is None and not parts.records.is_sqlite:
-            continue  # many machines: it runs on another one
-        if status is None:
+        running = {name: status for name, status in told.items() if status.service == service}
+        if not running and parts.records.is_sqlite:  # else it runs on another machine
             yield Check(name=service, ok=False, detail=f"has never run on this data folder; start: coldchain {service}")
-        elif not status.fresh:
-            yield Check(name=service, ok=False, detail=f"has been silent; is it running? Start: coldchain {service}")
-        else:
-            # Not its text, which is for whoever reads logs: it may have an address or a driver's words.
-            trouble = "reports a problem; its log says which" if status.facts.get("problem") else ""
-            yield Check(name=service, ok=not trouble, detail=trouble)
+        for name, status in running.items():
+            yield _service(name, status)
+
+
+def _service(name: str, status: Status) -> Check:
+    if not status.fresh:
+        gone = "" if name == status.service else f"; delete status/{name}.json if it is gone for good"
+        detail = f"has been silent; is it running? Start: coldchain {status.service}{gone}"
+        return Check(name=name, ok=False, detail=detail)
+    # Not its text, which is for whoever reads logs: it may have an address or a driver's words.
+    trouble = "reports a problem; its log says which" if status.facts.get("problem") else ""
+    return Check(name=name, ok=not trouble, detail=trouble)

@@ -40,10 +40,10 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class StatusFile:
-    """The file `status/<service>.json` of a data folder."""
+    """The file `status/<process>.json` of a data folder; where one process of a service runs, both names are one."""
 
-    def __init__(self, data_dir: str | Path, service: str) -> None:
-        self._path = Path(data_dir) / "status" / f"{service}.json"
+    def __init__(self, data_dir: str | Path, service: str, process: str = "") -> None:
+        self._path = Path(data_dir) / "status" / f"{process or service}.json"
         self._service = service
 
     def write(self, facts: Facts) -> None:
@@ -84,6 +84,7 @@ class StatusFile:
 
 
 def read_all(data_dir: str | Path) -> dict[str, Status]:
-    """Return what every service of a data folder said last, by service."""
-    found = (StatusFile(data_dir, path.stem).read() for path in sorted((Path(data_dir) / "status").glob("*.json")))
-    return {status.service: status for status in found if status}
+    """Return what every process of a data folder said last, by the name of the process."""
+    names = [path.stem for path in sorted((Path(data_dir) / "status").glob("*.json"))]
+    found = {name: StatusFile(data_dir, name).read() for name in names}
+    return {name: status for name, status in found.items() if status}
