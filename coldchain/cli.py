@@ -5,7 +5,7 @@ Heavy packages are imported by the sub-command that needs them: an edge box runs
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from threading import Event
@@ -42,6 +42,15 @@ app.add_typer(telemetry, name="telemetry", rich_help_panel="Setting up")
 
 CONFIG = "COLDCHAIN_CONFIG"
 """Environment variable that names the settings; `up` hands them to its children so."""
+
+Changed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="This in place of the file's setting, such as collector.shards=00-7f; may be given again.",
+    ),
+]
 
 ONE_MACHINE = "One machine"
 SERVICES = "One service"
@@ -111,33 +120,33 @@ def up(config: Config = None) -> None:
 
 
 @app.command(rich_help_panel=SERVICES)
-def gateway(config: Config = None) -> None:
+def gateway(config: Config = None, changed: Changed = None) -> None:
     """Read the probes over Modbus, keep the readings on disk, and send them until they are acknowledged."""
-    _serve("gateway", config, "gateway_agent.service")
+    _serve("gateway", config, "gateway_agent.service", changed)
 
 
 @app.command(rich_help_panel=SERVICES)
-def collector(config: Config = None) -> None:
+def collector(config: Config = None, changed: Changed = None) -> None:
     """Take in what gateways send: de-duplicate, append to the intake log, acknowledge, store."""
-    _serve("collector", config, "collector.service")
+    _serve("collector", config, "collector.service", changed)
 
 
 @app.command(rich_help_panel=SERVICES)
-def alerting(config: Config = None) -> None:
+def alerting(config: Config = None, changed: Changed = None) -> None:
     """Follow the readings, open alarms, escalate them, and send the messages."""
-    _serve("alerting", config, "alerting.service")
+    _serve("alerting", config, "alerting.service", changed)
 
 
 @app.command(rich_help_panel=SERVICES)
-def api(config: Config = None) -> None:
+def api(config: Config = None, changed: Changed = None) -> None:
     """Serve the HTTP API and the web pages."""
-    _serve("api", config, "api.service")
+    _serve("api", config, "api.service", changed)
 
 
 @app.command(rich_help_panel=SERVICES)
-def broker(config: Config = None) -> None:
+def broker(config: Config = None, changed: Changed = None) -> None:
     """Run the embedded MQTT broker (a county's worth of traffic; a province uses Mosquitto or EMQX)."""
-    _serve("broker", config, "coldchain.broker.service")
+    _serve("broker", config, "coldchain.broker.service", changed)
 
 
 @app.command(rich_help_panel=SETTING_UP)
@@ -236,12 +245,12 @@ def wechat_sim(
     run(folder, host=host, port=port, virtual_clock=clock, stop=_stop())
 
 
-def _serve(name: str, config: Path | None, module: str) -> None:
+def _serve(name: str, config: Path | None, module: str, changed: Sequence[str] | None = None) -> None:
     """Set up logs and signals of a service and run it, one process at a time, until it is asked to stop.
 
     The settings are looked at first, so that a wrong one is said at once; then the module with its `run` is imported.
     """
-    settings = load(config)
+    settings = load(config, changed or ())
     if config:
         os.environ[CONFIG] = str(config.resolve())
     run: Callable[[Settings, Event], None] = import_module(module).run

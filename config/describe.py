@@ -16,6 +16,9 @@ _HEAD = """# Settings
 One file, `coldchain.toml`, or the one that `--config` names. Every setting has a default, so an empty file is a good
 one; a wrong or unknown setting is refused at start with its file, key and value. Secrets are not here: `coldchain init`
 writes them to `secrets.json` in the data folder. `coldchain check` tests a file and every connection it names.
+
+A service takes single settings from its command line too, in place of the file's, so that several of one kind share a
+file: `coldchain collector --set collector.client_id=collector-2 --set collector.shards=80-ff`.
 """
 
 

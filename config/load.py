@@ -1,8 +1,12 @@
-"""Where the settings come from: one TOML file. A wrong one is refused with file, key, value and what would be right."""
+"""Where the settings come from: one TOML file, and what a command line says in place of it.
+
+A wrong one is refused with file, key, value and what would be right.
+"""
 
 import difflib
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,16 +21,17 @@ class WrongSetting(Exception):
     """A setting that can't be used. Its text names file, key and value, and says what would be right."""
 
 
-def load(path: Path | None) -> Settings:
+def load(path: Path | None, changed: Sequence[str] = ()) -> Settings:
     """Read `path`; without one, `coldchain.toml` of the current folder where there is one, else the defaults.
 
-    Relative folders in the file are taken from the file's own folder.
+    Each of `changed`, such as "collector.shards=00-7f", stands in place of what the file says. Relative folders are
+    taken from the file's own folder.
     Raises: WrongSetting.
     """
     if path is None:
         path = Path("coldchain.toml")
         if not path.exists():
-            return anchored(Settings(), Path.cwd())
+            return anchored(_with(Settings(), changed), Path.cwd())
     try:
         raw = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -35,7 +40,7 @@ def load(path: Path | None) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"{path}: not TOML: {error}"
         raise WrongSetting(msg) from error
-    return anchored(convert(raw, str(path)), path.parent.resolve())
+    return anchored(_with(convert(raw, str(path)), changed), path.parent.resolve())
 
 
 def convert(raw: dict[str, Any], source: str) -> Settings:
@@ -58,6 +63,33 @@ def convert(raw: dict[str, Any], source: str) -> Settings:
 def anchored(settings: Settings, folder: Path) -> Settings:
     """Return settings whose data folder is absolute."""
     return msgspec.structs.replace(settings, data_dir=str((folder / settings.data_dir).resolve()))
+
+
+def _with(settings: Settings, changed: Sequence[str]) -> Settings:
+    """Return settings in which what a command line says stands; its words are taken as what the setting is."""
+    if not changed:
+        return settings
+    raw: dict[str, Any] = msgspec.to_builtins(settings)
+    for said in changed:
+        key, equals, word = said.partition("=")
+        *above, name = key.strip().split(".")
+        table: Any = raw
+        for part in above:
+            table = table.get(part) if isinstance(table, dict) else None
+        if not equals or not isinstance(table, dict) or isinstance(table.get(name), dict | list):
+            msg = f"--set {said}: write it like --set collector.shards=00-7f, with a setting that is one value"
+            raise WrongSetting(msg)
+        table[name] = _value(word, unwrap(_type_at([*above, name]))[0])
+    return convert(raw, "--set")
+
+
+def _value(word: str, kind: msgspec.inspect.Type) -> bool | float | str:
+    """Read a word as what stands at a setting; as it is where it can't be, which is refused with the rest."""
+    wanted = {msgspec.inspect.IntType: int, msgspec.inspect.FloatType: float, msgspec.inspect.BoolType: bool}
+    try:
+        return msgspec.convert(word, wanted.get(type(kind), str), strict=False)
+    except msgspec.ValidationError:
+        return word
 
 
 def _explain(raw: dict[str, Any], source: str, problem: str) -> str:

@@ -64,6 +64,37 @@ def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
         load(tmp_path / "no.toml")
 
 
+def test_the_command_line_says_a_setting_in_place_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "coldchain.toml"
+    file.write_text("data_dir = 'data'\n[collector]\nshards = '00-ff'\ngroup = 9")
+    said = ["collector.shards=80-ff", "api.port=8081", "broker.embedded=false", "intake.keep=2.5", "wechat.app_id=1"]
+    settings = load(file, said)
+    assert (settings.collector.shards, settings.collector.group) == ("80-ff", 9)
+    assert (settings.api.port, settings.broker.embedded, settings.intake.keep) == (8081, False, 2.5)
+    assert (settings.wechat.app_id, settings.data_dir) == ("1", str(tmp_path / "data"))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("collector.shards=all", "--set: collector.shards = 'all': must be text like"),
+        ("api.port=high", "--set: api.port = 'high': must be whole number from 0 to 65535"),
+        ("api.prot=8081", "--set: api.prot: there is no such setting; did you mean 'port'?"),
+        ("apj.port=8081", "--set apj.port=8081: write it like"),
+        ("api=8081", "--set api=8081: write it like"),
+        ("api.port", "--set api.port: write it like"),
+        ("agent.gateways=1", "--set agent.gateways=1: write it like"),
+    ],
+)
+def test_what_the_command_line_says_wrongly_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WrongSetting) as refused:
+        load(None, [said])
+    assert str(refused.value).startswith(told)
+
+
 def test_every_setting_is_documented() -> None:
     page = (ROOT / "docs" / "settings.md").read_text("utf-8")
     assert page == describe.page(), "renew it: python -m config.describe > docs/settings.md"
