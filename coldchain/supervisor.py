@@ -29,6 +29,8 @@ LOOK_S = 0.1
 PATIENCE_S = 8.0
 PARENT = "COLDCHAIN_PARENT"
 """Environment variable: process number of the supervisor that a child ends with."""
+COLDCHAIN = (sys.executable, "-m", "coldchain")
+"""How a child is started; its arguments follow."""
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -112,7 +114,7 @@ class Supervisor:
         log.info("child started", child=child.service.name, pid=child.process.pid, restarts=child.restarts)
 
     def _spawn(self, service: Service) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "coldchain", *service.arguments]
+        command = [*COLDCHAIN, *service.arguments]
         environment = {**os.environ, PARENT: str(os.getpid())}
         output = None
         if self._log_folder is not None:
