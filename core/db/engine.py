@@ -2,19 +2,29 @@
 
 On SQLite a write transaction is BEGIN IMMEDIATE with a busy time-out of 5 s, ends within 10 ms and holds no I/O; a
 read-only session never takes IMMEDIATE. On PostgreSQL a read-only one is REPEATABLE READ: all of it sees one moment,
-as on SQLite.
+as on SQLite. No request to it waits longer than `ANSWER_S`, and no attempt to connect longer than `CONNECT_S`.
 """
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
 
 BUSY_MS = 5_000
+ANSWER_S = 8.0
+"""Real seconds that PostgreSQL may take for one statement; a migration has no limit."""
+CONNECT_S = 3
+POOL_S = 10.0
+"""Real seconds to wait for a connection that others in this process have."""
+IDLE_IN_TRANSACTION_S = 60
+"""A process that was stopped within a transaction holds its locks no longer than this."""
+_ALIVE = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3}
+"""After these seconds without a sign of life a connection is taken as lost."""
 
 
 def url_for(url: str, data_dir: str) -> str:
@@ -25,7 +35,7 @@ def url_for(url: str, data_dir: str) -> str:
 def connect(url: str, *, pool_size: int = 5) -> Engine:
     """Make the engine of a process. The folder of a SQLite file is made when it is missing."""
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_size=pool_size, pool_pre_ping=True)
+        return _postgres(url, pool_size)
     file = re.sub(r"^sqlite(\+\w+)?:///", "", url)
     if file and file != ":memory:":
         Path(file).parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +45,44 @@ def connect(url: str, *, pool_size: int = 5) -> Engine:
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _postgres(url: str, pool_size: int) -> Engine:
+    from core.db.patience import Patient  # noqa: PLC0415 (one machine does without the driver)
+
+    answer_s = ANSWER_S
+    limits = {"connect_timeout": CONNECT_S, "tcp_user_timeout": int(answer_s * 1000), **_ALIVE}
+    ours = {name: value for name, value in limits.items() if name not in make_url(url).query}
+    engine = create_engine(url, pool_size=pool_size, pool_timeout=POOL_S, pool_pre_ping=True, connect_args=ours)
+
+    def open_one(_dialect: object, _record: object, args: tuple[Any, ...], named: dict[str, Any]) -> Patient:
+        connection = Patient.connect(*args, **named)
+        connection.patience_s = answer_s
+        return connection
+
+    def limit(connection: Patient, _record: object) -> None:
+        connection.execute(f"SET statement_timeout = {int(answer_s * 1000)}")
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_S}s'")
+        connection.commit()
+
+    event.listen(engine, "do_connect", open_one)
+    event.listen(engine, "connect", limit)
+    return engine
+
+
+@contextmanager
+def unhurried(connection: Connection) -> Iterator[None]:
+    """Let what the transaction that stands does meanwhile take as long as it needs."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    usual, driver.patience_s = driver.patience_s, None
+    try:
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        yield
+    finally:
+        driver.patience_s = usual
 
 
 def _prepare(connection: DBAPIConnection, _record: object) -> None:

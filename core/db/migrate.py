@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 
-from core.db.engine import connect
+from core.db.engine import connect, unhurried
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x_C01D_C4A1
@@ -36,7 +36,7 @@ def upgrade(engine: Engine) -> None:
         if sqlite:
             _enforce_references(connection, on=False)
         try:
-            with connection.begin():
+            with connection.begin(), unhurried(connection):
                 if not sqlite:
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
                 command.upgrade(config(connection), "head")

@@ -129,19 +129,26 @@ class LogFile:
         return db
 
     def _prepare(self, db: sqlite3.Connection) -> None:
+        if self._version(db) == VERSION and db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+            return  # nothing is written: a full disk can be read
         _to_wal(db)
         db.execute("BEGIN IMMEDIATE")
         try:
-            version: int = db.execute("PRAGMA user_version").fetchone()[0]
-            if version > VERSION:
-                msg = f"{self._path} has version {version}, this coldchain knows {VERSION}: install the newer one again"
-                raise WrongVersion(msg)
-            for step in _STEPS[version:]:
+            for step in _STEPS[self._version(db) :]:
                 for statement in step:
                     db.execute(statement)
             db.execute(f"PRAGMA user_version={VERSION}")
-        finally:
             db.execute("COMMIT")
+        finally:
+            if db.in_transaction:  # a disk that is full leaves no half of it
+                db.execute("ROLLBACK")
+
+    def _version(self, db: sqlite3.Connection) -> int:
+        version: int = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            msg = f"{self._path} has version {version}, this coldchain knows {VERSION}: install the newer one again"
+            raise WrongVersion(msg)
+        return version
 
 
 def _to_wal(db: sqlite3.Connection) -> None:

@@ -112,8 +112,10 @@ class Hot:
                 for statement in _SCHEMA:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version={VERSION}")
-        finally:
             connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:  # a disk that is full leaves no half of it
+                connection.execute("ROLLBACK")
 
     def _open_to_read(self) -> sqlite3.Connection | None:
         if not self._path.exists():
