@@ -193,6 +193,18 @@ def broker_passwords(config: Config = None) -> None:
         typer.echo(line)
 
 
+@app.command("edge-secrets", rich_help_panel=SETTING_UP)
+def edge_secrets(
+    gateways: Annotated[list[str], typer.Argument(help="Numbers of the gateways that the box is.")],
+    config: Config = None,
+) -> None:
+    """Print the secrets.json of an edge box: the broker passwords of its gateways, and nothing else."""
+    from config.secrets import encoded, of_edge_box, read  # noqa: PLC0415
+
+    data_dir = load(config).data_dir
+    typer.echo(encoded(of_edge_box(read(data_dir), gateways, data_dir)).decode())
+
+
 @user.command("add")
 def user_add(
     username: Annotated[str, typer.Argument(help="What they sign in with.")],

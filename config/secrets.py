@@ -5,6 +5,7 @@
 
 import os
 import secrets as random
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -77,6 +78,25 @@ def write(data_dir: str, secrets: Secrets) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+
+
+def encoded(secrets: Secrets) -> bytes:
+    """Return the text of the file: what is empty isn't in it."""
+    given = {name: value for name, value in msgspec.structs.asdict(secrets).items() if value}
+    return msgspec.json.format(msgspec.json.encode(given), indent=2)
+
+
+def of_edge_box(secrets: Secrets, gateways: Iterable[str], data_dir: str) -> Secrets:
+    """Return what the box of these gateways may know: their own passwords.
+
+    Raises: NoSecrets for a number that has none.
+    """
+    known = {number: password for number, password in secrets.broker.items() if number not in secrets.services}
+    for number in gateways:
+        if number not in known:
+            msg = f"{path_in(data_dir)} has no broker password of gateway {number}; `coldchain import` issues one"
+            raise NoSecrets(msg)
+    return Secrets(broker={number: known[number] for number in gateways})
 
 
 def fresh(service_user: str) -> Secrets:

@@ -23,6 +23,21 @@ def test_an_edge_box_holds_its_own_password_alone_and_a_server_all(tmp_path: Pat
         secrets.read(str(tmp_path))
 
 
+def test_an_edge_box_is_given_the_passwords_of_its_gateways_and_nothing_else(tmp_path: Path) -> None:
+    server, box = str(tmp_path / "server"), tmp_path / "box"
+    secrets.write(server, msgspec.structs.replace(secrets.fresh("coldchain"), wechat_secret="w", influx_write="t"))
+    issued = [secrets.gateway_password(server, number) for number in ("10001", "10002", "10003")]
+    text = secrets.encoded(secrets.of_edge_box(secrets.read(server), ["10003", "10001"], server))
+    assert msgspec.json.decode(text) == {"broker": {"10003": issued[2], "10001": issued[0]}}
+    box.mkdir()
+    secrets.path_in(str(box)).touch(mode=0o600)
+    secrets.path_in(str(box)).write_bytes(text)
+    assert secrets.read(str(box), edge=True).broker["10001"] == issued[0]
+    for stranger in ("10004", "coldchain"):
+        with pytest.raises(NoSecrets, match=f"no broker password of gateway {stranger}; `coldchain import` issues one"):
+            secrets.of_edge_box(secrets.read(server), ["10001", stranger], server)
+
+
 def test_the_file_is_nobody_elses(tmp_path: Path) -> None:
     secrets.write(str(tmp_path), secrets.fresh("coldchain"))
     path = secrets.path_in(str(tmp_path))
