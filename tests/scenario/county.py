@@ -1,6 +1,9 @@
 """A small county on a stepped clock, told as a story: real devices, broker, services and WeChat, each its own process.
 
-A step of the clock is a barrier: when `forward` returns, agent, collector and alerting have done all that was due.
+A step of the clock is a barrier: when `forward` returns, agent, collectors and alerting have done all that was due.
+
+It stands on a pair: `embedded` is one machine with one of each service; `servers` is Mosquitto, InfluxDB and PostgreSQL
+with two collectors and two alerting workers, each for half of the shards, and two API processes. A story is the same.
 """
 
 import subprocess
@@ -12,20 +15,25 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from coldchain.demo.stage import Box, Device, Stage
+from coldchain.demo.stage import HOST, Box, Device, Stage
 from coldchain.importing import import_file
 from coldchain.supervisor import Service, Supervisor
 from config.settings import Settings
 from core.db.engine import Records, connect, url_for
 from core.db.migrate import upgrade
 from core.runtime.barrier import Barrier
-from core.runtime.clock import ClockKeeper, monotonic
+from core.runtime.clock import ClockKeeper
 from core.runtime.instant import MINUTE, SECOND, Instant, parse
 from core.units.actor import OPERATOR
+from tests.fixtures.broker import free_port, until
+from tests.fixtures.servers import Pair, Servers
 from tests.scenario.people import Phone
 
 START = parse("2026-03-28T22:00:00+08:00")
 LEVELS = {1: "openid-manager", 2: "openid-head", 3: "openid-director"}
+LOW, HIGH = "10002", "10001"
+"""Gateways of the first and of the second half of the shards: with two of each service, of one and of the other."""
+HALVES = ("00-7f", "80-ff")
 
 PEOPLE = """
 since = 2020-01-01T00:00:00+08:00
@@ -71,19 +79,57 @@ class Fridge(msgspec.Struct, frozen=True):
 class County:
     """What a story says to the county, and asks of it."""
 
-    def __init__(self, stage: Stage, settings: Settings, keeper: ClockKeeper, fridges: Sequence[Fridge]) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        settings: Settings,
+        keeper: ClockKeeper,
+        fridges: Sequence[Fridge],
+        servers: Servers | None = None,
+    ) -> None:
         self.stage = stage
         self.settings = settings
+        self.servers = servers
+        """What it stands on; None: embedded."""
+        self.second_api_port = free_port() if servers else 0
         self.records = Records(connect(url_for(settings.records.url, settings.data_dir)))
         self.keeper = keeper
         self.fridges = {fridge.name: fridge for fridge in fridges}
         self.shown: dict[str, float | None] = {}
         self.order = ["gateway_agent", "collector", "alerting"]
+        """Names of the processes, in the order in which a step of the clock waits for them."""
+        if servers:
+            # What one worker found in a zone whose probes are in both halves is the other's to go on with.
+            self.order = ["gateway_agent", "collector", "collector-2", *("alerting", "alerting-2") * 2]
         self._phones = {level: Phone(stage.wechat_url, openid) for level, openid in LEVELS.items()}
 
     @property
     def now(self) -> Instant:
         return self.keeper.now()
+
+    def services(self) -> list[Service]:
+        """Return the services as children of a supervisor, by the names of their processes."""
+        if not self.servers:
+            return self.stage.services()
+        first, second = HALVES
+        (collector, alerting, api, gateway) = self.stage.services(["collector", "alerting", "api", "gateway"])
+        return [
+            changed(collector, **{"collector.shards": first}),
+            changed(collector, "collector-2", **{"collector.client_id": "collector-2", "collector.shards": second}),
+            changed(alerting, **{"alerting.shards": first}),
+            changed(alerting, "alerting-2", **{"alerting.worker": "alerting-2", "alerting.shards": second}),
+            api,
+            changed(api, "api-2", **{"api.name": "api-2", "api.port": self.second_api_port}),
+            gateway,
+        ]
+
+    def elsewhere(self, url: str) -> str:
+        """Return a link as another API process serves it; where there is one only, as it is."""
+        if not self.servers:
+            return url
+        second = f"http://{HOST}:{self.second_api_port}"
+        assert url.startswith(self.stage.url)
+        return url.replace(self.stage.url, second, 1)
 
     def phone(self, level: int) -> Phone:
         return self._phones[level]
@@ -142,6 +188,12 @@ def enter(stage: Stage, settings: Settings, fridges: Sequence[Fridge], interval_
     records.close()
 
 
+def changed(service: Service, name: str = "", **settings: object) -> Service:
+    """Return a service with other settings, and another name where it is a second one."""
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    return Service(name or service.name, (*service.arguments, *words))
+
+
 def boxes_of(fridges: Sequence[Fridge]) -> list[Box]:
     """One R4DCB08 a gateway, its probes on channels t1, t2 …"""
     probes: dict[str, list[str]] = {}
@@ -158,16 +210,19 @@ def boxes_of(fridges: Sequence[Fridge]) -> list[Box]:
 def staged(
     folder: Path,
     fridges: Sequence[Fridge],
+    pair: Pair = "embedded",
     *,
     speed: float = 0,
     start: Instant = START,
     interval_s: int = 60,
     more: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Iterator[County]:
-    """Yield a county whose devices and settings stand, and none of whose services run yet."""
-    settings_of = {"agent": {"resend_after": 1.0}, "alerting": {"tick": 0.05}}
-    for name, values in (more or {}).items():
-        settings_of[name] = {**settings_of.get(name, {}), **values}
+    """Yield a county whose devices, servers and settings stand, and none of whose services run yet."""
+    servers = Servers() if pair == "servers" else None
+    settings_of: dict[str, Mapping[str, object]] = {"agent": {"resend_after": 1.0}, "alerting": {"tick": 0.05}}
+    for laid_over in (servers.settings() if servers else {}, more or {}):
+        for name, values in laid_over.items():
+            settings_of[name] = {**settings_of.get(name, {}), **values}
     shown: dict[str, float | None] = {}
     stage = Stage(
         folder,
@@ -178,26 +233,37 @@ def staged(
     )
     keeper = ClockKeeper(stage.clock_file, start=start, speed=speed)
     settings = stage.prepare()
+    if servers:
+        servers.set_up(settings)
     enter(stage, settings, fridges, interval_s)
-    county = County(stage, settings, keeper, fridges)
+    county = County(stage, settings, keeper, fridges, servers)
     county.shown = shown
     try:
+        if servers:
+            servers.start(settings)
         yield county
     finally:
         county.close()
         keeper.close()
         stage.close()
+        if servers:
+            servers.close()
 
 
 @contextmanager
 def running(county: County, services: Sequence[Service] | None = None) -> Iterator[Supervisor]:
-    """Run WeChat and the services (one machine's unless given), each its own process; all phones are registered."""
+    """Run WeChat and the services (the county's unless given), each its own process, until all answer.
+
+    All phones are registered.
+    """
     supervisor = Supervisor(
-        [county.stage.wechat(), *(services or county.stage.services())], log_folder=county.stage.folder / "log"
+        [county.stage.wechat(), *(services or county.services())], log_folder=county.stage.folder / "log"
     )
     supervisor.look()
     try:
         register_phones(county)
+        for page in {county.stage.url, county.elsewhere(county.stage.url)}:
+            until(lambda page=page: answers(f"{page}/healthz"), f"an API at {page}", within_s=20)
         if county.keeper.speed == 0:
             county.step(county.now)
         yield supervisor
@@ -205,16 +271,17 @@ def running(county: County, services: Sequence[Service] | None = None) -> Iterat
         supervisor.end()
 
 
-def register_phones(county: County, within_s: float = 20) -> None:
-    ends = monotonic() + within_s
+def register_phones(county: County) -> None:
+    until(lambda: answers(f"{county.stage.wechat_url}/sim/log"), "the WeChat simulator", within_s=20)
     users = [{"openid": openid, "name": openid} for openid in LEVELS.values()]
-    while True:
-        try:
-            httpx.post(f"{county.stage.wechat_url}/sim/users", json=users, trust_env=False).raise_for_status()
-        except httpx.TransportError:
-            assert monotonic() < ends, "the WeChat simulator did not come up"
-        else:
-            return
+    httpx.post(f"{county.stage.wechat_url}/sim/users", json=users, trust_env=False).raise_for_status()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 def python(*words: str, folder: Path) -> "subprocess.Popen[str]":

@@ -7,14 +7,16 @@ import httpx
 import pytest
 
 from core.runtime.instant import MINUTE
-from tests.scenario.county import County, Fridge, running, staged
+from tests.fixtures.servers import PAIRS, Pair
+from tests.scenario.county import HIGH, LOW, County, Fridge, running, staged
 
-FRIDGE = Fridge("BX-1", "美菱冰箱", {"208601": "10001"})
+FRIDGE = Fridge("BX-1", "美菱冰箱", {"208601": HIGH, "208602": LOW})
 
 
-@pytest.fixture
-def county(tmp_path: Path) -> Iterator[County]:
-    with staged(tmp_path, [FRIDGE]) as county, running(county):
+@pytest.fixture(params=PAIRS)
+def county(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[County]:
+    pair: Pair = request.param
+    with staged(tmp_path, [FRIDGE], pair) as county, running(county):
         county.forward(minutes=3)
         yield county
 
