@@ -74,6 +74,8 @@ class Fridge(msgspec.Struct, frozen=True):
     probes: Mapping[str, str]
     kind: str = "冰箱"
     zone: str = "冷藏"
+    forgotten: bool = False
+    """It is read, and nobody has entered it into the records."""
 
 
 class County:
@@ -86,8 +88,10 @@ class County:
         keeper: ClockKeeper,
         fridges: Sequence[Fridge],
         servers: Servers | None = None,
+        interval_s: int = 60,
     ) -> None:
         self.stage = stage
+        self.interval_s = interval_s
         self.settings = settings
         self.servers = servers
         """What it stands on; None: embedded."""
@@ -158,6 +162,13 @@ class County:
                 return minute
         raise AssertionError(f"no alarm within {within} min")
 
+    def enter_at_last(self, fridge: str) -> None:
+        """Enter one that was forgotten, as an operator would; it has stood there since 2020."""
+        found = self.fridges[fridge]
+        assert found.forgotten
+        parts = ["since = 2020-01-01T00:00:00+08:00", *_written([found], self.interval_s)]
+        _import(self.stage, self.settings, f"{found.code}.toml", parts)
+
     def close(self) -> None:
         for phone in self._phones.values():
             phone.close()
@@ -169,6 +180,12 @@ def enter(stage: Stage, settings: Settings, fridges: Sequence[Fridge], interval_
     gateways = sorted({gateway for fridge in fridges for gateway in fridge.probes.values()})
     parts = [PEOPLE]
     parts += [f'[[gateway]]\nnumber = "{number}"\nunit = "6101030203"\n' for number in gateways]
+    parts += _written([fridge for fridge in fridges if not fridge.forgotten], interval_s)
+    _import(stage, settings, "county.toml", parts)
+
+
+def _written(fridges: Sequence[Fridge], interval_s: int) -> list[str]:
+    parts = []
     for fridge in fridges:
         parts.append(
             f'[[equipment]]\ncode = "{fridge.code}"\nname = "{fridge.name}"\nkind = "{fridge.kind}"\n'
@@ -179,7 +196,11 @@ def enter(stage: Stage, settings: Settings, fridges: Sequence[Fridge], interval_
             f'interval = "{interval_s}s"\n'
             for probe, gateway in fridge.probes.items()
         ]
-    file = stage.folder / "county.toml"
+    return parts
+
+
+def _import(stage: Stage, settings: Settings, name: str, parts: Sequence[str]) -> None:
+    file = stage.folder / name
     file.write_text("\n".join(parts), "utf-8")
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     upgrade(records.engine)
@@ -236,7 +257,7 @@ def staged(
     if servers:
         servers.set_up(settings)
     enter(stage, settings, fridges, interval_s)
-    county = County(stage, settings, keeper, fridges, servers)
+    county = County(stage, settings, keeper, fridges, servers, interval_s)
     county.shown = shown
     try:
         if servers:
