@@ -9,6 +9,7 @@ from api.throttle import Throttle
 from config.secrets import Secrets
 from config.settings import Settings
 from core.db.engine import Records
+from core.health.line import Line
 from core.intake.port import IntakeLog
 from core.runtime.clock import Clock, monotonic
 from core.runtime.logs import logger
@@ -37,6 +38,7 @@ class Late(Generic[T]):
         self._store: T | None = None
         self._next = 0.0
         self._problem = ""
+        self._error: Exception | None = None
         self._told = ("", "")
 
     def get(self) -> T:
@@ -47,11 +49,11 @@ class Late(Generic[T]):
         with self._lock:
             if self._store is None:
                 if monotonic() < self._next:
-                    raise Unavailable(self._problem)
+                    raise Unavailable(self._problem) from self._error
                 try:
                     self._store = self._open()
                 except Exception as error:  # an adapter's own errors; whatever it is, the store can't be used now
-                    self._next = monotonic() + RETRY_S
+                    self._next, self._error = monotonic() + RETRY_S, error
                     # Strangers read it (/readyz), and an error's text may have an address or a user's name.
                     problem = f"{self.name} can't be opened ({type(error).__name__}); the log of the api says more"
                     if (problem, str(error)) != self._told:
@@ -90,6 +92,7 @@ class Parts:
         self.clock = clock
         self.settings = settings
         self.secrets = secrets
+        self.line = Line(settings, clock, records=lambda: records, log=log.get, telemetry=telemetry.get)
         self.metrics = Metrics()
         self.throttle = Throttle(SIGN_INS, 60.0)
         self.oauth = OAuth(settings.wechat, secrets.wechat_secret) if settings.wechat.app_id else None

@@ -191,6 +191,9 @@ class IntakeLog(Protocol):
     def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
         """Return them in order of id."""
 
+    def count_dead_letters(self) -> int:
+        """Return how many are kept."""
+
     def cursor(self, reader: str) -> Mapping[Shard, int]:
         """Return a reader's cursors that live here (for stores without transactions, and as a mirror for `prune`)."""
 
@@ -208,6 +211,9 @@ class IntakeLog(Protocol):
 
     def give_up(self, claim: Claim) -> None:
         """End a worker's claim before its time."""
+
+    def claims(self) -> list[Claim]:
+        """Return the claims of workers that live, of all services, by service and first shard."""
 
     def close(self) -> None:
         """Release files or connections."""

@@ -183,6 +183,12 @@ class PostgresIntakeLog:
             query = "SELECT id, at, topic, reason, body FROM intake.dead_letter WHERE id > %s ORDER BY id LIMIT %s"
             return [DeadLetter(*row) for row in db.execute(query, (after, limit))]
 
+    def count_dead_letters(self) -> int:
+        """Return how many are kept."""
+        with self._server.transaction() as db:
+            row = db.execute("SELECT count(*) FROM intake.dead_letter").fetchone()
+        return row[0] if row else 0
+
     def cursor(self, reader: str) -> Mapping[Shard, int]:
         """Return a reader's cursors that live here."""
         with self._server.transaction() as db:
@@ -247,6 +253,15 @@ class PostgresIntakeLog:
                 "DELETE FROM intake.claim WHERE service = %s AND worker = %s AND holder = %s",
                 (claim.service, claim.worker, claim.holder),
             )
+
+    def claims(self) -> list[Claim]:
+        """Return the claims of workers that live."""
+        with self._server.transaction() as db:
+            found = db.execute(
+                "SELECT service, worker, first, last, holder FROM intake.claim WHERE until > clock_timestamp()"
+                " ORDER BY service, first"
+            ).fetchall()
+        return [Claim(*row) for row in found]
 
     def close(self) -> None:
         """Close the connections."""

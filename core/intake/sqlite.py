@@ -147,6 +147,11 @@ class SqliteIntakeLog:
             ).fetchall()
         return [DeadLetter(*row) for row in found]
 
+    def count_dead_letters(self) -> int:
+        """Return how many are kept."""
+        with self._file.read() as db:
+            return int(db.execute("SELECT count(*) FROM dead_letter").fetchone()[0])
+
     def cursor(self, reader: str) -> Mapping[Shard, int]:
         """Return a reader's cursors that live here."""
         with self._file.read() as db:
@@ -205,6 +210,12 @@ class SqliteIntakeLog:
                 "DELETE FROM claim WHERE service = ? AND worker = ? AND holder = ?",
                 (claim.service, claim.worker, claim.holder),
             )
+
+    def claims(self) -> list[Claim]:
+        """Return the claims of workers that live."""
+        query = "SELECT service, worker, first, last, holder FROM claim WHERE until > ? ORDER BY service, first"
+        with self._file.read() as db:
+            return [Claim(*row) for row in db.execute(query, (real_now(),))]
 
     def close(self) -> None:
         """Close the connections."""

@@ -224,6 +224,7 @@ def test_dead_letters_are_kept_as_they_came(log: IntakeLog) -> None:
     first, second = log.dead_letters()
     assert (first.topic, first.reason, first.body, first.at) == ("cc/v1/x", "no such kind", b"\xff\x00", NOW)
     assert log.dead_letters(after=first.id) == [second]
+    assert log.count_dead_letters() == 2
 
 
 def test_no_message_is_too_strange_to_be_kept(log: IntakeLog) -> None:
@@ -265,13 +266,21 @@ def test_who_comes_again_has_other_shards_or_serves_otherwise_is_let_in(log: Int
     log.claim(MINE, lease=LEASE)
     log.claim(msgspec.structs.replace(MINE, last=Shard("6f")), lease=LEASE)
     log.claim(Claim("collector", "collector-2", Shard("70"), Shard("ff"), "there"), lease=LEASE)
-    log.claim(Claim("alerting", "alerting-1", Shard("00"), Shard("ff"), "there"), lease=LEASE)
+    alerting = Claim("alerting", "alerting-1", Shard("00"), Shard("ff"), "there")
+    log.claim(alerting, lease=LEASE)
     with pytest.raises(Taken):
         log.claim(MINE, lease=LEASE)
+    assert [(claim.worker, claim.first) for claim in log.claims()] == [
+        ("alerting-1", "00"),
+        ("collector-1", "00"),
+        ("collector-2", "70"),
+    ]
+    assert log.claims()[0] == alerting
 
 
 def test_a_worker_that_is_no_longer_heard_of_is_followed_by_another(log: IntakeLog) -> None:
     log.claim(MINE, lease=Milliseconds(50))
+    until(lambda: not log.claims(), "a list without the dead")
     heir = Claim("collector", "collector-9", Shard("00"), Shard("ff"), "there")
 
     def inherits() -> bool:

@@ -26,6 +26,7 @@ from core.ids import AlarmId, PersonId
 from core.runtime.clock import real_now
 from core.runtime.instant import DAY, Instant
 from core.runtime.status import StatusFile
+from core.runtime.trouble import Kind, Trouble
 from core.telemetry.open import open_telemetry
 from tests.fixtures.databases import fresh_url
 
@@ -85,12 +86,15 @@ def test_it_is_ready_once_stores_and_services_are_there_and_says_what_is_missing
             StatusFile(tmp_path, service).write({"problem": ""})
         open_telemetry(settings).close()
         until(lambda: client.get("/readyz").status_code == 200)
-        StatusFile(tmp_path, "alerting").write({"problem": "broker: connection refused"})
+        address = "connection to 10.1.2.3 refused"
+        StatusFile(tmp_path, "alerting").write({}, [Trouble("broker", Kind.UNREACHABLE, real_now(), address, address)])
         troubled = client.get("/readyz")
         assert troubled.status_code == 503
-        assert {"name": "alerting", "ok": False, "detail": "reports a problem; its log says which"} in troubled.json()[
-            "checks"
-        ], "an address is nothing for strangers"
+        (told,) = (check for check in troubled.json()["checks"] if not check["ok"])
+        assert (told["name"], told["problem"]) == ("broker", "unreachable")
+        assert "the broker can't be reached" in told["detail"]
+        assert "10.1.2.3" not in troubled.text, "an address is nothing for strangers"
+        assert 'coldchain_trouble{of="broker: unreachable"} 1.0' in client.get("/metrics").text
         StatusFile(tmp_path, "alerting").write({"problem": ""})
         records = Records(connect(f"sqlite:///{tmp_path / 'records.db'}"))
         with records.write() as tx:
@@ -98,7 +102,9 @@ def test_it_is_ready_once_stores_and_services_are_there_and_says_what_is_missing
         records.close()
         found = client.get("/readyz")
         assert found.status_code == 503
-        assert {"name": "audit", "ok": False, "detail": "outbox_behind 12"} in found.json()["checks"]
+        (audit,) = (check for check in found.json()["checks"] if not check["ok"])
+        assert audit["name"] == "audit"
+        assert "outbox_behind 12" in audit["detail"]
 
 
 def test_it_tells_a_stranger_the_kind_of_a_stores_error_and_the_log_the_rest(
@@ -110,7 +116,7 @@ def test_it_tells_a_stranger_the_kind_of_a_stores_error_and_the_log_the_rest(
         for _ in range(2):
             answer = client.get("/readyz")
             said = {check["name"]: check["detail"] for check in answer.json()["checks"] if not check["ok"]}
-            assert "can't be opened (" in said["intake log"]
+            assert "the intake log is in trouble" in said["intake log"]
             assert "unable to open" not in answer.text
             assert str(tmp_path) not in answer.text
     assert "unable to open" in "".join(capsys.readouterr())

@@ -1,0 +1,1 @@
+"""Is the line well, what is wrong, and what is to be done about it?"""

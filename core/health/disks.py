@@ -1,0 +1,74 @@
+"""How much room is left where something is kept, and can it be written there?"""
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from config.settings import Settings
+from core.db.engine import url_for
+from core.runtime.clock import real_now
+from core.runtime.trouble import Kind, Trouble
+from core.telemetry.open import embedded_folder
+
+FULL = 2**20
+"""Bytes: with less than that nothing can be kept any more."""
+LOW = 256 * 2**20
+_SQLITE = re.compile(r"^sqlite(\+\w+)?:///")
+
+
+class Disk(msgspec.Struct, frozen=True):
+    """A disk on which something of ours is kept."""
+
+    parts: list[str]
+    folder: str
+    free: int
+    """Bytes that we may use."""
+    read_only: bool
+
+    def trouble(self) -> Trouble | None:
+        """Return what is wrong with it."""
+        kind = self._kind()
+        return Trouble(self.parts[0], kind, real_now(), self.folder, f"{self.free >> 20} MiB free") if kind else None
+
+    def _kind(self) -> Kind | None:
+        if self.read_only:
+            return Kind.READ_ONLY
+        if self.free < FULL:
+            return Kind.DISK_FULL
+        return Kind.DISK_LOW if self.free < LOW else None
+
+
+def places(settings: Settings) -> Mapping[str, Path]:
+    """Return where on this machine the settings keep what; a store behind a network isn't here."""
+    data = Path(settings.data_dir)
+    kept = {"data folder": data}
+    records = url_for(settings.records.url, settings.data_dir)
+    if _SQLITE.match(records):
+        kept["records"] = Path(_SQLITE.sub("", records)).parent
+    intake = settings.intake.url
+    if not intake or _SQLITE.match(intake):
+        kept["intake log"] = (data / _SQLITE.sub("", intake)).parent
+    if settings.telemetry.store == "embedded":
+        kept["telemetry"] = embedded_folder(settings)
+    if settings.agent.gateways:
+        kept["spool"] = Path(settings.agent.folder or data / "spool")
+    return kept
+
+
+def disks(kept: Mapping[str, Path]) -> Sequence[Disk]:
+    """Return the disks of folders, each once, most specific part first; a folder that isn't there yet is its parent."""
+    found: dict[int, tuple[Path, list[str]]] = {}
+    for part, folder in sorted(kept.items(), key=lambda one: one[0] == "data folder"):
+        there = next((each for each in (folder, *folder.absolute().parents) if each.exists()), Path("/"))
+        found.setdefault(there.stat().st_dev, (folder, []))[1].append(part)
+    return [_disk(folder, parts) for folder, parts in found.values()]
+
+
+def _disk(folder: Path, parts: list[str]) -> Disk:
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    flags = os.statvfs(there).f_flag
+    return Disk(parts, str(folder), shutil.disk_usage(there).free, bool(flags & os.ST_RDONLY))

@@ -1,0 +1,203 @@
+"""The line as one looks at it from outside: stores, services, disks, what waits, and all that is wrong.
+
+`coldchain status`, readiness and metrics are three ways of showing what this finds. A look ends within its time,
+however many stores hang. What another machine's services say of themselves isn't seen here: of those the log tells who
+lives and owns which shards, and records and log tell how far each reader has come.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+from sqlalchemy import make_url
+
+from config.settings import Settings
+from core.db.engine import Records, url_for
+from core.health.disks import Disk, disks, places
+from core.health.looks import Look, Looks
+from core.health.stores import (
+    LogSeen,
+    RecordsSeen,
+    Seen,
+    TelemetrySeen,
+    look_at_log,
+    look_at_records,
+    look_at_telemetry,
+    oldest_waiting,
+)
+from core.intake.port import IntakeLog
+from core.runtime.clock import Clock, monotonic, real_now
+from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.runtime.status import Status, read_all
+from core.runtime.trouble import Kind, Trouble, Troubles
+from core.telemetry.port import Telemetry
+from core.wire.topics import Shard
+
+T = TypeVar("T")
+
+NEEDED = ("collector", "alerting")
+"""Without them the line doesn't work."""
+BEHIND_AFTER = Milliseconds(2 * MINUTE)
+UNSENT_AFTER = Milliseconds(5 * MINUTE)
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """How far a reader of the log is behind."""
+
+    entries: int
+    oldest: Instant | None
+    """When the oldest that waits was received, on the system's clock; None when it isn't known or nothing waits."""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What a look found. What couldn't be asked is None."""
+
+    at: Instant
+    services: list[Status]
+    records: RecordsSeen | None
+    log: LogSeen | None
+    stored: Lag | None
+    """Telemetry behind the log."""
+    followed: Lag | None
+    """Alerting behind the log."""
+    disks: list[Disk]
+    troubles: list[Trouble]
+
+    def of(self, part: str) -> Trouble | None:
+        """Return what is wrong with a part."""
+        return next((trouble for trouble in self.troubles if trouble.part == part), None)
+
+
+class Line:
+    """Looks at the line of one installation, from one of its machines."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        *,
+        records: Callable[[], Records],
+        log: Callable[[], IntakeLog],
+        telemetry: Callable[[], Telemetry],
+    ) -> None:
+        """Each store is asked for in a thread that may hang: opening it there is fine."""
+        self._settings = settings
+        self._clock = clock
+        self._log = log
+        channels = ("wechat",) if settings.wechat.app_id else ()
+        self._looks: Looks[Seen] = Looks(
+            {
+                "records": lambda: look_at_records(records(), clock.now(), channels),
+                "intake log": lambda: look_at_log(log()),
+                "telemetry": lambda: look_at_telemetry(telemetry()),
+            }
+        )
+        self._own = Troubles()
+
+    def look(self, within_s: float) -> Health:
+        """Look at everything, within so many seconds."""
+        ends = monotonic() + within_s
+        found = self._looks.look(within_s * 0.8)
+        self._note(found)
+        records = _seen(found["records"], RecordsSeen)
+        log = _seen(found["intake log"], LogSeen)
+        telemetry = _seen(found["telemetry"], TelemetrySeen)
+        stored = followed = None
+        if log:
+            reached = telemetry.positions if telemetry and telemetry.positions is not None else log.stored
+            stored = self._lag("telemetry", log, reached, ends)
+            followed = self._lag("alerting", log, records.followed, ends) if records else None
+        services = list(read_all(self._settings.data_dir).values())
+        there = list(disks(places(self._settings)))
+        health = Health(self._clock.now(), services, records, log, stored, followed, there, [])
+        return msgspec.structs.replace(health, troubles=self._troubles(health))
+
+    def _note(self, found: Mapping[str, Look[Seen]]) -> None:
+        for part, look in found.items():
+            if look.answered:
+                self._own.note(part, look.error)
+            else:
+                self._own.note(part, "no answer in time", kind=Kind.NO_ANSWER)
+
+    def _lag(self, reader: str, log: LogSeen, reached: Mapping[Shard, int], ends: float) -> Lag:
+        entries = sum(max(0, head - reached.get(shard, 0)) for shard, head in log.heads.items())
+        if not entries:
+            return Lag(0, None)
+        ask = partial(oldest_waiting, self._log(), log.heads, reached)
+        look = Looks({reader: ask}).look(max(0.1, ends - monotonic()))[reader]
+        return Lag(entries, look.seen)
+
+    def _troubles(self, health: Health) -> list[Trouble]:
+        """Put together what stores, services and disks say: of each part and kind once, with where it is."""
+        told = [*self._own.now(), *_of_services(self._settings, health), *_of_records(self._settings, health)]
+        full = {trouble.part for trouble in told if trouble.kind in (Kind.DISK_FULL, Kind.READ_ONLY)}
+        for disk in health.disks:
+            trouble = disk.trouble()
+            if trouble and not full.intersection(disk.parts):
+                told.append(trouble)
+        merged: dict[tuple[str, Kind], Trouble] = {}
+        for trouble in told:
+            known = merged.get((trouble.part, trouble.kind))
+            merged[trouble.part, trouble.kind] = _longer(known, trouble) if known else trouble
+        where = addresses(self._settings)
+        return [
+            msgspec.structs.replace(trouble, where=trouble.where or where.get(trouble.part, ""))
+            for trouble in merged.values()
+        ]
+
+
+def addresses(settings: Settings) -> Mapping[str, str]:
+    """Return where each part is, as a person would look for it; without passwords."""
+    intake = settings.intake.url
+    telemetry = settings.telemetry
+    embedded = {part: str(folder) for part, folder in places(settings).items()}
+    return {
+        **embedded,
+        "records": make_url(url_for(settings.records.url, settings.data_dir)).render_as_string(hide_password=True),
+        "intake log": make_url(intake or f"sqlite:///{settings.data_dir}/intake.db").render_as_string(
+            hide_password=True
+        ),
+        "telemetry": telemetry.url if telemetry.store == "influxdb" else embedded["telemetry"],
+        "broker": f"{settings.broker.host}:{settings.broker.port}",
+    }
+
+
+def _of_services(settings: Settings, health: Health) -> Iterable[Trouble]:
+    """Say what services report, and which of them are silent."""
+    for status in health.services:
+        if status.fresh:
+            yield from status.troubles
+        elif status.service in NEEDED or not status.facts.get("ended"):
+            yield Trouble(status.name, Kind.SILENT, status.at)
+    here = {status.service for status in health.services}
+    elsewhere = {claim.service for claim in health.log.claims} if health.log else set(NEEDED)
+    one_machine = url_for(settings.records.url, settings.data_dir).startswith("sqlite")
+    for service in NEEDED:
+        if service not in here and (one_machine or service not in elsewhere):
+            yield Trouble(service, Kind.NEVER_RAN, real_now())
+
+
+def _of_records(settings: Settings, health: Health) -> Iterable[Trouble]:
+    """Say what is late; on a virtual clock, where a moment's work looks late, only what alerting's audit says."""
+    if health.records and health.records.audit:
+        yield Trouble("audit", Kind.OTHER, real_now(), detail=health.records.audit)
+    if settings.virtual_clock:
+        return
+    if health.records and health.records.overdue_since is not None:
+        yield Trouble("steps", Kind.OVERDUE, health.records.overdue_since)
+    unsent = health.records.unsent_since if health.records else None
+    if unsent is not None and health.at - unsent > UNSENT_AFTER:
+        yield Trouble("messages", Kind.UNSENT, unsent)
+    for part, lag in (("telemetry writer", health.stored), ("alerting", health.followed)):
+        if lag and lag.oldest is not None and health.at - lag.oldest > BEHIND_AFTER:
+            yield Trouble(part, Kind.BEHIND, lag.oldest)
+
+
+def _longer(one: Trouble, other: Trouble) -> Trouble:
+    first, second = sorted((one, other), key=lambda trouble: trouble.since)
+    return msgspec.structs.replace(first, detail=first.detail or second.detail, where=first.where or second.where)
+
+
+def _seen(look: Look[Seen], kind: type[T]) -> T | None:
+    return look.seen if isinstance(look.seen, kind) else None

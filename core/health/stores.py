@@ -1,0 +1,106 @@
+"""What is asked of each store to know whether it serves, and what waits in it. Each question is small."""
+
+from collections.abc import Mapping
+
+import msgspec
+from sqlalchemy import func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from core.alarms.tables import Alarm, AlarmStep, FollowCursor, Outbox, Tick
+from core.db.engine import Records
+from core.intake.port import Claim, IntakeLog
+from core.runtime.instant import MINUTE, Instant
+from core.telemetry.port import Telemetry
+from core.wire.topics import Shard
+
+READER = "telemetry"
+"""Of the log, where the store has no cursor of its own."""
+OVERDUE_AFTER = MINUTE
+_LOOKED_AT = 8
+"""Shards whose oldest waiting entry is looked at."""
+
+
+class RecordsSeen(msgspec.Struct, frozen=True):
+    """What the records say of the line."""
+
+    alarms: dict[str, int]
+    """By state."""
+    messages: dict[str, int]
+    """By state."""
+    unsent_since: Instant | None
+    """When the oldest message was written that a configured channel should have taken."""
+    overdue: int
+    """Steps that should have been told a minute ago."""
+    overdue_since: Instant | None
+    audit: str | None
+    """What alerting's last look at itself found; None when it never looked."""
+    followed: dict[Shard, int]
+
+
+class LogSeen(msgspec.Struct, frozen=True):
+    """What the intake log says."""
+
+    heads: dict[Shard, int]
+    stored: dict[Shard, int]
+    """How far telemetry is, as far as the log knows: to the minute, where the store keeps the cursor."""
+    held: dict[str, int]
+    """Readings in quarantine, by reason."""
+    dead: int
+    """Unreadable messages that are kept."""
+    claims: list[Claim]
+    """Of workers that live, on whichever machine."""
+
+
+class TelemetrySeen(msgspec.Struct, frozen=True):
+    """What the telemetry store says."""
+
+    positions: dict[Shard, int] | None
+    """None where the cursor is the log's."""
+
+
+Seen = RecordsSeen | LogSeen | TelemetrySeen
+
+
+def look_at_records(records: Records, now: Instant, channels: tuple[str, ...]) -> RecordsSeen:
+    """Ask the records; `now` is the system's clock."""
+    with records.read() as tx:
+        waiting = (Outbox.state == "queued", Outbox.channel.in_(channels))
+        late = (AlarmStep.state == "due", AlarmStep.due_at <= now - OVERDUE_AFTER)
+        overdue, since = tx.execute(select(func.count(), func.min(AlarmStep.due_at)).where(*late)).one()
+        return RecordsSeen(
+            alarms=_counted(tx, Alarm.state),
+            messages=_counted(tx, Outbox.state),
+            unsent_since=tx.scalar(select(func.min(Outbox.created_at)).where(*waiting)),
+            overdue=overdue,
+            overdue_since=since,
+            audit=tx.scalar(select(Tick.detail).where(Tick.name == "audit")),
+            followed={Shard(row.shard): row.position for row in tx.scalars(select(FollowCursor))},
+        )
+
+
+def look_at_log(log: IntakeLog) -> LogSeen:
+    """Ask the intake log."""
+    return LogSeen(
+        heads=dict(log.heads()),
+        stored=dict(log.cursor(READER)),
+        held=dict(log.count_held()),
+        dead=log.count_dead_letters(),
+        claims=log.claims(),
+    )
+
+
+def look_at_telemetry(telemetry: Telemetry) -> TelemetrySeen:
+    """Ask the telemetry store; asked for no series it still says whether it answers."""
+    telemetry.latest([])
+    return TelemetrySeen(dict(telemetry.positions()) if telemetry.capabilities.cursor_inside else None)
+
+
+def oldest_waiting(log: IntakeLog, heads: Mapping[Shard, int], reached: Mapping[Shard, int]) -> Instant | None:
+    """Return when the oldest entry behind a reader was received, as a look at the shards that are most behind tells."""
+    behind = sorted(heads, key=lambda shard: reached.get(shard, 0) - heads[shard])[:_LOOKED_AT]
+    found = [entry.batch.received for shard in behind for entry in log.read(shard, reached.get(shard, 0), 1)]
+    return min(found, default=None)
+
+
+def _counted(tx: Session, column: InstrumentedAttribute[str]) -> dict[str, int]:
+    return {row[0]: row[1] for row in tx.execute(select(column, func.count()).group_by(column))}
