@@ -6,7 +6,7 @@ from config import secrets
 from config.secrets import Secrets
 from config.settings import Settings
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.telemetry.hot import WrongVersion
+from core.telemetry.file import WrongVersion
 from core.telemetry.open import embedded_folder
 from core.telemetry.port import Unavailable
 
@@ -45,7 +45,8 @@ def verify(settings: Settings) -> tuple[int, list[str]]:
         return 1, [f"{folder}: {error}"]
     finally:
         store.close()
-    looked = f"{folder}: {found.readings} readings in {found.blocks} blocks and {found.frames} frames"
+    blocks = f"{found.days} day blocks, {found.hours} hour blocks"
+    looked = f"{folder}: {found.readings} readings in {blocks} and {found.frames} frames"
     if found.damage:
         return 1, [*found.damage, f"{looked}; {len(found.damage)} damaged: put the file back from a backup"]
     return 0, [f"{looked}, all as they were written"]

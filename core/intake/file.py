@@ -6,13 +6,13 @@ one BEGIN IMMEDIATE, so writers of all processes come one after another and orde
 
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from core.intake import seen
 from core.intake.port import Unavailable, WrongVersion
+from core.runtime.sqlite import to_wal
 
 BUSY_S = 5.0
 _LARGEST_WAL = 64 * 2**20
@@ -131,7 +131,7 @@ class LogFile:
     def _prepare(self, db: sqlite3.Connection) -> None:
         if self._version(db) == VERSION and db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
             return  # nothing is written: a full disk can be read
-        _to_wal(db)
+        to_wal(db)
         db.execute("BEGIN IMMEDIATE")
         try:
             for step in _STEPS[self._version(db) :]:
@@ -149,17 +149,3 @@ class LogFile:
             msg = f"{self._path} has version {version}, this coldchain knows {VERSION}: install the newer one again"
             raise WrongVersion(msg)
         return version
-
-
-def _to_wal(db: sqlite3.Connection) -> None:
-    """Switch to WAL. While another process does the same, SQLite says locked at once, whatever its time-out."""
-    ends = time.monotonic() + BUSY_S
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > ends:
-                raise
-            time.sleep(0.01)
-        else:
-            return

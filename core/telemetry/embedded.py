@@ -1,10 +1,10 @@
 """The telemetry store of one machine: compressed bytes in SQLite, in a folder, for many processes.
 
-A reading is first in a *frame* (what one write stored of one hour) and, once its hour is sealed, in the *block* of its
-series and hour. What a series was in a span is read by laying layers over each other, oldest first: blocks, then
-frames in the order of their writing, and of equal instants the last layer stands. Whatever compacts further (days,
-months) adds a layer below, is committed before what it replaces is dropped, and is read after it: between the two the
-same readings are in both, and laying them over each other changes nothing.
+A reading is first in a *frame* (what one write stored of one hour); once its hour is sealed, in the *hour block* of its
+series; once its day is, in the *day block*, in the file of its month. What a series was in a span is read by laying
+layers over each other, oldest first: day blocks, hour blocks, then frames in the order of their writing, and of equal
+instants the last layer stands. What compacts is committed before what it replaces is dropped, and is read after it:
+between the two the same readings are in both, and laying them over each other changes nothing.
 
 Guarantees, tried by tests/contract/test_telemetry.py: a returned `write_batch` is durable together with its cursor; an
 answer is of one moment; sealing and its crashes change no answer; damaged bytes raise `Damaged` and are never handed
@@ -12,47 +12,45 @@ out.
 """
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from core.ids import Centi, SeriesId
-from core.runtime.instant import HOUR, Instant
-from core.telemetry import columns
-from core.telemetry.codec import Damaged, decode_block, decode_frame, encode_frame
+from core.runtime.instant import DAY, HOUR, Instant
+from core.telemetry import columns, months
+from core.telemetry.codec import decode_block, encode_frame
 from core.telemetry.columns import LAST_AT, SERIES_BITS, Columns
-from core.telemetry.hot import Hot, ReadOnly
+from core.telemetry.day_sealing import seal_days
+from core.telemetry.file import ReadOnly
+from core.telemetry.hot import Hot
+from core.telemetry.months import Months
 from core.telemetry.port import Capabilities, Curve, Sample
 from core.telemetry.recent import Recent
 from core.telemetry.sealing import drop_hours, only_sealer, seal_hours
+from core.telemetry.verifying import Verified, verify
 from core.wire.topics import Shard
 
 _SERIES_MASK = (1 << SERIES_BITS) - 1
 _LAST_HOUR = LAST_AT // HOUR + 1
-_PAGE = 500
-
-_BLOCKS_OF_HOURS = """
-WITH RECURSIVE present (hour) AS (
-  SELECT min(key) >> 24 FROM hour_block WHERE key >= :first << 24
+_DAY_HOURS = DAY // HOUR
+_BLOCKS = """
+WITH RECURSIVE present (span) AS (
+  SELECT min(key) >> 24 FROM {table} WHERE key >= :first << 24
   UNION ALL
-  SELECT (SELECT min(key) >> 24 FROM hour_block WHERE key >= (hour + 1) << 24) FROM present WHERE hour < :last
+  SELECT (SELECT min(key) >> 24 FROM {table} WHERE key >= (span + 1) << 24) FROM present WHERE span < :last
 )
-SELECT hour_block.key, data FROM present CROSS JOIN json_each(:series) AS wanted
-CROSS JOIN hour_block ON hour_block.key = hour << 24 | wanted.value
-WHERE hour <= :last
+SELECT {table}.key, data FROM present CROSS JOIN json_each(:series) AS wanted
+CROSS JOIN {table} ON {table}.key = span << 24 | wanted.value
+WHERE span <= :last
 """
-"""Visits the hours that are there, not those that are asked for: a range of a thousand years costs no more."""
+_HOUR_BLOCKS, _DAY_BLOCKS = _BLOCKS.format(table="hour_block"), _BLOCKS.format(table="block")
+"""Visit the hours or days that are there, not those that are asked for: a range of a thousand years costs no more."""
 
-
-class Verified(msgspec.Struct, frozen=True):
-    """What a look at every stored byte found."""
-
-    frames: int
-    blocks: int
-    readings: int
-    damage: list[str]
+_Blocks = list[tuple[int, bytes]]
+_Pieces = list[tuple[Columns, ...]]
 
 
 class EmbeddedTelemetry:
@@ -68,6 +66,7 @@ class EmbeddedTelemetry:
         self._folder = folder
         self._read_only = read_only
         self._hot = Hot(folder / "hot.db", read_only=read_only)
+        self._months = Months(folder)
         self._recent = Recent()
 
     def write_batch(self, samples: Sequence[Sample], positions: Mapping[Shard, int]) -> None:
@@ -106,15 +105,10 @@ class EmbeddedTelemetry:
         layers: dict[SeriesId, list[Columns]] = {each: [] for each in series}
         if since < until:
             first, last = max(since // HOUR, -_LAST_HOUR), min((until - 1) // HOUR, _LAST_HOUR)
-            with self._hot.read() as db:
-                if db:
-                    query = {"first": first, "last": last, "series": json.dumps(list(layers))}
-                    blocks = db.execute(_BLOCKS_OF_HOURS, query).fetchall()
-                    recent = [pieces for _, pieces in self._recent.newest_first(db, first, last)]
-                else:
-                    blocks, recent = [], []
-            for key, data in blocks:
-                layers[SeriesId(key & _SERIES_MASK)].append(decode_block(key, (key >> SERIES_BITS) * HOUR, data))
+            days, hours, recent = self._stored(json.dumps(list(layers)), first, last)
+            for span, blocks in ((DAY, days), (HOUR, hours)):
+                for key, data in blocks:
+                    layers[SeriesId(key & _SERIES_MASK)].append(decode_block(key, (key >> SERIES_BITS) * span, data))
             for pieces in recent:
                 for each, known in layers.items():
                     known.extend(piece.of(each) for piece in pieces)
@@ -141,59 +135,72 @@ class EmbeddedTelemetry:
         return {SeriesId(each): sample for each, sample in found.items()}
 
     def seal(self, before: Instant) -> None:
-        """Turn the frames of hours that end at or before `before` into blocks; nothing while another process does it.
+        """Compact the hours and the days that end at or before `before`; nothing while another process does it.
 
-        Takes about a second for a million readings, and holds the file for a few milliseconds at a time.
+        Takes about a second for a million readings, and holds hot.db for a few milliseconds at a time.
+        Raises: sqlite3.OperationalError when the disk refuses: nothing is lost, try again.
         """
         self._must_write()
         with only_sealer(self._folder, wait=False) as alone:
             if alone:
                 seal_hours(self._hot, before)
+                seal_days(self._hot, self._months, before)
 
     def drop_before(self, until: Instant) -> None:
-        """Forget what lies in hours that end at or before `until`."""
+        """Forget the months that end at or before `until`."""
         self._must_write()
+        kept = months.month_of(until // DAY)
         with only_sealer(self._folder, wait=True):
-            drop_hours(self._hot, until)
+            drop_hours(self._hot, Instant(months.start_of(kept)))
+            self._months.drop_before(kept)
 
     def verify(self) -> Verified:
-        """Read every frame and block again against its checksum. Others read and write meanwhile."""
-        frames, frame_readings, frame_damage = self._check("frame", "id", "hour")
-        blocks, block_readings, block_damage = self._check("hour_block", "key", "key")
-        return Verified(frames, blocks, frame_readings + block_readings, [*frame_damage, *block_damage])
+        """Read everything again against its checksum, whatever is damaged. Others read and write meanwhile.
+
+        Raises: WrongVersion.
+        """
+        return verify(self._hot, self._months)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
         self._hot.close()
+        self._months.close()
+
+    def _stored(self, series: str, first: int, last: int) -> tuple[_Blocks, _Blocks, _Pieces]:
+        """Return what hot.db said of hours [first, last] at one moment, and what the months' files had of it then.
+
+        These are read second, and may be newer. What they hold was counted in hot.db before: unless that count has
+        moved meanwhile, they hold nothing that hot.db hadn't when it was read.
+        """
+        first_day, last_day = first // _DAY_HOURS, last // _DAY_HOURS
+        while True:
+            with self._hot.read() as db:
+                count = _seals(db, first_day, last_day)
+                hours: _Blocks = []
+                recent: _Pieces = []
+                if db:
+                    hours = db.execute(_HOUR_BLOCKS, {"first": first, "last": last, "series": series}).fetchall()
+                    recent = [pieces for _, pieces in self._recent.newest_first(db, first, last)]
+            days: _Blocks = []
+            for month in self._months.between(months.month_of(first_day), months.month_of(last_day)):
+                with self._months.read(month) as db:
+                    if db:
+                        asked = {"first": first_day, "last": last_day, "series": series}
+                        days += db.execute(_DAY_BLOCKS, asked).fetchall()
+            with self._hot.read() as db:
+                if not days or _seals(db, first_day, last_day) == count:
+                    return days, hours, recent
 
     def _must_write(self) -> None:
         if self._read_only:
             msg = f"{self._folder} was opened for reading only"
             raise ReadOnly(msg)
 
-    def _check(self, table: str, order: str, key: str) -> tuple[int, int, list[str]]:
-        rows = readings = 0
-        damage: list[str] = []
-        behind = -(2**63)
-        while True:
-            with self._hot.read() as db:
-                query = f"SELECT {order}, {key}, data FROM {table} WHERE {order} > ? ORDER BY {order} LIMIT {_PAGE}"  # noqa: S608 (names are ours)
-                page = db.execute(query, (behind,)).fetchall() if db else []
-            for place, stored_under, data in page:
-                try:
-                    start = (stored_under >> SERIES_BITS) * HOUR
-                    read = (
-                        decode_frame(stored_under, data)
-                        if table == "frame"
-                        else decode_block(stored_under, start, data)
-                    )
-                    readings += read.size
-                except Damaged as error:
-                    damage.append(f"{self._folder / 'hot.db'}, {table} {place}: {error}")
-            rows += len(page)
-            if len(page) < _PAGE:
-                return rows, readings, damage
-            behind = page[-1][0]
+
+def _seals(db: sqlite3.Connection | None, first: int, last: int) -> int:
+    """Return how often days in [first, last] were sealed."""
+    query = "SELECT total(times) FROM day_seal WHERE day BETWEEN ? AND ?"
+    return int(db.execute(query, (first, last)).fetchone()[0]) if db else 0
 
 
 def _sample(series: int, at: int, value: int | None, q: int) -> Sample:

@@ -28,7 +28,7 @@ from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, Instant
 from core.telemetry import columns, flux
 from core.telemetry.columns import LAST_AT, Columns
-from core.telemetry.hot import ReadOnly
+from core.telemetry.file import ReadOnly
 from core.telemetry.port import Capabilities, Curve, Rejected, Sample, Unavailable
 from core.wire.topics import Shard
 

@@ -1,5 +1,7 @@
 """How the frames of past hours become blocks: crash-safe, repeatable, and never in the way of a write.
 
+What makes days of hours is `core.telemetry.day_sealing`.
+
 For each hour: read its frames, merge them over the blocks that are there, encode, then write. A transaction holds only
 finished bytes, at most `CHUNK` blocks of them, and is followed by a pause for other writers. The frames of an hour go
 in the transaction that holds its last block. A crash between leaves blocks that already hold what the frames say, and

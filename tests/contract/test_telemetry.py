@@ -193,6 +193,26 @@ def test_a_month_of_a_probe_and_a_thousand_years_asked(store: Telemetry) -> None
         assert list(zip(curve.at.tolist(), curve.value.tolist(), strict=True)) == expected
 
 
+def test_days_and_months_that_are_over_answer_as_before_and_take_late_readings(store: Telemetry) -> None:
+    model: dict[int, Sample] = {}
+
+    def write(*some: Sample) -> None:
+        store.write_batch(list(some), {})
+        model.update({each.at: each for each in some})
+
+    fifty_days = range(0, 50 * 1440, 30)
+    write(*(sample(n, None if n % 70 == 0 else n % 900, Quality.TIMEOUT if n % 70 == 0 else n % 3) for n in fifty_days))
+    store.write_batch([sample(7, 1, 0, FREEZER)], {})
+    for days in (0, 3, 16, 17, 50, 60):
+        store.seal(Instant(START + days * DAY))
+        write(sample(days * 700, 1000 + days, Quality.BACKFILLED), sample(days * 700 + 7, None, Quality.PROTOCOL))
+        write(sample(20 * 1440, days), sample(20 * 1440 + 30, -days, 9))
+        for since, until in (EVER, (Instant(START + 15 * DAY), Instant(START + 18 * DAY))):
+            asked = [each for at, each in sorted(model.items()) if since <= at < until]
+            assert list(store.range(FRIDGE, since, until).samples(FRIDGE)) == asked
+        assert store.latest([FRIDGE, FREEZER]) == {FRIDGE: model[max(model)], FREEZER: sample(7, 1, 0, FREEZER)}
+
+
 def test_far_instants_and_large_values_come_back_exactly(store: Telemetry) -> None:
     odd = [Sample(FRIDGE, Instant(at), Centi(value), 0) for at, value in ((0, -27_315), (LAST_AT, 2**31 - 1))]
     near = [Sample(FRIDGE, Instant(at), Centi(value), 255) for at, value in ((1, 2**31 - 1), (HOUR - 1, 1 - 2**31))]
@@ -313,7 +333,7 @@ some_samples = st.lists(
 )
 steps = st.lists(
     st.tuples(st.just("write"), some_samples)
-    | st.tuples(st.just("seal"), st.integers(0, 4))
+    | st.tuples(st.just("seal"), st.integers(0, 4) | st.just(60))
     | st.tuples(st.just("open again"), st.none()),
     max_size=12,
 )

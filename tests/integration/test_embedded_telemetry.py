@@ -18,14 +18,16 @@ from core.runtime.instant import DAY, HOUR, MINUTE, Instant
 from core.telemetry import sealing
 from core.telemetry.codec import Damaged
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.telemetry.hot import Hot, ReadOnly, WrongVersion
+from core.telemetry.file import Closed, ReadOnly, WrongVersion
+from core.telemetry.hot import Hot
 from core.telemetry.open import open_telemetry
 from core.telemetry.port import Sample
 from core.wire.topics import Shard
 
-START = Instant(1_700_000_000_000 // HOUR * HOUR)
+START = Instant(1_700_000_000_000 // DAY * DAY + 2 * HOUR)
 EVER = (Instant(0), Instant(2**53))
-LATER = Instant(START + 10 * DAY)
+LATER = Instant(START + 10 * HOUR)
+"""The hours are over, the day isn't."""
 
 
 def samples(series: int, hours: int, *, plus: int = 0) -> list[Sample]:
@@ -52,7 +54,7 @@ def test_damaged_bytes_are_found_and_never_handed_out(tmp_path: Path) -> None:
     store.seal(LATER)
     store.write_batch(samples(3, 1), {})
     sound = store.verify()
-    assert (sound.frames, sound.blocks, sound.readings, sound.damage) == (1, 4, 300, [])
+    assert (sound.frames, sound.hours, sound.readings, sound.damage) == (1, 4, 300, [])
     with file_of(tmp_path) as db:
         key, data = db.execute("SELECT min(key), data FROM hour_block").fetchone()
         for place in range(len(data)):
@@ -63,7 +65,7 @@ def test_damaged_bytes_are_found_and_never_handed_out(tmp_path: Path) -> None:
         db.execute("UPDATE frame SET data = substr(data, 1, length(data) - 1)")
     assert len(store.range(SeriesId(2), Instant(START + HOUR), Instant(START + 2 * HOUR))) == 60
     found = EmbeddedTelemetry(tmp_path, read_only=True).verify()
-    assert (found.frames, found.blocks, found.readings, len(found.damage)) == (1, 4, 180, 2)
+    assert (found.frames, found.hours, found.readings, len(found.damage)) == (1, 4, 180, 2)
     assert str(key) in found.damage[1]
 
 
@@ -181,6 +183,15 @@ def test_a_reader_does_not_write(tmp_path: Path) -> None:
         reader.seal(LATER)
     with pytest.raises(ReadOnly):
         reader.drop_before(LATER)
+
+
+def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    store = EmbeddedTelemetry(tmp_path)
+    store.write_batch(samples(1, 1), {})
+    store.close()
+    for ask in (store.positions, lambda: store.range(SeriesId(1), *EVER), lambda: store.write_batch([], {})):
+        with pytest.raises(Closed, match=r"hot\.db was closed"):
+            ask()
 
 
 def test_a_file_of_a_newer_coldchain_is_refused(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from core.intake.sqlite import SqliteIntakeLog
 from core.runtime.clock import clock_from, real_now
 from core.runtime.instant import DAY, SECOND, Instant
 from core.telemetry import port
-from core.telemetry.hot import ReadOnly
+from core.telemetry.file import ReadOnly
 from core.telemetry.influx import InfluxTelemetry
 from core.telemetry.open import open_telemetry
 from core.telemetry.port import Rejected, Sample

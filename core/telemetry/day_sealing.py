@@ -1,0 +1,140 @@
+"""How the hour blocks of a past day become its day blocks, in the file of its month.
+
+A day is one in UTC, whose hours are whole; whose local day it was is a matter of rollups. For each chunk of its series:
+read hours, lay them over the day block that is there, encode, then
+
+1. count the day up in hot.db (`day_seal`),
+2. put the day blocks into the month's file, one durable commit,
+3. drop the hours from hot.db, a few at a time.
+
+A crash between leaves readings in both, and laying the same readings over each other changes nothing. Late readings
+come as frames, become hour blocks of their own and are laid over the day block the next time: hour blocks are never
+older than what the month's file has of their instants.
+
+A reader looks at hot.db first and at the month's file second, so it never misses what moves between; and it looks at
+the count again at the end, so that it never sees more of a day than hot.db had when it looked (`EmbeddedTelemetry`).
+"""
+
+import json
+import sqlite3
+import time
+from itertools import groupby
+
+import numpy as np
+
+from core.runtime import logs
+from core.runtime.instant import DAY, HOUR, Instant
+from core.telemetry import months, sealing
+from core.telemetry.codec import Damaged, decode_block, encode_block
+from core.telemetry.columns import SERIES_BITS, Columns, later_wins
+from core.telemetry.file import StoreFile, WrongVersion
+from core.telemetry.hot import Hot
+from core.telemetry.months import Months
+
+log = logs.logger(__name__)
+
+CHUNK = 500
+"""Series of a day that are sealed together."""
+_HOURS = DAY // HOUR
+_MASK = (1 << SERIES_BITS) - 1
+_HOURS_OF_BLOCKS = """
+WITH RECURSIVE present (hour) AS (
+  SELECT min(key) >> 24 FROM hour_block
+  UNION ALL
+  SELECT (SELECT min(key) >> 24 FROM hour_block WHERE key >= (hour + 1) << 24) FROM present WHERE hour IS NOT NULL
+)
+SELECT hour FROM present WHERE hour < ?
+"""
+
+
+def seal_days(hot: Hot, kept: Months, before: Instant) -> int:
+    """Turn the hour blocks of days that end at or before `before` into day blocks; returns how many days.
+
+    Hold the sealer's lock. What is damaged stays as it is, logged, and doesn't keep the others.
+    Raises: sqlite3.OperationalError when the disk refuses: nothing is lost, try again.
+    """
+    sealed = 0
+    for month, days in groupby(_days(hot, before // DAY), months.month_of):
+        try:
+            with kept.write(month) as file:
+                for day in days:
+                    series = _series(hot, day)
+                    for first in range(0, len(series), CHUNK):
+                        _seal(hot, file, day, series[first : first + CHUNK])
+                    sealed += 1
+        except sqlite3.OperationalError:
+            raise
+        except (sqlite3.DatabaseError, WrongVersion):
+            log.exception("days not sealed, their month's file can't be written", file=str(kept.path(month)))
+    return sealed
+
+
+def _days(hot: Hot, before: int) -> list[int]:
+    with hot.read() as db:
+        hours = db.execute(_HOURS_OF_BLOCKS, (before * _HOURS,)).fetchall() if db else []
+    return sorted({hour // _HOURS for (hour,) in hours})
+
+
+def _series(hot: Hot, day: int) -> list[int]:
+    bounds = [hour << SERIES_BITS for hour in (day * _HOURS, (day + 1) * _HOURS)]
+    with hot.read() as db:
+        keys = db.execute("SELECT key FROM hour_block WHERE key >= ? AND key < ?", bounds).fetchall() if db else []
+    found: list[int] = np.unique(np.array(keys, np.int64).reshape(-1) & _MASK).tolist()
+    return found
+
+
+def _seal(hot: Hot, file: StoreFile, day: int, series: list[int]) -> None:
+    """Seal some series of a day."""
+    hours: dict[int, list[tuple[int, bytes]]] = {each: [] for each in series}
+    wanted = [hour << SERIES_BITS | each for hour in range(day * _HOURS, (day + 1) * _HOURS) for each in series]
+    with hot.read() as db:
+        for key, data in _blocks(db, "hour_block", wanted):
+            hours[key & _MASK].append((key, data))
+    with file.read() as db:
+        days = dict(_blocks(db, "block", [day << SERIES_BITS | each for each in series]))
+    blocks, done = [], []
+    for each in series:
+        key = day << SERIES_BITS | each
+        try:
+            blocks.append((key, encode_block(key, day * DAY, _merged(key, days.get(key), hours[each]))))
+        except Damaged as damage:
+            log.exception("day of a series not sealed, its bytes are damaged", day=day, damage=str(damage))
+        else:
+            done += [key for key, _ in hours[each]]
+    _announce(hot, day)
+    _commit(file, blocks)
+    _drop(hot, done)
+
+
+def _merged(key: int, day: bytes | None, hours: list[tuple[int, bytes]]) -> Columns:
+    layers = [] if day is None else [decode_block(key, (key >> SERIES_BITS) * DAY, day)]
+    layers += [decode_block(hour, (hour >> SERIES_BITS) * HOUR, data) for hour, data in hours]
+    return later_wins(layers)
+
+
+def _blocks(db: sqlite3.Connection | None, table: str, keys: list[int]) -> list[tuple[int, bytes]]:
+    if db is None:
+        return []
+    query = f"SELECT key, data FROM {table} WHERE key IN (SELECT value FROM json_each(?)) ORDER BY key"  # noqa: S608 (names are ours)
+    return db.execute(query, (json.dumps(keys),)).fetchall()
+
+
+def _announce(hot: Hot, day: int) -> None:
+    with hot.write() as tx:
+        tx.execute(
+            "INSERT INTO day_seal (day, times) VALUES (?, 1) ON CONFLICT (day) DO UPDATE SET times = times + 1", (day,)
+        )
+
+
+def _commit(file: StoreFile, blocks: list[tuple[int, bytes]]) -> None:
+    with file.write() as tx:
+        tx.executemany("INSERT OR REPLACE INTO block (key, data) VALUES (?, ?)", blocks)
+
+
+def _drop(hot: Hot, keys: list[int]) -> None:
+    for first in range(0, len(keys), sealing.CHUNK):
+        with hot.write() as tx:
+            tx.executemany(
+                "DELETE FROM hour_block WHERE key = ?", [(key,) for key in keys[first : first + sealing.CHUNK]]
+            )
+        time.sleep(sealing.PAUSE_S)
