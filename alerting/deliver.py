@@ -33,6 +33,7 @@ from core.ids import AlarmId
 from core.runtime.clock import Clock, monotonic, real_now
 from core.runtime.instant import SECOND
 from core.runtime.logs import logger
+from core.runtime.trouble import Troubles
 
 log = logger(__name__)
 
@@ -69,6 +70,8 @@ class Delivery:
         """Rows behind one that is on its way: an alarm's messages to a person go one after another."""
         self._results: SimpleQueue[Done] = SimpleQueue()
         self._done: list[Done] = []
+        self.troubles = Troubles()
+        """Why the outbox isn't worked on."""
         for number in range(THREADS if channels else 0):
             threading.Thread(target=self._send_all, name=f"delivery-{number}", daemon=True).start()
 
@@ -77,13 +80,13 @@ class Delivery:
         while not stop.is_set():
             try:
                 moved = self.run_once()
-            except SQLAlchemyError as error:
-                log.warning("outbox not reached", error=type(error).__name__)
-                stop.wait(1.0)
-            except Exception:
-                log.exception("delivery failed; it goes on")
+            except Exception as error:
+                if self.troubles.note("records" if isinstance(error, SQLAlchemyError) else "messages", error):
+                    log.exception("delivery failed; it goes on")
                 stop.wait(1.0)
             else:
+                for part in ("records", "messages"):
+                    self.troubles.note(part, None)
                 if not moved:
                     stop.wait(LOOK_S)
         self.close()

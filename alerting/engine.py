@@ -22,6 +22,7 @@ from core.intake.port import IntakeLog, Unavailable
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
+from core.runtime.trouble import Troubles, first_line
 from core.wire.topics import Shard
 
 log = logger(__name__)
@@ -29,6 +30,8 @@ log = logger(__name__)
 HOLD_S = 60.0
 """Real seconds that escalation waits at most for the log."""
 AGAIN_S = 0.5
+PARTS = ("records", "intake log", "engine")
+"""What a pass may fail by."""
 FLOOR_S = 0.1
 """Real seconds between two passes while a step that is due is held, or is in another worker's hands."""
 
@@ -62,8 +65,8 @@ class Engine:
         self._scan_at: Instant | None = None
         self._knows_positions = False
         self._passing = False
-        self.problem = ""
-        """Why the last pass failed; empty when it didn't."""
+        self.troubles = Troubles()
+        """Why the last pass failed."""
 
     def wake(self) -> None:
         """Ask for a pass soon."""
@@ -81,7 +84,7 @@ class Engine:
                 log.exception("pass failed by a fault of ours")
                 self._fail(error)
             else:
-                self.problem = ""
+                self._well()
                 self._wait()
                 continue
             stop.wait(AGAIN_S)
@@ -181,7 +184,20 @@ class Engine:
 
     def _fail(self, error: Exception) -> None:
         self._knows_positions = False
-        said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        if said != self.problem:
-            log.warning("pass failed, tried again", problem=said)
-        self.problem = said
+        part = _part(error)
+        if self.troubles.note(part, error):
+            log.warning("pass failed, tried again", part=part, problem=f"{type(error).__name__}: {first_line(error)}")
+        for other in PARTS:
+            if other != part:
+                self.troubles.note(other, None)
+
+    def _well(self) -> None:
+        for part in PARTS:
+            if self.troubles.note(part, None):
+                log.info("passes work again", part=part)
+
+
+def _part(error: Exception) -> str:
+    if isinstance(error, SQLAlchemyError):
+        return "records"
+    return "intake log" if isinstance(error, Unavailable) else "engine"

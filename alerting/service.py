@@ -36,6 +36,7 @@ from core.runtime.instant import SECOND, Milliseconds
 from core.runtime.logs import logger
 from core.runtime.schedule import Ticks
 from core.runtime.status import Facts, StatusFile
+from core.runtime.trouble import Trouble, Troubles, first_line
 from core.wire.topics import Shard, wake
 
 log = logger(__name__)
@@ -57,7 +58,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     if settings.broker.username not in kept.broker:
         msg = f"no password for broker.username = {settings.broker.username!r} in {secrets.path_in(settings.data_dir)}"
         raise WrongSetting(msg)
-    status = StatusFile(settings.data_dir, "alerting", settings.alerting.process)
+    status = StatusFile(settings.data_dir, "alerting", settings.alerting.process, rates=("readings",))
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     channels = _channels(settings, kept, records)
     clock = _until_there("clock", lambda: clock_from(settings.virtual_clock), status, stop)
@@ -78,16 +79,14 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
 def _until_there(part: str, opened: Callable[[], T], status: StatusFile, stop: threading.Event) -> T | None:
     """Try until it opens; None when `stop` came first."""
-    told = ""
+    troubles = Troubles()
     while not stop.is_set():
         try:
             return opened()
         except (OSError, sqlite3.Error, SQLAlchemyError, Unavailable) as error:
-            problem = f"{part}: {error}".splitlines()[0]
-            if problem != told:
-                log.warning("not there yet", part=part, error=problem)
-                told = problem
-            status.write({"problem": problem})
+            if troubles.note(part, error):
+                log.warning("not there yet", part=part, error=first_line(error))
+            status.write({"problem": f"{part}: {first_line(error)}"}, troubles.now())
             stop.wait(OPEN_S)
     return None
 
@@ -129,6 +128,7 @@ class _Alerting:
         )
         self._settings = settings
         self._clock = clock
+        self._broker = Troubles()
         self._follower = Follower(records, intake, Directory(records), zones, post, shards=settings.alerting.shards)
         self._engine = Engine(
             records,
@@ -179,7 +179,7 @@ class _Alerting:
             thread.start()
         self._bus.start()
         ticks.start()
-        threads.append(status.keep(self._facts, stop))
+        threads.append(status.keep(self._facts, stop, self._troubles))
         stop.wait()
         ticks.stop()
         engine.wake()
@@ -190,10 +190,15 @@ class _Alerting:
     def _is_idle(self) -> bool:
         return self._engine.is_idle() and self._delivery.idle() and self._engine.is_idle()
 
+    def _troubles(self) -> list[Trouble]:
+        self._broker.note("broker", self._bus.problem)
+        return [*self._engine.troubles.now(), *self._delivery.troubles.now(), *self._broker.now()]
+
     def _facts(self) -> Facts:
         return {
             "connected": self._bus.connected,
-            "problem": self._engine.problem or self._bus.problem,
+            "shards": self._settings.alerting.shards,
+            "problem": "; ".join(f"{trouble.part}: {trouble.detail}" for trouble in self._troubles()),
             "readings": self._follower.readings,
             "findings": ", ".join(finding.trouble for finding in self._audit.findings),
         }

@@ -3,6 +3,8 @@
 import threading
 from collections import Counter
 
+from core.runtime.trouble import Kind, Trouble, Troubles
+
 
 class Counts:
     """Counters and the problems of now; any thread may add."""
@@ -10,7 +12,7 @@ class Counts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self._problems: dict[str, str] = {}
+        self._troubles = Troubles()
         self._last_error = ""
 
     def add(self, name: str, n: int = 1) -> None:
@@ -18,18 +20,19 @@ class Counts:
         with self._lock:
             self._counts[name] += n
 
-    def problem(self, part: str, text: str) -> bool:
+    def problem(self, part: str, error: Exception | str, *, kind: Kind | None = None) -> bool:
         """Say what keeps a part from working, empty when nothing does any more; returns whether that is news."""
-        with self._lock:
-            news = self._problems.get(part, "") != text
-            self._problems[part] = text
-            self._last_error = text or self._last_error
-        return news
+        self._last_error = str(error) or self._last_error
+        return self._troubles.note(part, error, kind=kind)
+
+    def troubles(self) -> list[Trouble]:
+        """Return what is wrong now, for the status file."""
+        return self._troubles.now()
 
     def facts(self) -> dict[str, int | float | str | bool]:
         """Return everything, for the status file."""
         with self._lock:
-            problem = "; ".join(f"{part}: {text}" for part, text in self._problems.items() if text)
+            problem = "; ".join(f"{trouble.part}: {trouble.detail}" for trouble in self.troubles())
             return {**dict.fromkeys(COUNTED, 0), **self._counts, "problem": problem, "last_error": self._last_error}
 
 
@@ -44,10 +47,11 @@ COUNTED = (
     "withheld",
     "acks",
     "refused_full",
+    "failed",
     "stored",
     "held",
     "released",
 )
 """Messages received, batches appended with how many readings, known and cloned ones, unreadable messages, sequence
-numbers declared lost, readings withheld at the append, acknowledgements sent, messages not taken because too many wait;
-readings that the telemetry writer stored, held, and released from quarantine."""
+numbers declared lost, readings withheld at the append, acknowledgements sent, messages not taken because too many wait
+and because of an error here; readings that the telemetry writer stored, held, and released from quarantine."""

@@ -16,8 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from collector.counts import Counts
 from core.devices.directory import Directory, Place, Refusal, Refused
 from core.intake.port import Entry, Held, IntakeLog, Stamped, Unavailable
-from core.runtime.clock import Clock
+from core.runtime.clock import Clock, monotonic
 from core.runtime.logs import logger
+from core.runtime.trouble import Kind, first_line
 from core.telemetry.port import Rejected, Sample, Telemetry
 from core.wire.topics import GatewayNumber, Shard
 
@@ -33,6 +34,7 @@ SAMPLES = 20_000
 POLL_S = 1.0
 SHORTEST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
+LATE_S = 2.0
 _PAGE = 1_000
 
 
@@ -86,6 +88,7 @@ class TelemetryWriter:
         self._positions: dict[Shard, int] | None = None
         self._known = False
         self._woken = threading.Event()
+        self._late = ""
         self._asked = 1
         self._done = 0
 
@@ -119,16 +122,18 @@ class TelemetryWriter:
             try:
                 worked = self._refresh() | self._follow()
             except (SQLAlchemyError, sqlite3.Error, OSError, Unavailable) as error:
-                what = (str(error) or type(error).__name__).splitlines()[0]
-                if self._counts.problem("telemetry writer", what):
-                    log.warning("telemetry not written", error=what)
+                if self._counts.problem(_part(error), error):
+                    log.warning("telemetry not written", error=first_line(error))
             except Exception as error:
                 # Whatever it is, the rows are still in the log, and the next attempt may find it mended.
-                if self._counts.problem("telemetry writer", f"{type(error).__name__}: {error}"[:500]):
+                if self._counts.problem("telemetry writer", f"{type(error).__name__}: {error}"):
                     log.exception("telemetry not written")
             else:
                 pause = SHORTEST_WAIT_S
-                self._counts.problem("telemetry writer", "")
+                for part in ("telemetry writer", "records", "log reader"):
+                    self._counts.problem(part, "")
+                if self._counts.problem("telemetry", self._late, kind=Kind.LATE):
+                    log.warning("telemetry answers", late=self._late)
                 if not worked:
                     self._done = asked
                     self._woken.wait(POLL_S)
@@ -189,16 +194,22 @@ class TelemetryWriter:
             return False
         self._hold(chunk.refused)
         rejected: list[_Refused] = []
+        began = monotonic()
         try:
             self._telemetry.write_batch(chunk.samples, moved)
         except Rejected as why:
             rejected = chunk.rejected(why)
             self._hold(rejected)
+        self._note_speed(monotonic() - began)
         if not self._telemetry.capabilities.cursor_inside:
             self._intake.move_cursor(READER, moved)
         self._positions.update(moved)
         self._counts.add("stored", len(chunk.samples) - len(rejected))
         return True
+
+    def _note_speed(self, seconds: float) -> None:
+        """Note a store that answers, but late: readings may come in faster than they leave."""
+        self._late = f"one write took {seconds:.1f} s" if seconds >= LATE_S else ""
 
     def _hold(self, refused: list[_Refused]) -> None:
         if refused:
@@ -214,3 +225,10 @@ class TelemetryWriter:
                 chunk.places.append((entry.batch.shard, entry.n, index))
             else:
                 chunk.refused.append(_Refused(entry.batch.shard, entry.n, index, str(place.reason), place.detail))
+
+
+def _part(error: Exception) -> str:
+    """Return which of the three stores that it works with has failed."""
+    if isinstance(error, SQLAlchemyError):
+        return "records"
+    return "log reader" if isinstance(error, Unavailable) else "telemetry"

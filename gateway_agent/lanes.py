@@ -13,6 +13,7 @@ from pathlib import Path
 from core.runtime.clock import real_now
 from core.runtime.instant import Instant, Milliseconds
 from core.runtime.logs import logger
+from core.runtime.trouble import Trouble, Troubles
 from core.wire.messages import Ack, Reading
 from core.wire.topics import Kind
 from gateway_agent.sending import Pace, Sending
@@ -44,7 +45,7 @@ class Lanes:
         self._limit_age = limit_age
         self._disk: Lane | None = None
         self._memory: Lane | None = None
-        self._refused = ""
+        self._troubles = Troubles()
         try:
             self._open_disk(now)
         except (sqlite3.Error, OSError) as error:
@@ -64,6 +65,11 @@ class Lanes:
     def size(self) -> int:
         """Bytes that they take."""
         return sum(lane.spool.size for lane in self._lanes())
+
+    @property
+    def troubles(self) -> list[Trouble]:
+        """What is wrong with the disk now."""
+        return self._troubles.now()
 
     @property
     def polled(self) -> Mapping[str, Instant]:
@@ -176,9 +182,9 @@ class Lanes:
         log.error("damaged spool set aside", path=f"{self._path}.damaged-{stamp}", why=str(why))
 
     def _note(self, error: Exception | None) -> None:
-        said = str(error) if error else ""
-        if said and said != self._refused:
-            log.error("spool can't be written; readings are kept in memory alone", path=str(self._path), why=said)
-        if self._refused and not said:
+        if not self._troubles.note("spool", error, where=str(self._path)):
+            return
+        if error is None:
             log.info("spool can be written again", path=str(self._path))
-        self._refused = said
+        else:
+            log.error("spool can't be written; readings are kept in memory alone", path=str(self._path), why=str(error))

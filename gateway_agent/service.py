@@ -67,7 +67,9 @@ async def _serve(settings: Settings, passwords: Mapping[str, str], clock: Clock,
     uplinks = [uplink for _, uplink in work]
     for uplink in uplinks:
         uplink.start()
-    status = StatusFile(settings.data_dir, "gateway").keep(lambda: _facts(work), stop)
+    status = StatusFile(settings.data_dir, "gateway", rates=("reads",)).keep(
+        lambda: _facts(work), stop, lambda: [trouble for uplink in uplinks for trouble in uplink.troubles]
+    )
     threading.Thread(
         target=report_idle, args=(clock, "gateway_agent", lambda: _is_idle(work, clock), stop), daemon=True
     ).start()

@@ -20,6 +20,7 @@ from core.bus.client import BrokerAddress, Bus, Message
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant, Milliseconds
 from core.runtime.logs import logger
+from core.runtime.trouble import Trouble, Troubles
 from core.wire.messages import Ack, BusHealth, Ranges, Reading
 from core.wire.topics import Kind, shard_of
 from gateway_agent.lanes import Lanes
@@ -73,6 +74,7 @@ class Uplink:
         """`polling` says whether a bus of the gateway is in the middle of a cycle; `health` how its buses are."""
         self.number = identity.number
         self._clock = clock
+        self._broker = Troubles()
         self._health = health
         self._polling = polling
         self._voice = Voice(identity, clock)
@@ -119,6 +121,12 @@ class Uplink:
     def depth(self) -> int:
         """Batches that no acknowledgement has covered."""
         return self._depth
+
+    @property
+    def troubles(self) -> list[Trouble]:
+        """What keeps readings from being kept on disk, or from being sent."""
+        self._broker.note("broker", self._bus.problem)
+        return [*self._lanes.troubles, *self._broker.now()]
 
     @property
     def is_idle(self) -> bool:

@@ -11,6 +11,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from core.runtime.logs import logger
+from core.runtime.trouble import Troubles
 
 log = logger(__name__)
 
@@ -19,6 +20,7 @@ class Ticks:
     """Calls each job every so many real seconds, in threads of its own, until `stop`."""
 
     def __init__(self) -> None:
+        self._troubles = Troubles()
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
             executors={"default": ThreadPoolExecutor(4)},
@@ -31,8 +33,12 @@ class Ticks:
         def guarded() -> None:
             try:
                 job()
-            except Exception:
-                log.exception("tick failed", tick=name)
+            except Exception as error:
+                if self._troubles.note(name, error):
+                    log.exception("tick failed; told again when it fails otherwise", tick=name)
+            else:
+                if self._troubles.note(name, None):
+                    log.info("tick works again", tick=name)
 
         self._scheduler.add_job(guarded, "interval", seconds=seconds, id=name)
 

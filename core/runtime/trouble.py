@@ -7,7 +7,7 @@ readiness, metrics) reads the same, and `core.health.words` has the sentences.
 import errno
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import StrEnum
 
 import msgspec
@@ -158,7 +158,7 @@ class Troubles:
         """
         with self._lock:
             known = self._now.get(part)
-            if not error:
+            if error is None or error == "":
                 self._now.pop(part, None)
                 return known is not None
             kind = kind or kind_of(error)
@@ -172,10 +172,6 @@ class Troubles:
         """Return what holds now."""
         with self._lock:
             return list(self._now.values())
-
-    def texts(self) -> Mapping[str, str]:
-        """Return what was said last of each part that is in trouble."""
-        return {trouble.part: trouble.detail for trouble in self.now()}
 
 
 def first_line(error: BaseException | str) -> str:
