@@ -1,20 +1,21 @@
-"""From the broker into the intake log: one thread empties a queue, a group of messages a commit.
+"""From the broker into the intake log: one thread empties the inbox, a group of messages a commit.
 
 The order is the promise: append (durable), then `down/ack`, then the broker's acknowledgement. Killed anywhere between,
 the gateway sends again, and the log knows what it has. While the log can't be written nothing is acknowledged and the
-same group is tried again; what no longer fits the queue is refused, which a sender survives in the same way.
+same group is tried again. Once appended, a group always gets the broker's acknowledgement and its wakes: a `down/ack`
+for which the log can't be read stays owed, and is tried again beside the next groups.
 """
 
-import queue
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
 from collector.acks import ack_of
 from collector.counts import Counts
 from collector.decode import Heard, Unreadable, decode
+from collector.inbox import Inbox
 from collector.stamp import UNSET_CLOCK, believable, boot_offset, lost_ranges, stamp
 from core.bus.client import Bus, Message
 from core.intake.port import Appended, Batch, DeadLetter, IntakeLog, Unavailable
@@ -26,23 +27,34 @@ from core.wire.topics import GatewayNumber, Kind, Shard, Topic, shard_of, wake
 
 log = logger(__name__)
 
-WAITING = 20_000
-"""Messages that may wait for their commit."""
 SHORTEST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
-_LOOK_S = 0.2
 _PAGE = 1_000
 
 
-class _Group:
-    """What one commit is made of, and whom it is to be told to."""
+class _Owed:
+    """What is to be done once a commit is durable: readings released, gateways told."""
 
     def __init__(self) -> None:
+        self.offsets: dict[tuple[GatewayNumber, str], Milliseconds] = {}
+        """Of boots, by gateway."""
+        self.asked: dict[tuple[GatewayNumber, str], set[int]] = defaultdict(set)
+        """Numbers to be told about, by gateway and life of its spool."""
+
+    def add(self, other: "_Owed") -> None:
+        self.offsets.update(other.offsets)
+        for life, asked in other.asked.items():
+            self.asked[life] |= asked
+
+
+class _Group(_Owed):
+    """What one commit is made of, and what follows it."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.batches: list[Batch] = []
         self.lost: list[tuple[GatewayNumber, str, int, int]] = []
         self.letters: list[DeadLetter] = []
-        self.offsets: dict[tuple[GatewayNumber, str], Milliseconds] = {}
-        self.asked: dict[tuple[GatewayNumber, str], set[int]] = defaultdict(set)
 
 
 class Ingest:
@@ -65,50 +77,53 @@ class Ingest:
         self._most = group
         self._linger = linger
         self._grown = grown
-        self._queue: queue.Queue[Message] = queue.Queue(WAITING)
+        self._inbox = Inbox()
         self._unset: set[tuple[GatewayNumber, str]] = set()
+        self._owed = _Owed()
+        self._pause = SHORTEST_WAIT_S
+        self._answer_at = 0.0
 
     @property
     def is_idle(self) -> bool:
         """Whether everything that was received has been committed and acknowledged."""
-        return self._queue.unfinished_tasks == 0
+        return self._inbox.is_empty and not self._owed.asked
 
-    def take(self, message: Message) -> None:
-        """Put a message into the queue; from the network thread."""
+    def take(self, message: Message) -> bool:
+        """Take a message in, from the network thread; False when there is no room: its sender has to send it again."""
         self._counts.add("received")
-        try:
-            self._queue.put_nowait(message)
-        except queue.Full:
+        fits = self._inbox.put(message)
+        if not fits:
             self._counts.add("refused_full")
+        return fits
 
     def run(self, bus: Bus, stop: threading.Event) -> None:
         """Work until `stop`; what is in hand then is finished if the log allows."""
         self._remember_unset(stop)
         while not stop.is_set():
-            taken = self._gather()
-            if not taken:
-                continue
-            try:
-                self._finish(bus, taken, stop)
-            except Exception:
-                # Nothing of it was acknowledged, so it will come again; the others must go on.
-                self._counts.problem("ingest", "a group of messages failed; see the log of this service")
-                log.exception("a group of messages failed", messages=len(taken))
-            finally:
-                for _ in taken:
-                    self._queue.task_done()
+            taken = self._inbox.gather(self._most, self._linger)
+            if taken:
+                failed = self._finish_all(bus, taken, stop)
+                said = f"{failed} messages were not taken in; see the log of this service" if failed else ""
+                self._counts.problem("ingest", said)
+            elif self._owed.asked:
+                self._answer(bus)
+            self._inbox.done(taken)
 
-    def _gather(self) -> list[Message]:
-        taken: list[Message] = []
+    def _finish_all(self, bus: Bus, taken: Sequence[Message], stop: threading.Event) -> int:
+        """Finish a group, or each by itself where the whole fails; returns how many couldn't be."""
         try:
-            taken.append(self._queue.get(timeout=_LOOK_S))
-            ends = monotonic() + self._linger
-            while len(taken) < self._most:
-                left = ends - monotonic()
-                taken.append(self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait())
-        except queue.Empty:
-            pass
-        return taken
+            self._finish(bus, taken, stop)
+        except Exception:
+            if len(taken) > 1:
+                log.exception("a group of messages failed; each is tried by itself", messages=len(taken))
+                return sum(self._finish_all(bus, [message], stop) for message in taken)
+            # An error in this program. The sender keeps what no `down/ack` covers; the broker shall not, since what it
+            # holds open counts against what it sends us.
+            log.exception("a message was not taken in", topic=taken[0].topic)
+            self._counts.add("failed")
+            bus.ack(taken[0])
+            return 1
+        return 0
 
     def _finish(self, bus: Bus, taken: Sequence[Message], stop: threading.Event) -> None:
         group = _Group()
@@ -118,16 +133,39 @@ class Ingest:
         answers = self._append(group, stop)
         if answers is None:
             return
-        grown = {batch.shard for batch, answer in zip(group.batches, answers, strict=True) if answer is Appended.NEW}
-        grown |= self._release(group, now)
-        self._acknowledge(bus, group)
+        self._wake(
+            bus, {batch.shard for batch, answer in zip(group.batches, answers, strict=True) if answer is Appended.NEW}
+        )
+        self._owed.add(group)
+        self._answer(bus)
         for message in taken:
             bus.ack(message)
+
+    def _wake(self, bus: Bus, grown: Collection[Shard]) -> None:
+        for shard in grown:
+            bus.publish(wake(shard), b"")
         if grown:
             self._grown()
-            for shard in grown:
-                bus.publish(wake(shard), b"")
-        self._counts.problem("ingest", "")
+
+    def _answer(self, bus: Bus) -> None:
+        """Do what is owed. What the log doesn't allow now is tried again, a little later each time."""
+        if monotonic() < self._answer_at:
+            return
+        try:
+            self._release(bus, self._owed)
+            self._acknowledge(bus, self._owed)
+        except Unavailable as error:
+            if self._counts.problem("acknowledgements", str(error)):
+                log.warning("gateways not told", error=str(error))
+            self._answer_at = monotonic() + self._pause
+            self._pause = min(LONGEST_WAIT_S, self._pause * 2)
+            return
+        except Exception:
+            log.exception("gateways not told; they will ask again", gateways=len(self._owed.asked))
+        else:
+            self._counts.problem("acknowledgements", "")
+        self._owed = _Owed()
+        self._pause = SHORTEST_WAIT_S
 
     def _sort(self, group: _Group, message: Message, now: Instant) -> None:
         """Add a message to the group: as a batch, as a question to be answered, or as a dead letter."""
@@ -197,24 +235,23 @@ class Ingest:
             log.warning("message not readable", topic=letter.topic, reason=letter.reason)
         self._counts.add("lost", sum(last - first + 1 for _gw, _ep, first, last in group.lost))
 
-    def _release(self, group: _Group, now: Instant) -> set[Shard]:
-        """Release what waited for the offset of its boot; returns the shards that grew."""
-        grown: set[Shard] = set()
-        for gw, boot in self._unset & group.offsets.keys():
-            shift = group.offsets[gw, boot]
+    def _release(self, bus: Bus, owed: _Owed) -> None:
+        """Release what waited for the offset of its boot: before the gateway is told, for it may never say it again."""
+        for gw, boot in self._unset & owed.offsets.keys():
+            shift = owed.offsets[gw, boot]
+            now = self._clock.now()
             after = 0
             while page := self._intake.held(gw=gw, boot=boot, reason=UNSET_CLOCK, after=after, limit=_PAGE):
                 after = page[-1].id
                 ids = [one.id for one in page if believable(Instant(one.reading.ts + shift), now)]
                 if ids:
                     self._counts.add("released", self._intake.release(ids, now=now, shift=shift))
-                    grown.add(shard_of(gw))
+                    self._wake(bus, [shard_of(gw)])
             log.info("clock of a boot known", gw=gw, boot=boot, offset_ms=shift)
             self._unset.discard((gw, boot))
-        return grown
 
-    def _acknowledge(self, bus: Bus, group: _Group) -> None:
-        for (gw, ep), asked in group.asked.items():
+    def _acknowledge(self, bus: Bus, owed: _Owed) -> None:
+        for (gw, ep), asked in owed.asked.items():
             ack = ack_of(ep, self._intake.have(gw, ep), asked)
             if bus.publish(str(Topic(gw, Kind.ACK)), msgspec.json.encode(ack)):
                 self._counts.add("acks")

@@ -14,7 +14,7 @@ from collector.telemetry_writer import READER, TelemetryWriter
 from config import secrets
 from config.load import WrongSetting
 from config.settings import Settings
-from core.bus.client import BrokerAddress, Bus
+from core.bus.client import BrokerAddress, Bus, Message
 from core.db.engine import Records, connect, url_for
 from core.devices.directory import Directory
 from core.intake.open import open_log
@@ -113,6 +113,12 @@ def _collect(
         linger=settings.collector.linger,
         grown=writer.wake,
     )
+
+    def heard(message: Message) -> None:
+        if not ingest.take(message):
+            # Its sender has it until a `down/ack`. One that the broker holds open counts against what it sends us.
+            bus.ack(message)
+
     bus = Bus(
         BrokerAddress.of(settings.broker),
         client_id=settings.collector.client_id,
@@ -120,7 +126,7 @@ def _collect(
         password=password,
         # The embedded broker keeps nothing for who is away; another keeps what comes meanwhile, in order.
         clean=settings.broker.embedded,
-        on_message=ingest.take,
+        on_message=heard,
         subscriptions=_filters(first, last),
     )
 

@@ -4,7 +4,6 @@ import json
 import resource
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -12,90 +11,27 @@ import pytest
 
 import collector.service
 from config.settings import Records as RecordsSettings
-from config.settings import Settings
 from core.db.engine import Records, connect
 from core.db.migrate import upgrade
 from core.devices import revision
 from core.devices.tables import MaintenanceWindow
 from core.ids import SeriesId
-from core.intake.sqlite import SqliteIntakeLog
 from core.runtime.barrier import Barrier
-from core.runtime.clock import ClockKeeper, real_now
+from core.runtime.clock import ClockKeeper
 from core.runtime.instant import Instant
-from core.runtime.status import StatusFile
-from core.telemetry.embedded import EmbeddedTelemetry
 from core.wire.messages import ClockReport, Reading
 from core.wire.topics import Kind, Topic, shard_of, wake
-from tests.fixtures.broker import BROKERS, Client, broker, running, settings_in, until
-from tests.fixtures.county import add_fridge, add_gateway, add_probe, add_unit
-from tests.fixtures.databases import empty_url, fresh_url
+from tests.fixtures.broker import BROKERS, Client, broker, running, until
+from tests.fixtures.collecting import NOW, Line, add_county, collecting, line_in
+from tests.fixtures.county import add_probe
+from tests.fixtures.databases import empty_url
 from tests.fixtures.publisher import T0, Gateway
-
-NOW = T0 + 10_000_000
-
-
-class Line:
-    """What a test looks at: settings, and the stores as another process sees them."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.folder = Path(settings.data_dir)
-        self.log = SqliteIntakeLog(self.folder / "intake.db")
-        self.telemetry = EmbeddedTelemetry(self.folder / "telemetry", read_only=True)
-        self.records = Records(connect(settings.records.url))
-        self.series = SeriesId(1)
-
-    def seqs(self) -> list[int]:
-        return [entry.batch.seq for entry in self.log.read(shard_of(Gateway(self.settings).number), 0, 100_000)]
-
-    def stored(self, series: SeriesId | None = None) -> list[tuple[int, int | None]]:
-        curve = self.telemetry.range(series or self.series, Instant(0), Instant(2**52))
-        return [(sample.at, sample.value) for sample in curve.samples(SeriesId(0))]
-
-    def held(self) -> list[tuple[str, str]]:
-        return [(held.reading.p, held.reason) for held in self.log.held()]
-
-    def facts(self, since: int = 0) -> dict[str, int | float | str | bool]:
-        status = StatusFile(self.folder, "collector").read()
-        return dict(status.facts) if status and status.at >= since else {}
-
-    def close(self) -> None:
-        self.log.close()
-        self.telemetry.close()
-        self.records.close()
 
 
 @pytest.fixture(params=BROKERS)
 def line(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Line]:
-    """A county with one gateway, 10001, and its probe 208601, on a clock that stands at NOW."""
-    clock = tmp_path / "clock.json"
-    ClockKeeper(clock, start=Instant(NOW), speed=0)
-    settings = msgspec.structs.replace(
-        settings_in(tmp_path, "10001", "10002", broker=request.param),
-        records=RecordsSettings(url=fresh_url("sqlite", tmp_path)),
-        virtual_clock=str(clock),
-    )
-    line = Line(settings)
-    _county(line.records)
-    yield line
-    line.close()
-
-
-def _county(records: Records) -> None:
-    with records.write() as tx:
-        revision.bump(tx)
-        unit = add_unit(tx, "Longtan")
-        equipment, (zone,) = add_fridge(tx, "F1", unit)
-        probe = add_probe(tx, "208601", add_gateway(tx, "10001", unit), zone)
-        assert (equipment, probe) == (1, 1)
-
-
-@contextmanager
-def collecting(line: Line, settings: Settings | None = None) -> Iterator[None]:
-    with broker(line.settings), running(collector.service.run, settings or line.settings):
-        began = real_now()
-        until(lambda: line.facts(since=began).get("connected"), "the collector's connection")
-        yield
+    with line_in(tmp_path, request.param) as line:
+        yield line
 
 
 @pytest.fixture(autouse=True)
@@ -239,7 +175,7 @@ def test_it_comes_up_before_broker_and_records_and_loses_nothing(line: Line, tmp
             until(lambda: "no such table" in str(line.facts().get("problem")), "its complaint")
             late = Records(connect(url))
             upgrade(late.engine)
-            _county(late)
+            add_county(late)
             late.close()
             until(lambda: len(line.stored()) == 3, "telemetry once the records are there", within_s=15)
             until(lambda: line.facts().get("problem") == "", "no more complaint")

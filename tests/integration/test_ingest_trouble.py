@@ -1,0 +1,140 @@
+"""The collector when its log fails half-way, fills up or hangs: the broker is answered, and nobody waits for ever."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from collector import inbox
+from collector.inbox import Inbox
+from core.bus import client as bus_client
+from core.bus.client import Bus, Message
+from core.intake.port import Appended, Batch, DeadLetter, Unavailable
+from core.intake.sqlite import SqliteIntakeLog
+from core.wire.topics import GatewayNumber, shard_of, wake
+from tests.fixtures.broker import BROKERS, Client, until
+from tests.fixtures.collecting import Line, collecting, line_in
+from tests.fixtures.publisher import Gateway
+
+FEW = 5
+"""What the broker hands over before it is answered, so that one that is never answered is noticed."""
+
+
+class FaultyLog(SqliteIntakeLog):
+    """The log itself, which can be told what not to do."""
+
+    readable = True
+    poison = 0
+    """A sequence number that an append fails at."""
+
+    def have(self, gw: GatewayNumber, ep: str) -> list[tuple[int, int]]:
+        if not self.readable:
+            msg = "not readable now"
+            raise Unavailable(msg)
+        return super().have(gw, ep)
+
+    def append(
+        self,
+        batches: Sequence[Batch],
+        lost: Sequence[tuple[GatewayNumber, str, int, int]] = (),
+        letters: Sequence[DeadLetter] = (),
+    ) -> list[Appended]:
+        assert self.poison not in {batch.seq for batch in batches}
+        return super().append(batches, lost, letters)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.runtime.status.EVERY_S", 0.02)
+    monkeypatch.setattr(bus_client, "IN_FLIGHT", FEW)
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    with line_in(tmp_path, "mosquitto") as line:
+        yield line
+
+
+@pytest.fixture
+def log(line: Line, monkeypatch: pytest.MonkeyPatch) -> FaultyLog:
+    faulty = FaultyLog(line.folder / "intake.db")
+    monkeypatch.setattr("collector.service.open_log", lambda *_: faulty)
+    return faulty
+
+
+def test_what_was_appended_is_answered_to_the_broker_and_announced_though_the_log_cannot_be_read(
+    line: Line, log: FaultyLog
+) -> None:
+    with collecting(line), Client(line.settings, None, "cc/v1/wake/#") as alerting, Gateway(line.settings) as gateway:
+        alerting.connected()
+        log.readable = False
+        for seq in range(1, 4 * FEW + 1):
+            gateway.say(gateway.batch(seq))
+            until(lambda: line.seqs() == list(range(1, seq + 1)), "the batch in the log")  # noqa: B023  (used at once)
+        assert {message.topic for message in alerting.heard} == {wake(shard_of(gateway.number))}
+        assert gateway.messages() == []
+        until(lambda: "not readable" in str(line.facts().get("problem")), "its complaint")
+        log.readable = True
+        gateway.acknowledged(4 * FEW)  # which nobody has asked for again
+        until(lambda: line.facts().get("problem") == "", "no more complaint")
+
+
+def test_what_does_not_fit_is_answered_to_the_broker_and_taken_in_when_it_is_sent_again(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with collecting(line), Gateway(line.settings) as gateway:
+        monkeypatch.setattr(inbox, "MESSAGES", 0)
+        for seq in range(1, 4 * FEW + 1):
+            gateway.say(gateway.batch(seq))
+        until(lambda: line.facts().get("refused_full") == 4 * FEW, "refusals")
+        monkeypatch.undo()
+        gateway.send_until_covered(range(1, 4 * FEW + 1))
+        assert sorted(line.seqs()) == list(range(1, 4 * FEW + 1))
+
+
+def test_a_message_that_no_append_takes_stops_no_other_and_stays_with_its_sender(line: Line, log: FaultyLog) -> None:
+    log.poison = 7
+    with collecting(line), Gateway(line.settings) as gateway:
+        for _ in range(FEW + 1):
+            gateway.say(gateway.batch(7))
+        for seq in (*range(1, 7), 8, 9):
+            gateway.say(gateway.batch(seq))
+        gateway.acknowledged(6, [(8, 9)])
+        until(lambda: line.facts().get("failed") == FEW + 1, "counts")
+        log.poison = 0  # the program is mended
+        gateway.say(gateway.batch(7))
+        gateway.acknowledged(9)
+        assert sorted(line.seqs()) == list(range(1, 10))
+
+
+@pytest.mark.parametrize("which", BROKERS)
+def test_a_log_that_hangs_costs_no_connection(tmp_path: Path, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus_client, "KEEP_ALIVE_S", 1)
+    connections: list[Bus] = []
+    monkeypatch.setattr("collector.service.Bus", partial(Bus, on_connect=connections.append))
+    with line_in(tmp_path, which) as line, collecting(line), Gateway(line.settings) as gateway:
+        thief = sqlite3.connect(line.folder / "intake.db", isolation_level=None)
+        thief.execute("BEGIN IMMEDIATE")
+        for seq in range(1, FEW + 1):
+            gateway.say(gateway.batch(seq))
+        threading.Event().wait(3.0)  # twice as long as the broker waits for a sign of life
+        assert line.seqs() == []
+        thief.execute("ROLLBACK")
+        thief.close()
+        gateway.acknowledged(FEW)
+        assert len(connections) == 1
+
+
+def test_the_inbox_has_room_for_so_many_bytes_and_no_more() -> None:
+    box = Inbox()
+    large = Message("t", b"x" * (inbox.BYTES // 4), retain=False, mid=1, connection=1)
+    assert [box.put(large) for _ in range(5)] == [True] * 4 + [False]
+    taken = box.gather(3, 0)
+    assert not box.put(large), "what is being committed takes room as well"
+    box.done(taken)
+    assert [box.put(large) for _ in range(4)] == [True] * 3 + [False]
+    box.done(box.gather(10, 0))
+    assert box.is_empty
