@@ -119,6 +119,18 @@ def up(config: Config = None) -> None:
     _serve("up", config, "coldchain.machine")
 
 
+@app.command(rich_help_panel=ONE_MACHINE)
+def status(
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Everything that was found, for a program.")] = False,
+    config: Config = None,
+) -> None:
+    """Show how the line is, what is wrong, and what to do about it; ends with 1 when something is wrong."""
+    from coldchain import status_command  # noqa: PLC0415
+
+    raise typer.Exit(status_command.status(load(config), as_json=json))
+
+
 @app.command(rich_help_panel=SERVICES)
 def gateway(config: Config = None, changed: Changed = None) -> None:
     """Read the probes over Modbus, keep the readings on disk, and send them until they are acknowledged."""

@@ -4,7 +4,6 @@ It looks from outside, at the records and at the simulator's log, as a person wi
 """
 
 import json
-import os
 import tomllib
 import urllib.error
 import urllib.request
@@ -19,6 +18,7 @@ from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, SeriesState
 from core.db.engine import Records
 from core.devices.names import ZoneKind, zone_name
 from core.devices.tables import Equipment, EquipmentUnit, Probe, ProbeZone, Series, Zone
+from core.health.words import terminal_language
 from core.ids import AlarmId, Centi
 from core.runtime.instant import Instant
 from core.units.tables import Person, Unit
@@ -78,8 +78,7 @@ class View(msgspec.Struct, frozen=True):
 
 def texts() -> Mapping[str, Mapping[str, str]]:
     """Return what the demo says, in the terminal's language: Chinese for a Chinese locale, else English."""
-    locale = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
-    language = "zh-CN" if locale.startswith("zh") else "en"
+    language = terminal_language()
     return tomllib.loads(resources.files("coldchain.demo").joinpath("text", f"{language}.toml").read_text("utf-8"))
 
 

@@ -42,16 +42,22 @@ class Disk(msgspec.Struct, frozen=True):
         return Kind.DISK_LOW if self.free < LOW else None
 
 
+def files(settings: Settings) -> Mapping[str, Path]:
+    """Return the SQLite files that the settings name."""
+    data, found = Path(settings.data_dir), {}
+    records = url_for(settings.records.url, settings.data_dir)
+    if _SQLITE.match(records):
+        found["records"] = Path(_SQLITE.sub("", records))
+    intake = settings.intake.url
+    if not intake or _SQLITE.match(intake):
+        found["intake log"] = data / (_SQLITE.sub("", intake) or "intake.db")
+    return found
+
+
 def places(settings: Settings) -> Mapping[str, Path]:
     """Return where on this machine the settings keep what; a store behind a network isn't here."""
     data = Path(settings.data_dir)
-    kept = {"data folder": data}
-    records = url_for(settings.records.url, settings.data_dir)
-    if _SQLITE.match(records):
-        kept["records"] = Path(_SQLITE.sub("", records)).parent
-    intake = settings.intake.url
-    if not intake or _SQLITE.match(intake):
-        kept["intake log"] = (data / _SQLITE.sub("", intake)).parent
+    kept = {"data folder": data, **{part: file.parent for part, file in files(settings).items()}}
     if settings.telemetry.store == "embedded":
         kept["telemetry"] = embedded_folder(settings)
     if settings.agent.gateways:

@@ -44,7 +44,7 @@ def advice(trouble: Trouble, language: Language = "en") -> str:
     catalogue = texts(language)
     meanwhile = catalogue["meanwhile"].get(trouble.part, "")
     mend = catalogue["mend"][trouble.kind].format(service=trouble.part)
-    between = "。" if language == "zh-CN" else ". "
+    between = "。" if language == "zh-CN" else "; "
     return between.join(filter(None, (meanwhile, mend)))
 
 

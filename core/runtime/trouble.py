@@ -63,6 +63,7 @@ _BY_ERRNO = {
     errno.EACCES: Kind.READ_ONLY,
     errno.EPERM: Kind.READ_ONLY,
     errno.EIO: Kind.DISK_FAILS,
+    errno.ENOENT: Kind.NOT_READY,
     errno.ECONNREFUSED: Kind.UNREACHABLE,
     errno.EHOSTUNREACH: Kind.UNREACHABLE,
     errno.ENETUNREACH: Kind.UNREACHABLE,

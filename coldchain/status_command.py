@@ -1,0 +1,229 @@
+"""`coldchain status`: one screen that says how the line is, what is wrong, and what to do about it.
+
+It looks from this machine, and takes a few seconds at most however many stores hang. The services of other machines
+don't write their status here: of those the intake log tells who lives and owns which shards, and log and records tell
+how far readers have come.
+"""
+
+import errno
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TextIO
+
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from coldchain.demo.screen import span
+from config.settings import Settings
+from core.db.engine import Records, connect, url_for
+from core.health import words
+from core.health.disks import files
+from core.health.line import Health, Lag, Line
+from core.health.words import Language
+from core.intake.open import open_log
+from core.intake.port import IntakeLog
+from core.runtime.clock import Clock, SystemClock, clock_from, real_now
+from core.runtime.instant import DAY, Instant
+from core.runtime.status import Status
+from core.telemetry.open import open_telemetry
+from core.telemetry.port import Telemetry
+
+WITHIN_S = 3.0
+_GIB = 2**30
+_MIB = 2**20
+
+
+def status(settings: Settings, *, as_json: bool, to: TextIO | None = None) -> int:
+    """Look, and print what was found; returns 0 when all is well, else 1."""
+    health = look(settings)
+    if as_json:
+        (to or sys.stdout).write(_json(health) + "\n")
+    else:
+        console = Console(file=to, highlight=False, soft_wrap=False)
+        console.print(screen(health, words.terminal_language()))
+    return 1 if health.troubles else 0
+
+
+def look(settings: Settings) -> Health:
+    """Look at the line of an installation; every store is opened here, and left open: the process ends soon."""
+    opened = _Opened(settings)
+    line = Line(settings, _clock(settings), records=opened.records, log=opened.log, telemetry=opened.telemetry)
+    return line.look(WITHIN_S)
+
+
+def _clock(settings: Settings) -> Clock:
+    try:
+        return clock_from(settings.virtual_clock)
+    except FileNotFoundError:
+        return SystemClock()
+
+
+class _Opened:
+    """Opens each store for reading, in the thread that asks, which may hang."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log: IntakeLog | None = None
+
+    def records(self) -> Records:
+        """Return the records; a file that isn't there is not made."""
+        self._must_exist("records")
+        return Records(connect(url_for(self._settings.records.url, self._settings.data_dir)))
+
+    def log(self) -> IntakeLog:
+        """Return the log, opened once."""
+        self._must_exist("intake log")
+        if self._log is None:
+            self._log = open_log(self._settings.intake.url, self._settings.data_dir)
+        return self._log
+
+    def telemetry(self) -> Telemetry:
+        """Return the store, for reading."""
+        return open_telemetry(self._settings, read_only=True)
+
+    def _must_exist(self, part: str) -> None:
+        file = files(self._settings).get(part)
+        if file and not file.exists():
+            raise FileNotFoundError(errno.ENOENT, "there is none yet", str(file))
+
+
+def screen(health: Health, language: Language) -> RenderableType:
+    """Return the screen."""
+    says = words.texts(language)["screen"]
+    parts: list[RenderableType] = [_troubles(health, language)]
+    parts.append(_services(health, says))
+    parts.append(_line(health, says))
+    parts.append(_disks(health, says))
+    return Group(*parts)
+
+
+def _troubles(health: Health, language: Language) -> RenderableType:
+    says = words.texts(language)["screen"]
+    if not health.troubles:
+        return Text(says["well"], style="bold green")
+    lines = [Text(says["wrong_title"], style="bold red")]
+    for trouble in sorted(health.troubles, key=lambda each: each.since):
+        head = Text("● ", style="red")
+        head.append(words.wrong(trouble, language), style="bold")
+        head.append(f"  {says['since'].format(since=_moment(trouble.since))}")
+        lines.append(head)
+        lines += [Text(f"  {more}", style="dim") for more in (trouble.where, trouble.detail) if more]
+        lines.append(Text(f"  → {words.advice(trouble, language)}"))
+    return Group(*lines)
+
+
+def _services(health: Health, says: Mapping[str, str]) -> Table:
+    table = _table(says["services"], says["service"], says["state"], says["shards"], says["rate"])
+    for one in sorted(health.services, key=lambda each: (each.service, each.name)):
+        state = Text(_state(one, says), style="green" if one.fresh else "bold red")
+        rates = ", ".join(f"{says.get(name, name)} {rate:g}" for name, rate in one.per_minute.items())
+        table.add_row(one.name, state, str(one.facts.get("shards", "")), rates if one.fresh else "")
+    for claim in health.log.claims if health.log else []:
+        if claim.service not in {one.service for one in health.services}:
+            place = claim.holder.partition(":")[0]
+            table.add_row(f"{claim.worker} @ {place}", says["elsewhere"], f"{claim.first}-{claim.last}", "")
+    if not table.row_count:
+        table.add_row(says["none"], "", "", "")
+    return table
+
+
+def _state(one: Status, says: Mapping[str, str]) -> str:
+    if one.fresh:
+        return says["running"].format(span=span(real_now() - one.began))
+    return says["silent"].format(span=span(real_now() - one.at))
+
+
+def _line(health: Health, says: Mapping[str, str]) -> Table:
+    table = _table(says["line"], "", "")
+    unknown = says["unknown"]
+    log, records = health.log, health.records
+    table.add_row(says["log_head"], str(sum(log.heads.values())) if log else unknown)
+    table.add_row(says["telemetry_lag"], _lag(health.stored, says))
+    table.add_row(says["alerting_lag"], _lag(health.followed, says))
+    table.add_row(says["held"], _counts(log.held, says) if log else unknown)
+    table.add_row(says["dead"], str(log.dead) if log else unknown)
+    table.add_row(says["unsent"], _unsent(health, says) if records else unknown)
+    table.add_row(says["overdue"], str(records.overdue) if records else unknown)
+    table.add_row(says["backup"], says["backup_none"])
+    return table
+
+
+def _disks(health: Health, says: Mapping[str, str]) -> Table:
+    table = _table(says["disks"], says["folder"], says["free"])
+    for disk in health.disks:
+        style = "bold red" if disk.trouble() else ""
+        table.add_row(f"{disk.folder} ({', '.join(disk.parts)})", Text(_room(disk.free), style=style))
+    return table
+
+
+def _table(title: str, *heads: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", show_edge=False, show_header=any(heads))
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    return table
+
+
+def _lag(lag: Lag | None, says: Mapping[str, str]) -> str:
+    if lag is None:
+        return says["unknown"]
+    if lag.oldest is None:
+        return str(lag.entries)
+    return f"{lag.entries}, {says['oldest'].format(since=_moment(lag.oldest))}"
+
+
+def _unsent(health: Health, says: Mapping[str, str]) -> str:
+    if health.records is None:
+        return says["unknown"]
+    waiting = str(health.records.messages.get("queued", 0))
+    since = health.records.unsent_since
+    return waiting if since is None else f"{waiting}, {says['oldest'].format(since=_moment(since))}"
+
+
+def _counts(counts: Mapping[str, int], says: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or says["none"]
+
+
+def _moment(at: Instant) -> str:
+    """Write an instant as this machine's clock on the wall shows it; the day too, unless it is today."""
+    local = datetime.fromtimestamp(at / 1000).astimezone()
+    return f"{local:%H:%M:%S}" if abs(real_now() - at) < DAY // 2 else f"{local:%Y-%m-%d %H:%M}"
+
+
+def _room(free: int) -> str:
+    return f"{free / _GIB:.1f} GiB" if free >= _GIB else f"{free / _MIB:.1f} MiB"
+
+
+class _Told(msgspec.Struct, frozen=True):
+    part: str
+    kind: str
+    since: Instant
+    where: str
+    detail: str
+    wrong: str
+    advice: str
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    ok: bool
+    troubles: Sequence[_Told]
+    health: Health
+
+
+def _json(health: Health) -> str:
+    told = [
+        _Told(
+            one.part,
+            one.kind,
+            one.since,
+            one.where,
+            one.detail,
+            words.wrong(one),
+            words.advice(one),
+        )
+        for one in health.troubles
+    ]
+    answer = _Answer(not told, told, msgspec.structs.replace(health, troubles=[]))
+    return msgspec.json.format(msgspec.json.encode(answer), indent=2).decode()
