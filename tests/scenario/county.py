@@ -240,7 +240,7 @@ def staged(
 ) -> Iterator[County]:
     """Yield a county whose devices, servers and settings stand, and none of whose services run yet."""
     servers = Servers() if pair == "servers" else None
-    settings_of: dict[str, Mapping[str, object]] = {"agent": {"resend_after": 1.0}, "alerting": {"tick": 0.05}}
+    settings_of: dict[str, Mapping[str, object]] = {"agent": {"resend_after": 1.0}, "alerting": {"tick": 0.5}}
     for laid_over in (servers.settings() if servers else {}, more or {}):
         for name, values in laid_over.items():
             settings_of[name] = {**settings_of.get(name, {}), **values}
@@ -284,7 +284,7 @@ def running(county: County, services: Sequence[Service] | None = None) -> Iterat
     try:
         register_phones(county)
         for page in {county.stage.url, county.elsewhere(county.stage.url)}:
-            until(lambda page=page: answers(f"{page}/healthz"), f"an API at {page}", within_s=20)
+            until(lambda page=page: answers(f"{page}/healthz"), f"an API at {page}", within_s=60)
         if county.keeper.speed == 0:
             county.step(county.now)
         yield supervisor
@@ -293,7 +293,7 @@ def running(county: County, services: Sequence[Service] | None = None) -> Iterat
 
 
 def register_phones(county: County) -> None:
-    until(lambda: answers(f"{county.stage.wechat_url}/sim/log"), "the WeChat simulator", within_s=20)
+    until(lambda: answers(f"{county.stage.wechat_url}/sim/log"), "the WeChat simulator", within_s=60)
     users = [{"openid": openid, "name": openid} for openid in LEVELS.values()]
     httpx.post(f"{county.stage.wechat_url}/sim/users", json=users, trust_env=False).raise_for_status()
 

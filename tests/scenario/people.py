@@ -43,12 +43,15 @@ class Phone:
             answer = self._browser.get(str(answer.url.join(onward)))
         raise AssertionError(f"redirected for ever from {url}")
 
-    def press(self, page: httpx.Response, action: str) -> httpx.Response:
-        """Submit the page's form whose action ends with `action`, with its hidden fields; follow the redirect."""
+    def press(self, page: httpx.Response, ends: str, /, **written: str) -> httpx.Response:
+        """Submit the page's form whose action ends so, with its hidden fields and what is `written` in it.
+
+        Follows the redirect.
+        """
         for form in re.findall(r"<form[^>]*>.*?</form>", page.text, re.DOTALL):
             where = re.search(r'action="([^"]*)"', form)
-            if where and where[1].split("?")[0].endswith(action):
+            if where and where[1].split("?")[0].endswith(ends):
                 hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form))
-                answer = self._browser.post(str(page.url.join(where[1])), data=hidden)
+                answer = self._browser.post(str(page.url.join(where[1])), data={**hidden, **written})
                 return self.open(str(answer.url.join(answer.headers["location"]))) if answer.is_redirect else answer
-        raise AssertionError(f"no form for {action} on {page.url}:\n{page.text[:2000]}")
+        raise AssertionError(f"no form for {ends} on {page.url}:\n{page.text[:2000]}")

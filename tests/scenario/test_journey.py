@@ -59,9 +59,13 @@ def test_acknowledged_after_five_minutes_and_still_abnormal_it_escalates_all_the
     page = manager.open(manager.alarms()[0]["url"])
     assert page.status_code == 200
     assert "美菱冰箱" in page.text
-    after = manager.press(page, "/acknowledge")
+    # The session that one API process made serves at another, and what is done there is seen here.
+    there = manager.open(county.elsewhere(manager.alarms()[0]["url"]))
+    assert "/acknowledge" in there.text
+    after = manager.press(there, "/acknowledge")
     assert after.status_code == 200
     assert "王小梅" in after.text
+    assert "/acknowledge" not in manager.open(str(page.url)).text
     county.forward(minutes=25)
     assert len(county.phone(2).alarms()) == 1
     county.forward(minutes=30)
@@ -83,6 +87,23 @@ def test_back_in_range_at_29_minutes_level_two_is_never_told(county: County) -> 
 
 
 @pytest.mark.req("AL-08")
+def test_handled_at_one_api_process_it_is_closed_at_every_other(county: County) -> None:
+    county.show("美菱冰箱", 9.4)
+    county.forward_until_alarm()
+    county.show("美菱冰箱", 5.0)
+    county.forward(minutes=15)
+    manager = county.phone(1)
+    page = manager.press(manager.open(manager.alarms()[0]["url"]), "/acknowledge")
+    report = {"cause": "门没有关严", "action": "已关门并张贴提示", "disposition": "疫苗未受影响"}
+    assert report["cause"] in manager.press(page, "/handling", **report).text
+    there = manager.open(county.elsewhere(str(page.url)))
+    assert all(said in there.text for said in report.values())
+    assert "/handling" not in there.text
+    with county.records.read() as tx:
+        assert tx.connection().exec_driver_sql("SELECT state, handling FROM alarm").one() == ("closed", "handled")
+
+
+@pytest.mark.req("AL-08")
 def test_a_get_acknowledges_nothing_and_two_phones_acknowledge_once(county: County) -> None:
     county.show("美菱冰箱", 9.4)
     county.forward_until_alarm()
@@ -92,6 +113,7 @@ def test_a_get_acknowledges_nothing_and_two_phones_acknowledge_once(county: Coun
     preview = httpx.get(link, follow_redirects=True, trust_env=False)  # a bot that looks at links
     assert preview.status_code < 500
     seen_by_manager, seen_by_head = manager.open(link), head.open(head.alarms()[0]["url"])
+    seen_by_head = head.open(county.elsewhere(str(seen_by_head.url)))
     for page in (seen_by_manager, seen_by_head):
         assert "/acknowledge" in page.text
     manager.press(seen_by_manager, "/acknowledge")
