@@ -18,7 +18,7 @@ from config.load import WrongSetting, load
 from config.secrets import NoSecrets
 from config.settings import Settings
 from core.runtime import logs
-from core.runtime.lifecycle import stop_on_signals
+from core.runtime.lifecycle import end_within, stop_on_signals
 from core.runtime.single import only_one
 
 app = typer.Typer(
@@ -52,6 +52,8 @@ Changed = Annotated[
     ),
 ]
 
+COLLECTOR_ENDS_S = 3.0
+"""Real seconds from a signal to its end, whatever store or broker hangs."""
 ONE_MACHINE = "One machine"
 SERVICES = "One service"
 SETTING_UP = "Setting up"
@@ -280,6 +282,8 @@ def _serve(name: str, config: Path | None, module: str, changed: Sequence[str] |
     run: Callable[[Settings, Event], None] = import_module(module).run
     logs.set_up(name, level=settings.log_level, plain=sys.stderr.isatty())
     stop = _stop()
+    if name == "collector":
+        end_within(COLLECTOR_ENDS_S)
     named = {
         "collector": settings.collector.process,
         "alerting": settings.alerting.process,

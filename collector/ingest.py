@@ -155,7 +155,7 @@ class Ingest:
             self._release(bus, self._owed)
             self._acknowledge(bus, self._owed)
         except Unavailable as error:
-            if self._counts.problem("acknowledgements", str(error)):
+            if self._counts.problem("acknowledgements", error):
                 log.warning("gateways not told", error=str(error))
             self._answer_at = monotonic() + self._pause
             self._pause = min(LONGEST_WAIT_S, self._pause * 2)
@@ -203,7 +203,7 @@ class Ingest:
             try:
                 answers = self._intake.append(group.batches, group.lost, group.letters)
             except Unavailable as error:
-                if self._counts.problem("intake log", str(error)):
+                if self._counts.problem("intake log", error):
                     log.exception("intake log could not be written")
                 if stop.wait(pause):
                     return None
@@ -263,7 +263,7 @@ class Ingest:
             try:
                 page = self._intake.held(reason=UNSET_CLOCK, after=after, limit=_PAGE)
             except Unavailable as error:
-                self._counts.problem("intake log", str(error))
+                self._counts.problem("intake log", error)
                 stop.wait(SHORTEST_WAIT_S)
                 continue
             self._counts.problem("intake log", "")

@@ -5,7 +5,7 @@ It starts before broker, records and store are there, and keeps trying; `status/
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from collector.counts import Counts
@@ -21,7 +21,7 @@ from core.intake.open import open_log
 from core.intake.ownership import Ownership
 from core.intake.port import IntakeLog, Unavailable
 from core.runtime.barrier import report_idle
-from core.runtime.clock import Clock, clock_from
+from core.runtime.clock import Clock, clock_from, monotonic
 from core.runtime.instant import HOUR, Instant
 from core.runtime.logs import logger
 from core.runtime.status import StatusFile
@@ -35,6 +35,7 @@ READERS = (READER, "alerting")
 UPKEEP_S = 60.0
 OPEN_S = 0.5
 END_WITHIN_S = 2.0
+"""Between the order to stop and the end of the threads; one that hangs in a store is left to the end of the process."""
 _ALL = ("00", "ff")
 
 T = TypeVar("T")
@@ -55,17 +56,21 @@ def run(settings: Settings, stop: threading.Event) -> None:
     clock = opening.until("clock", lambda: clock_from(settings.virtual_clock))
     intake = opening.until("intake log", lambda: open_log(settings.intake.url, settings.data_dir))
     telemetry = opening.until("telemetry", lambda: open_telemetry(settings))
+    hanging: list[str] = []
     try:
         if clock and intake and telemetry:
             how = settings.collector
             shards = Ownership(intake, "collector", how.client_id, how.shards, settings.data_dir)
             if opening.until("shards", shards.take):
                 with shards.kept(stop):
-                    _collect(settings, password, counts, status, clock, intake, telemetry, stop)
+                    hanging = _collect(settings, password, counts, status, clock, intake, telemetry, stop)
     finally:
-        for store in (telemetry, intake):
-            if store:
-                store.close()
+        if hanging:
+            log.warning("ended while something hung; nothing is lost", hanging=hanging)
+        else:
+            for store in (telemetry, intake):
+                if store:
+                    store.close()
 
 
 class _Opening:
@@ -82,9 +87,9 @@ class _Opening:
             try:
                 made = opened()
             except (OSError, sqlite3.Error, Unavailable) as error:
-                if self._counts.problem(part, str(error)):
+                if self._counts.problem(part, error):
                     log.warning("not there yet", part=part, error=str(error))
-                self._status.write(self._counts.facts())
+                self._status.write(self._counts.facts(), self._counts.troubles())
                 self._stop.wait(OPEN_S)
             else:
                 self._counts.problem(part, "")
@@ -101,7 +106,8 @@ def _collect(
     intake: IntakeLog,
     telemetry: Telemetry,
     stop: threading.Event,
-) -> None:
+) -> list[str]:
+    """Collect until `stop`; returns the names of threads that don't end, whose stores can't be closed."""
     first, last = (Shard(end) for end in settings.collector.shards.split("-"))
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     writer = TelemetryWriter(intake, telemetry, Directory(records), clock, counts, shards=(first, last))
@@ -140,20 +146,34 @@ def _collect(
     threads = [
         threading.Thread(target=ingest.run, args=(bus, stop), name="ingest", daemon=True),
         threading.Thread(target=writer.run, args=(stop,), name="telemetry-writer", daemon=True),
-        threading.Thread(target=_upkeep, args=(settings, clock, intake, telemetry, writer, stop), daemon=True),
-        threading.Thread(target=report_idle, args=(clock, settings.collector.process, is_idle, stop), daemon=True),
+        threading.Thread(
+            target=_upkeep, args=(settings, clock, intake, telemetry, writer, stop), name="upkeep", daemon=True
+        ),
+        threading.Thread(
+            target=report_idle, args=(clock, settings.collector.process, is_idle, stop), name="barrier", daemon=True
+        ),
     ]
     for thread in threads:
         thread.start()
     bus.start()
-    threads.append(status.keep(facts, stop))
+    threads.append(status.keep(facts, stop, counts.troubles))
     stop.wait()
+    ends = monotonic() + END_WITHIN_S
     writer.wake()
-    threads[0].join(END_WITHIN_S)  # what it has in hand is still acknowledged
-    bus.stop()
+    threads[0].join(END_WITHIN_S / 2)  # what it has in hand is still acknowledged
+    ending = threading.Thread(target=bus.stop, name="bus", daemon=True)
+    ending.start()
+    hanging = _hanging([*threads, ending], ends)
+    if not hanging:
+        records.close()
+    return hanging
+
+
+def _hanging(threads: Sequence[threading.Thread], ends: float) -> list[str]:
+    """Wait for threads until `ends` of the monotonic clock; return the names of those that go on."""
     for thread in threads:
-        thread.join(END_WITHIN_S)
-    records.close()
+        thread.join(max(0.0, ends - monotonic()))
+    return [thread.name for thread in threads if thread.is_alive()]
 
 
 def _filters(first: Shard, last: Shard) -> list[str]:
