@@ -9,9 +9,8 @@ What is promised, and what isn't (tests/integration/test_bus.py):
   gives its numbers anew.
 """
 
-import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Self
 
 import msgspec
@@ -22,6 +21,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from config.settings import Broker
+from core.bus.blocks import BlockClient
 from core.runtime.logs import logger
 
 log = logger(__name__)
@@ -161,13 +161,18 @@ class Bus:
 
     def ack(self, message: Message) -> None:
         """Tell the broker, from any thread, that a message is safe. One of an earlier connection is let go."""
-        with self._lock:
-            if message.mid and self._connected and message.connection == self._connection:
-                self._client.ack(message.mid, QOS)
+        self.ack_all([message])
 
-    def _make(self, client_id: str, username: str, password: str, will: tuple[str, bytes] | None) -> Client:
+    def ack_all(self, messages: Iterable[Message]) -> None:
+        """Tell the broker that messages are safe: many at once cost little more than one."""
+        with self._lock:
+            if self._connected:
+                now = self._connection
+                self._client.ack_all([one.mid for one in messages if one.mid and one.connection == now])
+
+    def _make(self, client_id: str, username: str, password: str, will: tuple[str, bytes] | None) -> BlockClient:
         five = self._address.protocol == "5"
-        client = Client(
+        client = BlockClient(
             CallbackAPIVersion.VERSION2,
             client_id,
             clean_session=None if five else self._clean,
@@ -183,7 +188,6 @@ class Bus:
         client.max_queued_messages_set(QUEUED)
         client.reconnect_delay_set(SHORTEST_WAIT_S, LONGEST_WAIT_S)  # type: ignore[arg-type]  # it only sleeps this long
         client.suppress_exceptions = True
-        client.on_socket_open = _send_at_once
         client.on_pre_connect = self._on_pre_connect
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
@@ -289,9 +293,3 @@ class Bus:
             )
         except Exception:
             log.exception("a message was not handled", topic=topic)
-
-
-def _send_at_once(_client: Client, _userdata: object, connection: object) -> None:
-    """Let small packets go without waiting for the acknowledgement of the last: that wait is 40 ms a message."""
-    if isinstance(connection, socket.socket):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
