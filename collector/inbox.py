@@ -1,8 +1,9 @@
 """What has come and waits for its commit: bounded, so that a log that can't be written never takes all memory.
 
-How much a broker sends before it is answered is bounded by itself: with MQTT 5 by what the bus asks for, Mosquitto's by
-its configuration too, and both lie below the bounds here. The embedded broker and strange ones may send more. What
-doesn't fit is refused: it is not in the log, so no `down/ack` covers it, and its sender sends it again.
+A broker that has a backlog sends it faster than it can be written, whatever limits it was asked to keep: Mosquitto
+2.0.11 sends thousands of unanswered messages beyond them. So a full inbox lets the network thread wait, and with it the
+broker, which keeps the rest. When there is no room after a while, the log stands still: from then on what doesn't fit
+is refused, until something was written. That is not in the log, no `down/ack` covers it, and its sender sends it again.
 """
 
 import queue
@@ -15,15 +16,18 @@ from core.runtime.clock import monotonic
 MESSAGES = 20_000
 BYTES = 64 * 2**20
 """Of messages; the largest that a broker lets through is a small part of it."""
+PATIENCE_S = 5.0
+"""How long a message waits for room. Far less than a broker waits for a sign of life."""
 _LOOK_S = 0.2
 
 
 class Inbox:
-    """Filled by the network thread, which it never blocks, and emptied by another."""
+    """Filled by the network thread and emptied by another."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._room = threading.Condition()
+        self._stands_still = False
         self._messages = 0
         self._bytes = 0
 
@@ -33,9 +37,11 @@ class Inbox:
         return self._messages == 0
 
     def put(self, message: Message) -> bool:
-        """Take a message in; False when there is no room for it."""
-        with self._lock:
-            if self._messages >= MESSAGES or self._bytes + len(message.payload) > BYTES:
+        """Take a message in, or wait a while for room; False when there is none."""
+        with self._room:
+            if not self._fits(message) and not self._stands_still:
+                self._stands_still = not self._room.wait_for(lambda: self._fits(message), PATIENCE_S)
+            if not self._fits(message):
                 return False
             self._messages += 1
             self._bytes += len(message.payload)
@@ -57,6 +63,11 @@ class Inbox:
 
     def done(self, taken: Sequence[Message]) -> None:
         """Make room for others: these are in the log, or given up."""
-        with self._lock:
+        with self._room:
             self._messages -= len(taken)
             self._bytes -= sum(len(message.payload) for message in taken)
+            self._stands_still = False
+            self._room.notify_all()
+
+    def _fits(self, message: Message) -> bool:
+        return self._messages < MESSAGES and self._bytes + len(message.payload) <= BYTES

@@ -87,6 +87,7 @@ def test_what_does_not_fit_is_answered_to_the_broker_and_taken_in_when_it_is_sen
 ) -> None:
     with collecting(line), Gateway(line.settings) as gateway:
         monkeypatch.setattr(inbox, "MESSAGES", 0)
+        monkeypatch.setattr(inbox, "PATIENCE_S", 0.1)
         for seq in range(1, 4 * FEW + 1):
             gateway.say(gateway.batch(seq))
         until(lambda: line.facts().get("refused_full") == 4 * FEW, "refusals")
@@ -128,7 +129,24 @@ def test_a_log_that_hangs_costs_no_connection(tmp_path: Path, which: str, monkey
         assert len(connections) == 1
 
 
-def test_the_inbox_has_room_for_so_many_bytes_and_no_more() -> None:
+def test_a_full_inbox_lets_a_message_wait_until_something_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Inbox()
+    monkeypatch.setattr(inbox, "MESSAGES", 1)
+    first, second = (Message("t", b"x", retain=False, mid=mid, connection=1) for mid in (1, 2))
+    assert box.put(first)
+    fits: list[bool] = []
+    network = threading.Thread(target=lambda: fits.append(box.put(second)))
+    network.start()
+    assert box.gather(10, 0) == [first]
+    assert fits == [], "what is being committed takes room as well"
+    box.done([first])
+    network.join(inbox.PATIENCE_S)
+    assert fits == [True]
+    assert box.gather(10, 0) == [second]
+
+
+def test_the_inbox_has_room_for_so_many_bytes_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "PATIENCE_S", 0.01)
     box = Inbox()
     large = Message("t", b"x" * (inbox.BYTES // 4), retain=False, mid=1, connection=1)
     assert [box.put(large) for _ in range(5)] == [True] * 4 + [False]
