@@ -1,34 +1,50 @@
-"""Two probes of one zone whose gateways are of different shards, followed by two workers: one alarm, closed once."""
+"""Several of each: two workers agree on a zone between them, none takes another's shards, a lost one is taken up."""
 
+import os
+import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from coldchain.supervisor import Service
-from core.wire.topics import GatewayNumber, shard_of
-from tests.scenario.county import County, Fridge, running, staged
+from coldchain.supervisor import Service, Supervisor
+from core.devices.tables import Probe, Series
+from core.ids import Centi
+from core.intake.open import open_log
+from core.runtime.instant import MINUTE, Instant
+from core.telemetry.open import open_telemetry
+from tests.fixtures.broker import until
+from tests.fixtures.servers import PAIRS, Pair
+from tests.scenario.county import HALVES, HIGH, LOW, County, Fridge, changed, python, running, staged
 
-ROOM = Fridge("LK-1", "一号冷库", {"200101": "10001", "200102": "10002"}, kind="冷库")
+ROOM = Fridge("LK-1", "一号冷库", {"200101": HIGH, "200102": LOW}, kind="冷库")
+EARLY = Fridge("BX-1", "美菱冰箱", {"208601": HIGH})
+LATE = Fridge("BX-2", "海尔冰箱", {"208602": HIGH})
 
 
-@pytest.fixture
-def county(tmp_path: Path) -> Iterator[County]:
-    low, high = sorted((shard_of(GatewayNumber("10001")), shard_of(GatewayNumber("10002"))))
-    assert low != high
-    with staged(tmp_path, [ROOM], more={"alerting": {"worker": "alerting-1", "shards": f"00-{low}"}}) as county:
-        other = county.stage.folder / "second.toml"
-        first = county.stage.config.read_text("utf-8")
-        second = first.replace('worker = "alerting-1"', 'worker = "alerting-2"').replace(
-            f'shards = "00-{low}"', f'shards = "{int(low, 16) + 1:02x}-ff"'
-        )
-        assert second != first
-        other.write_text(second, "utf-8")
-        county.order = ["gateway_agent", "collector", "alerting", "alerting-2", "alerting", "alerting-2"]
-        services = [*county.stage.services(), Service("alerting-2", ("alerting", "--config", str(other)))]
-        with running(county, services):
-            county.forward(minutes=3)
-            yield county
+@pytest.fixture(params=PAIRS)
+def county(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[County]:
+    pair: Pair = request.param
+    with staged(tmp_path, [ROOM], pair) as county, running(county, two_alerting_workers(county)):
+        county.forward(minutes=3)
+        yield county
+
+
+def two_alerting_workers(county: County) -> list[Service]:
+    """Return the county's services; on one machine with a second worker beside the first."""
+    if county.servers:
+        return county.services()
+    county.order = ["gateway_agent", "collector", *("alerting", "alerting-2") * 2]
+    services = {service.name: service for service in county.services()}
+    first, second = HALVES
+    alerting = services.pop("alerting")
+    return [
+        *services.values(),
+        changed(alerting, **{"alerting.shards": first}),
+        changed(alerting, "alerting-2", **{"alerting.worker": "alerting-2", "alerting.shards": second}),
+    ]
 
 
 @pytest.mark.req("AL-11")
@@ -48,3 +64,122 @@ def test_two_workers_open_one_alarm_and_close_it_once(county: County) -> None:
         assert [row[0] for row in rows] == ["opened", "recovered"]
         assert tx.connection().exec_driver_sql("SELECT count(*) FROM alarm").scalar() == 1
     assert len(county.phone(1).alarms()) == 1
+
+
+@pytest.fixture(scope="module")
+def province(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[County, Supervisor]]:
+    """Yield a county on real servers, and who keeps its services; nobody starts again what has ended."""
+    folder = tmp_path_factory.mktemp("province")
+    with staged(folder, [EARLY, LATE, ROOM], "servers") as county, running(county) as supervisor:
+        county.forward(minutes=3)
+        yield county, supervisor
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "other"),
+    [("collector", "client_id", "collector-1, which has 00-7f"), ("alerting", "worker", "alerting-1, which has 00-7f")],
+)
+def test_a_worker_whose_shards_overlap_is_refused_at_its_start(
+    province: tuple[County, Supervisor], service: str, name: str, other: str
+) -> None:
+    county, _ = province
+    asked = changed(
+        Service(service, (service, "--config", str(county.stage.config))),
+        **{f"{service}.{name}": f"{service}-3", f"{service}.shards": "70-7f"},
+    )
+    third = python(*asked.arguments, folder=county.stage.folder)
+    try:
+        assert third.wait(60) == 2
+    finally:
+        third.kill()
+    said = (county.stage.folder / f"{service}.out").read_text().splitlines()[-1]
+    assert f"{service}.shards = 70-7f of {service}-3 overlaps {other}" in said
+    assert "give each worker its own range" in said
+
+
+@pytest.mark.req("AL-09", "AL-11")
+def test_a_stopped_collector_and_a_killed_worker_are_taken_up_where_they_were(
+    province: tuple[County, Supervisor],
+) -> None:
+    county, supervisor = province
+    manager, head = county.phone(1), county.phone(2)
+    everyone, began = county.order, county.now
+    county.show("美菱冰箱", 9.4)
+    county.forward_until_alarm()
+    opened = county.now
+    county.forward(minutes=10)
+
+    end(supervisor, "collector-2", signal.SIGTERM)
+    before = taken_in(county)
+    county.order = ["collector", "alerting", "alerting-2"]
+    for _ in range(5):
+        county.forward(minutes=1)
+        until(lambda: spooled_until(county, HIGH) >= county.now, "the measurement of this minute", within_s=30)
+    county.step(county.now)
+    assert taken_in(county) == before + 5, "the other half went on, and this one waited"
+    start_again(supervisor, "collector-2")
+    county.order = everyone
+    county.step(county.now)
+    assert taken_in(county) == before + 10
+
+    county.show("海尔冰箱", 9.4)
+    county.forward(minutes=5)
+    end(supervisor, "alerting-2", signal.SIGKILL)
+    county.order = [process for process in everyone if not process.startswith("alerting")]
+    county.forward(minutes=10)
+    assert county.now == opened + 30 * MINUTE
+    assert (len(manager.alarms("美菱冰箱")), len(head.alarms()), len(manager.alarms("海尔冰箱"))) == (1, 0, 0)
+    start_again(supervisor, "alerting-2")
+    county.order = everyone
+    county.step(county.now)
+    assert [one["at"] for one in head.alarms("美菱冰箱")] == [county.now], "level 2, at its minute"
+    assert [len(manager.alarms(name)) for name in ("美菱冰箱", "海尔冰箱", "一号冷库")] == [2, 1, 0]
+    county.forward(minutes=29)
+    assert [len(phone.alarms("美菱冰箱")) for phone in (manager, head, county.phone(3))] == [2, 1, 0]
+    county.forward(minutes=1)
+    assert [len(phone.alarms("美菱冰箱")) for phone in (manager, head, county.phone(3))] == [3, 2, 1]
+    assert [len(phone.alarms("海尔冰箱")) for phone in (manager, head, county.phone(3))] == [2, 1, 0]
+    every_minute_is_stored_once(county, began)
+
+
+def end(supervisor: Supervisor, name: str, how: signal.Signals) -> None:
+    """End a process, which nobody starts again by itself."""
+    pid = supervisor.pid(name)
+    assert pid
+    os.kill(pid, how)
+    until(lambda: supervisor.pid(name) is None, f"the end of {name}", within_s=30)
+
+
+def start_again(supervisor: Supervisor, name: str) -> None:
+    def looked() -> int | None:
+        supervisor.look()
+        return supervisor.pid(name)
+
+    until(looked, f"{name} again", within_s=30)
+
+
+def taken_in(county: County) -> int:
+    """Return how many batches stand in the intake log."""
+    with closing(open_log(county.settings.intake.url, county.settings.data_dir)) as log:
+        return sum(log.heads().values())
+
+
+def spooled_until(county: County, gateway: str) -> Instant:
+    """Return the cycle whose readings a gateway's spool has last kept, whether or not anybody has them."""
+    file = Path(county.settings.data_dir) / "spool" / f"{gateway}.db"
+    with closing(sqlite3.connect(file, timeout=5)) as db:
+        return Instant(db.execute("SELECT min(due) FROM polled").fetchone()[0])
+
+
+def every_minute_is_stored_once(county: County, since: Instant) -> None:
+    """Look into telemetry: a reading of each probe at every minute, and none between."""
+    minutes = list(range(since, county.now + 1, MINUTE))
+    with county.records.read() as tx:
+        series = dict(tx.query(Probe.code, Series.id).join(Series, Series.probe_id == Probe.id).all())
+    assert set(series) == {"200101", "200102", "208601", "208602"}
+    with closing(open_telemetry(county.settings, read_only=True)) as store:
+        for code, one in series.items():
+            curve = store.range(one, since, Instant(county.now + 1))
+            assert curve.at.tolist() == minutes, code
+            assert set(curve.value.tolist()) <= {Centi(500), Centi(940)}
+            assert curve.value.tolist()[-1] == round(county.shown.get(code, 5.0) * 100)
