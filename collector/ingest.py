@@ -138,8 +138,7 @@ class Ingest:
         )
         self._owed.add(group)
         self._answer(bus)
-        for message in taken:
-            bus.ack(message)
+        bus.ack_all(taken)
 
     def _wake(self, bus: Bus, grown: Collection[Shard]) -> None:
         for shard in grown:
