@@ -23,7 +23,7 @@ from config.secrets import Secrets
 from config.settings import Settings
 from core.alarms.post import Post
 from core.alarms.watched import Zones
-from core.bus.client import BrokerAddress, Bus
+from core.bus.client import NEAR_S, BrokerAddress, Bus
 from core.db.engine import Records, connect, url_for
 from core.db.migrate import upgrade
 from core.devices.directory import Directory
@@ -156,6 +156,7 @@ class _Alerting:
             clean=True,
             on_message=lambda _message: self._engine.wake(),
             subscriptions=[wake(Shard("+"))],
+            keep_alive_s=NEAR_S,
         )
 
     def run(self, status: StatusFile, stop: threading.Event) -> None:

@@ -1,6 +1,7 @@
 """What the HTTP process works with, and how a route gets at it."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -62,6 +63,13 @@ class Late(Generic[T]):
                     raise Unavailable(self._problem) from error
             return self._store
 
+    def entered(self) -> AbstractContextManager[T]:
+        """Return the open store for a `with`, whose end leaves it open.
+
+        Raises: Unavailable.
+        """
+        return nullcontext(self.get())
+
     @property
     def opened(self) -> T | None:
         """The store if it has been opened, to close it."""
@@ -92,7 +100,9 @@ class Parts:
         self.clock = clock
         self.settings = settings
         self.secrets = secrets
-        self.line = Line(settings, clock, records=lambda: records, log=log.get, telemetry=telemetry.get)
+        self.line = Line(
+            settings, clock, records=lambda: nullcontext(records), log=log.entered, telemetry=telemetry.entered
+        )
         self.metrics = Metrics()
         self.throttle = Throttle(SIGN_INS, 60.0)
         self.oauth = OAuth(settings.wechat, secrets.wechat_secret) if settings.wechat.app_id else None

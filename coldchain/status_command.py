@@ -7,7 +7,8 @@ how far readers have come.
 
 import errno
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import TextIO
 
@@ -48,10 +49,31 @@ def status(settings: Settings, *, as_json: bool, to: TextIO | None = None) -> in
 
 
 def look(settings: Settings) -> Health:
-    """Look at the line of an installation; every store is opened here, and left open: the process ends soon."""
-    opened = _Opened(settings)
-    line = Line(settings, _clock(settings), records=opened.records, log=opened.log, telemetry=opened.telemetry)
-    return line.look(WITHIN_S)
+    """Look at the line of an installation. Nothing is made that isn't there yet."""
+
+    @contextmanager
+    def records() -> Iterator[Records]:
+        _must_exist(settings, "records")
+        opened = Records(connect(url_for(settings.records.url, settings.data_dir)))
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+    def log() -> closing[IntakeLog]:
+        _must_exist(settings, "intake log")
+        return closing(open_log(settings.intake.url, settings.data_dir))
+
+    def telemetry() -> closing[Telemetry]:
+        return closing(open_telemetry(settings, read_only=True))
+
+    return Line(settings, _clock(settings), records=records, log=log, telemetry=telemetry).look(WITHIN_S)
+
+
+def _must_exist(settings: Settings, part: str) -> None:
+    file = files(settings).get(part)
+    if file and not file.exists():
+        raise FileNotFoundError(errno.ENOENT, "there is none yet", str(file))
 
 
 def _clock(settings: Settings) -> Clock:
@@ -59,35 +81,6 @@ def _clock(settings: Settings) -> Clock:
         return clock_from(settings.virtual_clock)
     except FileNotFoundError:
         return SystemClock()
-
-
-class _Opened:
-    """Opens each store for reading, in the thread that asks, which may hang."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._log: IntakeLog | None = None
-
-    def records(self) -> Records:
-        """Return the records; a file that isn't there is not made."""
-        self._must_exist("records")
-        return Records(connect(url_for(self._settings.records.url, self._settings.data_dir)))
-
-    def log(self) -> IntakeLog:
-        """Return the log, opened once."""
-        self._must_exist("intake log")
-        if self._log is None:
-            self._log = open_log(self._settings.intake.url, self._settings.data_dir)
-        return self._log
-
-    def telemetry(self) -> Telemetry:
-        """Return the store, for reading."""
-        return open_telemetry(self._settings, read_only=True)
-
-    def _must_exist(self, part: str) -> None:
-        file = files(self._settings).get(part)
-        if file and not file.exists():
-            raise FileNotFoundError(errno.ENOENT, "there is none yet", str(file))
 
 
 def screen(health: Health, language: Language) -> RenderableType:

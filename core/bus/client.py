@@ -28,6 +28,8 @@ log = logger(__name__)
 
 QOS = 1
 KEEP_ALIVE_S = 30
+NEAR_S = 5
+"""Keep-alive of a service that is near the broker: one that hangs is noticed after twice that."""
 IN_FLIGHT = 1000
 """Messages at most that wait for the broker's acknowledgement; and for ours, where it speaks MQTT 5."""
 QUEUED = 10_000
@@ -83,12 +85,14 @@ class Bus:
         subscriptions: Sequence[str] = (),
         on_connect: Callable[["Bus"], None] | None = None,
         will: tuple[str, bytes] | None = None,
+        keep_alive_s: int = KEEP_ALIVE_S,
     ) -> None:
         """Prepare a connection; `will` is a topic and a retained message that the broker sends when this client dies.
 
         With `clean` the broker forgets subscriptions and queued messages when the connection ends.
         """
         self._address = address
+        self._keep_alive_s = keep_alive_s
         self._clean = clean
         self._subscriptions = subscriptions
         self._told_connected = on_connect
@@ -123,7 +127,7 @@ class Bus:
         self._client.connect_async(
             self._address.host,
             self._address.port,
-            KEEP_ALIVE_S,
+            self._keep_alive_s,
             clean_start=self._clean if self._address.protocol == "5" else 3,
             properties=asked,
         )

@@ -6,7 +6,7 @@ lives and owns which shards, and records and log tell how far each reader has co
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import msgspec
@@ -35,6 +35,7 @@ from core.telemetry.port import Telemetry
 from core.wire.topics import Shard
 
 T = TypeVar("T")
+Opening = Callable[[], AbstractContextManager[T]]
 
 NEEDED = ("collector", "alerting")
 """Without them the line doesn't work."""
@@ -77,22 +78,29 @@ class Line:
         settings: Settings,
         clock: Clock,
         *,
-        records: Callable[[], Records],
-        log: Callable[[], IntakeLog],
-        telemetry: Callable[[], Telemetry],
+        records: Opening[Records],
+        log: Opening[IntakeLog],
+        telemetry: Opening[Telemetry],
     ) -> None:
-        """Each store is asked for in a thread that may hang: opening it there is fine."""
+        """Each store is entered, asked and left in a thread that may hang: opening and closing it there is fine."""
         self._settings = settings
         self._clock = clock
         self._log = log
         channels = ("wechat",) if settings.wechat.app_id else ()
-        self._looks: Looks[Seen] = Looks(
-            {
-                "records": lambda: look_at_records(records(), clock.now(), channels),
-                "intake log": lambda: look_at_log(log()),
-                "telemetry": lambda: look_at_telemetry(telemetry()),
-            }
-        )
+
+        def ask_records() -> Seen:
+            with records() as opened:
+                return look_at_records(opened, clock.now(), channels)
+
+        def ask_log() -> Seen:
+            with log() as opened:
+                return look_at_log(opened)
+
+        def ask_telemetry() -> Seen:
+            with telemetry() as opened:
+                return look_at_telemetry(opened)
+
+        self._looks: Looks[Seen] = Looks({"records": ask_records, "intake log": ask_log, "telemetry": ask_telemetry})
         self._own = Troubles()
 
     def look(self, within_s: float) -> Health:
@@ -124,14 +132,18 @@ class Line:
         entries = sum(max(0, head - reached.get(shard, 0)) for shard, head in log.heads.items())
         if not entries:
             return Lag(0, None)
-        ask = partial(oldest_waiting, self._log(), log.heads, reached)
+
+        def ask() -> Instant | None:
+            with self._log() as opened:
+                return oldest_waiting(opened, log.heads, reached)
+
         look = Looks({reader: ask}).look(max(0.1, ends - monotonic()))[reader]
         return Lag(entries, look.seen)
 
     def _troubles(self, health: Health) -> list[Trouble]:
         """Put together what stores, services and disks say: of each part and kind once, with where it is."""
         told = [*self._own.now(), *_of_services(self._settings, health), *_of_records(self._settings, health)]
-        full = {trouble.part for trouble in told if trouble.kind in (Kind.DISK_FULL, Kind.READ_ONLY)}
+        full = {trouble.part for trouble in told if trouble.kind in (Kind.DISK_FULL, Kind.READ_ONLY, Kind.DISK_FAILS)}
         for disk in health.disks:
             trouble = disk.trouble()
             if trouble and not full.intersection(disk.parts):

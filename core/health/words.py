@@ -14,6 +14,7 @@ from typing import Literal
 from core.runtime.trouble import Trouble
 
 Language = Literal["zh-CN", "en"]
+LANGUAGES: tuple[Language, ...] = ("zh-CN", "en")
 Texts = Mapping[str, Mapping[str, str]]
 _OUR_WORDS = ("audit",)
 """Parts whose detail is composed by us and names nobody."""

@@ -69,7 +69,15 @@ _BY_ERRNO = {
     errno.ENETUNREACH: Kind.UNREACHABLE,
     errno.ETIMEDOUT: Kind.NO_ANSWER,
 }
-_BY_SQLITE = {5: Kind.LOCKED, 6: Kind.LOCKED, 8: Kind.READ_ONLY, 11: Kind.DAMAGED, 13: Kind.DISK_FULL, 26: Kind.DAMAGED}
+_BY_SQLITE = {
+    5: Kind.LOCKED,
+    6: Kind.LOCKED,
+    8: Kind.READ_ONLY,
+    11: Kind.DAMAGED,
+    13: Kind.DISK_FULL,
+    14: Kind.READ_ONLY,  # can't be opened: the folder, or what SQLite must make in it
+    26: Kind.DAMAGED,
+}
 """Primary result codes of SQLite."""
 _BY_SQLSTATE = {
     "53100": Kind.DISK_FULL,

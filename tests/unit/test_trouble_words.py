@@ -1,0 +1,84 @@
+"""Whatever goes wrong is known by its kind, and has a sentence in both languages."""
+
+import errno
+import sqlite3
+from pathlib import Path
+from string import Formatter
+
+import pytest
+
+from core.health.words import LANGUAGES, advice, public, texts, wrong
+from core.runtime.instant import Instant
+from core.runtime.trouble import Kind, Trouble, Troubles, kind_of
+
+PARTS = texts("en")["part"]
+
+
+def test_both_catalogues_say_the_same_things() -> None:
+    english, chinese = (texts(language) for language in LANGUAGES)
+    assert {name: set(table) for name, table in english.items()} == {
+        name: set(table) for name, table in chinese.items()
+    }
+    for table, sentences in english.items():
+        for key, sentence in sentences.items():
+            asked = [[name for _, name, *_ in Formatter().parse(each)] for each in (sentence, chinese[table][key])]
+            assert set(filter(None, asked[0])) == set(filter(None, asked[1])), key
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_every_kind_has_its_sentence_and_what_to_do(kind: Kind) -> None:
+    for language in LANGUAGES:
+        trouble = Trouble("intake log", kind, Instant(0), "/secret/place", "driver's words")
+        assert wrong(trouble, language)
+        assert advice(trouble, language)
+    assert "secret" not in public(trouble)
+    assert "driver" not in public(trouble)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("database or disk is full", Kind.DISK_FULL),
+        ("InfluxDB answered 500: engine: write error: no space left on device", Kind.DISK_FULL),
+        ("attempt to write a readonly database", Kind.READ_ONLY),
+        ("[Errno 30] Read-only file system: '/x'", Kind.READ_ONLY),
+        ("InfluxDB gave no answer: HTTPConnectionPool(host='h', port=1): Read timed out.", Kind.NO_ANSWER),
+        ("PostgreSQL gave no answer for 8 s; the connection was closed", Kind.NO_ANSWER),
+        ("connection timeout expired", Kind.NO_ANSWER),
+        ("Keep alive timeout", Kind.NO_ANSWER),
+        ("InfluxDB answered 500: internal error", Kind.FAILS),
+        ("InfluxDB answered 401: unauthorized access", Kind.REFUSED),
+        ("no broker at 127.0.0.1:1883", Kind.UNREACHABLE),
+        ("server closed the connection unexpectedly", Kind.UNREACHABLE),
+        ("the database system is starting up", Kind.UNREACHABLE),
+        ("no such table: alarm", Kind.NOT_READY),
+        ("something else", Kind.OTHER),
+    ],
+)
+def test_the_words_of_programs_underneath_are_known(said: str, kind: Kind) -> None:
+    assert kind_of(said) is kind
+
+
+def test_codes_count_more_than_words_and_the_innermost_most(tmp_path: Path) -> None:
+    outside = OSError("outside: timed out")
+    outside.__cause__ = OSError(errno.ENOSPC, "inside")
+    assert kind_of(outside) is Kind.DISK_FULL
+    (tmp_path / "no.db").write_bytes(b"certainly not a database" * 100)
+    db = sqlite3.connect(tmp_path / "no.db")
+    with pytest.raises(sqlite3.DatabaseError) as damaged:
+        db.execute("SELECT * FROM x")
+    db.close()
+    assert kind_of(damaged.value) is Kind.DAMAGED
+
+
+def test_trouble_is_news_when_it_begins_changes_or_ends_and_keeps_its_beginning() -> None:
+    troubles = Troubles()
+    assert troubles.note("telemetry", "Connection refused by <object at 0x1>")
+    (first,) = troubles.now()
+    assert not troubles.note("telemetry", "Connection refused by <object at 0x2>")
+    (again,) = troubles.now()
+    assert (again.since, again.detail) == (first.since, "Connection refused by <object at 0x2>")
+    assert troubles.note("telemetry", "timed out")
+    assert troubles.note("telemetry", None)
+    assert not troubles.note("telemetry", "")
+    assert troubles.now() == []
