@@ -6,6 +6,8 @@ from core.wire.messages import Ack
 
 MOST_RANGES = 200
 """Keeps an acknowledgement far below the largest message, whatever holes a spool has."""
+MOST_READ = 1_000
+"""Ranges of a life that are looked at beside those asked about, however many a box in error has."""
 
 
 def ack_of(ep: str, have: Sequence[tuple[int, int]], asked: Collection[int]) -> Ack:

@@ -7,7 +7,7 @@ Guarantees, whichever store is behind it:
   row at or below n.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Literal, Protocol
 
@@ -107,6 +107,12 @@ class DeadLetter(msgspec.Struct, frozen=True):
     body: bytes
 
 
+Life = tuple[GatewayNumber, str]
+"""A gateway and one life of its spool."""
+Lost = tuple[GatewayNumber, str, int, int]
+"""A closed range of sequence numbers of a life."""
+
+
 class Unavailable(Exception):
     """The log can't be written or read now (disk full, locked, gone). Nothing was acknowledged: try again later."""
 
@@ -140,7 +146,7 @@ class IntakeLog(Protocol):
     def append(
         self,
         batches: Sequence[Batch],
-        lost: Sequence[tuple[GatewayNumber, str, int, int]] = (),
+        lost: Sequence[Lost] = (),
         letters: Sequence[DeadLetter] = (),
     ) -> list[Appended]:
         """Append in one durable transaction; answers stand in the order of `batches`.
@@ -150,7 +156,13 @@ class IntakeLog(Protocol):
         """
 
     def have(self, gw: GatewayNumber, ep: str) -> list[tuple[int, int]]:
-        """Return the closed ranges of seq that are stored or lost, ascending and merged."""
+        """Return the closed ranges of seq that are stored or lost, ascending and merged: all, however many."""
+
+    def known(self, asked: Mapping[Life, Collection[int]], *, most: int) -> dict[Life, list[tuple[int, int]]]:
+        """Return those ranges of each life, or of a life with more than `most` those that matter.
+
+        These are the first, the `most` highest, and those that hold a number `asked` about.
+        """
 
     def shards(self) -> list[Shard]:
         """Return the shards that ever had a row."""

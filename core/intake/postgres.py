@@ -6,13 +6,13 @@ was seen of a gateway is guarded by the same lock, since a gateway belongs to on
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
-from core.intake import rows, statements
-from core.intake.port import Appended, Batch, Claim, DeadLetter, Entry, Held, Taken, Withheld
+from core.intake import appending, rows, statements
+from core.intake.port import Appended, Batch, Claim, DeadLetter, Entry, Held, Life, Lost, Taken, Withheld
 from core.intake.server import LogServer
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.topics import GatewayNumber, Shard, shard_of
@@ -34,38 +34,17 @@ class PostgresIntakeLog:
     def append(
         self,
         batches: Sequence[Batch],
-        lost: Sequence[tuple[GatewayNumber, str, int, int]] = (),
+        lost: Sequence[Lost] = (),
         letters: Sequence[DeadLetter] = (),
     ) -> list[Appended]:
         """Append in one commit and a fixed number of statements, however many batches there are."""
         with self._server.transaction() as db:
             heads = statements.lock_heads(db, {batch.shard for batch in batches} | {shard_of(gw) for gw, *_ in lost})
-            seen = statements.seen(db, batches, lost)
-            hashes = statements.hashes(db, [batch for batch in batches if seen[batch.gw, batch.ep].has(batch.seq)])
-            answers: list[Appended] = []
-            entries: list[Entry] = []
-            for batch in batches:
-                ranges, key = seen[batch.gw, batch.ep], (batch.gw, batch.ep, batch.seq)
-                if ranges.has(batch.seq):
-                    clone = hashes.get(key, batch.hash) != batch.hash
-                    answers.append(Appended.CLONE if clone else Appended.DUPLICATE)
-                    continue
-                ranges.add(batch.seq, batch.seq)
-                hashes[key] = batch.hash
-                heads[batch.shard] += 1
-                entries.append(Entry(heads[batch.shard], batch))
-                answers.append(Appended.NEW)
-            for gw, ep, first, last in lost:
-                seen[gw, ep].add(first, last)
+            seen = statements.near(db, appending.numbers(batches, lost))
+            hashes = statements.hashes(db, appending.known(batches, seen))
+            answers, entries = appending.decide(batches, lost, heads=heads, seen=seen, hashes=hashes)
             statements.insert(db, entries, heads)
-            statements.hold(
-                db,
-                [
-                    (entry.n, -1 - place, entry.batch, withheld, entry.batch.received)
-                    for entry in entries
-                    for place, withheld in enumerate(entry.batch.held)
-                ],
-            )
+            statements.hold(db, appending.withheld(entries))
             statements.save(db, seen)
             statements.keep(db, letters)
         return answers
@@ -75,6 +54,11 @@ class PostgresIntakeLog:
         with self._server.transaction() as db:
             query = "SELECT first, last FROM intake.seen WHERE gw = %s AND ep = %s ORDER BY first"
             return [(first, last) for first, last in db.execute(query, (gw, ep))]
+
+    def known(self, asked: Mapping[Life, Collection[int]], *, most: int) -> dict[Life, list[tuple[int, int]]]:
+        """Return the ranges seen, no more than are of use."""
+        with self._server.transaction() as db:
+            return statements.known(db, asked, most)
 
     def shards(self) -> list[Shard]:
         """Return the shards that ever had a row."""
@@ -161,11 +145,7 @@ class PostgresIntakeLog:
             )
             batches = rows.released([row[:-1] for row in ended], now, shift)
             heads = statements.lock_heads(db, {batch.shard for batch in batches})
-            entries = []
-            for batch in batches:
-                heads[batch.shard] += 1
-                entries.append(Entry(heads[batch.shard], batch))
-            statements.insert(db, entries, heads)
+            statements.insert(db, appending.placed(batches, heads), heads)
         return len(ended)
 
     def discard(self, ids: Sequence[int], *, by: str, why: str, now: Instant) -> int:

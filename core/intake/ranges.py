@@ -1,7 +1,25 @@
-"""Closed ranges of sequence numbers in memory: what a group of batches adds to them, and which rows that changes."""
+"""Closed ranges of sequence numbers in memory: what a group of batches adds to them, and which rows that changes.
+
+A gateway that loses nothing has one range for years of readings. One in error may have as many as it sent messages, so
+nothing here or in the adapters looks at all of them.
+"""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+
+NEAR = 1_000
+"""Numbers between two that are looked up at once: so many ranges at most are read for nothing."""
+
+
+def spans(numbers: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return where ranges must be looked for: the given ones, those near each other as one."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(numbers):
+        if found and first - found[-1][1] <= NEAR:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        else:
+            found.append((first, last))
+    return found
 
 
 class Ranges:

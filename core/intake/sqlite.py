@@ -2,15 +2,15 @@
 
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from core.intake import rows, seen
+from core.intake import appending, rows, seen
 from core.intake.file import LogFile
-from core.intake.port import Appended, Batch, Claim, DeadLetter, Entry, Held, Taken, Withheld
+from core.intake.port import Appended, Batch, Claim, DeadLetter, Entry, Held, Life, Lost, Taken, Withheld
 from core.runtime.clock import real_now
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.topics import GatewayNumber, Shard
@@ -30,16 +30,19 @@ class SqliteIntakeLog:
     def append(
         self,
         batches: Sequence[Batch],
-        lost: Sequence[tuple[GatewayNumber, str, int, int]] = (),
+        lost: Sequence[Lost] = (),
         letters: Sequence[DeadLetter] = (),
     ) -> list[Appended]:
         """Append in one commit: the more batches, the fewer flushes of the disk a batch."""
         with self._file.write() as db:
-            heads: dict[Shard, int] = {}
-            answers = [self._append_one(db, batch, heads) for batch in batches]
-            _move_heads(db, heads)
-            for gw, ep, first, last in lost:
-                seen.add(db, gw, ep, first, last)
+            heads = _heads(db, batches)
+            numbers = appending.numbers(batches, lost)
+            ranges = {life: seen.near(db, life, asked) for life, asked in numbers.items()}
+            hashes = _hashes(db, appending.known(batches, ranges))
+            answers, entries = appending.decide(batches, lost, heads=heads, seen=ranges, hashes=hashes)
+            _insert(db, entries)
+            _hold(db, appending.withheld(entries))
+            seen.save(db, ranges)
             for letter in letters:
                 _keep(db, letter)
         return answers
@@ -47,7 +50,12 @@ class SqliteIntakeLog:
     def have(self, gw: GatewayNumber, ep: str) -> list[tuple[int, int]]:
         """Return the ranges seen."""
         with self._file.read() as db:
-            return seen.ranges(db, gw, ep)
+            return seen.all_of(db, (gw, ep))
+
+    def known(self, asked: Mapping[Life, Collection[int]], *, most: int) -> dict[Life, list[tuple[int, int]]]:
+        """Return the ranges seen, no more than are of use."""
+        with self._file.read() as db:
+            return {life: seen.some_of(db, life, seqs, most) for life, seqs in asked.items()}
 
     def shards(self) -> list[Shard]:
         """Return the shards that ever had a row."""
@@ -75,13 +83,15 @@ class SqliteIntakeLog:
     def hold(self, held: Sequence[tuple[Shard, int, int, str, str]], *, now: Instant) -> None:
         """Put readings of entries into quarantine; the first reason given for one stands."""
         with self._file.write() as db:
-            batches: dict[tuple[Shard, int], Batch | None] = {}
-            for shard, n, place, reason, detail in held:
-                if (shard, n) not in batches:
-                    batches[shard, n] = _batch_at(db, shard, n)
-                batch = batches[shard, n]
-                if batch:
-                    _hold(db, n, place, batch, Withheld(batch.readings[place], reason, detail), now)
+            batches = {at: _batch_at(db, *at) for at in {(shard, n) for shard, n, *_ in held}}
+            _hold(
+                db,
+                [
+                    (n, place, batch, Withheld(batch.readings[place], reason, detail), now)
+                    for shard, n, place, reason, detail in held
+                    if (batch := batches[shard, n])
+                ],
+            )
 
     def held(
         self,
@@ -122,10 +132,8 @@ class SqliteIntakeLog:
                     (now, id_),
                 ).fetchall()
             ]
-            heads: dict[Shard, int] = {}
-            for batch in rows.released(ended, now, shift):
-                _insert(db, batch, heads)
-            _move_heads(db, heads)
+            batches = rows.released(ended, now, shift)
+            _insert(db, appending.placed(batches, _heads(db, batches)))
         return len(ended)
 
     def discard(self, ids: Sequence[int], *, by: str, why: str, now: Instant) -> int:
@@ -221,69 +229,54 @@ class SqliteIntakeLog:
         """Close the connections."""
         self._file.close()
 
-    def _append_one(self, db: sqlite3.Connection, batch: Batch, heads: dict[Shard, int]) -> Appended:
-        if seen.has(db, batch.gw, batch.ep, batch.seq):
-            known = db.execute(
-                "SELECT hash FROM entry WHERE gw = ? AND ep = ? AND seq = ? AND origin <> 'released'",
-                (batch.gw, batch.ep, batch.seq),
-            ).fetchone()
-            return Appended.CLONE if known is not None and known[0] != batch.hash else Appended.DUPLICATE
-        seen.add(db, batch.gw, batch.ep, batch.seq, batch.seq)
-        n = _insert(db, batch, heads)
-        for place, withheld in enumerate(batch.held):
-            _hold(db, n, -1 - place, batch, withheld, batch.received)
-        return Appended.NEW
-
 
 def _head(db: sqlite3.Connection, shard: Shard) -> int:
     row = db.execute("SELECT n FROM head WHERE shard = ?", (shard,)).fetchone()
     return 0 if row is None else int(row[0])
 
 
-def _move_heads(db: sqlite3.Connection, heads: Mapping[Shard, int]) -> None:
+def _heads(db: sqlite3.Connection, batches: Sequence[Batch]) -> dict[Shard, int]:
+    """Return the last positions of the shards of batches."""
+    return {shard: _head(db, shard) for shard in {batch.shard for batch in batches}}
+
+
+def _hashes(db: sqlite3.Connection, batches: Sequence[Batch]) -> dict[tuple[GatewayNumber, str, int], bytes]:
+    """Return the hashes of what is in the log under the same numbers."""
+    found = {}
+    for batch in batches:
+        key = batch.gw, batch.ep, batch.seq
+        query = "SELECT hash FROM entry WHERE gw = ? AND ep = ? AND seq = ? AND origin <> 'released'"
+        row = db.execute(query, key).fetchone()
+        if row:
+            found[key] = row[0]
+    return found
+
+
+def _insert(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+    """Write entries, and the counters that they move."""
+    db.executemany(
+        "INSERT INTO entry (shard, n, gw, ep, seq, hash, received, origin, batch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (b.shard, entry.n, b.gw, b.ep, b.seq, b.hash, b.received, b.origin, rows.pack(b))
+            for entry in entries
+            for b in (entry.batch,)
+        ],
+    )
     db.executemany(
         "INSERT INTO head (shard, n) VALUES (?, ?) ON CONFLICT (shard) DO UPDATE SET n = excluded.n",
-        heads.items(),
+        {entry.batch.shard: entry.n for entry in entries}.items(),  # the last of a shard is its highest
     )
 
 
-def _insert(db: sqlite3.Connection, batch: Batch, heads: dict[Shard, int]) -> int:
-    """Give a batch the next position of its shard, counted on in `heads` until they are moved."""
-    n = heads[batch.shard] = (heads.get(batch.shard) or _head(db, batch.shard)) + 1
-    db.execute(
-        "INSERT INTO entry (shard, n, gw, ep, seq, hash, received, origin, batch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            batch.shard,
-            n,
-            batch.gw,
-            batch.ep,
-            batch.seq,
-            batch.hash,
-            batch.received,
-            batch.origin,
-            rows.pack(batch),
-        ),
-    )
-    return n
-
-
-def _hold(db: sqlite3.Connection, n: int, place: int, batch: Batch, withheld: Withheld, now: Instant) -> None:
-    db.execute(
+def _hold(db: sqlite3.Connection, held: Iterable[appending.Hold]) -> None:
+    """Put readings into quarantine."""
+    db.executemany(
         "INSERT INTO held (shard, n, place, gw, ep, boot, seq, reading, reason, detail, since)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (
-            batch.shard,
-            n,
-            place,
-            batch.gw,
-            batch.ep,
-            batch.boot,
-            batch.seq,
-            rows.pack_reading(withheld.reading),
-            withheld.reason,
-            withheld.detail,
-            now,
-        ),
+        [
+            (b.shard, n, place, b.gw, b.ep, b.boot, b.seq, rows.pack_reading(w.reading), w.reason, w.detail, since)
+            for n, place, b, w, since in held
+        ],
     )
 
 

@@ -1,20 +1,14 @@
 """What an append to the PostgreSQL log is made of: each function a statement or two for a whole group of batches."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from core.intake import rows
-from core.intake.port import Batch, DeadLetter, Entry, Withheld
-from core.intake.ranges import Ranges
+from core.intake.appending import Hold
+from core.intake.port import Batch, DeadLetter, Entry, Life
+from core.intake.ranges import Ranges, spans
 from core.intake.server import Db
-from core.runtime.instant import Instant
 from core.wire.topics import GatewayNumber, Shard
-
-Life = tuple[GatewayNumber, str]
-"""A gateway and one life of its spool."""
-Hold = tuple[int, int, Batch, Withheld, Instant]
-"""Position, place, the batch, what is withheld of it, since when."""
 
 
 def lock_heads(db: Db, shards: set[Shard]) -> dict[Shard, int]:
@@ -23,14 +17,9 @@ def lock_heads(db: Db, shards: set[Shard]) -> dict[Shard, int]:
     return dict(db.execute(query, (list(shards),)).fetchall())
 
 
-def seen(db: Db, batches: Sequence[Batch], lost: Sequence[tuple[GatewayNumber, str, int, int]]) -> dict[Life, Ranges]:
-    """Read the ranges that the numbers of a group may lie in or touch: those between, and one before."""
-    asked: dict[Life, list[int]] = defaultdict(list)
-    for batch in batches:
-        asked[batch.gw, batch.ep].append(batch.seq)
-    for gw, ep, first, last in lost:
-        asked[gw, ep] += (first, last)
-    kept: dict[Life, list[tuple[int, int]]] = {life: [] for life in asked}
+def near(db: Db, numbers: Mapping[Life, Sequence[tuple[int, int]]]) -> dict[Life, Ranges]:
+    """Read the ranges that given ones lie in or touch: those between, and one before."""
+    kept: dict[Life, list[tuple[int, int]]] = {life: [] for life in numbers}
     found = db.execute(
         "SELECT k.gw, k.ep, s.first, s.last"
         " FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[]) AS k (gw, ep, low, high) CROSS JOIN LATERAL ("
@@ -38,11 +27,36 @@ def seen(db: Db, batches: Sequence[Batch], lost: Sequence[tuple[GatewayNumber, s
         "  ORDER BY first DESC LIMIT 1) UNION ALL"
         " (SELECT first, last FROM intake.seen WHERE gw = k.gw AND ep = k.ep AND first BETWEEN k.low AND k.high + 1)"
         ") AS s",
-        columns([(gw, ep, min(seqs), max(seqs)) for (gw, ep), seqs in asked.items()], 4),
+        columns([(*life, *span) for life, asked in numbers.items() for span in spans(asked)], 4),
     )
     for gw, ep, first, last in found:
         kept[gw, ep].append((first, last))
     return {life: Ranges(ranges) for life, ranges in kept.items()}
+
+
+def known(db: Db, asked: Mapping[Life, Collection[int]], most: int) -> dict[Life, list[tuple[int, int]]]:
+    """Return of each life the first range, the `most` highest, and those that hold a number asked about."""
+    kept: dict[Life, set[tuple[int, int]]] = {life: set() for life in asked}
+    highest = db.execute(
+        "SELECT k.gw, k.ep, s.first, s.last FROM unnest(%s::text[], %s::text[]) AS k (gw, ep) CROSS JOIN LATERAL ("
+        " SELECT first, last FROM intake.seen WHERE gw = k.gw AND ep = k.ep ORDER BY first DESC LIMIT %s) AS s",
+        (*columns(list(asked), 2), most),
+    )
+    for gw, ep, first, last in highest:
+        kept[gw, ep].add((first, last))
+    many = [(*life, seq) for life, seqs in asked.items() if len(kept[life]) == most for seq in seqs or (0,)]
+    if many:
+        rest = db.execute(
+            "SELECT k.gw, k.ep, s.first, s.last FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS k (gw, ep, seq)"
+            " CROSS JOIN LATERAL ("
+            " (SELECT first, last FROM intake.seen WHERE gw = k.gw AND ep = k.ep ORDER BY first LIMIT 1) UNION ALL"
+            " (SELECT first, last FROM intake.seen WHERE gw = k.gw AND ep = k.ep AND first <= k.seq"
+            "  ORDER BY first DESC LIMIT 1)) AS s",
+            columns(many, 3),
+        )
+        for gw, ep, first, last in rest:
+            kept[gw, ep].add((first, last))
+    return {life: sorted(ranges) for life, ranges in kept.items()}
 
 
 def hashes(db: Db, batches: Sequence[Batch]) -> dict[tuple[GatewayNumber, str, int], bytes]:

@@ -98,6 +98,30 @@ def test_lost_ranges_count_as_seen_and_are_never_stored(log: IntakeLog) -> None:
     assert seqs(log) == [10, 5]
 
 
+def test_of_a_life_with_many_ranges_only_those_that_matter_are_known(log: IntakeLog) -> None:
+    """What a box in error sends, that leaves out every other number."""
+    log.append([batch(seq) for seq in range(1, 2_000, 2)] + [batch(1, ep="0" * 16)])
+    assert len(log.have(GW, EP)) == 1_000
+    asked = {(GW, EP): {1_001, 1_002, 5_000}, (GW, "0" * 16): {7}, (GW, "f" * 16): {1}}
+    known = log.known(asked, most=3)
+    highest = [(1_995, 1_995), (1_997, 1_997), (1_999, 1_999)]
+    assert known[GW, EP] == [(1, 1), (1_001, 1_001), *highest]
+    assert (known[GW, "0" * 16], known[GW, "f" * 16]) == ([(1, 1)], [])
+    assert log.known({(GW, EP): set()}, most=1_001) == {(GW, EP): log.have(GW, EP)}
+    log.append([], [(GW, EP, 2, 1_999)])
+    assert log.known(asked, most=3)[GW, EP] == log.have(GW, EP) == [(1, 1_999)]
+
+
+def test_numbers_far_apart_in_one_append_are_all_looked_up(log: IntakeLog) -> None:
+    far = [1, 3, 900, 5_000, 5_001, 2**40, 2**53]
+    assert log.append([batch(seq) for seq in far]) == [NEW] * len(far)
+    again = [*far, 2, 901, 5_002, 2**40 + 1]
+    assert log.append([batch(seq) for seq in again], [(GW, EP, 10, 20)]) == [DUPLICATE] * len(far) + [NEW] * 4
+    assert log.have(GW, EP) == [
+        (1, 3), (10, 20), (900, 901), (5_000, 5_002), (2**40, 2**40 + 1), (2**53, 2**53),
+    ]  # fmt: skip
+
+
 _lives = count(1)
 
 

@@ -1,0 +1,76 @@
+"""What becomes of batches that are appended, whichever database has the log.
+
+The adapter reads what is known near their numbers, under a lock that no other append of these shards passes, and writes
+what is decided here.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from core.intake.port import Appended, Batch, Entry, Life, Lost, Withheld
+from core.intake.ranges import Ranges
+from core.runtime.instant import Instant
+from core.wire.topics import GatewayNumber, Shard
+
+Hashes = Mapping[tuple[GatewayNumber, str, int], bytes]
+"""Of what is in the log, by gateway, life and number."""
+Hold = tuple[int, int, Batch, Withheld, Instant]
+"""Position, place, the batch, what is withheld of it, since when."""
+
+
+def numbers(batches: Sequence[Batch], lost: Sequence[Lost]) -> dict[Life, list[tuple[int, int]]]:
+    """Return what must be looked at of each life: the ranges that are to be added."""
+    asked: dict[Life, list[tuple[int, int]]] = defaultdict(list)
+    for batch in batches:
+        asked[batch.gw, batch.ep].append((batch.seq, batch.seq))
+    for gw, ep, first, last in lost:
+        asked[gw, ep].append((first, last))
+    return asked
+
+
+def known(batches: Sequence[Batch], seen: Mapping[Life, Ranges]) -> list[Batch]:
+    """Return those whose numbers have been seen: duplicates, or clones where the hash is another."""
+    return [batch for batch in batches if seen[batch.gw, batch.ep].has(batch.seq)]
+
+
+def decide(
+    batches: Sequence[Batch],
+    lost: Sequence[Lost],
+    *,
+    heads: dict[Shard, int],
+    seen: Mapping[Life, Ranges],
+    hashes: Hashes,
+) -> tuple[list[Appended], list[Entry]]:
+    """Return the answers, and the new ones at their positions; `heads` and `seen` are moved on."""
+    first_hash = dict(hashes)
+    answers: list[Appended] = []
+    new: list[Batch] = []
+    for batch in batches:
+        ranges, key = seen[batch.gw, batch.ep], (batch.gw, batch.ep, batch.seq)
+        if ranges.has(batch.seq):
+            clone = first_hash.get(key, batch.hash) != batch.hash
+            answers.append(Appended.CLONE if clone else Appended.DUPLICATE)
+            continue
+        ranges.add(batch.seq, batch.seq)
+        first_hash[key] = batch.hash
+        new.append(batch)
+        answers.append(Appended.NEW)
+    for gw, ep, first, last in lost:
+        seen[gw, ep].add(first, last)
+    return answers, placed(new, heads)
+
+
+def placed(batches: Iterable[Batch], heads: dict[Shard, int]) -> list[Entry]:
+    """Give each the next position of its shard."""
+    entries: list[Entry] = []
+    for batch in batches:
+        heads[batch.shard] += 1
+        entries.append(Entry(heads[batch.shard], batch))
+    return entries
+
+
+def withheld(entries: Iterable[Entry]) -> Iterator[Hold]:
+    """Return what goes into quarantine with the append; a place below 0 is of no reading in the entry."""
+    for entry in entries:
+        for place, one in enumerate(entry.batch.held):
+            yield entry.n, -1 - place, entry.batch, one, entry.batch.received
