@@ -12,13 +12,13 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
-from collector.acks import ack_of
+from collector.acks import MOST_READ, ack_of
 from collector.counts import Counts
 from collector.decode import Heard, Unreadable, decode
 from collector.inbox import Inbox
 from collector.stamp import UNSET_CLOCK, believable, boot_offset, lost_ranges, stamp
 from core.bus.client import Bus, Message
-from core.intake.port import Appended, Batch, DeadLetter, IntakeLog, Unavailable
+from core.intake.port import Appended, Batch, DeadLetter, IntakeLog, Life, Lost, Unavailable
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant, Milliseconds
 from core.runtime.logs import logger
@@ -38,8 +38,8 @@ class _Owed:
     def __init__(self) -> None:
         self.offsets: dict[tuple[GatewayNumber, str], Milliseconds] = {}
         """Of boots, by gateway."""
-        self.asked: dict[tuple[GatewayNumber, str], set[int]] = defaultdict(set)
-        """Numbers to be told about, by gateway and life of its spool."""
+        self.asked: dict[Life, set[int]] = defaultdict(set)
+        """Numbers to be told about."""
 
     def add(self, other: "_Owed") -> None:
         self.offsets.update(other.offsets)
@@ -53,7 +53,7 @@ class _Group(_Owed):
     def __init__(self) -> None:
         super().__init__()
         self.batches: list[Batch] = []
-        self.lost: list[tuple[GatewayNumber, str, int, int]] = []
+        self.lost: list[Lost] = []
         self.letters: list[DeadLetter] = []
 
 
@@ -79,6 +79,9 @@ class Ingest:
         self._grown = grown
         self._inbox = Inbox()
         self._unset: set[tuple[GatewayNumber, str]] = set()
+        """Boots with readings that wait for their offset."""
+        self._untrue: set[Life] = set()
+        """Whose `lost` can't be, and is among the dead letters."""
         self._owed = _Owed()
         self._pause = SHORTEST_WAIT_S
         self._answer_at = 0.0
@@ -172,7 +175,7 @@ class Ingest:
             return  # how a retained message is cleared; it says nothing
         try:
             topic, heard = decode(message.topic, message.payload)
-            self._add(group, topic, heard, now)
+            self._add(group, topic, heard, now, message.payload)
         except Unreadable as error:
             group.letters.append(DeadLetter(0, now, message.topic, str(error), message.payload))
             if error.envelope:
@@ -184,11 +187,14 @@ class Ingest:
             log.exception("message not understood", topic=message.topic)
             group.letters.append(DeadLetter(0, now, message.topic, f"not understood: {error!r}", message.payload))
 
-    def _add(self, group: _Group, topic: Topic, heard: Heard, now: Instant) -> None:
+    def _add(self, group: _Group, topic: Topic, heard: Heard, now: Instant, payload: bytes) -> None:
         if isinstance(heard, messages.Batch):
             group.batches.append(stamp(topic, heard, now))
-            for first, last in lost_ranges(heard):
-                group.lost.append((topic.gw, heard.ep, first, last))
+            believed, fault = lost_ranges(heard)
+            group.lost += [(topic.gw, heard.ep, first, last) for first, last in believed]
+            if fault and (topic.gw, heard.ep) not in self._untrue:  # it may say so in each of its messages
+                self._untrue.add((topic.gw, heard.ep))
+                group.letters.append(DeadLetter(0, now, str(topic), fault, payload))
             offset = boot_offset(heard.clk)
             if offset is not None:
                 group.offsets[topic.gw, heard.boot] = offset
@@ -250,8 +256,9 @@ class Ingest:
             self._unset.discard((gw, boot))
 
     def _acknowledge(self, bus: Bus, owed: _Owed) -> None:
+        known = self._intake.known(owed.asked, most=MOST_READ)
         for (gw, ep), asked in owed.asked.items():
-            ack = ack_of(ep, self._intake.have(gw, ep), asked)
+            ack = ack_of(ep, known[gw, ep], asked)
             if bus.publish(str(Topic(gw, Kind.ACK)), msgspec.json.encode(ack)):
                 self._counts.add("acks")
 

@@ -14,7 +14,7 @@ from core.ids import Centi
 from core.intake.port import Batch, Quantity, Stamped, Withheld
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.wire import messages
-from core.wire.messages import ClockReport, Ranges, Reading, frozen_hash
+from core.wire.messages import MOST_LOST, ClockReport, Ranges, Reading, frozen_hash
 from core.wire.quality import FAILED, Quality
 from core.wire.topics import Kind, Topic
 
@@ -83,13 +83,20 @@ def believable(at: Instant, received: Instant) -> bool:
     return EARLIEST <= at <= received + AHEAD
 
 
-def lost_ranges(sent: messages.Batch) -> Ranges:
-    """Return the ranges that a message declares lost, as far as they can be.
+def lost_ranges(sent: messages.Batch) -> tuple[Ranges, str]:
+    """Return the ranges that a message declares lost, as far as they can be, and what is wrong with the others.
 
     A spool drops its oldest rows, so all of them lie below the message's own number. What doesn't is not believed: a
-    box in error could make all that it will ever send count as seen.
+    box in error could make all that it will ever send count as seen. Of too many the first are taken in; a spool says
+    the others again when these are covered.
     """
-    return [(first, last) for first, last in sent.lost if 1 <= first <= last < sent.seq]
+    believed = [(first, last) for first, last in sent.lost if 1 <= first <= last < sent.seq]
+    if len(believed) < len(sent.lost):
+        wrong = next((first, last) for first, last in sent.lost if not 1 <= first <= last < sent.seq)
+        return believed[:MOST_LOST], f"lost: {list(wrong)} is no range of numbers below its own, {sent.seq}"
+    if len(believed) > MOST_LOST:
+        return believed[:MOST_LOST], f"lost: {len(believed)} ranges; a message has {MOST_LOST}, and no more were taken"
+    return believed, ""
 
 
 def _instant(

@@ -21,7 +21,7 @@ import msgspec
 
 from core.runtime.instant import Instant, Milliseconds
 from core.runtime.logs import logger
-from core.wire.messages import LONGEST_BATCH, Ack, Ranges, Reading
+from core.wire.messages import LONGEST_BATCH, MOST_LOST, Ack, Ranges, Reading
 
 log = logger(__name__)
 
@@ -105,8 +105,9 @@ class Spool:
 
     @property
     def lost(self) -> Ranges:
-        """Closed ranges of numbers that were dropped, and that no acknowledgement has covered."""
-        return [(first, last) for first, last in self._db.execute("SELECT first, last FROM lost ORDER BY first")]
+        """Closed ranges of numbers dropped that no acknowledgement has covered, the first as many as may be said."""
+        found = self._db.execute("SELECT first, last FROM lost ORDER BY first LIMIT ?", (MOST_LOST,))
+        return [(first, last) for first, last in found]
 
     def append(
         self, readings: Sequence[Reading], *, boot: str, at: Instant, polled: Mapping[str, Instant] | None = None

@@ -11,6 +11,9 @@ import msgspec
 LONGEST_BATCH = 500
 LARGEST_MESSAGE = 65_536
 
+MOST_LOST = 100
+"""Ranges in `lost` at most; what more there is comes when these are covered. They fit beside the largest batch."""
+
 Ranges = list[tuple[int, int]]
 """Closed ranges of sequence numbers."""
 
@@ -80,7 +83,7 @@ class Birth(msgspec.Struct, frozen=True):
     config: str
     """Hash of the agent's configuration."""
     probes: list[ProbeInfo]
-    seq: int = 0
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
     """Last sequence number that the spool gave."""
 
 

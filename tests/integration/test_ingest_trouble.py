@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from collector import inbox
 from collector.inbox import Inbox
 from core.bus import client as bus_client
 from core.bus.client import Bus, Message
-from core.intake.port import Appended, Batch, DeadLetter, Unavailable
+from core.intake.port import Appended, Batch, DeadLetter, Life, Lost, Unavailable
 from core.intake.sqlite import SqliteIntakeLog
-from core.wire.topics import GatewayNumber, shard_of, wake
+from core.wire.messages import MOST_LOST
+from core.wire.topics import shard_of, wake
 from tests.fixtures.broker import BROKERS, Client, until
 from tests.fixtures.collecting import Line, collecting, line_in
 from tests.fixtures.publisher import Gateway
@@ -30,16 +31,16 @@ class FaultyLog(SqliteIntakeLog):
     poison = 0
     """A sequence number that an append fails at."""
 
-    def have(self, gw: GatewayNumber, ep: str) -> list[tuple[int, int]]:
+    def known(self, asked: Mapping[Life, Collection[int]], *, most: int) -> dict[Life, list[tuple[int, int]]]:
         if not self.readable:
             msg = "not readable now"
             raise Unavailable(msg)
-        return super().have(gw, ep)
+        return super().known(asked, most=most)
 
     def append(
         self,
         batches: Sequence[Batch],
-        lost: Sequence[tuple[GatewayNumber, str, int, int]] = (),
+        lost: Sequence[Lost] = (),
         letters: Sequence[DeadLetter] = (),
     ) -> list[Appended]:
         assert self.poison not in {batch.seq for batch in batches}
@@ -109,6 +110,19 @@ def test_a_message_that_no_append_takes_stops_no_other_and_stays_with_its_sender
         gateway.say(gateway.batch(7))
         gateway.acknowledged(9)
         assert sorted(line.seqs()) == list(range(1, 10))
+
+
+def test_a_box_that_declares_lost_what_cannot_be_is_told_of_once_and_taken_in(line: Line) -> None:
+    with collecting(line), Gateway(line.settings) as gateway:
+        gateway.say(gateway.batch(1, lost=[(1, 2**53)]))
+        gateway.say(gateway.batch(2, lost=[(1, 2**53)]))
+        odd = [(seq, seq) for seq in range(5, 10_000, 2)]
+        gateway.say(gateway.batch(20_000, lost=odd))
+        gateway.acknowledged(2, [*odd[:MOST_LOST], (20_000, 20_000)])
+        assert [letter.reason for letter in line.log.dead_letters()] == [
+            "lost: [1, 9007199254740992] is no range of numbers below its own, 1"
+        ]
+        assert line.seqs() == [1, 2, 20_000]
 
 
 @pytest.mark.parametrize("which", BROKERS)

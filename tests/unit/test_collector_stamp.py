@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from collector.acks import MOST_RANGES, ack_of
 from collector.stamp import lost_ranges, stamp
 from core.runtime.instant import Instant
-from core.wire.messages import LARGEST_MESSAGE, Ack, Batch, ClockReport, Reading
+from core.wire.messages import LARGEST_MESSAGE, MOST_LOST, Ack, Batch, ClockReport, Reading
 from core.wire.topics import GatewayNumber, Kind, Topic
 
 GW = GatewayNumber("10001")
@@ -115,7 +115,17 @@ def test_a_time_that_cannot_be_is_withheld_whatever_the_clock_says_of_itself() -
 
 def test_only_numbers_below_its_own_can_be_declared_lost() -> None:
     lost = [(1, 3), (0, 2), (5, 4), (6, 6), (6, 7), (8, 2**53), (-5, 3)]
-    assert lost_ranges(batch(Reading("a", NOW, 4.0), lost=lost)) == [(1, 3), (6, 6)]
+    believed, fault = lost_ranges(batch(Reading("a", NOW, 4.0), lost=lost))
+    assert believed == [(1, 3), (6, 6)]
+    assert fault == "lost: [0, 2] is no range of numbers below its own, 7"
+
+
+def test_of_too_many_lost_ranges_the_first_are_taken() -> None:
+    lost = [(seq, seq) for seq in range(1, 2 * MOST_LOST + 2, 2)]
+    assert lost_ranges(batch(Reading("a", NOW, 4.0), seq=10_000, lost=lost[:-1])) == (lost[:-1], "")
+    believed, fault = lost_ranges(batch(Reading("a", NOW, 4.0), seq=10_000, lost=lost))
+    assert believed == lost[:-1]
+    assert "101 ranges" in fault
 
 
 FLOATS = st.one_of(st.none(), st.floats(allow_nan=False))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from core.runtime.instant import DAY, Instant, Milliseconds
-from core.wire.messages import Ack, Reading
+from core.wire.messages import MOST_LOST, Ack, Reading
 from gateway_agent.spool import CLOCK_WAS_SET, LARGEST_R, ROW_BYTES, DamagedSpool, Spool
 
 T0 = Instant(1_774_632_960_000)
@@ -143,6 +143,22 @@ def test_an_overflow_drops_the_oldest_and_declares_it_until_covered(tmp_path: Pa
     assert spool.lost == [(1, 3)], "half covered is not covered"
     spool.acknowledge(Ack(spool.ep, 3))
     assert spool.lost == []
+    spool.close()
+
+
+def test_of_many_holes_so_many_are_declared_as_fit_a_message_and_the_rest_later(
+    tmp_path: Path,
+) -> None:
+    spool = opened(tmp_path / "s.db")
+    count = 2 * MOST_LOST + 20
+    for number in range(1, count + 1):
+        spool.append([a_reading(number)], boot=BOOT, at=T0)
+    spool.acknowledge(Ack(spool.ep, 0, [(even, even) for even in range(2, count, 2)]))
+    spool.append([a_reading(count + 1)], boot=BOOT, at=Instant(T0 + DAY + 1))  # all the others are too old
+    odd = [(number, number) for number in range(1, count, 2)]
+    assert spool.lost == odd[:MOST_LOST]
+    spool.acknowledge(Ack(spool.ep, odd[MOST_LOST - 1][1]))
+    assert spool.lost == [*odd[MOST_LOST:-1], (count - 1, count)]
     spool.close()
 
 
