@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 
 from coldchain.supervisor import Service, Supervisor
@@ -75,6 +76,17 @@ def province(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[County,
         yield county, supervisor
 
 
+def test_every_api_process_tells_how_each_process_is(province: tuple[County, Supervisor]) -> None:
+    county, _ = province
+    names = {"collector", "collector-2", "alerting", "alerting-2"}
+    for url in (county.stage.url, county.elsewhere(county.stage.url)):
+        # Each says every two seconds how it is, so what was missing while it started may still stand there.
+        until(lambda url=url: names <= well(url), f"all processes well, as {url} sees them", within_s=30)
+        figures = httpx.get(f"{url}/metrics", trust_env=False, timeout=30).text
+        for name in ("collector", "collector-2"):
+            assert f'coldchain_collector{{of="received",process="{name}"}}' in figures
+
+
 @pytest.mark.parametrize(
     ("service", "name", "other"),
     [("collector", "client_id", "collector-1, which has 00-7f"), ("alerting", "worker", "alerting-1, which has 00-7f")],
@@ -140,6 +152,12 @@ def test_a_stopped_collector_and_a_killed_worker_are_taken_up_where_they_were(
     assert [len(phone.alarms("美菱冰箱")) for phone in (manager, head, county.phone(3))] == [3, 2, 1]
     assert [len(phone.alarms("海尔冰箱")) for phone in (manager, head, county.phone(3))] == [2, 1, 0]
     every_minute_is_stored_once(county, began)
+
+
+def well(url: str) -> set[str]:
+    """Return the names of all that is as it should be, as an API process says."""
+    checks = httpx.get(f"{url}/readyz", trust_env=False, timeout=30).json()["checks"]
+    return {check["name"] for check in checks if check["ok"]}
 
 
 def end(supervisor: Supervisor, name: str, how: signal.Signals) -> None:
