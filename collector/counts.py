@@ -51,7 +51,9 @@ COUNTED = (
     "stored",
     "held",
     "released",
+    "days",
 )
 """Messages received, batches appended with how many readings, known and cloned ones, unreadable messages, sequence
 numbers declared lost, readings withheld at the append, acknowledgements sent, messages not taken because too many wait
-and because of an error here; readings that the telemetry writer stored, held, and released from quarantine."""
+and because of an error here; readings that the telemetry writer stored, held, and released from quarantine; days of a
+series whose figures were computed."""

@@ -8,8 +8,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from collector import due_days
 from collector.counts import Counts
+from collector.due_days import DueDays
 from collector.ingest import Ingest
+from collector.rollups import Rollups
 from collector.telemetry_writer import READER, TelemetryWriter
 from config import secrets
 from config.load import WrongSetting
@@ -31,7 +34,7 @@ from core.wire.topics import UP, Shard
 
 log = logger(__name__)
 
-READERS = (READER, "alerting")
+READERS = (READER, "alerting", due_days.READER)
 UPKEEP_S = 60.0
 OPEN_S = 0.5
 END_WITHIN_S = 2.0
@@ -111,6 +114,9 @@ def _collect(
     first, last = (Shard(end) for end in settings.collector.shards.split("-"))
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     writer = TelemetryWriter(intake, telemetry, Directory(records), clock, counts, shards=(first, last))
+    marked = DueDays(intake, records, clock, shards=(first, last), stored=writer.stored, timezone=settings.timezone)
+    figures = Rollups(marked, telemetry, records, clock, counts)
+    mirrors = (writer.mirror, marked.mirror)
     ingest = Ingest(
         intake,
         clock,
@@ -146,8 +152,9 @@ def _collect(
     threads = [
         threading.Thread(target=ingest.run, args=(bus, stop), name="ingest", daemon=True),
         threading.Thread(target=writer.run, args=(stop,), name="telemetry-writer", daemon=True),
+        threading.Thread(target=figures.run, args=(stop,), name="rollups", daemon=True),
         threading.Thread(
-            target=_upkeep, args=(settings, clock, intake, telemetry, writer, stop), name="upkeep", daemon=True
+            target=_upkeep, args=(settings, clock, counts, intake, telemetry, mirrors, stop), name="upkeep", daemon=True
         ),
         threading.Thread(
             target=report_idle, args=(clock, settings.collector.process, is_idle, stop), name="barrier", daemon=True
@@ -194,19 +201,30 @@ def _depth(intake: IntakeLog, writer: TelemetryWriter) -> dict[str, int]:
 def _upkeep(
     settings: Settings,
     clock: Clock,
+    counts: Counts,
     intake: IntakeLog,
     telemetry: Telemetry,
-    writer: TelemetryWriter,
+    mirrors: Sequence[Callable[[], None]],
     stop: threading.Event,
 ) -> None:
-    """Compact the store and prune the log, a little every minute."""
+    """Compact the store and prune the log, a little every minute. Where one fails the other goes on."""
+
+    def seal() -> None:
+        telemetry.seal(Instant(clock.now() - HOUR))
+
+    def prune() -> None:
+        for mirror in mirrors:
+            mirror()
+        pruned = intake.prune(before=Instant(clock.now() - round(settings.intake.keep * 1000)), readers=READERS)
+        if pruned:
+            log.info("intake log pruned", entries=pruned)
+
     while not stop.wait(UPKEEP_S):
-        try:
-            now = clock.now()
-            telemetry.seal(Instant(now - HOUR))
-            writer.mirror()
-            pruned = intake.prune(before=Instant(now - round(settings.intake.keep * 1000)), readers=READERS)
-            if pruned:
-                log.info("intake log pruned", entries=pruned)
-        except Exception:
-            log.exception("upkeep failed")
+        for part, work in (("sealing", seal), ("pruning", prune)):
+            try:
+                work()
+            except Exception as error:
+                if counts.problem(part, error):
+                    log.exception("upkeep failed", part=part)
+            else:
+                counts.problem(part, "")

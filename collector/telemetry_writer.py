@@ -107,9 +107,13 @@ class TelemetryWriter:
         positions = self._positions or {}
         return sum(head - positions.get(shard, 0) for shard, head in self._followed().items())
 
+    def stored(self) -> Mapping[Shard, int]:
+        """Return how far each shard can be read in telemetry; nothing before it knows."""
+        return dict(self._positions or {})
+
     def mirror(self) -> None:
         """Tell the log how far the store has come, so that the pruner knows."""
-        positions = dict(self._positions or {})
+        positions = self.stored()
         if positions:
             self._intake.move_cursor(READER, positions)
 

@@ -13,7 +13,6 @@ from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.orm import Session
 
 from core.alarms import profile
-from core.alarms.profile import Profile
 from core.alarms.rules.sample import UNUSABLE
 from core.alarms.rules.sensor import BROKEN
 from core.alarms.tables import Alarm
@@ -67,13 +66,7 @@ class ZoneNow(msgspec.Struct, frozen=True, kw_only=True):
 
 def limits_of(zone: Zone) -> tuple[Centi | None, Centi | None]:
     """Return the band that a zone is held to: its own limits, else those of its rule profile."""
-    band = _profile(zone).zones.get(zone.kind)
-    low = band.low.limit if band and band.low else None
-    high = band.high.limit if band and band.high else None
-    return (
-        zone.low if zone.low is not None or low is None else Centi(low),
-        zone.high if zone.high is not None or high is None else Centi(high),
-    )
+    return profile.load_or_default(zone.profile).held_to(zone.kind, zone.low, zone.high)
 
 
 def zones_now(
@@ -145,7 +138,7 @@ def _probes(
     )
     bound = tx.execute(asked).all()
     known = [series for _, _, _, series in bound if series is not None]
-    patience = {zone.id: _profile(zone).patience for zone in zones}
+    patience = {zone.id: profile.load_or_default(zone.profile).patience for zone in zones}
     longest = max((patience[zone_id].of(interval) for zone_id, _, interval, _ in bound), default=MINUTE)
     lately = telemetry.multi_range(known, Instant(now - longest), Instant(now + AHEAD)) if known else {}
     latest = telemetry.latest(known) if known else {}
@@ -226,8 +219,3 @@ def _state(probes: Sequence[ProbeNow], *, excursion_open: bool) -> State:
 
 def _in_force(timeline: Any, now: Instant) -> ColumnElement[bool]:  # noqa: ANN401 (every timeline has the two columns)
     return and_(timeline.since <= now, or_(timeline.until.is_(None), timeline.until > now))
-
-
-def _profile(zone: Zone) -> Profile:
-    """Return a zone's profile; the default one when it names one that there isn't, as alerting does."""
-    return profile.load(zone.profile if zone.profile in profile.names() else profile.DEFAULT)

@@ -121,6 +121,14 @@ class Profile(_Table, frozen=True, kw_only=True):
         """How long a probe may be silent."""
         return Patience(intervals=self.silence.intervals, at_least=Milliseconds(self.silence.at_least_min * MINUTE))
 
+    def held_to(self, kind: str, low: Centi | None, high: Centi | None) -> tuple[Centi | None, Centi | None]:
+        """Return the limits of a zone of a kind: its own where it has them, else these."""
+        band = self.zones.get(kind)
+        return (
+            Centi(band.low.limit) if low is None and band and band.low else low,
+            Centi(band.high.limit) if high is None and band and band.high else high,
+        )
+
 
 class Differences(msgspec.Struct, frozen=True, kw_only=True):
     """In what a zone differs from its profile; None where it doesn't."""
@@ -146,6 +154,11 @@ def load(name: str) -> Profile:
         msg = f"there is no rule profile {name!r}; known: {', '.join(names())}"
         raise WrongProfile(msg)
     return parse((_folder() / f"{name}.toml").read_text("utf-8"), f"config/rules/{name}.toml")
+
+
+def load_or_default(name: str) -> Profile:
+    """Return a profile by name, the default one for a name that there isn't: a zone is always held to something."""
+    return load(name if name in names() else DEFAULT)
 
 
 def parse(text: str, source: str) -> Profile:

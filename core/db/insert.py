@@ -1,8 +1,9 @@
-"""Insert rows unless they are there: what makes a message, a step or a lease exist once, whoever comes first."""
+"""Insert rows unless they are there, or in place of those that are: what exists once, whoever comes first."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -15,3 +16,14 @@ def insert_missing(tx: Session, table: type[Record], rows: Sequence[Mapping[str,
         return
     insert = sqlite.insert if tx.get_bind().dialect.name == "sqlite" else postgresql.insert
     tx.execute(insert(table).on_conflict_do_nothing(), list(rows))
+
+
+def upsert(tx: Session, table: type[Record], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, or give those whose primary key is there their other columns."""
+    if not rows:
+        return
+    insert = sqlite.insert if tx.get_bind().dialect.name == "sqlite" else postgresql.insert
+    made = insert(cast("Table", table.__table__))  # of entities the ORM makes twice the work
+    key = [column.name for column in table.__table__.primary_key]
+    changed = {name: made.excluded[name] for name in rows[0] if name not in key}
+    tx.execute(made.on_conflict_do_update(index_elements=key, set_=changed), list(rows))

@@ -4,6 +4,7 @@ import core.alarms.tables
 import core.db.audit
 import core.db.idempotency
 import core.devices.tables
+import core.telemetry.tables
 import core.units.tables
 import core.wechat.tables
 from core.db.record import Record

@@ -16,14 +16,17 @@ from core.devices.tables import (
     EquipmentUnit,
     Gateway,
     GatewayUnit,
+    IntervalVersion,
+    LimitsVersion,
     Probe,
     ProbeGateway,
+    ProbeZone,
     Series,
     Zone,
 )
 from core.errors import Conflict, Invalid
 from core.ids import Centi, EquipmentId
-from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
+from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds, rfc3339
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Unit
@@ -115,21 +118,33 @@ def add_zone(tx: Session, actor: Actor, equipment: EquipmentId, kind: ZoneKind, 
     return made
 
 
-def set_limits(tx: Session, actor: Actor, zone: Zone, limits: ZoneLimits, *, now: Instant) -> bool:
+def set_limits(
+    tx: Session, actor: Actor, zone: Zone, limits: ZoneLimits, *, since: Instant | None = None, now: Instant
+) -> bool:
     """Hold a zone to limits; returns whether they are others than before.
 
+    `since` before `now` corrects what has been entered since then: days are computed anew, nobody is paged. The first
+    limits of a zone that no probe has measured yet hold from its beginning.
     Raises: NotGranted, Invalid.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, zone.equipment_id, now))
     _check_band(zone.kind, limits)
     _check_patience(limits)
     before = limits_of(zone)
-    if before == limits:
+    if since is not None and since > now:
+        raise Invalid(field="since", value=rfc3339(since), problem="limits can't begin in the future")
+    if before == limits and since is None:
         return False
     revision.bump(tx)
+    if since is not None or (before.profile, before.low, before.high) != (limits.profile, limits.low, limits.high):
+        if since is None:
+            measured = tx.scalar(select(ProbeZone.id).where(ProbeZone.zone_id == zone.id).limit(1))
+            since = Instant(0) if measured is None else now
+        held = {"profile": limits.profile, "low": limits.low, "high": limits.high}
+        tx.add(LimitsVersion(zone_id=zone.id, since=since, **held))
     zone.profile, zone.low, zone.high = limits.profile, limits.low, limits.high
     zone.delay, zone.hysteresis = limits.delay, limits.hysteresis
-    detail = {"before": msgspec.to_builtins(before), "after": msgspec.to_builtins(limits)}
+    detail = {"before": msgspec.to_builtins(before), "after": msgspec.to_builtins(limits), "since": since}
     audit.record(tx, at=now, actor=actor.name, act="limits set", subject=f"zone:{zone.id}", detail=detail)
     return True
 
@@ -225,6 +240,10 @@ def set_interval(tx: Session, actor: Actor, probe: Probe, interval: Milliseconds
         return False
     revision.bump(tx)
     detail = {"before": probe.interval, "after": interval}
+    if tx.scalar(select(IntervalVersion.id).where(IntervalVersion.probe_id == probe.id).limit(1)) is None:
+        tx.add(IntervalVersion(probe_id=probe.id, since=Instant(0), interval=probe.interval))
+        tx.flush()
+    tx.add(IntervalVersion(probe_id=probe.id, since=now, interval=interval))
     probe.interval = interval
     audit.record(tx, at=now, actor=actor.name, act="interval set", subject=f"probe:{probe.id}", detail=detail)
     return True

@@ -40,6 +40,22 @@ class Zone(Record):
     hysteresis: Mapped[Centi | None]
 
 
+class LimitsVersion(Record):
+    """What a zone has been held to since an instant: of the rows that had begun, the one entered last counts.
+
+    Never changed: a correction is a new row. Before its first a zone is held to the default profile, version 0.
+    """
+
+    __tablename__ = "limits_version"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    zone_id: Mapped[ZoneId] = mapped_column(ForeignKey("zone.id"), index=True)
+    since: Mapped[Instant]
+    profile: Mapped[str] = mapped_column(String(30))
+    low: Mapped[Centi | None]
+    high: Mapped[Centi | None]
+
+
 class MaintenanceWindow(Record):
     """In [since, until) an equipment is: repair 维修, spare 备用, stopped 停用, stock_take 盘苗, defrost 除霜.
 
@@ -78,6 +94,17 @@ class Probe(Record):
     code: Mapped[str] = mapped_column(String(64))
     interval: Mapped[Milliseconds] = mapped_column(default=60_000)
     """Expected time between two readings."""
+
+
+class IntervalVersion(Record):
+    """How often a probe was to be read since an instant, once that was changed; counts like a LimitsVersion."""
+
+    __tablename__ = "interval_version"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    probe_id: Mapped[ProbeId] = mapped_column(ForeignKey("probe.id"), index=True)
+    since: Mapped[Instant]
+    interval: Mapped[Milliseconds]
 
 
 class Series(Record):

@@ -1,0 +1,184 @@
+"""Which days of which series must be computed, the first time or anew.
+
+Two things tell, and each keeps what it marks and how far it has come in one transaction, in the records:
+
+* The log, *followed* behind the telemetry writer: a reading of a day that is over marks that day. A reading of a day
+  that isn't over needs no mark: the end of the day will, later than this.
+* The records, *surveyed* when they have changed or a day has ended: where the course of stays of a series differs from
+  the one by which its days were computed, these days are marked. A day that has ended differs: it was not there. So a
+  silent day gets figures too (a gap from end to end), and a late correction of a binding or of limits recomputes what
+  it touches; nobody is paged.
+
+A pass takes how far telemetry has come first, surveys then, and follows up to there at last, so that it knows every
+series that it meets. Together: every reading that can be read is followed by a computation of its day, whatever is
+killed. Each collector follows the log of its own shards and surveys the series whose number falls on them (`slot_of`):
+the work is shared without anybody to share it out.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core.db.engine import Records
+from core.db.insert import upsert
+from core.devices import revision, stays
+from core.devices.stays import Stay
+from core.devices.tables import Gateway, Probe, Series
+from core.ids import SeriesId
+from core.intake.port import Entry, IntakeLog
+from core.runtime.clock import Clock
+from core.runtime.instant import Instant, day_bounds, local_day
+from core.telemetry import rollups
+from core.telemetry.rollups import DaySeries, slot_of
+from core.telemetry.tables import Daily, RolledUp, RollupCursor
+from core.wire.topics import Shard
+
+READER = "rollups"
+ENTRIES = 500
+SERIES = 100
+"""Noted in one transaction, for which others may wait."""
+PAUSE_S = 0.02
+_EPOCH = Instant(0)
+
+
+class DueDays:
+    """What one collector marks. To be used by one thread."""
+
+    def __init__(
+        self,
+        intake: IntakeLog,
+        records: Records,
+        clock: Clock,
+        *,
+        shards: tuple[Shard, Shard],
+        stored: Callable[[], Mapping[Shard, int]],
+        timezone: str,
+    ) -> None:
+        """`stored` tells how far the log is in telemetry; `timezone` is that of probes in no unit."""
+        self.shards = shards
+        self.stays: dict[SeriesId, list[Stay]] = {}
+        """Of every series, as of the last pass."""
+        self._intake = intake
+        self._records = records
+        self._clock = clock
+        self._stored = stored
+        self._timezone = timezone
+        self._cursor: dict[Shard, int] | None = None
+        self._seen: tuple[int, int | None] | None = None
+        self._now = self._last_midnight = self._next_midnight = _EPOCH
+        self._namespaces: dict[str, str] = {}
+        self._series: dict[tuple[str, str, str], SeriesId] = {}
+
+    def mark(self, stop: threading.Event) -> None:
+        """Mark what has come to be due since the last pass."""
+        stored = dict(self._stored())
+        self._survey()
+        self._follow(stored, stop)
+
+    def mirror(self) -> None:
+        """Tell the log how far it was followed, so that the pruner knows."""
+        if self._cursor:
+            self._intake.move_cursor(READER, dict(self._cursor))
+
+    def _survey(self) -> None:
+        now = self._clock.now()
+        with self._records.read() as tx:
+            seen = (revision.current(tx), tx.scalar(select(func.max(Series.id))))
+            if seen == self._seen and now < self._next_midnight:
+                return
+            found = stays.load(tx, self._timezone)
+            known = {row.series_id: row for row in tx.scalars(select(RolledUp))}
+            self._namespaces = {row[0]: row[1] for row in tx.execute(select(Gateway.number, Gateway.namespace))}
+            names = select(Probe.namespace, Probe.code, Series.quantity, Series.id).join(Series)
+            self._series = {(row[0], row[1], row[2]): row[3] for row in tx.execute(names)}
+        zones = {stay.timezone for course in found.values() for stay in course} | {self._timezone}
+        today = {name: day_bounds(local_day(now, ZoneInfo(name)), ZoneInfo(name)) for name in zones}
+        news = []
+        for series, course in found.items():
+            upto = today[course[-1].timezone if course else self._timezone][0]
+            if self.shards[0] <= slot_of(series) <= self.shards[1] and _is_news(known.get(series), course, upto):
+                news.append((series, known.get(series), course, upto))
+        for first in range(0, len(news), SERIES):
+            self._note(news[first : first + SERIES])
+        self.stays = found
+        self._seen = seen
+        self._now = now
+        self._last_midnight = max(first for first, _ in today.values())
+        self._next_midnight = min(end for _, end in today.values())
+
+    def _note(self, news: Sequence[tuple[SeriesId, RolledUp | None, list[Stay], Instant]]) -> None:
+        """Mark the days in which stays differ from what is known, and keep these as what is known."""
+        with self._records.write() as tx:
+            rows = []
+            days: list[DaySeries] = []
+            for series, known, course, today in news:
+                upto = today if known is None else max(today, known.upto)
+                days += [] if known is None else _changed(tx, known, course, upto)
+                since = today if known is None else known.since
+                rows.append({"series_id": series, "since": since, "upto": upto, "stays": msgspec.json.encode(course)})
+            rollups.mark(tx, days)
+            upsert(tx, RolledUp, rows)
+        time.sleep(PAUSE_S)
+
+    def _follow(self, stored: Mapping[Shard, int], stop: threading.Event) -> None:
+        if self._cursor is None:
+            with self._records.read() as tx:
+                self._cursor = {Shard(row.shard): row.position for row in tx.scalars(select(RollupCursor))}
+        for shard, upto in stored.items():
+            while self._cursor.get(shard, 0) < upto and not stop.is_set():
+                entries = self._intake.read(shard, self._cursor.get(shard, 0), ENTRIES)
+                readable = [entry for entry in entries if entry.n <= upto]
+                # Nothing to read up to there means pruned rows: the records were put back to an older state.
+                position = readable[-1].n if readable else upto
+                days = set(self._late(readable))
+                if days or position == upto:
+                    with self._records.write() as tx:
+                        rollups.mark(tx, days)
+                        upsert(tx, RollupCursor, [{"shard": shard, "position": position}])
+                self._cursor[shard] = position
+
+    def _late(self, entries: Iterable[Entry]) -> Iterator[DaySeries]:
+        """Yield the days, over at the last survey, that readings tell of, each until it holds no longer."""
+        for entry in entries:
+            for reading in entry.batch.readings:
+                if reading.at >= self._last_midnight:
+                    continue
+                namespace = self._namespaces.get(entry.batch.gw, "")
+                series = self._series.get((namespace, reading.p, reading.quantity))
+                if series is None:  # held, then: no series, no telemetry
+                    continue
+                for stay in self.stays.get(series, ()):
+                    since, until = max(reading.at, stay.since), min(reading.at + stay.interval, stay.until)
+                    if since < until:
+                        zone = ZoneInfo(stay.timezone)
+                        days = {local_day(Instant(since), zone), local_day(Instant(until - 1), zone)}
+                        yield from ((day, series) for day in days if day < local_day(self._now, zone))
+
+
+def _is_news(known: RolledUp | None, course: list[Stay], upto: Instant) -> bool:
+    return known is None or known.upto < upto or known.stays != msgspec.json.encode(course)
+
+
+def _changed(tx: Session, known: RolledUp, course: Sequence[Stay], upto: Instant) -> Iterator[DaySeries]:
+    """Yield the days that have figures, or must have, and in which stays differ from what is known."""
+    before = msgspec.json.decode(known.stays, type=list[Stay])
+    series = known.series_id
+    for since, until in stays.differences(stays.clipped(before, known.upto), stays.clipped(course, upto)):
+        for zone in {
+            ZoneInfo(each.timezone) for each in (*before, *course) if each.since < until and since < each.until
+        }:
+            first, last = local_day(max(since, _EPOCH), zone), local_day(Instant(until - 1), zone)
+            had = select(Daily.day).where(Daily.series_id == series, Daily.day.between(first, last))
+            yield from ((day, series) for day in tx.scalars(had.distinct()))
+            yield from ((day, series) for day in _days(max(first, local_day(known.since, zone)), last))
+
+
+def _days(first: date, last: date) -> Iterator[date]:
+    for n in range((last - first).days + 1):
+        yield first + timedelta(days=n)

@@ -1,0 +1,135 @@
+"""Computes the figures of days that are due, once they are over, from whatever store the readings are in.
+
+What is due stands in the records (`collector.due_days`), and so do the figures (`core.telemetry.rollups`). Killed
+anywhere, it goes on from there. `GRACE` is how far the clocks of two collectors may be apart: a reading that one of
+them took in before the day was over, and did not mark, can be read by the time that another computes the day.
+"""
+
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
+from itertools import groupby
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from collector.counts import Counts
+from collector.due_days import DueDays
+from core.db.engine import Records
+from core.devices.stays import Stay
+from core.ids import SeriesId
+from core.intake import port as intake_port
+from core.runtime.clock import Clock
+from core.runtime.instant import DAY, MINUTE, Instant, day_bounds, local_day
+from core.runtime.logs import logger
+from core.telemetry import daily, rollups
+from core.telemetry.codec import Damaged
+from core.telemetry.daily import Part
+from core.telemetry.port import Curve, Telemetry, Unavailable
+from core.telemetry.rollups import DaySeries, Due
+
+log = logger(__name__)
+
+GRACE = 10 * MINUTE
+"""After a day's end, before it is computed."""
+SERIES = 100
+"""Read at once, and written in one transaction, for which others may wait."""
+PAGE = 2_000
+POLL_S = 5.0
+PAUSE_S = 0.02
+LONGEST_WAIT_S = 60.0
+_BEGINNING: DaySeries = (date.min, SeriesId(-1))
+_UTC = ZoneInfo("UTC")
+
+
+class Rollups:
+    """The worker of one collector. `run` in a thread."""
+
+    def __init__(self, due_days: DueDays, telemetry: Telemetry, records: Records, clock: Clock, counts: Counts) -> None:
+        self._due_days = due_days
+        self._telemetry = telemetry
+        self._records = records
+        self._clock = clock
+        self._counts = counts
+        self._unreadable: set[DaySeries] = set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop`."""
+        pause = POLL_S
+        while not stop.is_set():
+            try:
+                self.work(stop)
+            except (SQLAlchemyError, sqlite3.Error, OSError, Unavailable, intake_port.Unavailable) as error:
+                if self._counts.problem("rollups", error):
+                    log.warning("daily figures not computed", error=str(error).partition("\n")[0])
+                pause = min(LONGEST_WAIT_S, pause * 2)
+            except Exception as error:
+                # Whatever it is, the marks are still there, and the next attempt may find it mended.
+                if self._counts.problem("rollups", error):
+                    log.exception("daily figures not computed")
+                pause = LONGEST_WAIT_S
+            else:
+                self._counts.problem("rollups", "")
+                pause = POLL_S
+            stop.wait(pause)
+
+    def work(self, stop: threading.Event) -> None:
+        """Do all that is due now, unless stopped."""
+        self._due_days.mark(stop)
+        after = _BEGINNING
+        while not stop.is_set():
+            now = self._clock.now()
+            with self._records.read() as tx:
+                page = rollups.due(tx, self._due_days.shards, local_day(Instant(now + DAY), _UTC), after, PAGE)
+            if not page:
+                return
+            after = page[-1].day, page[-1].series
+            for day, asked in self._together(page, Instant(now - GRACE)):
+                if stop.is_set():
+                    return
+                found = self._figures(day, asked)
+                with self._records.write() as tx:
+                    self._counts.add("days", rollups.keep(tx, day, found))
+                stop.wait(PAUSE_S)
+
+    def _together(self, page: Iterable[Due], now: Instant) -> Iterator[tuple[date, list[tuple[Due, list[Stay]]]]]:
+        """Yield what is over and can be read at once: a day of up to SERIES series, each with its parts of the day."""
+        for day, same_day in groupby(page, lambda each: each.day):
+            over = []
+            for each in same_day:
+                course = daily.parts(self._due_days.stays.get(each.series, ()), day)
+                if all(day_bounds(day, ZoneInfo(stay.timezone))[1] <= now for stay in course):
+                    over.append((each, course))
+            for first in range(0, len(over), SERIES):
+                yield day, over[first : first + SERIES]
+
+    def _figures(self, day: date, asked: Sequence[tuple[Due, list[Stay]]]) -> list[tuple[Due, list[Part]]]:
+        """Return the figures of what can be read; who was nowhere that day has none."""
+        found: list[tuple[Due, list[Part]]] = [(due, []) for due, course in asked if not course]
+        by_reach: dict[tuple[Instant, Instant], list[tuple[Due, list[Stay]]]] = defaultdict(list)
+        for due, course in asked:
+            if course:
+                by_reach[daily.reach(course)].append((due, course))
+        for (since, until), some in by_reach.items():
+            curves = self._curves([due.series for due, _ in some], since, until)
+            for due, course in some:
+                if due.series in curves:
+                    found.append((due, daily.figures(due.series, day, course, curves[due.series])))
+                elif (day, due.series) not in self._unreadable:
+                    self._unreadable.add((day, due.series))
+                    log.error("day not computed, its readings are damaged", day=str(day), series=due.series)
+        return found
+
+    def _curves(self, series: list[SeriesId], since: Instant, until: Instant) -> dict[SeriesId, Curve]:
+        try:
+            return self._telemetry.multi_range(series, since, until)
+        except Damaged:
+            found = {}
+            for each in series:
+                try:
+                    found[each] = self._telemetry.range(each, since, until)
+                except Damaged:
+                    continue
+            return found
