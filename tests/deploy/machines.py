@@ -76,7 +76,7 @@ class Machine:
         shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
 
     def boot(self) -> None:
-        run("ip", "netns", "del", self._netns, quiet=True)
+        self._unplug()
         run("ip", "netns", "add", self._netns)
         run("ip", "link", "add", f"c-{self.name}", "type", "veth", "peer", "name", "host0", "netns", self._netns)
         run("ip", "link", "set", f"c-{self.name}", "master", BRIDGE, "up")
@@ -104,7 +104,7 @@ class Machine:
             time.sleep(0.5)
 
     def say(
-        self, script: str, *, bear: bool = False, shell: Sequence[str] = ("bash", "-euo", "pipefail")
+        self, script: str, *, bear: bool = False, shell: Sequence[str] = ("bash", "-euo", "pipefail", "-c")
     ) -> tuple[int, str]:
         """Run a script as root in a fresh shell; unless borne, a failure ends the trial."""
         if not self._alive():
@@ -122,8 +122,8 @@ class Machine:
         ]
         words += ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"]
         done = subprocess.run(
-            [*words, *self._environment, *shell],
-            input=script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+            [*words, *self._environment, *shell, script],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
         if done.returncode and not bear:
             sys.exit(f"{self.name}: ended with {done.returncode}:\n{script}\n--- said:\n{done.stdout}")
@@ -137,6 +137,9 @@ class Machine:
             except subprocess.TimeoutExpired:
                 self._nspawn.kill()
                 self._nspawn.wait()
+        self._unplug()
+
+    def _unplug(self) -> None:
         run("ip", "link", "del", f"c-{self.name}", quiet=True)
         run("ip", "netns", "del", self._netns, quiet=True)
 

@@ -8,24 +8,27 @@ from typing import Any
 from tests.deploy.machines import Machine, tell
 
 SIMULATED_WECHAT = """
-systemd-run --quiet --unit=wechat-sim --property=DynamicUser=yes --property=StateDirectory=wechat-sim \\
+systemd-run --quiet --unit=wechat-sim --property=Restart=always --property=DynamicUser=yes \\
+  --property=StateDirectory=wechat-sim \\
   /opt/coldchain/venv/bin/coldchain wechat-sim --folder /var/lib/wechat-sim --host 0.0.0.0
 curl --silent --fail --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:8090/sim/users \\
   --json '[{"openid": "oWangFang", "name": "王芳"}]'
 """
 
-DEVICE = """
-mkdir -p /run/fridge && echo 4.2 > /run/fridge/temperature
-cat > /run/fridge/device.py <<'END'
+DEVICE_SCRIPT = """
 import threading
 from pathlib import Path
 from coldchain.simulate.modbus import ModbusDevices
 
-devices = ModbusDevices(port=1502)
+devices = ModbusDevices(host="0.0.0.0", port=1502)
 devices.add(1, "xy-md02", lambda channel: float(Path("/run/fridge/temperature").read_text()))
 devices.start()
 threading.Event().wait()
-END
+"""
+
+DEVICE = f"""
+mkdir -p /run/fridge && echo 4.2 > /run/fridge/temperature
+cat > /run/fridge/device.py <<'END'{DEVICE_SCRIPT}END
 systemd-run --quiet --unit=fridge /opt/coldchain/venv/bin/python /run/fridge/device.py
 """
 
@@ -60,7 +63,7 @@ def await_(what: str, look: Any, seconds: float = 60) -> Any:
 
 def python(machine: Machine, script: str) -> Any:
     """Run a script with the machine's own coldchain, as the services' user; return what it printed as JSON."""
-    shell = ("runuser", "-u", "coldchain", "--", "/opt/coldchain/venv/bin/python", "-")
+    shell = ("runuser", "-u", "coldchain", "--", "/opt/coldchain/venv/bin/python", "-c")
     code, said = machine.say(script, bear=True, shell=shell)
     return json.loads(said) if code == 0 else said[-300:]
 
