@@ -251,7 +251,7 @@ def telemetry_init(config: Config = None) -> None:
 
 @telemetry.command("verify")
 def telemetry_verify(config: Config = None) -> None:
-    """Read every reading of the embedded store again, against its checksum; services may go on meanwhile."""
+    """Read every reading of the embedded store, and every daily figure, against its checksum; services may go on."""
     from coldchain import telemetry_commands  # noqa: PLC0415
 
     _told(*telemetry_commands.verify(load(config)))

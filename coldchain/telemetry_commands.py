@@ -1,14 +1,21 @@
 """What `coldchain telemetry init` and `coldchain telemetry verify` do; the command line prints what these return."""
 
-import sqlite3
+from pathlib import Path
+
+from sqlalchemy import func, make_url, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from config import secrets
 from config.secrets import Secrets
 from config.settings import Settings
+from core.db.engine import Records, connect, url_for
+from core.db.migrate import NewerDatabase, pending
+from core.telemetry import rollups
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.telemetry.file import WrongVersion
 from core.telemetry.open import embedded_folder
 from core.telemetry.port import Unavailable
+from core.telemetry.tables import Daily
 
 
 def init(settings: Settings, operator: str) -> tuple[int, list[str]]:
@@ -32,17 +39,22 @@ def init(settings: Settings, operator: str) -> tuple[int, list[str]]:
 
 
 def verify(settings: Settings) -> tuple[int, list[str]]:
-    """Read every stored byte against its checksum; returns the exit code and what was found."""
+    """Read every stored byte against its checksum, daily figures too; returns the exit code and what was found."""
+    readings, figures = _readings(settings), _figures(settings)
+    return max(readings[0], figures[0]), [*readings[1], *figures[1]]
+
+
+def _readings(settings: Settings) -> tuple[int, list[str]]:
     if settings.telemetry.store != "embedded":
-        return 1, ["InfluxDB looks after its own files; on its machine: influxd inspect verify-tsm"]
+        return 0, ["InfluxDB looks after its own files; on its machine: influxd inspect verify-tsm"]
     folder = embedded_folder(settings)
     if not folder.exists():
         return 0, [f"{folder} does not exist: nothing was ever stored"]
     store = EmbeddedTelemetry(folder, read_only=True)
     try:
         found = store.verify()
-    except (WrongVersion, sqlite3.Error) as error:
-        return 1, [f"{folder}: {error}"]
+    except WrongVersion as error:
+        return 1, [str(error)]
     finally:
         store.close()
     blocks = f"{found.days} day blocks, {found.hours} hour blocks"
@@ -50,3 +62,25 @@ def verify(settings: Settings) -> tuple[int, list[str]]:
     if found.damage:
         return 1, [*found.damage, f"{looked}; {len(found.damage)} damaged: put the file back from a backup"]
     return 0, [f"{looked}, all as they were written"]
+
+
+def _figures(settings: Settings) -> tuple[int, list[str]]:
+    """Look at the records' daily figures, without making records where there are none."""
+    url = url_for(settings.records.url, settings.data_dir)
+    file = make_url(url).database if url.startswith("sqlite") else None
+    if file and not Path(file).exists():
+        return 0, [f"{file} does not exist: no daily figures"]
+    records = Records(connect(url))
+    try:
+        if pending(records.engine):
+            return 0, ["the records are yet to be migrated by the first service that starts: no daily figures"]
+        with records.read() as tx:
+            damage = list(rollups.damage(tx))
+            count = tx.scalar(select(func.count()).select_from(Daily))
+    except (SQLAlchemyError, NewerDatabase) as error:
+        return 1, [f"records: {str(error).splitlines()[0]}"]
+    finally:
+        records.close()
+    if damage:
+        return 1, [*damage, f"{count} daily figures, {len(damage)} damaged: put the records back from a backup"]
+    return 0, [f"{count} daily figures, all as they were computed"]

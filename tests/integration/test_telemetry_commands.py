@@ -7,20 +7,25 @@ from pathlib import Path
 import msgspec
 import pytest
 import requests
+from sqlalchemy import update
 
 from coldchain import telemetry_commands
 from coldchain.checking import Finding, check
 from config import secrets
 from config.secrets import Secrets
+from config.settings import Records as RecordsSettings
 from config.settings import Settings
 from config.settings import Telemetry as TelemetrySettings
+from core.db.engine import Records
 from core.ids import Centi, SeriesId
 from core.runtime.clock import real_now
-from core.runtime.instant import HOUR, Instant
+from core.runtime.instant import DAY, HOUR, Instant
 from core.telemetry.open import open_telemetry
 from core.telemetry.port import Sample, Unavailable
+from core.telemetry.tables import Daily
 from tests.fixtures.broker import free_port
 from tests.fixtures.influx import Influxd
+from tests.fixtures.site import day, site_in
 
 
 @pytest.fixture
@@ -131,7 +136,8 @@ def test_a_server_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     assert settings.telemetry.url in told[0]
     assert not finding(settings).good
     assert "start InfluxDB" in finding(settings).mend
-    assert telemetry_commands.verify(settings)[0] == 1
+    code, told = telemetry_commands.verify(settings)
+    assert (code, "influxd inspect" in told[0]) == (0, True)
 
 
 def test_the_embedded_store_needs_no_init_and_can_be_verified(tmp_path: Path) -> None:
@@ -152,4 +158,38 @@ def test_the_embedded_store_needs_no_init_and_can_be_verified(tmp_path: Path) ->
     db.close()
     code, told = telemetry_commands.verify(settings)
     assert code == 1
+    assert "1 damaged" in told[-2]
+
+
+def test_daily_figures_are_verified_on_either_store(tmp_path: Path, sqlite_records: Records) -> None:
+    url = sqlite_records.engine.url.render_as_string()
+    for telemetry in (TelemetrySettings(), TelemetrySettings(store="influxdb")):
+        settings = msgspec.structs.replace(installation(tmp_path, telemetry), records=RecordsSettings(url=url))
+        assert telemetry_commands.verify(settings)[1][-1] == "0 daily figures, all as they were computed"
+    with site_in(tmp_path, sqlite_records) as site:
+        site.works()
+        site.takes("208601", [(n, 5.0) for n in range(60)])
+        site.is_day(2)
+    assert telemetry_commands.verify(settings)[1][-1] == "4 daily figures, all as they were computed"
+    with sqlite_records.write() as tx:
+        tx.execute(update(Daily).where(Daily.series_id == 2, Daily.day == day(1)).values(gap=0))
+    code, told = telemetry_commands.verify(settings)
+    assert code == 1
+    assert "day 2026-02-28, series 2" in told[-2]
     assert "1 damaged" in told[-1]
+
+
+def test_verify_makes_nothing_and_names_what_is_broken_and_goes_on(tmp_path: Path) -> None:
+    settings = installation(tmp_path, TelemetrySettings())
+    assert telemetry_commands.verify(settings)[0] == 0
+    assert not (tmp_path / "records.db").exists()
+    store = open_telemetry(settings)
+    january = Instant(1_767_225_600_000)
+    store.write_batch([Sample(SeriesId(n), Instant(january + n * 40 * DAY), Centi(n), 0) for n in range(3)], {})
+    store.seal(real_now())
+    store.close()
+    (tmp_path / "telemetry" / "202602.db").write_bytes(b"not a database at all")
+    code, told = telemetry_commands.verify(settings)
+    assert code == 1
+    assert "202602.db" in told[0]
+    assert "2 readings in 2 day blocks" in told[1]
