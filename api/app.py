@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from api import problems
 from api.asking import signed_in
+from api.describing import DescribedApp
 from api.edge import Edge
 from api.pages import alarm, assets, home, link, sign_in, zone
 from api.parts import Parts
@@ -25,7 +26,7 @@ ABOUT = (
 
 def make_app(parts: Parts) -> FastAPI:
     """Return the application over the stores, clock, settings and secrets of `parts`."""
-    app = FastAPI(
+    app = DescribedApp(
         title="Coldchain",
         version=version("coldchain"),
         description=ABOUT,
