@@ -105,7 +105,10 @@ _BY_TEXT = tuple(
             Kind.UNREACHABLE,
             r"connection aborted|server closed|starting up|shutting down|in recovery|connection (is )?lost",
         ),
-        (Kind.UNREACHABLE, r"network is|failed to resolve|not connected|closed unexpectedly|consuming input failed"),
+        (
+            Kind.UNREACHABLE,
+            r"network is|unspecified error|failed to resolve|not connected|closed unexpectedly|consuming input failed",
+        ),
         (Kind.FAILS, r"answered 5\d\d"),
         (Kind.NOT_READY, r"no such table|does not exist"),
         (Kind.DAMAGED, r"malformed|not a database|damaged"),

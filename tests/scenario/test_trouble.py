@@ -192,7 +192,7 @@ def test_an_influxdb_that_answers_late_is_told_and_takes_everything(tmp_path: Pa
 def test_a_broker_that_hangs_is_noticed_though_no_connection_breaks(tmp_path: Path) -> None:
     own = free_port()
     with TcpProxy("127.0.0.1", own) as proxy:
-        settings = embedded_in(tmp_path, fresh_url("sqlite", tmp_path))
+        settings = embedded_in(tmp_path, fresh_url("sqlite", tmp_path), broker="mosquitto")
         settings = msgspec.structs.replace(settings, broker=msgspec.structs.replace(settings.broker, port=proxy.port))
         with line_up(settings, broker_port=own) as line:
             line.sends(2)
