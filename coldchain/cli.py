@@ -70,6 +70,7 @@ Config = Annotated[
         help="The settings; coldchain.toml of this folder unless given.",
     ),
 ]
+PasswordFromStdin = Annotated[bool, typer.Option(help="Read the password from standard input.")]
 
 
 def main() -> None:
@@ -225,17 +226,35 @@ def user_add(
     unit: Annotated[str, typer.Option(help="Code of the unit; the grant covers all below it.")],
     role: Annotated[str, typer.Option(help="system_admin, business_admin, user or technician.")] = "user",
     *,
-    password_stdin: Annotated[bool, typer.Option(help="Read the password from standard input.")] = False,
+    password_stdin: PasswordFromStdin = False,
     config: Config = None,
 ) -> None:
     """Create an account and grant it a role on a unit and all below."""
     from coldchain import setting_up  # noqa: PLC0415
 
-    if password_stdin:
-        password = sys.stdin.readline().rstrip("\n")
-    else:
-        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    password = _password(from_stdin=password_stdin)
     _told(*setting_up.add_user(load(config), username, password, unit_code=unit, role=role))
+
+
+@user.command("list")
+def user_list(config: Config = None) -> None:
+    """Say who may sign in, as what and where."""
+    from coldchain import setting_up  # noqa: PLC0415
+
+    _told(*setting_up.list_users(load(config)))
+
+
+@user.command("password")
+def user_password(
+    username: Annotated[str, typer.Argument(help="Whose password.")],
+    *,
+    password_stdin: PasswordFromStdin = False,
+    config: Config = None,
+) -> None:
+    """Give an account another password. It unlocks the account, and ends its sessions everywhere."""
+    from coldchain import setting_up  # noqa: PLC0415
+
+    _told(*setting_up.set_password(load(config), username, _password(from_stdin=password_stdin)))
 
 
 @telemetry.command("init")
@@ -297,6 +316,13 @@ def _serve(name: str, config: Path | None, module: str, changed: Sequence[str] |
                 # What only the service itself can see: a profile that doesn't exist, a channel that is unknown.
                 msg = f"{config or 'coldchain.toml'}: {error}"
                 raise WrongSetting(msg) from error
+
+
+def _password(*, from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\n")
+    asked: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return asked
 
 
 def _told(code: int, lines: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What `coldchain init`, `coldchain import` and `coldchain user add` do; the command line prints what these return."""
+"""What `coldchain init`, `coldchain import` and `coldchain user` do; the command line prints what these return."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +14,11 @@ from core.db.engine import Records, connect, url_for
 from core.db.migrate import upgrade
 from core.errors import Invalid, NotFound, Wrong
 from core.runtime.clock import clock_from
-from core.units.accounts import create_account, hash_password
+from core.runtime.instant import Instant, rfc3339
+from core.units.accounts import change_password, create_account, hash_password
 from core.units.actor import OPERATOR
 from core.units.rights import Role
-from core.units.tables import Unit
+from core.units.tables import Account, Grant, Unit
 
 START = """\
 # Coldchain's settings. What stands here is the default, so an empty file is a good one.
@@ -113,6 +114,44 @@ def add_user(settings: Settings, username: str, password: str, *, unit_code: str
     except Wrong as error:
         return 1, [str(error)]
     return 0, [f"{username} may sign in as {role} of {name} and all below it"]
+
+
+def list_users(settings: Settings) -> tuple[int, list[str]]:
+    """Say who may sign in, as what and where; returns the exit code and the lines."""
+    now = clock_from(settings.virtual_clock).now()
+    with _records(settings) as records, records.read() as tx:
+        found = tx.execute(
+            select(Account, Grant.role, Unit.name)
+            .outerjoin(
+                Grant,
+                (Grant.account_id == Account.id) & (Grant.since <= now) & (Grant.until.is_(None) | (Grant.until > now)),
+            )
+            .outerjoin(Unit, Unit.id == Grant.unit_id)
+            .order_by(Account.username, Unit.path)
+        ).all()
+        lines = [_line(account, role, unit, now) for account, role, unit in found]
+    return 0, lines or ["nobody may sign in yet; coldchain user add makes an account"]
+
+
+def set_password(settings: Settings, username: str, password: str) -> tuple[int, list[str]]:
+    """Give an account another password and end its sessions; returns the exit code and what to say."""
+    try:
+        hashed = hash_password(username, password)
+        with _records(settings) as records, records.write() as tx:
+            account = tx.scalar(select(Account).where(Account.username == username))
+            if account is None:
+                raise NotFound(what="account", name=username)
+            change_password(tx, OPERATOR, account, hashed, now=clock_from(settings.virtual_clock).now())
+    except Wrong as error:
+        return 1, [str(error)]
+    return 0, [f"{username} has another password, and is signed out everywhere"]
+
+
+def _line(account: Account, role: str | None, unit: str | None, now: Instant) -> str:
+    granted = f"{role} of {unit} and all below it" if role else "nothing is granted"
+    locked = account.locked_until
+    until = f"; locked until {rfc3339(locked)}" if locked is not None and locked > now else ""
+    return f"{account.username}: {granted}{'; disabled' if account.disabled else ''}{until}"
 
 
 @contextmanager
