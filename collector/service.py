@@ -17,9 +17,10 @@ from collector.telemetry_writer import READER, TelemetryWriter
 from config import secrets
 from config.load import WrongSetting
 from config.settings import Settings
-from core.bus.client import BrokerAddress, Bus, Message
+from core.bus.client import NEAR_S, BrokerAddress, Bus, Message
 from core.db.engine import Records, connect, url_for
 from core.devices.directory import Directory
+from core.health.looks import Looks
 from core.intake.open import open_log
 from core.intake.ownership import Ownership
 from core.intake.port import IntakeLog, Unavailable
@@ -37,6 +38,7 @@ log = logger(__name__)
 READERS = (READER, "alerting", due_days.READER)
 UPKEEP_S = 60.0
 OPEN_S = 0.5
+DEPTH_WITHIN_S = 0.5
 END_WITHIN_S = 2.0
 """Between the order to stop and the end of the threads; one that hangs in a store is left to the end of the process."""
 _ALL = ("00", "ff")
@@ -54,7 +56,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         msg = f"no password for broker.username = {settings.broker.username!r} in {secrets.path_in(settings.data_dir)}"
         raise WrongSetting(msg)
     counts = Counts()
-    status = StatusFile(settings.data_dir, "collector", settings.collector.process)
+    status = StatusFile(settings.data_dir, "collector", settings.collector.process, rates=("readings", "stored"))
     opening = _Opening(counts, status, stop)
     clock = opening.until("clock", lambda: clock_from(settings.virtual_clock))
     intake = opening.until("intake log", lambda: open_log(settings.intake.url, settings.data_dir))
@@ -140,14 +142,20 @@ def _collect(
         clean=settings.broker.embedded,
         on_message=heard,
         subscriptions=_filters(first, last),
+        keep_alive_s=NEAR_S,
     )
+
+    depth = Looks({"depth": lambda: _depth(intake, writer)})
 
     def is_idle() -> bool:
         return bus.connected and ingest.is_idle and writer.is_idle
 
     def facts() -> dict[str, int | float | str | bool]:
         counts.problem("broker", bus.problem)
-        return {**_depth(intake, writer), **counts.facts(), "connected": bus.connected}
+        # A log that hangs must not keep the rest from being told.
+        seen = depth.look(DEPTH_WITHIN_S)["depth"].seen or {}
+        shards = settings.collector.shards
+        return {**seen, **counts.facts(), "connected": bus.connected, "shards": shards}
 
     threads = [
         threading.Thread(target=ingest.run, args=(bus, stop), name="ingest", daemon=True),

@@ -5,7 +5,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
+from config.load import WrongSetting
 from core.runtime import logs
 
 log = logs.logger(__name__)
@@ -16,10 +18,11 @@ def only_one(data_dir: str, process: str, stop: threading.Event) -> Iterator[boo
     """Hold the lock of `process` in a data folder; yields False when stopped while waiting for it.
 
     The lock dies with its process, so a killed one never blocks the next.
+
+    Raises: WrongSetting, when data_dir is where no file can be made.
     """
     path = Path(data_dir) / "run" / f"{process}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with _opened(path) as file:
         waited = False
         while True:
             try:
@@ -37,3 +40,13 @@ def only_one(data_dir: str, process: str, stop: threading.Event) -> Iterator[boo
                     yield False
                     return
         yield True
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w")
+    except OSError as error:
+        why = f"{path} can't be made ({error.strerror})"
+        msg = f"{why}: data_dir must be on a disk that has room, and that this user can write"
+        raise WrongSetting(msg) from None

@@ -1,0 +1,146 @@
+"""`coldchain status` as an operator and a script use it: it answers soon, whatever is wrong."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coldchain import status_command
+from config import secrets
+from config.load import load
+from core.db.engine import Records, connect
+from core.db.migrate import upgrade
+from core.intake.port import Claim
+from core.intake.sqlite import SqliteIntakeLog
+from core.runtime.clock import real_now
+from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.runtime.status import StatusFile
+from core.runtime.trouble import Kind, Trouble
+from core.telemetry.embedded import EmbeddedTelemetry
+from core.wire.topics import Shard
+from tests.fixtures.disks import small_disk
+from tests.fixtures.intake_logs import batch
+from tests.fixtures.tcp_proxy import TcpProxy
+
+SOON_S = 6.0
+"""The few seconds that a look takes at most, and room for a busy machine."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An installation whose services have just said that they are well."""
+    secrets.write(str(tmp_path / "data"), secrets.fresh("coldchain"))
+    (tmp_path / "coldchain.toml").write_text(f'data_dir = "{tmp_path / "data"}"\n', "utf-8")
+    records = Records(connect(f"sqlite:///{tmp_path / 'data' / 'records.db'}"))
+    upgrade(records.engine)
+    records.close()
+    SqliteIntakeLog(tmp_path / "data" / "intake.db").close()
+    EmbeddedTelemetry(tmp_path / "data" / "telemetry").close()
+    for service in ("collector", "alerting"):
+        StatusFile(tmp_path / "data", service).write({"shards": "00-ff"})
+    return tmp_path
+
+
+def looked(folder: Path, *, as_json: bool = False) -> tuple[int, str]:
+    """Return exit code and output of the command, without the start of a process."""
+    began, screen = time.monotonic(), io.StringIO()
+    code = status_command.status(load(folder / "coldchain.toml"), as_json=as_json, to=screen)
+    assert time.monotonic() - began < SOON_S
+    return code, screen.getvalue()
+
+
+def answer(folder: Path) -> dict[str, Any]:
+    code, text = looked(folder, as_json=True)
+    found: dict[str, Any] = json.loads(text)
+    assert found["ok"] == (not found["troubles"]) == (code == 0)
+    return found
+
+
+def told(folder: Path) -> dict[str, str]:
+    return {trouble["part"]: trouble["kind"] for trouble in answer(folder)["troubles"]}
+
+
+def as_a_process(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "coldchain", *words, "-c", str(folder / "coldchain.toml")]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_all_well_is_exit_code_0_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    code, screen = looked(folder)
+    assert code == 0
+    assert screen.startswith("All is well.")
+    assert "00-ff" in screen
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    assert looked(folder)[1].startswith("一切正常。")
+
+
+def test_what_is_wrong_stands_first_with_what_to_do_and_ends_with_1(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    gone = Trouble("telemetry", Kind.NO_ANSWER, Instant(real_now() - MINUTE), "http://10.1.2.3:8086", "timed out")
+    StatusFile(folder / "data", "collector").write({"shards": "00-ff"}, [gone])
+    assert told(folder) == {"telemetry": "no_answer"}
+    code, screen = looked(folder)
+    assert code == 1
+    first = screen.splitlines()[:6]
+    assert first[0] == "What is wrong"
+    assert "the telemetry store: no answer in time" in first[1]
+    assert "http://10.1.2.3:8086" in first[2]
+    assert "readings wait in the intake log" in "".join(first)
+
+
+def test_a_silent_service_and_one_that_never_ran_are_wrong(folder: Path) -> None:
+    (folder / "data" / "status" / "alerting.json").unlink()
+    file = folder / "data" / "status" / "collector.json"
+    old = json.loads(file.read_text())
+    file.write_text(json.dumps({**old, "at": old["at"] - 60_000}))
+    assert told(folder) == {"collector": "silent", "alerting": "never_ran"}
+
+
+def test_a_log_that_readers_do_not_follow_is_counted_and_told(folder: Path) -> None:
+    log = SqliteIntakeLog(folder / "data" / "intake.db")
+    received = real_now() - 10 * MINUTE
+    log.append([batch(seq, received=received + seq) for seq in range(1, 6)])
+    log.claim(Claim("collector", "collector-9", Shard("00"), Shard("7f"), "elsewhere:/x"), lease=Milliseconds(60_000))
+    log.close()
+    found = answer(folder)
+    health = found["health"]
+    assert (health["stored"]["entries"], health["followed"]["entries"]) == (5, 5)
+    assert health["stored"]["oldest"] == received + 1
+    assert health["log"]["claims"][0]["worker"] == "collector-9"
+    assert {trouble["kind"] for trouble in found["troubles"]} == {"behind"}
+
+
+def test_a_store_that_hangs_or_is_gone_is_told_in_time(folder: Path) -> None:
+    with TcpProxy("127.0.0.1", 1) as proxy:
+        proxy.hangs = True
+        url = f'url = "postgresql+psycopg://nobody@127.0.0.1:{proxy.port}/x"'
+        with (folder / "coldchain.toml").open("a") as file:
+            file.write(f"[records]\n{url}\n[intake]\n{url.replace(str(proxy.port), '1')}\n")
+        assert told(folder).items() >= {"records": "no_answer", "intake log": "unreachable"}.items()
+
+
+def test_nothing_is_made_by_looking(tmp_path: Path) -> None:
+    (tmp_path / "coldchain.toml").write_text(f'data_dir = "{tmp_path / "data"}"\n', "utf-8")
+    done = as_a_process(tmp_path, "status")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["coldchain.toml"]
+
+
+def test_a_service_that_starts_where_nothing_can_be_written_says_what_to_do_in_one_line(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "data", mib=1) as disk:
+        secrets.write(str(tmp_path / "data"), secrets.fresh("coldchain"))
+        (tmp_path / "coldchain.toml").write_text(f'data_dir = "{tmp_path / "data"}"\n', "utf-8")
+        disk.read_only(yes=True)
+        done = as_a_process(tmp_path, "collector")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "Read-only file system" in line
+    assert "data_dir must be on a disk that has room" in line
