@@ -34,6 +34,12 @@ base_url = "http://wechat:8090"
 oauth_url = "http://wechat:8090"
 """
 
+SIMULATED_WECHAT = """
+docker run --detach --network coldchain_default --name wechat coldchain wechat-sim --folder /tmp/wechat --host 0.0.0.0
+docker exec wechat curl --silent --fail --retry 20 --retry-connrefused --retry-delay 1 \\
+  http://127.0.0.1:8090/sim/users --json '[{"openid": "oWangFang", "name": "王芳"}]'
+"""
+
 EDGE = """
 data_dir = "/edge"
 [broker]
@@ -88,6 +94,8 @@ class Trial:
             said = self.say(text.replace("touch secrets/wechat_secret", "echo demo-secret > secrets/wechat_secret"))[1]
             for line in said.strip().splitlines()[-8:]:
                 tell(f"        | {line}")
+            if "up -d" in block.text:
+                self.say(SIMULATED_WECHAT)
         self.say("docker-compose ps && docker-compose up -d 2>&1")
         await_("every container is healthy", self.healthy, 180)
         self.simulators()
@@ -109,7 +117,7 @@ docker stop coldchain_api-1_1""")
         assert so, told
 
     def simulators(self) -> None:
-        """A WeChat, a device, and an edge box that comes in through the published port."""
+        """A device, and an edge box that comes in through the published port."""
         self.edge.mkdir()
         (self.edge / "coldchain.toml").write_text(EDGE)
         (self.edge / "temperature").write_text("4.2")
@@ -120,13 +128,10 @@ docker stop coldchain_api-1_1""")
 cp secrets/edge-10001.json {self.edge}/secrets.json
 mkdir {self.edge}/certs && cp certs/ca.crt certs/10001.* {self.edge}/certs/
 chown -R 900:900 {self.edge} && chmod 600 {self.edge}/secrets.json
-{run} --name wechat coldchain wechat-sim --folder /tmp/wechat --host 0.0.0.0
 {run} --name fridge --volume {self.edge}:/edge --entrypoint python3 coldchain /edge/device.py
 outside=$(docker network inspect coldchain_default --format '{{{{(index .IPAM.Config 0).Gateway}}}}')
 {run} --name edge --volume {self.edge}:/edge --volume {self.edge}/certs:/certs \\
   --env COLDCHAIN_CONFIG=/edge/coldchain.toml --add-host cold.example.org:$outside coldchain gateway
-docker exec wechat curl --silent --fail --retry 20 --retry-connrefused --retry-delay 1 \\
-  http://127.0.0.1:8090/sim/users --json '[{{"openid": "oWangFang", "name": "王芳"}}]'
 """)
 
     def shows(self, celsius: float) -> None:

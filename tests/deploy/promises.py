@@ -32,6 +32,19 @@ cat > /run/fridge/device.py <<'END'{DEVICE_SCRIPT}END
 systemd-run --quiet --unit=fridge /opt/coldchain/venv/bin/python /run/fridge/device.py
 """
 
+COUNTY = """
+systemctl disable --now coldchain.target 'coldchain-*'
+install -d -o coldchain -g coldchain /etc/county
+export COLDCHAIN_CONFIG=/etc/county/coldchain.toml
+printf 'data_dir = "/var/lib/coldchain/county"\\n' > $COLDCHAIN_CONFIG
+coldchain init /etc/county
+install -d /etc/systemd/system/coldchain.service.d
+cd /etc/systemd/system/coldchain.service.d
+printf '[Service]\\nEnvironment=COLDCHAIN_CONFIG=%s\\n' $COLDCHAIN_CONFIG > county.conf
+systemctl daemon-reload
+systemctl start coldchain
+"""
+
 NEWEST = """
 import csv, io, json
 import requests
@@ -44,7 +57,7 @@ answer = requests.post(f"{settings.url}/api/v2/query", params={"org": settings.o
                        headers={"Authorization": f"Token {token}"}, verify=settings.tls_ca, timeout=20)
 answer.raise_for_status()
 rows = list(csv.DictReader(io.StringIO(answer.text)))
-tell(json.dumps([[row["_time"], row["_field"], row["_value"]] for row in rows]))
+print(json.dumps([[row["_time"], row["_field"], row["_value"]] for row in rows]))
 """
 
 
@@ -85,6 +98,11 @@ def ready(server: Machine) -> tuple[bool, str]:
         "curl --silent --show-error --fail-with-body --cacert /etc/coldchain/ca.crt https://cold.example.org/readyz",
         bear=True,
     )
+    return code == 0, said
+
+
+def ready_alone(machine: Machine) -> tuple[bool, str]:
+    code, said = machine.say("curl --silent --show-error --fail-with-body http://127.0.0.1:8080/readyz", bear=True)
     return code == 0, said
 
 

@@ -55,8 +55,8 @@ class Walk:
         self.page = blocks(PAGE.read_text("utf-8"))
         self._told = 0
 
-    def go(self, begin: str = "") -> None:
-        """Run every block, from a heading on, and after each part of the page look at what it promised."""
+    def go(self, behind: str = "") -> None:
+        """Run every block, or those behind a part of the page, and after each part look at what it promised."""
         before: Mapping[str, Callable[[], object]] = {
             "9. The services": lambda: self.server.say(promises.SIMULATED_WECHAT),
         }
@@ -71,14 +71,23 @@ class Walk:
         headings = list(dict.fromkeys(block.heading for block in self.page))
         missing = (before.keys() | after.keys()) - set(headings)
         assert not missing, f"the page has no blocks under {missing}"
-        for heading in headings[headings.index(begin) if begin else 0 :]:
+        more: Mapping[str, Callable[[], object]] = {
+            "(a revoked gateway)": self.a_revoked_gateway_is_refused,
+            "(a county on one machine)": self.a_county_runs_on_one_machine,
+        }
+        headings += more
+        after = {**after, **more}
+        if behind:
+            self.server.say(promises.SIMULATED_WECHAT)
+            self.edge.say(promises.DEVICE)
+        for heading in headings[headings.index(behind) if behind else 0 :]:
             tell(f"== {heading}")
-            before.get(heading, lambda: None)()
-            for block in self.page:
-                if block.heading == heading:
-                    self.run(block)
+            if heading != behind:
+                before.get(heading, lambda: None)()
+                for block in self.page:
+                    if block.heading == heading:
+                        self.run(block)
             after.get(heading, lambda: None)()
-        self.a_revoked_gateway_is_refused()
 
     def run(self, block: Block) -> None:
         where = f"docs/deploy.md:{block.line}"
@@ -143,12 +152,23 @@ class Walk:
         await_("/readyz is 200", lambda: promises.ready(self.server))
 
     def a_revoked_gateway_is_refused(self) -> None:
-        tell("== a revoked gateway")
         self.server.say("cd /root/ca && /opt/coldchain/deploy/tls/ca revoke 10001")
         again = next(block for block in self.page if "revoked.crl /etc/mosquitto/certs/revoked.crl" in block.text)
         self.run(again)
         look = "journalctl --unit=mosquitto --since=-1min --no-pager | grep -c 'certificate revoked' || true"
         await_("Mosquitto refuses it", lambda: _counted(self.server.say(look)[1]))
+
+    def a_county_runs_on_one_machine(self) -> None:
+        """The unit of `coldchain up`, which the page names too, on the second server when it has left the province."""
+        self.second.say(promises.COUNTY)
+        await_("/readyz is 200 on one machine", lambda: promises.ready_alone(self.second))
+        self.second.say("systemctl kill --kill-whom=main --signal=KILL coldchain; sleep 5")
+        await_("/readyz is 200 after the supervisor was killed", lambda: promises.ready_alone(self.second))
+        begun = time.monotonic()
+        self.second.say("systemctl stop coldchain")
+        said = self.second.say("journalctl --unit=coldchain --no-pager | grep -i 'timed out\\|sigkill' || true")[1]
+        assert "timed out" not in said, said
+        tell(f"   ok   it ended in {time.monotonic() - begun:.1f} s")
 
     def phone(self, messages: int) -> tuple[bool, object]:
         received = promises.on_the_phone(self.server)
@@ -196,7 +216,7 @@ def main() -> None:
     asked.add_argument("--copy", action="append", default=[], metavar="FILE", help="the same path in the machines")
     asked.add_argument("--committed", action="store_true", help="HEAD, not the files as they are")
     asked.add_argument("--keep", action="store_true", help="leave the folder, and the machines until Enter")
-    asked.add_argument("--begin", default="", metavar="HEADING", help="go on with a folder that was kept")
+    asked.add_argument("--behind", default="", metavar="HEADING", help="go on behind a part, in a folder that was kept")
     how = asked.parse_args()
     base = debian(how.folder, suite=how.suite, mirror=how.mirror)
     names = {host: f"{NET}.{NUMBERS[name]}" for host, name in NAMES.items()}
@@ -207,7 +227,7 @@ def main() -> None:
         machines = {}
         for name in MACHINES:
             disk = how.folder / name
-            if not how.begin:
+            if not how.behind:
                 shutil.rmtree(disk, ignore_errors=True)
                 subprocess.run(["cp", "-a", "--reflink=auto", str(base), str(disk)], check=True)
             source(disk / "root/coldchain", committed=how.committed)
@@ -219,7 +239,7 @@ def main() -> None:
             machines[name].boot()
         shutil.copy(how.influxd, how.folder / "server/root/influxd")
         (how.folder / "server/root/wechat-secret").write_text("demo-secret\n")
-        Walk(machines).go(how.begin)
+        Walk(machines).go(how.behind)
         if how.keep and sys.stdin.isatty():
             input("All is as promised. The machines are up until Enter: ")
     tell("== all is as promised")

@@ -43,7 +43,7 @@ def commands() -> Iterator[tuple[str, str]]:
         for block in blocks(page.read_text("utf-8")):
             joined = re.sub(r"\\\n\s*", " ", block.text)
             for line in joined.splitlines():
-                for said in re.findall(r"^(?:docker-compose run .*? api-1|coldchain) ([a-z-].*)$", line):
+                for said in re.findall(r"^(?:docker-compose exec -T api-1 coldchain|coldchain) ([a-z-].*)$", line):
                     yield f"{page.name}:{block.line}", re.split(r" [<>|]", said)[0]
     for unit in UNITS:
         for said in re.findall(r"^ExecStart=\S+/coldchain (.*)$", unit.read_text("utf-8"), re.MULTILINE):
