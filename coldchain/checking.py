@@ -1,31 +1,35 @@
-"""`coldchain check`: does everything that the settings name answer, and if not, what to mend."""
+"""`coldchain check`: does everything that the settings name answer, and if not, what to mend. It changes nothing."""
 
+import errno
 import os
 import re
 import shutil
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from threading import Event
 
 import msgspec
-from sqlalchemy import text
+from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from coldchain.holders import ANSWER_WITHIN_S, holder_of, is_coldchain
 from config.load import WrongSetting
 from config.secrets import NoSecrets, Secrets, path_in, read
 from config.settings import Bus as ModbusLine
 from config.settings import Settings
 from core.bus.client import BrokerAddress, Bus
 from core.db.engine import connect, url_for
-from core.db.migrate import pending
+from core.db.migrate import NewerDatabase, pending
 from core.intake import port as intake
-from core.intake.open import open_log
+from core.intake.open import is_ready
+from core.runtime.sqlite import look_into
 from core.telemetry.open import embedded_folder
 from core.telemetry.port import Unavailable
 
 ENOUGH_DISK = 2**30
-ANSWER_WITHIN_S = 3.0
+_LATER = ", to be made by the first service that starts"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -71,24 +75,26 @@ def check(settings: Settings) -> Iterator[Finding]:
 
 def _folder(data_dir: str) -> Finding:
     path = Path(data_dir)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        return Finding("data folder", good=False, seen=str(error), mend="set data_dir to a folder that can be written")
-    if not os.access(path, os.W_OK):
-        return Finding("data folder", good=False, seen=f"{path} can't be written", mend=f"chown it to {os.getuid()}")
-    free = shutil.disk_usage(path).free
+    there = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        mend = f"chown it to {os.getuid()}" if there == path else "set data_dir to a folder that can be written"
+        return Finding("data folder", good=False, seen=f"{there} can't be written", mend=mend)
+    free = shutil.disk_usage(there).free
     if free < ENOUGH_DISK:
         return Finding(
             "data folder", good=False, seen=f"{path}: {free >> 20} MiB free", mend="make 1 GiB free at least"
         )
-    return Finding("data folder", good=True, seen=f"{path}, {free >> 30} GiB free")
+    later = "" if there == path else ", to be made by `coldchain init`"
+    return Finding("data folder", good=True, seen=f"{path}, {free >> 30} GiB free{later}")
 
 
 def _records(settings: Settings) -> Finding:
-    url = url_for(settings.records.url, settings.data_dir)
-    engine = connect(url)
-    shown = engine.url.render_as_string(hide_password=True)
+    url = make_url(url_for(settings.records.url, settings.data_dir))
+    shown = url.render_as_string(hide_password=True)
+    file = Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+    if file and not file.exists():
+        return Finding("records", good=True, seen=shown + _LATER)
+    engine = create_engine(url, creator=partial(look_into, file)) if file else connect(settings.records.url)
     try:
         with engine.connect() as connection:
             connection.execute(text("SELECT 1"))
@@ -96,6 +102,8 @@ def _records(settings: Settings) -> Finding:
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
         return Finding("records", good=False, seen=f"{shown}: {reason}", mend="start the database, or set records.url")
+    except NewerDatabase as error:
+        return Finding("records", good=False, seen=f"{shown}: {error}", mend="install the newer coldchain again")
     finally:
         engine.dispose()
     after = ", to be migrated by the first service that starts" if behind else ""
@@ -106,11 +114,11 @@ def _intake(settings: Settings) -> Finding:
     where = settings.intake.url or "intake.db in the data folder"
     shown = re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", where)
     try:
-        open_log(settings.intake.url, settings.data_dir).close()
+        ready = is_ready(settings.intake.url, settings.data_dir)
     except (intake.Unavailable, intake.WrongVersion, WrongSetting, OSError) as error:
         seen = f"{shown}: {str(error).splitlines()[0]}"
         return Finding("intake log", good=False, seen=seen, mend="start the database, or set intake.url")
-    return Finding("intake log", good=True, seen=shown)
+    return Finding("intake log", good=True, seen=shown + ("" if ready else _LATER))
 
 
 def _telemetry(settings: Settings, secrets: Secrets | None) -> Finding:
@@ -226,9 +234,11 @@ def _port(settings: Settings) -> Finding:
         try:
             probe.bind((settings.api.host, settings.api.port))
         except OSError as error:
-            if _answers(settings.api.host, settings.api.port):
-                return Finding("web pages", good=True, seen=f"{where} is in use (by a running coldchain?)")
-            return Finding("web pages", good=False, seen=f"{where}: {error}", mend="set api.host and api.port")
+            if is_coldchain(settings.api.host, settings.api.port):
+                return Finding("web pages", good=True, seen=f"{where} is served by a coldchain that runs")
+            held = f", held by {holder_of(settings.api.port)}" if error.errno == errno.EADDRINUSE else ""
+            mend = "end that program, or set api.port to a free one" if held else "set api.host and api.port"
+            return Finding("web pages", good=False, seen=f"{where}: {error.strerror}{held}", mend=mend)
     return Finding("web pages", good=True, seen=f"{where} is free; phones reach it as {settings.public_url}")
 
 

@@ -7,12 +7,12 @@ one BEGIN IMMEDIATE, so writers of all processes come one after another and orde
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from core.intake import seen
 from core.intake.port import Unavailable, WrongVersion
-from core.runtime.sqlite import to_wal
+from core.runtime.sqlite import look_into, to_wal
 
 BUSY_S = 5.0
 _LARGEST_WAL = 64 * 2**20
@@ -144,8 +144,27 @@ class LogFile:
                 db.execute("ROLLBACK")
 
     def _version(self, db: sqlite3.Connection) -> int:
-        version: int = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            msg = f"{self._path} has version {version}, this coldchain knows {VERSION}: install the newer one again"
-            raise WrongVersion(msg)
-        return version
+        return _version(db, self._path)
+
+
+def file_version(path: Path) -> int:
+    """Return the version of a file, 0 where there is none; changes nothing.
+
+    Raises: WrongVersion, Unavailable.
+    """
+    if not path.exists():
+        return 0
+    try:
+        with closing(look_into(path)) as db:
+            return _version(db, path)
+    except sqlite3.Error as error:
+        msg = f"{path}: {error}"
+        raise Unavailable(msg) from error
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        msg = f"{path} has version {version}, this coldchain knows {VERSION}: install the newer one again"
+        raise WrongVersion(msg)
+    return version

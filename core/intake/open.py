@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from config.load import WrongSetting
+from core.intake.file import VERSION, file_version
 from core.intake.port import IntakeLog
 from core.intake.sqlite import SqliteIntakeLog
 
 _SQLITE = "sqlite:///"
+_FILE = "intake.db"
 _POSTGRES = "postgresql+psycopg://"
 
 
@@ -15,16 +17,42 @@ def open_log(url: str, data_dir: str) -> IntakeLog:
 
     Raises: WrongSetting, WrongVersion, Unavailable.
     """
-    if not url:
-        return SqliteIntakeLog(Path(data_dir) / "intake.db")
-    if url.startswith(_SQLITE):
-        return SqliteIntakeLog(Path(data_dir) / url.removeprefix(_SQLITE))
+    file = _file(url, data_dir)
+    if file:
+        return SqliteIntakeLog(file)
     if url.startswith(_POSTGRES):
         from core.intake.postgres import PostgresIntakeLog  # noqa: PLC0415 (one machine does without the driver)
 
         return PostgresIntakeLog(url)
+    raise _strange(url)
+
+
+def is_ready(url: str, data_dir: str) -> bool:
+    """Return whether the log has all its tables; the first service makes them. Looks, and changes nothing.
+
+    Raises: as `open_log`.
+    """
+    file = _file(url, data_dir)
+    if file:
+        return file_version(file) == VERSION
+    if url.startswith(_POSTGRES):
+        from core.intake import server  # noqa: PLC0415 (one machine does without the driver)
+
+        looking = server.LogServer(url, make=False)
+        try:
+            return looking.version() == server.VERSION
+        finally:
+            looking.close()
+    raise _strange(url)
+
+
+def _file(url: str, data_dir: str) -> Path | None:
+    return Path(data_dir) / (url.removeprefix(_SQLITE) or _FILE) if not url or url.startswith(_SQLITE) else None
+
+
+def _strange(url: str) -> WrongSetting:
     msg = (
         f"intake.url = {url!r}: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE; leave it empty for intake.db"
         " in data_dir"
     )
-    raise WrongSetting(msg)
+    return WrongSetting(msg)

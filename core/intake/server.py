@@ -74,8 +74,8 @@ VERSION = len(_STEPS)
 class LogServer:
     """Hands out transactions, from any thread."""
 
-    def __init__(self, url: str) -> None:
-        """Make the tables where they are missing.
+    def __init__(self, url: str, *, make: bool = True) -> None:
+        """Make the tables where they are missing, or only look with `make` false.
 
         Raises: WrongVersion, Unavailable.
         """
@@ -83,7 +83,8 @@ class LogServer:
         self._shown = self._engine.url.render_as_string(hide_password=True)
         event.listen(self._engine, "connect", _prepare)
         try:
-            self._upgrade()
+            if make:
+                self._upgrade()
         except (WrongVersion, Unavailable):
             self.close()
             raise
@@ -111,23 +112,28 @@ class LogServer:
             msg = f"{self._shown}: {str(getattr(error, 'orig', error)).strip()}"
             raise Unavailable(msg) from error
 
+    def version(self) -> int:
+        """Return the version of the tables, 0 where there are none.
+
+        Raises: WrongVersion, Unavailable.
+        """
+        with self.transaction() as db:
+            version = _version(db)
+        if version > VERSION:
+            msg = f"{self._shown} has version {version}, this coldchain knows {VERSION}: install the newer one again"
+            raise WrongVersion(msg)
+        return version
+
     def close(self) -> None:
         """Close the connections; nobody may be using one."""
         self._engine.dispose()
 
     def _upgrade(self) -> None:
-        with self.transaction() as db:
-            if _version(db) == VERSION:
-                return
+        if self.version() == VERSION:
+            return
         with self.transaction() as db:
             db.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-            version = _version(db)
-            if version > VERSION:
-                msg = (
-                    f"{self._shown} has version {version}, this coldchain knows {VERSION}: install the newer one again"
-                )
-                raise WrongVersion(msg)
-            for step in _STEPS[version:]:
+            for step in _STEPS[_version(db) :]:
                 for statement in step:
                     db.execute(statement)
             db.execute("UPDATE intake.version SET number = %s", (VERSION,))

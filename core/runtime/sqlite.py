@@ -1,7 +1,9 @@
-"""How a SQLite file of ours is switched to its write-ahead log, which readers and a writer share."""
+"""How a SQLite file of ours is switched to its write-ahead log, and how one looks into it without a trace."""
 
 import sqlite3
 import time
+from pathlib import Path
+from urllib.parse import quote
 
 _PATIENCE_S = 5.0
 
@@ -21,3 +23,14 @@ def to_wal(db: sqlite3.Connection) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+def look_into(path: Path) -> sqlite3.Connection:
+    """Open a file that is there to read it once; nothing is written, made or left beside it.
+
+    Without a write-ahead log nobody works with it now, and SQLite may take it as one that never changes: else it would
+    make that log itself.
+    """
+    alone = not path.with_name(f"{path.name}-wal").exists()
+    never = "&immutable=1" if alone else ""
+    return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro{never}", uri=True, timeout=_PATIENCE_S)

@@ -1,6 +1,8 @@
 """`coldchain check` against real neighbours: what it finds, and what it says to mend."""
 
+import os
 import socket
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +14,12 @@ from coldchain.simulate.modbus import ModbusDevices
 from config import secrets
 from config.load import convert
 from config.settings import Settings
-from core.db.engine import connect, url_for
+from core.db.engine import Records, connect, url_for
 from core.db.migrate import upgrade
+from core.intake.open import open_log
+from tests.fixtures.browser import on_a_port
+from tests.fixtures.databases import empty_url
+from tests.fixtures.web import site
 from tests.fixtures.wechat import wechat_simulator
 
 Ask = Callable[..., dict[str, Finding]]
@@ -79,12 +85,44 @@ def test_an_intake_log_that_cannot_be_reached_is_named_without_its_password(ask:
     assert not ask(intake={"url": "redis://x"})["intake log"].good
 
 
-def test_records_behind_this_version_are_not_a_fault(ask: Ask, tmp_path: Path) -> None:
-    assert "to be migrated" in ask()["records"].seen
+def test_it_changes_nothing(ask: Ask, tmp_path: Path) -> None:
+    assert "to be made" in ask()["intake log"].seen
+    assert list(tmp_path.iterdir()) == []
+    secrets.write(str(tmp_path / "data"), secrets.fresh("coldchain"))
+    connect(url_for("", str(tmp_path / "data"))).connect().close()
+    open_log("", str(tmp_path / "data")).close()
+    before = {file: file.read_bytes() for file in (tmp_path / "data").iterdir()}
+    assert len(before) >= 3
+    found = ask()
+    assert "to be migrated" in found["records"].seen
+    assert "to be made" not in found["intake log"].seen
+    assert {file: file.read_bytes() for file in (tmp_path / "data").iterdir()} == before
+
+
+def test_on_postgresql_too_it_changes_nothing(ask: Ask, tmp_path: Path) -> None:
+    url = empty_url("postgresql", tmp_path)
+    for _ in range(2):
+        found = ask(records={"url": url}, intake={"url": url})
+        assert "to be migrated" in found["records"].seen
+        assert "to be made" in found["intake log"].seen
+    open_log(url, "").close()
+    assert "to be made" not in ask(intake={"url": url})["intake log"].seen
+
+
+def test_records_and_logs_of_a_newer_version_are_named(ask: Ask, tmp_path: Path) -> None:
     engine = connect(url_for("", str(tmp_path / "data")))
     upgrade(engine)
-    engine.dispose()
     assert "to be migrated" not in ask()["records"].seen
+    with engine.begin() as tx:
+        tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    engine.dispose()
+    with sqlite3.connect(tmp_path / "data" / "intake.db") as log:
+        log.execute("PRAGMA user_version = 99")
+    log.close()
+    found = ask()
+    for store in ("records", "intake log"):
+        assert not found[store].good
+        assert "newer" in str(found[store])
 
 
 def test_a_modbus_line_that_answers_and_one_that_does_not(ask: Ask) -> None:
@@ -131,4 +169,14 @@ def test_wechat_is_asked_for_a_token(ask: Ask, tmp_path: Path) -> None:
 def test_a_port_that_somebody_holds_is_said(ask: Ask) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         finding = ask(api={"port": other.getsockname()[1]})["web pages"]
-    assert "in use" in finding.seen
+    assert not finding.good
+    assert f"process {os.getpid()}" in finding.seen
+    assert "api.port" in finding.mend
+
+
+def test_a_port_that_a_running_coldchain_serves_is_well(ask: Ask, sqlite_records: Records, tmp_path: Path) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    with listening, site(sqlite_records, tmp_path) as place, on_a_port(place.app, listening):
+        finding = ask(api={"port": listening.getsockname()[1]})["web pages"]
+    assert finding.good
+    assert "a coldchain that runs" in finding.seen
