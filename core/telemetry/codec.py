@@ -6,9 +6,10 @@ themselves and the key that they are stored under, so that bytes that rotted, or
 and never read.
 
 A block holds: count; first instant, from the start of its span; cadence; scale (the greatest common divisor of the
-value's steps, 10 for a 0.1 °C sensor); first value; then the differences of instants less the cadence and of values by
-the scale, in the narrowest whole numbers that hold them; failed readings as a bit map; qualities where any isn't 0.
-All deflated.
+value's steps, 10 for a 0.1 °C sensor); first value; then, each packed by itself since each has its own small alphabet:
+the instants, either by how far each is from a clock that ticks at the cadence (a poller that keeps time) or by how much
+longer than the cadence each step is (one that doesn't), whichever is shorter; the steps of values by the scale; failed
+readings as a bit map and qualities, where there are any. Numbers take the narrowest width that holds them all.
 """
 
 import struct
@@ -25,13 +26,17 @@ _FRAME = struct.Struct("<BI")
 _FRAME_VERSION = 1
 _BYTES_A_READING = 13
 
-_BLOCK_VERSION = 0x10
-_DEFLATED, _FAILURES, _QUALITIES = 1, 2, 4
+_BLOCK_VERSION = 0x20
+_BY_CLOCK, _FAILURES, _QUALITIES = 1, 2, 4
 _WIDTHS: tuple[np.dtype[Any], ...] = tuple(np.dtype(name) for name in ("<i1", "<i2", "<i4", "<i8"))
 _CRC_BYTES = 4
 _MORE = 0x80
 """Set in every byte of a number but its last."""
 _SERIES = (1 << SERIES_BITS) - 1
+_ZEROS = 0xFF
+"""Stands for a width: nothing but zeros."""
+_SHORT = 128
+"""Bytes below which one way to pack is enough."""
 
 Whole = npt.NDArray[np.int64]
 
@@ -74,32 +79,25 @@ def encode_block(key: int, start: int, columns: Columns) -> bytes:
     """Write ordered readings of one series, at least one, in a span that begins at `start`."""
     at = columns.at
     failed = columns.value == FAILED
-    value = columns.value.astype(np.int64)
-    flags = 0
-    if failed.any():
-        flags |= _FAILURES
-        value = value[~failed]
+    value = columns.value[~failed].astype(np.int64)
     between = np.diff(at)
     cadence = int(np.sort(between)[len(between) // 2]) if len(between) else 0
-    times, times_width = _narrow(between - cadence)
     steps = np.diff(value)
     scale = int(np.gcd.reduce(steps)) or 1 if len(steps) else 1
-    values, values_width = _narrow(steps // scale)
     first = int(value[0]) if len(value) else 0
-    parts = [bytes((times_width | values_width << 4,)), *map(_varint, (len(at), _zigzag(int(at[0]) - start)))]
-    parts += [_varint(_zigzag(cadence)), _varint(scale), _varint(_zigzag(first)), times, values]
-    if flags & _FAILURES:
-        parts.append(np.packbits(failed).tobytes())
+    flags, times = 0, _packed_numbers(between - cadence)
+    by_clock = b"".join(map(_packed_numbers, _from_clock(at, cadence))) if len(between) else times
+    if len(by_clock) < len(times):
+        flags, times = _BY_CLOCK, by_clock
+    head = (len(at), _zigzag(int(at[0]) - start), _zigzag(cadence), scale, _zigzag(first))
+    parts = [*map(_varint, head), times, _packed_numbers(steps // scale)]
+    if failed.any():
+        flags |= _FAILURES
+        parts.append(_packed(np.packbits(failed).tobytes()))
     if columns.q.any():
         flags |= _QUALITIES
-        parts.append(columns.q.tobytes())
-    body = b"".join(parts)
-    deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
-    small = deflate.compress(body) + deflate.flush()
-    if len(small) < len(body):
-        flags |= _DEFLATED
-        body = small
-    data = bytes((_BLOCK_VERSION | flags,)) + body
+        parts.append(_packed(columns.q.tobytes()))
+    data = b"".join((bytes((_BLOCK_VERSION | flags,)), *parts))
     return data + _checksum(key, data)
 
 
@@ -109,42 +107,51 @@ def decode_block(key: int, start: int, data: bytes) -> Columns:
     Raises: Damaged.
     """
     _check(key, data, f"block {key} (series {key & _SERIES})", _BLOCK_VERSION, version_bits=0xF0)
-    flags = data[0]
-    body = data[1:-_CRC_BYTES]
-    if flags & _DEFLATED:
-        body = zlib.decompress(body, -15)
-    count, place = _read_varint(body, 1)
-    offset, place = _read_varint(body, place)
-    cadence, place = _read_varint(body, place)
-    scale, place = _read_varint(body, place)
-    first, place = _read_varint(body, place)
-    times, values = _WIDTHS[body[0] & 15], _WIDTHS[body[0] >> 4]
+    flags, place = data[0], 1
+    head = []
+    for _ in range(5):
+        number, place = _read_varint(data, place)
+        head.append(number)
+    count, scale = head[0], head[3]
+    offset, cadence, first = (_unzigzag(head[which]) for which in (1, 2, 4))
 
     at = np.empty(count, np.int64)
-    at[0] = start + _unzigzag(offset)
-    np.add(np.frombuffer(body, times, count - 1, place), _unzigzag(cadence), out=at[1:], dtype=np.int64)
-    place += (count - 1) * times.itemsize
-    np.add.accumulate(at, out=at)
+    at[0] = start + offset
+    if flags & _BY_CLOCK:
+        away, place = _numbers(data, place)
+        skipped, place = _numbers(data, place)
+        ticks = np.add.accumulate(skipped, dtype=np.int64)
+        ticks += np.arange(1, count)
+        np.add(ticks * cadence, away, out=at[1:])
+        at[1:] += at[0]
+    else:
+        steps, place = _numbers(data, place)
+        np.add(steps, cadence, out=at[1:], dtype=np.int64)
+        np.add.accumulate(at, out=at)
 
-    good: npt.NDArray[np.bool_] | None = None
-    measured = count
-    if flags & _FAILURES:
-        bitmap_bytes = (count + 7) // 8
-        tail = bitmap_bytes + (count if flags & _QUALITIES else 0)
-        bitmap = np.frombuffer(body, np.uint8, bitmap_bytes, len(body) - tail)
-        good = np.unpackbits(bitmap, count=count) == 0
-        measured = int(good.sum())
+    steps, place = _numbers(data, place)
+    bitmap, place = _unpacked(data, place) if flags & _FAILURES else (b"", place)
+    marks, place = _unpacked(data, place) if flags & _QUALITIES else (b"", place)
+    good = np.unpackbits(np.frombuffer(bitmap, np.uint8), count=count) == 0 if bitmap else None
+    measured = count if good is None else int(good.sum())
     value = np.empty(measured, np.int64)
     if measured:
-        value[0] = _unzigzag(first)
-        np.multiply(np.frombuffer(body, values, measured - 1, place), scale, out=value[1:], dtype=np.int64)
+        value[0] = first
+        np.multiply(steps, scale, out=value[1:], dtype=np.int64)
         np.add.accumulate(value, out=value)
     if good is not None:
         spread = np.full(count, FAILED, np.int64)
         spread[good] = value
         value = spread
-    q = np.frombuffer(body, np.uint8, count, len(body) - count) if flags & _QUALITIES else np.zeros(count, np.uint8)
+    q = np.frombuffer(marks, np.uint8) if marks else np.zeros(count, np.uint8)
     return Columns(np.full(count, key & _SERIES, np.uint32), at, value.astype(np.int32), q)
+
+
+def _from_clock(at: Whole, cadence: int) -> tuple[Whole, Whole]:
+    """Return how far each reading but the first is from the tick next to it, and how many ticks had none before it."""
+    since = at - at[0]
+    tick = (since + cadence // 2) // cadence
+    return (since - tick * cadence)[1:], np.diff(tick) - 1
 
 
 def _check(key: int, data: bytes, what: str, version: int, version_bits: int = 0xFF) -> None:
@@ -171,12 +178,43 @@ def _columns_of(body: bytes, place: int, count: int, kind: str) -> npt.NDArray[A
     return np.ascontiguousarray(planes.T).view(kind).reshape(count)
 
 
-def _narrow(numbers: Whole) -> tuple[bytes, int]:
-    """Return whole numbers in the narrowest width that holds them, and which of `_WIDTHS` it is."""
-    low, high = (int(numbers.min()), int(numbers.max())) if len(numbers) else (0, 0)
+def _packed_numbers(numbers: Whole) -> bytes:
+    """Pack whole numbers in the narrowest width that holds them; all zeros take two bytes."""
+    if not numbers.any():
+        return _varint(len(numbers)) + bytes((_ZEROS,))
+    low, high = int(numbers.min()), int(numbers.max())
     bits = max(low ^ (low >> 63), high ^ (high >> 63)).bit_length() + 1
     width = max(0, (bits - 1).bit_length() - 3)
-    return numbers.astype(_WIDTHS[width]).tobytes(), width
+    return _varint(len(numbers)) + bytes((width,)) + _packed(_planes(numbers.astype(_WIDTHS[width])))
+
+
+def _numbers(data: bytes, place: int) -> tuple[npt.NDArray[Any], int]:
+    """Read what `_packed_numbers` wrote, and where it ends."""
+    count, place = _read_varint(data, place)
+    width = data[place]
+    if width == _ZEROS:
+        return np.zeros(count, np.int8), place + 1
+    body, place = _unpacked(data, place + 1)
+    kind = _WIDTHS[width]
+    return (np.frombuffer(body, kind) if not width else _columns_of(body, 0, count, kind.str)), place
+
+
+def _packed(body: bytes) -> bytes:
+    """Deflate, where that is shorter: runs and an alphabet's few letters are all there is to find in such numbers."""
+    best = body
+    for strategy in (zlib.Z_RLE, zlib.Z_HUFFMAN_ONLY) if len(body) >= _SHORT else (zlib.Z_RLE,):
+        deflate = zlib.compressobj(6, zlib.DEFLATED, -15, 8, strategy)
+        small = deflate.compress(body) + deflate.flush()
+        best = small if len(small) < len(best) else best
+    return _varint(len(best) << 1 | (best is not body)) + best
+
+
+def _unpacked(data: bytes, place: int) -> tuple[bytes, int]:
+    """Read what `_packed` wrote, and where it ends."""
+    length, place = _read_varint(data, place)
+    end = place + (length >> 1)
+    body = data[place:end]
+    return (zlib.decompress(body, -15) if length & 1 else body), end
 
 
 def _zigzag(number: int) -> int:

@@ -35,11 +35,12 @@ class Closed(Exception):
 class StoreFile:
     """One file, used by any number of processes; of this one a thread at a time reads, and one writes."""
 
-    def __init__(self, path: Path, steps: Steps, *, read_only: bool) -> None:
-        """Make the file or bring it up to date, unless `read_only`.
+    def __init__(self, path: Path, steps: Steps, *, read_only: bool, page_bytes: int = 4096) -> None:
+        """Make the file, with pages of a size, or bring it up to date, unless `read_only`.
 
         Raises: WrongVersion.
         """
+        self._page_bytes = page_bytes
         self.path = path
         self._steps = steps
         self._reading = threading.Lock()
@@ -122,6 +123,7 @@ class StoreFile:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         if self._version(connection) != len(self._steps):
+            connection.execute(f"PRAGMA page_size={self._page_bytes}")  # has effect on a new file alone
             to_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA journal_size_limit={_LARGEST_WAL}")

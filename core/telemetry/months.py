@@ -22,6 +22,8 @@ _STEPS = (
     # key = day << 24 | series: days are appended at the end of the tree, and a curve's are found by their number.
     ("CREATE TABLE block (key INTEGER PRIMARY KEY, data BLOB NOT NULL)",),
 )
+_PAGE_BYTES = 32_768
+"""A day's block is 1 to 2 kB: of SQLite's usual pages of 4 kB a third would be air."""
 _NAME = re.compile(r"(\d{6})\.db")
 _EPOCH = date(1970, 1, 1)
 _OPEN = 24
@@ -144,7 +146,7 @@ class Months:
         young = path.with_suffix(".new")
         for left in self._folder.glob(f"{young.name}*"):
             left.unlink()
-        file = StoreFile(young, _STEPS, read_only=False)
+        file = StoreFile(young, _STEPS, read_only=False, page_bytes=_PAGE_BYTES)
         file.close()
         young.replace(path)
         folder = os.open(self._folder, os.O_RDONLY)

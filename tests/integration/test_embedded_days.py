@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant
-from core.telemetry import day_sealing, sealing
+from core.telemetry import day_sealing, months, sealing
 from core.telemetry.codec import Damaged
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.telemetry.file import StoreFile, WrongVersion
@@ -61,8 +61,9 @@ def counted(file: Path, table: str) -> int:
 
 
 @pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(day_sealing, "CHUNK", 2)
+    monkeypatch.setattr(months, "_PAGE_BYTES", 4096)
     monkeypatch.setattr(sealing, "PAUSE_S", 0)
 
 
@@ -272,7 +273,7 @@ def test_a_full_disk_while_sealing_loses_nothing_and_ingest_goes_on(
     def full(self: StoreFile, mode: str) -> sqlite3.Connection:
         db = real(self, mode)
         if self.path.name.startswith("2025"):
-            db.execute("PRAGMA max_page_count = 9")
+            db.execute("PRAGMA max_page_count = 6")
         return db
 
     monkeypatch.setattr(StoreFile, "_connect", full)
