@@ -1,6 +1,6 @@
 """How fast and small the telemetry stores are, beside a plain SQLite table keyed (probe, ts) in the same run.
 
-    .venv/bin/python benchmarks/telemetry.py [--probes 1000] [--hours 6] [--batch 5000]
+    .venv/bin/python benchmarks/telemetry.py [--quick] [--probes 1000] [--days 1] [--batch 5000]
 
 The embedded store always; InfluxDB 2 too where INFLUXD_BIN names one (`.ci/influxd/build`), started on loopback.
 
@@ -19,14 +19,31 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import date, timedelta
 from pathlib import Path
 
-from core.ids import Centi, SeriesId
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from msgspec.structs import replace
+from results import Report
+from sqlalchemy import insert
+
+from core.db.engine import Records, connect
+from core.db.migrate import upgrade
+from core.devices.stays import FOREVER, Stay
+from core.devices.tables import Probe, Series
+from core.ids import Centi, SeriesId, UnitId, ZoneId
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant
+from core.telemetry import daily, rollups
+from core.telemetry.daily import Part
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.telemetry.influx import InfluxTelemetry
 from core.telemetry.port import Sample
+from core.telemetry.rollups import Due
+from core.telemetry.tables import DueDay
+from tests.fixtures.influx import VERSION as INFLUX_VERSION
+from tests.fixtures.influx import Influxd, operator_of
 
 START = Instant(1_767_196_800_000)
 PLAIN = """CREATE TABLE reading (probe INTEGER NOT NULL, ts INTEGER NOT NULL, value INTEGER, quality INTEGER NOT NULL,
@@ -94,9 +111,6 @@ class Influx:
     """A server of our own, which writes its cache to files a second after the last write."""
 
     def __init__(self, folder: Path) -> None:
-        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-        from tests.fixtures.influx import Influxd, operator_of  # noqa: PLC0415
-
         (folder / "influxd").mkdir()
         cold = ("--storage-cache-snapshot-write-cold-duration", "1s")
         self.server = Influxd(folder / "influxd", *cold).start()
@@ -128,48 +142,185 @@ def influxdb(folder: Path) -> Iterator[Influx | None]:
         running.close()
 
 
-def told(
-    what: str, ours: float, plain: float, unit: str, *, influx: float | None = None, more_is_better: bool = False
-) -> None:
-    ratio = ours / plain if more_is_better else plain / ours
-    third = "" if influx is None else f"{influx:,.2f}"
-    print(f"{what:<42}{ours:>14,.2f}{plain:>14,.2f}{third:>14}  {unit:<12}{ratio:>8.1f} ×")
+class Bench:
+    """One run: the stores side by side, row by row."""
+
+    def __init__(self, asked: argparse.Namespace) -> None:
+        question = (
+            "How fast and small is the embedded store, beside a plain SQLite table keyed (probe, ts) and InfluxDB 2?"
+        )
+        self.report = Report("telemetry", question, quick=asked.quick)
+        if "INFLUXD_BIN" in os.environ:
+            self.report.server("InfluxDB", INFLUX_VERSION)
+        self.days = 2 if asked.quick else 30
+        self.probes: int = 20 if asked.quick else asked.probes
+        self.days_in: int = 1 if asked.quick else asked.days
+        self.many = 100 if asked.quick else 2_000
+        self.batch: int = asked.batch
+
+    def table(self, title: str) -> None:
+        self.report.table(title, "", "embedded", "plain SQLite", "InfluxDB", "unit", "to SQLite")
+
+    def row(
+        self, what: str, ours: float, plain: float | None, unit: str, *, influx: float | None = None, more: bool = False
+    ) -> None:
+        ratio = None if plain is None else f"{ours / plain if more else plain / ours:.1f} ×"
+        self.report.row(what, ours, plain, influx, unit, ratio)
+
+    def write_and_size(self, folder: Path, influx: Influx | None, batch: int, *, is_goal: bool) -> None:
+        minutes = self.days_in * 1440
+        samples = list(field(self.probes, minutes))
+        count = len(samples)
+        self.table(f"{count:,} readings of {self.probes:,} probes, {batch:,} a commit")
+        store, plain = EmbeddedTelemetry(folder), Plain(folder)
+        parts = batches(samples, batch)
+        del samples
+        ours = seconds(lambda: each_of(parts, lambda part: store.write_batch(part, {})))
+        theirs = seconds(lambda: each_of(parts, plain.write))
+        served = seconds(lambda: each_of(parts, lambda part: influx.store.write_batch(part, {}))) if influx else None
+        third = count / served / 1e3 if served else None
+        self.row("in", count / ours / 1e3, count / theirs / 1e3, "k readings/s", influx=third, more=True)
+        whole = Instant(START + minutes * MINUTE + DAY)
+        sealing = seconds(lambda: store.seal(whole))
+        both = count / (ours + sealing) / 1e3
+        self.row("in, and sealed into days", both, count / theirs / 1e3, "k readings/s", more=True)
+        size = size_of(folder) / count
+        third = influx.size() / count if influx else None
+        self.row("kept, days sealed", size, plain.size() / count, "bytes/reading", influx=third)
+        series = [SeriesId(n) for n in range(min(self.probes, 200))]
+        self.row(
+            f"latest of {len(series)}",
+            best(lambda: store.latest(series)) * 1e3,
+            best(lambda: latest(plain, series)) * 1e3,
+            "ms",
+            influx=best(lambda: influx.store.latest(series)) * 1e3 if influx else None,
+        )
+        if is_goal:
+            self.report.goal("readings in", count / ours / 1e6, at_least=1.0, unit="M/s")
+            self.report.goal("bytes a reading, sealed", size, at_most=1.0)
+        store.close()
+
+    def read_back(self, folder: Path, influx: Influx | None) -> float:
+        """Read curves; returns how long plain SQLite takes for the figures of eight probes' days."""
+        days = self.days
+        self.table(f"8 probes, {days} days, sealed")
+        store, plain = EmbeddedTelemetry(folder), Plain(folder)
+        for part in batches(list(field(8, days * 1440)), 20_000):
+            store.write_batch(part, {})
+            plain.write(part)
+            if influx:
+                influx.store.write_batch(part, {})
+        store.seal(Instant(START + (days + 1) * DAY))
+        if influx:
+            influx.size()
+            assert len(influx.store.range(SeriesId(3), START, Instant(START + days * DAY))) == days * 1440
+        month = START, Instant(START + days * DAY)
+        middle = days // 2
+        day = Instant(START + middle * DAY), Instant(START + (middle + 1) * DAY)
+        eight = [SeriesId(n) for n in range(8)]
+        assert len(store.range(eight[3], *month)) == len(plain.range(3, *month)) == days * 1440
+        one = best(lambda: store.range(eight[3], *month)) * 1e3
+        self.row(
+            f"{days} days of a probe",
+            one,
+            best(lambda: plain.range(3, *month)) * 1e3,
+            "ms",
+            influx=best(lambda: influx.store.range(eight[3], *month)) * 1e3 if influx else None,
+        )
+        several = best(lambda: store.multi_range(eight, *day)) * 1e3
+        self.row(
+            "8 probes × 24 h",
+            several,
+            best(lambda: [plain.range(each, *day) for each in eight]) * 1e3,
+            "ms",
+            influx=best(lambda: influx.store.multi_range(eight, *day)) * 1e3 if influx else None,
+        )
+        last_hour = [Sample(SeriesId(n % 8), Instant(month[1] + n * 1_000), Centi(n), 0) for n in range(3_600)]
+        for part in batches(last_hour, 8):
+            store.write_batch(part, {})
+            plain.write(part)
+        open_hour = month[1], Instant(month[1] + HOUR)
+        once = seconds(lambda: store.multi_range(eight, *open_hour))
+        again = best(lambda: store.multi_range(eight, *open_hour))
+        theirs = best(lambda: [plain.range(each, *open_hour) for each in eight])
+        self.row("an unsealed hour of 450 writes, first look", once * 1e3, theirs * 1e3, "ms")
+        self.row("an unsealed hour, next looks", again * 1e3, theirs * 1e3, "ms")
+        self.report.goal("30 days of a probe", one, at_most=15.0, unit="ms")
+        self.report.goal("8 probes × 24 h", several, at_most=3.0, unit="ms")
+        query = (
+            "SELECT probe, count(value), min(value), max(value), sum(value), sum(value > 800), sum(value < 200)"
+            " FROM reading WHERE probe < 8 AND ts >= ? AND ts < ? GROUP BY probe"
+        )
+        figures = best(lambda: plain.db.execute(query, month).fetchall())
+        store.close()
+        return figures
+
+    def month_of_many(self, folder: Path, plain_of_eight: float) -> None:
+        """Compute the figures of many probes' days, and ask for those of a month."""
+        self.table(f"Daily figures of {self.many:,} probes")
+        records = Records(connect(f"sqlite:///{folder / 'records.db'}"))
+        upgrade(records.engine)
+        with records.write() as tx:
+            tx.add(Probe(id=1, namespace="cc", code="1"))
+            tx.flush()
+            some = [{"id": n + 1, "probe_id": 1, "quantity": f"q{n}"} for n in range(self.many)]
+            tx.execute(insert(Series), some)
+        stay = Stay(START, FOREVER, START, ZoneId(1), UnitId(1), "Asia/Shanghai", 0, Centi(200), Centi(800), MINUTE)
+        first = date(2026, 1, 2)
+        (whole,) = daily.parts([stay], first)
+        samples = list(field(50, 2 * 1440))
+        store = EmbeddedTelemetry(folder / "many")
+        store.write_batch(samples, {})
+        curves = store.multi_range([SeriesId(n) for n in range(50)], *daily.reach([whole]))
+        store.close()
+        took = best(lambda: [daily.figures(each, first, [whole], curve) for each, curve in curves.items()]) / 50
+        self.row("figures of a probe's day from its curve", took * 1e3, None, "ms")
+        made = [daily.figures(each, first, [whole], curve)[0] for each, curve in curves.items()]
+        days = [first + timedelta(days=n) for n in range(30)]
+        kept = 0.0
+        for day in days:
+            for low in range(0, self.many, 100):
+                numbers = [SeriesId(n + 1) for n in range(low, min(low + 100, self.many))]
+                asked = [(Due(day, n, 1), [replace(made[n % 50], series_id=n, day=day)]) for n in numbers]
+                with records.write() as tx:
+                    tx.execute(insert(DueDay), [{"day": day, "series_id": n, "stamp": 1} for n in numbers])
+                kept += seconds(lambda asked=asked, day=day: self.keep(records, day, asked))
+        self.row("kept in the records, of a probe's day", kept / 30 / self.many * 1e3, None, "ms")
+        everyone = [SeriesId(n + 1) for n in range(self.many)]
+
+        def asked_for() -> None:
+            with records.read() as tx:
+                found = rollups.totals(tx, everyone, days[0], days[-1])
+            assert len(found) == self.many
+            assert found[0].days == 30
+
+        def every_row() -> None:
+            with records.read() as tx:
+                assert len(rollups.rows_of(tx, everyone, days[0], days[-1])) == self.many * 30
+
+        month = best(asked_for) * 1e3
+        scaled = plain_of_eight * 30 / self.days * self.many / 8 * 1e3
+        self.row(f"a month of {self.many:,} probes, totals", month, scaled, "ms")
+        self.row(f"a month of {self.many:,} probes, every day", best(every_row) * 1e3, None, "ms")
+        self.report.note(
+            "Daily figures are the same on every store (docs/adr/0005). Plain SQLite's time for the month is that for"
+            " 8 probes, from their readings, times the number of probes."
+        )
+        self.report.goal(f"a month of {self.many:,} probes", month, at_most=60.0, unit="ms")
+        records.close()
+
+    @staticmethod
+    def keep(records: Records, day: date, found: list[tuple[Due, list[Part]]]) -> None:
+        with records.write() as tx:
+            rollups.keep(tx, day, found)
 
 
-def size_of_blocks(folder: Path) -> int:
-    """Return the bytes of sealed hours with their keys, once the file is packed."""
-    with sqlite3.connect(folder / "hot.db") as db:
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    packed = folder / "packed.db"
-    with sqlite3.connect(folder / "hot.db", isolation_level=None) as db:
+def size_of(folder: Path) -> int:
+    """Return the bytes of the months' files, and of hot.db once it is packed."""
+    packed = folder / "packed"
+    with closing(sqlite3.connect(folder / "hot.db", isolation_level=None)) as db:
         db.execute("VACUUM INTO ?", (str(packed),))
-    return packed.stat().st_size
-
-
-def write_and_size(folder: Path, influx: Influx | None, probes: int, minutes: int, batch: int) -> None:
-    samples = list(field(probes, minutes))
-    count = len(samples)
-    print(f"\n{count:,} readings of {probes:,} probes, {batch:,} a commit")
-    store, plain = EmbeddedTelemetry(folder), Plain(folder)
-    parts = batches(samples, batch)
-    ours = seconds(lambda: each_of(parts, lambda part: store.write_batch(part, {})))
-    theirs = seconds(lambda: each_of(parts, plain.write))
-    served = seconds(lambda: each_of(parts, lambda part: influx.store.write_batch(part, {}))) if influx else None
-    third = count / served / 1e3 if served else None
-    told("in", count / ours / 1e3, count / theirs / 1e3, "k readings/s", influx=third, more_is_better=True)
-    sealing = seconds(lambda: store.seal(Instant(START + minutes * MINUTE + DAY)))
-    told("in and sealed", count / (ours + sealing) / 1e3, count / theirs / 1e3, "k readings/s", more_is_better=True)
-    third = influx.size() / count if influx else None
-    told("kept, hours sealed", size_of_blocks(folder) / count, plain.size() / count, "bytes/reading", influx=third)
-    series = [SeriesId(n) for n in range(min(probes, 200))]
-    told(
-        f"latest of {len(series)}",
-        best(lambda: store.latest(series)) * 1e3,
-        best(lambda: latest(plain, series)) * 1e3,
-        "ms",
-        influx=best(lambda: influx.store.latest(series)) * 1e3 if influx else None,
-    )
-    store.close()
+    return packed.stat().st_size + sum(file.stat().st_size for file in folder.glob("[0-9]*.db*"))
 
 
 def latest(plain: Plain, series: list[SeriesId]) -> list[object]:
@@ -177,62 +328,23 @@ def latest(plain: Plain, series: list[SeriesId]) -> list[object]:
     return [plain.db.execute(query, (each,)).fetchone() for each in series]
 
 
-def read_back(folder: Path, influx: Influx | None) -> None:
-    print("\n8 probes, 30 days, hours sealed")
-    store, plain = EmbeddedTelemetry(folder), Plain(folder)
-    for part in batches(list(field(8, 30 * 1440)), 20_000):
-        store.write_batch(part, {})
-        plain.write(part)
-        if influx:
-            influx.store.write_batch(part, {})
-    store.seal(Instant(START + 31 * DAY))
-    if influx:
-        influx.size()
-        assert len(influx.store.range(SeriesId(3), START, Instant(START + 30 * DAY))) == 30 * 1440
-    month = START, Instant(START + 30 * DAY)
-    day = Instant(START + 12 * DAY), Instant(START + 13 * DAY)
-    eight = [SeriesId(n) for n in range(8)]
-    assert len(store.range(eight[3], *month)) == len(plain.range(3, *month)) == 30 * 1440
-    told(
-        "30 days of a probe",
-        best(lambda: store.range(eight[3], *month)) * 1e3,
-        best(lambda: plain.range(3, *month)) * 1e3,
-        "ms",
-        influx=best(lambda: influx.store.range(eight[3], *month)) * 1e3 if influx else None,
-    )
-    told(
-        "8 probes × 24 h",
-        best(lambda: store.multi_range(eight, *day)) * 1e3,
-        best(lambda: [plain.range(each, *day) for each in eight]) * 1e3,
-        "ms",
-        influx=best(lambda: influx.store.multi_range(eight, *day)) * 1e3 if influx else None,
-    )
-    last_hour = [Sample(SeriesId(n % 8), Instant(month[1] + n * 1_000), Centi(n), 0) for n in range(3_600)]
-    for part in batches(last_hour, 8):
-        store.write_batch(part, {})
-        plain.write(part)
-    open_hour = month[1], Instant(month[1] + HOUR)
-    once = seconds(lambda: store.multi_range(eight, *open_hour))
-    again = best(lambda: store.multi_range(eight, *open_hour))
-    theirs = best(lambda: [plain.range(each, *open_hour) for each in eight])
-    told("an unsealed hour of 450 writes, first look", once * 1e3, theirs * 1e3, "ms")
-    told("an unsealed hour, next looks", again * 1e3, theirs * 1e3, "ms")
-    store.close()
-
-
-def main() -> None:
+def main() -> int:
     wanted = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    wanted.add_argument("--quick", action="store_true", help="small, to see that it runs; keeps nothing")
     wanted.add_argument("--probes", type=int, default=1_000)
-    wanted.add_argument("--hours", type=int, default=6)
+    wanted.add_argument("--days", type=int, default=1)
     wanted.add_argument("--batch", type=int, default=5_000)
-    asked = wanted.parse_args()
-    print(f"{'':<42}{'embedded':>14}{'plain SQLite':>14}{'InfluxDB' if 'INFLUXD_BIN' in os.environ else '':>14}")
-    for batch in (asked.batch // 10, asked.batch):
+    bench = Bench(wanted.parse_args())
+    for batch in (bench.batch // 10, bench.batch):
         with tempfile.TemporaryDirectory() as folder, influxdb(Path(folder)) as influx:
-            write_and_size(Path(folder), influx, asked.probes, asked.hours * 60, batch)
+            bench.write_and_size(Path(folder), influx, batch, is_goal=batch == bench.batch)
     with tempfile.TemporaryDirectory() as folder, influxdb(Path(folder)) as influx:
-        read_back(Path(folder), influx)
+        plain_of_eight = bench.read_back(Path(folder), influx)
+    with tempfile.TemporaryDirectory() as folder:
+        bench.month_of_many(Path(folder), plain_of_eight)
+    bench.report.keep()
+    return 1 if bench.report.missed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
