@@ -83,17 +83,17 @@ def texts() -> Mapping[str, Mapping[str, str]]:
 
 
 class Watcher:
-    """Looks again and again; what was there before the first look is not news."""
+    """Looks again and again; what was there before the first look is shown where it still holds, but is not news."""
 
     def __init__(self, records: Records, wechat_url: str) -> None:
         self._records = records
         self._wechat_url = wechat_url
         self._texts = texts()
-        self._told: list[Told] = []
         with records.read() as tx:
             self._last_event = tx.scalar(select(func.max(AlarmEvent.id))) or 0
         self._last_message = 0
-        self._last_message = self._read_messages()[1]
+        before, self._last_message = self._read_messages()
+        self._told = before[-KEPT_MESSAGES:]
         self._restarts: Mapping[str, int] = {}
         self._news: list[Happening] = []
         self.messages = 0
