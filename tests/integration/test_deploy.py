@@ -116,6 +116,13 @@ def test_a_file_of_deploy_that_a_page_names_is_there() -> None:
     assert not [path for path in named if not (ROOT / path).exists()]
 
 
+def test_the_chinese_page_leads_to_every_part_in_order() -> None:
+    headings = re.findall(r"^## (.*)$", PAGE.read_text("utf-8"), re.MULTILINE)
+    parts = [re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    led = re.findall(r"\(deploy\.md#([a-z0-9-]+)\)", PAGE.with_suffix(".zh-CN.md").read_text("utf-8"))
+    assert led == parts[:-1]  # the last says how the page is tried
+
+
 def test_all_services_are_confined_alike() -> None:
     confined = []
     for unit in UNITS:
