@@ -18,13 +18,13 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, not_, or_, sel
 from sqlalchemy.orm import Session
 
 from alerting.digest import send_digests
-from core.alarms.facts import event, facts, policy_of
+from core.alarms.facts import event, event_row, facts, policy_of
 from core.alarms.lifecycle import Key
 from core.alarms.message import AlarmFacts
 from core.alarms.post import Draft, Post
 from core.alarms.recovery import DIGEST
 from core.alarms.rules.sample import Condition, Rule
-from core.alarms.tables import Alarm, AlarmStep, Outbox, RuleState, SeriesState
+from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, Outbox, RuleState, SeriesState
 from core.alarms.watched import Zones
 from core.db.insert import insert_missing
 from core.devices.tables import MaintenanceWindow
@@ -206,23 +206,27 @@ class _Turn:
         """Write what has fired to everybody of its levels, and the next repeats: all at once, which is much faster."""
         contacts = contacts_of(self._tx, {alarm.equipment_id for alarm, _, _ in self._fired}, self._now)
         drafts: list[Draft] = []
+        events: list[dict[str, object]] = []
         for alarm, step, seen in self._fired:
             people: dict[PersonId, Person] = {}
             for level, of_level in contacts[alarm.equipment_id].items():
                 if level > step.tier:
                     continue
                 if not of_level:
-                    self._tx.add(event(alarm.id, "nobody_to_tell", self._now, cycle=alarm.cycle, level=int(level)))
+                    events.append(event_row(alarm.id, "nobody_to_tell", self._now, cycle=alarm.cycle, level=int(level)))
                 people.update((person.id, person) for person in of_level)
             what = facts(alarm, self._zones, tier=step.tier, value=seen.value, turn=step.turn, silent=seen.silent)
             drafts += [_draft(what, step, person) for person in people.values()]
             to = sum(person.openid is not None for person in people.values())
-            self._tx.add(
-                event(alarm.id, "told", self._now, cycle=step.cycle, tier=step.tier, turn=step.turn, people=to)
+            events.append(
+                event_row(alarm.id, "told", self._now, cycle=step.cycle, tier=step.tier, turn=step.turn, people=to)
             )
-        for draft in self._post.queue(self._tx, drafts, self._now):
-            if isinstance(draft.about, int):
-                self._tx.add(event(draft.about, "unreachable", self._now, person=draft.person, tier=draft.tier))
+        events += [
+            event_row(draft.about, "unreachable", self._now, person=draft.person, tier=draft.tier)
+            for draft in self._post.queue(self._tx, drafts, self._now)
+            if isinstance(draft.about, int)
+        ]
+        insert_missing(self._tx, AlarmEvent, events)
         repeats = [repeat for alarm, step, _ in self._fired if (repeat := self._repeat(alarm, step))]
         insert_missing(self._tx, AlarmStep, repeats)
 

@@ -17,12 +17,12 @@ from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from core.alarms.evidence import Evidence
-from core.alarms.facts import Snapshot, event, widen, worst
+from core.alarms.facts import Snapshot, event_row, widen, worst
 from core.alarms.post import Post
 from core.alarms.profile import Policy
 from core.alarms.recovery import recover
 from core.alarms.rules.sample import Condition, Rule
-from core.alarms.tables import Alarm, AlarmStep, RuleState
+from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, RuleState
 from core.alarms.watched import Watched, Zones
 from core.db.insert import insert_missing
 from core.devices.tables import EquipmentUnit, Zone
@@ -56,6 +56,7 @@ def settle(
     units = standing_units(tx, {zones[zone].equipment for zone, _ in by_key}, now)
     to_open: list[tuple[Alarm, Watched, bool]] = []
     recovered: list[AlarmId] = []
+    kept: list[tuple[Alarm, Sequence[Evidence], Condition]] = []
     for key, seen in sorted(by_key.items()):
         watched = zones[key[0]]
         condition = conditions.get(key, Condition.OK)
@@ -65,7 +66,7 @@ def settle(
                 recover(tx, zones, post, open_one, seen, now)
                 recovered.append(open_one.id)
         elif open_one:
-            _keep(tx, open_one, seen, condition, now)
+            kept.append((open_one, seen, condition))
         elif old and _just_recovered(old, watched.profile.policy, now):
             _reopen(old, seen, now)
             to_open.append((old, watched, _draining(seen)))
@@ -76,6 +77,7 @@ def settle(
             tx.add(alarm)
             to_open.append((alarm, watched, _draining(seen)))
     tx.flush()
+    _keep(tx, kept, now)
     _write_steps(tx, to_open, now)
     return [alarm.id for alarm, _, _ in to_open], recovered
 
@@ -179,25 +181,38 @@ def _reopen(alarm: Alarm, seen: Sequence[Evidence], now: Instant) -> None:
 
 def _write_steps(tx: Session, opened: Sequence[tuple[Alarm, Watched, bool]], now: Instant) -> None:
     """Write the steps of opened alarms, with absolute times, and the line of history."""
-    steps = []
+    steps: list[dict[str, object]] = []
+    events: list[dict[str, object]] = []
     for alarm, watched, draining in opened:
         for tier, after in watched.profile.policy.offsets():
             due_at = now + (DRAIN if draining and tier == 1 else after)
             steps.append({"alarm_id": alarm.id, "cycle": alarm.cycle, "tier": tier, "turn": 0, "due_at": due_at})
         kind = "opened" if alarm.cycle == 1 else "reopened"
-        tx.add(event(alarm.id, kind, now, cycle=alarm.cycle, onset=alarm.onset_at, value=alarm.opening_value))
+        events.append(
+            event_row(alarm.id, kind, now, cycle=alarm.cycle, onset=alarm.onset_at, value=alarm.opening_value)
+        )
     insert_missing(tx, AlarmStep, steps)
+    insert_missing(tx, AlarmEvent, events)
 
 
-def _keep(tx: Session, alarm: Alarm, seen: Sequence[Evidence], condition: Condition, now: Instant) -> None:
-    for one in seen:
-        widen(alarm, one.onset, one.peak)
-    mine = and_(AlarmStep.alarm_id == alarm.id, AlarmStep.cycle == alarm.cycle)
-    if condition is Condition.ACTIVE:
-        # Abnormal again before it was over: what was held fires at once.
-        tx.execute(update(AlarmStep).where(mine, AlarmStep.state == "held").values(state="due"))
-    drained = [one.draining for one in seen if one.draining is not None]
-    if drained:
-        latest = min(now + DRAIN, alarm.opened_at + LONGEST_DRAIN) if all(drained) else now
-        first = and_(mine, AlarmStep.tier == 1, AlarmStep.turn == 0, AlarmStep.state == "due")
-        tx.execute(update(AlarmStep).where(first).values(due_at=latest))
+def _keep(tx: Session, kept: Sequence[tuple[Alarm, Sequence[Evidence], Condition]], now: Instant) -> None:
+    _fire_held(tx, [alarm for alarm, _, condition in kept if condition is Condition.ACTIVE])
+    for alarm, seen, _ in kept:
+        for one in seen:
+            widen(alarm, one.onset, one.peak)
+        drained = [one.draining for one in seen if one.draining is not None]
+        if drained:
+            latest = min(now + DRAIN, alarm.opened_at + LONGEST_DRAIN) if all(drained) else now
+            mine = and_(AlarmStep.alarm_id == alarm.id, AlarmStep.cycle == alarm.cycle)
+            first = and_(mine, AlarmStep.tier == 1, AlarmStep.turn == 0, AlarmStep.state == "due")
+            tx.execute(update(AlarmStep).where(first).values(due_at=latest))
+
+
+def _fire_held(tx: Session, alarms: Sequence[Alarm]) -> None:
+    """Let what was held of alarms fire at once: they are abnormal again before it was over."""
+    of_cycle: dict[int, list[AlarmId]] = {}
+    for alarm in alarms:
+        of_cycle.setdefault(alarm.cycle, []).append(alarm.id)
+    for cycle, ids in of_cycle.items():
+        held = and_(AlarmStep.alarm_id.in_(ids), AlarmStep.cycle == cycle, AlarmStep.state == "held")
+        tx.execute(update(AlarmStep).where(held).values(state="due"))

@@ -111,7 +111,7 @@ def compose(
     `template_id` may be "" while none is configured: the channel puts in what is configured when it sends.
     """
     texts = _catalogue(language)
-    words = _words(texts, kind, facts)
+    words = {word: _BLANK.sub(" ", text).strip() for word, text in _words(texts, kind, facts).items()}
     fields = {name: {"value": _fit(name, pattern, words)} for name, pattern in texts[kind].items()}
     body: dict[str, object] = {"touser": to, "template_id": template_id, "client_msg_id": client_msg_id(key)}
     if link:
@@ -176,16 +176,16 @@ def _what(texts: Mapping[str, Any], kind: Kind, facts: AlarmFacts) -> str:
     return pattern.format(again=texts["again"] if facts.cycle > 1 else "", **shown)
 
 
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]+")
 _ELASTIC = ("unit", "equipment", "subject")
 
 
 def _fit(name: str, pattern: str, words: Mapping[str, str]) -> str:
     """Fill in a pattern so that it fits its field; names give way first."""
     longest = LONGEST[name.rstrip("0123456789")]
-    clean = {word: re.sub(r"[\s\x00-\x1f\x7f]+", " ", text).strip() for word, text in words.items()}
-    fixed = pattern.format_map({word: "" if word in _ELASTIC else text for word, text in clean.items()})
+    fixed = pattern.format_map({word: "" if word in _ELASTIC else text for word, text in words.items()})
     room = longest - _length(fixed)
-    short = {word: _shorten(text, room) if word in _ELASTIC else text for word, text in clean.items()}
+    short = {word: _shorten(text, room) if word in _ELASTIC else text for word, text in words.items()}
     return _shorten(pattern.format_map(short).strip(), longest) or "-"
 
 
