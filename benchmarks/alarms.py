@@ -1,0 +1,172 @@
+"""How quickly an alarm reaches a person, on both databases: the goals of the alarm engine.
+
+    .venv/bin/python benchmarks/alarms.py [--quick] [--only sqlite|postgresql]
+
+The engine is the one of `coldchain alerting`; PostgreSQL is durable (fsync on). Where the machine sets a limit,
+that is measured in the same run: a plain executemany of the very rows that were written, and the rules alone without
+any database.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from fridges import INTERVAL, Fridges
+from restart import restart
+from results import Report
+from servers import database, postgres, postgres_version
+from told import told_in_time
+
+from alerting.engine import Engine
+from alerting.follow import Follower
+from core.alarms import profile
+from core.alarms.rules import course as courses
+from core.alarms.rules.sample import Sample
+from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, Outbox, RuleState, SeriesState
+from core.db.engine import Records, connect
+from core.db.migrate import upgrade
+from core.ids import Centi, ZoneId
+from core.intake.sqlite import SqliteIntakeLog
+from core.runtime import logs
+from core.runtime.instant import MINUTE, Instant, Milliseconds
+from tests.fixtures.alerting import HandClock
+
+NOW = Instant(1_774_632_960_000)
+WRITTEN = (SeriesState, RuleState, Alarm, AlarmStep, AlarmEvent, Outbox)
+
+
+class Ward(NamedTuple):
+    """Fridges, and the engine that watches them."""
+
+    fridges: Fridges
+    engine: Engine
+    follower: Follower
+    clock: HandClock
+
+
+@contextmanager
+def ward(url: str, fridges: int) -> Iterator[Ward]:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
+        records = Records(connect(url or f"sqlite:///{folder}/records.db"))
+        opened.callback(records.close)
+        upgrade(records.engine)
+        log = SqliteIntakeLog(Path(folder) / "intake.db")
+        opened.callback(log.close)
+        clock, made = HandClock(NOW), Fridges(records, log, fridges)
+        engine, follower = made.worker(clock)
+        yield Ward(made, engine, follower, clock)
+
+
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """Return how long something took, and how much of the processor."""
+    began, used = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - began, time.process_time() - used
+
+
+def rules_alone(samples: int) -> float:
+    """Return samples a second of the rules without records or log."""
+    bounds = profile.bounds(profile.load(profile.DEFAULT), "refrigerated", Milliseconds(MINUTE), profile.Differences())
+    course = courses.begin(ZoneId(1))
+    made = [Sample(Instant(NOW + n * MINUTE), Centi(400 + n % 7 * 10), 0) for n in range(samples)]
+    took, _ = seconds(lambda: [courses.take(course, bounds, sample) for sample in made])
+    return samples / took
+
+
+def samples(report: Report, name: str, url: str, count: int, minutes: int) -> None:
+    """Follow calm readings: nothing opens, and all that is remembered is written."""
+    with ward(url, count) as at:
+        at.fridges.read(4.0, NOW)
+        at.engine.run_once()
+        for minute in range(1, minutes + 1):
+            at.fridges.read(4.0 + minute % 3 / 10, Instant(NOW + minute * MINUTE))
+        at.clock.time = Instant(NOW + minutes * MINUTE)
+        before = at.follower.readings
+        took, used = seconds(at.engine.run_once)
+        rate = (at.follower.readings - before) / took
+        assert at.follower.readings - before == count * minutes
+        limit = rules_alone(20_000)
+        report.table(
+            f"{name}: calm readings of {count:,} probes followed",
+            *("", "k samples/s", "µs CPU a sample", "to the rules"),
+        )
+        report.row("rules alone", limit / 1e3, 1e6 / limit, 1.0)
+        report.row("engine with records and log", rate / 1e3, used / count / minutes * 1e6, rate / limit)
+        report.goal(f"{name}: rule engine", rate / 1e3, at_least=20, unit="k samples/s")
+
+
+def storm(report: Report, name: str, url: str, count: int, most_s: float) -> None:
+    """Open as many alarms as there are fridges in one pass, with their steps and the messages to level 1."""
+    with ward(url, count) as at:
+        at.fridges.read(4.0, NOW)
+        at.engine.run_once()
+        at.clock.time = Instant(NOW + INTERVAL)
+        at.fridges.read(9.4, at.clock.time)
+        took, used = seconds(at.engine.run_once)
+        rows = _rows(at.fridges.records)
+        assert len(rows[Alarm]) == len(rows[Outbox]) == count, {table: len(each) for table, each in rows.items()}
+        limit = _plain(at.fridges.records, rows)
+        report.table(f"{name}: {count:,} alarms at once", *("", "seconds", "CPU seconds", "to the limit"))
+        written = sum(map(len, rows.values()))
+        report.row(f"executemany of the same {written:,} rows, no keys", limit, None, 1.0)
+        report.row("readings to alarms, steps, events, outbox", took, used, took / limit)
+        report.goal(f"{name}: {count:,} alarms committed with steps and outbox", took, at_most=most_s, unit="s")
+
+
+def _rows(records: Records) -> dict[type, list[dict[str, object]]]:
+    with records.read() as tx:
+        return {table: [dict(row) for row in tx.execute(sa.select(*table.__table__.c)).mappings()] for table in WRITTEN}
+
+
+def _plain(records: Records, rows: dict[type, list[dict[str, object]]]) -> float:
+    """Return the seconds that plain inserts of rows take, into tables without keys, one transaction a table."""
+    copies = {}
+    for table, found in rows.items():
+        columns = [sa.Column(column.name, column.type) for column in table.__table__.c]  # type: ignore[attr-defined]
+        copies[sa.Table(f"plain_{table.__tablename__}", sa.MetaData(), *columns)] = found  # type: ignore[attr-defined]
+    for copy in copies:
+        copy.create(records.engine)
+
+    def write() -> None:
+        for copy, found in copies.items():
+            with records.write() as tx:
+                tx.execute(sa.insert(copy), found)
+
+    return seconds(write)[0]
+
+
+def main() -> int:
+    wanted = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    wanted.add_argument("--only", choices=["sqlite", "postgresql"])
+    wanted.add_argument("--part", choices=["samples", "storm", "told", "restart"])
+    wanted.add_argument("--quick", action="store_true", help="small, and nothing kept")
+    asked = wanted.parse_args()
+    logs.set_up("benchmark", level="ERROR")
+    report = Report("alarms", str(__doc__).partition("\n")[0], quick=asked.quick or bool(asked.only or asked.part))
+    with ExitStack() as opened:
+        new = dict.fromkeys(["sqlite"], lambda _part: "") if asked.only != "postgresql" else {}
+        if asked.only != "sqlite":
+            server = opened.enter_context(postgres())
+            report.server("PostgreSQL", postgres_version())
+            new["postgresql"] = lambda part: database(server, part)
+        for name, url in new.items():
+            if asked.part in (None, "samples"):
+                samples(report, name, url("samples"), *((80, 5) if asked.quick else (2_000, 20)))
+            if asked.part in (None, "storm"):
+                storm(report, name, url("storm"), 100 if asked.quick else 10_000, 5 if name == "sqlite" else 8)
+            if asked.part in (None, "told"):
+                told_in_time(report, name, url("told"), 10 if asked.quick else 200)
+            if asked.part in (None, "restart"):
+                restart(report, name, url("restarted"), 200 if asked.quick else 50_000)
+    report.keep()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""Gateways for `ingest.py`: what they say, a publisher that costs next to nothing, and the bare subscriber beside us.
+
+The publisher and the subscriber are processes: `python field.py publish|count …`, started by `ingest.py`. The
+publisher writes packets itself, since a client library would need more of the machine than what is measured.
+"""
+
+import json
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from core.runtime.clock import real_now
+from core.runtime.instant import MINUTE, Instant
+from core.wire.messages import Batch, ClockReport, Reading
+from core.wire.topics import UP, GatewayNumber, Kind, Topic
+
+READINGS = 8
+"""In a message: what an R4DCB08 has."""
+SINCE = "2020-01-01T00:00:00+08:00"
+_IN_FLIGHT = 500
+_PUBLISH, _PUBACK = 0x32, 4
+_OVER = b"over"
+"""A last message tells the counting subscriber that this was all."""
+
+
+def numbers(gateways: int) -> list[GatewayNumber]:
+    return [GatewayNumber(f"g{number:04d}") for number in range(gateways)]
+
+
+def probe(gateway: int, place: int) -> str:
+    return f"2{gateway:04d}{place}"
+
+
+def messages(gateways: int, batches: int, now: Instant) -> Iterator[tuple[str, bytes]]:
+    """Yield topic and payload of each message in the order of time: a minute of all gateways, then the next."""
+    names = numbers(gateways)
+    for seq in range(1, batches + 1):
+        at = now - (batches - seq) * MINUTE // 4
+        for gateway, gw in enumerate(names):
+            readings = [
+                Reading(probe(gateway, place), at - 50 * place, round(4 + (seq * (place + 1) % 30) / 10, 1))
+                for place in range(READINGS)
+            ]
+            batch = Batch(1, gw, f"{gateway:016x}", "7f3a9c21", seq, at, ClockReport("ntp", 0, 1), readings)
+            yield str(Topic(gw, Kind.DATA)), msgspec.json.encode(batch)
+
+
+def county(gateways: int) -> str:
+    """Return the file to import: a unit, its gateways, a fridge and the probes of each."""
+    parts = [f'since = {SINCE}\n[[unit]]\ncode = "610103"\nname = "碑林区疾控中心"\nkind = "cdc"\nlevel = "county"\n']
+    for gateway, gw in enumerate(numbers(gateways)):
+        parts.append(f'[[gateway]]\nnumber = "{gw}"\nunit = "610103"\n')
+        parts += [
+            f'[[equipment]]\ncode = "E{gateway}-{place}"\nname = "冰箱{gateway}-{place}"\nkind = "冰箱"\n'
+            'unit = "610103"\nzones = ["冷藏"]\n'
+            f'[[probe]]\ncode = "{probe(gateway, place)}冷藏"\ngateway = "{gw}"\nequipment = "E{gateway}-{place}"\n'
+            'interval = "15s"\n'
+            for place in range(READINGS)
+        ]
+    return "\n".join(parts)
+
+
+def publish(port: int, password: str, gateways: int, batches: int) -> None:
+    """Publish all as fast as the broker takes it, and wait for every PUBACK."""
+    with _signed_in(port, "coldchain", password, "bench-publisher") as broker:
+        packets: list[bytes] = []
+        number = 0
+        for topic, payload in [*messages(gateways, batches, real_now()), ("cc/v1/bench/over", _OVER)]:
+            number = number % 60_000 + 1
+            packets.append(_publish_packet(topic, payload, number))
+            if len(packets) == _IN_FLIGHT:
+                _deliver(broker, packets)
+        _deliver(broker, packets)
+
+
+def count(port: int, password: str) -> None:
+    """Count what comes for `bench-bare`, as plain paho does it: no decoding, no store, acknowledged by the library.
+
+    Without `count` on its standard input it leaves when it has subscribed, and its session stays.
+    """
+    heard, began, used, subscribed, over = 0, 0.0, 0.0, threading.Event(), threading.Event()
+
+    def on_message(_client: Client, _userdata: object, message: MQTTMessage) -> None:
+        nonlocal heard, began, used
+        if message.payload == _OVER:
+            over.set()
+            return
+        heard += 1
+        if heard == 1:
+            began, used = time.monotonic(), time.process_time()
+
+    client = Client(CallbackAPIVersion.VERSION2, "bench-bare", protocol=MQTTProtocolVersion.MQTTv5)
+    client.username_pw_set("coldchain", password)
+    client.max_inflight_messages = 1000
+    client.on_message = on_message
+    client.on_connect = lambda *_: client.subscribe([(UP, 1), ("cc/v1/bench/over", 1)])
+    client.on_subscribe = lambda *_: subscribed.set()
+    kept = Properties(PacketTypes.CONNECT)
+    kept.SessionExpiryInterval = 3600
+    client.connect("127.0.0.1", port, clean_start=False, properties=kept)
+    client.loop_start()
+    subscribed.wait()
+    if sys.stdin.readline().startswith("count"):
+        over.wait()
+        took, used = time.monotonic() - began, time.process_time() - used
+        print(json.dumps({"heard": heard, "s": took, "processor_s": used}), flush=True)
+        ended = Properties(PacketTypes.DISCONNECT)
+        ended.SessionExpiryInterval = 0  # else the broker would keep for it what is published for others
+        client.disconnect(properties=ended)
+    client.disconnect()
+    client.loop_stop()
+
+
+def _signed_in(port: int, user: str, password: str, client_id: str) -> socket.socket:
+    broker = socket.create_connection(("127.0.0.1", port))
+    broker.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    body = _text("MQTT") + bytes([4, 0xC2]) + struct.pack("!H", 600) + _text(client_id) + _text(user) + _text(password)
+    broker.sendall(bytes([0x10]) + _length(len(body)) + body)
+    answer = broker.recv(4)
+    assert answer == b"\x20\x02\x00\x00", f"the broker refused the publisher: {answer!r}"
+    return broker
+
+
+def _deliver(broker: socket.socket, packets: list[bytes]) -> None:
+    """Send packets at once and wait until each is acknowledged; empties the list."""
+    broker.sendall(b"".join(packets))
+    left = _PUBACK * len(packets)
+    while left:
+        got = len(broker.recv(65_536))
+        assert got, "the broker ended the publisher's connection"
+        left -= got
+    packets.clear()
+
+
+def _publish_packet(topic: str, payload: bytes, number: int) -> bytes:
+    body = _text(topic) + struct.pack("!H", number) + payload
+    return bytes([_PUBLISH]) + _length(len(body)) + body
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return struct.pack("!H", len(encoded)) + encoded
+
+
+def _length(n: int) -> bytes:
+    digits = bytearray()
+    while True:
+        n, digit = divmod(n, 128)
+        digits.append(digit | (0x80 if n else 0))
+        if not n:
+            return bytes(digits)
+
+
+if __name__ == "__main__":
+    what, port_, secrets_file, *rest = sys.argv[1:]
+    secret = msgspec.json.decode(Path(secrets_file).read_bytes())["broker"]["coldchain"]
+    if what == "publish":
+        publish(int(port_), secret, int(rest[0]), int(rest[1]))
+    else:
+        count(int(port_), secret)

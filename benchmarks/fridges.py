@@ -1,0 +1,123 @@
+"""A province of fridges written in bulk, and readings of them in a log: what `alarms.py` measures the engine on."""
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+
+import msgspec
+from sqlalchemy import insert
+
+from alerting.engine import Engine
+from alerting.follow import Follower
+from core.alarms.post import Post
+from core.alarms.watched import Zones
+from core.db.engine import Records
+from core.db.record import Record
+from core.devices import revision
+from core.devices.directory import Directory
+from core.devices.tables import (
+    Equipment,
+    EquipmentUnit,
+    Gateway,
+    GatewayUnit,
+    Probe,
+    ProbeGateway,
+    ProbeZone,
+    Series,
+    Zone,
+)
+from core.ids import Centi
+from core.intake.port import Batch, IntakeLog, Stamped
+from core.runtime.clock import Clock
+from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
+from core.wire.topics import GatewayNumber, shard_of
+from tests.fixtures.county import add_contact, add_unit
+
+OF_GATEWAY = 8
+INTERVAL = Milliseconds(15 * MINUTE)
+"""Longer than the rule's delay, so that one reading beyond the limit opens an alarm."""
+OPENIDS = {level: f"openid-level{level}" for level in (1, 2, 3)}
+
+
+class Fridges:
+    """`count` fridges of one unit, a zone and a probe each, eight to a gateway; all ids are 1 to `count`."""
+
+    def __init__(self, records: Records, log: IntakeLog, count: int) -> None:
+        self.records = records
+        self.count = count
+        self._log = log
+        self._seq = 0
+        with records.write() as tx:
+            unit = add_unit(tx, "省疾控").id
+        numbers = range(1, count + 1)
+        gateways = range(1, (count - 1) // OF_GATEWAY + 2)
+        self._write(Equipment, ({"id": n, "code": f"E{n}", "name": f"冰箱{n}", "kind": "fridge"} for n in numbers))
+        self._write(Zone, ({"id": n, "equipment_id": n, "kind": "refrigerated"} for n in numbers))
+        self._write(EquipmentUnit, ({"equipment_id": n, "unit_id": unit, "since": 0} for n in numbers))
+        self._write(Gateway, ({"id": n, "number": gateway(n)} for n in gateways))
+        self._write(GatewayUnit, ({"gateway_id": n, "unit_id": unit, "since": 0} for n in gateways))
+        self._write(Probe, ({"id": n, "namespace": "cc", "code": code(n), "interval": INTERVAL} for n in numbers))
+        self._write(Series, ({"id": n, "probe_id": n, "quantity": "t"} for n in numbers))
+        self._write(ProbeZone, ({"probe_id": n, "zone_id": n, "since": 0} for n in numbers))
+        self._write(ProbeGateway, ({"probe_id": n, "gateway_id": of(n), "since": 0} for n in numbers))
+        with records.write() as tx:
+            for level, openid in OPENIDS.items():
+                add_contact(tx, level, f"level{level}", _Unit(unit), openid=openid)  # type: ignore[arg-type]
+            revision.bump(tx)
+
+    def _write(self, table: type[Record], rows: Iterable[dict[str, object]]) -> None:
+        with self.records.write() as tx:
+            tx.execute(insert(table), list(rows))
+
+    def read(
+        self, celsius: float, at: Instant, *, fridges: Sequence[int] = (), received: Instant | None = None
+    ) -> None:
+        """Append a reading of each fridge (all, unless given), taken at `at`."""
+        by_gateway: dict[int, list[int]] = {}
+        for fridge in fridges or range(1, self.count + 1):
+            by_gateway.setdefault(of(fridge), []).append(fridge)
+        self._seq += 1
+        batches = [self._batch(number, inside, celsius, at, received or at) for number, inside in by_gateway.items()]
+        for first in range(0, len(batches), 500):
+            self._log.append(batches[first : first + 500])
+
+    def worker(self, clock: Clock) -> tuple[Engine, Follower]:
+        """Return alerting's engine on these records and this log, as a process has it."""
+        zones = Zones()
+        post = Post(public_url="https://cc.example", link_keys={"1": "00" * 32}, link_life=Milliseconds(7 * DAY))
+        follower = Follower(self.records, self._log, Directory(self.records), zones, post, shards="00-ff")
+        engine = Engine(
+            self.records, intake=self._log, follower=follower, zones=zones, post=post, clock=clock, poll=1.0
+        )
+        return engine, follower
+
+    def _batch(self, number: int, fridges: Sequence[int], celsius: float, at: Instant, received: Instant) -> Batch:
+        gw = gateway(number)
+        value = Centi(round(celsius * 100))
+        return Batch(
+            shard=shard_of(gw),
+            gw=gw,
+            ep="00" * 8,
+            boot="00" * 4,
+            seq=self._seq,
+            hash=sha256(f"{number} {self._seq}".encode()).digest()[:16],
+            received=received,
+            origin="live",
+            readings=tuple(Stamped(code(fridge), "t", at, value, 0, at) for fridge in fridges),
+        )
+
+
+class _Unit(msgspec.Struct):
+    id: int
+
+
+def of(fridge: int) -> int:
+    """Return the gateway that reads a fridge."""
+    return (fridge - 1) // OF_GATEWAY + 1
+
+
+def gateway(number: int) -> GatewayNumber:
+    return GatewayNumber(f"g{number:05d}")
+
+
+def code(fridge: int) -> str:
+    return f"2{fridge:06d}"

