@@ -96,6 +96,9 @@ class Bus(Section, frozen=True, kw_only=True):
     parity: Literal["N", "E", "O", ""] = ""
     stop_bits: Annotated[int, Meta(ge=0, le=2)] = 0
     interval: Annotated[Seconds, Meta(description="seconds between two readings of a unit")] = 60.0
+    latency: Annotated[
+        float, Meta(ge=0, le=10, description="seconds that a radio or serial server adds to a device's answer at most")
+    ] = 0.0
     units: list[UnitOnBus]
 
 

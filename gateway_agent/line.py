@@ -108,7 +108,8 @@ class ModbusLine:
         }
         request = asyncio.ensure_future(asks[block.function](block.address, count=block.count, device_id=unit))
         lost = asyncio.ensure_future(self._lost.wait())
-        limit = timing.timeout + (REQUEST_BYTES + block.reply_bytes) * BITS_A_CHARACTER / self._line.baud
+        latency = self._bus.latency
+        limit = latency + timing.timeout + (REQUEST_BYTES + block.reply_bytes) * BITS_A_CHARACTER / self._line.baud
         try:
             await asyncio.wait((request, lost), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if request.done():
@@ -119,7 +120,7 @@ class ModbusLine:
                 return request.result()
             if lost.done():
                 return None
-            self._free_at = monotonic() + timing.quiet_after_timeout
+            self._free_at = monotonic() + latency + timing.quiet_after_timeout
             msg = f"unit {unit}: no answer within {limit:.3f} s"
             raise Silent(msg)
         finally:

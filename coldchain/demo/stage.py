@@ -19,6 +19,8 @@ from core.runtime.clock import VirtualClock
 from core.runtime.instant import Instant
 
 HOST = "127.0.0.1"
+LATENCY_S = 5.0
+"""The devices answer from a thread that has other work on a busy machine."""
 APP_ID = "wx-demo"
 APP_SECRET = "demo-secret"  # noqa: S105 (of the simulator)
 
@@ -145,6 +147,7 @@ class Stage:
                         "host": HOST,
                         "port": self.lines[box.number].port,
                         "interval": self._interval_s,
+                        "latency": LATENCY_S,
                         "units": [msgspec.to_builtins(device) for device in box.devices],
                     }
                 ],

@@ -127,6 +127,17 @@ def test_a_late_answer_is_never_taken_for_the_next_one(framing: Framing, devices
     reading(bus_to(devices, framing, UnitOnBus(address=1, profile="r4dcb08", probes={"t1": "p1"})), story)
 
 
+def test_a_slow_way_to_the_line_costs_no_reading(framing: Framing, devices: ModbusDevices) -> None:
+    devices.add(1, "r4dcb08", steady(4.0))
+    devices.fail(1, Fault("late", seconds=0.16, times=2))
+    there = bus_to(devices, framing, UnitOnBus(address=1, profile="r4dcb08", probes={"t1": "p1"}))
+
+    async def story(reader: Reader) -> None:
+        assert await reader.cycle() == {"p1": (4.0, 0)}
+
+    reading(msgspec.structs.replace(there, latency=5.0), story)
+
+
 def test_without_the_silence_an_answer_of_another_length_is_refused_all_the_same() -> None:
     with line("rtu") as devices:
         devices.add(1, "r4dcb08", steady(4.0))
