@@ -31,6 +31,8 @@ class Kind(StrEnum):
     FAILS = "fails"
     """It answers that it failed."""
     LATE = "late"
+    STUCK = "stuck"
+    """It remembers a trouble that is over, until it is restarted."""
     NOT_READY = "not_ready"
     """There, but without what it must have, such as its tables."""
     SILENT = "silent"
@@ -96,6 +98,7 @@ _BY_SQLSTATE = {
 _BY_TEXT = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
+        (Kind.STUCK, r"opening shard previously failed"),  # InfluxDB 2, once its disk was full
         (Kind.DISK_FULL, r"no space left|disk is full|disk quota|answered 507"),
         (Kind.READ_ONLY, r"read-?only (file ?system|database|transaction)|readonly database|permission denied"),
         (Kind.REFUSED, r"answered 40[13]\b|password authentication|not authori[sz]ed|bad user name"),

@@ -27,6 +27,7 @@ from tests.fixtures.troubled import (
     enter_county,
     folder_of,
     influx_line,
+    influx_with_little_room,
     line_up,
     records_with_little_room,
     services_up,
@@ -171,6 +172,29 @@ def test_an_influxdb_that_is_ill_holds_up_neither_ingest_nor_alarms(fault: Fault
         proxy.fault = ""
         line.all_is_there_once()
         line.says_nothing_of(kind)
+
+
+def test_an_influxdb_without_room_is_told_and_takes_everything_once_it_has(tmp_path: Path) -> None:
+    with influx_with_little_room(tmp_path) as (disk, server, line):
+        line.sends(3)
+        line.all_is_there_once()
+        disk.fill()
+        line.sends(40, readings=300)
+        line.sends_hot()
+        line.arrives()
+        line.has_alarms(1)
+        until(lambda: line.own_words("collector").get("telemetry") in (Kind.DISK_FULL, Kind.STUCK), "a word of it")
+        disk.free()
+        until(
+            lambda: line.own_words("collector").get("telemetry") != Kind.DISK_FULL,
+            "its next attempt",
+            within_s=WITHIN_S,
+        )
+        if line.own_words("collector").get("telemetry") == Kind.STUCK:  # it says what to do, and the operator does it
+            server.kill()
+            server.start()
+        line.all_is_there_once()
+        line.says_nothing_of(Kind.DISK_FULL, Kind.STUCK)
 
 
 def test_an_influxdb_that_answers_late_is_told_and_takes_everything(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def test_every_kind_has_its_sentence_and_what_to_do(kind: Kind) -> None:
     [
         ("database or disk is full", Kind.DISK_FULL),
         ("InfluxDB answered 500: engine: write error: no space left on device", Kind.DISK_FULL),
+        ("InfluxDB answered 500: opening shard previously failed with: no space left on device", Kind.STUCK),
         ("attempt to write a readonly database", Kind.READ_ONLY),
         ("[Errno 30] Read-only file system: '/x'", Kind.READ_ONLY),
         ("InfluxDB gave no answer: HTTPConnectionPool(host='h', port=1): Read timed out.", Kind.NO_ANSWER),
