@@ -3,12 +3,11 @@
 A calm probe costs one row a chunk: its limits remember nothing, and its silence is looked up by the scan.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
-from sqlalchemy import Row, Table, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Row, delete, select
 from sqlalchemy.orm import Session
 
 from core.alarms.evidence import Evidence
@@ -18,7 +17,7 @@ from core.alarms.rules.course import Course, Past, Recent, SensorTrack, Track
 from core.alarms.rules.sample import Condition, Rule
 from core.alarms.tables import RuleState, SeriesState
 from core.alarms.watched import Zones
-from core.db.record import Record
+from core.db.insert import upsert
 from core.devices.directory import Place
 from core.ids import SeriesId, ZoneId
 from core.runtime.instant import Instant
@@ -96,8 +95,8 @@ def save(tx: Session, probes: Mapping[SeriesId, Probe], zones: Zones, now: Insta
         else:
             rule_rows += _rule_rows(series, probe, zone, now)
             rule_rows += _silence_row(series, probe, zone, zones, now)
-    _upsert(tx, SeriesState, ["series_id"], series_rows)
-    _upsert(tx, RuleState, ["series_id", "rule"], rule_rows)
+    upsert(tx, SeriesState, series_rows)
+    upsert(tx, RuleState, rule_rows)
 
 
 def _series_row(series: SeriesId, probe: Probe) -> dict[str, object]:
@@ -166,13 +165,3 @@ def _remembered(row: Row[Any] | None, rules: Mapping[str, Row[Any]]) -> Course:
         _track(below.memory) if below else Track(),
         _sensor(sensor.memory) if sensor else SensorTrack(),
     )
-
-
-def _upsert(tx: Session, table: type[Record], key: Sequence[str], rows: Sequence[dict[str, object]]) -> None:
-    if not rows:
-        return
-    make = sqlite.insert if tx.get_bind().dialect.name == "sqlite" else postgresql.insert
-    # The bare table: of entities the ORM makes twice the work.
-    made = make(cast("Table", table.__table__))
-    changed = {name: made.excluded[name] for name in rows[0] if name not in key}
-    tx.execute(made.on_conflict_do_update(index_elements=list(key), set_=changed), list(rows))

@@ -1,6 +1,6 @@
 """How fast and small the telemetry stores are, beside a plain SQLite table keyed (probe, ts) in the same run.
 
-    .venv/bin/python benchmarks/telemetry.py [--quick] [--probes 1000] [--days 1] [--batch 5000]
+    .venv/bin/python benchmarks/telemetry.py [--quick] [--probes 1000] [--days 2] [--batch 5000]
 
 The embedded store always; InfluxDB 2 too where INFLUXD_BIN names one (`.ci/influxd/build`), started on loopback.
 
@@ -45,7 +45,8 @@ from core.telemetry.tables import DueDay
 from tests.fixtures.influx import VERSION as INFLUX_VERSION
 from tests.fixtures.influx import Influxd, operator_of
 
-START = Instant(1_767_196_800_000)
+START = Instant(1_767_225_600_000)
+"""2026-01-01T00:00Z: sealed days are days in UTC."""
 PLAIN = """CREATE TABLE reading (probe INTEGER NOT NULL, ts INTEGER NOT NULL, value INTEGER, quality INTEGER NOT NULL,
 PRIMARY KEY (probe, ts)) WITHOUT ROWID"""
 
@@ -332,7 +333,7 @@ def main() -> int:
     wanted = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     wanted.add_argument("--quick", action="store_true", help="small, to see that it runs; keeps nothing")
     wanted.add_argument("--probes", type=int, default=1_000)
-    wanted.add_argument("--days", type=int, default=1)
+    wanted.add_argument("--days", type=int, default=2)
     wanted.add_argument("--batch", type=int, default=5_000)
     bench = Bench(wanted.parse_args())
     for batch in (bench.batch // 10, bench.batch):

@@ -34,7 +34,7 @@ log = logger(__name__)
 
 GRACE = 10 * MINUTE
 """After a day's end, before it is computed."""
-SERIES = 100
+SERIES = 50
 """Read at once, and written in one transaction, for which others may wait."""
 PAGE = 2_000
 POLL_S = 5.0
