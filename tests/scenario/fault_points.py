@@ -1,0 +1,288 @@
+"""Every boundary at which a process may die with something half done, in the order in which a reading passes them.
+
+What each promises is in docs/kills.md. `tests/scenario/test_kills.py` hits each of them three times a run.
+"""
+
+import re
+from collections.abc import Callable
+
+from tests.scenario.faults import Call, Point, Reach, When
+
+BEFORE, AFTER, COMMIT, COMMITTED = When.BEFORE, When.AFTER, When.COMMIT, When.COMMITTED
+EMBEDDED, SERVERS = ("embedded",), ("servers",)
+
+_READINGS = re.compile(r"/up/(data|backfill)$")
+_READINGS_PACKET = re.compile(rb"/up/(data|backfill)")
+_PUBLISH, _PUBACK = 3, 4
+
+
+def _found(call: Call) -> bool:
+    return bool(call.result)
+
+
+def _of_readings(call: Call) -> bool:
+    return bool(_READINGS.search(call.args[1]))
+
+
+def _deleting(call: Call) -> bool:
+    return bool(call.args[0]._deletes)
+
+
+def _packet(kind: int, *, readings: bool) -> Callable[[Call], bool]:
+    def is_one(call: Call) -> bool:
+        data = call.args[1]
+        return data[0] >> 4 == kind and (not readings or bool(_READINGS_PACKET.search(data[:80])))
+
+    return is_one
+
+
+def _opened(call: Call) -> bool:
+    return bool(call.result[0])
+
+
+def _recovered(call: Call) -> bool:
+    return bool(call.result[1])
+
+
+def _turn_of(name: str) -> Callable[[Call], bool]:
+    return lambda call: call.args[1] == name and call.result is not None
+
+
+_SPOOL = "gateway_agent.spool:Spool"
+GATEWAY = (
+    Point("gateway", "spooling, before the commit", Reach(f"{_SPOOL}._drop_oldest", AFTER)),
+    Point("gateway", "spooled, before publishing", Reach(f"{_SPOOL}.append", AFTER)),
+    Point(
+        "gateway",
+        "published, before the broker's acknowledgement",
+        Reach("core.bus.client:Bus.publish", AFTER, _of_readings),
+    ),
+    Point(
+        "gateway",
+        "the broker's acknowledgement has come, before it is noted",
+        Reach("core.bus.client:Bus._on_publish", BEFORE),
+    ),
+    Point("gateway", "down/ack has come, before the spool's delete", Reach(f"{_SPOOL}.acknowledge", BEFORE)),
+    Point("gateway", "inside the spool's delete", Reach(f"{_SPOOL}._delete", AFTER, _deleting)),
+    Point("gateway", "deleted, before the commit", Reach(f"{_SPOOL}._commit", BEFORE, _deleting)),
+)
+
+_GATE = "coldchain.broker.gate:Gate"
+BROKER = (
+    Point(
+        "broker",
+        "a reading has come, before it is taken",
+        Reach(f"{_GATE}._check_publish", AFTER, lambda call: bool(_READINGS_PACKET.search(call.args[2][:80]))),
+        pairs=EMBEDDED,
+    ),
+    Point(
+        "broker",
+        "before it is forwarded",
+        Reach(f"{_GATE}.write", BEFORE, _packet(_PUBLISH, readings=True)),
+        pairs=EMBEDDED,
+    ),
+    Point(
+        "broker",
+        "forwarded, before the sender is told",
+        Reach(f"{_GATE}.write", BEFORE, _packet(_PUBACK, readings=False)),
+        pairs=EMBEDDED,
+    ),
+)
+
+_INGEST = "collector.ingest:Ingest"
+_WRITER = "collector.telemetry_writer:TelemetryWriter"
+_STORE = "core.telemetry.file:StoreFile.write"
+_SEALS, _DAYS = "core.telemetry.sealing", "core.telemetry.day_sealing"
+_FILE, _FILE_LOG = "core.intake.file:LogFile.write", "core.intake.sqlite:SqliteIntakeLog"
+_SERVER, _SERVER_LOG = "core.intake.server:LogServer.transaction", "core.intake.postgres:PostgresIntakeLog"
+
+
+def _batches(call: Call) -> bool:
+    return bool(call.args[1].batches)
+
+
+def _asked(call: Call) -> bool:
+    return bool(call.args[2].asked)
+
+
+RELEASING = "releasing from quarantine"
+"""Happens only after somebody has entered what was held for lack of it."""
+COLLECTOR = (
+    Point("collector", "received, before the append", Reach(f"{_INGEST}._append", BEFORE, _batches)),
+    Point(
+        "collector",
+        "appending, before the commit",
+        Reach(_FILE, COMMIT),
+        Reach(f"{_FILE_LOG}.append", BEFORE),
+        pairs=EMBEDDED,
+    ),
+    Point(
+        "collector",
+        "appending, before the commit",
+        Reach(_SERVER, COMMIT),
+        Reach(f"{_SERVER_LOG}.append", BEFORE),
+        pairs=SERVERS,
+    ),
+    Point("collector", "appended, before down/ack", Reach(f"{_INGEST}._acknowledge", BEFORE, _asked)),
+    Point(
+        "collector",
+        "after down/ack, before the broker's acknowledgement",
+        Reach(f"{_INGEST}._acknowledge", AFTER, _asked),
+    ),
+    Point(
+        "collector",
+        "held in quarantine, before the write",
+        Reach(f"{_WRITER}._hold", AFTER, lambda call: bool(call.args[1])),
+    ),
+    Point(
+        "collector",
+        f"{RELEASING}, before the commit",
+        Reach(_FILE, COMMIT),
+        Reach(f"{_FILE_LOG}.release", BEFORE),
+        pairs=EMBEDDED,
+    ),
+    Point(
+        "collector",
+        f"{RELEASING}, before the commit",
+        Reach(_SERVER, COMMIT),
+        Reach(f"{_SERVER_LOG}.release", BEFORE),
+        pairs=SERVERS,
+    ),
+    Point(
+        "collector",
+        "writing telemetry with its cursor, before the commit",
+        Reach(_STORE, COMMIT),
+        Reach("core.telemetry.embedded:EmbeddedTelemetry.write_batch", BEFORE),
+        pairs=EMBEDDED,
+    ),
+    Point(
+        "collector",
+        "telemetry and cursor written",
+        Reach("core.telemetry.embedded:EmbeddedTelemetry.write_batch", AFTER),
+        pairs=EMBEDDED,
+    ),
+    Point(
+        "collector",
+        "between the telemetry write and the log's cursor",
+        Reach("core.telemetry.influx:InfluxTelemetry.write_batch", AFTER),
+        pairs=SERVERS,
+    ),
+    Point(
+        "collector",
+        "moving the log's cursor, before the commit",
+        Reach(_SERVER, COMMIT),
+        Reach(f"{_SERVER_LOG}.move_cursor", BEFORE),
+        pairs=SERVERS,
+    ),
+    Point(
+        "collector",
+        "sealing hours, before a commit",
+        Reach(_STORE, COMMIT),
+        Reach(f"{_SEALS}:_write", BEFORE),
+        pairs=EMBEDDED,
+    ),
+    Point(
+        "collector",
+        "sealing hours, between two commits",
+        Reach(_STORE, COMMITTED),
+        Reach(f"{_SEALS}:_write", BEFORE),
+        pairs=EMBEDDED,
+    ),
+    Point(
+        "collector",
+        "making a month's file, before it has its place",
+        Reach("core.telemetry.months:Months._make", BEFORE),
+        pairs=EMBEDDED,
+    ),
+    Point(
+        "collector", "sealing a day, before its blocks are written", Reach(f"{_DAYS}:_commit", BEFORE), pairs=EMBEDDED
+    ),
+    Point(
+        "collector",
+        "sealing a day, before their commit",
+        Reach(_STORE, COMMIT),
+        Reach(f"{_DAYS}:_commit", BEFORE),
+        pairs=EMBEDDED,
+    ),
+    Point("collector", "sealed a day, before its hours are dropped", Reach(f"{_DAYS}:_drop", BEFORE), pairs=EMBEDDED),
+    Point(
+        "collector",
+        "dropping a day's hours, before a commit",
+        Reach(_STORE, COMMIT),
+        Reach(f"{_DAYS}:_drop", BEFORE),
+        pairs=EMBEDDED,
+    ),
+    Point(
+        "collector",
+        "pruning the log, before the commit",
+        Reach(_FILE, COMMIT),
+        Reach(f"{_FILE_LOG}.prune", BEFORE),
+        pairs=EMBEDDED,
+    ),
+    # Its first three transactions only ask.
+    Point(
+        "collector",
+        "pruning the log, before the commit",
+        Reach(_SERVER, COMMIT),
+        Reach(f"{_SERVER_LOG}.prune", BEFORE),
+        nth=4,
+        pairs=SERVERS,
+    ),
+)
+
+_RECORDS = "core.db.engine:Records.write"
+_OPENS = Reach("alerting.chunk:Chunk.settle", AFTER, _opened)
+_RECOVERS = Reach("alerting.chunk:Chunk.settle", AFTER, _recovered)
+_FIRES = Reach("alerting.engine:escalate", AFTER, _found)
+_LEASES = Reach("alerting.deliver:claim", AFTER, _found)
+_FINISHES = Reach("alerting.deliver:write_down", AFTER, lambda call: bool(call.args[1]))
+ALERTING = (
+    Point("alerting", "the log is read, before its cursor moves", Reach("alerting.follow:Follower._move", BEFORE)),
+    Point("alerting", "opening an alarm, before the commit", Reach(_RECORDS, COMMIT), _OPENS),
+    Point("alerting", "opened, after the commit", Reach(_RECORDS, COMMITTED), _OPENS),
+    Point("alerting", "a step is claimed, before its messages", Reach("alerting.escalate:_claim", AFTER, _found)),
+    Point("alerting", "firing a step, before the commit", Reach(_RECORDS, COMMIT), _FIRES),
+    Point("alerting", "messages committed, before sending", Reach(_RECORDS, COMMITTED), _FIRES),
+    Point("alerting", "leasing messages, before the commit", Reach(_RECORDS, COMMIT), _LEASES),
+    Point("alerting", "leased, before sending", Reach("alerting.channels.wechat:WechatChannel.send", BEFORE)),
+    Point("alerting", "sent, before it is written down", Reach("alerting.channels.wechat:WechatChannel.send", AFTER)),
+    Point("alerting", "writing down what was sent, before the commit", Reach(_RECORDS, COMMIT), _FINISHES),
+    Point("alerting", "written down", Reach(_RECORDS, COMMITTED), _FINISHES),
+    Point("alerting", "recovering an alarm, before the commit", Reach(_RECORDS, COMMIT), _RECOVERS),
+    Point("alerting", "recovered, after the commit", Reach(_RECORDS, COMMITTED), _RECOVERS),
+    Point(
+        "alerting",
+        "the audit has its turn, before the commit",
+        Reach(_RECORDS, COMMIT),
+        Reach("alerting.ticks:claim", AFTER, _turn_of("audit")),
+    ),
+    Point("alerting", "the audit has its turn, before it looks", Reach("alerting.audit:Audit._look", BEFORE)),
+    Point(
+        "alerting",
+        "the search for silence has its turn, before the commit",
+        Reach(_RECORDS, COMMIT),
+        Reach("alerting.ticks:claim", AFTER, _turn_of("offline")),
+    ),
+)
+
+_ACKNOWLEDGES = Reach("core.alarms.handling:acknowledge", AFTER)
+_HANDLES = Reach("core.alarms.handling:handle", AFTER)
+API = (
+    Point("api", "acknowledging, before the commit", Reach(_RECORDS, COMMIT), _ACKNOWLEDGES),
+    Point("api", "acknowledged, before the answer", Reach(_RECORDS, COMMITTED), _ACKNOWLEDGES),
+    Point("api", "handling, before the commit", Reach(_RECORDS, COMMIT), _HANDLES),
+    Point("api", "handled, before the answer", Reach(_RECORDS, COMMITTED), _HANDLES),
+)
+
+_SUPERVISOR = "coldchain.supervisor:Supervisor"
+SUPERVISOR = (
+    Point("up", "a child has started, before it is known", Reach(f"{_SUPERVISOR}._spawn", AFTER)),
+    Point("up", "a child has ended, before it is started again", Reach(f"{_SUPERVISOR}._ended", BEFORE)),
+)
+
+POINTS = (*GATEWAY, *BROKER, *COLLECTOR, *ALERTING, *API, *SUPERVISOR)
+
+
+def points_of(pair: str) -> list[Point]:
+    """Return the points that exist on a pair."""
+    return [point for point in POINTS if pair in point.pairs]

@@ -1,0 +1,196 @@
+"""The story of the kill scenarios: a county at thirty times the speed of time, in which something dies all the time."""
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from core.alarms.tables import Alarm
+from core.intake.open import open_log
+from core.intake.port import Unavailable
+from core.runtime.barrier import Barrier
+from core.runtime.clock import ClockKeeper, monotonic
+from core.runtime.instant import Instant, parse
+from tests.fixtures.servers import Pair
+from tests.scenario.county import County, Fridge, python, register_phones, staged
+from tests.scenario.faults import Armoury, Point
+from tests.scenario.machines import Machines, until
+from tests.scenario.oracles import LogWatch, Tally, examine
+from tests.scenario.unrest import Episode, History, Registrar, Staff, Weather, going_on, weather
+
+SPEED = 30
+SLOWLY = 4
+HESITATES_S = 4.0
+INTERVAL_S = 90
+START = parse("2026-03-28T22:50:00+08:00")
+GATEWAYS = ("10001", "10002", "10003", "10004", "10005", "10006")
+FRIDGES = [
+    Fridge(f"BX-{number}", f"冰箱{number:02}", {f"2086{number:02}": GATEWAYS[number % len(GATEWAYS)]})
+    for number in range(1, 25)
+]
+FORGOTTEN = [
+    Fridge(f"YW-{number}", f"药物柜{number}", {f"2087{number:02}": GATEWAYS[number % 2]}, forgotten=True)
+    for number in range(1, 6)
+]
+"""Fridges whose readings are held in quarantine until somebody enters them."""
+PAUSE_S = 0.3
+KEEP_S = 30 * 60
+"""The intake log is pruned after half an hour of the clock, a minute of ours."""
+TICK_S = 0.2
+ENTERED_EVERY_S = 2.0
+OUTAGE = "outage"
+LANES = {"gateway": OUTAGE, "up": OUTAGE}
+"""Those whose death stops the measuring: between two of them every gateway shall have measured."""
+WEATHER_DAYS = 6
+"""Of the clock: the weather is known for more than the longest run."""
+LONG_S = 120.0
+
+
+class Story:
+    """A county whose services run, and may be killed."""
+
+    def __init__(self, county: County, folder: Path, episodes: Sequence[Episode]) -> None:
+        self.county = county
+        self.episodes = episodes
+        self.armoury = Armoury(folder / "faults")
+        self.machines = Machines(county, folder / "faults")
+        self._going = ExitStack()
+        self.watch: LogWatch | None = None
+        self._going.enter_context(going_on(self._keep_the_clock))
+        register_phones(county)
+        until(lambda: _received(county), "first readings", LONG_S)
+        self.watch = watch = LogWatch(county)
+        self._staff = Staff(county)
+        self.history = History(county)
+        self.registrar = Registrar(county, ENTERED_EVERY_S)
+        self._going.enter_context(
+            going_on(Weather(county, episodes).run, watch.run, self._staff.run, self.registrar.run, self.history.run)
+        )
+
+    def calm(self) -> Tally:
+        """Stop the clock, wait until all that was due has been done, end all, and look at everything from outside."""
+        self.registrar.notice()
+        until(lambda: not self.registrar.left, "all fridges are entered", LONG_S)
+        self._going.close()
+        self.county.keeper.close()
+        keeper = ClockKeeper(self.county.stage.clock_file, start=Instant(0), speed=0)
+        Barrier(self.county.stage.clock_file).wait(self.county.order, keeper.step_to(keeper.now()), within_s=LONG_S)
+        keeper.close()
+        self.machines.stop()
+        assert self.watch
+        tally = examine(self.county, self.watch, self.history, self._staff, self.episodes)
+        tally.wrong += [*self.machines.crashes(), *self.machines.unexpected]
+        return tally
+
+    def _keep_the_clock(self, stop: threading.Event) -> None:
+        """Let time fly, but not past measurements: where none has come for a while, a loaded machine is given time."""
+        came, since = 0, monotonic()
+        while not stop.wait(0.2):
+            if self.watch is None or self.batches() != came:
+                came, since = self.batches(), monotonic()
+            self.county.keeper.speed = SPEED if monotonic() - since < HESITATES_S else SLOWLY
+            self.county.keeper.save()
+
+    def end(self) -> None:
+        """Leave nothing running, however it went."""
+        self._going.close()
+        self.machines.end()
+        if self.watch:
+            self.watch.close()
+
+    def batches(self) -> int:
+        """Return how many have come so far."""
+        return self.watch.batches.total() if self.watch else 0
+
+    def open_alarms(self) -> int:
+        """Return how many alarms are open; 0 while nobody can say."""
+        try:
+            with self.county.records.read() as tx:
+                return tx.scalar(select(func.count()).where(Alarm.state == "open")) or 0
+        except SQLAlchemyError:
+            return 0
+
+    def kill_at_points(self, points: Sequence[Point], *, times: int, within_s: float) -> None:
+        """Let each point be hit so often; one process of a kind dies at a time, but those of several kinds at once."""
+        self.history.begin()
+        ends = monotonic() + within_s
+        lanes: dict[str, _Lane] = {}
+        for point in points:
+            lanes.setdefault(LANES.get(point.process, point.process), _Lane(self)).points.append(point)
+        while any(lane.left(times) for lane in lanes.values()):
+            left = [f"{one.process}: {one.name}" for lane in lanes.values() for one in lane.left(times)]
+            assert monotonic() < ends, f"not hit {times} times within {within_s} s: {left}"
+            for name, lane in lanes.items():
+                lane.tend(times, readings_first=name == OUTAGE)
+            threading.Event().wait(PAUSE_S)
+        self.history.end()
+
+    def kill_at_random(self, number: int, chance: random.Random, *, told: Callable[[str], None] | None = None) -> None:
+        """Kill whatever chance names, so often; it is waited for where it isn't running just now."""
+        for _ in range(number):
+            target = chance.choice(self.machines.names)
+            threading.Event().wait(chance.uniform(0.1, 1.4))
+            until(lambda target=target: self.machines.kill(target), f"{target} runs", LONG_S)
+            if told:
+                told(target)
+
+
+class _Lane:
+    """Fault points that are hit one after another."""
+
+    def __init__(self, of: Story) -> None:
+        self.points: list[Point] = []
+        self._story = of
+        self._hits = self._batches = 0
+
+    def left(self, times: int) -> list[Point]:
+        return [point for point in self.points if self._story.armoury.hits(point) < times]
+
+    def tend(self, times: int, *, readings_first: bool) -> None:
+        """Arm what is left, unless one of them has just been hit."""
+        hits = sum(self._story.armoury.hits(point) for point in self.points)
+        came = self._story.batches()
+        if hits != self._hits:
+            self._hits, self._batches = hits, came
+            for point in self.points:
+                self._story.armoury.disarm(point)
+        elif not readings_first or came >= self._batches + len(GATEWAYS):
+            for point in self.left(times):
+                self._story.armoury.arm(point)
+
+
+@contextmanager
+def story(folder: Path, pair: Pair, chance: random.Random) -> Iterator[Story]:
+    """Yield the running story; `chance` makes the weather."""
+    more = {"intake": {"keep": KEEP_S}, "alerting": {"tick": TICK_S}}
+    with staged(
+        folder, [*FRIDGES, *FORGOTTEN], pair, speed=SPEED, start=START, interval_s=INTERVAL_S, more=more
+    ) as county:
+        wechat = python(*county.stage.wechat().arguments, folder=folder)
+        begun: Story | None = None
+        try:
+            episodes = weather(
+                [fridge.name for fridge in FRIDGES], county.now, chance, apart_min=1.5, days=WEATHER_DAYS
+            )
+            begun = Story(county, folder, episodes)
+            yield begun
+        finally:
+            if begun:
+                begun.end()
+            wechat.terminate()
+            wechat.wait(10)
+
+
+def _received(county: County) -> int:
+    try:
+        log = open_log(county.settings.intake.url, county.settings.data_dir)
+    except Unavailable:
+        return 0
+    try:
+        return sum(log.heads().values())
+    finally:
+        log.close()

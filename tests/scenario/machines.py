@@ -1,0 +1,167 @@
+"""What runs in a kill scenario, and how each part of it dies: our processes, their supervisor, and the servers.
+
+All services are children of one supervisor: of `coldchain up` where the county is embedded, else of one that stands for
+the systemd of its machines. It is started again when it was killed, as an init system would.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from coldchain.supervisor import Service
+from core.runtime.clock import monotonic
+from tests.scenario import faulted
+from tests.scenario.county import County
+
+ROOT = Path(__file__).resolve().parents[2]
+SUPERVISOR = "up"
+KILLED = -signal.SIGKILL
+
+
+class Machines:
+    """The processes of a county; every one may be killed at any time."""
+
+    def __init__(self, county: County, faults: Path) -> None:
+        """`faults` is the folder of the fault points' arms."""
+        self._folder = county.stage.folder
+        self._environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            faulted.FOLDER: str(faults),
+            faulted.PAIR: "servers" if county.servers else "embedded",
+        }
+        if county.servers:
+            self._services = county.services()
+            file = self._folder / "services.json"
+            file.write_bytes(msgspec.json.encode(self._services))
+            self._words = (faulted.MANY, str(file))
+        else:
+            self._services = [Service(service.name, service.arguments[:1]) for service in county.services()]
+            self._words = ("up", "--config", str(county.stage.config))
+        self._servers: Mapping[str, Callable[[], None]] = (
+            {
+                "mosquitto": lambda: _again(county.servers.mosquitto),  # type: ignore[union-attr]
+                "influxdb": lambda: _again(county.servers.influx),  # type: ignore[union-attr]
+                "postgresql": lambda: _again(county.servers.postgres),  # type: ignore[union-attr]
+            }
+            if county.servers
+            else {}
+        )
+        self.kills: Counter[str] = Counter()
+        self.unexpected: list[str] = []
+        """Ends of the supervisor that nobody asked for."""
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._process = self._start()
+        self._tending = threading.Thread(target=self._tend, daemon=True)
+        self._tending.start()
+
+    @property
+    def names(self) -> list[str]:
+        """Everything that can be killed."""
+        return [*(service.name for service in self._services), SUPERVISOR, *self._servers]
+
+    def kill(self, name: str) -> bool:
+        """Kill it with -9; False when it isn't running just now. A server is up again when this returns."""
+        if name in self._servers:
+            self._servers[name]()
+        elif name == SUPERVISOR:
+            with self._lock:
+                self._process.kill()
+        elif (pid := self._child(name)) is not None:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return False
+        else:
+            return False
+        self.kills[name] += 1
+        return True
+
+    def stop(self) -> None:
+        """End everything in order."""
+        self._stop.set()
+        self._tending.join()
+        self._process.terminate()
+        code = self._process.wait(120)
+        assert code == 0, f"the supervisor ended with {code}"
+
+    def end(self) -> None:
+        """End everything, whatever state it is in; children follow their supervisor."""
+        self._stop.set()
+        self._tending.join()
+        self._process.kill()
+        self._process.wait()
+
+    def crashes(self) -> list[str]:
+        """Children that ended by themselves, as their supervisor's log tells: with another code than kill -9 has."""
+        said = (self._folder / "supervisor.out").read_text("utf-8")
+        return [line for line in said.splitlines() if "child ended" in line and _code(line) != KILLED]
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        with (self._folder / "supervisor.out").open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.scenario.faulted", *self._words],
+                env=self._environment,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    def _tend(self) -> None:
+        while not self._stop.wait(0.1):
+            with self._lock:
+                code = self._process.poll()
+                if code is not None:
+                    if code != KILLED:
+                        self.unexpected.append(f"the supervisor ended with {code}")
+                    self._process = self._start()
+
+    def _child(self, name: str) -> int | None:
+        wanted = next(service.arguments for service in self._services if service.name == name)
+        try:
+            children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+            for child in children:
+                words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
+                if tuple(words[3:-1]) == wanted:
+                    return int(child)
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+        return None
+
+
+class _Server:
+    def kill(self) -> None: ...
+
+    def start(self) -> object: ...
+
+
+def _again(server: "_Server") -> None:
+    server.kill()
+    server.start()
+
+
+def _code(line: str) -> int | None:
+    try:
+        return int(json.loads(line)["code"])
+    except (ValueError, KeyError):
+        found = re.search(r"code=(-?\d+)", line)
+        return int(found[1]) if found else None
+
+
+def until(true: Callable[[], object], what: str, within_s: float) -> None:
+    """Wait until something is true."""
+    ends = monotonic() + within_s
+    while not true():
+        assert monotonic() < ends, f"{what}: not within {within_s} s"
+        threading.Event().wait(0.2)

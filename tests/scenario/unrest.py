@@ -1,0 +1,229 @@
+"""What goes on in a county while its machines are killed: fridges that warm and cool, and people who see to alarms.
+
+People are stubborn: what an API process did not answer, since it was killed, is asked again in the same words, of
+whichever process answers. What they did is kept here, to be held against the records at the end.
+"""
+
+import random
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import httpx
+from sqlalchemy import select
+
+from core.devices.tables import Probe, Series
+from core.ids import Centi, SeriesId
+from core.runtime.instant import DAY, HOUR, MINUTE, Instant
+from core.telemetry.open import open_telemetry
+from core.telemetry.port import Sample
+from core.units.actor import OPERATOR
+from core.units.rights import Role
+from core.units.tables import Unit
+from core.units.tokens import issue_token
+from tests.scenario.county import County
+
+WARM, COOL = 9.4, 5.0
+HISTORY_EVERY_S = 5.0
+HISTORY_DAYS = 13
+"""Days between two that are laid in: every second or third lies in a month of its own."""
+Value = tuple[int | None, int]
+"""Of a reading: hundredths, quality."""
+
+
+class Episode(NamedTuple):
+    """A fridge is too warm, from an instant up to another."""
+
+    fridge: str
+    since: Instant
+    until: Instant
+
+
+class Weather:
+    """Lets fridges be warm in their episodes, and cool between them."""
+
+    def __init__(self, county: County, episodes: Sequence[Episode]) -> None:
+        self._county = county
+        self._episodes = episodes
+
+    def begun(self, now: Instant) -> list[Episode]:
+        return [episode for episode in self._episodes if episode.since <= now]
+
+    def run(self, stop: threading.Event) -> None:
+        while not stop.wait(0.1):
+            self.show()
+
+    def show(self) -> None:
+        now = self._county.now
+        warm = {one.fridge for one in self._episodes if one.since <= now < one.until}
+        for fridge in self._county.fridges:
+            self._county.show(fridge, WARM if fridge in warm else COOL)
+
+
+class Staff:
+    """Acknowledges every alarm and keeps a handling record of each that has recovered."""
+
+    def __init__(self, county: County) -> None:
+        self._urls = [county.stage.url, county.elsewhere(county.stage.url + "/").rstrip("/")]
+        with county.records.write() as tx:
+            unit = tx.scalars(select(Unit).where(Unit.parent_id.is_(None))).one()
+            role, now = Role.BUSINESS_ADMIN, county.now
+            self._token = issue_token(tx, OPERATOR, name="staff", unit=unit, role=role, expires_at=None, now=now)
+        self.acknowledged: set[tuple[int, int]] = set()
+        """(alarm, cycle) that we were told is acknowledged."""
+        self.handled: dict[int, str] = {}
+        """Alarm: what the record says."""
+        self.again = 0
+        """Requests that were not answered, and were asked again."""
+        self.refused: list[str] = []
+
+    def run(self, stop: threading.Event) -> None:
+        client = httpx.Client(timeout=10, trust_env=False, headers={"Authorization": f"Bearer {self._token}"})
+        with client:
+            while not stop.wait(0.5):
+                with suppress(httpx.HTTPError, _NotNow):
+                    self._see_to(client, stop)
+
+    def _see_to(self, client: httpx.Client, stop: threading.Event) -> None:
+        for alarm in self._listed(client, handling="unacknowledged"):
+            if (alarm["id"], alarm["cycle"]) in self.acknowledged or alarm["state"] == "closed":
+                continue
+            answer = self._insist(client, stop, f"/api/v1/alarms/{alarm['id']}/acknowledge", {}, None)
+            if answer is not None:
+                self.acknowledged.add((alarm["id"], answer["cycle"]))
+        for alarm in self._listed(client, state="recovered"):
+            if alarm["id"] in self.handled or alarm["handling"] == "handled":
+                continue
+            said = {"cause": f"门没关 {alarm['id']}", "action": "关门", "disposition": "无需处置"}
+            key = f"handling-{alarm['id']}"
+            answer = self._insist(client, stop, f"/api/v1/alarms/{alarm['id']}/handling", said, key)
+            if answer is not None:
+                self.handled[alarm["id"]] = answer["cause"]
+
+    def _listed(self, client: httpx.Client, **asked: str) -> list[dict[str, Any]]:
+        answer = client.get(f"{self._urls[0]}/api/v1/alarms", params={**asked, "limit": 200})
+        if answer.status_code != 200:
+            raise _NotNow
+        items: list[dict[str, Any]] = answer.json()["items"]
+        return items
+
+    def _insist(
+        self, client: httpx.Client, stop: threading.Event, path: str, said: dict[str, str], key: str | None
+    ) -> dict[str, Any] | None:
+        """Ask until somebody answers; None when `stop` came first, or when it was refused."""
+        headers = {"Idempotency-Key": key} if key else {}
+        turn = 0
+        while not stop.is_set():
+            try:
+                answer = client.post(f"{self._urls[turn % 2]}{path}", json=said, headers=headers)
+            except httpx.HTTPError:
+                self.again += 1
+            else:
+                if answer.status_code in (200, 201):
+                    done: dict[str, Any] = answer.json()
+                    return done
+                if answer.status_code < 500:
+                    self.refused.append(f"{path}: {answer.status_code} {answer.text[:300]}")
+                    return None
+                self.again += 1
+            turn += 1
+            stop.wait(0.2)
+        return None
+
+
+class Registrar:
+    """Enters the fridges that were forgotten, one after another, once somebody has noticed."""
+
+    def __init__(self, county: County, every_s: float) -> None:
+        self._county = county
+        self._every_s = every_s
+        self._noticed = threading.Event()
+        self.left = [fridge.name for fridge in county.fridges.values() if fridge.forgotten]
+
+    def notice(self) -> None:
+        self._noticed.set()
+
+    def run(self, stop: threading.Event) -> None:
+        while self.left and not stop.wait(self._every_s):
+            if self._noticed.is_set():
+                self._county.enter_at_last(self.left[0])
+                del self.left[0]
+
+
+class History:
+    """Lays an hour of months past into telemetry, again and again, so that there is something to compact all the time.
+
+    It writes as a process of its own would, beside the collector; begin it with `begin`, end it with `end`.
+    """
+
+    def __init__(self, county: County) -> None:
+        self._county = county
+        self._wanted = threading.Event()
+        self._ended = threading.Event()
+        self.laid: dict[str, dict[int, Value]] = defaultdict(dict)
+
+    def begin(self) -> None:
+        self._wanted.set()
+
+    def end(self) -> None:
+        """Lay in no more; returns when nothing is being written."""
+        if self._wanted.is_set():
+            self._wanted.clear()
+            self._ended.wait(60)
+
+    def run(self, stop: threading.Event) -> None:
+        while not (stop.is_set() or self._wanted.wait(0.5)):
+            pass
+        with self._county.records.read() as tx:
+            series = dict(tx.execute(select(Probe.code, Series.id).join(Series, Series.probe_id == Probe.id)).all())
+        store = open_telemetry(self._county.settings)
+        back = 0
+        while self._wanted.is_set() and not stop.wait(HISTORY_EVERY_S):
+            back += HISTORY_DAYS
+            hour = (self._county.now - back * DAY) // HOUR * HOUR
+            instants = [Instant(hour + turn * 10 * MINUTE) for turn in range(3)]
+            store.write_batch(
+                [Sample(SeriesId(each), at, Centi(400 + each), 0) for each in series.values() for at in instants], {}
+            )
+            for code, each in series.items():
+                self.laid[code].update((int(at), (400 + each, 0)) for at in instants)
+        store.close()
+        self._ended.set()
+
+
+class _NotNow(Exception):
+    """The list could not be had."""
+
+
+@contextmanager
+def going_on(*works: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Let these run meanwhile, each in a thread."""
+    stop = threading.Event()
+    threads = [threading.Thread(target=work, args=(stop,), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+
+
+def weather(
+    fridges: Sequence[str], start: Instant, chance: random.Random, *, apart_min: float, days: int
+) -> list[Episode]:
+    """Let every fridge be too warm for 40 to 80 minutes, again and again: they begin one after another.
+
+    Between, a fridge is cool for so long that its alarm is over, and the next one is another.
+    """
+    found = []
+    for number, fridge in enumerate(fridges):
+        at = start + round(number * apart_min * MINUTE)
+        while at < start + days * DAY:
+            until = at + chance.randint(40, 80) * MINUTE
+            found.append(Episode(fridge, Instant(at), Instant(until)))
+            at = until + chance.randint(45, 60) * MINUTE
+    return found
