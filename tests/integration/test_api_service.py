@@ -116,7 +116,7 @@ def test_it_tells_a_stranger_the_kind_of_a_stores_error_and_the_log_the_rest(
         for _ in range(2):
             answer = client.get("/readyz")
             said = {check["name"]: check["detail"] for check in answer.json()["checks"] if not check["ok"]}
-            assert "the intake log is in trouble" in said["intake log"]
+            assert "the intake log can't be opened for writing" in said["intake log"]
             assert "unable to open" not in answer.text
             assert str(tmp_path) not in answer.text
     assert "unable to open" in "".join(capsys.readouterr())
