@@ -26,7 +26,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.db.engine import Records
-from core.db.insert import upsert
+from core.db.insert import insert_missing, upsert
 from core.devices import revision, stays
 from core.devices.stays import Stay
 from core.devices.tables import Gateway, Probe, Series
@@ -102,7 +102,8 @@ class DueDays:
         news = []
         for series, course in found.items():
             upto = today[course[-1].timezone if course else self._timezone][0]
-            if self.shards[0] <= slot_of(series) <= self.shards[1] and _is_news(known.get(series), course, upto):
+            mine = self.shards[0] <= slot_of(series) <= self.shards[1]
+            if series not in known or (mine and _is_news(known[series], course, upto)):
                 news.append((series, known.get(series), course, upto))
         for first in range(0, len(news), SERIES):
             self._note(news[first : first + SERIES])
@@ -113,17 +114,22 @@ class DueDays:
         self._next_midnight = min(end for _, end in today.values())
 
     def _note(self, news: Sequence[tuple[SeriesId, RolledUp | None, list[Stay], Instant]]) -> None:
-        """Mark the days in which stays differ from what is known, and keep these as what is known."""
+        """Mark the days in which stays differ from what is known, and keep these as what is known.
+
+        A series that nobody knows is noted by whoever meets it first, before any reading of it is followed: the end of
+        this day will find it, though its own collector be away for days.
+        """
         with self._records.write() as tx:
-            rows = []
+            rows: dict[bool, list[dict[str, object]]] = {True: [], False: []}
             days: list[DaySeries] = []
             for series, known, course, today in news:
-                upto = today if known is None else max(today, known.upto)
+                since, upto = (today, today) if known is None else (known.since, max(today, known.upto))
                 days += [] if known is None else _changed(tx, known, course, upto)
-                since = today if known is None else known.since
-                rows.append({"series_id": series, "since": since, "upto": upto, "stays": msgspec.json.encode(course)})
+                row = {"series_id": series, "since": since, "upto": upto, "stays": msgspec.json.encode(course)}
+                rows[known is None].append(row)
             rollups.mark(tx, days)
-            upsert(tx, RolledUp, rows)
+            insert_missing(tx, RolledUp, rows[True])
+            upsert(tx, RolledUp, rows[False])
         time.sleep(PAUSE_S)
 
     def _follow(self, stored: Mapping[Shard, int], stop: threading.Event) -> None:
@@ -161,8 +167,8 @@ class DueDays:
                         yield from ((day, series) for day in days if day < local_day(self._now, zone))
 
 
-def _is_news(known: RolledUp | None, course: list[Stay], upto: Instant) -> bool:
-    return known is None or known.upto < upto or known.stays != msgspec.json.encode(course)
+def _is_news(known: RolledUp, course: list[Stay], upto: Instant) -> bool:
+    return known.upto < upto or known.stays != msgspec.json.encode(course)
 
 
 def _changed(tx: Session, known: RolledUp, course: Sequence[Stay], upto: Instant) -> Iterator[DaySeries]:

@@ -304,6 +304,21 @@ def test_several_collectors_share_the_work_by_ranges(site: Site) -> None:
     assert (site.shown(1)[0][1], site.shown(2)[0][1]) == (140, 60)
 
 
+def test_a_new_series_whose_collector_is_away_is_found_when_it_is_back(one_site: Site) -> None:
+    """Humidity is series 3, of slot 03; the gateway is of shard e4."""
+    one_site.starts_again(("00", "7f"), ("80", "ff"))
+    one_site.works()
+    _, follows = one_site.collectors
+    one_site.takes("208601", course(100, 160, 55.0), quantity="h")
+    one_site.collectors = [follows]
+    one_site.works()
+    one_site.is_day(3)
+    assert one_site.rows(3) == []
+    one_site.starts_again(("00", "7f"), ("80", "ff"))
+    one_site.works()
+    assert [row.n for row in one_site.rows(3)] == [60, 0, 0]
+
+
 def test_a_store_that_is_behind_over_midnight_is_made_up_for(one_site: Site) -> None:
     one_site.works()
     one_site.takes("208601", course(0, 1000))
