@@ -16,8 +16,8 @@ from core.runtime.clock import monotonic
 MESSAGES = 20_000
 BYTES = 64 * 2**20
 """Of messages; the largest that a broker lets through is a small part of it."""
-PATIENCE_S = 5.0
-"""How long a message waits for room. Far less than a broker waits for a sign of life."""
+PATIENCE_S = 2.0
+"""How long a message waits for room: with the keep-alive, less than the half more that a broker waits for a sign."""
 _LOOK_S = 0.2
 
 
