@@ -69,6 +69,7 @@ class Follower:
         self.has_all = (self._first, self._last) == ("00", "ff")
         """Whether there is no other worker's shard."""
         self._positions: dict[Shard, int] = {}
+        self._knows_zones = False
         self._mirrored: dict[Shard, int] = {}
         self._mirror_at = 0.0
         self.readings = 0
@@ -78,16 +79,18 @@ class Follower:
         """Read where the last life came to. Raises SQLAlchemyError while the records are away."""
         with self._records.read() as tx:
             self._positions = positions(tx)
-            self._zones.load(tx)
+        self._knows_zones = False
 
     def step(self, now: Instant) -> bool:
         """Take one chunk; returns whether there was one. What it opens, opens at `now`.
 
         Raises: Overtaken, after which `start` must be called again; SQLAlchemyError, after which `step` may be.
         """
-        if self._directory.refresh():
+        if self._directory.refresh() or not self._knows_zones:
+            self._knows_zones = False
             with self._records.read() as tx:
                 self._zones.load(tx)
+            self._knows_zones = True
         entries = self._next()
         if not entries:
             self._mirror()

@@ -39,8 +39,8 @@ class Zones:
     def load(self, tx: Session) -> None:
         """Read all anew. A zone with an unknown profile is held to the default one, and the log says so."""
         zones = {}
-        for row, equipment_name in tx.execute(
-            select(Zone, Equipment.name).join(Equipment, Equipment.id == Zone.equipment_id)
+        for row in tx.execute(
+            select(*Zone.__table__.c, Equipment.name).join(Equipment, Equipment.id == Zone.equipment_id)
         ):
             try:
                 of_zone = profile.load(row.profile)
@@ -53,7 +53,7 @@ class Zones:
                 zone=row.id,
                 kind=row.kind,
                 equipment=row.equipment_id,
-                equipment_name=equipment_name,
+                equipment_name=row.name,
                 profile=of_zone,
                 own=own,
             )
