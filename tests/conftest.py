@@ -26,6 +26,8 @@ class _Ledger:
         self.marked: dict[str, set[str]] = defaultdict(set)
         self.failed: set[str] = set()
         self.passed: set[str] = set()
+        self.told: list[str] = []
+        """What tests counted (`record_property("report", …)`): shown also when they pass."""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         test = report.nodeid
@@ -34,6 +36,8 @@ class _Ledger:
         for name, value in report.user_properties:
             if name == "req":
                 self.marked[str(value)].add(test)
+            elif name == "report" and report.when == "call":
+                self.told.append(str(value))
         if report.failed:
             self.failed.add(test)
         elif report.when == "call" and report.passed:
@@ -69,6 +73,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         table.writerow(["id", "shown", "tests"])
         for name in ledger.known:
             table.writerow([name, "yes" if name in shown else "no", " ".join(sorted(ledger.marked[name]))])
+    for text in ledger.told:
+        terminalreporter.section("counted")
+        terminalreporter.line(text)
     terminalreporter.section("requirements")
     by_subsystem: dict[str, list[str]] = defaultdict(list)
     for name, subsystem in ledger.known.items():
