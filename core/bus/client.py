@@ -101,6 +101,7 @@ class Bus:
         self._connected = False
         self._connection = 0
         self._problem = "not connected yet"
+        self._answered = False
         self._done: dict[int, Callable[[], None] | None] = {}
         self._done_early: set[int] = set()
         self._done_lock = threading.Lock()
@@ -213,10 +214,17 @@ class Bus:
 
     def _on_pre_connect(self, client: Client, _userdata: object) -> None:
         self._ended(self._problem)
+        self._answered = False
         client.drop_out_messages()
 
     def _on_connect_fail(self, _client: Client, _userdata: object) -> None:
-        self._problem = f"no broker at {self._address.host}:{self._address.port}"
+        self._not_reached(f"no broker at {self._address.host}:{self._address.port}")
+
+    def _not_reached(self, problem: str) -> None:
+        """Say it once: the log of a box in a clinic is all that anybody has."""
+        if problem != self._problem:
+            log.warning("broker not reached", why=problem)
+        self._problem = problem
 
     def _on_connect(
         self,
@@ -226,6 +234,7 @@ class Bus:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
+        self._answered = True
         if reason.is_failure:
             if self._problem != str(reason):
                 log.warning("broker refused the connection", reason=str(reason))
@@ -255,6 +264,10 @@ class Bus:
     ) -> None:
         if self._connected:
             self._ended(str(reason))
+        elif not self._answered and reason.is_failure:
+            where = f"{self._address.host}:{self._address.port}"
+            perhaps = ": does it take this certificate?" if self._address.tls_cert else ""
+            self._not_reached(f"{where} ends connections before it answers{perhaps}")
 
     def _on_subscribe(
         self,

@@ -184,6 +184,7 @@ def test_with_certificates_the_common_name_is_the_user(tmp_path: Path) -> None:
         until(lambda: gateway.publish(DATA, b"own") and heard, "what is its own")
         assert {message.topic for message in heard} == {DATA}
         assert not imposter.connected
+        until(lambda: "before it answers: does it take this certificate?" in imposter.problem, "the imposter's problem")
         for bus in (services, gateway, imposter):
             bus.stop()
 
