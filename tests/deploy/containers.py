@@ -36,7 +36,7 @@ oauth_url = "http://wechat:8090"
 
 SIMULATED_WECHAT = """
 docker run --detach --network coldchain_default --name wechat coldchain wechat-sim --folder /tmp/wechat --host 0.0.0.0
-docker exec wechat curl --silent --fail --retry 20 --retry-connrefused --retry-delay 1 \\
+docker exec wechat curl --silent --fail --retry 90 --retry-connrefused --retry-delay 1 \\
   http://127.0.0.1:8090/sim/users --json '[{"openid": "oWangFang", "name": "王芳"}]'
 """
 
@@ -111,8 +111,9 @@ done
 docker stop coldchain_api-1_1""")
         self.shows(9.6)
         await_("9.6 °C is in InfluxDB after both collectors were killed", lambda: self.stored(9.6))
-        await_("/readyz is 200 with one API process", self.ready)
+        await_("the pages answer with one API process", lambda: self.asked("/healthz"))
         self.say("docker start coldchain_api-1_1")
+        await_("/readyz is 200 again", self.ready)
         so, told = self.phone(1)
         assert so, told
 
@@ -145,8 +146,11 @@ outside=$(docker network inspect coldchain_default --format '{{{{(index .IPAM.Co
         return not ill, ill or f"{len(said)} containers"
 
     def ready(self) -> tuple[bool, object]:
-        asked = "curl --silent --show-error --fail-with-body --cacert certs/ca.crt --connect-to ::127.0.0.1: https://cold.example.org/readyz"
-        code, said = self.say(asked, bear=True)
+        return self.asked("/readyz")
+
+    def asked(self, path: str) -> tuple[bool, object]:
+        curl = "curl --silent --show-error --fail-with-body --cacert certs/ca.crt --connect-to ::127.0.0.1:"
+        code, said = self.say(f"{curl} https://cold.example.org{path}", bear=True)
         return code == 0, said
 
     def stored(self, celsius: float) -> tuple[bool, object]:

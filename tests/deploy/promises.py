@@ -11,7 +11,7 @@ SIMULATED_WECHAT = """
 systemd-run --quiet --unit=wechat-sim --property=Restart=always --property=DynamicUser=yes \\
   --property=StateDirectory=wechat-sim \\
   /opt/coldchain/venv/bin/coldchain wechat-sim --folder /var/lib/wechat-sim --host 0.0.0.0
-curl --silent --fail --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:8090/sim/users \\
+curl --silent --fail --retry 90 --retry-connrefused --retry-delay 1 http://127.0.0.1:8090/sim/users \\
   --json '[{"openid": "oWangFang", "name": "王芳"}]'
 """
 
@@ -33,7 +33,7 @@ systemd-run --quiet --unit=fridge /opt/coldchain/venv/bin/python /run/fridge/dev
 """
 
 COUNTY = """
-systemctl disable --now coldchain.target 'coldchain-*'
+systemctl disable --now coldchain.target coldchain-collector@80-ff coldchain-alerting@80-ff
 install -d -o coldchain -g coldchain /etc/county
 export COLDCHAIN_CONFIG=/etc/county/coldchain.toml
 printf 'data_dir = "/var/lib/coldchain/county"\\n' > $COLDCHAIN_CONFIG

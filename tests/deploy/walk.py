@@ -155,8 +155,9 @@ class Walk:
         self.server.say("cd /root/ca && /opt/coldchain/deploy/tls/ca revoke 10001")
         again = next(block for block in self.page if "revoked.crl /etc/mosquitto/certs/revoked.crl" in block.text)
         self.run(again)
-        look = "journalctl --unit=mosquitto --since=-1min --no-pager | grep -c 'certificate revoked' || true"
-        await_("Mosquitto refuses it", lambda: _counted(self.server.say(look)[1]))
+        look = "journalctl --unit=mosquitto --since=-1min --no-pager | grep -c 'certificate verify failed' || true"
+        await_("Mosquitto refuses a certificate", lambda: _counted(self.server.say(look)[1]))
+        await_("and takes those of the services", lambda: promises.ready(self.server))
 
     def a_county_runs_on_one_machine(self) -> None:
         """The unit of `coldchain up`, which the page names too, on the second server when it has left the province."""
