@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -47,7 +47,7 @@ LANES = {"gateway": OUTAGE, "up": OUTAGE}
 """Those whose death stops the measuring: between two of them every gateway shall have measured."""
 WEATHER_DAYS = 6
 """Of the clock: the weather is known for more than the longest run."""
-LONG_S = 120.0
+LONG_S = 300.0
 
 
 class Story:
@@ -129,14 +129,12 @@ class Story:
             threading.Event().wait(PAUSE_S)
         self.history.end()
 
-    def kill_at_random(self, number: int, chance: random.Random, *, told: Callable[[str], None] | None = None) -> None:
+    def kill_at_random(self, number: int, chance: random.Random) -> None:
         """Kill whatever chance names, so often; it is waited for where it isn't running just now."""
         for _ in range(number):
             target = chance.choice(self.machines.names)
             threading.Event().wait(chance.uniform(0.1, 1.4))
             until(lambda target=target: self.machines.kill(target), f"{target} runs", LONG_S)
-            if told:
-                told(target)
 
 
 class _Lane:
