@@ -41,7 +41,7 @@ from core.wire.topics import Shard
 
 READER = "rollups"
 ENTRIES = 500
-SERIES = 100
+SERIES = 50
 """Noted in one transaction, for which others may wait."""
 PAUSE_S = 0.02
 _EPOCH = Instant(0)
@@ -180,9 +180,11 @@ def _changed(tx: Session, known: RolledUp, course: Sequence[Stay], upto: Instant
             ZoneInfo(each.timezone) for each in (*before, *course) if each.since < until and since < each.until
         }:
             first, last = local_day(max(since, _EPOCH), zone), local_day(Instant(until - 1), zone)
-            had = select(Daily.day).where(Daily.series_id == series, Daily.day.between(first, last))
-            yield from ((day, series) for day in tx.scalars(had.distinct()))
-            yield from ((day, series) for day in _days(max(first, local_day(known.since, zone)), last))
+            complete = local_day(known.since, zone)
+            if first < complete:
+                had = select(Daily.day).where(Daily.series_id == series, Daily.day.between(first, last))
+                yield from ((day, series) for day in tx.scalars(had.distinct()))
+            yield from ((day, series) for day in _days(max(first, complete), last))
 
 
 def _days(first: date, last: date) -> Iterator[date]:

@@ -2,7 +2,8 @@
 
 What is due stands in the records (`collector.due_days`), and so do the figures (`core.telemetry.rollups`). Killed
 anywhere, it goes on from there. `GRACE` is how far the clocks of two collectors may be apart: a reading that one of
-them took in before the day was over, and did not mark, can be read by the time that another computes the day.
+them took in before the day was over, and did not mark, can be read by the time that another computes the day. A step
+of a virtual clock doesn't wait for it: figures are for reports, which come later.
 """
 
 import sqlite3
