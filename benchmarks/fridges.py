@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from typing import cast
 
 import msgspec
-from sqlalchemy import insert
+from sqlalchemy import Table, insert
 
 from alerting.engine import Engine
 from alerting.follow import Follower
@@ -66,7 +67,7 @@ class Fridges:
 
     def _write(self, table: type[Record], rows: Iterable[dict[str, object]]) -> None:
         with self.records.write() as tx:
-            tx.execute(insert(table), list(rows))
+            tx.execute(insert(cast("Table", table.__table__)), list(rows))
 
     def read(
         self, celsius: float, at: Instant, *, fridges: Sequence[int] = (), received: Instant | None = None

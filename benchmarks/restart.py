@@ -3,6 +3,7 @@
 import tempfile
 import time
 from pathlib import Path
+from typing import cast
 
 import sqlalchemy as sa
 from fridges import Fridges
@@ -12,9 +13,8 @@ from servers import processor_s
 
 from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, Outbox, RuleState, SeriesState
 from core.db.engine import Records, connect, url_for
-from core.db.insert import insert_missing
 from core.db.migrate import upgrade
-from core.db.record import Record
+from core.devices.tables import Zone
 from core.intake.open import open_log
 from core.runtime.clock import real_now
 from core.runtime.instant import HOUR, MINUTE, SECOND, Instant
@@ -31,7 +31,7 @@ def restart(report: Report, name: str, url: str, count: int) -> None:
         try:
             fridges = Fridges(records, log, count)
             _open_one(fridges)
-            _open_the_others(records, count)
+            _open_the_others(records)
             with records.write() as tx:
                 later = Instant(real_now() + HOUR)
                 tx.execute(sa.update(AlarmStep).where(AlarmStep.state == "due").values(due_at=later))
@@ -66,7 +66,7 @@ def _open_one(fridges: Fridges) -> None:
         tx.execute(sa.update(Outbox).values(state="sent", sent_at=clock.time))
 
 
-def _open_the_others(records: Records, count: int) -> None:
+def _open_the_others(records: Records) -> None:
     """Copy what the engine has written of the first fridge for all others, whose ids are alike."""
     for table, own in (
         (SeriesState, ("series_id",)),
@@ -76,18 +76,17 @@ def _open_the_others(records: Records, count: int) -> None:
         (AlarmEvent, ("alarm_id",)),
         (Outbox, ("alarm_id",)),
     ):
-        _copy(records, table, own, count)
+        _copy(records, cast("sa.Table", table.__table__), own)
 
 
-def _copy(records: Records, table: type[Record], own: tuple[str, ...], count: int) -> None:
-    columns = [column for column in table.__table__.c if column.name in own or column.name != "id"]
-    with records.read() as tx:
-        of_first = sa.select(*columns).where(table.__table__.c[own[0]] == 1)
-        known = [dict(row) for row in tx.execute(of_first).mappings()]
-    rows = [
-        {**row, **dict.fromkeys(own, n), **({"key": f"{n}{row['key']}"} if "key" in row else {})}
-        for n in range(2, count + 1)
-        for row in known
-    ]
+def _copy(records: Records, table: sa.Table, own: tuple[str, ...]) -> None:
+    names = [column.name for column in table.c if column.name in own or column.name != "id"]
+    fridge = Zone.__table__.c.id
+    chosen = {name: fridge if name in own else table.c[name] for name in names}
+    if "key" in chosen:
+        chosen["key"] = sa.cast(fridge, sa.String) + table.c.key
+    copied = sa.select(*chosen.values()).where(table.c[own[0]] == 1, fridge > 1)
     with records.write() as tx:
-        insert_missing(tx, table, rows)
+        # The scan for silence has written a row of each probe already.
+        tx.execute(sa.delete(table).where(table.c[own[0]] > 1))
+        tx.execute(sa.insert(table).from_select(names, copied))
