@@ -8,8 +8,9 @@ and never read.
 A block holds: count; first instant, from the start of its span; cadence; scale (the greatest common divisor of the
 value's steps, 10 for a 0.1 °C sensor); first value; then, each packed by itself since each has its own small alphabet:
 the instants, either by how far each is from a clock that ticks at the cadence (a poller that keeps time) or by how much
-longer than the cadence each step is (one that doesn't), whichever is shorter; the steps of values by the scale; failed
-readings as a bit map and qualities, where there are any. Numbers take the narrowest width that holds them all.
+longer than the cadence each step is (one that doesn't), whichever is shorter; which readings failed and their
+qualities, where there are any: one by one, or as columns where they are many; the steps of values by the scale. Numbers
+take the narrowest width that holds them all.
 """
 
 import struct
@@ -27,7 +28,9 @@ _FRAME_VERSION = 1
 _BYTES_A_READING = 13
 
 _BLOCK_VERSION = 0x20
-_BY_CLOCK, _FAILURES, _QUALITIES = 1, 2, 4
+_BY_CLOCK, _FEW_MARKS, _MANY_MARKS = 1, 2, 4
+_FEW = 8
+"""Where fewer than one in so many readings failed or has a quality, these are written one by one."""
 _WIDTHS: tuple[np.dtype[Any], ...] = tuple(np.dtype(name) for name in ("<i1", "<i2", "<i4", "<i8"))
 _CRC_BYTES = 4
 _MORE = 0x80
@@ -39,6 +42,8 @@ _SHORT = 128
 """Bytes below which one way to pack is enough."""
 
 Whole = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Qualities = npt.NDArray[np.uint8]
 
 
 class Damaged(Exception):
@@ -89,14 +94,10 @@ def encode_block(key: int, start: int, columns: Columns) -> bytes:
     by_clock = b"".join(map(_packed_numbers, _from_clock(at, cadence))) if len(between) else times
     if len(by_clock) < len(times):
         flags, times = _BY_CLOCK, by_clock
+    marked, marks = _marks(failed, columns.q)
+    flags |= marked
     head = (len(at), _zigzag(int(at[0]) - start), _zigzag(cadence), scale, _zigzag(first))
-    parts = [*map(_varint, head), times, _packed_numbers(steps // scale)]
-    if failed.any():
-        flags |= _FAILURES
-        parts.append(_packed(np.packbits(failed).tobytes()))
-    if columns.q.any():
-        flags |= _QUALITIES
-        parts.append(_packed(columns.q.tobytes()))
+    parts = [*map(_varint, head), times, marks, _packed_numbers(steps // scale)]
     data = b"".join((bytes((_BLOCK_VERSION | flags,)), *parts))
     return data + _checksum(key, data)
 
@@ -118,33 +119,63 @@ def decode_block(key: int, start: int, data: bytes) -> Columns:
     at = np.empty(count, np.int64)
     at[0] = start + offset
     if flags & _BY_CLOCK:
-        away, place = _numbers(data, place)
-        skipped, place = _numbers(data, place)
+        away, place = _numbers(data, place, count - 1)
+        skipped, place = _numbers(data, place, count - 1)
         ticks = np.add.accumulate(skipped, dtype=np.int64)
         ticks += np.arange(1, count)
         np.add(ticks * cadence, away, out=at[1:])
         at[1:] += at[0]
     else:
-        steps, place = _numbers(data, place)
+        steps, place = _numbers(data, place, count - 1)
         np.add(steps, cadence, out=at[1:], dtype=np.int64)
         np.add.accumulate(at, out=at)
 
-    steps, place = _numbers(data, place)
-    bitmap, place = _unpacked(data, place) if flags & _FAILURES else (b"", place)
-    marks, place = _unpacked(data, place) if flags & _QUALITIES else (b"", place)
-    good = np.unpackbits(np.frombuffer(bitmap, np.uint8), count=count) == 0 if bitmap else None
-    measured = count if good is None else int(good.sum())
+    failed, q, place = _read_marks(data, place, flags, count)
+    measured = count - int(failed.sum())
+    steps, place = _numbers(data, place, max(0, measured - 1))
     value = np.empty(measured, np.int64)
     if measured:
         value[0] = first
         np.multiply(steps, scale, out=value[1:], dtype=np.int64)
         np.add.accumulate(value, out=value)
-    if good is not None:
+    if measured < count:
         spread = np.full(count, FAILED, np.int64)
-        spread[good] = value
+        spread[~failed] = value
         value = spread
-    q = np.frombuffer(marks, np.uint8) if marks else np.zeros(count, np.uint8)
     return Columns(np.full(count, key & _SERIES, np.uint32), at, value.astype(np.int32), q)
+
+
+def _marks(failed: Mask, q: Qualities) -> tuple[int, bytes]:
+    """Return how it is written which readings failed and what their qualities are, and that."""
+    marked = np.flatnonzero(failed | (q != 0))
+    if not len(marked):
+        return 0, b""
+    if len(marked) * _FEW > len(q):
+        return _MANY_MARKS, _packed(np.packbits(failed).tobytes()) + _packed(q.tobytes())
+    between = np.diff(marked, prepend=0).tolist()
+    parts = [_varint(len(marked))]
+    for gap, bad, mark in zip(between, failed[marked].tolist(), q[marked].tolist(), strict=True):
+        parts += [_varint(gap << 1 | bad), bytes((mark,))]
+    return _FEW_MARKS, b"".join(parts)
+
+
+def _read_marks(data: bytes, place: int, flags: int, count: int) -> tuple[Mask, Qualities, int]:
+    """Read what `_marks` wrote, and where it ends."""
+    if flags & _MANY_MARKS:
+        bitmap, place = _unpacked(data, place)
+        qualities, place = _unpacked(data, place)
+        failed = np.unpackbits(np.frombuffer(bitmap, np.uint8), count=count) != 0
+        return failed, np.frombuffer(qualities, np.uint8), place
+    failed, q = np.zeros(count, np.bool_), np.zeros(count, np.uint8)
+    if flags & _FEW_MARKS:
+        left, place = _read_varint(data, place)
+        which = 0
+        for _ in range(left):
+            step, place = _read_varint(data, place)
+            which += step >> 1
+            failed[which], q[which] = step & 1, data[place]
+            place += 1
+    return failed, q, place
 
 
 def _from_clock(at: Whole, cadence: int) -> tuple[Whole, Whole]:
@@ -179,18 +210,17 @@ def _columns_of(body: bytes, place: int, count: int, kind: str) -> npt.NDArray[A
 
 
 def _packed_numbers(numbers: Whole) -> bytes:
-    """Pack whole numbers in the narrowest width that holds them; all zeros take two bytes."""
+    """Pack whole numbers in the narrowest width that holds them; all zeros take one byte."""
     if not numbers.any():
-        return _varint(len(numbers)) + bytes((_ZEROS,))
+        return bytes((_ZEROS,))
     low, high = int(numbers.min()), int(numbers.max())
     bits = max(low ^ (low >> 63), high ^ (high >> 63)).bit_length() + 1
     width = max(0, (bits - 1).bit_length() - 3)
-    return _varint(len(numbers)) + bytes((width,)) + _packed(_planes(numbers.astype(_WIDTHS[width])))
+    return bytes((width,)) + _packed(_planes(numbers.astype(_WIDTHS[width])))
 
 
-def _numbers(data: bytes, place: int) -> tuple[npt.NDArray[Any], int]:
-    """Read what `_packed_numbers` wrote, and where it ends."""
-    count, place = _read_varint(data, place)
+def _numbers(data: bytes, place: int, count: int) -> tuple[npt.NDArray[Any], int]:
+    """Read what `_packed_numbers` wrote of so many, and where it ends."""
     width = data[place]
     if width == _ZEROS:
         return np.zeros(count, np.int8), place + 1
