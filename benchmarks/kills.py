@@ -74,8 +74,8 @@ def _question(pair: str) -> str:
 def _write(report: Report, running: Story, tally: Tally, *, took_s: float, hours: float) -> None:
     kills = running.machines.kills
     report.note(
-        f"{took_s / 60:.0f} min, {took_s / max(1, kills.total()):.1f} s a kill; {hours:.1f} h of a clock that ran at most "
-        f"{SPEED} times as fast; {len(FRIDGES)} fridges on {len(running.county.stage.lines)} gateways."
+        f"{took_s / 60:.0f} min, {took_s / max(1, kills.total()):.1f} s a kill; {hours:.1f} h of a clock that "
+        f"ran at most {SPEED} times as fast; {len(FRIDGES)} fridges on {len(running.county.stage.lines)} gateways."
     )
     report.table("Killed", "what", "times")
     for name, number in kills.most_common():
