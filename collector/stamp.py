@@ -38,6 +38,8 @@ _RANGES: dict[Quantity, tuple[float, float]] = {
     "batt": (0, 100),
 }
 """What a value can be at all; what a sensor can measure is its device profile's business."""
+_COLDEST, _WARMEST = _RANGES["t"]
+_UNUSUAL = _FAILED | _UNSYNCED
 
 
 def stamp(topic: Topic, sent: messages.Batch, received: Instant) -> Batch:
@@ -47,7 +49,13 @@ def stamp(topic: Topic, sent: messages.Batch, received: Instant) -> Batch:
     backfill = topic.kind is Kind.BACKFILL
     readings: list[Stamped] = []
     held: list[Withheld] = []
+    earliest, latest = EARLIEST + shift, received + AHEAD + shift
     for place, reading in enumerate(sent.r):
+        if _is_usual(reading) and earliest <= reading.ts <= latest:
+            q, celsius = reading.q & ~_BACKFILLED | (_BACKFILLED if backfill else 0), reading.t or 0.0
+            at = Instant(reading.ts - shift)
+            readings.append(Stamped(reading.p, "t", at, Centi(round(celsius * 100)), q, Instant(reading.ts)))
+            continue
         q = reading.q & ~_BACKFILLED | (_BACKFILLED if backfill else 0)
         at, doubt = _instant(reading, shift, offset, received)
         fault = next(_faults(reading), "")
@@ -97,6 +105,18 @@ def lost_ranges(sent: messages.Batch) -> tuple[Ranges, str]:
     if len(believed) > MOST_LOST:
         return believed[:MOST_LOST], f"lost: {len(believed)} ranges; a message has {MOST_LOST}, and no more were taken"
     return believed, ""
+
+
+def _is_usual(reading: Reading) -> bool:
+    """Whether it is a temperature that nothing speaks against, as nearly all are: those need not go the long way."""
+    return (
+        reading.k is None
+        and reading.v is None
+        and not reading.q & _UNUSUAL
+        and reading.t is not None
+        and _COLDEST <= reading.t <= _WARMEST
+        and reading.p.isprintable()
+    )
 
 
 def _instant(

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import NewType
 
 import msgspec
@@ -19,6 +20,8 @@ UP = "cc/v1/+/+/up/#"
 
 
 _LEVELS = 6
+_REMEMBERED = 16_384
+"""Gateways and topics whose answer is remembered: the same ones come again every minute."""
 
 
 class Kind(StrEnum):
@@ -52,11 +55,13 @@ class WrongTopic(ValueError):
     """A topic that the contract does not know, or whose shard isn't that of its gateway."""
 
 
+@lru_cache(_REMEMBERED)
 def shard_of(gw: GatewayNumber) -> Shard:
     """Return the shard of a gateway number."""
     return Shard(f"{hashlib.sha256(gw.encode()).digest()[0]:02x}")
 
 
+@lru_cache(_REMEMBERED)
 def parse(topic: str) -> Topic:
     """Read a topic.
 

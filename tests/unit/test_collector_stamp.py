@@ -33,6 +33,29 @@ def one(reading: Reading, topic: Topic = DATA, received: int = NOW, **changes: A
     return taken.quantity, taken.at - NOW, taken.value, taken.q
 
 
+EDGES = st.sampled_from([-2, -1, 0, 1, 2])
+
+
+@given(
+    ts=st.sampled_from([0, 1_262_304_000_000, NOW, NOW + 120_000, NOW + 180_000, NOW + 300_000]),
+    near=EDGES,
+    t=st.none() | st.sampled_from([-273.15, -273.2, 327.67, 327.7, -0.005, 4.21, float("nan")]) | st.floats(),
+    q=st.integers(0, 255),
+    extra=st.sampled_from([{}, {"p": "a\n"}, {"k": "h"}, {"v": 1.0}, {"k": "door", "v": 1.0}]),
+    sent=st.sampled_from([NOW, NOW + 60_000, NOW + 180_000]),
+    topic=st.sampled_from([DATA, BACKFILL]),
+)
+def test_the_short_way_of_usual_readings_says_what_the_long_one_does(
+    ts: int, near: int, t: float | None, q: int, extra: dict[str, Any], sent: int, topic: Topic
+) -> None:
+    reading = msgspec.structs.replace(Reading("208601", max(0, ts + near), t, q), **extra)
+    said = batch(reading, sent=sent)
+    with pytest.MonkeyPatch.context() as patched:
+        quick = stamp(topic, said, NOW)
+        patched.setattr("collector.stamp._is_usual", lambda _: False)
+        assert repr(stamp(topic, said, NOW)) == repr(quick)  # a NaN equals nothing
+
+
 def test_values_become_hundredths_and_counts() -> None:
     assert one(Reading("208601", NOW - 5, 4.21)) == ("t", -5, 421, 0)
     assert one(Reading("208601", NOW, -18.235)) == ("t", 0, -1824, 0)
