@@ -6,6 +6,8 @@ readiness, metrics) reads the same, and `core.health.words` has the sentences.
 
 import errno
 import re
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from enum import StrEnum
@@ -28,6 +30,8 @@ class Kind(StrEnum):
     NO_ANSWER = "no_answer"
     UNREACHABLE = "unreachable"
     REFUSED = "refused"
+    CERTIFICATE = "certificate"
+    """One side of a TLS connection doesn't take the other's."""
     FAILS = "fails"
     """It answers that it failed."""
     LATE = "late"
@@ -87,6 +91,8 @@ _BY_SQLSTATE = {
     "58030": Kind.DISK_FAILS,
     "57014": Kind.NO_ANSWER,
     "55P03": Kind.LOCKED,
+    "57P01": Kind.UNREACHABLE,
+    "57P02": Kind.UNREACHABLE,
     "57P03": Kind.UNREACHABLE,
     "53300": Kind.UNREACHABLE,
     "28P01": Kind.REFUSED,
@@ -101,9 +107,11 @@ _BY_TEXT = tuple(
         (Kind.STUCK, r"opening shard previously failed"),  # InfluxDB 2, once its disk was full
         (Kind.DISK_FULL, r"no space left|disk is full|disk quota|answered 507"),
         (Kind.READ_ONLY, r"read-?only (file ?system|database|transaction)|readonly database|permission denied"),
+        (Kind.CERTIFICATE, r"certificate|unknown ca\b|hostname mismatch"),
         (Kind.REFUSED, r"answered 40[13]\b|password authentication|not authori[sz]ed|bad user name"),
         (Kind.NO_ANSWER, r"timed? ?out|timeout|no answer for|keep alive"),
         (Kind.UNREACHABLE, r"refused|no broker at|unreachable|name or service|reset by peer|closed the connection"),
+        (Kind.UNREACHABLE, r"broken pipe|name resolution|EOF occurred"),
         (
             Kind.UNREACHABLE,
             r"connection aborted|server closed|starting up|shutting down|in recovery|connection (is )?lost",
@@ -154,7 +162,8 @@ def _by_code(error: BaseException) -> Kind | None:
     state = getattr(error, "sqlstate", None)
     if isinstance(state, str):
         return _BY_SQLSTATE.get(state)
-    if isinstance(error, OSError) and error.errno is not None:
+    # Of these two the number is no errno: a certificate's would read as a file that may not be written.
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ssl.SSLError | socket.gaierror):
         return _BY_ERRNO.get(error.errno)
     return None
 

@@ -1,10 +1,13 @@
 """Whatever goes wrong is known by its kind, and has a sentence in both languages."""
 
 import errno
+import socket
 import sqlite3
+import ssl
 from pathlib import Path
 from string import Formatter
 
+import psycopg
 import pytest
 
 from core.health.words import LANGUAGES, advice, public, texts, wrong
@@ -52,6 +55,7 @@ def test_every_kind_has_its_sentence_and_what_to_do(kind: Kind) -> None:
         ("no broker at 127.0.0.1:1883", Kind.UNREACHABLE),
         ("server closed the connection unexpectedly", Kind.UNREACHABLE),
         ("the database system is starting up", Kind.UNREACHABLE),
+        ("[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca (_ssl.c:2580)", Kind.CERTIFICATE),
         ("no such table: alarm", Kind.NOT_READY),
         ("something else", Kind.OTHER),
     ],
@@ -70,6 +74,16 @@ def test_codes_count_more_than_words_and_the_innermost_most(tmp_path: Path) -> N
         db.execute("SELECT * FROM x")
     db.close()
     assert kind_of(damaged.value) is Kind.DAMAGED
+
+
+def test_the_numbers_of_tls_and_of_names_are_no_error_numbers() -> None:
+    """1 would be a file that may not be written, and send somebody to look at a disk."""
+    untrusted = RuntimeError("InfluxDB gave no answer: Max retries exceeded")
+    untrusted.__cause__ = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate")
+    assert kind_of(untrusted) is Kind.CERTIFICATE
+    assert kind_of(ssl.SSLEOFError(8, "EOF occurred in violation of protocol")) is Kind.UNREACHABLE
+    assert kind_of(socket.gaierror(-3, "Temporary failure in name resolution")) is Kind.UNREACHABLE
+    assert kind_of(psycopg.errors.AdminShutdown("terminating connection")) is Kind.UNREACHABLE
 
 
 def test_trouble_is_news_when_it_begins_changes_or_ends_and_keeps_its_beginning() -> None:
