@@ -150,7 +150,7 @@ class _Alerting:
         )
         self._bus = Bus(
             BrokerAddress.of(settings.broker),
-            client_id=settings.alerting.worker,
+            client_id=settings.alerting.process,
             username=settings.broker.username,
             password=kept.broker[settings.broker.username],
             clean=True,

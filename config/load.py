@@ -57,6 +57,11 @@ def convert(raw: dict[str, Any], source: str) -> Settings:
     except (ZoneInfoNotFoundError, ValueError):
         msg = f"{source}: timezone = {settings.timezone!r}: no such time zone; write it like 'Asia/Shanghai'"
         raise WrongSetting(msg) from None
+    if settings.collector.client_id.startswith("alerting"):
+        # Two clients of one name throw each other out of a broker for ever.
+        said = f"{source}: collector.client_id = {settings.collector.client_id!r}"
+        msg = f"{said}: alerting workers are called so at the broker; let it begin otherwise, like 'collector-2'"
+        raise WrongSetting(msg)
     return settings
 
 

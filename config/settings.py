@@ -149,7 +149,10 @@ class Alerting(Section, frozen=True, kw_only=True):
 
     @property
     def process(self) -> str:
-        """Name of its lock, its status and its answers to a stepped clock: `alerting` unless it has its own name."""
+        """Name of its lock, its status, its answers to a stepped clock, and at the broker.
+
+        `alerting` unless it has its own name; what it has begins so.
+        """
         return _process("alerting", self.worker, Alerting().worker)
 
 

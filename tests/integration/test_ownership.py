@@ -18,7 +18,9 @@ from config.settings import Records as RecordsSettings
 from core.intake import ownership
 from core.intake.open import open_log
 from core.intake.ownership import Ownership
-from tests.fixtures.broker import running, settings_in, until
+from core.runtime.status import StatusFile
+from core.wire.topics import GatewayNumber, Kind, Topic
+from tests.fixtures.broker import Client, broker, running, settings_in, until
 from tests.fixtures.databases import fresh_url
 
 Service = Callable[[Settings, threading.Event], None]
@@ -82,6 +84,20 @@ def test_one_that_was_silent_for_too_long_and_was_followed_by_another_ends(
     with pytest.raises(WrongSetting, match="overlaps heir"):
         _lose(slow, heir, tmp_path)
     log.close()
+
+
+def test_a_collector_and_an_alerting_worker_of_one_name_throw_each_other_out_of_no_broker(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, "10001")
+    settings = msgspec.structs.replace(settings, alerting=Alerting(worker="w-1"))
+    status = StatusFile(settings.data_dir, "alerting", settings.alerting.process)
+    data = str(Topic(GatewayNumber("10001"), Kind.DATA))
+    with broker(settings), Client(settings, None, data, client_id="w-1") as collects:
+        collects.connected()
+        with running(alerting.service.run, settings), Client(settings, "10001") as gateway:
+            until(lambda: (said := status.read()) and said.facts.get("connected"), "alerting at the broker")
+            gateway.connected().bus.publish(data, b"still heard")
+            until(collects.payloads, "a message")
+        assert collects.connections == 1
 
 
 def _lose(slow: Ownership, heir: Ownership, folder: Path) -> None:

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
             ["agent.gateways[0].buses[0].kind = 'tpc'", '"rtu" or "rtu-over-tcp" or "tcp"'],
         ),
         ("telemetry.store = 'redis'", ["telemetry.store = 'redis'", '"embedded" or "influxdb"']),
+        ("collector.client_id = 'alerting-2'", ["collector.client_id = 'alerting-2'", "like 'collector-2'"]),
         ("api = [", ["not TOML"]),
     ],
 )
