@@ -53,7 +53,7 @@ VERSION = len(_STEPS)
 
 
 class LogFile:
-    """Hands out transactions; a connection a thread."""
+    """Hands out transactions, from any thread; as many connections stay open as were ever in use at once."""
 
     def __init__(self, path: Path) -> None:
         """Make the file where it is missing.
@@ -61,12 +61,13 @@ class LogFile:
         Raises: WrongVersion, Unavailable.
         """
         self._path = path
-        self._of_thread = threading.local()
         self._lock = threading.Lock()
-        self._open: list[sqlite3.Connection] = []
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._prepare(self._connection())
+            with self._connection() as db:
+                self._prepare(db)
         except (OSError, sqlite3.Error) as error:
             self.close()
             msg = f"{path}: {error}"
@@ -94,38 +95,53 @@ class LogFile:
             yield db
 
     def close(self) -> None:
-        """Close the connections of all threads; nobody may be using one."""
+        """Close the connections; one that is in use closes at the end of its transaction."""
         with self._lock:
-            for db in self._open:
-                db.close()
-            self._open.clear()
-            self._of_thread = threading.local()
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for db in idle:
+            db.close()
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         try:
-            db = self._connection()
-            db.execute(begin)
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+            with self._connection() as db:
+                db.execute(begin)
+                try:
+                    yield db
+                    db.execute("COMMIT")
+                except BaseException:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                    raise
         except sqlite3.Error as error:
             msg = f"{self._path}: {error}"
             raise Unavailable(msg) from error
 
-    def _connection(self) -> sqlite3.Connection:
-        db: sqlite3.Connection | None = getattr(self._of_thread, "db", None)
-        if db is None:
-            db = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection. None belongs to a thread: whoever looks in a thread of its own would leave one behind."""
+        with self._lock:
+            db = self._idle.pop() if self._idle else None
+        db = db or self._connect()
+        try:
+            yield db
+        finally:
             with self._lock:
-                self._open.append(db)
+                kept = not (self._closed or db.in_transaction)
+                if kept:
+                    self._idle.append(db)
+            if not kept:
+                db.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
             db.execute("PRAGMA synchronous=FULL")
             db.execute(f"PRAGMA journal_size_limit={_LARGEST_WAL}")
-            self._of_thread.db = db
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def _prepare(self, db: sqlite3.Connection) -> None:

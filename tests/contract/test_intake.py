@@ -365,6 +365,19 @@ def test_everything_is_there_after_reopening(adapter: str, tmp_path: Path, log: 
     again.close()
 
 
+def test_threads_that_come_and_go_leave_nothing_open(log: IntakeLog) -> None:
+    def look() -> None:
+        thread = threading.Thread(target=log.heads)
+        thread.start()
+        thread.join()
+
+    look()
+    there = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        look()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= there + 2
+
+
 def test_many_threads_append_and_every_batch_enters_once(log: IntakeLog) -> None:
     answers: list[Appended] = []
 
