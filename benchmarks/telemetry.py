@@ -335,7 +335,8 @@ def main() -> int:
     wanted.add_argument("--probes", type=int, default=1_000)
     wanted.add_argument("--days", type=int, default=2)
     wanted.add_argument("--batch", type=int, default=5_000)
-    bench = Bench(wanted.parse_args())
+    asked = wanted.parse_args()
+    bench = Bench(asked)
     for batch in (bench.batch // 10, bench.batch):
         with tempfile.TemporaryDirectory() as folder, influxdb(Path(folder)) as influx:
             bench.write_and_size(Path(folder), influx, batch, is_goal=batch == bench.batch)
@@ -344,7 +345,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         bench.month_of_many(Path(folder), plain_of_eight)
     bench.report.keep()
-    return 1 if bench.report.missed else 0
+    return 1 if bench.report.missed and not asked.quick else 0
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
         ("ingest.py", "--only", "province"),
         ("alarms.py", "--only", "sqlite"),
         ("alarms.py", "--only", "postgresql", "--part", "storm"),
+        ("telemetry.py", "--batch", "20000"),
     ],
     ids=" ".join,
 )
