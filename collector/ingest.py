@@ -144,9 +144,8 @@ class Ingest:
         bus.ack_all(taken)
 
     def _wake(self, bus: Bus, grown: Collection[Shard]) -> None:
-        for shard in grown:
-            bus.publish(wake(shard), b"")
         if grown:
+            bus.signal(wake(shard) for shard in grown)
             self._grown()
 
     def _answer(self, bus: Bus) -> None:

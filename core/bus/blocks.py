@@ -9,15 +9,18 @@ itself wraps its sockets for TLS and WebSocket.
 import socket
 import ssl
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from paho.mqtt.client import Client
-from paho.mqtt.enums import MessageType, MQTTErrorCode
+from paho.mqtt.enums import MessageType, MQTTErrorCode, MQTTProtocolVersion
 
 _BLOCK = 65_536
 _PACKETS = 100
 """Read in a row, before what waits to be written has its turn."""
 _PUBACK = struct.Struct("!BBH")
+_TOPIC = struct.Struct("!H")
+_NOTHING_TO_DO = MessageType.PUBACK
+"""Once a packet of this kind has been sent, paho has no more to do with it."""
 
 
 class BlockClient(Client):
@@ -27,7 +30,17 @@ class BlockClient(Client):
         """Send a PUBACK of QoS 1 for each, in one piece; from any thread."""
         code = MessageType.PUBACK
         if mids:
-            self._packet_queue(code, b"".join(_PUBACK.pack(code, 2, mid) for mid in mids), mids[-1], 1)
+            self._packet_queue(_NOTHING_TO_DO, b"".join(_PUBACK.pack(code, 2, mid) for mid in mids), mids[-1], 1)
+
+    def signal_all(self, topics: Iterable[str]) -> None:
+        """Publish an empty message with QoS 0 on each topic, in one piece; from any thread."""
+        no_properties = b"\0" if self.protocol == MQTTProtocolVersion.MQTTv5 else b""
+        signals = []
+        for topic in topics:
+            body = _TOPIC.pack(len(topic)) + topic.encode("ascii") + no_properties
+            signals.append(bytes((MessageType.PUBLISH, len(body))) + body)
+        if signals:
+            self._packet_queue(_NOTHING_TO_DO, b"".join(signals), 0, 0)
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
         """Read a packet, and those that have come with it."""

@@ -164,6 +164,14 @@ class Bus:
             on_done()
         return True
 
+    def signal(self, topics: Iterable[str]) -> None:
+        """Send an empty message to each of these short topics, with QoS 0; none is sent without a connection.
+
+        For what may be lost. Many at once cost little more than one.
+        """
+        if self._connected:
+            self._client.signal_all(topics)
+
     def ack(self, message: Message) -> None:
         """Tell the broker, from any thread, that a message is safe. One of an earlier connection is let go."""
         self.ack_all([message])
