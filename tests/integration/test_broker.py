@@ -184,11 +184,9 @@ def test_a_county_in_backfill_goes_through(settings: Settings) -> None:
     with broker(settings), Client(settings, None, UP) as services, Client(settings, "10001") as gateway:
         services.connected()
         gateway.connected()
-        began = time.monotonic()
         for number in range(600):
             gateway.bus.publish(DATA, b"%04d" % number + b"." * 600)
         until(lambda: len(services.heard) == 600, "all of them", within_s=20)
-        assert 600 / (time.monotonic() - began) > 100
         assert [payload[:4] for payload in services.payloads()] == [b"%04d" % number for number in range(600)]
 
 

@@ -2,14 +2,13 @@
 
 import tempfile
 import threading
-import time
 from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert
+from sqlalchemy import event, insert
 
 from core.db.engine import Records
 from core.devices import revision
@@ -235,8 +234,8 @@ def _agree(
             assert _place(answer).zone == (None if zone is None else zone_ids[zone % 2])
 
 
-def test_a_county_of_20_000_probes_loads_and_answers_fast(sqlite_records: Records) -> None:
-    count = 20_000
+@pytest.mark.parametrize("count", [2, 2_000])
+def test_a_county_is_loaded_in_as_many_questions_as_a_village(sqlite_records: Records, count: int) -> None:
     with sqlite_records.write() as tx:
         unit = add_unit(tx, "county")
         _, (zone,) = add_fridge(tx, "F1", unit)
@@ -247,14 +246,11 @@ def test_a_county_of_20_000_probes_loads_and_answers_fast(sqlite_records: Record
         tx.execute(insert(ProbeGateway), [{"probe_id": n, "gateway_id": gateway, "since": 0} for n in ids])
         tx.execute(insert(ProbeZone), [{"probe_id": n, "zone_id": zone, "since": 0} for n in ids])
         revision.bump(tx)
+    asked: list[str] = []
+    event.listen(sqlite_records.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
     directory = Directory(sqlite_records)
-    started = time.perf_counter()
     directory.refresh()
-    loaded = time.perf_counter() - started
-    started = time.perf_counter()
-    for n in ids:
-        _place(directory.resolve("10001", str(n), "t", NOON))
-    answered = time.perf_counter() - started
-    print(f"loaded in {loaded:.2f} s, {answered / count * 1e6:.1f} us an answer")  # noqa: T201
-    assert loaded < 4
-    assert answered / count < 100e-6
+    assert len(asked) < 15
+    asked.clear()
+    assert {_place(directory.resolve("10001", str(n), "t", NOON)).zone for n in ids} == {zone}
+    assert not asked, "an answer asks the database nothing"

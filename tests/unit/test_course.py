@@ -1,7 +1,5 @@
 """One probe's readings in whatever order they come: the watermark, the replay of late ones, the joining of both."""
 
-import time
-
 import msgspec
 import pytest
 from hypothesis import given
@@ -181,15 +179,3 @@ def test_late_readings_never_rewind_what_is_live() -> None:
     before = states(course)
     feed(course, *curve(20, 60, 5.0))
     assert states(course) == before
-
-
-def test_twenty_thousand_readings_a_second_at_least() -> None:
-    probes = [courses.begin(ZONE) for _ in range(20)]
-    readings = [sample(minute, 4 + minute % 9 / 2) for minute in range(500)]
-    began = time.process_time()
-    for course in probes:
-        for one in readings:
-            if not courses.is_late(course, one.at):
-                courses.take(course, BOUNDS, one)
-    took = time.process_time() - began
-    assert len(probes) * len(readings) / took > 20_000
