@@ -100,7 +100,10 @@ class Rollups:
         for day, same_day in groupby(page, lambda each: each.day):
             over = []
             for each in same_day:
-                course = daily.parts(self._due_days.stays.get(each.series, ()), day)
+                stays = self._due_days.stays.get(each.series)
+                if stays is None:
+                    continue  # new since the last survey: another has marked it, and the next pass knows it
+                course = daily.parts(stays, day)
                 if all(day_bounds(day, ZoneInfo(stay.timezone))[1] <= now for stay in course):
                     over.append((each, course))
             for first in range(0, len(over), SERIES):

@@ -15,7 +15,7 @@ from core.db.engine import Records
 from core.devices import bindings, registry
 from core.devices.registry import ZoneLimits
 from core.devices.stays import differences, load
-from core.devices.tables import Probe, ProbeZone, Zone
+from core.devices.tables import Probe, ProbeZone, Series, Zone
 from core.errors import Invalid
 from core.ids import Centi, ProbeId, SeriesId, ZoneId
 from core.runtime.instant import MINUTE, Instant, Milliseconds
@@ -317,6 +317,40 @@ def test_a_new_series_whose_collector_is_away_is_found_when_it_is_back(one_site:
     one_site.starts_again(("00", "7f"), ("80", "ff"))
     one_site.works()
     assert [row.n for row in one_site.rows(3)] == [60, 0, 0]
+
+
+def test_a_series_that_is_new_while_days_are_computed_keeps_its_mark(
+    one_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another collector meets it, and marks its day, in the middle of its own collector's pass."""
+    one_site.starts_again(("00", "7f"), ("80", "ff"))
+    one_site.works()
+    owner, follows = one_site.collectors
+    real = owner.rollups._curves
+    late = [course(100, 160, 55.0)]
+
+    def slowly(series: list[SeriesId], since: Instant, until: Instant) -> object:
+        if late:
+            one_site.takes("208601", late.pop(), quantity="h")
+            follows.store()
+            follows.due_days.mark(threading.Event())
+        return real(series, since, until)
+
+    monkeypatch.setattr(owner.rollups, "_curves", slowly)
+    one_site.is_day(1)
+    one_site.works()
+    assert [row.n for row in one_site.rows(3)] == [60]
+
+
+def test_series_whose_numbers_are_committed_out_of_order_are_all_met(one_site: Site) -> None:
+    one_site.is_day(1)
+    for number, probe in ((50, 2), (3, 1)):
+        with one_site.records.write() as tx:
+            tx.add(Series(id=SeriesId(number), probe_id=ProbeId(probe), quantity="h"))
+        one_site.works()
+    one_site.takes("208601", course(100, 160, 55.0), quantity="h")
+    one_site.works()
+    assert [row.n for row in one_site.rows(3)] == [60]
 
 
 def test_a_store_that_is_behind_over_midnight_is_made_up_for(one_site: Site) -> None:
