@@ -224,6 +224,8 @@ class Ingest:
                 log.error("cloned gateway heard", gw=batch.gw, ep=batch.ep, seq=batch.seq)
                 continue
             group.asked[batch.gw, batch.ep].add(batch.seq)
+            # Also of a duplicate: it may be one for an append of ours whose answer never came.
+            self._unset.update((batch.gw, batch.boot) for one in batch.held if one.reason == UNSET_CLOCK)
             if answer is Appended.DUPLICATE:
                 self._counts.add("duplicates")
                 continue
@@ -233,7 +235,6 @@ class Ingest:
                 log.warning("batch from the future moved", gw=batch.gw, seq=batch.seq, by_ms=batch.shifted)
             if batch.held:
                 self._counts.add("withheld", len(batch.held))
-                self._unset.update((batch.gw, batch.boot) for one in batch.held if one.reason == UNSET_CLOCK)
         for letter in group.letters:
             self._counts.add("dead_letters")
             log.warning("message not readable", topic=letter.topic, reason=letter.reason)

@@ -14,11 +14,11 @@ from core.bus import client as bus_client
 from core.bus.client import Bus, Message
 from core.intake.port import Appended, Batch, DeadLetter, Life, Lost, Unavailable
 from core.intake.sqlite import SqliteIntakeLog
-from core.wire.messages import MOST_LOST
+from core.wire.messages import MOST_LOST, ClockReport, Reading
 from core.wire.topics import shard_of, wake
 from tests.fixtures.broker import BROKERS, Client, until
 from tests.fixtures.collecting import Line, collecting, line_in
-from tests.fixtures.publisher import Gateway
+from tests.fixtures.publisher import T0, Gateway
 
 FEW = 5
 """What the broker hands over before it is answered, so that one that is never answered is noticed."""
@@ -30,6 +30,8 @@ class FaultyLog(SqliteIntakeLog):
     readable = True
     poison = 0
     """A sequence number that an append fails at."""
+    in_doubt = False
+    """The next append is done, and its answer doesn't come."""
 
     def known(self, asked: Mapping[Life, Collection[int]], *, most: int) -> dict[Life, list[tuple[int, int]]]:
         if not self.readable:
@@ -44,7 +46,12 @@ class FaultyLog(SqliteIntakeLog):
         letters: Sequence[DeadLetter] = (),
     ) -> list[Appended]:
         assert self.poison not in {batch.seq for batch in batches}
-        return super().append(batches, lost, letters)
+        answers = super().append(batches, lost, letters)
+        if self.in_doubt:
+            self.in_doubt = False
+            msg = "no answer for 8 s"
+            raise Unavailable(msg)
+        return answers
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +117,19 @@ def test_a_message_that_no_append_takes_stops_no_other_and_stays_with_its_sender
         gateway.say(gateway.batch(7))
         gateway.acknowledged(9)
         assert sorted(line.seqs()) == list(range(1, 10))
+
+
+def test_an_append_whose_answer_did_not_come_is_repeated_and_its_readings_find_their_clock(
+    line: Line, log: FaultyLog
+) -> None:
+    with collecting(line), Gateway(line.settings) as gateway:
+        log.in_doubt = True
+        gateway.say(gateway.batch(1, Reading("208601", 4_000, 4.0, 32), clk=ClockReport("none", None, 5_000)))
+        gateway.acknowledged(1)
+        assert line.facts().get("appended") == 0
+        assert line.held() == [("208601", "unset_clock")]
+        gateway.say(gateway.batch(2, clk=ClockReport("ntp", T0, 9_000)))
+        until(lambda: line.stored() == [(T0 + 2000, 420), (T0 + 4000, 400)], "the released reading")
 
 
 def test_a_box_that_declares_lost_what_cannot_be_is_told_of_once_and_taken_in(line: Line) -> None:
