@@ -1,5 +1,6 @@
 """What a `Bus` promises, tried with both brokers, and with a server of our own where it must misbehave."""
 
+import random
 import socket
 import threading
 import time
@@ -91,6 +92,10 @@ class _FakeBroker:
         assert self.client is not None
         self.client.sendall(b"\x32\x06\x00\x01t" + mid.to_bytes(2, "big") + b"x")
 
+    def send(self, data: bytes) -> None:
+        assert self.client is not None
+        self.client.sendall(data)
+
     def drop(self) -> None:
         assert self.client is not None
         self.client.close()
@@ -131,6 +136,47 @@ def test_an_acknowledgement_never_reaches_a_later_connection(fake: _FakeBroker) 
     assert fake.packet() == b"\x40\x02\x00\x07"
     bus.stop()
     assert fake.packet()[0] >> 4 == 14, "nothing but the good-bye came after the one acknowledgement"
+    fake.close()
+
+
+def _publish(mid: int, payload: bytes) -> bytes:
+    body = b"\x00\x01t" + mid.to_bytes(2, "big") + payload
+    length, left = b"", len(body)
+    while True:
+        left, low = divmod(left, 128)
+        length += bytes((low | (128 if left else 0),))
+        if not left:
+            return b"\x32" + length + body
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_messages_come_whole_and_in_order_in_whatever_pieces_they_are_sent(fake: _FakeBroker, seed: int) -> None:
+    """Some are larger than a block, and blocks end anywhere; a connection that breaks leaves none of it to the next."""
+    chance = random.Random(seed)
+    sizes = [chance.choice((0, 1, 90, 121, 122, 16_383, 65_530, 65_536, 200_000)) for _ in range(120)]
+    payloads = [mid.to_bytes(2, "big") * (size // 2) for mid, size in enumerate(sizes, start=1)]
+    sent = b"".join(_publish(mid, payload) for mid, payload in enumerate(payloads, start=1))
+    heard: list[Message] = []
+    bus = _bus(fake.port, heard)
+    bus.start()
+    fake.accept()
+    fake.send(_publish(1, b"first") + _publish(2, b"never whole")[: 3 + seed])
+    until(lambda: heard, "the first message")
+    fake.drop()
+    fake.accept()
+    until(lambda: bus.connected, "second connection")
+    early = heard.pop()
+    place = 0
+    while place < len(sent):
+        size = chance.choice((1, 2, 3, 7, 1_000, 65_535, 65_536, 65_537, 300_000))
+        fake.send(sent[place : place + size])
+        place += size
+    until(lambda: len(heard) == len(payloads), "all messages")
+    assert [(message.mid, message.payload) for message in heard] == list(enumerate(payloads, start=1))
+    bus.ack_all([early, *heard])
+    assert [fake.packet() for _ in payloads] == [b"\x40\x02" + message.mid.to_bytes(2, "big") for message in heard]
+    bus.stop()
+    assert fake.packet()[0] >> 4 == 14
     fake.close()
 
 
