@@ -80,8 +80,13 @@ class Delivery:
         while not stop.is_set():
             try:
                 moved = self.run_once()
+            except SQLAlchemyError as error:
+                # Without its trace: that has the statement, and messages with their links are what it is about.
+                if self.troubles.note("records", error):
+                    log.warning("outbox not reached", error=type(error).__name__)
+                stop.wait(1.0)
             except Exception as error:
-                if self.troubles.note("records" if isinstance(error, SQLAlchemyError) else "messages", error):
+                if self.troubles.note("messages", error):
                     log.exception("delivery failed; it goes on")
                 stop.wait(1.0)
             else:

@@ -33,15 +33,17 @@ def url_for(url: str, data_dir: str) -> str:
 
 
 def connect(url: str, *, pool_size: int = 5) -> Engine:
-    """Make the engine of a process. The folder of a SQLite file is made when it is missing."""
+    """Make the engine of a process. The folder of a SQLite file is made when it is missing.
+
+    What a statement was given stays out of its errors, which logs and answers may show: names, links, hashes.
+    """
     if not url.startswith("sqlite"):
         return _postgres(url, pool_size)
     file = re.sub(r"^sqlite(\+\w+)?:///", "", url)
     if file and file != ":memory:":
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(
-        url, connect_args={"timeout": BUSY_MS / 1000, "isolation_level": None, "check_same_thread": False}
-    )
+    ours = {"timeout": BUSY_MS / 1000, "isolation_level": None, "check_same_thread": False}
+    engine = create_engine(url, connect_args=ours, hide_parameters=True)
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     return engine
@@ -53,7 +55,9 @@ def _postgres(url: str, pool_size: int) -> Engine:
     answer_s = ANSWER_S
     limits = {"connect_timeout": CONNECT_S, "tcp_user_timeout": int(answer_s * 1000), **_ALIVE}
     ours = {name: value for name, value in limits.items() if name not in make_url(url).query}
-    engine = create_engine(url, pool_size=pool_size, pool_timeout=POOL_S, pool_pre_ping=True, connect_args=ours)
+    engine = create_engine(
+        url, pool_size=pool_size, pool_timeout=POOL_S, pool_pre_ping=True, connect_args=ours, hide_parameters=True
+    )
 
     def open_one(_dialect: object, _record: object, args: tuple[Any, ...], named: dict[str, Any]) -> Patient:
         connection = Patient.connect(*args, **named)
