@@ -91,7 +91,7 @@ class DueDays:
         with self._records.read() as tx:
             # How many, not the highest: of two that are allotted at once the lower may be committed last.
             seen = (revision.current(tx), tx.scalar(select(func.count()).select_from(Series)))
-            if seen == self._seen and now < self._next_midnight:
+            if seen == self._seen and self._last_midnight <= now < self._next_midnight:
                 return
             found = stays.load(tx, self._timezone)
             known = {row.series_id: row for row in tx.scalars(select(RolledUp))}
@@ -124,8 +124,9 @@ class DueDays:
             rows: dict[bool, list[dict[str, object]]] = {True: [], False: []}
             days: list[DaySeries] = []
             for series, known, course, today in news:
-                since, upto = (today, today) if known is None else (known.since, max(today, known.upto))
-                days += [] if known is None else _changed(tx, known, course, upto)
+                # A clock that was ahead has been set back: days that it took for over end once more.
+                since, upto = today if known is None else min(known.since, today), today
+                days += [] if known is None else _changed(tx, known, course, since, upto)
                 row = {"series_id": series, "since": since, "upto": upto, "stays": msgspec.json.encode(course)}
                 rows[known is None].append(row)
             rollups.mark(tx, days)
@@ -169,19 +170,21 @@ class DueDays:
 
 
 def _is_news(known: RolledUp, course: list[Stay], upto: Instant) -> bool:
-    return known.upto < upto or known.stays != msgspec.json.encode(course)
+    return known.upto != upto or known.stays != msgspec.json.encode(course)
 
 
-def _changed(tx: Session, known: RolledUp, course: Sequence[Stay], upto: Instant) -> Iterator[DaySeries]:
+def _changed(
+    tx: Session, known: RolledUp, course: Sequence[Stay], complete_from: Instant, upto: Instant
+) -> Iterator[DaySeries]:
     """Yield the days that have figures, or must have, and in which stays differ from what is known."""
     before = msgspec.json.decode(known.stays, type=list[Stay])
     series = known.series_id
-    for since, until in stays.differences(stays.clipped(before, known.upto), stays.clipped(course, upto)):
+    for since, until in stays.differences(stays.clipped(before, min(known.upto, upto)), stays.clipped(course, upto)):
         for zone in {
             ZoneInfo(each.timezone) for each in (*before, *course) if each.since < until and since < each.until
         }:
             first, last = local_day(max(since, _EPOCH), zone), local_day(Instant(until - 1), zone)
-            complete = local_day(known.since, zone)
+            complete = local_day(complete_from, zone)
             if first < complete:
                 had = select(Daily.day).where(Daily.series_id == series, Daily.day.between(first, last))
                 yield from ((day, series) for day in tx.scalars(had.distinct()))

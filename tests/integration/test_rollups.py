@@ -13,6 +13,7 @@ from sqlalchemy import select, text, update
 
 from core.db.engine import Records
 from core.devices import bindings, registry
+from core.devices.directory import allot_series
 from core.devices.registry import ZoneLimits
 from core.devices.stays import differences, load
 from core.devices.tables import Probe, ProbeZone, Series, Zone
@@ -317,6 +318,26 @@ def test_a_new_series_whose_collector_is_away_is_found_when_it_is_back(one_site:
     one_site.starts_again(("00", "7f"), ("80", "ff"))
     one_site.works()
     assert [row.n for row in one_site.rows(3)] == [60, 0, 0]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_clock_that_was_ahead_for_a_while_costs_no_day(one_site: Site, *, restarted: bool) -> None:
+    """What it took for over, and computed as a gap, is computed again once it is; new series have all their days."""
+    one_site.works()
+    one_site.is_day(5)
+    with one_site.records.write() as tx:
+        allot_series(tx, ProbeId(1), "h")
+    one_site.works()
+    one_site.clock.at = at(DAY_MIN + 20)
+    if restarted:
+        one_site.starts_again()
+    one_site.works()
+    one_site.takes("208601", course(DAY_MIN + 30, DAY_MIN + 90))
+    one_site.takes("208601", course(DAY_MIN + 30, DAY_MIN + 80, 55.0), quantity="h")
+    one_site.works()
+    one_site.is_day(3)
+    assert [row.n for row in one_site.rows(1, 0, 2)] == [0, 60, 0]
+    assert [row.n for row in one_site.rows(3, 1, 2)] == [50, 0]
 
 
 def test_a_series_that_is_new_while_days_are_computed_keeps_its_mark(
