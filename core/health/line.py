@@ -5,7 +5,7 @@ however many stores hang. What another machine's services say of themselves isn'
 lives and owns which shards, and records and log tell how far each reader has come.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
@@ -26,7 +26,7 @@ from core.health.stores import (
     look_at_telemetry,
     oldest_waiting,
 )
-from core.intake.port import IntakeLog
+from core.intake.port import Claim, IntakeLog
 from core.runtime.clock import Clock, monotonic, real_now
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.runtime.status import Status, read_all
@@ -39,6 +39,7 @@ Opening = Callable[[], AbstractContextManager[T]]
 
 NEEDED = ("collector", "alerting")
 """Without them the line doesn't work."""
+SHARDS = 256
 BEHIND_AFTER = Milliseconds(2 * MINUTE)
 UNSENT_AFTER = Milliseconds(5 * MINUTE)
 
@@ -188,6 +189,20 @@ def _of_services(settings: Settings, health: Health) -> Iterable[Trouble]:
     for service in NEEDED:
         if service not in here and (one_machine or service not in elsewhere):
             yield Trouble(service, Kind.NEVER_RAN, real_now())
+        shards = nobodys(service, health.log.claims if health.log else [])
+        if shards:
+            # Of another machine's worker nothing else tells: what isn't taken in isn't behind either.
+            yield Trouble(f"{service} shards", Kind.UNCOVERED, real_now(), detail=f"shards {', '.join(shards)}")
+
+
+def nobodys(service: str, claims: Iterable[Claim]) -> Sequence[str]:
+    """Return the ranges of shards that no worker of a service has, while another has some."""
+    gaps, free = [], 0
+    for claim in sorted((each for each in claims if each.service == service), key=lambda each: each.first):
+        if int(claim.first, 16) > free:
+            gaps.append(f"{free:02x}-{int(claim.first, 16) - 1:02x}")
+        free = int(claim.last, 16) + 1
+    return [*gaps, f"{free:02x}-ff"] if 0 < free < SHARDS else gaps
 
 
 def _of_records(settings: Settings, health: Health) -> Iterable[Trouble]:

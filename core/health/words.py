@@ -16,6 +16,8 @@ from core.runtime.trouble import Trouble
 Language = Literal["zh-CN", "en"]
 LANGUAGES: tuple[Language, ...] = ("zh-CN", "en")
 Texts = Mapping[str, Mapping[str, str]]
+_SERVICES = ("collector", "alerting", "api")
+"""Of which several may run; the name of each begins with what it is, and the command is called that."""
 _OUR_WORDS = ("audit",)
 """Parts whose detail is composed by us and names nobody."""
 
@@ -44,7 +46,8 @@ def advice(trouble: Trouble, language: Language = "en") -> str:
     """Return what happens meanwhile, where that isn't plain, and what to do."""
     catalogue = texts(language)
     meanwhile = catalogue["meanwhile"].get(trouble.part, "")
-    mend = catalogue["mend"][trouble.kind].format(service=trouble.part)
+    command = next((service for service in _SERVICES if trouble.part.startswith(f"{service}-")), trouble.part)
+    mend = catalogue["mend"][trouble.kind].format(service=command, process=trouble.part)
     between = "。" if language == "zh-CN" else "; "
     return between.join(filter(None, (meanwhile, mend)))
 

@@ -42,6 +42,8 @@ class Kind(StrEnum):
     SILENT = "silent"
     """A service that has said nothing for a while."""
     NEVER_RAN = "never_ran"
+    UNCOVERED = "uncovered"
+    """Shards that no living worker has claimed, while others have theirs."""
     BEHIND = "behind"
     OVERDUE = "overdue"
     UNSENT = "unsent"

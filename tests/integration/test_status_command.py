@@ -104,6 +104,35 @@ def test_a_silent_service_and_one_that_never_ran_are_wrong(folder: Path) -> None
     assert told(folder) == {"collector": "silent", "alerting": "never_ran"}
 
 
+def test_shards_that_nobody_takes_in_are_told_though_all_here_are_well(folder: Path) -> None:
+    """As when the other machine has lost its power: what isn't taken in is behind nowhere."""
+    log = SqliteIntakeLog(folder / "data" / "intake.db")
+    for first, last in (("10", "7f"), ("80", "ef")):
+        name = f"collector-{first}-{last}"
+        log.claim(Claim("collector", name, Shard(first), Shard(last), "here:/x"), lease=Milliseconds(60_000))
+    (trouble,) = answer(folder)["troubles"]
+    assert (trouble["part"], trouble["kind"], trouble["detail"]) == (
+        "collector shards",
+        "uncovered",
+        "shards 00-0f, f0-ff",
+    )
+    for first, last in (("00", "0f"), ("f0", "ff")):
+        log.claim(Claim("collector", first, Shard(first), Shard(last), "there:/x"), lease=Milliseconds(60_000))
+    log.close()
+    assert told(folder) == {}
+
+
+def test_one_of_several_that_is_silent_is_named_with_a_command_that_there_is(folder: Path) -> None:
+    StatusFile(folder / "data", "alerting", "alerting-80-ff").write({})
+    file = folder / "data" / "status" / "alerting-80-ff.json"
+    old = json.loads(file.read_text())
+    file.write_text(json.dumps({**old, "at": old["at"] - 60_000}))
+    (trouble,) = answer(folder)["troubles"]
+    assert trouble["part"] == "alerting-80-ff"
+    assert "coldchain alerting, or its unit" in trouble["advice"]
+    assert "status/alerting-80-ff.json" in trouble["advice"]
+
+
 def test_a_log_that_readers_do_not_follow_is_counted_and_told(folder: Path) -> None:
     log = SqliteIntakeLog(folder / "data" / "intake.db")
     received = real_now() - 10 * MINUTE
@@ -115,7 +144,7 @@ def test_a_log_that_readers_do_not_follow_is_counted_and_told(folder: Path) -> N
     assert (health["stored"]["entries"], health["followed"]["entries"]) == (5, 5)
     assert health["stored"]["oldest"] == received + 1
     assert health["log"]["claims"][0]["worker"] == "collector-9"
-    assert {trouble["kind"] for trouble in found["troubles"]} == {"behind"}
+    assert {trouble["kind"] for trouble in found["troubles"]} == {"behind", "uncovered"}
 
 
 def test_a_store_that_hangs_or_is_gone_is_told_in_time(folder: Path) -> None:
