@@ -81,7 +81,7 @@ class Months:
                 return
             try:
                 with file.read() as db:
-                    if db is None:
+                    if db is None and path.exists():
                         msg = f"{path}: its content is gone"
                         raise Damaged(msg)
                     yield db

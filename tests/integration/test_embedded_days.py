@@ -383,6 +383,23 @@ def test_retention_deletes_months_under_readers_and_they_may_come_again(tmp_path
     store.close()
 
 
+def test_a_month_that_is_deleted_while_somebody_opens_it_is_gone_and_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, reader = three_months(tmp_path), EmbeddedTelemetry(tmp_path, read_only=True)
+    real = Months._reader
+
+    def slowly(self: Months, month: int) -> object:
+        found = real(self, month)
+        store.drop_before(Instant(START + 20 * DAY))
+        return found
+
+    monkeypatch.setattr(Months, "_reader", slowly)
+    assert len(reader.range(SeriesId(1), *EVER)) == 38 * 24
+    reader.close()
+    store.close()
+
+
 def test_a_file_that_a_crash_left_half_made_is_made_anew(tmp_path: Path) -> None:
     store = EmbeddedTelemetry(tmp_path)
     store.write_batch(samples(1, 1), {})
