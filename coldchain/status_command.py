@@ -6,10 +6,12 @@ how far readers have come.
 """
 
 import errno
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TextIO
 
 import msgspec
@@ -18,14 +20,15 @@ from rich.table import Table
 from rich.text import Text
 
 from coldchain.demo.screen import span
+from config.load import WrongSetting
 from config.settings import Settings
 from core.db.engine import Records, connect, url_for
 from core.health import words
 from core.health.disks import files
 from core.health.line import Health, Lag, Line
 from core.health.words import Language
-from core.intake.open import open_log
-from core.intake.port import IntakeLog
+from core.intake.open import is_ready, open_log
+from core.intake.port import IntakeLog, Unavailable
 from core.runtime.clock import Clock, SystemClock, clock_from, real_now
 from core.runtime.instant import DAY, Instant
 from core.runtime.status import Status
@@ -38,7 +41,14 @@ _MIB = 2**20
 
 
 def status(settings: Settings, *, as_json: bool, to: TextIO | None = None) -> int:
-    """Look, and print what was found; returns 0 when all is well, else 1."""
+    """Look, and print what was found; returns 0 when all is well, else 1.
+
+    Raises: WrongSetting for a user who may not look into the data folder, to whom nothing would seem to run.
+    """
+    folder = Path(settings.data_dir)
+    if folder.exists() and not os.access(folder, os.R_OK | os.X_OK):
+        msg = f"data_dir = {str(folder)!r} can't be read by this user; run it as the one who runs the services"
+        raise WrongSetting(msg)
     health = look(settings)
     if as_json:
         (to or sys.stdout).write(_json(health) + "\n")
@@ -62,6 +72,9 @@ def look(settings: Settings) -> Health:
 
     def log() -> closing[IntakeLog]:
         _must_exist(settings, "intake log")
+        if not is_ready(settings.intake.url, settings.data_dir):
+            msg = "no such table: the first collector or alerting worker that starts makes them"
+            raise Unavailable(msg)
         return closing(open_log(settings.intake.url, settings.data_dir))
 
     def telemetry() -> closing[Telemetry]:

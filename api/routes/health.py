@@ -79,7 +79,9 @@ def ready(health: Health) -> Readiness:
 def figures(parts: Parts) -> Iterable[tuple[str, str, Values]]:
     """Count what waits, and repeat what the services say of themselves; a store's absence is a figure too."""
     health = parts.line.look(WITHIN_S)
-    well: Values = {(check.name,): float(check.ok) for check in ready(health).checks}
+    well: dict[tuple[str, ...], float] = {}
+    for check in ready(health).checks:  # of several that are told of one, one that is wrong counts
+        well[check.name,] = min(well.get((check.name,), 1.0), float(check.ok))
     yield "coldchain_ready", "1 where a store or service is there", well
     wrong: Values = {(f"{trouble.part}: {trouble.kind}",): 1.0 for trouble in health.troubles}
     yield "coldchain_trouble", "1 for everything that is wrong now", wrong

@@ -4,11 +4,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from core.db.engine import Records
+from core.runtime.trouble import Kind, Trouble
 from tests.fixtures.web import Site, site
 
 
@@ -141,3 +143,11 @@ def test_metrics_count_by_route_and_tell_the_state_of_the_line(place: Site) -> N
     assert 'coldchain_messages{of="sent"} 1.0' in said
     assert 'coldchain_ready{of="records"} 1.0' in said
     assert 'coldchain_ready{of="collector"} 0.0' in said
+
+
+def test_of_what_is_almost_full_and_away_the_figure_says_away(place: Site) -> None:
+    """Of two troubles of one part the lesser is told last."""
+    found = place.parts.line.look(5.0)
+    both = [Trouble("records", kind, found.at) for kind in (Kind.LOCKED, Kind.DISK_LOW)]
+    place.parts.line.look = lambda _within: msgspec.structs.replace(found, troubles=both)  # type: ignore[method-assign]
+    assert 'coldchain_ready{of="records"} 0.0' in place.stranger().get("/metrics").text

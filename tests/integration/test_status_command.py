@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,9 +13,10 @@ import pytest
 
 from coldchain import status_command
 from config import secrets
-from config.load import load
+from config.load import WrongSetting, load
 from core.db.engine import Records, connect
 from core.db.migrate import upgrade
+from core.intake.open import is_ready
 from core.intake.port import Claim
 from core.intake.sqlite import SqliteIntakeLog
 from core.runtime.clock import real_now
@@ -23,6 +25,7 @@ from core.runtime.status import StatusFile
 from core.runtime.trouble import Kind, Trouble
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.wire.topics import Shard
+from tests.fixtures.databases import empty_url
 from tests.fixtures.disks import small_disk
 from tests.fixtures.intake_logs import batch
 from tests.fixtures.tcp_proxy import TcpProxy
@@ -161,6 +164,22 @@ def test_nothing_is_made_by_looking(tmp_path: Path) -> None:
     done = as_a_process(tmp_path, "status")
     assert (done.returncode, done.stderr) == (1, "")
     assert [path.name for path in tmp_path.iterdir()] == ["coldchain.toml"]
+
+
+def test_no_tables_are_made_by_looking_into_a_server(folder: Path) -> None:
+    url = empty_url("postgresql", folder)
+    with (folder / "coldchain.toml").open("a") as file:
+        file.write(f'[intake]\nurl = "{url}"\n')
+    assert told(folder) == {"intake log": "not_ready"}
+    assert not is_ready(url, str(folder))
+
+
+def test_a_user_who_may_not_look_is_told_so_and_not_that_nothing_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != folder / "data")
+    with pytest.raises(WrongSetting, match="run it as the one who runs the services"):
+        looked(folder)
 
 
 def test_a_service_that_starts_where_nothing_can_be_written_says_what_to_do_in_one_line(tmp_path: Path) -> None:
