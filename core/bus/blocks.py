@@ -2,7 +2,7 @@
 
 paho reads the first bytes of a packet one by one and wakes its network thread for every acknowledgement. Each of these
 calls lets go of Python's lock, and beside a thread that works the network thread waits up to 5 ms to get it back: half
-of a collector's time went there (benchmarks/ingest.py). Three of paho's own methods are extended for it, the way paho
+of a collector's time went there (benchmarks/ingest.py). Some of paho's own methods are extended or replaced for it, the way paho
 itself wraps its sockets for TLS and WebSocket.
 """
 
@@ -14,9 +14,12 @@ from collections.abc import Iterable, Sequence
 from paho.mqtt.client import Client
 from paho.mqtt.enums import MessageType, MQTTErrorCode, MQTTProtocolVersion
 
+from core.runtime.clock import monotonic
+
 _BLOCK = 65_536
 _PACKETS = 100
-"""Read in a row, before what waits to be written has its turn."""
+_TURN_S = 0.1
+"""So many packets are read in a row at most, for so long, before what waits to be written has its turn."""
 _PUBACK = struct.Struct("!BBH")
 _TOPIC = struct.Struct("!H")
 _NOTHING_TO_DO = MessageType.PUBACK
@@ -43,13 +46,23 @@ class BlockClient(Client):
             self._packet_queue(_NOTHING_TO_DO, b"".join(signals), 0, 0)
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
-        """Read a packet, and those that have come with it."""
-        result = super().loop_read(max_packets)
-        for _ in range(_PACKETS):
-            if result is not MQTTErrorCode.MQTT_ERR_SUCCESS or not self._is_read_ahead():
+        """Read a packet, and some of those that have come with it.
+
+        paho's own reads as many as are in flight the other way, and more: however long their receiver takes for each,
+        nothing would be acknowledged meanwhile, and no sign of life be sent.
+        """
+        ends = monotonic() + _TURN_S
+        for _ in range(max(max_packets, _PACKETS)):
+            if self._sock is None:
+                return MQTTErrorCode.MQTT_ERR_NO_CONN
+            result = self._packet_read()
+            if result is MQTTErrorCode.MQTT_ERR_AGAIN:
                 break
-            result = super().loop_read(max_packets)
-        return result
+            if result is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return self._loop_rc_handle(result)
+            if not self._is_read_ahead() or monotonic() >= ends:
+                break
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _is_read_ahead(self) -> bool:
         ours: object = self._sock

@@ -180,6 +180,37 @@ def test_messages_come_whole_and_in_order_in_whatever_pieces_they_are_sent(fake:
     fake.close()
 
 
+def test_a_backlog_that_is_taken_in_slowly_does_not_keep_acknowledgements_from_going_out(fake: _FakeBroker) -> None:
+    """Nor the sign of life without which a broker gives the connection up, whatever is in flight the other way."""
+    heard: list[Message] = []
+
+    def slowly(message: Message) -> None:
+        heard.append(message)
+        bus.ack(message)
+        threading.Event().wait(0.005)
+
+    bus = Bus(
+        BrokerAddress.of(Broker(port=fake.port)),
+        client_id="c",
+        username="u",
+        password="p",
+        clean=True,
+        on_message=slowly,
+    )
+    bus.start()
+    fake.accept()
+    until(lambda: bus.connected, "connection")
+    for _ in range(400):
+        assert bus.publish("t", b"")
+        fake.packet()
+    fake.send(b"".join(_publish(mid, b"") for mid in range(1, 401)))
+    assert fake.packet() == b"\x40\x02\x00\x01"
+    assert len(heard) < 200
+    fake.drop()
+    bus.stop()
+    fake.close()
+
+
 def test_what_was_in_flight_is_not_sent_again_by_itself(fake: _FakeBroker) -> None:
     heard: list[Message] = []
     bus = _bus(fake.port, heard)
