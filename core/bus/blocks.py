@@ -2,8 +2,8 @@
 
 paho reads the first bytes of a packet one by one and wakes its network thread for every acknowledgement. Each of these
 calls lets go of Python's lock, and beside a thread that works the network thread waits up to 5 ms to get it back: half
-of a collector's time went there (benchmarks/ingest.py). Some of paho's own methods are extended or replaced for it, the way paho
-itself wraps its sockets for TLS and WebSocket.
+of a collector's time went there (benchmarks/ingest.py). Some of paho's own methods are extended or replaced for it, the
+way paho itself wraps its sockets for TLS and WebSocket.
 """
 
 import socket
