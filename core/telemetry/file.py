@@ -95,7 +95,8 @@ class StoreFile:
             try:
                 yield self._reader
             finally:
-                self._reader.execute("COMMIT")
+                if self._reader.in_transaction:  # SQLite ends it itself when the disk fails: that is to be told
+                    self._reader.execute("COMMIT")
 
     def fold(self) -> None:
         """Bring the write-ahead log into the file, as far as readers let it."""

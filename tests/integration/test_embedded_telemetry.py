@@ -194,6 +194,22 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
             ask()
 
 
+def test_what_a_failing_disk_says_is_told_though_the_transaction_has_ended(tmp_path: Path) -> None:
+    hot = Hot(tmp_path / "hot.db", read_only=False)
+
+    def fail() -> None:
+        with hot.read() as db:
+            assert db is not None
+            db.execute("ROLLBACK")  # as SQLite does itself
+            msg = "disk I/O error"
+            raise sqlite3.OperationalError(msg)
+
+    for _ in range(2):
+        with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+            fail()
+    hot.close()
+
+
 def test_a_file_of_a_newer_coldchain_is_refused(tmp_path: Path) -> None:
     EmbeddedTelemetry(tmp_path).close()
     with file_of(tmp_path) as db:
