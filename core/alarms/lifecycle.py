@@ -209,10 +209,17 @@ def _keep(tx: Session, kept: Sequence[tuple[Alarm, Sequence[Evidence], Condition
 
 
 def _fire_held(tx: Session, alarms: Sequence[Alarm]) -> None:
-    """Let what was held of alarms fire at once: they are abnormal again before it was over."""
+    """Let what was held of alarms fire at once: they are abnormal again before it was over.
+
+    Another worker may be holding a step at this moment, by the old condition: its end is waited for, and meanwhile none
+    is claimed. Else nobody would ever look at that step again.
+    """
     of_cycle: dict[int, list[AlarmId]] = {}
     for alarm in alarms:
         of_cycle.setdefault(alarm.cycle, []).append(alarm.id)
     for cycle, ids in of_cycle.items():
-        held = and_(AlarmStep.alarm_id.in_(ids), AlarmStep.cycle == cycle, AlarmStep.state == "held")
-        tx.execute(update(AlarmStep).where(held).values(state="due"))
+        mine = and_(AlarmStep.alarm_id.in_(ids), AlarmStep.cycle == cycle)
+        if tx.get_bind().dialect.name != "sqlite":  # which has one writer anyway
+            pending = select(AlarmStep.id).where(mine, AlarmStep.state.in_(["due", "held"]))
+            tx.execute(pending.order_by(AlarmStep.id).with_for_update()).all()
+        tx.execute(update(AlarmStep).where(mine, AlarmStep.state == "held").values(state="due"))

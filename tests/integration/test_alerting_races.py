@@ -119,6 +119,27 @@ def test_two_escalators_on_the_same_steps_tell_each_once(watch: Watch, monkeypat
         assert tx.scalar(select(func.count()).where(AlarmStep.turn == 1)) == len(alarms)
 
 
+def test_a_step_that_one_worker_holds_while_another_finds_it_abnormal_again_is_fired(watch: Watch) -> None:
+    watch.fridge()
+    watch.warms_up()
+    watch.forward(28, showing=9.4)
+    watch.forward(1, showing=5.0)
+    watch.clock.time = Instant(watch.clock.time + MINUTE)
+    watch.reads(9.4)
+    warm = threading.Thread(target=watch.run)
+    zones = Zones()
+    with watch.records.write() as tx:
+        zones.load(tx)
+        assert escalate(tx, zones, post(), watch.clock.time) == 1
+        warm.start()
+        warm.join(1)  # it either ends without us or waits for us
+    warm.join(10)
+    assert not warm.is_alive()
+    assert "held" in watch.events(watch.alarm().id)
+    watch.run()
+    assert len(watch.told(2)) == 1
+
+
 @pytest.mark.req("AL-11")
 def test_handling_that_races_with_the_recovery_closes_once(watch: Watch) -> None:
     watch.fridge()
