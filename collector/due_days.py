@@ -78,7 +78,7 @@ class DueDays:
     def mark(self, stop: threading.Event) -> None:
         """Mark what has come to be due since the last pass."""
         stored = dict(self._stored())
-        self._survey()
+        self._survey(stop)
         self._follow(stored, stop)
 
     def mirror(self) -> None:
@@ -86,7 +86,7 @@ class DueDays:
         if self._cursor:
             self._intake.move_cursor(READER, dict(self._cursor))
 
-    def _survey(self) -> None:
+    def _survey(self, stop: threading.Event) -> None:
         now = self._clock.now()
         with self._records.read() as tx:
             # How many, not the highest: of two that are allotted at once the lower may be committed last.
@@ -107,6 +107,8 @@ class DueDays:
             if series not in known or (mine and _is_news(known[series], course, upto)):
                 news.append((series, known.get(series), course, upto))
         for first in range(0, len(news), SERIES):
+            if stop.is_set():  # at midnight every series is news: the next survey finds what is left
+                return
             self._note(news[first : first + SERIES])
         self.stays = found
         self._seen = seen

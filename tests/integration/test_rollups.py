@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, text, update
 
 from core.db.engine import Records
 from core.devices import bindings, registry
@@ -21,7 +21,7 @@ from core.errors import Invalid
 from core.ids import Centi, ProbeId, SeriesId, ZoneId
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.telemetry import rollups
-from core.telemetry.tables import Daily, DueDay
+from core.telemetry.tables import Daily, DueDay, RolledUp
 from core.units.actor import OPERATOR
 from core.units.tables import Unit
 from tests.fixtures.county import add_gateway
@@ -372,6 +372,19 @@ def test_series_whose_numbers_are_committed_out_of_order_are_all_met(one_site: S
     one_site.takes("208601", course(100, 160, 55.0), quantity="h")
     one_site.works()
     assert [row.n for row in one_site.rows(3)] == [60]
+
+
+def test_asked_to_stop_it_leaves_the_rest_of_a_survey_to_the_next(one_site: Site) -> None:
+    """Of twenty thousand series one takes longer than a collector has to end."""
+    due_days = one_site.collectors[0].due_days
+    stop = threading.Event()
+    stop.set()
+    due_days.mark(stop)
+    with one_site.records.read() as tx:
+        assert tx.scalar(select(func.count()).select_from(RolledUp)) == 0
+    due_days.mark(threading.Event())
+    with one_site.records.read() as tx:
+        assert tx.scalar(select(func.count()).select_from(RolledUp)) == 2
 
 
 def test_a_store_that_is_behind_over_midnight_is_made_up_for(one_site: Site) -> None:
