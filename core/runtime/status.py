@@ -50,8 +50,8 @@ class Status(msgspec.Struct, frozen=True):
 
     @property
     def fresh(self) -> bool:
-        """Whether it was written so lately that the service must be alive."""
-        return real_now() - self.at < STALE
+        """Whether it was written so lately that the service must be alive; not what a clock since set back says."""
+        return abs(real_now() - self.at) < STALE
 
 
 class StatusFile:

@@ -99,11 +99,12 @@ def test_what_is_wrong_stands_first_with_what_to_do_and_ends_with_1(
     assert "readings wait in the intake log" in "".join(first)
 
 
-def test_a_silent_service_and_one_that_never_ran_are_wrong(folder: Path) -> None:
+@pytest.mark.parametrize("off", [-60_000, 60_000], ids=["a minute ago", "before the clock was set back"])
+def test_a_silent_service_and_one_that_never_ran_are_wrong(folder: Path, off: int) -> None:
     (folder / "data" / "status" / "alerting.json").unlink()
     file = folder / "data" / "status" / "collector.json"
     old = json.loads(file.read_text())
-    file.write_text(json.dumps({**old, "at": old["at"] - 60_000}))
+    file.write_text(json.dumps({**old, "at": old["at"] + off}))
     assert told(folder) == {"collector": "silent", "alerting": "never_ran"}
 
 
