@@ -11,6 +11,7 @@ MQTT 3.1.1 without TLS, about a thousand messages a second. What it can't do, an
 import asyncio
 import logging
 import threading
+from contextlib import suppress
 
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
@@ -85,9 +86,11 @@ class _House:
         self._broker = broker
         self._access = access
         self._inside: dict[str, tuple[Gate, asyncio.Event]] = {}
+        self._open: set[asyncio.StreamWriter] = set()
 
     async def enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end."""
+        self._open.add(writer)
         gate = Gate(self._access, reader, writer)
         gone = asyncio.Event()
         try:
@@ -108,6 +111,9 @@ class _House:
             if self._inside.get(gate.client_id, (None, gone))[0] is gate:
                 del self._inside[gate.client_id]
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+            self._open.discard(writer)
 
     async def watch(self) -> None:
         """End connections that have been silent for too long."""
@@ -126,6 +132,9 @@ class _House:
             gate.end()
         if leaving:
             await asyncio.wait([asyncio.ensure_future(one) for one in leaving], timeout=_END_WITHIN_S)
+        for writer in self._open:  # whoever has not signed in, or doesn't read what was written to him
+            writer.transport.abort()
+        await asyncio.sleep(0)
 
     async def _end_earlier(self, client_id: str) -> None:
         earlier = self._inside.get(client_id)

@@ -13,6 +13,7 @@ import threading
 import tty
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
@@ -136,9 +137,11 @@ class ModbusDevices:
         self._ready.set()
         await self._end.wait()
         server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
-        await asyncio.sleep(0)
+        ending = {asyncio.current_task()}
+        while others := asyncio.all_tasks() - ending:  # one that was just accepted starts another
+            for writer in self._writers:
+                writer.transport.abort()
+            await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
 
     async def _serve_serial(self) -> None:
         ours, theirs = pty.openpty()
@@ -181,8 +184,10 @@ class ModbusDevices:
         except ConnectionError:
             pass
         finally:
-            self._writers.discard(writer)
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            self._writers.discard(writer)
 
     def _answer_tcp(self, head: bytes, request: bytes, send: Callable[[bytes], None], drop: Callable[[], None]) -> None:
         unit = request[0]
