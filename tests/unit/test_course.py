@@ -1,5 +1,7 @@
 """One probe's readings in whatever order they come: the watermark, the replay of late ones, the joining of both."""
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -164,6 +166,36 @@ def test_a_replay_goes_on_from_what_was_known_before_the_gap() -> None:
     feed(course, sample(60, 5.0))
     (past,) = feed(course, *curve(8, 20, 9.0), *curve(20, 30, 5.0))
     assert (past.episode.onset, past.episode.ended) == (NOON, NOON + 20 * MINUTE)
+
+
+@pytest.mark.req("AL-14")
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(("between", "again"), [(24, 29), (24, 40), (27, 44), (30, 36), (30, 58), (37, 43), (43, 49)])
+def test_a_reading_that_gets_through_between_two_outages_hides_nothing(
+    between: int,
+    again: int,
+    at_once: bool,  # noqa: FBT001
+) -> None:
+    course, past = courses.begin(ZONE), []
+    warm = {minute: 9.0 if 20 <= minute < 45 else 5.0 for minute in range(90)}
+    live = [*range(20), between, again]
+    came = [*live, *(minute for minute in range(again) if minute not in live), *range(again + 1, 90)]
+    for chunk in [came] if at_once else [[minute] for minute in came]:
+        past += feed(course, *(sample(minute, warm[minute]) for minute in chunk))
+    found = [one.episode for one in past if one.rule is Rule.ABOVE]
+    # What is told in parts overlaps, and so becomes one alarm.
+    found.sort(key=lambda one: one.onset)
+    assert found[0].onset == NOON + 20 * MINUTE
+    assert all(following.onset <= one.last for one, following in pairwise(found))
+    assert max(one.last for one in found) >= NOON + 43 * MINUTE
+
+
+def test_what_is_beyond_before_and_behind_a_gap_for_less_than_the_delay_each_is_one_excursion() -> None:
+    course = courses.begin(ZONE)
+    feed(course, *curve(0, 10, 5.0), *curve(18, 24, 9.0), *curve(24, 40, 5.0))
+    (past,) = feed(course, *curve(10, 18, 9.0))
+    assert (past.episode.onset, past.episode.last) == (NOON + 10 * MINUTE, NOON + 23 * MINUTE)
+    assert feed(course, *curve(40, 50, 5.0)) == []
 
 
 def test_what_came_out_of_quarantine_never_becomes_the_live_state() -> None:

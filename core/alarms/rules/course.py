@@ -7,17 +7,19 @@ that plus the few `recent` readings.
 An older reading is *late*. Late ones are replayed in event order in a state of their own, begun from what was known
 before the gap that they fill; the live state is never rewound. What the replay finds is told as episodes of the past,
 unless it reaches the live readings while those are still beyond the limit: then it is one excursion, with the replay's
-onset.
+onset. Of several gaps each is remembered (`gaps`), and what fills them one after another is one excursion as well.
 
 Live readings that are late because a device clock has jumped back are moved to their true time first (`skew`).
 """
 
 from bisect import bisect_left
+from itertools import pairwise
 
 import msgspec
 
-from core.alarms.rules import excursion, sensor
+from core.alarms.rules import excursion, gaps, sensor
 from core.alarms.rules.excursion import CALM, Excursion, Limit
+from core.alarms.rules.gaps import MOST, Gap, Shores
 from core.alarms.rules.sample import Condition, Episode, Rule, Sample
 from core.alarms.rules.sensor import UNKNOWN, Sensor, Trust
 from core.alarms.rules.skew import DeviceClock
@@ -46,8 +48,6 @@ class Track(msgspec.Struct, array_like=True):
     """From all readings behind the watermark."""
     live: Excursion = CALM
     """From those and the recent ones."""
-    before: Excursion = CALM
-    """The live state before the last gap: where a replay of what fills the gap begins."""
     late: Excursion = CALM
     """The replay."""
     told: Instant = Instant(0)
@@ -68,8 +68,8 @@ class Recent(msgspec.Struct, array_like=True):
     """Whose the live state is."""
     samples: list[Sample] = []
     """In event order: the newest, and all that aren't older than the watermark."""
-    gap: tuple[Instant, Instant] | None = None
-    """The last readings before and the first after the last gap."""
+    gaps: list[Gap] = []
+    """The last ones, in event order."""
     late_zone: ZoneId | None = None
     late_at: Instant = Instant(0)
     """The newest late reading."""
@@ -124,17 +124,19 @@ def take(course: Course, bounds: Bounds, sample: Sample) -> list[Past]:
     newest = course.newest
     broken = bool(recent.samples) and sample.at - newest > max(bounds.gap, WATERMARK)
     if broken:
-        recent.gap = (newest, sample.at)
+        shores = Shores(course.above.live), Shores(course.below.live)
+        recent.gaps = [*recent.gaps[1 - MOST :], Gap(newest, sample.at, *shores)]
     past = []
     for track, gone in ((course.above, bounds.above is None), (course.below, bounds.below is None)):
         if gone and track.live.condition is not Condition.OK:
             # Nothing could ever end what a limit found that the zone is no longer held to.
-            track.settled = track.live = track.before = track.late = CALM
+            track.settled = track.live = track.late = CALM
+            recent.gaps = []
     for rule, track, limit in course.tracks(bounds):
         was = track.live
-        if broken:
-            track.before = was
         track.live = excursion.step(limit, was, sample)
+        if recent.gaps:
+            gaps.note(_shores(recent.gaps[-1], rule), limit, sample)
         if was.condition in _GOING_ON and track.live.condition is Condition.OK:
             past.append(_past(recent, rule, limit, excursion.ended(was, sample.at)))
     course.sensor.live = sensor.step(bounds.trust, course.sensor.live, sample)
@@ -146,11 +148,17 @@ def take(course: Course, bounds: Bounds, sample: Sample) -> list[Past]:
 def take_late(course: Course, bounds: Bounds, zone: ZoneId, sample: Sample, *, pages: bool) -> list[Past]:
     """Take a late reading, of a probe that was in `zone` then, into the replay; return what it ended."""
     recent = course.recent
-    in_gap = recent.gap is not None and recent.gap[0] < sample.at < recent.gap[1]
-    new_gap = in_gap and recent.gap is not None and recent.late_at <= recent.gap[0]
-    past: list[Past] = []
-    if recent.late_zone != zone or sample.at < recent.late_at - WATERMARK or new_gap:
-        past = _begin_replay(course, bounds, zone, from_before=in_gap and recent.zone == zone)
+    place = _gap_at(recent, sample.at)
+    gap = recent.gaps[place] if place is not None else None
+    filled = _gap_at(recent, recent.late_at)
+    leaves = filled is not None and sample.at > recent.gaps[filled].until
+    past = conclude(course, bounds) if leaves else []
+    if (
+        recent.late_zone != zone
+        or sample.at < recent.late_at - WATERMARK
+        or (gap is not None and recent.late_at <= gap.since)
+    ):
+        past += _begin_replay(course, bounds, zone, gap if recent.zone == zone else None)
     elif sample.at <= recent.late_at:
         return []
     recent.late_at = sample.at
@@ -166,31 +174,57 @@ def take_late(course: Course, bounds: Bounds, zone: ZoneId, sample: Sample, *, p
 def conclude(course: Course, bounds: Bounds) -> list[Past]:
     """Say what the replay has come to, after a chunk of readings.
 
-    Joins it to the live state where both are one excursion; tells of one that isn't known to be over, unless the live
-    readings are beyond the limit since the gap and what is between is still to come.
+    Joins it to what lies behind the gap where both are one excursion. Tells of one that isn't known to be over, unless
+    the readings are beyond the limit since the gap until now: then what is between is still to come.
     """
     recent = course.recent
     past = []
+    place = _gap_at(recent, recent.late_at)
+    ours = recent.late_zone == recent.zone and recent.late_pages
     for rule, track, limit in course.tracks(bounds):
-        unfinished = excursion.episode(track.late, recent.late_at)
-        if unfinished is None or recent.late_zone is None:
+        if recent.late_zone is None or track.late.condition is Condition.OK:
             continue
-        gap = recent.gap
-        beyond_since_gap = (
-            gap is not None
-            and recent.late_zone == recent.zone
-            and recent.late_pages
-            and recent.late_at < gap[1]
-            and track.live.condition is not Condition.OK
-            and track.live.onset <= gap[1]
-        )
-        if not beyond_since_gap:
-            if track.told != recent.late_at:
-                track.told = recent.late_at
-                past.append(Past(recent.late_zone, rule, limit.value, unfinished))
-        elif gap is not None and gap[1] - recent.late_at <= bounds.gap:
-            _join(track, limit, recent.samples)
+        late, last = track.late, recent.late_at
+        goes_on = place is not None and ours and _goes_on(recent, rule, track, place)
+        if place is not None and ours and recent.gaps[place].until - recent.late_at <= bounds.gap:
+            shores = _shores(recent.gaps[place], rule)
+            if goes_on and place == len(recent.gaps) - 1:
+                _join(track, limit, recent.samples)
+                continue
+            track.late = late = gaps.across(shores, limit, late)
+            last = max(last, shores.beyond)
+            _carry(recent, rule, place, late)
+        unfinished = excursion.episode(late, last)
+        if unfinished and not goes_on and track.told != last:
+            track.told = last
+            past.append(Past(recent.late_zone, rule, limit.value, unfinished))
     return past
+
+
+def _shores(gap: Gap, rule: Rule) -> Shores:
+    return gap.above if rule is Rule.ABOVE else gap.below
+
+
+def _gap_at(recent: Recent, at: Instant) -> int | None:
+    """Return the place of the gap in which an instant lies."""
+    return next((place for place, gap in enumerate(recent.gaps) if gap.since < at < gap.until), None)
+
+
+def _goes_on(recent: Recent, rule: Rule, track: Track, place: int) -> bool:
+    """Whether the readings behind a gap are beyond the limit until now, but for later gaps."""
+    for gap, following in pairwise(recent.gaps[place:]):
+        if _shores(gap, rule).beyond != following.since:
+            return False
+    return track.live.condition is not Condition.OK and track.live.onset <= recent.gaps[-1].until
+
+
+def _carry(recent: Recent, rule: Rule, place: int, late: Excursion) -> None:
+    """Let the replay of the next gap begin with what this one has found, where it reaches up to there."""
+    if place + 1 == len(recent.gaps) or _shores(recent.gaps[place], rule).beyond != recent.gaps[place + 1].since:
+        return
+    ahead = _shores(recent.gaps[place + 1], rule)
+    if ahead.before.condition is not Condition.OK and ahead.before.onset > late.onset:
+        ahead.before = late
 
 
 def _insert(course: Course, bounds: Bounds, sample: Sample) -> list[Past]:
@@ -227,26 +261,27 @@ def _settle(course: Course, bounds: Bounds, horizon: Instant) -> None:
         course.sensor.settled = sensor.step(bounds.trust, course.sensor.settled, oldest)
 
 
-def _begin_replay(course: Course, bounds: Bounds, zone: ZoneId, *, from_before: bool) -> list[Past]:
+def _begin_replay(course: Course, bounds: Bounds, zone: ZoneId, gap: Gap | None) -> list[Past]:
     """Begin another replay; what the last one left unfinished is told as it stands."""
     recent = course.recent
     past = []
     for rule, track, limit in course.tracks(bounds):
+        begun = CALM if gap is None else _shores(gap, rule).before
         unfinished = excursion.episode(track.late, recent.late_at)
-        if unfinished and recent.late_zone is not None and track.told != recent.late_at:
+        if (
+            unfinished
+            and recent.late_zone is not None
+            and begun.onset != track.late.onset
+            and track.told != recent.late_at
+        ):
             past.append(Past(recent.late_zone, rule, limit.value, unfinished))
-        track.late = track.before if from_before else CALM
+        track.late = begun
     recent.late_zone, recent.late_pages = zone, True
     return past
 
 
 def _join(track: Track, limit: Limit, samples: list[Sample]) -> None:
-    peak = track.live.peak if track.late.peak is None else limit.worse(track.live.peak, track.late.peak)
-    if track.settled.condition is Condition.CLEARING:
-        track.settled = msgspec.structs.replace(track.settled, onset=track.late.onset, peak=peak)
-    else:
-        track.settled = Excursion(Condition.ACTIVE, track.late.onset, peak)
-    track.live = track.settled
+    track.live = track.settled = gaps.joined(track.late, track.settled, limit)
     for known in samples:
         track.live = excursion.step(limit, track.live, known)
     track.late = CALM
