@@ -13,8 +13,6 @@ __all__ = ["records", "sqlite_records"]
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "docs" / "requirements.csv"
 MATRIX = ROOT / "requirements-shown.csv"
-HEAVY = ("browser", "scenario")
-"""Folders whose tests start many processes: with several workers (`-n 2`) no two of a folder run at once."""
 
 
 class _Ledger:
@@ -31,8 +29,6 @@ class _Ledger:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         test = report.nodeid
-        for folder in HEAVY:
-            test = test.removesuffix(f"@{folder}")  # by which workers know the group
         for name, value in report.user_properties:
             if name == "req":
                 self.marked[str(value)].add(test)
@@ -60,8 +56,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if unknown:
                 pytest.fail(f"{item.nodeid}: {', '.join(unknown)} is not in docs/requirements.csv", pytrace=False)
             item.user_properties += [("req", name) for name in mark.args]
-        if item.path.parent.name in HEAVY:
-            item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
