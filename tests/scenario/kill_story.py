@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -37,6 +37,8 @@ FORGOTTEN = [
     for number in range(1, 6)
 ]
 """Fridges whose readings are held in quarantine until somebody enters them."""
+Times = Callable[[Point], int]
+"""How often a point is to be hit."""
 PAUSE_S = 0.3
 KEEP_S = 30 * 60
 """The intake log is pruned after half an hour of the clock, a minute of ours."""
@@ -114,8 +116,11 @@ class Story:
         except SQLAlchemyError:
             return 0
 
-    def kill_at_points(self, points: Sequence[Point], *, times: int, within_s: float) -> None:
-        """Let each point be hit so often; one process of a kind dies at a time, but those of several kinds at once."""
+    def kill_at_points(self, points: Sequence[Point], *, times: Times, within_s: float) -> None:
+        """Let each point be hit as often as `times` says of it.
+
+        One process of a kind dies at a time, but those of several kinds at once.
+        """
         self.history.begin()
         ends = monotonic() + within_s
         lanes: dict[str, _Lane] = {}
@@ -123,7 +128,7 @@ class Story:
             lanes.setdefault(LANES.get(point.process, point.process), _Lane(self)).points.append(point)
         while any(lane.left(times) for lane in lanes.values()):
             left = [f"{one.process}: {one.name}" for lane in lanes.values() for one in lane.left(times)]
-            assert monotonic() < ends, f"not hit {times} times within {within_s} s: {left}"
+            assert monotonic() < ends, f"not hit often enough within {within_s} s: {left}"
             for name, lane in lanes.items():
                 lane.tend(times, readings_first=name == OUTAGE)
             threading.Event().wait(PAUSE_S)
@@ -147,10 +152,10 @@ class _Lane:
         self._story = of
         self._hits = self._batches = 0
 
-    def left(self, times: int) -> list[Point]:
-        return [point for point in self.points if self._story.armoury.hits(point) < times]
+    def left(self, times: Times) -> list[Point]:
+        return [point for point in self.points if self._story.armoury.hits(point) < times(point)]
 
-    def tend(self, times: int, *, readings_first: bool) -> None:
+    def tend(self, times: Times, *, readings_first: bool) -> None:
         """Arm what is left, unless one of them has just been hit."""
         hits = sum(self._story.armoury.hits(point) for point in self.points)
         came = self._story.batches()

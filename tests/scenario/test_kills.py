@@ -11,11 +11,15 @@ import pytest
 
 from tests.fixtures.servers import PAIRS, Pair
 from tests.scenario.fault_points import RELEASING, points_of
+from tests.scenario.faults import Point
 from tests.scenario.kill_report import lines
 from tests.scenario.kill_story import FRIDGES, story
 from tests.scenario.machines import until
 
 HITS = 3
+"""Of each point, in a run of both pairs."""
+SHARED: dict[Pair, int] = {"embedded": 2, "servers": 1}
+"""How many of them a pair has of a point that exists on both."""
 AT_RANDOM = 25
 """On each pair."""
 LONGEST_S = 900.0
@@ -28,18 +32,23 @@ def test_whatever_is_killed_every_reading_is_stored_once_and_every_level_told_on
     tmp_path: Path, pair: Pair, record_property: Callable[[str, object], None]
 ) -> None:
     points, chance = points_of(pair), random.Random(20261121)
+
+    def times(point: Point) -> int:
+        return HITS if len(point.pairs) == 1 else SHARED[pair]
+
     with story(tmp_path, pair, chance) as running:
         until(lambda: running.open_alarms() >= 3, "alarms are open", LONGEST_S)
         running.kill_at_points(
-            [point for point in points if RELEASING not in point.name], times=HITS, within_s=LONGEST_S
+            [point for point in points if RELEASING not in point.name], times=times, within_s=LONGEST_S
         )
         running.registrar.notice()
-        running.kill_at_points(points, times=HITS, within_s=LONGEST_S)
+        running.kill_at_points(points, times=times, within_s=LONGEST_S)
         running.kill_at_random(AT_RANDOM, chance)
         tally = running.calm()
     hits = {point: running.armoury.hits(point) for point in points}
     kills = running.machines.kills
     record_property("report", "\n".join(lines(f"on {pair}", hits, kills, tally)))
+    assert all(hits[point] >= times(point) for point in points)
     assert not tally.wrong
     assert kills.total() == AT_RANDOM
     assert tally.alarms_opened >= tally.episodes >= len(FRIDGES) / 2
