@@ -54,9 +54,10 @@ class Inbox:
         try:
             taken.append(self._queue.get(timeout=_LOOK_S))
             ends = monotonic() + linger
+            while len(taken) < most and (left := ends - monotonic()) > 0:
+                taken.append(self._queue.get(timeout=left))
             while len(taken) < most:
-                left = ends - monotonic()
-                taken.append(self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait())
+                taken.append(self._queue.get_nowait())
         except queue.Empty:
             pass
         return taken

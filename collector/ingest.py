@@ -1,9 +1,10 @@
 """From the broker into the intake log: one thread empties the inbox, a group of messages a commit.
 
-The order is the promise: append (durable), then `down/ack`, then the broker's acknowledgement. Killed anywhere between,
+The order is the promise: append (durable), then `down/ack` and the broker's acknowledgement. Killed anywhere between,
 the gateway sends again, and the log knows what it has. While the log can't be written nothing is acknowledged and the
 same group is tried again. Once appended, a group always gets the broker's acknowledgement and its wakes: a `down/ack`
-for which the log can't be read stays owed, and is tried again beside the next groups.
+for which the log can't be read stays owed, and is tried again beside the next groups. While a backlog comes in,
+gateways are told twice a second: one `down/ack` covers all that a gateway has sent meanwhile.
 """
 
 import threading
@@ -29,6 +30,8 @@ log = logger(__name__)
 
 SHORTEST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
+TELL_S = 0.5
+"""So often a gateway is told while a backlog comes in, in groups that are half full at least; else after each group."""
 _PAGE = 1_000
 
 
@@ -85,6 +88,7 @@ class Ingest:
         self._owed = _Owed()
         self._pause = SHORTEST_WAIT_S
         self._answer_at = 0.0
+        self._told_at = 0.0
 
     @property
     def is_idle(self) -> bool:
@@ -140,7 +144,8 @@ class Ingest:
             bus, {batch.shard for batch, answer in zip(group.batches, answers, strict=True) if answer is Appended.NEW}
         )
         self._owed.add(group)
-        self._answer(bus)
+        if len(taken) < self._most // 2 or monotonic() >= self._told_at + TELL_S:
+            self._answer(bus)
         bus.ack_all(taken)
 
     def _wake(self, bus: Bus, grown: Collection[Shard]) -> None:
@@ -165,6 +170,7 @@ class Ingest:
             log.exception("gateways not told; they will ask again", gateways=len(self._owed.asked))
         else:
             self._counts.problem("acknowledgements", "")
+        self._told_at = monotonic()
         self._owed = _Owed()
         self._pause = SHORTEST_WAIT_S
 

@@ -51,12 +51,20 @@ def stamp(topic: Topic, sent: messages.Batch, received: Instant) -> Batch:
     held: list[Withheld] = []
     earliest, latest = EARLIEST + shift, received + AHEAD + shift
     for place, reading in enumerate(sent.r):
-        if _is_usual(reading) and earliest <= reading.ts <= latest:
-            q, celsius = reading.q & ~_BACKFILLED | (_BACKFILLED if backfill else 0), reading.t or 0.0
-            at = Instant(reading.ts - shift)
-            readings.append(Stamped(reading.p, "t", at, Centi(round(celsius * 100)), q, Instant(reading.ts)))
-            continue
+        p, ts, celsius = reading.p, reading.ts, reading.t
         q = reading.q & ~_BACKFILLED | (_BACKFILLED if backfill else 0)
+        if (
+            # A temperature that nothing speaks against, as nearly all are: those need not go the long way.
+            celsius is not None
+            and _COLDEST <= celsius <= _WARMEST
+            and earliest <= ts <= latest
+            and not q & _UNUSUAL
+            and reading.k is None
+            and reading.v is None
+            and p.isprintable()
+        ):
+            readings.append(Stamped(p, "t", Instant(ts - shift), Centi(round(celsius * 100)), q, Instant(ts)))
+            continue
         at, doubt = _instant(reading, shift, offset, received)
         fault = next(_faults(reading), "")
         stamped = Stamped(reading.p, reading.k or "t", at, None if fault else _value(reading), q, Instant(reading.ts))
@@ -98,6 +106,8 @@ def lost_ranges(sent: messages.Batch) -> tuple[Ranges, str]:
     box in error could make all that it will ever send count as seen. Of too many the first are taken in; a spool says
     the others again when these are covered.
     """
+    if not sent.lost:
+        return [], ""
     believed = [(first, last) for first, last in sent.lost if 1 <= first <= last < sent.seq]
     if len(believed) < len(sent.lost):
         wrong = next((first, last) for first, last in sent.lost if not 1 <= first <= last < sent.seq)
@@ -105,18 +115,6 @@ def lost_ranges(sent: messages.Batch) -> tuple[Ranges, str]:
     if len(believed) > MOST_LOST:
         return believed[:MOST_LOST], f"lost: {len(believed)} ranges; a message has {MOST_LOST}, and no more were taken"
     return believed, ""
-
-
-def _is_usual(reading: Reading) -> bool:
-    """Whether it is a temperature that nothing speaks against, as nearly all are: those need not go the long way."""
-    return (
-        reading.k is None
-        and reading.v is None
-        and not reading.q & _UNUSUAL
-        and reading.t is not None
-        and _COLDEST <= reading.t <= _WARMEST
-        and reading.p.isprintable()
-    )
 
 
 def _instant(

@@ -127,7 +127,7 @@ class Collector(Section, frozen=True, kw_only=True):
 
     client_id: Name = "collector-1"
     shards: Annotated[str, Meta(pattern=r"^[0-9a-f]{2}-[0-9a-f]{2}$", description="range of shards it owns")] = "00-ff"
-    group: Annotated[int, Meta(ge=1, description="messages in one commit at most")] = 500
+    group: Annotated[int, Meta(ge=1, description="messages in one commit at most")] = 1000
     linger: Annotated[float, Meta(ge=0, description="seconds to wait for more before a commit")] = 0.0
 
     @property

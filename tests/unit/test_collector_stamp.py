@@ -52,7 +52,7 @@ def test_the_short_way_of_usual_readings_says_what_the_long_one_does(
     said = batch(reading, sent=sent)
     with pytest.MonkeyPatch.context() as patched:
         quick = stamp(topic, said, NOW)
-        patched.setattr("collector.stamp._is_usual", lambda _: False)
+        patched.setattr("collector.stamp._COLDEST", 1e9)  # no reading is usual
         assert repr(stamp(topic, said, NOW)) == repr(quick)  # a NaN equals nothing
 
 
