@@ -1,6 +1,6 @@
 """What has been read and not yet been acknowledged: one SQLite file a gateway.
 
-Guarantees, tried by tests/unit/test_spool.py and tests/integration/test_agent_kill.py:
+Guarantees, tried by tests/unit/test_spool.py and tests/integration/test_agent.py:
 * A batch that `append` returned survives kill -9 and loss of power (WAL, synchronous=FULL), one commit a call.
 * A row leaves only when an acknowledgement covers it, or when the limits drop the oldest; what was dropped is declared
   in `lost` until an acknowledgement covers that too.
