@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -20,6 +20,7 @@ from core.alarms.post import Post
 from core.alarms.tables import FollowCursor
 from core.alarms.watched import Zones
 from core.db.engine import Records
+from core.db.insert import upsert
 from core.devices.directory import Directory, Place
 from core.intake.port import Entry, IntakeLog
 from core.runtime.clock import monotonic
@@ -135,16 +136,13 @@ class Follower:
         if monotonic() >= self._mirror_at:
             self.mirror()
 
-    def _ours(self) -> Iterable[Shard]:
-        return (shard for shard in self._log.shards() if self._first <= shard <= self._last)
-
     def _next(self) -> dict[Shard, list[Entry]]:
         """Return the next entries of each shard that has any, about a chunk in all."""
         found: dict[Shard, list[Entry]] = defaultdict(list)
         room = self._chunk
-        for shard in self._ours():
+        for shard, head in self._log.heads().items():
             position = self._positions.get(shard, 0)
-            while room > 0:
+            while room > 0 and position < head and self._first <= shard <= self._last:
                 entries = self._log.read(shard, position, 1 + room // 10)
                 for entry in entries:
                     found[shard].append(entry)
@@ -175,25 +173,24 @@ class Follower:
             log.warning("readings from the future passed by", gw=batch.gw, seq=batch.seq, readings=future)
 
     def _move(self, tx: Session, positions: Mapping[Shard, int]) -> None:
-        """Move cursors first, so that whoever comes second learns it before doing anything."""
-        for shard, n in sorted(positions.items()):
-            known = self._positions.get(shard)
-            try:
-                moved = _compare_and_move(tx, shard, known, n)
-            except IntegrityError:
-                moved = False
-            if not moved:
-                msg = f"shard {shard} was followed beyond {known or 0} by another process"
+        """Move cursors first, so that whoever comes second learns it before doing anything.
+
+        Rows that are there are locked, in the order of shards; of two that make a shard's first one fails by its key.
+        """
+        asked = select(FollowCursor.shard, FollowCursor.position).where(FollowCursor.shard.in_(sorted(positions)))
+        found = {row[0]: row[1] for row in tx.execute(asked.order_by(FollowCursor.shard).with_for_update())}
+        for shard in positions:
+            if found.get(shard) != self._positions.get(shard):
+                msg = f"shard {shard} was followed beyond {self._positions.get(shard, 0)} by another process"
                 raise Overtaken(msg)
-
-
-def _compare_and_move(tx: Session, shard: Shard, known: int | None, n: int) -> bool:
-    if known is None:
-        tx.execute(insert(FollowCursor).values(shard=shard, position=n))
-        return True
-    mine = [FollowCursor.shard == shard, FollowCursor.position == known]
-    moved = update(FollowCursor).where(*mine).values(position=n).returning(FollowCursor.shard)
-    return tx.scalar(moved) is not None
+        rows = [{"shard": shard, "position": n} for shard, n in sorted(positions.items())]
+        upsert(tx, FollowCursor, [row for row in rows if row["shard"] in found])
+        if new := [row for row in rows if row["shard"] not in found]:
+            try:
+                tx.execute(insert(FollowCursor), new)
+            except IntegrityError as error:
+                msg = "a shard that nobody had followed was followed by another process"
+                raise Overtaken(msg) from error
 
 
 def positions(tx: Session) -> dict[Shard, int]:
