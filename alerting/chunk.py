@@ -185,5 +185,5 @@ def _believed(probe: Probe, sample: Sample, received: Instant) -> list[Sample]:
 def _end_of_silence(probe: Probe, zone: ZoneId) -> Iterable[Evidence]:
     known = probe.silence
     if known is not None and probe.silence_ends and known.zone_id == zone:
-        onset = msgspec.msgpack.decode(known.memory, type=Instant)
-        yield Evidence(zone=zone, rule=Rule.PROBE_OFFLINE, probe=probe.place.probe, onset=onset, ended=probe.spoke)
+        onset, ended = probe.silent_since, probe.spoke
+        yield Evidence(zone=zone, rule=Rule.PROBE_OFFLINE, probe=probe.place.probe, onset=onset, ended=ended)

@@ -1,6 +1,11 @@
 """What is remembered of a probe between two chunks: rows of the records, read for each chunk and written where changed.
 
 A calm probe costs one row a chunk: its limits remember nothing, and its silence is looked up by the scan.
+
+Guarantee: a memory that can't be read (another version wrote it, its bytes rotted) stops nobody. The rules of that
+probe begin anew behind its newest reading, from the columns beside the memory: an alarm that is open is neither opened
+again nor over before readings say so. Lost with it are an excursion that was still too short to alarm, which counts
+anew; and the gaps, so that what fills them later counts by itself. It is logged, and written over in the same chunk.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,19 +19,26 @@ from core.alarms.evidence import Evidence
 from core.alarms.rules import course as courses
 from core.alarms.rules import silence
 from core.alarms.rules.course import Course, Past, Recent, SensorTrack, Track
-from core.alarms.rules.sample import Condition, Rule
+from core.alarms.rules.excursion import CALM, Excursion
+from core.alarms.rules.sample import Condition, Rule, Sample
+from core.alarms.rules.sensor import UNKNOWN, Sensor
 from core.alarms.tables import RuleState, SeriesState
 from core.alarms.watched import Zones
 from core.db.insert import upsert
 from core.devices.directory import Place
 from core.ids import SeriesId, ZoneId
 from core.runtime.instant import Instant
+from core.runtime.logs import logger
 from core.wire.quality import Quality
+
+log = logger(__name__)
 
 _pack = msgspec.msgpack.Encoder().encode
 _recent = msgspec.msgpack.Decoder(Recent).decode
 _track = msgspec.msgpack.Decoder(Track).decode
 _sensor = msgspec.msgpack.Decoder(SensorTrack).decode
+_silent = msgspec.msgpack.Decoder(Instant).decode
+_GOING_ON = (Condition.ACTIVE, Condition.CLEARING)
 
 
 class Probe:
@@ -35,7 +47,13 @@ class Probe:
     def __init__(self, place: Place, row: Row[Any] | None, rules: Mapping[str, Row[Any]]) -> None:
         self.place = place
         self.known = rules
-        self.course = _remembered(row, rules)
+        self.unreadable = ""
+        """Why what was remembered couldn't be read, and its rules begin anew."""
+        try:
+            self.course = _remembered(row, rules)
+        except msgspec.DecodeError as error:
+            self.unreadable = str(error)
+            self.course = _anew(row, rules)
         self.shard = row.shard if row else ""
         self.received: Instant | None = row.received_at if row else None
         """Server time of the last reading with a value."""
@@ -67,6 +85,17 @@ class Probe:
         return self.silence is not None and self.silence.condition == Condition.ACTIVE
 
     @property
+    def silent_since(self) -> Instant:
+        """Onset of its silence; when that can't be read, the moment it was found."""
+        if self.silence is None:
+            msg = f"series {self.place.series} isn't silent"
+            raise ValueError(msg)
+        try:
+            return _silent(self.silence.memory)
+        except msgspec.DecodeError:
+            return Instant(self.silence.changed_at)
+
+    @property
     def silence_ends(self) -> bool:
         """Whether the chunk has ended its silence."""
         return self.was_silent and self.spoke is not None
@@ -81,7 +110,12 @@ def load(tx: Session, places: Mapping[SeriesId, Place]) -> dict[SeriesId, Probe]
     rules: dict[SeriesId, dict[str, Row[Any]]] = {}
     for rule in tx.execute(select(*RuleState.__table__.c).where(RuleState.series_id.in_(ids))):
         rules.setdefault(rule.series_id, {})[rule.rule] = rule
-    return {series: Probe(places[series], rows.get(series), rules.get(series, {})) for series in ids}
+    probes = {series: Probe(places[series], rows.get(series), rules.get(series, {})) for series in ids}
+    unreadable = {series: probe.unreadable for series, probe in probes.items() if probe.unreadable}
+    if unreadable:
+        first = next(iter(unreadable))
+        log.error("memory of rules can't be read, begun anew", series=list(unreadable), problem=unreadable[first])
+    return probes
 
 
 def save(tx: Session, probes: Mapping[SeriesId, Probe], zones: Zones, now: Instant) -> None:
@@ -165,3 +199,27 @@ def _remembered(row: Row[Any] | None, rules: Mapping[str, Row[Any]]) -> Course:
         _track(below.memory) if below else Track(),
         _sensor(sensor.memory) if sensor else SensorTrack(),
     )
+
+
+def _anew(row: Row[Any] | None, rules: Mapping[str, Row[Any]]) -> Course:
+    """Return what the columns beside the memory still say.
+
+    What goes on is taken to have begun at the newest reading, which is never too early; its alarm knows better.
+    """
+    zone = next((rules[rule].zone_id for rule in (Rule.ABOVE, Rule.BELOW, Rule.BAD_SENSOR) if rule in rules), None)
+    if row is None or zone is None:
+        return courses.begin(None)
+    at = Instant(row.newest_at)
+
+    def condition(rule: Rule) -> Condition | None:
+        found = Condition(rules[rule].condition) if rule in rules else Condition.OK
+        return found if found in _GOING_ON else None
+
+    def limit(rule: Rule) -> Track:
+        going_on = condition(rule)
+        state = Excursion(going_on, at, newest=at, inside=at) if going_on else CALM
+        return Track(settled=state, live=state)
+
+    sensor = Sensor(going_on, at) if (going_on := condition(Rule.BAD_SENSOR)) else UNKNOWN
+    recent = Recent(zone=zone, samples=[Sample(at, row.value, row.q)])
+    return Course(recent, limit(Rule.ABOVE), limit(Rule.BELOW), SensorTrack(settled=sensor, live=sensor))
