@@ -47,7 +47,7 @@ Qualities = npt.NDArray[np.uint8]
 
 
 class Damaged(Exception):
-    """Stored bytes that fail their checksum; the text says which. Nothing of them is handed out."""
+    """Stored bytes that fail their checksum or are of another version; the text says which. Nothing is handed out."""
 
 
 def encode_frame(hour: int, columns: Columns) -> bytes:
@@ -189,9 +189,12 @@ def _check(key: int, data: bytes, what: str, version: int, version_bits: int = 0
     if data[-_CRC_BYTES:] != _checksum(key, data[:-_CRC_BYTES]):
         msg = f"{what}: its {len(data)} bytes fail their checksum"
         raise Damaged(msg)
-    if data[0] & version_bits != version:
-        msg = f"{what}: version {data[0]} was written by a newer coldchain"
-        raise Damaged(msg)
+    if (found := data[0] & version_bits) != version:
+        one = version_bits & -version_bits
+        there = f"{what}: has version {found // one}, this coldchain knows {version // one}: "
+        if found > version:
+            raise Damaged(there + "install the newer one again")
+        raise Damaged(there + "go back to the older one, or begin anew with another telemetry folder (CHANGELOG.md)")
 
 
 def _checksum(key: int, data: bytes) -> bytes:

@@ -1,3 +1,5 @@
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -55,7 +57,21 @@ def test_no_changed_byte_goes_unseen(samples: list[Sample], data: st.DataObject)
         decode_block(key, START, bytes(written))
 
 
-def test_a_block_of_another_version_is_not_read() -> None:
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [(1, "has version 1, this coldchain knows 2: go back"), (3, "has version 3, .*: install the newer")],
+)
+def test_a_block_of_another_version_says_what_to_do(version: int, said: str) -> None:
+    key = START // HOUR << SERIES_BITS | 77
+    written = encode_block(key, START, from_samples([Sample(SeriesId(77), Instant(START), Centi(1), 0)]))
+    assert written[0] >> 4 == 2
+    other = bytes((version << 4 | written[0] & 15,)) + written[1:-4]
+    sum_of_other = zlib.crc32(other, zlib.crc32(key.to_bytes(8, "little", signed=True)))
+    with pytest.raises(Damaged, match=rf"series 77\): {said}"):
+        decode_block(key, START, other + sum_of_other.to_bytes(4, "little"))
+
+
+def test_bytes_of_another_place_or_cut_off_are_not_read() -> None:
     columns = from_samples([Sample(SeriesId(1), Instant(START), Centi(1), 0)])
     frame = bytearray(encode_frame(START // HOUR, columns))
     with pytest.raises(Damaged):
