@@ -3,7 +3,7 @@
 import tempfile
 import time
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import sqlalchemy as sa
 from fridges import Fridges
@@ -82,11 +82,12 @@ def _open_the_others(records: Records) -> None:
 def _copy(records: Records, table: sa.Table, own: tuple[str, ...]) -> None:
     names = [column.name for column in table.c if column.name in own or column.name != "id"]
     fridge = Zone.__table__.c.id
-    chosen = {name: fridge if name in own else table.c[name] for name in names}
+    chosen: dict[str, sa.ColumnElement[Any]] = {name: fridge if name in own else table.c[name] for name in names}
     if "key" in chosen:
         chosen["key"] = sa.cast(fridge, sa.String) + table.c.key
-    copied = sa.select(*chosen.values()).where(table.c[own[0]] == 1, fridge > 1)
+    every = table.join(Zone.__table__, sa.true())
+    copied = sa.select(*chosen.values()).select_from(every).where(table.c[own[0]] == 1, fridge > 1)
     with records.write() as tx:
-        # The scan for silence has written a row of each probe already.
-        tx.execute(sa.delete(table).where(table.c[own[0]] > 1))
+        if "series_id" in own:  # the scan for silence has written a row of each probe already
+            tx.execute(sa.delete(table).where(table.c.series_id > 1))
         tx.execute(sa.insert(table).from_select(names, copied))
