@@ -32,10 +32,10 @@ from core.wire.topics import Shard
 log = logger(__name__)
 
 READER = "alerting"
-CHUNK = 500
+CHUNK = 1000
 """Readings in one transaction, about: an entry isn't divided."""
-CHUNK_SQLITE = 100
-"""There others wait for its end: it shall take 10 ms."""
+CHUNK_SQLITE = 200
+"""There others wait for its end: calm readings shall take 10 ms."""
 PAUSE_S = 0.02
 MIRROR_EVERY_S = 1.0
 AHEAD = Milliseconds(5 * MINUTE)
