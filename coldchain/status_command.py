@@ -26,6 +26,7 @@ from core.db.engine import Records, connect, url_for
 from core.health import words
 from core.health.disks import files
 from core.health.line import Health, Lag, Line
+from core.health.looks import Looks
 from core.health.words import Language
 from core.intake.open import is_ready, open_log
 from core.intake.port import IntakeLog, Unavailable
@@ -36,6 +37,8 @@ from core.telemetry.open import open_telemetry
 from core.telemetry.port import Telemetry
 
 WITHIN_S = 3.0
+ACCESS_S = 1.0
+"""A disk that doesn't answer by then is looked at with the rest."""
 _GIB = 2**30
 _MIB = 2**20
 
@@ -46,7 +49,8 @@ def status(settings: Settings, *, as_json: bool, to: TextIO | None = None) -> in
     Raises: WrongSetting for a user who may not look into the data folder, to whom nothing would seem to run.
     """
     folder = Path(settings.data_dir)
-    if folder.exists() and not os.access(folder, os.R_OK | os.X_OK):
+    looks = Looks({"data folder": lambda: not folder.exists() or os.access(folder, os.R_OK | os.X_OK)})
+    if looks.look(ACCESS_S)["data folder"].seen is False:
         msg = f"data_dir = {str(folder)!r} can't be read by this user; run it as the one who runs the services"
         raise WrongSetting(msg)
     health = look(settings)
@@ -123,16 +127,17 @@ def _troubles(health: Health, language: Language) -> RenderableType:
 
 def _services(health: Health, says: Mapping[str, str]) -> Table:
     table = _table(says["services"], says["service"], says["state"], says["shards"], says["rate"])
-    for one in sorted(health.services, key=lambda each: (each.service, each.name)):
+    services = health.services or []
+    for one in sorted(services, key=lambda each: (each.service, each.name)):
         state = Text(_state(one, says), style="green" if one.fresh else "bold red")
         rates = ", ".join(f"{says.get(name, name)} {rate:g}" for name, rate in one.per_minute.items())
         table.add_row(one.name, state, str(one.facts.get("shards", "")), rates if one.fresh else "")
     for claim in health.log.claims if health.log else []:
-        if claim.service not in {one.service for one in health.services}:
+        if claim.service not in {one.service for one in services}:
             place = claim.holder.partition(":")[0]
             table.add_row(f"{claim.worker} @ {place}", says["elsewhere"], f"{claim.first}-{claim.last}", "")
     if not table.row_count:
-        table.add_row(says["none"], "", "", "")
+        table.add_row(says["unknown" if health.services is None else "none"], "", "", "")
     return table
 
 

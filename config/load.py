@@ -4,6 +4,7 @@ A wrong one is refused with file, key, value and what would be right.
 """
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Sequence
@@ -66,8 +67,8 @@ def convert(raw: dict[str, Any], source: str) -> Settings:
 
 
 def anchored(settings: Settings, folder: Path) -> Settings:
-    """Return settings whose data folder is absolute."""
-    return msgspec.structs.replace(settings, data_dir=str((folder / settings.data_dir).resolve()))
+    """Return settings whose data folder is absolute. It isn't asked for: its disk may hang, and status must tell so."""
+    return msgspec.structs.replace(settings, data_dir=os.path.normpath(folder / settings.data_dir))
 
 
 def _with(settings: Settings, changed: Sequence[str]) -> Settings:

@@ -67,7 +67,7 @@ def ready(health: Health) -> Readiness:
 
     A disk that is only almost full is told, but is no reason not to be ready.
     """
-    here = [status.name for status in health.services if status.service in NEEDED]
+    here = [status.name for status in health.services or () if status.service in NEEDED]
     names = ["records", "intake log", "telemetry", *here]
     checks = [Check(name=name, ok=True) for name in dict.fromkeys(names) if health.of(name) is None]
     for trouble in health.troubles:
@@ -97,10 +97,11 @@ def figures(parts: Parts) -> Iterable[tuple[str, str, Values]]:
     yield "coldchain_log_behind", "Entries of the intake log that a reader has yet to take", behind
     free: Values = {(disk.parts[0],): float(disk.free) for disk in health.disks}
     yield "coldchain_disk_free_bytes", "Room where something is kept, each disk by one part on it", free
-    for service in sorted({status.service for status in health.services}):
+    services = health.services or []
+    for service in sorted({status.service for status in services}):
         facts: Values = {
             (name, status.name): float(fact)
-            for status in health.services
+            for status in services
             for name, fact in status.facts.items()
             if status.service == service and isinstance(fact, int | float)
         }

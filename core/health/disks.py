@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -42,6 +42,14 @@ class Disk(msgspec.Struct, frozen=True):
         return Kind.DISK_LOW if self.free < LOW else None
 
 
+class DiskSeen(msgspec.Struct, frozen=True):
+    """What the disk of one part says of itself."""
+
+    device: int
+    """Of two parts on one disk it is the same."""
+    disk: Disk
+
+
 def files(settings: Settings) -> Mapping[str, Path]:
     """Return the SQLite files that the settings name."""
     data, found = Path(settings.data_dir), {}
@@ -65,16 +73,18 @@ def places(settings: Settings) -> Mapping[str, Path]:
     return kept
 
 
-def disks(kept: Mapping[str, Path]) -> Sequence[Disk]:
-    """Return the disks of folders, each once, most specific part first; a folder that isn't there yet is its parent."""
-    found: dict[int, tuple[Path, list[str]]] = {}
-    for part, folder in sorted(kept.items(), key=lambda one: one[0] == "data folder"):
-        there = next((each for each in (folder, *folder.absolute().parents) if each.exists()), Path("/"))
-        found.setdefault(there.stat().st_dev, (folder, []))[1].append(part)
-    return [_disk(folder, parts) for folder, parts in found.values()]
-
-
-def _disk(folder: Path, parts: list[str]) -> Disk:
-    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+def look_at_disk(part: str, folder: Path) -> DiskSeen:
+    """Ask for the disk of a folder, which may hang; of one that isn't there yet, for its nearest parent's."""
+    there = next((each for each in (folder, *folder.absolute().parents) if each.exists()), Path("/"))
     flags = os.statvfs(there).f_flag
-    return Disk(parts, str(folder), shutil.disk_usage(there).free, bool(flags & os.ST_RDONLY))
+    disk = Disk([part], str(folder), shutil.disk_usage(there).free, bool(flags & os.ST_RDONLY))
+    return DiskSeen(there.stat().st_dev, disk)
+
+
+def together(seen: Iterable[DiskSeen]) -> list[Disk]:
+    """Return each disk once with all parts on it, most specific part first."""
+    found: dict[int, Disk] = {}
+    for device, disk in sorted(((one.device, one.disk) for one in seen), key=lambda one: "data folder" in one[1].parts):
+        first = found.get(device)
+        found[device] = msgspec.structs.replace(first, parts=[*first.parts, *disk.parts]) if first else disk
+    return list(found.values())

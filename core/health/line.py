@@ -3,18 +3,22 @@
 `coldchain status`, readiness and metrics are three ways of showing what this finds. A look ends within its time,
 however many stores hang. What another machine's services say of themselves isn't seen here: of those the log tells who
 lives and owns which shards, and records and log tell how far each reader has come.
+
+Whatever may hang (a store, the disk of a folder, the files in it) is asked in a thread of its own; what still hangs
+from the last time isn't asked again.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import make_url
 
 from config.settings import Settings
 from core.db.engine import Records, url_for
-from core.health.disks import Disk, disks, places
+from core.health.disks import Disk, DiskSeen, look_at_disk, places, together
 from core.health.looks import Look, Looks
 from core.health.stores import (
     LogSeen,
@@ -39,6 +43,9 @@ Opening = Callable[[], AbstractContextManager[T]]
 
 NEEDED = ("collector", "alerting")
 """Without them the line doesn't work."""
+STORES = ("records", "intake log", "telemetry")
+READERS = ("telemetry", "alerting")
+"""Of the intake log."""
 SHARDS = 256
 BEHIND_AFTER = Milliseconds(2 * MINUTE)
 UNSENT_AFTER = Milliseconds(5 * MINUTE)
@@ -52,11 +59,18 @@ class Lag(msgspec.Struct, frozen=True):
     """When the oldest that waits was received, on the system's clock; None when it isn't known or nothing waits."""
 
 
+class Services(msgspec.Struct, frozen=True):
+    """What the services of this data folder say of themselves."""
+
+    told: list[Status]
+
+
 class Health(msgspec.Struct, frozen=True):
     """What a look found. What couldn't be asked is None."""
 
     at: Instant
-    services: list[Status]
+    services: list[Status] | None
+    """What those of this machine say of themselves."""
     records: RecordsSeen | None
     log: LogSeen | None
     stored: Lag | None
@@ -101,8 +115,23 @@ class Line:
             with telemetry() as opened:
                 return look_at_telemetry(opened)
 
-        self._looks: Looks[Seen] = Looks({"records": ask_records, "intake log": ask_log, "telemetry": ask_telemetry})
-        self._own = Troubles()
+        def ask_services() -> Services:
+            return Services(list(read_all(settings.data_dir).values()))
+
+        self._places = places(settings)
+        asks: dict[str, Callable[[], Seen | Services | DiskSeen]] = {
+            "records": ask_records,
+            "intake log": ask_log,
+            "telemetry": ask_telemetry,
+            "services": ask_services,
+        }
+        asks |= {_disk_of(part): partial(look_at_disk, part, folder) for part, folder in self._places.items()}
+        self._looks = Looks(asks)
+        self._behind: dict[str, tuple[Mapping[Shard, int], Mapping[Shard, int]]] = {}
+        """By reader: the heads of the log, and how far it has come."""
+        self._oldest = Looks({reader: partial(self._ask_oldest, reader) for reader in READERS})
+        self._stores = Troubles()
+        self._disks = Troubles()
 
     def look(self, within_s: float) -> Health:
         """Look at everything, within so many seconds."""
@@ -112,38 +141,68 @@ class Line:
         records = _seen(found["records"], RecordsSeen)
         log = _seen(found["intake log"], LogSeen)
         telemetry = _seen(found["telemetry"], TelemetrySeen)
-        stored = followed = None
+        services = _seen(found["services"], Services)
+        reached: dict[str, Mapping[Shard, int]] = {}
         if log:
-            reached = telemetry.positions if telemetry and telemetry.positions is not None else log.stored
-            stored = self._lag("telemetry", log, reached, ends)
-            followed = self._lag("alerting", log, records.followed, ends) if records else None
-        services = list(read_all(self._settings.data_dir).values())
-        there = list(disks(places(self._settings)))
-        health = Health(self._clock.now(), services, records, log, stored, followed, there, [])
+            reached["telemetry"] = log.stored
+            if telemetry and telemetry.positions is not None:
+                reached["telemetry"] = telemetry.positions
+            if records:
+                reached["alerting"] = records.followed
+        lags = self._lags(log.heads, reached, ends) if log else {}
+        health = Health(
+            self._clock.now(),
+            services.told if services else None,
+            records,
+            log,
+            lags.get("telemetry"),
+            lags.get("alerting"),
+            together(seen for part in self._places if (seen := _seen(found[_disk_of(part)], DiskSeen))),
+            [],
+        )
         return msgspec.structs.replace(health, troubles=self._troubles(health))
 
-    def _note(self, found: Mapping[str, Look[Seen]]) -> None:
-        for part, look in found.items():
+    def _note(self, found: Mapping[str, Look[Any]]) -> None:
+        for part in STORES:
+            look = found[part]
             if look.answered:
-                self._own.note(part, look.error)
+                self._stores.note(part, look.error)
             else:
-                self._own.note(part, "no answer in time", kind=Kind.NO_ANSWER)
+                self._stores.note(part, "no answer in time", kind=Kind.NO_ANSWER)
+        for part, folder in self._places.items():
+            look = found[_disk_of(part)]
+            if part == "data folder" and look.seen:
+                look = found["services"]  # read from there
+            if look.answered:
+                self._disks.note(part, look.error, where=str(folder))
+            else:
+                self._disks.note(part, "the disk of this folder hangs", where=str(folder), kind=Kind.NO_ANSWER)
 
-    def _lag(self, reader: str, log: LogSeen, reached: Mapping[Shard, int], ends: float) -> Lag:
-        entries = sum(max(0, head - reached.get(shard, 0)) for shard, head in log.heads.items())
-        if not entries:
-            return Lag(0, None)
+    def _lags(
+        self, heads: Mapping[Shard, int], reached: Mapping[str, Mapping[Shard, int]], ends: float
+    ) -> dict[str, Lag]:
+        entries = {
+            reader: sum(max(0, head - position.get(shard, 0)) for shard, head in heads.items())
+            for reader, position in reached.items()
+        }
+        behind = {reader: (heads, reached[reader]) for reader, count in entries.items() if count}
+        self._behind |= behind
+        oldest = self._oldest.look(max(0.1, ends - monotonic()), behind)
+        return {reader: Lag(count, oldest[reader].seen if count else None) for reader, count in entries.items()}
 
-        def ask() -> Instant | None:
-            with self._log() as opened:
-                return oldest_waiting(opened, log.heads, reached)
-
-        look = Looks({reader: ask}).look(max(0.1, ends - monotonic()))[reader]
-        return Lag(entries, look.seen)
+    def _ask_oldest(self, reader: str) -> Instant | None:
+        heads, reached = self._behind[reader]
+        with self._log() as opened:
+            return oldest_waiting(opened, heads, reached)
 
     def _troubles(self, health: Health) -> list[Trouble]:
         """Put together what stores, services and disks say: of each part and kind once, with where it is."""
-        told = [*self._own.now(), *_of_services(self._settings, health), *_of_records(self._settings, health)]
+        told = [
+            *self._stores.now(),
+            *self._disks.now(),
+            *_of_services(self._settings, health),
+            *_of_records(self._settings, health),
+        ]
         full = {trouble.part for trouble in told if trouble.kind in (Kind.DISK_FULL, Kind.READ_ONLY, Kind.DISK_FAILS)}
         for disk in health.disks:
             trouble = disk.trouble()
@@ -178,16 +237,16 @@ def addresses(settings: Settings) -> Mapping[str, str]:
 
 def _of_services(settings: Settings, health: Health) -> Iterable[Trouble]:
     """Say what services report, and which of them are silent."""
-    for status in health.services:
+    for status in health.services or ():
         if status.fresh:
             yield from status.troubles
         elif status.service in NEEDED or not status.facts.get("ended"):
             yield Trouble(status.name, Kind.SILENT, status.at)
-    here = {status.service for status in health.services}
+    here = {status.service for status in health.services or ()}
     elsewhere = {claim.service for claim in health.log.claims} if health.log else set(NEEDED)
     one_machine = url_for(settings.records.url, settings.data_dir).startswith("sqlite")
     for service in NEEDED:
-        if service not in here and (one_machine or service not in elsewhere):
+        if health.services is not None and service not in here and (one_machine or service not in elsewhere):
             yield Trouble(service, Kind.NEVER_RAN, real_now())
         shards = nobodys(service, health.log.claims if health.log else [])
         if shards:
@@ -226,5 +285,9 @@ def _longer(one: Trouble, other: Trouble) -> Trouble:
     return msgspec.structs.replace(first, detail=first.detail or second.detail, where=first.where or second.where)
 
 
-def _seen(look: Look[Seen], kind: type[T]) -> T | None:
+def _disk_of(part: str) -> str:
+    return f"disk of {part}"
+
+
+def _seen(look: Look[Any], kind: type[T]) -> T | None:
     return look.seen if isinstance(look.seen, kind) else None

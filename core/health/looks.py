@@ -5,7 +5,7 @@ the same answer, so a probe every second costs one thread a part, however long a
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Generic, TypeVar
 
 import msgspec
@@ -62,13 +62,14 @@ class Looks(Generic[T]):
         self._lock = threading.Lock()
         self._under_way: dict[str, _Asked[T]] = {}
 
-    def look(self, within_s: float) -> dict[str, Look[T]]:
-        """Ask all at once, and return after `within_s` at the latest."""
+    def look(self, within_s: float, names: Collection[str] | None = None) -> dict[str, Look[T]]:
+        """Ask all at once, or only those that are named, and return after `within_s` at the latest."""
         ends = monotonic() + within_s
+        asked = {}
         with self._lock:
-            for name, ask in self._asks.items():
+            for name in self._asks if names is None else names:
                 known = self._under_way.get(name)
                 if known is None or known.is_done:
-                    self._under_way[name] = _Asked(name, ask)
-            asked = dict(self._under_way)
+                    known = self._under_way[name] = _Asked(name, self._asks[name])
+                asked[name] = known
         return {name: one.wait(max(0.0, ends - monotonic())) for name, one in asked.items()}

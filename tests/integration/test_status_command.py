@@ -5,7 +5,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +19,20 @@ from config import secrets
 from config.load import WrongSetting, load
 from core.db.engine import Records, connect
 from core.db.migrate import upgrade
+from core.health.line import Lag, Line
 from core.intake.open import is_ready
-from core.intake.port import Claim
+from core.intake.port import Claim, Entry
 from core.intake.sqlite import SqliteIntakeLog
-from core.runtime.clock import real_now
+from core.runtime.clock import SystemClock, real_now
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.runtime.status import StatusFile
 from core.runtime.trouble import Kind, Trouble
 from core.telemetry.embedded import EmbeddedTelemetry
+from core.telemetry.open import open_telemetry
 from core.wire.topics import Shard
+from tests.fixtures.broker import until
 from tests.fixtures.databases import empty_url
-from tests.fixtures.disks import small_disk
+from tests.fixtures.disks import hanging_disk, small_disk
 from tests.fixtures.intake_logs import batch
 from tests.fixtures.tcp_proxy import TcpProxy
 
@@ -158,6 +164,61 @@ def test_a_store_that_hangs_or_is_gone_is_told_in_time(folder: Path) -> None:
         with (folder / "coldchain.toml").open("a") as file:
             file.write(f"[records]\n{url}\n[intake]\n{url.replace(str(proxy.port), '1')}\n")
         assert told(folder).items() >= {"records": "no_answer", "intake log": "unreachable"}.items()
+
+
+def test_a_log_that_hangs_in_the_middle_of_a_look_is_asked_once(folder: Path) -> None:
+    """It says how far it goes, and then hangs with what waits in it."""
+    asked, over = [], threading.Event()
+
+    class Hanging(SqliteIntakeLog):
+        def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
+            asked.append(shard)
+            over.wait(30)
+            return super().read(shard, after, limit)
+
+    settings = load(folder / "coldchain.toml")
+    with (
+        closing(Hanging(folder / "data" / "intake.db")) as log,
+        closing(Records(connect(f"sqlite:///{folder / 'data' / 'records.db'}"))) as records,
+        closing(open_telemetry(settings, read_only=True)) as telemetry,
+    ):
+        log.append([batch(1)])
+        opened = {"records": records, "log": log, "telemetry": telemetry}
+        line = Line(settings, SystemClock(), **{name: partial(nullcontext, one) for name, one in opened.items()})  # type: ignore[arg-type]
+        for _ in range(3):
+            health = line.look(0.5)
+            assert (health.stored, health.followed) == (Lag(1, None), Lag(1, None))
+        assert len(asked) == 2, "once for each of its two readers"
+        over.set()
+        until(lambda: (lag := line.look(0.5).stored) and lag.oldest, "an answer")
+
+
+@pytest.mark.parametrize("part", ["telemetry", "spool"])
+def test_a_disk_that_hangs_is_told_in_time_with_its_folder(folder: Path, part: str) -> None:
+    kept = folder / "elsewhere" / part
+    with (folder / "coldchain.toml").open("a") as file:
+        file.write(
+            f'[telemetry]\nfolder = "{kept}"\n'
+            if part == "telemetry"
+            else f'[agent]\nfolder = "{kept}"\n[[agent.gateways]]\nnumber = "10001"\nbuses = []\n'
+        )
+    with hanging_disk(kept):
+        found = answer(folder)
+        (trouble,) = found["troubles"]
+        assert (trouble["part"], trouble["kind"], trouble["where"]) == (part, "no_answer", str(kept))
+        assert "data folder" in found["health"]["disks"][0]["parts"], "the other disks are shown"
+    assert "no_answer" not in told(folder).values()
+
+
+def test_a_data_folder_that_hangs_is_told_and_nobody_in_it_called_silent(folder: Path) -> None:
+    with hanging_disk(folder / "data"):
+        done = as_a_process(folder, "status", "--json")
+        assert done.returncode == 1, done.stderr
+        found = json.loads(done.stdout)["troubles"]
+        (trouble,) = (each for each in found if each["part"] == "data folder")
+        assert (trouble["kind"], trouble["where"]) == ("no_answer", str(folder / "data"))
+        assert {each["kind"] for each in found} == {"no_answer"}
+    assert told(folder) == {}
 
 
 def test_nothing_is_made_by_looking(tmp_path: Path) -> None:
