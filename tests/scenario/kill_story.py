@@ -132,6 +132,8 @@ class Story:
             for name, lane in lanes.items():
                 lane.tend(times, readings_first=name == OUTAGE)
             threading.Event().wait(PAUSE_S)
+        for point in points:  # one that was hit for the last time while it was being armed is armed still
+            self.armoury.disarm(point)
         self.history.end()
 
     def kill_at_random(self, number: int, chance: random.Random) -> None:

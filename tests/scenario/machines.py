@@ -25,6 +25,8 @@ from tests.scenario.county import County
 ROOT = Path(__file__).resolve().parents[2]
 SUPERVISOR = "up"
 KILLED = -signal.SIGKILL
+UP_WITHIN_S = 60.0
+"""A supervisor that was started; a loaded machine takes seconds."""
 
 
 class Machines:
@@ -71,12 +73,17 @@ class Machines:
         return [*(service.name for service in self._services), SUPERVISOR, *self._servers]
 
     def kill(self, name: str) -> bool:
-        """Kill it with -9; False when it isn't running just now. A server is up again when this returns."""
+        """Kill it with -9; False when it isn't running just now. Servers and supervisor are up again at the return."""
         if name in self._servers:
             self._servers[name]()
         elif name == SUPERVISOR:
+            if not self._supervises():
+                return False
             with self._lock:
                 self._process.kill()
+                self._process.wait()
+                self._start_again()
+            until(self._supervises, "the supervisor, killed, is up again", UP_WITHIN_S)
         elif (pid := self._child(name)) is not None:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -88,7 +95,8 @@ class Machines:
         return True
 
     def stop(self) -> None:
-        """End everything in order."""
+        """End everything in order; a supervisor that has just died at a fault point is up again first."""
+        until(self._supervises, "the supervisor is up", UP_WITHIN_S)
         self._stop.set()
         self._tending.join()
         self._process.terminate()
@@ -121,11 +129,19 @@ class Machines:
     def _tend(self) -> None:
         while not self._stop.wait(0.1):
             with self._lock:
-                code = self._process.poll()
-                if code is not None:
-                    if code != KILLED:
-                        self.unexpected.append(f"the supervisor ended with {code}")
-                    self._process = self._start()
+                if self._process.poll() is not None:
+                    self._start_again()
+
+    def _start_again(self) -> None:
+        """Start the supervisor, which has ended; whoever calls has the lock."""
+        code = self._process.returncode
+        if code != KILLED:
+            self.unexpected.append(f"the supervisor ended with {code}")
+        self._process = self._start()
+
+    def _supervises(self) -> bool:
+        """Whether the supervisor has started a child: from then on it also ends in order when it is asked to."""
+        return any(self._child(service.name) is not None for service in self._services)
 
     def _child(self, name: str) -> int | None:
         wanted = next(service.arguments for service in self._services if service.name == name)
