@@ -1,12 +1,16 @@
 """Two people change the records at the same moment: whatever each was told holds for both."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
+import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.alarms.tables import Tick
 from core.db.engine import Records
+from core.db.insert import insert_missing, upsert
+from core.db.record import Record
 from core.devices import bindings, registry
 from core.devices.names import EquipmentKind, ZoneKind
 from core.devices.registry import NewEquipment
@@ -84,3 +88,16 @@ def test_two_units_never_end_up_under_each_other(records: Records) -> None:
             for unit in ids:
                 row = tx.get_one(Unit, unit)
                 assert row.path.endswith(f"/{row.parent_id}/{row.id}/")
+
+
+@pytest.mark.parametrize("write", [insert_missing, upsert])
+def test_two_that_write_the_same_rows_in_any_order_do_not_wait_for_each_other_crosswise(
+    records: Records, write: Callable[[Session, type[Record], Sequence[Mapping[str, object]]], None]
+) -> None:
+    """In opposite orders, each holding what the other wants next, PostgreSQL would end one of them."""
+    for n in range(10):
+        rows = [{"name": f"{n}.{each}", "due_at": NOW} for each in range(500)]
+        ends = at_once(
+            records, lambda tx, rows=rows: write(tx, Tick, rows), lambda tx, rows=rows: write(tx, Tick, rows[::-1])
+        )
+        assert ends == [None, None]
