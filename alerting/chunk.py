@@ -47,6 +47,8 @@ class Chunk:
         self._zones = zones
         self._now = now
         self._readings: list[Reading] = []
+        self.begun_anew = 0
+        """Probes whose memory couldn't be read."""
 
     def __len__(self) -> int:
         return len(self._readings)
@@ -58,6 +60,7 @@ class Chunk:
     def settle(self, tx: Session, post: Post) -> tuple[list[AlarmId], list[AlarmId]]:
         """Evaluate all, write what is remembered, open and recover alarms; return those opened and recovered."""
         probes = load(tx, {reading.place.series: reading.place for reading in self._readings})
+        self.begun_anew = sum(bool(probe.unreadable) for probe in probes.values())
         for reading in self._readings:
             self._take(probes[reading.place.series], reading)
         evidence: list[Evidence] = []

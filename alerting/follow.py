@@ -75,6 +75,8 @@ class Follower:
         self._mirror_at = 0.0
         self.readings = 0
         """How many were evaluated since the start."""
+        self.begun_anew = 0
+        """Probes whose memory couldn't be read since the start."""
 
     def start(self) -> None:
         """Read where the last life came to. Raises SQLAlchemyError while the records are away."""
@@ -106,6 +108,7 @@ class Follower:
             opened, recovered = chunk.settle(tx, self._post)
         self._positions.update({shard: of_shard[-1].n for shard, of_shard in entries.items()})
         self.readings += len(chunk)
+        self.begun_anew += chunk.begun_anew
         for alarm in opened:
             log.info("alarm opened", alarm=alarm)
         for alarm in recovered:

@@ -5,7 +5,8 @@ A calm probe costs one row a chunk: its limits remember nothing, and its silence
 Guarantee: a memory that can't be read (another version wrote it, its bytes rotted) stops nobody. The rules of that
 probe begin anew behind its newest reading, from the columns beside the memory: an alarm that is open is neither opened
 again nor over before readings say so. Lost with it are an excursion that was still too short to alarm, which counts
-anew; and the gaps, so that what fills them later counts by itself. It is logged, and written over in the same chunk.
+anew; and the gaps, so that what fills them later counts by itself. It is logged, counted, and written over in the same
+chunk.
 """
 
 from collections.abc import Iterable, Mapping

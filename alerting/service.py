@@ -201,5 +201,6 @@ class _Alerting:
             "shards": self._settings.alerting.shards,
             "problem": "; ".join(f"{trouble.part}: {trouble.detail}" for trouble in self._troubles()),
             "readings": self._follower.readings,
+            "begun_anew": self._follower.begun_anew,
             "findings": ", ".join(finding.trouble for finding in self._audit.findings),
         }

@@ -64,6 +64,7 @@ def test_the_others_alarms_go_on_and_it_is_told_once(watch: Watch, memory: dict[
     assert [log["event"] for log in logs if log["log_level"] == "error"] == [
         "memory of rules can't be read, begun anew"
     ]
+    assert watch.engine._follower.begun_anew == 1
 
 
 def test_an_open_alarm_stays_and_is_over_when_readings_say_so(watch: Watch) -> None:
