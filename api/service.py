@@ -20,6 +20,7 @@ from core.intake.open import open_log
 from core.runtime.clock import Clock, clock_from
 from core.runtime.logs import logger
 from core.runtime.status import StatusFile
+from core.runtime.web_server import WebServer
 from core.telemetry.open import open_telemetry
 
 log = logger(__name__)
@@ -117,7 +118,7 @@ class _Migration(Thread):
             self._stop_all.wait(TRY_AGAIN_S)
 
 
-class _Server(uvicorn.Server):
+class _Server(WebServer):
     """A server that leaves signals to the process, whose `stop` they set."""
 
     @contextmanager

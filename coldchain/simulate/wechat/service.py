@@ -16,6 +16,7 @@ from coldchain.simulate.wechat.platform import Platform
 from core.runtime.clock import Clock, clock_from, real_now
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
+from core.runtime.web_server import WebServer
 
 log = logger(__name__)
 
@@ -53,7 +54,7 @@ class Simulator:
             proxy_headers=False,
             timeout_graceful_shutdown=LAST_ANSWERS_S,
         )
-        self._server = uvicorn.Server(config)
+        self._server = WebServer(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="wechat-sim", daemon=True
         )
