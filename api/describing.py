@@ -70,6 +70,8 @@ def _wrong(method: str, path: str, said: Mapping[str, Any], route: APIRoute) -> 
     """Return the statuses with a problem that a route may answer, beside 500."""
     guarded = _asks_who(route.dependant)
     signs_in = path == "/api/v1/session" and method == "POST"
+    if path == "/metrics":
+        return [HTTPStatus.FORBIDDEN]
     if not guarded and not signs_in:
         return []
     names = "{" in path

@@ -8,6 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -58,6 +59,12 @@ def convert(raw: dict[str, Any], source: str) -> Settings:
     except (ZoneInfoNotFoundError, ValueError):
         msg = f"{source}: timezone = {settings.timezone!r}: no such time zone; write it like 'Asia/Shanghai'"
         raise WrongSetting(msg) from None
+    for network in settings.api.metrics:
+        try:
+            ip_network(network)
+        except ValueError as error:
+            msg = f"{source}: api.metrics has {network!r}: {error}; write it like '10.0.3.0/24'"
+            raise WrongSetting(msg) from None
     if settings.collector.client_id.startswith("alerting"):
         # Two clients of one name throw each other out of a broker for ever.
         said = f"{source}: collector.client_id = {settings.collector.client_id!r}"

@@ -176,6 +176,10 @@ class Api(Section, frozen=True, kw_only=True):
     port: Port = 8080
     session: Annotated[Seconds, Meta(description="seconds that a sign-in lasts")] = 12 * 3600.0
     link: Annotated[Seconds, Meta(description="seconds that the link in a message serves")] = 7 * 86_400.0
+    metrics: Annotated[
+        tuple[str, ...],
+        Meta(description='networks that may ask for /metrics besides the machine itself, such as ["10.0.3.0/24"]'),
+    ] = ()
 
     @property
     def process(self) -> str:

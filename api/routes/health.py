@@ -7,6 +7,7 @@ serve requests, which may all be waiting for that store.
 import asyncio
 from collections.abc import Iterable
 from http import HTTPStatus
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -14,6 +15,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from api.metrics import Values
 from api.parts import Parts
 from api.shapes import Shape
+from core.errors import NotGranted
 from core.health.line import NEEDED, Health
 from core.health.words import public
 from core.runtime.trouble import Kind
@@ -56,10 +58,25 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> PlainTextResponse:
-    """Figures in the Prometheus text format."""
+    """Figures in the Prometheus text format, for the machine itself and the networks in `api.metrics`."""
     parts: Parts = request.app.state.parts
+    peer = request.client.host if request.client else ""
+    if not _may_ask(peer, parts.settings.api.metrics):
+        msg = f"{peer or 'you'} may not ask for figures; api.metrics in coldchain.toml says who may"
+        raise NotGranted(msg)
     text = await asyncio.to_thread(parts.metrics.text)
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+
+def _may_ask(peer: str, networks: Iterable[str]) -> bool:
+    """Whether figures are for an address; behind a proxy on this machine it is the one that the proxy names."""
+    try:
+        address = ip_address(peer)
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    return address.is_loopback or any(address in ip_network(network) for network in networks)
 
 
 def ready(health: Health) -> Readiness:

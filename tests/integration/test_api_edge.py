@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from config.settings import Api
 from core.db.engine import Records
 from core.runtime.trouble import Kind, Trouble
 from tests.fixtures.web import Site, site
@@ -143,6 +144,28 @@ def test_metrics_count_by_route_and_tell_the_state_of_the_line(place: Site) -> N
     assert 'coldchain_messages{of="sent"} 1.0' in said
     assert 'coldchain_ready{of="records"} 1.0' in said
     assert 'coldchain_ready{of="collector"} 0.0' in said
+
+
+def test_figures_are_for_this_machine_and_the_networks_that_the_settings_name(
+    sqlite_records: Records, tmp_path: Path
+) -> None:
+    here = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+    named = ("10.0.3.7", "::ffff:10.0.3.7", "fd00:1::9")
+    others = ("10.0.4.7", "203.0.113.9", "fd00:2::9", "somewhere", "")
+    with site(sqlite_records, tmp_path, api=Api(metrics=("10.0.3.0/24", "fd00:1::/64"))) as place:
+        for peer in (*here, *named):
+            assert "coldchain_ready" in place.stranger(peer=peer).get("/metrics").text, peer
+        for peer in others:
+            answer = place.stranger(peer=peer).get("/metrics")
+            assert (answer.status_code, answer.json()["code"]) == (403, "not_granted"), peer
+            assert "coldchain_ready" not in answer.text
+            assert place.stranger(peer=peer).get("/healthz").status_code == 200
+        document = place.stranger().get("/api/v1/openapi.json").json()
+        assert document["paths"]["/metrics"]["get"]["responses"].keys() == {"200", "403"}
+
+
+def test_figures_are_for_nobody_else_by_default(place: Site) -> None:
+    assert place.stranger(peer="192.168.1.2").get("/metrics").status_code == 403
 
 
 def test_of_what_is_almost_full_and_away_the_figure_says_away(place: Site) -> None:

@@ -107,6 +107,14 @@ def test_it_is_ready_once_stores_and_services_are_there_and_says_what_is_missing
         assert "outbox_behind 12" in audit["detail"]
 
 
+def test_whom_a_proxy_on_the_same_machine_asks_for_is_no_neighbour(tmp_path: Path) -> None:
+    """To the process every request that nginx passes on comes from this machine."""
+    with running(settings_in(tmp_path)) as client:
+        assert client.get("/metrics").status_code == 200
+        for said in ("203.0.113.9", "127.0.0.1, 203.0.113.9"):
+            assert client.get("/metrics", headers={"x-forwarded-for": said}).status_code == 403
+
+
 def test_it_tells_a_stranger_the_kind_of_a_stores_error_and_the_log_the_rest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

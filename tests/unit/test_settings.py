@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
         ),
         ("telemetry.store = 'redis'", ["telemetry.store = 'redis'", '"embedded" or "influxdb"']),
         ("collector.client_id = 'alerting-2'", ["collector.client_id = 'alerting-2'", "like 'collector-2'"]),
+        ("api.metrics = ['10.0.3.1/24']", ["api.metrics has '10.0.3.1/24'", "host bits set", "like '10.0.3.0/24'"]),
+        ("api.metrics = ['prometheus']", ["api.metrics has 'prometheus'", "like '10.0.3.0/24'"]),
         ("api = [", ["not TOML"]),
     ],
 )
