@@ -1,7 +1,11 @@
 """Whose reading is it: (gateway, probe code, quantity, instant) → series, zone, equipment and unit of that instant.
 
 In memory, because it is asked for every reading: a copy of the timelines that is made anew when `device_revision` has
-moved. An answer costs a few microseconds. A copy only ever gains series, so threads may ask while another refreshes.
+moved. A copy only ever gains series, so threads may ask while another refreshes.
+
+A place that was looked up is kept in the copy, with the stretch of time in which nothing changes of all that it depends
+on: readings follow each other within one, so the next costs a look into a dict instead of ten microseconds. One stretch
+a gateway, probe and quantity is kept, the last one that was asked for. A refusal is looked up every time.
 """
 
 import gc
@@ -18,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from core.db.engine import Records
 from core.devices import revision
-from core.devices.spans import Spans, merged
+from core.devices.spans import Spans, Stretch, merged
 from core.devices.tables import (
     Equipment,
     EquipmentUnit,
@@ -34,7 +38,7 @@ from core.ids import EquipmentId, GatewayId, ProbeId, SeriesId, UnitId, ZoneId
 from core.runtime.instant import Instant, Milliseconds
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where a reading belongs. A probe bound to no zone is stored all the same, and is nobody's equipment."""
 
     series: SeriesId
@@ -85,20 +89,16 @@ class Directory:
     def resolve(self, gw: str, code: str, quantity: str, at: Instant) -> Place | Refused:
         """Return where a reading belongs that gateway `gw` sent for probe `code`, taken at `at`."""
         known = self._known
-        probe = _paired(known, gw, code, at)
-        if isinstance(probe, Refused):
-            return probe
-        zone_id = probe.zones.at(at)
-        zone = None if zone_id is None else known.zones[zone_id]
-        if zone is not None and zone.equipment.stopped.at(at):
-            return Refused(Refusal.STOPPED_EQUIPMENT, f"equipment {zone.equipment.code} was stopped then")
-        series = probe.series.get(quantity)
-        if series is None:
-            return Refused(Refusal.NO_SERIES, f"quantity {quantity} of probe {code} has no series yet")
-        if zone is None:
-            return Place(series, probe.id, probe.interval, None, None, None, None)
-        equipment = zone.equipment
-        return Place(series, probe.id, probe.interval, zone_id, zone.kind, equipment.id, equipment.units.at(at))
+        kept = known.places.get((gw, code, quantity))
+        if kept is not None:
+            since, until, place = kept
+            if since <= at < until:
+                return place
+        found = _look_up(known, gw, code, quantity, at)
+        if isinstance(found, Refused):
+            return found
+        known.places[gw, code, quantity] = found
+        return found.value
 
     def allot(self, gw: str, code: str, quantity: str, at: Instant) -> Place | Refused:
         """Resolve, and give the quantity its series where that alone is missing.
@@ -164,6 +164,34 @@ class _Known:
         self.numbers: dict[GatewayId, str] = {}
         self.probes: dict[tuple[str, str], _Probe] = {}
         self.zones: dict[ZoneId, _Zone] = {}
+        self.places: dict[tuple[str, str, str], Stretch[Place]] = {}
+        """By gateway, probe code and quantity: what was last looked up, and when it holds."""
+
+
+def _look_up(known: _Known, gw: str, code: str, quantity: str, at: Instant) -> Stretch[Place] | Refused:
+    probe = _paired(known, gw, code, at)
+    if isinstance(probe, Refused):
+        return probe
+    paired, bound = probe.gateways.around(at), probe.zones.around(at)
+    zone = None if bound.value is None else known.zones[bound.value]
+    if zone is not None and zone.equipment.stopped.at(at):
+        return Refused(Refusal.STOPPED_EQUIPMENT, f"equipment {zone.equipment.code} was stopped then")
+    series = probe.series.get(quantity)
+    if series is None:
+        return Refused(Refusal.NO_SERIES, f"quantity {quantity} of probe {code} has no series yet")
+    if zone is None:
+        place = Place(series, probe.id, probe.interval, None, None, None, None)
+        return _while((paired, bound), place)
+    equipment = zone.equipment
+    units = equipment.units.around(at)
+    place = Place(series, probe.id, probe.interval, bound.value, zone.kind, equipment.id, units.value)
+    return _while((paired, bound, units, equipment.stopped.around(at)), place)
+
+
+def _while(stretches: Iterable[Stretch[Any]], place: Place) -> Stretch[Place]:
+    """Return when a place holds that depends on all of some stretches."""
+    sinces, untils, _ = zip(*stretches, strict=True)
+    return Stretch(max(sinces), min(untils), place)
 
 
 def _paired(known: _Known, gw: str, code: str, at: Instant) -> _Probe | Refused:

@@ -2,11 +2,22 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from core.runtime.instant import Instant
 
 T = TypeVar("T")
+
+BEGINNING, END = Instant(-(2**62)), Instant(2**62)
+"""Before and after every instant that there is."""
+
+
+class Stretch(NamedTuple, Generic[T]):
+    """What the answer is at every instant of [since, until)."""
+
+    since: Instant
+    until: Instant
+    value: T
 
 
 class Spans(Generic[T]):
@@ -28,6 +39,17 @@ class Spans(Generic[T]):
             return None
         until = self._until[index]
         return self._value[index] if until is None or when < until else None
+
+    def around(self, when: Instant) -> Stretch[T | None]:
+        """Return the value at an instant as `at` does, and from when until when it is the answer."""
+        index = bisect_right(self._since, when) - 1
+        after = self._since[index + 1] if index + 1 < len(self._since) else END
+        if index < 0:
+            return Stretch(BEGINNING, after, None)
+        since, until = self._since[index], self._until[index]
+        if until is None or when < until:
+            return Stretch(since, after if until is None else min(until, after), self._value[index])
+        return Stretch(max(since, until), after, None)
 
 
 def merged(rows: Iterable[tuple[Instant, Instant | None]]) -> list[tuple[Instant, Instant | None, bool]]:

@@ -8,13 +8,14 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, insert
+from sqlalchemy import delete, event, insert
 
 from core.db.engine import Records
 from core.devices import revision
 from core.devices.directory import Directory, Place, Refusal, Refused, allot_series
-from core.devices.spans import Spans, merged
+from core.devices.spans import BEGINNING, END, Spans, merged
 from core.devices.tables import (
+    EquipmentUnit,
     MaintenanceWindow,
     Probe,
     ProbeGateway,
@@ -169,6 +170,18 @@ def test_spans_answer_what_a_look_at_every_row_answers(
     assert Spans(shuffled).at(Instant(when)) == (holds[0] if holds else None)
 
 
+@given(st.lists(SPAN, max_size=12), st.integers(-5, 300))
+def test_a_stretch_is_where_the_answer_is_the_same_and_no_longer(
+    lengths: list[tuple[int, int | None]], when: int
+) -> None:
+    spans = Spans(_lay_out(lengths))
+    since, until, value = spans.around(Instant(when))
+    assert since <= when < until
+    assert all(spans.at(Instant(at)) == value for at in range(max(since, -9), min(until, 999)))
+    assert since == BEGINNING or spans.at(Instant(since - 1)) != value
+    assert until == END or spans.at(until) != value
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 30), st.one_of(st.none(), st.integers(1, 20))), max_size=8), st.integers(-2, 60)
 )
@@ -183,16 +196,19 @@ def test_merged_windows_cover_the_same_moments(windows: list[tuple[int, int | No
     zones=st.lists(SPAN, max_size=5),
     pairs=st.lists(SPAN, max_size=5),
     stops=st.lists(SPAN, max_size=3),
-    moments=st.lists(st.integers(0, 200), min_size=20, max_size=20),
+    stays=st.lists(SPAN, max_size=4),
+    moments=st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 200)), min_size=40, max_size=40),
 )
 def test_resolving_agrees_with_a_look_at_every_row(
     zones: list[tuple[int, int | None]],
     pairs: list[tuple[int, int | None]],
     stops: list[tuple[int, int | None]],
-    moments: list[int],
+    stays: list[tuple[int, int | None]],
+    moments: list[tuple[str, int]],
 ) -> None:
+    """In any order, as often as asked: what the directory keeps of one answer never becomes a wrong other."""
     with tempfile.TemporaryDirectory() as folder, opened("sqlite", Path(folder)) as records:
-        _agree(records, _lay_out(zones), _lay_out(pairs), _lay_out(stops), moments)
+        _agree(records, _lay_out(zones), _lay_out(pairs), _lay_out(stops), _lay_out(stays), moments)
 
 
 def _agree(
@@ -200,11 +216,14 @@ def _agree(
     zones: list[tuple[Instant, Instant | None, int]],
     pairs: list[tuple[Instant, Instant | None, int]],
     stops: list[tuple[Instant, Instant | None, int]],
-    moments: list[int],
+    stays: list[tuple[Instant, Instant | None, int]],
+    moments: list[tuple[str, int]],
 ) -> None:
     with records.write() as tx:
         unit = add_unit(tx, "county")
+        units = [unit.id, add_unit(tx, "village", unit).id]
         fridge, zone_ids = add_fridge(tx, "F1", unit, "refrigerated", "frozen")
+        tx.execute(delete(EquipmentUnit))
         gateways = [add_gateway(tx, number, unit) for number in ("A", "B")]
         probe = Probe(namespace="cc", code="1")
         tx.add(probe)
@@ -216,6 +235,8 @@ def _agree(
             tx.add(ProbeGateway(probe_id=probe.id, gateway_id=gateways[n % 2], since=since, until=until))
         for since, until, _ in stops:
             tx.add(MaintenanceWindow(equipment_id=fridge, kind="stopped", since=since, until=until))
+        for since, until, n in stays:
+            tx.add(EquipmentUnit(equipment_id=fridge, unit_id=units[n % 2], since=since, until=until))
         revision.bump(tx)
     directory = Directory(records)
     directory.refresh()
@@ -223,15 +244,55 @@ def _agree(
     def holding(rows: list[tuple[Instant, Instant | None, int]], when: int) -> int | None:
         return next((n for since, until, n in rows if since <= when and (until is None or when < until)), None)
 
-    for when in moments:
-        answer = directory.resolve("A", "1", "t", Instant(when))
+    for gw, when in moments:
+        answer = directory.resolve(gw, "1", "t", Instant(when))
         pair, zone, stop = holding(pairs, when), holding(zones, when), holding(stops, when)
-        if pair is None or pair % 2:
+        if pair is None or "AB"[pair % 2] != gw:
             assert _refusal(answer) is Refusal.FOREIGN_GATEWAY
         elif zone is not None and stop is not None:
             assert _refusal(answer) is Refusal.STOPPED_EQUIPMENT
+        elif zone is None:
+            place = _place(answer)
+            assert (place.zone, place.zone_kind, place.equipment, place.unit) == (None, None, None, None)
         else:
-            assert _place(answer).zone == (None if zone is None else zone_ids[zone % 2])
+            place, stay = _place(answer), holding(stays, when)
+            assert (place.zone, place.zone_kind) == (zone_ids[zone % 2], ("refrigerated", "frozen")[zone % 2])
+            assert (place.equipment, place.unit) == (fridge, None if stay is None else units[stay % 2])
+
+
+def test_what_was_kept_of_the_former_records_is_gone_with_them(records: Records) -> None:
+    with records.write() as tx:
+        unit = add_unit(tx, "county")
+        fridge, (zone,) = add_fridge(tx, "F1", unit)
+        add_probe(tx, "208601", add_gateway(tx, "10001", unit), zone)
+        revision.bump(tx)
+    directory = Directory(records)
+    directory.refresh()
+    assert _place(directory.allot("10001", "208601", "t", NOON)).unit == unit.id
+    with records.write() as tx:
+        tx.add(MaintenanceWindow(equipment_id=fridge, kind="stopped", since=NOON, until=None))
+        revision.bump(tx)
+    assert _place(directory.allot("10001", "208601", "t", NOON)).unit == unit.id, "not before the next refresh"
+    assert directory.refresh()
+    assert _refusal(directory.allot("10001", "208601", "t", NOON)) is Refusal.STOPPED_EQUIPMENT
+    assert _place(directory.allot("10001", "208601", "t", Instant(NOON - 1))).equipment == fridge
+
+
+def test_what_is_kept_is_one_answer_a_series_however_many_moments_are_asked_about(sqlite_records: Records) -> None:
+    with sqlite_records.write() as tx:
+        unit = add_unit(tx, "county")
+        fridge, (zone,) = add_fridge(tx, "F1", unit)
+        add_probe(tx, "208601", add_gateway(tx, "10001", unit), zone)
+        for n in range(50):
+            window = (NOON + 10 * n, NOON + 10 * n + 5)
+            tx.add(MaintenanceWindow(equipment_id=fridge, kind="stopped", since=window[0], until=window[1]))
+        revision.bump(tx)
+    directory = Directory(sqlite_records)
+    directory.refresh()
+    answers = [directory.resolve("10001", "208601", "t", Instant(NOON + n)) for n in range(-5, 600)]
+    answers += [directory.resolve("10001", code, "t", NOON) for code in ("4711", "4712")]
+    assert sum(isinstance(answer, Place) for answer in answers) == 5 + 50 * 5 + 100
+    assert len(directory._known.places) == 1
 
 
 @pytest.mark.parametrize("count", [2, 2_000])
