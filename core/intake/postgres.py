@@ -77,12 +77,21 @@ class PostgresIntakeLog:
 
     def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
         """Return entries behind a position."""
+        return self.read_each({shard: after}, limit)[shard]
+
+    def read_each(self, after: Mapping[Shard, int], limit: int) -> dict[Shard, list[Entry]]:
+        """Return entries behind positions, by one statement."""
         with self._server.transaction() as db:
             found = db.execute(
-                f"SELECT {rows.COLUMNS} FROM intake.entry WHERE shard = %s AND n > %s ORDER BY n LIMIT %s",  # noqa: S608 (names are ours)
-                (shard, after, limit),
+                f"SELECT e.shard, {rows.COLUMNS} FROM unnest(%s::text[], %s::bigint[]) AS k (shard, after)"  # noqa: S608 (names are ours)
+                " CROSS JOIN LATERAL (SELECT * FROM intake.entry e WHERE e.shard = k.shard AND e.n > k.after"
+                " ORDER BY n LIMIT %s) AS e ORDER BY e.shard, n",
+                (*statements.columns(list(after.items()), 2), limit),
             ).fetchall()
-        return [rows.unpack(shard, row) for row in found]
+        entries: dict[Shard, list[Entry]] = {shard: [] for shard in after}
+        for row in found:
+            entries[row[0]].append(rows.unpack(row[0], row[1:]))
+        return entries
 
     def hold(self, held: Sequence[tuple[Shard, int, int, str, str]], *, now: Instant) -> None:
         """Put readings of entries into quarantine; the first reason given for one stands."""

@@ -73,12 +73,14 @@ class SqliteIntakeLog:
 
     def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
         """Return entries behind a position."""
+        return self.read_each({shard: after}, limit)[shard]
+
+    def read_each(self, after: Mapping[Shard, int], limit: int) -> dict[Shard, list[Entry]]:
+        """Return entries behind positions, in one transaction."""
+        query = f"SELECT {rows.COLUMNS} FROM entry WHERE shard = ? AND n > ? ORDER BY n LIMIT ?"  # noqa: S608 (names are ours)
         with self._file.read() as db:
-            found = db.execute(
-                f"SELECT {rows.COLUMNS} FROM entry WHERE shard = ? AND n > ? ORDER BY n LIMIT ?",  # noqa: S608 (names are ours)
-                (shard, after, limit),
-            ).fetchall()
-        return [rows.unpack(shard, row) for row in found]
+            found = {shard: db.execute(query, (shard, n, limit)).fetchall() for shard, n in after.items()}
+        return {shard: [rows.unpack(shard, row) for row in some] for shard, some in found.items()}
 
     def hold(self, held: Sequence[tuple[Shard, int, int, str, str]], *, now: Instant) -> None:
         """Put readings of entries into quarantine; the first reason given for one stands."""

@@ -67,6 +67,19 @@ def test_positions_count_each_shard_by_itself_without_gaps(log: IntakeLog) -> No
     assert set(log.shards()) == {SHARD, shard_of(other)}
 
 
+def test_several_shards_are_read_at_once_as_each_by_itself(log: IntakeLog) -> None:
+    gateways = [GatewayNumber(f"g{n}") for n in range(40)]
+    for n, gw in enumerate(gateways):
+        log.append([batch(seq, gw=gw) for seq in range(1, 1 + n % 7)])
+    shards = [*log.heads(), next(Shard(f"{n:02x}") for n in range(256) if f"{n:02x}" not in log.heads())]
+    after = {shard: n % 4 for n, shard in enumerate(shards)}
+    found = log.read_each(after, 3)
+    assert found == {shard: log.read(shard, n, 3) for shard, n in after.items()}
+    assert list(found) == shards
+    assert sum(map(len, found.values())) > len(shards)
+    assert log.read_each({}, 3) == {}
+
+
 def test_a_batch_enters_once_however_often_it_comes(log: IntakeLog) -> None:
     assert log.append([batch(5), batch(5)]) == [NEW, DUPLICATE]
     assert log.append([batch(5), batch(4)]) == [DUPLICATE, NEW]
