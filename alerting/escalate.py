@@ -1,6 +1,7 @@
 """Who is told now: the steps of alarms that are due, each fired once, held, or left for later.
 
-Guarantees, tried by tests/integration/test_escalation.py and test_alerting_races.py on both databases:
+Guarantees, tried by tests/integration/test_escalation.py, test_alarm_people.py and test_alerting_races.py on both
+databases:
 * a step fires once: its messages, its `fired` and the next repeat are one transaction, and the step is claimed from
   `alarm_step` alone, by SKIP LOCKED (on SQLite by BEGIN IMMEDIATE);
 * it fires only while the condition is active: clearing holds it, and what cancels it is the recovery;

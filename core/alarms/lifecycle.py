@@ -4,7 +4,7 @@ A zone's alarm is active while any bound probe's condition is, and recovers when
 never flap it. They may come through gateways of two shards, thus two workers: the zone's row is locked *before* the
 conditions are read, or each would see the other's old one and nobody would close it.
 
-Guarantees, tried by tests/integration/test_escalation.py and test_alerting_races.py:
+Guarantees, tried by tests/integration/test_escalation.py, test_alarm_cycles.py and test_alerting_races.py:
 * at most one alarm of a rule and zone is open (the database's unique index holds it too);
 * alarm, steps and event come in one transaction, the caller's, with the condition that opened it;
 * a recovered alarm has no step left that could fire, and everybody who was, or may yet be, told is told of it.
