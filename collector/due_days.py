@@ -3,7 +3,8 @@
 Two things tell, and each keeps what it marks and how far it has come in one transaction, in the records:
 
 * The log, *followed* behind the telemetry writer: a reading of a day that is over marks that day. A reading of a day
-  that isn't over needs no mark: the end of the day will, later than this.
+  that isn't over needs no mark: the end of the day will, later than this. So where the writer has seen no reading from
+  before the last midnight (`collector.oldest`) there is nothing to mark, and the log isn't read a second time.
 * The records, *surveyed* when they have changed or a day has ended: where the course of stays of a series differs from
   the one by which its days were computed, these days are marked. A day that has ended differs: it was not there. So a
   silent day gets figures too (a gap from end to end), and a late correction of a binding or of limits recomputes what
@@ -33,7 +34,7 @@ from core.devices.tables import Gateway, Probe, Series
 from core.ids import SeriesId
 from core.intake.port import Entry, IntakeLog
 from core.runtime.clock import Clock
-from core.runtime.instant import Instant, day_bounds, local_day
+from core.runtime.instant import Instant, LocalDays, day_bounds, local_day
 from core.telemetry import rollups
 from core.telemetry.rollups import DaySeries, slot_of
 from core.telemetry.tables import Daily, RolledUp, RollupCursor
@@ -58,9 +59,13 @@ class DueDays:
         *,
         shards: tuple[Shard, Shard],
         stored: Callable[[], Mapping[Shard, int]],
+        fresh_until: Callable[[Shard, int, Instant], int],
         timezone: str,
     ) -> None:
-        """`stored` tells how far the log is in telemetry; `timezone` is that of probes in no unit."""
+        """`stored` tells how far the log is in telemetry; `timezone` is that of probes in no unit.
+
+        `fresh_until` tells of a shard, a position and an instant up to which position nothing is from before it.
+        """
         self.shards = shards
         self.stays: dict[SeriesId, list[Stay]] = {}
         """Of every series, as of the last pass."""
@@ -68,10 +73,14 @@ class DueDays:
         self._records = records
         self._clock = clock
         self._stored = stored
+        self._fresh_until = fresh_until
         self._timezone = timezone
-        self._cursor: dict[Shard, int] | None = None
+        self._cursor: dict[Shard, int] = {}
+        self._knows_cursor = False
         self._seen: tuple[int, int | None] | None = None
-        self._now = self._last_midnight = self._next_midnight = _EPOCH
+        self._last_midnight = self._next_midnight = _EPOCH
+        self._calendars: dict[str, tuple[LocalDays, date]] = {}
+        """Of every time zone: its days, and the one that it was at the last survey."""
         self._namespaces: dict[str, str] = {}
         self._series: dict[tuple[str, str, str], SeriesId] = {}
 
@@ -99,7 +108,8 @@ class DueDays:
             names = select(Probe.namespace, Probe.code, Series.quantity, Series.id).join(Series)
             self._series = {(row[0], row[1], row[2]): row[3] for row in tx.execute(names)}
         zones = {stay.timezone for course in found.values() for stay in course} | {self._timezone}
-        today = {name: day_bounds(local_day(now, ZoneInfo(name)), ZoneInfo(name)) for name in zones}
+        days = {name: local_day(now, ZoneInfo(name)) for name in zones}
+        today = {name: day_bounds(day, ZoneInfo(name)) for name, day in days.items()}
         news = []
         for series, course in found.items():
             upto = today[course[-1].timezone if course else self._timezone][0]
@@ -112,7 +122,7 @@ class DueDays:
             self._note(news[first : first + SERIES])
         self.stays = found
         self._seen = seen
-        self._now = now
+        self._calendars = {name: (LocalDays(ZoneInfo(name)), day) for name, day in days.items()}
         self._last_midnight = max(first for first, _ in today.values())
         self._next_midnight = min(end for _, end in today.values())
 
@@ -137,21 +147,38 @@ class DueDays:
         time.sleep(PAUSE_S)
 
     def _follow(self, stored: Mapping[Shard, int], stop: threading.Event) -> None:
-        if self._cursor is None:
+        if stop.is_set():  # the survey may have been left, and what it knows of midnight be old
+            return
+        if not self._knows_cursor:
             with self._records.read() as tx:
                 self._cursor = {Shard(row.shard): row.position for row in tx.scalars(select(RollupCursor))}
-        for shard, upto in stored.items():
-            while self._cursor.get(shard, 0) < upto and not stop.is_set():
-                entries = self._intake.read(shard, self._cursor.get(shard, 0), ENTRIES)
-                readable = [entry for entry in entries if entry.n <= upto]
-                # Nothing to read up to there means pruned rows: the records were put back to an older state.
-                position = readable[-1].n if readable else upto
-                days = set(self._late(readable))
+            self._knows_cursor = True
+        behind = {shard: upto for shard, upto in stored.items() if self._cursor.get(shard, 0) < upto}
+        self._come_to({shard: upto for shard, upto in behind.items() if self._fresh(shard, upto) == upto}, set())
+        for shard, upto in behind.items():
+            while (followed := self._cursor.get(shard, 0)) < upto and not stop.is_set():
+                position, days = self._fresh(shard, upto), set[DaySeries]()
+                if position == followed:
+                    entries = self._intake.read(shard, followed, ENTRIES)
+                    readable = [entry for entry in entries if entry.n <= upto]
+                    # Nothing to read up to there means pruned rows: the records were put back to an older state.
+                    position = readable[-1].n if readable else upto
+                    days = set(self._late(readable))
                 if days or position == upto:
-                    with self._records.write() as tx:
-                        rollups.mark(tx, days)
-                        upsert(tx, RollupCursor, [{"shard": shard, "position": position}])
+                    self._come_to({shard: position}, days)
                 self._cursor[shard] = position
+
+    def _fresh(self, shard: Shard, upto: int) -> int:
+        """Return up to where a shard need not be read: from the cursor to there nothing is of a day that is over."""
+        return min(upto, self._fresh_until(shard, self._cursor.get(shard, 0), self._last_midnight))
+
+    def _come_to(self, positions: dict[Shard, int], days: set[DaySeries]) -> None:
+        """Keep how far shards were followed, with what that marks."""
+        if positions:
+            with self._records.write() as tx:
+                rollups.mark(tx, days)
+                upsert(tx, RollupCursor, [{"shard": shard, "position": n} for shard, n in positions.items()])
+            self._cursor.update(positions)
 
     def _late(self, entries: Iterable[Entry]) -> Iterator[DaySeries]:
         """Yield the days, over at the last survey, that readings tell of, each until it holds no longer."""
@@ -166,9 +193,10 @@ class DueDays:
                 for stay in self.stays.get(series, ()):
                     since, until = max(reading.at, stay.since), min(reading.at + stay.interval, stay.until)
                     if since < until:
-                        zone = ZoneInfo(stay.timezone)
-                        days = {local_day(Instant(since), zone), local_day(Instant(until - 1), zone)}
-                        yield from ((day, series) for day in days if day < local_day(self._now, zone))
+                        days, today = self._calendars[stay.timezone]
+                        for day in {days.of(Instant(since)), days.of(Instant(until - 1))}:
+                            if day < today:
+                                yield day, series
 
 
 def _is_news(known: RolledUp, course: list[Stay], upto: Instant) -> bool:

@@ -121,7 +121,15 @@ def _collect(
     first, last = (Shard(end) for end in settings.collector.shards.split("-"))
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     writer = TelemetryWriter(intake, telemetry, Directory(records), clock, counts, shards=(first, last))
-    marked = DueDays(intake, records, clock, shards=(first, last), stored=writer.stored, timezone=settings.timezone)
+    marked = DueDays(
+        intake,
+        records,
+        clock,
+        shards=(first, last),
+        stored=writer.stored,
+        fresh_until=writer.fresh_until,
+        timezone=settings.timezone,
+    )
     figures = Rollups(marked, telemetry, records, clock, counts)
     mirrors = (writer.mirror, marked.mirror)
     ingest = Ingest(

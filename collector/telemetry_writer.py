@@ -8,15 +8,18 @@ the store or the records are down, or answer nonsense, the log keeps everything 
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from collector.counts import Counts
+from collector.oldest import Oldest
 from core.devices.directory import Directory, Place, Refusal, Refused
+from core.devices.spans import END
 from core.intake.port import Entry, Held, IntakeLog, Stamped, Unavailable
 from core.runtime.clock import Clock, monotonic
+from core.runtime.instant import Instant
 from core.runtime.logs import logger
 from core.runtime.trouble import Kind, first_line
 from core.telemetry.port import Rejected, Sample, Telemetry
@@ -49,18 +52,39 @@ class _Refused(NamedTuple):
 
 
 class _Chunk:
-    """What is stored at once: samples, each with where in the log it stands, and what is held instead."""
+    """What is stored at once, and what is held instead."""
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
-        self.places: list[tuple[Shard, int, int]] = []
         self.refused: list[_Refused] = []
+        self._sources: list[tuple[Shard, int, Sequence[int]]] = []
+        """Of each entry, in the order of the samples: where it stands, and which of its readings are among them."""
+
+    def add(self, shard: Shard, entry: Entry, directory: Directory) -> Instant:
+        """Take in an entry; returns when the oldest of its readings was taken."""
+        batch = entry.batch
+        gw, oldest, refused = batch.gw, END, []
+        for index, reading in enumerate(batch.readings):
+            at = reading.at
+            oldest = min(oldest, at)
+            place = directory.allot(gw, reading.p, reading.quantity, at)
+            if isinstance(place, Place):
+                self.samples.append(Sample(place.series, at, reading.value, reading.q))
+            else:
+                refused.append(_Refused(shard, entry.n, index, str(place.reason), place.detail))
+        stored: Sequence[int] = range(len(batch.readings))
+        if refused:
+            self.refused += refused
+            stored = sorted(set(stored) - {each.place for each in refused})
+        self._sources.append((shard, entry.n, stored))
+        return oldest
 
     def rejected(self, why: Rejected) -> list[_Refused]:
         """Return what the store rejected; of several readings at one instant it was told the last alone."""
+        places = ((shard, n, index) for shard, n, stored in self._sources for index in stored)
         return [
             _Refused(*place, REJECTED, reason)
-            for sample, place in zip(self.samples, self.places, strict=True)
+            for sample, place in zip(self.samples, places, strict=True)
             if (reason := why.reasons.get((sample.series, sample.at)))
         ]
 
@@ -86,6 +110,7 @@ class TelemetryWriter:
         self._counts = counts
         self._first, self._last = shards
         self._positions: dict[Shard, int] | None = None
+        self._oldest = Oldest()
         self._known = False
         self._woken = threading.Event()
         self._late = ""
@@ -110,6 +135,10 @@ class TelemetryWriter:
     def stored(self) -> Mapping[Shard, int]:
         """Return how far each shard can be read in telemetry; nothing before it knows."""
         return dict(self._positions or {})
+
+    def fresh_until(self, shard: Shard, after: int, since: Instant) -> int:
+        """Return up to where the log behind `after` is known to have no reading from before `since`."""
+        return self._oldest.fresh_until(shard, after, since)
 
     def mirror(self) -> None:
         """Tell the log how far the store has come, so that the pruner knows."""
@@ -187,13 +216,15 @@ class TelemetryWriter:
             )
         chunk = _Chunk()
         moved: dict[Shard, int] = {}
-        for shard, head in self._followed().items():
-            if head > self._positions.get(shard, 0) and len(chunk.samples) < SAMPLES:
-                entries = self._intake.read(shard, self._positions.get(shard, 0), ENTRIES)
-                for entry in entries:
-                    self._resolve(entry, chunk)
+        oldest: dict[Shard, Instant] = {}
+        for heads in _together(self._followed(), self._positions):
+            found = self._intake.read_each({shard: self._positions.get(shard, 0) for shard in heads}, ENTRIES)
+            for shard, entries in found.items():
+                oldest[shard] = min([chunk.add(shard, entry, self._directory) for entry in entries], default=END)
                 # Nothing to read below the head means pruned rows: this store was put back to an older state.
-                moved[shard] = entries[-1].n if entries else head
+                moved[shard] = entries[-1].n if entries else heads[shard]
+            if len(chunk.samples) >= SAMPLES:
+                break
         if not moved:
             return False
         self._hold(chunk.refused)
@@ -207,6 +238,8 @@ class TelemetryWriter:
         self._note_speed(monotonic() - began)
         if not self._telemetry.capabilities.cursor_inside:
             self._intake.move_cursor(READER, moved)
+        for shard, n in moved.items():
+            self._oldest.note(shard, self._positions.get(shard, 0), n, oldest[shard])
         self._positions.update(moved)
         self._counts.add("stored", len(chunk.samples) - len(rejected))
         return True
@@ -221,14 +254,20 @@ class TelemetryWriter:
             self._counts.add("held", len(refused))
             log.info("readings held", detail=refused[0].detail, **Counter(each.reason for each in refused))
 
-    def _resolve(self, entry: Entry, chunk: _Chunk) -> None:
-        for index, reading in enumerate(entry.batch.readings):
-            place = self._place(entry.batch.gw, reading)
-            if isinstance(place, Place):
-                chunk.samples.append(Sample(place.series, reading.at, reading.value, reading.q))
-                chunk.places.append((entry.batch.shard, entry.n, index))
-            else:
-                chunk.refused.append(_Refused(entry.batch.shard, entry.n, index, str(place.reason), place.detail))
+
+def _together(heads: Mapping[Shard, int], positions: Mapping[Shard, int]) -> Iterator[dict[Shard, int]]:
+    """Yield the heads of shards that have grown, so many at once that there are about ENTRIES to be read."""
+    some: dict[Shard, int] = {}
+    expected = 0
+    for shard, head in heads.items():
+        if head > positions.get(shard, 0):
+            some[shard] = head
+            expected += min(ENTRIES, head - positions.get(shard, 0))
+            if expected >= ENTRIES:
+                yield some
+                some, expected = {}, 0
+    if some:
+        yield some
 
 
 def _part(error: Exception) -> str:

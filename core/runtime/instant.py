@@ -55,3 +55,25 @@ def day_bounds(day: date, zone: ZoneInfo) -> tuple[Instant, Instant]:
     start = datetime(day.year, day.month, day.day, tzinfo=zone)
     after = day + timedelta(days=1)
     return instant(start), instant(datetime(after.year, after.month, after.day, tzinfo=zone))
+
+
+class LocalDays:
+    """The days of a site as `local_day` tells them, for many instants that follow each other. To be used by one thread.
+
+    It remembers the day that was found last, unless clocks change in it, and answers within it by two comparisons.
+    """
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        self._zone = zone
+        self._since = self._until = Instant(0)
+        self._day = date.min
+
+    def of(self, when: Instant) -> date:
+        """Return the calendar day of an instant."""
+        if self._since <= when < self._until:
+            return self._day
+        day = local_day(when, self._zone)
+        since, until = day_bounds(day, self._zone)
+        if at_zone(since, self._zone).utcoffset() == at_zone(Instant(until - 1), self._zone).utcoffset():
+            self._since, self._until, self._day = since, until, day
+        return day

@@ -17,7 +17,7 @@ from core.runtime.instant import Instant
 from core.wire.topics import Shard
 
 
-class Sample(msgspec.Struct, frozen=True):
+class Sample(msgspec.Struct, frozen=True, gc=False):
     """One stored reading of a series; `value` is None for a failed one."""
 
     series: SeriesId
