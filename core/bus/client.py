@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Self
 
 import msgspec
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from config.settings import Broker
-from core.bus.blocks import BlockClient
+from core.bus.blocks import BlockClient, Publish
 from core.runtime.logs import logger
 
 log = logger(__name__)
@@ -169,8 +169,9 @@ class Bus:
 
         For what may be lost. Many at once cost little more than one.
         """
-        if self._connected:
-            self._client.signal_all(topics)
+        with self._lock:
+            if self._connected:
+                self._client.signal_all(topics)
 
     def ack(self, message: Message) -> None:
         """Tell the broker, from any thread, that a message is safe. One of an earlier connection is let go."""
@@ -185,13 +186,7 @@ class Bus:
 
     def _make(self, client_id: str, username: str, password: str, will: tuple[str, bytes] | None) -> BlockClient:
         five = self._address.protocol == "5"
-        client = BlockClient(
-            CallbackAPIVersion.VERSION2,
-            client_id,
-            clean_session=None if five else self._clean,
-            protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
-            manual_ack=True,
-        )
+        client = BlockClient(client_id, clean=self._clean, five=five, heard=self._heard)
         client.username_pw_set(username, password)
         if self._address.tls_ca:
             client.tls_set(self._address.tls_ca, self._address.tls_cert or None, self._address.tls_key or None)
@@ -207,7 +202,6 @@ class Bus:
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
-        client.on_message = self._on_message
         return client
 
     def _ended(self, why: str) -> None:
@@ -305,16 +299,9 @@ class Bus:
             except Exception:
                 log.exception("what follows a publish failed", mid=mid)
 
-    def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+    def _heard(self, publish: Publish) -> None:
+        message = Message(*publish, self._connection)
         try:
-            topic = message.topic
-        except UnicodeDecodeError as error:
-            topic = error.object.decode("utf-8", "replace")
-        try:
-            self._told_message(
-                Message(
-                    topic, bytes(message.payload), message.retain, message.mid if message.qos else 0, self._connection
-                )
-            )
+            self._told_message(message)
         except Exception:
-            log.exception("a message was not handled", topic=topic)
+            log.exception("a message was not handled", topic=message.topic)

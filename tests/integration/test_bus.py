@@ -4,6 +4,7 @@ import random
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -74,11 +75,11 @@ class _FakeBroker:
         self.port: int = self._server.getsockname()[1]
         self.client: socket.socket | None = None
 
-    def accept(self) -> None:
+    def accept(self, *, five: bool = False) -> None:
         self.client, _ = self._server.accept()
         self.client.settimeout(5)
         assert self.packet()[0] >> 4 == 1
-        self.client.sendall(b"\x20\x02\x00\x00")
+        self.client.sendall(b"\x20\x03\x00\x00\x00" if five else b"\x20\x02\x00\x00")
 
     def packet(self) -> bytes:
         assert self.client is not None
@@ -110,9 +111,60 @@ def fake() -> _FakeBroker:
     return _FakeBroker()
 
 
-def _bus(port: int, heard: list[Message]) -> Bus:
-    address = BrokerAddress.of(Broker(port=port))
+def _bus(port: int, heard: list[Message], *, five: bool = False) -> Bus:
+    address = BrokerAddress.of(Broker(port=port, protocol="5" if five else "3.1.1"))
     return Bus(address, client_id="c", username="u", password="p", clean=True, on_message=heard.append)
+
+
+@pytest.mark.parametrize("five", [False, True], ids=["3.1.1", "5"])
+def test_a_message_is_handed_over_as_it_came(fake: _FakeBroker, five: bool) -> None:  # noqa: FBT001
+    none = b"\x00" if five else b""
+    expiry = b"\x05\x02\x00\x00\x00\x09" if five else b""
+    bodies = [
+        (0x32, b"\x00\x01t\x00\x07" + none + b"first"),
+        (0x3A, b"\x00\x01t\x00\x08" + none + b"again"),
+        (0x33, b"\x00\x01t\x00\x09" + none + b"kept"),
+        (0x31, b"\x00\x01t" + none + b"kept, QoS 0"),
+        (0x30, b"\x00\x04a/\xffb" + none),
+        (0x33, b"\x00\x04a/\xffb\x00\x0a" + (expiry or none) + b"with properties"),
+    ]
+    heard: list[Message] = []
+    bus = _bus(fake.port, heard, five=five)
+    bus.start()
+    fake.accept(five=five)
+    fake.send(b"".join(bytes((head, len(body))) + body for head, body in bodies))
+    until(lambda: len(heard) == len(bodies), "all of them")
+    assert heard == [
+        Message("t", b"first", False, 7, 1),
+        Message("t", b"again", False, 8, 1),
+        Message("t", b"kept", True, 9, 1),
+        Message("t", b"kept, QoS 0", True, 0, 1),
+        Message("a/\N{REPLACEMENT CHARACTER}b", b"", False, 0, 1),
+        Message("a/\N{REPLACEMENT CHARACTER}b", b"with properties", True, 10, 1),
+    ]
+    bus.ack_all(heard)
+    assert [fake.packet()[-1] for _ in range(4)] == [7, 8, 9, 10]
+    bus.stop()
+    fake.close()
+
+
+def test_a_signal_belongs_to_the_connection_that_it_was_meant_for(fake: _FakeBroker) -> None:
+    """Whether there is one is not asked long before it is sent: nothing may come in between."""
+    bus = _bus(fake.port, [])
+    bus.start()
+    fake.accept()
+    until(lambda: bus.connected, "connection")
+    between: list[bool] = []
+
+    def topics() -> Iterator[str]:
+        between.append(bus._lock.acquire(blocking=False))
+        yield "t"
+
+    bus.signal(topics())
+    assert fake.packet() == b"\x30\x03\x00\x01t"
+    assert between == [False]
+    bus.stop()
+    fake.close()
 
 
 def test_an_acknowledgement_never_reaches_a_later_connection(fake: _FakeBroker) -> None:
