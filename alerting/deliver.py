@@ -1,6 +1,7 @@
 """How what is in the outbox reaches people: claim, look whether it is still true, hand over, write what came of it.
 
-Guarantees, tried by tests/integration/test_delivery.py and test_delivery_kills.py on both databases:
+Guarantees, tried by tests/integration/test_delivery.py, test_delivery_at_length.py and test_delivery_kills.py on both
+databases:
 * A row leaves `queued` only with a reason: handed over (`sent`), no longer true (`superseded`), or refused by every
   channel that could carry it (`failed`). Without a configured channel it stays queued and visible (AL-15).
 * A row is claimed under a lease, sent outside any transaction, and finished only by the holder of the lease.
