@@ -86,7 +86,8 @@ def from_samples(samples: Sequence[Sample]) -> Columns:
     at = np.array([sample.at for sample in samples], np.int64)
     value = np.array([FAILED if sample.value is None else sample.value for sample in samples], np.int64)
     wrong = (series < 0) | (series >= 1 << SERIES_BITS) | (value > LARGEST) | (value < FAILED) | (abs(at) > LAST_AT)
-    wrong |= (value == FAILED) & np.array([sample.value is not None for sample in samples], np.bool_)
+    for place in np.flatnonzero(value == FAILED).tolist():
+        wrong[place] |= samples[place].value is not None
     if wrong.any():
         msg = f"{samples[int(np.argmax(wrong))]} can't be stored: see the bounds of series, at and value"
         raise ValueError(msg)

@@ -26,16 +26,16 @@ class Incomplete(Exception):
     """An answer that is no complete table of readings: the server gave up within it, after its 200."""
 
 
-def lines(written: Columns) -> list[bytes]:
+def lines(written: Columns) -> bytes:
     """Return line protocol, a point a reading, with times in milliseconds."""
-    return [
-        (
-            f"{MEASUREMENT},s={series} q={q | WITHOUT_VALUE}i {at}"
-            if value is None
-            else f"{MEASUREMENT},s={series} v={value}i,q={q}i {at}"
-        ).encode()
-        for series, at, value, q in written.rows()
+    rows = zip(*(column.tolist() for column in written), strict=True)
+    text = [
+        f"{MEASUREMENT},s={series} v={value}i,q={q}i {at}"
+        if value != FAILED
+        else f"{MEASUREMENT},s={series} q={q | WITHOUT_VALUE}i {at}"
+        for series, at, value, q in rows
     ]
+    return "\n".join(text).encode()
 
 
 def everything(bucket: str, series: Iterable[int], since: int, until: int) -> str:

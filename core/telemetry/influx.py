@@ -177,7 +177,7 @@ class InfluxTelemetry:
 
     def _post(self, points: Columns) -> _Refusal | None:
         # Level 1 takes a twentieth of the time of 9, for a quarter more bytes.
-        body = gzip.compress(b"\n".join(flux.lines(points)), 1)
+        body = gzip.compress(flux.lines(points), 1)
         with _spoken():
             try:
                 self._writing.post_write(  # type: ignore[no-untyped-call]  # generated code

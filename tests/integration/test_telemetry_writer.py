@@ -1,0 +1,56 @@
+"""What the writer puts into quarantine, to the reading: of the directory's refusals and of the store's."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from core.db.engine import Records
+from core.ids import Centi, SeriesId
+from core.intake.port import Batch, Stamped
+from core.runtime.instant import Instant
+from core.telemetry.port import Rejected, Sample
+from core.wire.topics import GatewayNumber, Shard, shard_of
+from tests.fixtures.site import EP, Site, at, site_in
+
+GW = GatewayNumber("10001")
+
+
+@pytest.fixture
+def site(tmp_path: Path, sqlite_records: Records) -> Iterator[Site]:
+    with site_in(tmp_path, sqlite_records) as made:
+        yield made
+
+
+def take(site: Site, seq: int, *readings: tuple[str, int]) -> None:
+    """Append one message with readings of several probes, each at a minute."""
+    some = tuple(Stamped(probe, "t", at(n), Centi(400 + n), 0, at(n)) for probe, n in readings)
+    site.log.append([Batch(shard_of(GW), GW, EP, "7f3a9c21", seq, b"x", site.clock.at, "live", some)])
+
+
+def test_each_reading_that_the_store_rejects_is_held_and_none_beside_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, behind and between readings of the same message that belong to nobody, and in messages without any."""
+    real = site.telemetry.write_batch
+    bad = {at(3), at(6), at(9)}
+
+    def write_batch(samples: Sequence[Sample], positions: Mapping[Shard, int]) -> None:
+        real([sample for sample in samples if sample.at not in bad], positions)
+        raise Rejected({(sample.series, sample.at): "beyond" for sample in samples if sample.at in bad})
+
+    monkeypatch.setattr(site.telemetry, "write_batch", write_batch)
+    take(site, 1, ("208601", 1), ("208602", 2), ("208601", 3))
+    take(site, 2, ("4711", 4), ("208602", 5), ("208601", 6), ("4711", 7), ("208602", 8), ("208601", 9), ("4711", 10))
+    take(site, 3, ("208601", 11))
+    site.collectors[0].store()
+    held = {(each.reason, each.reading.p, each.reading.at) for each in site.log.held()}
+    assert held == {("rejected", "208601", each) for each in bad} | {
+        ("unknown_probe", "4711", at(n)) for n in (4, 7, 10)
+    }
+    stored = [
+        sample.at
+        for series in (SeriesId(1), SeriesId(2))
+        for sample in site.telemetry.range(series, Instant(0), at(99)).samples(series)
+    ]
+    assert stored == [at(n) for n in (1, 11, 2, 5, 8)]
