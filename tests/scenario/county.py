@@ -34,6 +34,8 @@ LEVELS = {1: "openid-manager", 2: "openid-head", 3: "openid-director"}
 LOW, HIGH = "10002", "10001"
 """Gateways of the first and of the second half of the shards: with two of each service, of one and of the other."""
 HALVES = ("00-7f", "80-ff")
+LONGEST_S = 180.0
+"""For services to start, or to do what is due by a step: seconds, but half a minute on a machine with other work."""
 
 PEOPLE = """
 since = 2020-01-01T00:00:00+08:00
@@ -151,7 +153,7 @@ class County:
             self.step(Instant(min(until, polled)))
 
     def step(self, to: Instant) -> None:
-        Barrier(self.stage.clock_file).wait(self.order, self.keeper.step_to(to), within_s=60)
+        Barrier(self.stage.clock_file).wait(self.order, self.keeper.step_to(to), within_s=LONGEST_S)
 
     def forward_until_alarm(self, *, within: int = 30) -> int:
         """Let minutes pass until level 1 has a new alarm message; returns how many."""
@@ -277,14 +279,21 @@ def running(county: County, services: Sequence[Service] | None = None) -> Iterat
 
     All phones are registered.
     """
-    supervisor = Supervisor(
-        [county.stage.wechat(), *(services or county.services())], log_folder=county.stage.folder / "log"
-    )
+    logs, services = county.stage.folder / "log", [county.stage.wechat(), *(services or county.services())]
+    supervisor = Supervisor(services, log_folder=logs)
     supervisor.look()
+
+    def answers_yet(url: str) -> bool:
+        for service in services:  # nobody starts again what ends here, so it would be waited for in vain
+            words = logs / f"{service.name}.log"
+            assert supervisor.pid(service.name), f"{service.name} ended: {words.read_text()[-2000:]}"
+        return answers(url)
+
     try:
+        apis = sorted({county.stage.url, county.elsewhere(county.stage.url)})
+        for url in (f"{county.stage.wechat_url}/sim/log", *(f"{api}/healthz" for api in apis)):
+            until(lambda url=url: answers_yet(url), f"an answer of {url}", within_s=LONGEST_S)
         register_phones(county)
-        for page in {county.stage.url, county.elsewhere(county.stage.url)}:
-            until(lambda page=page: answers(f"{page}/healthz"), f"an API at {page}", within_s=60)
         if county.keeper.speed == 0:
             county.step(county.now)
         yield supervisor
@@ -293,9 +302,9 @@ def running(county: County, services: Sequence[Service] | None = None) -> Iterat
 
 
 def register_phones(county: County) -> None:
-    until(lambda: answers(f"{county.stage.wechat_url}/sim/log"), "the WeChat simulator", within_s=60)
+    until(lambda: answers(f"{county.stage.wechat_url}/sim/log"), "the WeChat simulator", within_s=LONGEST_S)
     users = [{"openid": openid, "name": openid} for openid in LEVELS.values()]
-    httpx.post(f"{county.stage.wechat_url}/sim/users", json=users, trust_env=False).raise_for_status()
+    httpx.post(f"{county.stage.wechat_url}/sim/users", json=users, timeout=30, trust_env=False).raise_for_status()
 
 
 def answers(url: str) -> bool:

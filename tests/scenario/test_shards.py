@@ -22,7 +22,7 @@ from core.telemetry.open import open_telemetry
 from core.wire.topics import GatewayNumber, shard_of
 from tests.fixtures.broker import until
 from tests.fixtures.servers import PAIRS, Pair
-from tests.scenario.county import HALVES, HIGH, LEVELS, LOW, County, Fridge, changed, python, running, staged
+from tests.scenario.county import HALVES, HIGH, LEVELS, LONGEST_S, LOW, County, Fridge, changed, python, running, staged
 
 ROOM = Fridge("LK-1", "一号冷库", {"200101": HIGH, "200102": LOW}, kind="冷库")
 EARLY = Fridge("BX-1", "美菱冰箱", {"208601": HIGH})
@@ -85,7 +85,7 @@ def test_every_api_process_tells_how_each_process_is(province: tuple[County, Sup
     names = {"collector", "collector-2", "alerting", "alerting-2"}
     for url in (county.stage.url, county.elsewhere(county.stage.url)):
         # Each says every two seconds how it is, so what was missing while it started may still stand there.
-        until(lambda url=url: names <= well(url), f"all processes well, as {url} sees them", within_s=30)
+        until(lambda url=url: names <= well(url), f"all processes well, as {url} sees them", within_s=LONGEST_S)
         figures = httpx.get(f"{url}/metrics", trust_env=False, timeout=30).text
         for name in ("collector", "collector-2"):
             assert f'coldchain_collector{{of="received",process="{name}"}}' in figures
@@ -105,7 +105,7 @@ def test_a_worker_whose_shards_overlap_is_refused_at_its_start(
     )
     third = python(*asked.arguments, folder=county.stage.folder)
     try:
-        assert third.wait(60) == 2
+        assert third.wait(LONGEST_S) == 2
     finally:
         third.kill()
     said = (county.stage.folder / f"{service}.out").read_text().splitlines()[-1]
@@ -130,7 +130,7 @@ def test_a_stopped_collector_and_a_killed_worker_are_taken_up_where_they_were(
     county.order = ["collector", "alerting", "alerting-2"]
     for _ in range(5):
         county.forward(minutes=1)
-        until(lambda: spooled_until(county, HIGH) >= county.now, "the measurement of this minute", within_s=30)
+        until(lambda: spooled_until(county, HIGH) >= county.now, "the measurement of this minute", within_s=LONGEST_S)
     county.step(county.now)
     assert taken_in(county) == before + 5, "the other half went on, and this one waited"
     start_again(supervisor, "collector-2")
@@ -144,7 +144,7 @@ def test_a_stopped_collector_and_a_killed_worker_are_taken_up_where_they_were(
     county.order = [process for process in everyone if not process.startswith("alerting")]
     for _ in range(11):
         county.forward(minutes=1)
-        until(lambda: is_followed(county, LOW), "a look of the other worker at this minute", within_s=30)
+        until(lambda: is_followed(county, LOW), "a look of the other worker at this minute", within_s=LONGEST_S)
     # That one can't know whether it is still too warm, so level 2 is told a minute late rather than wrongly.
     assert county.now == opened + 31 * MINUTE
     assert fired(county) == [1]
@@ -175,7 +175,7 @@ def end(supervisor: Supervisor, name: str, how: signal.Signals) -> None:
     pid = supervisor.pid(name)
     assert pid
     os.kill(pid, how)
-    until(lambda: supervisor.pid(name) is None, f"the end of {name}", within_s=30)
+    until(lambda: supervisor.pid(name) is None, f"the end of {name}", within_s=LONGEST_S)
 
 
 def start_again(supervisor: Supervisor, name: str) -> None:
@@ -183,7 +183,7 @@ def start_again(supervisor: Supervisor, name: str) -> None:
         supervisor.look()
         return supervisor.pid(name)
 
-    until(looked, f"{name} again", within_s=30)
+    until(looked, f"{name} again", within_s=LONGEST_S)
 
 
 def told(county: County, fridge: str) -> list[int]:
