@@ -24,7 +24,7 @@ Seq = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Time = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
-class Reading(msgspec.Struct, frozen=True, omit_defaults=True):
+class Reading(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One reading: a temperature in `t`, or what `k` names in `v` (`h` % RH, `door`, `mains`, `batt` %).
 
     A failed reading carries null and its cause in `q`, never 0 and never the last value.
@@ -38,7 +38,7 @@ class Reading(msgspec.Struct, frozen=True, omit_defaults=True):
     v: float | None = None
 
 
-class ClockReport(msgspec.Struct, frozen=True):
+class ClockReport(msgspec.Struct, frozen=True, gc=False):
     """How much the agent trusts its clock when it publishes."""
 
     src: Literal["ntp", "rtc", "broker", "none"]
