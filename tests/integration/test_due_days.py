@@ -67,19 +67,21 @@ def test_what_is_of_today_is_not_read_a_second_time(site: Site, monkeypatch: pyt
 
 
 def test_a_late_reading_among_those_of_today_is_found(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oldest, newest or in the middle of what was stored at once, and in one message with others."""
-    site.is_day(3)
+    """First, last or in the middle of its message, which is stored together with one of today alone."""
+    site.is_day(4)
     read = Reads(site, monkeypatch)
-    today, late = 3 * DAY_MIN, [(100.0, 9.0), (DAY_MIN + 100.0, 9.0), (2 * DAY_MIN + 100.0, 9.0)]
-    site.takes("208601", [late[0], *course(today, today + 5)])
-    site.takes("208601", [*course(today + 5, today + 10), late[1], *course(today + 10, today + 15)])
-    site.takes("208601", [*course(today + 15, today + 20), late[2]])
+    today = course(4 * DAY_MIN, 4 * DAY_MIN + 10)
+    for n, place in enumerate((0, 5, 10)):
+        late = (n * DAY_MIN + 100.0, 9.0)
+        messages = [[*today[:place], late, *today[place:]], today]
+        for message in messages if n % 2 else reversed(messages):
+            site.takes("208601", message)
+        site.works()
+        assert site.shown()[-1][:2] == (n, 1)
+        assert read.entries == 2 * (n + 1)
+    site.takes("208601", today)
     site.works()
-    assert [row[:2] for row in site.shown()] == [(0, 1), (1, 1), (2, 1)]
-    assert read.entries == 3
-    site.takes("208601", course(today + 20, today + 25))
-    site.works()
-    assert read.entries == 3
+    assert read.entries == 6
 
 
 def test_what_was_stored_in_an_earlier_life_is_read_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
