@@ -140,21 +140,23 @@ class Follower:
             self.mirror()
 
     def _next(self) -> dict[Shard, list[Entry]]:
-        """Return the next entries of each shard that has any, about a chunk in all."""
+        """Return the next entries of each shard that has any, a share of each and about a chunk in all."""
+        heads = {shard: head for shard, head in self._log.heads().items() if self._first <= shard <= self._last}
+        behind = {shard: n for shard, head in heads.items() if (n := self._positions.get(shard, 0)) < head}
         found: dict[Shard, list[Entry]] = defaultdict(list)
         room = self._chunk
-        for shard, head in self._log.heads().items():
-            position = self._positions.get(shard, 0)
-            while room > 0 and position < head and self._first <= shard <= self._last:
-                entries = self._log.read(shard, position, 1 + room // 10)
+        while behind and room > 0:
+            share = 1 + room // (10 * len(behind))
+            for shard, entries in self._log.read_each(behind, share).items():
+                if len(entries) < share:
+                    del behind[shard]
                 for entry in entries:
-                    found[shard].append(entry)
-                    position = entry.n
-                    room -= len(entry.batch.readings)
                     if room <= 0:
-                        break
-                if not entries:
-                    break
+                        return found
+                    found[shard].append(entry)
+                    room -= len(entry.batch.readings)
+                if shard in behind:
+                    behind[shard] = entries[-1].n
         return found
 
     def _resolved(self, shard: Shard, entry: Entry) -> Iterable[Reading]:
