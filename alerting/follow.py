@@ -10,6 +10,7 @@ Guarantees, tried by tests/integration/test_follow.py and test_alerting_races.py
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
@@ -140,23 +141,27 @@ class Follower:
             self.mirror()
 
     def _next(self) -> dict[Shard, list[Entry]]:
-        """Return the next entries of each shard that has any, a share of each and about a chunk in all."""
+        """Return the next entries of shards that have any, about a chunk in all.
+
+        One shard's before the next one's: of a backlog a chunk has much of few probes, and their rows are written once.
+        """
         heads = {shard: head for shard, head in self._log.heads().items() if self._first <= shard <= self._last}
         behind = {shard: n for shard, head in heads.items() if (n := self._positions.get(shard, 0)) < head}
         found: dict[Shard, list[Entry]] = defaultdict(list)
         room = self._chunk
         while behind and room > 0:
-            share = 1 + room // (10 * len(behind))
-            for shard, entries in self._log.read_each(behind, share).items():
-                if len(entries) < share:
-                    del behind[shard]
+            most = 1 + room // 10
+            waiting = accumulate(heads[shard] - n for shard, n in behind.items())
+            some = {shard: behind[shard] for shard, n in zip(behind, (0, *waiting), strict=False) if n < most}
+            for shard, entries in self._log.read_each(some, most).items():
                 for entry in entries:
                     if room <= 0:
                         return found
                     found[shard].append(entry)
+                    behind[shard] = entry.n
                     room -= len(entry.batch.readings)
-                if shard in behind:
-                    behind[shard] = entries[-1].n
+                if len(entries) < most:
+                    del behind[shard]
         return found
 
     def _resolved(self, shard: Shard, entry: Entry) -> Iterable[Reading]:
