@@ -1,7 +1,9 @@
 """What every test run has: the requirements that its passing tests show, in the summary and as a file."""
 
 import csv
+import gc
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,16 @@ __all__ = ["records", "sqlite_records"]
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "docs" / "requirements.csv"
 MATRIX = ROOT / "requirements-shown.csv"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left_open() -> Iterator[None]:
+    """Fail the last test of a file for a socket, file or database that its tests left open.
+
+    Else a later file would be blamed, whose test was running when the garbage was found by chance.
+    """
+    yield
+    gc.collect()
 
 
 class _Ledger:
