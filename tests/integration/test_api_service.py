@@ -198,7 +198,7 @@ def test_as_a_process_it_logs_every_request_and_no_secret(tmp_path: Path) -> Non
             client.get("/api/v1/units", headers={"authorization": "Bearer cc_secrettoken"})
             client.get("/api/v1/units", headers={"x-request-id": "one-of-ours"})
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
+        assert process.wait(DEADLINE_S) == 0
     finally:
         process.kill()
         process.wait()
