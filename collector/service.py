@@ -4,7 +4,6 @@ It starts before broker, records and store are there, and keeps trying; `status/
 """
 
 import sqlite3
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -38,9 +37,6 @@ log = logger(__name__)
 
 READERS = (READER, "alerting", due_days.READER)
 UPKEEP_S = 60.0
-SWITCH_S = 0.0005
-"""How long a thread that computes keeps Python's lock from one that is back from the disk or the network: with the
-usual 5 ms a backlog came in at the pace of the writer's work, however little there was to do for a message."""
 OPEN_S = 0.5
 DEPTH_WITHIN_S = 0.5
 END_WITHIN_S = 2.0
@@ -59,7 +55,6 @@ def run(settings: Settings, stop: threading.Event) -> None:
     if password is None:
         msg = f"no password for broker.username = {settings.broker.username!r} in {secrets.path_in(settings.data_dir)}"
         raise WrongSetting(msg)
-    sys.setswitchinterval(SWITCH_S)
     counts = Counts()
     status = StatusFile(settings.data_dir, "collector", settings.collector.process, rates=("readings", "stored"))
     opening = _Opening(counts, status, stop)
