@@ -110,7 +110,8 @@ class Directory:
             return answer
         probe = self._known.probes[self._known.gateways[gw][1], code]
         with self._records.write() as tx:
-            probe.series[quantity] = allot_series(tx, probe.id, quantity)
+            series = allot_series(tx, probe.id, quantity)
+        probe.series[quantity] = series  # not before the commit: a number that was rolled back is another's next
         return self.resolve(gw, code, quantity, at)
 
 

@@ -315,3 +315,28 @@ def test_a_county_is_loaded_in_as_many_questions_as_a_village(sqlite_records: Re
     asked.clear()
     assert {_place(directory.resolve("10001", str(n), "t", NOON)).zone for n in ids} == {zone}
     assert not asked, "an answer asks the database nothing"
+
+
+def test_a_series_whose_commit_failed_is_nobodys_and_the_next_try_allots_it(records: Records) -> None:
+    with records.write() as tx:
+        gateway = add_gateway(tx, "10001", add_unit(tx, "county"))
+        for code in ("208601", "208602"):
+            add_probe(tx, code, gateway, None)
+        revision.bump(tx)
+    directory = Directory(records)
+    directory.refresh()
+
+    def disk_is_full(_connection: object) -> None:
+        msg = "no space left on device"
+        raise OSError(msg)
+
+    event.listen(records.engine, "commit", disk_is_full)
+    with pytest.raises(OSError, match="no space left"):
+        directory.allot("10001", "208601", "h", NOON)
+    event.remove(records.engine, "commit", disk_is_full)
+    assert _refusal(directory.resolve("10001", "208601", "h", NOON)) is Refusal.NO_SERIES
+    second = _place(directory.allot("10001", "208602", "h", NOON))
+    first = _place(directory.allot("10001", "208601", "h", NOON))
+    with records.read() as tx:
+        found = {row.id: row.probe_id for row in tx.query(Series).filter(Series.quantity == "h")}
+    assert found == {first.series: first.probe, second.series: second.probe}
