@@ -5,8 +5,9 @@ A calm probe costs one row a chunk: its limits remember nothing, and its silence
 Guarantee: a memory that can't be read (another version wrote it, its bytes rotted) stops nobody. The rules of that
 probe begin anew behind its newest reading, from the columns beside the memory: an alarm that is open is neither opened
 again nor over before readings say so. Lost with it are an excursion that was still too short to alarm, which counts
-anew; and the gaps, so that what fills them later counts by itself. It is logged, counted, and written over in the same
-chunk.
+anew; the gaps, so that what fills them later counts by itself; a replay that was under way; and the shift of a device's
+clock, which is found again. It is logged, counted, and written over in the same chunk. What can still be read is
+believed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,6 +40,8 @@ _recent = msgspec.msgpack.Decoder(Recent).decode
 _track = msgspec.msgpack.Decoder(Track).decode
 _sensor = msgspec.msgpack.Decoder(SensorTrack).decode
 _silent = msgspec.msgpack.Decoder(Instant).decode
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding may raise, whatever the bytes are."""
 _GOING_ON = (Condition.ACTIVE, Condition.CLEARING)
 
 
@@ -52,7 +55,7 @@ class Probe:
         """Why what was remembered couldn't be read, and its rules begin anew."""
         try:
             self.course = _remembered(row, rules)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             self.unreadable = str(error)
             self.course = _anew(row, rules)
         self.shard = row.shard if row else ""
@@ -93,7 +96,7 @@ class Probe:
             raise ValueError(msg)
         try:
             return _silent(self.silence.memory)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return Instant(self.silence.changed_at)
 
     @property
@@ -213,8 +216,8 @@ def _anew(row: Row[Any] | None, rules: Mapping[str, Row[Any]]) -> Course:
     at = Instant(row.newest_at)
 
     def condition(rule: Rule) -> Condition | None:
-        found = Condition(rules[rule].condition) if rule in rules else Condition.OK
-        return found if found in _GOING_ON else None
+        found = rules[rule].condition if rule in rules else Condition.OK
+        return Condition(found) if found in _GOING_ON else None
 
     def limit(rule: Rule) -> Track:
         going_on = condition(rule)
