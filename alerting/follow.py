@@ -24,6 +24,7 @@ from core.db.engine import Records
 from core.db.insert import upsert
 from core.devices.directory import Directory, Place
 from core.intake.port import Entry, IntakeLog
+from core.intake.turns import in_turn
 from core.runtime.clock import monotonic
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.runtime.logs import logger
@@ -71,6 +72,8 @@ class Follower:
         self.has_all = (self._first, self._last) == ("00", "ff")
         """Whether there is no other worker's shard."""
         self._positions: dict[Shard, int] = {}
+        self._served = ""
+        """The shard that the last chunk ended with."""
         self._knows_zones = False
         self._mirrored: dict[Shard, int] = {}
         self._mirror_at = 0.0
@@ -144,9 +147,11 @@ class Follower:
         """Return the next entries of shards that have any, about a chunk in all.
 
         One shard's before the next one's: of a backlog a chunk has much of few probes, and their rows are written once.
+        The next chunk begins with the next shard, so that no shard waits for the end of another's backlog.
         """
         heads = {shard: head for shard, head in self._log.heads().items() if self._first <= shard <= self._last}
-        behind = {shard: n for shard, head in heads.items() if (n := self._positions.get(shard, 0)) < head}
+        turns = in_turn(heads, self._served)
+        behind = {shard: n for shard in turns if (n := self._positions.get(shard, 0)) < heads[shard]}
         found: dict[Shard, list[Entry]] = defaultdict(list)
         room = self._chunk
         while behind and room > 0:
@@ -158,7 +163,7 @@ class Follower:
                     if room <= 0:
                         return found
                     found[shard].append(entry)
-                    behind[shard] = entry.n
+                    behind[shard], self._served = entry.n, shard
                     room -= len(entry.batch.readings)
                 if len(entries) < most:
                     del behind[shard]

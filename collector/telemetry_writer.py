@@ -18,6 +18,7 @@ from collector.oldest import Oldest
 from core.devices.directory import Directory, Place, Refusal, Refused
 from core.devices.spans import END
 from core.intake.port import Entry, Held, IntakeLog, Stamped, Unavailable
+from core.intake.turns import in_turn
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
@@ -110,6 +111,8 @@ class TelemetryWriter:
         self._counts = counts
         self._first, self._last = shards
         self._positions: dict[Shard, int] | None = None
+        self._served = ""
+        """The shard that the last chunk ended with."""
         self._oldest = Oldest()
         self._known = False
         self._woken = threading.Event()
@@ -217,12 +220,15 @@ class TelemetryWriter:
         chunk = _Chunk()
         moved: dict[Shard, int] = {}
         oldest: dict[Shard, Instant] = {}
-        for heads in _together(self._followed(), self._positions):
+        followed = self._followed()
+        turns = {shard: followed[shard] for shard in in_turn(followed, self._served)}
+        for heads in _together(turns, self._positions):
             found = self._intake.read_each({shard: self._positions.get(shard, 0) for shard in heads}, ENTRIES)
             for shard, entries in found.items():
                 oldest[shard] = min([chunk.add(shard, entry, self._directory) for entry in entries], default=END)
                 # Nothing to read below the head means pruned rows: this store was put back to an older state.
                 moved[shard] = entries[-1].n if entries else heads[shard]
+                self._served = shard
             if len(chunk.samples) >= SAMPLES:
                 break
         if not moved:

@@ -194,3 +194,24 @@ def test_an_alarm_and_its_steps_are_there_together_with_absolute_times(watch: Wa
         alarm = tx.scalars(select(Alarm)).one()
         steps = tx.execute(select(AlarmStep.tier, AlarmStep.due_at - alarm.opened_at).order_by(AlarmStep.tier))
         assert [tuple(step) for step in steps] == [(1, 0), (2, 30 * MINUTE), (3, 60 * MINUTE)]
+
+
+@on_both
+def test_a_backlog_of_one_shard_lets_no_other_wait_for_its_end(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alerting.follow.CHUNK", 20)
+    monkeypatch.setattr("alerting.follow.CHUNK_SQLITE", 20)
+    watch.engine = watch.worker()
+    first, last = sorted(("10001", "10002"), key=shard_of)  # type: ignore[type-var, arg-type]
+    watch.fridge("208601", gateways=(first,))
+    watch.fridge("208602", gateways=(last,))
+    for n in range(50):
+        watch.reads(*[5.0] * 10, at=Instant(DAWN - (500 - 10 * n) * MINUTE), origin="backfill")
+    watch.reads(5.0, code="208602")
+    follower = watch.engine._follower
+    follower.start()
+    follower.step(DAWN)
+    follower.step(DAWN)
+    assert follower.readings < 60, "most of the backlog is still to come"
+    with watch.records.read() as tx:
+        read = set(tx.scalars(select(SeriesState.newest_at)))
+    assert DAWN in read, "the only reading of the other shard"
