@@ -36,6 +36,10 @@ class Inbox:
         """Whether nothing waits, and all that was taken out is done."""
         return self._messages == 0
 
+    def holds_more_than(self, taken: Sequence[Message]) -> bool:
+        """Whether others wait behind those that were taken out last."""
+        return self._messages > len(taken)
+
     def put(self, message: Message) -> bool:
         """Take a message in, or wait a while for room; False when there is none."""
         with self._room:

@@ -3,8 +3,8 @@
 The order is the promise: append (durable), then `down/ack` and the broker's acknowledgement. Killed anywhere between,
 the gateway sends again, and the log knows what it has. While the log can't be written nothing is acknowledged and the
 same group is tried again. Once appended, a group always gets the broker's acknowledgement and its wakes: a `down/ack`
-for which the log can't be read stays owed, and is tried again beside the next groups. While a backlog comes in,
-gateways are told twice a second: one `down/ack` covers all that a gateway has sent meanwhile.
+for which the log can't be read stays owed, and is tried again beside the next groups. While more waits behind
+a group, gateways are told twice a second: one `down/ack` covers all that a gateway has sent meanwhile.
 """
 
 import threading
@@ -31,7 +31,7 @@ log = logger(__name__)
 SHORTEST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
 TELL_S = 0.5
-"""So often a gateway is told while a backlog comes in, in groups that are half full at least; else after each group."""
+"""So often a gateway is told while more waits behind a group; else after each group."""
 _PAGE = 1_000
 
 
@@ -115,6 +115,8 @@ class Ingest:
             elif self._owed.asked:
                 self._answer(bus)
             self._inbox.done(taken)
+        if self._owed.asked:
+            self._answer(bus)
 
     def _finish_all(self, bus: Bus, taken: Sequence[Message], stop: threading.Event) -> int:
         """Finish a group, or each by itself where the whole fails; returns how many couldn't be."""
@@ -144,7 +146,7 @@ class Ingest:
             bus, {batch.shard for batch, answer in zip(group.batches, answers, strict=True) if answer is Appended.NEW}
         )
         self._owed.add(group)
-        if len(taken) < self._most // 2 or monotonic() >= self._told_at + TELL_S:
+        if not self._inbox.holds_more_than(taken) or monotonic() >= self._told_at + TELL_S:
             self._answer(bus)
         bus.ack_all(taken)
 

@@ -63,6 +63,19 @@ def test_while_a_backlog_comes_in_a_gateway_is_told_now_and_then_and_of_all_at_i
     log.close()
 
 
+def test_who_was_not_told_yet_is_told_at_an_orderly_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "TELL_S", 60.0)
+    log, broker, stop = SqliteIntakeLog(tmp_path / "intake.db"), Broker(), threading.Event()
+    taker = Ingest(
+        log, SystemClock(), Counts(), group=GROUP, linger=0.0, grown=lambda: stop.set() if broker.taken else None
+    )
+    for seq in range(1, BACKLOG + 1):
+        taker.take(message(seq))
+    taker.run(cast("Bus", broker), stop)
+    assert broker.told == [GROUP, 2 * GROUP], "it stopped behind the second group"
+    log.close()
+
+
 def message(seq: int) -> Message:
     now = real_now()
     said = Batch(1, GW, EP, "7f3a9c21", seq, now, ClockReport("ntp", 0, 1), [Reading("208601", now - seq, 4.0)])
