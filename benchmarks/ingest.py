@@ -30,6 +30,7 @@ from servers import database, postgres, postgres_version, processor_s, version
 from collector.counts import Counts
 from collector.ingest import Ingest
 from config import secrets
+from config.settings import Collector
 from core.bus.client import BrokerAddress, Bus, Message
 from core.intake.open import open_log
 from core.intake.port import IntakeLog
@@ -135,7 +136,7 @@ def without_broker(asked: argparse.Namespace, report: Report) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         log = SqliteIntakeLog(Path(folder) / "intake.db")
-        ingest = Ingest(log, SystemClock(), counts, group=500, linger=0.0, grown=lambda: None)
+        ingest = Ingest(log, SystemClock(), counts, group=Collector().group, linger=0.0, grown=lambda: None)
         for message in sent:
             ingest.take(message)
         began = time.perf_counter()
