@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from pathlib import Path
 
@@ -238,3 +239,13 @@ def _ran_well(*words: str | Path, folder: Path) -> str:
     done = _ran(*map(str, words), folder=folder)
     assert not done.returncode, done.stderr
     return done.stdout
+
+
+def test_in_compose_the_proxy_alone_is_believed_whose_request_it_is() -> None:
+    network = re.search(r"subnet: ([\d./]+), ip_range: ([\d./]+)", _compose())
+    proxy, trusted = re.findall(r"ipv4_address: ([\d.]+)", _compose()), re.findall(r"ALLOW_IPS: (\S+)", _compose())
+    assert network
+    subnet, others = map(ip_network, network.groups())
+    assert proxy == trusted
+    assert ip_address(proxy[0]) in subnet
+    assert ip_address(proxy[0]) not in others, "another container might be given it"
