@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, cast
@@ -367,14 +368,25 @@ def test_oddities_are_left_to_paho(five: bool, begun: bytes) -> None:  # noqa: F
         assert _hears(_Ours, pieces, five=five).told == _hears(_Theirs, pieces, five=five).told
 
 
-def test_a_turn_ends_so_that_what_waits_is_sent(five: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize(
+    ("later_by", "expected"), [(0.0, [500, 1_000, 1_200]), (1 / 1024, [*range(103, 1_200, 103), 1_200])]
+)
+def test_a_turn_ends_so_that_what_waits_is_sent(
+    five: bool,  # noqa: FBT001
+    later_by: float,
+    expected: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By number, and by the time that they take: here each takes `later_by`."""
+    clock = itertools.count()
+    monkeypatch.setattr(blocks, "monotonic", lambda: next(clock) * later_by)
     run = _Run(_Ours, five=five)
     run.wire.come = b"".join(_publish(five=five, mid=mid) for mid in range(1, 1_201))
     turns = []
     while len(run.messages) < 1_200:
         run.client.loop_read()
         turns.append(len(run.messages))
-    assert turns == [500, 1_000, 1_200]
+    assert turns == expected
 
 
 def test_what_comes_is_a_sign_of_life(five: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
