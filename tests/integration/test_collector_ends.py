@@ -21,7 +21,7 @@ from tests.fixtures.databases import empty_url
 from tests.fixtures.publisher import Gateway
 from tests.fixtures.tcp_proxy import through, to_postgres
 
-MARGIN_S = 1.0
+MARGIN_S = 4.0
 """For a busy machine."""
 
 

@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from core.alarms.tables import Outbox
 from core.db.engine import Records
 from core.runtime.clock import SystemClock
 from tests.fixtures import delivery_process
+from tests.fixtures.delivering import assert_each_once
 from tests.fixtures.messages import add_alarm, add_people, queue
 from tests.fixtures.wechat import SECRET, Wechat, wechat_simulator
 
@@ -53,12 +53,6 @@ def wait_for(done: Callable[[], bool], within_s: float = 30.0) -> None:
     while not done():
         assert time.monotonic() < ends, "not within its time"
         time.sleep(0.01)
-
-
-def assert_each_once(sim: Wechat, number: int) -> None:
-    seen = Counter(message["client_msg_id"] for message in sim.received())
-    assert len(seen) == number
-    assert set(seen.values()) == {1}
 
 
 @contextmanager
