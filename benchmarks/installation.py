@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from coldchain.demo.stage import free_port
 from config import secrets
 from config.load import load
 from config.settings import Settings
-from tests.fixtures.broker import free_port
 
 WITHIN_S = 120.0
 _COLDCHAIN = (sys.executable, "-m", "coldchain")

@@ -18,7 +18,7 @@ from fridges import OPENIDS, Fridges, gateway, of
 from installation import Installation, until
 from results import Report
 
-from coldchain.demo.stage import APP_ID, APP_SECRET
+from coldchain.demo.stage import APP_ID, APP_SECRET, free_port
 from config import secrets
 from core.alarms.tables import Alarm, AlarmStep, Outbox
 from core.bus.client import BrokerAddress, Bus
@@ -29,7 +29,7 @@ from core.runtime.clock import real_now
 from core.runtime.instant import MINUTE, Instant
 from core.wire.topics import shard_of, wake
 from tests.fixtures.alerting import HandClock
-from tests.fixtures.broker import Mosquitto, free_port
+from tests.fixtures.broker import Mosquitto
 
 SETTLING_S = 8.0
 """Until the processes are up, long before the first step is due."""

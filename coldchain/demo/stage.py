@@ -4,6 +4,7 @@ A stage knows no time of its own: whoever uses it keeps the virtual clock (`core
 """
 
 import json
+import random
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -177,7 +178,7 @@ class Stage:
         last = json.loads(kept.read_text()) if kept.exists() else {}
         if api_port and _free(api_port):
             last["api"] = api_port
-        ports = Ports(**{name: _take(last.get(name, 0)) for name in Ports.__struct_fields__})
+        ports = Ports(**{name: free_port(last.get(name, 0)) for name in Ports.__struct_fields__})
         kept.write_text(json.dumps(msgspec.to_builtins(ports)))
         return ports
 
@@ -192,12 +193,19 @@ def _free(port: int) -> bool:
     return True
 
 
-def _take(wanted: int) -> int:
-    if wanted and _free(wanted):
-        return wanted
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+def free_port(wanted: int = 0) -> int:
+    """Return the wanted port of this machine if it is free, else another.
+
+    None of those that the system gives to connections (from 32768 on): one of these may be taken before it is used.
+
+    Raises: OSError when none is free.
+    """
+    others = random.sample(range(20_000, 30_000), 100)
+    for port in (wanted, *others) if wanted else others:
+        if _free(port):
+            return port
+    msg = f"no free port on {HOST} between 20000 and 30000"
+    raise OSError(msg)
 
 
 def _toml(settings: Mapping[str, object]) -> str:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from coldchain.checking import Finding, check
+from coldchain.demo.stage import free_port
 from coldchain.simulate.modbus import ModbusDevices
 from config import secrets
 from config.load import convert
@@ -23,12 +24,6 @@ from tests.fixtures.web import site
 from tests.fixtures.wechat import wechat_simulator
 
 Ask = Callable[..., dict[str, Finding]]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -10,17 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from coldchain.demo.stage import free_port
 from coldchain.supervisor import Service, Supervisor
 from config import secrets
 from core.runtime.single import only_one
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from sqlalchemy import update
 
 from coldchain import telemetry_commands
 from coldchain.checking import Finding, check
+from coldchain.demo.stage import free_port
 from config import secrets
 from config.secrets import Secrets
 from config.settings import Records as RecordsSettings
@@ -23,7 +24,6 @@ from core.runtime.instant import DAY, HOUR, Instant
 from core.telemetry.open import open_telemetry
 from core.telemetry.port import Sample, Unavailable
 from core.telemetry.tables import Daily
-from tests.fixtures.broker import free_port
 from tests.fixtures.influx import Influxd
 from tests.fixtures.site import day, site_in
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from coldchain.demo.stage import HOST, Box, Device, Stage
+from coldchain.demo.stage import HOST, Box, Device, Stage, free_port
 from coldchain.importing import import_file
 from coldchain.supervisor import Service, Supervisor
 from config.settings import Settings
@@ -25,7 +25,7 @@ from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper
 from core.runtime.instant import MINUTE, SECOND, Instant, parse
 from core.units.actor import OPERATOR
-from tests.fixtures.broker import free_port, until
+from tests.fixtures.broker import until
 from tests.fixtures.servers import Pair, Servers
 from tests.scenario.people import Phone
 

@@ -12,11 +12,12 @@ import msgspec
 import pytest
 import structlog
 
+from coldchain.demo.stage import free_port
 from config.settings import Intake as IntakeSettings
 from config.settings import Records as RecordsSettings
 from core.db.engine import Records, connect
 from core.runtime.trouble import Kind
-from tests.fixtures.broker import free_port, until
+from tests.fixtures.broker import until
 from tests.fixtures.databases import empty_url, fresh_url
 from tests.fixtures.disks import breaking_disk, small_disk
 from tests.fixtures.influx_proxy import Fault
