@@ -136,12 +136,16 @@ class ModbusDevices:
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._end.wait()
-        server.close()
+        # asyncio forgets a connection that was accepted in the turn in which its server is closed, and leaves it open. So
+        # no more are accepted, those that were end, and the server is closed at last.
+        for listening in server.sockets:
+            self._loop.remove_reader(listening.fileno())
         ending = {asyncio.current_task()}
         while others := asyncio.all_tasks() - ending:  # one that was just accepted starts another
             for writer in self._writers:
                 writer.transport.abort()
             await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+        server.close()
 
     async def _serve_serial(self) -> None:
         ours, theirs = pty.openpty()
