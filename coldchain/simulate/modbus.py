@@ -136,8 +136,8 @@ class ModbusDevices:
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._end.wait()
-        # asyncio forgets a connection that was accepted in the turn in which its server is closed, and leaves it open. So
-        # no more are accepted, those that were end, and the server is closed at last.
+        # asyncio forgets a connection that was accepted in the turn in which its server is closed, and leaves it open.
+        # So no more are accepted, those that were end, and the server is closed at last.
         for listening in server.sockets:
             self._loop.remove_reader(listening.fileno())
         ending = {asyncio.current_task()}
