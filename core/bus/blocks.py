@@ -94,6 +94,13 @@ class BlockClient(Client):
                 break
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
+    def loop_stop(self) -> MQTTErrorCode:
+        """Wait for the end of the network thread, and close the two sockets that woke it: paho keeps them open."""
+        result = super().loop_stop()
+        with self._out_message_mutex:  # held by a `publish` that wakes it
+            self._reset_sockets(sockpair_only=True)
+        return result
+
     def _packet_read(self) -> MQTTErrorCode:
         """Read a packet: at once where it is plain and there, else paho's way, which goes on where it stopped."""
         ours: object = self._sock

@@ -1,5 +1,6 @@
 """What a `Bus` promises, tried with both brokers, and with a server of our own where it must misbehave."""
 
+import gc
 import random
 import socket
 import threading
@@ -15,6 +16,7 @@ from core.wire.topics import GatewayNumber, Kind, Topic
 from tests.fixtures.broker import BROKERS, Client, broker, settings_in, until
 
 DATA = str(Topic(GatewayNumber("10001"), Kind.DATA))
+OPEN = Path("/proc/self/fd")
 
 
 @pytest.fixture(params=BROKERS)
@@ -41,6 +43,19 @@ def test_it_subscribes_again_and_says_so_at_each_connection(settings: Settings) 
                 until(lambda: gateway.bus.publish(DATA, b"%d" % times), "publish")  # noqa: B023
                 until(lambda: services.payloads(DATA)[-1:] == [b"%d" % times], "message")  # noqa: B023
             until(lambda: not services.bus.connected and not gateway.bus.connected, "the end of the connections")
+
+
+def test_a_stopped_one_leaves_nothing_open(settings: Settings) -> None:
+    with broker(settings):
+        gc.disable()  # which would close it by chance, and say that nobody did
+        try:
+            before = len(list(OPEN.iterdir()))
+            with Client(settings, "10001") as gateway:
+                gateway.connected()
+                assert len(list(OPEN.iterdir())) > before
+            until(lambda: len(list(OPEN.iterdir())) == before, "as few open files and sockets as before")
+        finally:
+            gc.enable()
 
 
 def test_without_a_connection_nothing_is_kept(settings: Settings) -> None:

@@ -414,6 +414,9 @@ RELIED_ON = {
     "Client._packet_handle": "ac4c129ed409db42",
     "Client._handle_publish": "1bbaa3ef0e3afc6d",
     "Client._handle_on_message": "8ccc46fdb090aead",
+    "Client.publish": "5c00cd3dcebceaae",
+    "Client.loop_stop": "47bbc1e81b618d1e",
+    "Client._reset_sockets": "b989a66fdd993c53",
     "Client._packet_queue": "e298fa9ab31e5f79",
     "Client._packet_write": "d097b7b51bed128d",
     "Client._sock_recv": "c3b9043a46dd81b7",
@@ -443,7 +446,7 @@ def test_no_name_of_ours_is_one_of_paho() -> None:
     theirs = {*dir(Client), *vars(_Run(_Theirs, five=False).client)}
     ours = {*vars(BlockClient), *vars(_Run(_Ours, five=False).client)}
     added = {"ack_all", "signal_all", "_is_read_ahead", "_hear", "_five", "_heard"}
-    replaced = {"loop_read", "_packet_read", "_create_socket", "__init__"}
+    replaced = {"loop_read", "loop_stop", "_packet_read", "_create_socket", "__init__"}
     assert not added & theirs
     assert {name for name in vars(BlockClient) if not name.startswith("__")} <= added | replaced
     assert added <= ours
