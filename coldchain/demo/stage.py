@@ -7,6 +7,7 @@ import json
 import random
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,11 @@ LATENCY_S = 5.0
 """The devices answer from a thread that has other work on a busy machine."""
 APP_ID = "wx-demo"
 APP_SECRET = "demo-secret"  # noqa: S105 (of the simulator)
+
+
+_PORTS = range(20_000, 32_768)
+_turn = count(random.randrange(len(_PORTS)))  # noqa: S311  (no secret)
+"""Each process begins elsewhere, so that two at once are hardly given the same."""
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -194,17 +200,17 @@ def _free(port: int) -> bool:
 
 
 def free_port(wanted: int = 0) -> int:
-    """Return the wanted port of this machine if it is free, else another.
+    """Return the wanted port of this machine if it is free, else another that this process was not given before.
 
     None of those that the system gives to connections (from 32768 on): one of these may be taken before it is used.
 
     Raises: OSError when none is free.
     """
-    others = random.sample(range(20_000, 30_000), 100)
-    for port in (wanted, *others) if wanted else others:
+    others = (_PORTS[next(_turn) % len(_PORTS)] for _ in _PORTS)
+    for port in chain((wanted,) if wanted else (), others):
         if _free(port):
             return port
-    msg = f"no free port on {HOST} between 20000 and 30000"
+    msg = f"no free port on {HOST} from {_PORTS[0]} to {_PORTS[-1]}"
     raise OSError(msg)
 
 
