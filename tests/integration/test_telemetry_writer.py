@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from collector import telemetry_writer
 from core.db.engine import Records
 from core.ids import Centi, SeriesId
 from core.intake.port import Batch, Stamped
@@ -54,3 +55,19 @@ def test_each_reading_that_the_store_rejects_is_held_and_none_beside_it(
         for sample in site.telemetry.range(series, Instant(0), at(99)).samples(series)
     ]
     assert stored == [at(n) for n in (1, 11, 2, 5, 8)]
+
+
+def test_a_backlog_of_one_shard_lets_no_other_wait_for_its_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry_writer, "ENTRIES", 5)
+    monkeypatch.setattr(telemetry_writer, "SAMPLES", 5)
+    other = next(GatewayNumber(str(n)) for n in range(20_000, 30_000) if shard_of(GatewayNumber(str(n))) > shard_of(GW))
+    for seq in range(1, 21):
+        take(site, seq, ("208601", seq))
+    site.log.append([Batch(shard_of(other), other, EP, "7f3a9c21", 1, b"x", site.clock.at, "live", ())])
+    writer = site.collectors[0].writer
+    writer._refresh()
+    for _ in range(2):
+        assert writer._follow()
+    stored = writer.stored()
+    assert stored[shard_of(other)] == 1
+    assert 0 < stored[shard_of(GW)] < 20

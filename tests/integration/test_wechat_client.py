@@ -1,7 +1,6 @@
 """The hardened client against a WeChat that misbehaves."""
 
 import logging
-from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -16,16 +15,10 @@ from core.wechat.client import WechatClient, connect, try_token
 from core.wechat.errcodes import VERDICTS, Verdict, WechatError
 from core.wechat.oauth import NotIdentified, OAuth
 from tests.fixtures.messages import body_of, message_of
-from tests.fixtures.wechat import SECRET, Wechat, wechat_simulator
+from tests.fixtures.wechat import SECRET, Wechat
 
 SEND = "message/template/send"
 KEY = "1:1:1:0:3:wechat:alarm"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wechat]:
-    with wechat_simulator(tmp_path_factory.mktemp("wechat"), timeout=1.0) as simulator:
-        yield simulator
 
 
 @pytest.fixture
