@@ -13,7 +13,7 @@ from coldchain.demo.stage import HOST, free_port
 from coldchain.simulate.modbus import ModbusDevices
 
 CLIENTS = 3
-ENDS = 20
+ENDS = 5
 RESET = struct.pack("ii", 1, 0)
 """Closed so, a connection leaves nothing of itself to the system."""
 

@@ -215,15 +215,15 @@ def going_on(*works: Callable[[threading.Event], None]) -> Iterator[None]:
 def weather(
     fridges: Sequence[str], start: Instant, chance: random.Random, *, apart_min: float, days: int
 ) -> list[Episode]:
-    """Let every fridge be too warm for 40 to 80 minutes, again and again: they begin one after another.
+    """Let every fridge be too warm for 28 to 80 minutes, again and again: they begin one after another.
 
-    Between, a fridge is cool for so long that its alarm is over, and the next one is another.
+    The shortest are over before level 2, the longest see level 3. Between, a fridge is cool for so long that its alarm is over, and the next one is another.
     """
     found = []
     for number, fridge in enumerate(fridges):
         at = start + round(number * apart_min * MINUTE)
         while at < start + days * DAY:
-            until = at + chance.randint(40, 80) * MINUTE
+            until = at + chance.randint(28, 80) * MINUTE
             found.append(Episode(fridge, Instant(at), Instant(until)))
             at = until + chance.randint(45, 60) * MINUTE
     return found
