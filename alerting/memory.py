@@ -22,10 +22,11 @@ from core.alarms.rules import course as courses
 from core.alarms.rules import silence
 from core.alarms.rules.course import Course, Past, Recent, SensorTrack, Track
 from core.alarms.rules.excursion import CALM, Excursion
-from core.alarms.rules.sample import Condition, Rule, Sample
+from core.alarms.rules.sample import GOING_ON, Condition, Rule, Sample
 from core.alarms.rules.sensor import UNKNOWN, Sensor
 from core.alarms.tables import RuleState, SeriesState
 from core.alarms.watched import Zones
+from core.db.among import among
 from core.db.insert import upsert
 from core.devices.directory import Place
 from core.ids import SeriesId, ZoneId
@@ -42,7 +43,6 @@ _sensor = msgspec.msgpack.Decoder(SensorTrack).decode
 _silent = msgspec.msgpack.Decoder(Instant).decode
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding may raise, whatever the bytes are."""
-_GOING_ON = (Condition.ACTIVE, Condition.CLEARING)
 
 
 class Probe:
@@ -108,11 +108,11 @@ class Probe:
 def load(tx: Session, places: Mapping[SeriesId, Place]) -> dict[SeriesId, Probe]:
     """Read what is remembered of some series, and keep others from changing it until the transaction ends."""
     ids = sorted(places)
-    of_series = select(*SeriesState.__table__.c).where(SeriesState.series_id.in_(ids))
+    of_series = select(*SeriesState.__table__.c).where(among(tx, SeriesState.series_id, ids))
     found = tx.execute(of_series.order_by(SeriesState.series_id).with_for_update())
     rows = {row.series_id: row for row in found}
     rules: dict[SeriesId, dict[str, Row[Any]]] = {}
-    for rule in tx.execute(select(*RuleState.__table__.c).where(RuleState.series_id.in_(ids))):
+    for rule in tx.execute(select(*RuleState.__table__.c).where(among(tx, RuleState.series_id, ids))):
         rules.setdefault(rule.series_id, {})[rule.rule] = rule
     probes = {series: Probe(places[series], rows.get(series), rules.get(series, {})) for series in ids}
     unreadable = {series: probe.unreadable for series, probe in probes.items() if probe.unreadable}
@@ -217,7 +217,7 @@ def _anew(row: Row[Any] | None, rules: Mapping[str, Row[Any]]) -> Course:
 
     def condition(rule: Rule) -> Condition | None:
         found = rules[rule].condition if rule in rules else Condition.OK
-        return Condition(found) if found in _GOING_ON else None
+        return Condition(found) if found in GOING_ON else None
 
     def limit(rule: Rule) -> Track:
         going_on = condition(rule)

@@ -1,53 +1,118 @@
-"""Insert rows unless they are there, or in place of those that are: what exists once, whoever comes first.
+"""Insert rows, or only those that aren't there, or in place of those that are: many at a time.
 
 Rows are written in the order of their primary key, where they have one before they are written: two that write the same
 at once wait for each other, but never crosswise, which PostgreSQL would end with an error for one of them.
+
+There all rows are one statement, whose columns are arrays: one a row takes several times as long. SQLite's driver is
+given the rows as they are: looking at each parameter, as SQLAlchemy does, takes as long as writing it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any, Literal, NamedTuple, cast
 
-from sqlalchemy import Insert, Table
+from sqlalchemy import Insert, String, Table, Text, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.schema import ScalarElementColumnDefault
+from sqlalchemy.types import TypeEngine
 
 from core.db.record import Record
 
-# Both name the bare table: of entities the ORM makes twice the work. A statement is made once, since that takes longer
-# than what it does.
+Rows = Sequence[Mapping[str, Any]]
+"""All of one table have the same columns; those left out get their defaults."""
+_Where = Literal["all", "missing", "replaced"]
 
 
-def insert_missing(tx: Session, table: type[Record], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows, leaving out those that a unique constraint already has; column defaults apply."""
-    if rows:
-        tx.execute(_missing(table, tx.get_bind().dialect.name), _in_order(table, rows))
+def insert_all(tx: Session, table: type[Record], rows: Rows) -> None:
+    """Insert rows. Raises IntegrityError, and inserts none, when one is there."""
+    _write(tx, table, rows, "all")
 
 
-def upsert(tx: Session, table: type[Record], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows, or give those whose primary key is there their other columns."""
-    if rows:
-        tx.execute(_upsert(table, tx.get_bind().dialect.name, tuple(rows[0])), _in_order(table, rows))
+def insert_missing(tx: Session, table: type[Record], rows: Rows) -> None:
+    """Insert rows, leaving out those that a unique constraint already has."""
+    _write(tx, table, rows, "missing")
 
 
-def _in_order(table: type[Record], rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    key = [column.name for column in table.__table__.primary_key]
-    return sorted(rows, key=itemgetter(*key)) if rows[0].keys() >= set(key) else list(rows)
+def upsert(tx: Session, table: type[Record], rows: Rows) -> None:
+    """Insert rows, or give those whose primary key is there their other columns; of two with a key the last counts."""
+    _write(tx, table, rows, "replaced")
+
+
+class _Text(NamedTuple):
+    """A statement for SQLite's driver."""
+
+    sql: str
+    pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    """Returns its parameters of a row."""
+    defaults: Mapping[str, Any]
+
+
+def _write(tx: Session, table: type[Record], rows: Rows, where: _Where) -> None:
+    if not rows:
+        return
+    columns, ordered = tuple(rows[0]), _in_order(table, rows, where)
+    if tx.get_bind().dialect.name == "sqlite":
+        sql, pick, defaults = _text(table, columns, where)
+        tx.connection().exec_driver_sql(sql, [pick({**defaults, **row}) for row in ordered])
+    else:
+        tx.execute(_of_arrays(table, columns, where), {name: _array(table, name, ordered) for name in columns})
+
+
+def _in_order(table: type[Record], rows: Rows, where: _Where) -> Rows:
+    names = [column.name for column in table.__table__.primary_key]
+    if not rows[0].keys() >= set(names):
+        return rows
+    key = itemgetter(*names)
+    return sorted({key(row): row for row in rows}.values() if where == "replaced" else rows, key=key)
+
+
+# Statements are made once, since that takes longer than what they do; of the bare table, since of an entity the ORM
+# makes twice the work.
 
 
 @cache
-def _missing(table: type[Record], dialect: str) -> Insert:
-    return _insert(table, dialect).on_conflict_do_nothing()
+def _text(table: type[Record], columns: tuple[str, ...], where: _Where) -> _Text:
+    bare = cast("Table", table.__table__)
+    others = [column for column in bare.c if column.name not in columns]
+    defaults = {one.name: one.default.arg for one in others if isinstance(one.default, ScalarElementColumnDefault)}
+    made = sqlite.insert(bare).values({name: bindparam(name) for name in (*columns, *defaults)})
+    compiled = _unless(made, bare, columns, where).compile(dialect=sqlite.dialect())
+    order = compiled.positiontup or []
+    several = itemgetter(*order)
+    return _Text(compiled.string, several if len(order) > 1 else lambda row: (several(row),), defaults)
 
 
 @cache
-def _upsert(table: type[Record], dialect: str, columns: tuple[str, ...]) -> Insert:
-    made = _insert(table, dialect)
-    key = [column.name for column in table.__table__.primary_key]
-    changed = {name: made.excluded[name] for name in columns if name not in key}
-    return made.on_conflict_do_update(index_elements=key, set_=changed)
+def _of_arrays(table: type[Record], columns: tuple[str, ...], where: _Where) -> Insert:
+    bare = cast("Table", table.__table__)
+    arrays = (bindparam(name, type_=postgresql.ARRAY(_whole(bare.c[name].type))) for name in columns)
+    each = func.unnest(*arrays).table_valued(*columns).render_derived()
+    made = postgresql.insert(bare).from_select(columns, select(*(each.c[name] for name in columns)))
+    return _unless(made, bare, columns, where)
 
 
-def _insert(table: type[Record], dialect: str) -> "sqlite.Insert | postgresql.Insert":
-    return (sqlite.insert if dialect == "sqlite" else postgresql.insert)(cast("Table", table.__table__))
+def _unless(
+    made: sqlite.Insert | postgresql.Insert, bare: Table, columns: Sequence[str], where: _Where
+) -> sqlite.Insert | postgresql.Insert:
+    """Say what becomes of a row that is there."""
+    if where == "missing":
+        return made.on_conflict_do_nothing()
+    if where == "replaced":
+        key = [column.name for column in bare.primary_key]
+        changed = {name: made.excluded[name] for name in columns if name not in key}
+        return made.on_conflict_do_update(index_elements=key, set_=changed)
+    return made
+
+
+def _whole(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Return a type that takes a value as it is: one that is too long shall fail, not be cut by a cast."""
+    return Text() if isinstance(kind, String) else kind
+
+
+def _array(table: type[Record], name: str, rows: Rows) -> list[Any]:
+    values = [row[name] for row in rows]
+    if isinstance(table.__table__.c[name].type, String):
+        return [None if value is None else str(value) for value in values]  # an enumeration is no text to an array
+    return values

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, delete, exists, or_, select
 from sqlalchemy.orm import Session
 
 from core.db import audit
+from core.db.among import among
 from core.devices.tables import Equipment, EquipmentUnit, MaintenanceWindow, ProbeZone, Zone
 from core.errors import Invalid
 from core.ids import EquipmentId, PersonId, UnitId
@@ -67,14 +68,16 @@ def contacts_of(
     asked = list(equipment)
     standing = tx.execute(
         select(EquipmentUnit.equipment_id, EquipmentUnit.unit_id).where(
-            EquipmentUnit.equipment_id.in_(asked), _during(EquipmentUnit, at)
+            among(tx, EquipmentUnit.equipment_id, asked), _during(EquipmentUnit, at)
         )
     )
     in_unit = {row.equipment_id: row.unit_id for row in standing}
     rows = tx.execute(
         select(Contact.level, Contact.equipment_id, Contact.unit_id, Person)
         .join(Person, Person.id == Contact.person_id)
-        .where(or_(Contact.equipment_id.in_(asked), Contact.unit_id.in_(set(in_unit.values()))), _present(at))
+        .where(
+            or_(among(tx, Contact.equipment_id, asked), among(tx, Contact.unit_id, set(in_unit.values()))), _present(at)
+        )
         .order_by(Person.id)
     )
     own: dict[tuple[EquipmentId, int], list[Person]] = defaultdict(list)
