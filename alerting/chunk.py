@@ -13,7 +13,7 @@ from core.alarms.post import Post
 from core.alarms.rules import course as courses
 from core.alarms.rules import silence, skew
 from core.alarms.rules.course import Bounds, Past
-from core.alarms.rules.sample import Condition, Rule, Sample
+from core.alarms.rules.sample import GOING_ON, Rule, Sample
 from core.alarms.watched import Zones
 from core.devices.directory import Place
 from core.ids import AlarmId, Centi, ProbeId, ZoneId
@@ -23,8 +23,6 @@ from core.wire.quality import Quality
 from core.wire.topics import Shard
 
 log = logger(__name__)
-
-GOING_ON = (Condition.ACTIVE, Condition.CLEARING)
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -103,20 +101,19 @@ class Chunk:
         if course.recent.zone is None and not course.recent.samples:
             course.recent.zone = place.zone
         bounds = self._zones.bounds(place.zone, place.interval)
-        self._evaluate(probe, place.zone, bounds, reading)
+        self._evaluate(probe, place.zone, bounds, reading, sample)
 
-    def _evaluate(self, probe: Probe, zone: ZoneId, bounds: Bounds, reading: Reading) -> None:
+    def _evaluate(self, probe: Probe, zone: ZoneId, bounds: Bounds, reading: Reading, sample: Sample) -> None:
         course = probe.course
-        sample = Sample(reading.at, reading.value, reading.q)
         if reading.released or zone != course.recent.zone:
             probe.past += courses.take_late(course, bounds, zone, sample, pages=not reading.released)
             return
-        believed = [sample]
-        if not courses.is_late(course, reading.at):
+        if not courses.is_late(course, sample.at):
             course.recent.clock = skew.on_time(course.recent.clock, reading.received)
-        elif not reading.q & Quality.BACKFILLED:
-            believed = _believed(probe, sample, reading.received) or believed
-        for one in believed:
+            probe.past += courses.take(course, bounds, sample)
+            return
+        believed = [] if reading.q & Quality.BACKFILLED else _believed(probe, sample, reading.received)
+        for one in believed or [sample]:
             if courses.is_late(course, one.at):
                 probe.past += courses.take_late(course, bounds, zone, one, pages=True)
             else:

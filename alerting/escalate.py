@@ -24,9 +24,10 @@ from core.alarms.lifecycle import Key
 from core.alarms.message import AlarmFacts
 from core.alarms.post import Draft, Post
 from core.alarms.recovery import DIGEST
-from core.alarms.rules.sample import Condition, Rule
+from core.alarms.rules.sample import GOING_ON, Condition, Rule
 from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, Outbox, RuleState, SeriesState
 from core.alarms.watched import Zones
+from core.db.among import among
 from core.db.insert import insert_missing
 from core.devices.tables import MaintenanceWindow
 from core.ids import AlarmId, Centi, EquipmentId, PersonId, ZoneId
@@ -34,8 +35,9 @@ from core.runtime.instant import DAY, MINUTE, Instant
 from core.units.contacts import contacts_of
 from core.units.tables import Person
 
-AT_ONCE = 50
-"""Steps in one transaction."""
+AT_ONCE = 500
+AT_ONCE_SQLITE = 200
+"""Steps in one transaction. So many are due at once when a county loses its power; on SQLite others wait meanwhile."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -52,7 +54,7 @@ CALM = Seen(Condition.OK, None, silent=False)
 
 
 def escalate(tx: Session, zones: Zones, post: Post, now: Instant) -> int:
-    """Settle up to `AT_ONCE` due steps; returns how many, 0 when none is due."""
+    """Settle some of the steps that are due; returns how many, 0 when none is due."""
     resume(tx, now)
     steps = _claim(tx, now)
     if steps:
@@ -101,7 +103,7 @@ def how_it_stands(tx: Session, zones: Iterable[ZoneId]) -> dict[Key, Seen]:
             RuleState.series_id.in_(silent),
         )
         .outerjoin(SeriesState, SeriesState.series_id == RuleState.series_id)
-        .where(RuleState.zone_id.in_(list(zones)), RuleState.condition.in_([Condition.ACTIVE, Condition.CLEARING]))
+        .where(among(tx, RuleState.zone_id, list(zones)), RuleState.condition.in_(GOING_ON))
     )
     found: dict[Key, Seen] = {}
     for zone, rule, condition, value, is_silent in rows:
@@ -134,7 +136,7 @@ def _claim(tx: Session, now: Instant) -> Sequence[AlarmStep]:
         select(AlarmStep)
         .where(AlarmStep.state == "due", AlarmStep.due_at <= now)
         .order_by(AlarmStep.due_at, AlarmStep.id)
-        .limit(AT_ONCE)
+        .limit(AT_ONCE_SQLITE if tx.get_bind().dialect.name == "sqlite" else AT_ONCE)
         .with_for_update(skip_locked=True)
     ).all()
 
@@ -148,13 +150,16 @@ class _Turn:
         self._post = post
         self._now = now
         self._fired: list[tuple[Alarm, AlarmStep, Seen]] = []
+        """Alarms, and the highest of their steps that fire."""
+        self._settled: list[int] = []
+        """Numbers of all steps that fire."""
 
     def take(self, steps: Sequence[AlarmStep]) -> None:
         """Settle them, all of one alarm together."""
         of_alarm: dict[AlarmId, list[AlarmStep]] = defaultdict(list)
         for step in steps:
             of_alarm[step.alarm_id].append(step)
-        asked = select(Alarm).where(Alarm.id.in_(of_alarm)).execution_options(populate_existing=True)
+        asked = select(Alarm).where(among(self._tx, Alarm.id, of_alarm)).execution_options(populate_existing=True)
         alarms = {alarm.id: alarm for alarm in self._tx.scalars(asked)}
         seen = how_it_stands(self._tx, {alarm.zone_id for alarm in alarms.values()})
         quiet = _in_window(self._tx, {alarm.equipment_id for alarm in alarms.values()}, self._now)
@@ -199,12 +204,15 @@ class _Turn:
             for step in due:
                 step.due_at = Instant(last + floor)
             return
-        for step in due:
-            step.state, step.fired_at = "fired", self._now
+        self._settled += (step.id for step in due)
         self._fired.append((alarm, top, seen))
 
     def _tell(self) -> None:
         """Write what has fired to everybody of its levels, and the next repeats: all at once, which is much faster."""
+        if not self._fired:
+            return
+        fired = update(AlarmStep).where(among(self._tx, AlarmStep.id, self._settled))
+        self._tx.execute(fired.values(state="fired", fired_at=self._now).execution_options(synchronize_session=False))
         contacts = contacts_of(self._tx, {alarm.equipment_id for alarm, _, _ in self._fired}, self._now)
         drafts: list[Draft] = []
         events: list[dict[str, object]] = []
@@ -262,7 +270,7 @@ def _window_in_force(now: Instant) -> ColumnElement[bool]:
 
 def _in_window(tx: Session, equipment: Iterable[EquipmentId], now: Instant) -> set[EquipmentId]:
     """Return which equipment is in repair, spare, stopped, counted or defrosted: nobody is paged for it."""
-    asked = select(MaintenanceWindow.equipment_id).where(MaintenanceWindow.equipment_id.in_(list(equipment)))
+    asked = select(MaintenanceWindow.equipment_id).where(among(tx, MaintenanceWindow.equipment_id, list(equipment)))
     return set(tx.scalars(asked.where(_window_in_force(now))))
 
 
@@ -285,7 +293,7 @@ def _told_lately(tx: Session, alarms: Iterable[Alarm], now: Instant) -> dict[tup
     rows = tx.execute(
         select(Alarm.zone_id, Alarm.rule, AlarmStep.tier, func.max(AlarmStep.fired_at))
         .join(AlarmStep, AlarmStep.alarm_id == Alarm.id)
-        .where(Alarm.zone_id.in_(again), AlarmStep.state == "fired", AlarmStep.fired_at > now - DAY)
+        .where(among(tx, Alarm.zone_id, again), AlarmStep.state == "fired", AlarmStep.fired_at > now - DAY)
         .where(exists(told))
         .group_by(Alarm.zone_id, Alarm.rule, AlarmStep.tier)
     )

@@ -1,7 +1,7 @@
 """What is known of an alarm: the policy it opened under, its history, what messages about it tell."""
 
-import json
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -24,7 +24,13 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 def policy_of(alarm: Alarm) -> Policy:
     """Return the policy that an alarm opened under."""
-    return msgspec.json.decode(alarm.snapshot, type=Snapshot).policy
+    return _policy(alarm.snapshot)
+
+
+@lru_cache(1000)
+def _policy(snapshot: str) -> Policy:
+    """Alarms of one profile have one snapshot, but for the limit."""
+    return msgspec.json.decode(snapshot, type=Snapshot).policy
 
 
 def facts(
@@ -62,7 +68,7 @@ def event_row(
     alarm: AlarmId, kind: str, now: Instant, *, person: PersonId | None = None, **detail: object
 ) -> dict[str, object]:
     """Return the same as a row: thousands of alarms open at once when a county loses its power."""
-    said = json.dumps(detail, sort_keys=True)
+    said = msgspec.json.encode(detail, order="sorted").decode()
     return {"alarm_id": alarm, "at": now, "kind": kind, "person_id": person, "detail": said}
 
 

@@ -11,6 +11,7 @@ Guarantees, tried by tests/integration/test_escalation.py, test_alarm_cycles.py 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import and_, or_, select, update
@@ -21,12 +22,13 @@ from core.alarms.facts import Snapshot, event_row, widen, worst
 from core.alarms.post import Post
 from core.alarms.profile import Policy
 from core.alarms.recovery import recover
-from core.alarms.rules.sample import Condition, Rule
+from core.alarms.rules.sample import GOING_ON, Condition, Rule
 from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, RuleState
 from core.alarms.watched import Watched, Zones
-from core.db.insert import insert_missing
+from core.db.among import among
+from core.db.insert import insert_all, insert_missing
 from core.devices.tables import EquipmentUnit, Zone
-from core.ids import AlarmId, EquipmentId, UnitId, ZoneId
+from core.ids import AlarmId, Centi, EquipmentId, UnitId, ZoneId
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
 from core.runtime.logs import logger
 
@@ -36,6 +38,18 @@ DRAIN = Milliseconds(MINUTE)
 """Level 1 waits so long after the last reading of a backlog: the next may show that it is over."""
 LONGEST_DRAIN = Milliseconds(10 * MINUTE)
 Key = tuple[ZoneId, Rule]
+
+
+class _Opened(NamedTuple):
+    """An alarm that opened, or opened again."""
+
+    alarm: AlarmId
+    cycle: int
+    onset: Instant
+    value: Centi | None
+    watched: Watched
+    draining: bool
+    """What opened it came out of a backlog."""
 
 
 def settle(
@@ -54,7 +68,8 @@ def settle(
     conditions = read_conditions(tx, {zone for zone, _ in by_key})
     alarms = _alarms(tx, by_key, now)
     units = standing_units(tx, {zones[zone].equipment for zone, _ in by_key}, now)
-    to_open: list[tuple[Alarm, Watched, bool]] = []
+    opened: list[_Opened] = []
+    new: dict[Key, dict[str, Any]] = {}
     recovered: list[AlarmId] = []
     kept: list[tuple[Alarm, Sequence[Evidence], Condition]] = []
     for key, seen in sorted(by_key.items()):
@@ -69,17 +84,18 @@ def settle(
             kept.append((open_one, seen, condition))
         elif old and _just_recovered(old, watched.profile.policy, now):
             _reopen(old, seen, now)
-            to_open.append((old, watched, _draining(seen)))
+            opened.append(_Opened(old.id, old.cycle, old.onset_at, old.opening_value, watched, _draining(seen)))
         elif (unit := units.get(watched.equipment)) is None:
             log.error("no alarm: the equipment never stood in a unit", zone=key[0], equipment=watched.equipment)
         else:
-            alarm = new_alarm(watched, seen, unit, now)
-            tx.add(alarm)
-            to_open.append((alarm, watched, _draining(seen)))
+            new[key] = alarm_row(watched, seen, unit, now)
     tx.flush()
+    for key, alarm in _insert(tx, new).items():
+        row, draining = new[key], _draining(by_key[key])
+        opened.append(_Opened(alarm, 1, row["onset_at"], row["opening_value"], zones[key[0]], draining))
     _keep(tx, kept, now)
-    _write_steps(tx, to_open, now)
-    return [alarm.id for alarm, _, _ in to_open], recovered
+    _write_steps(tx, opened, now)
+    return [one.alarm for one in opened], recovered
 
 
 def lock(tx: Session, zones: set[ZoneId]) -> None:
@@ -87,7 +103,7 @@ def lock(tx: Session, zones: set[ZoneId]) -> None:
     if not zones:
         return
     tx.execute(
-        select(Zone.id).where(Zone.id.in_(sorted(zones))).order_by(Zone.id).with_for_update(key_share=True)
+        select(Zone.id).where(among(tx, Zone.id, sorted(zones))).order_by(Zone.id).with_for_update(key_share=True)
     ).all()
 
 
@@ -95,7 +111,7 @@ def read_conditions(tx: Session, zones: Iterable[ZoneId]) -> dict[Key, Condition
     """Return the condition of each rule and zone that isn't ok: active where any probe's is, else clearing."""
     rows = tx.execute(
         select(RuleState.zone_id, RuleState.rule, RuleState.condition)
-        .where(RuleState.zone_id.in_(list(zones)), RuleState.condition.in_([Condition.ACTIVE, Condition.CLEARING]))
+        .where(among(tx, RuleState.zone_id, list(zones)), RuleState.condition.in_(GOING_ON))
         .distinct()
     )
     found: dict[Key, Condition] = {}
@@ -106,32 +122,43 @@ def read_conditions(tx: Session, zones: Iterable[ZoneId]) -> dict[Key, Condition
     return found
 
 
-def new_alarm(watched: Watched, seen: Sequence[Evidence], unit: UnitId, now: Instant) -> Alarm:
-    """Return an open alarm of what was seen first."""
+def alarm_row(watched: Watched, seen: Sequence[Evidence], unit: UnitId, now: Instant) -> dict[str, Any]:
+    """Return an open alarm of what was seen first, as a row: thousands open at once when a county loses its power."""
     first = min(seen, key=lambda one: one.onset)
     snapshot = Snapshot(watched.profile.title, first.limit, watched.profile.policy)
-    return Alarm(
-        zone_id=watched.zone,
-        equipment_id=watched.equipment,
-        unit_id=unit,
-        probe_id=first.probe,
-        rule=first.rule,
-        state="open",
-        cycle=1,
-        opened_at=now,
-        onset_at=first.onset,
-        opening_value=first.value,
-        peak=worst(first.rule, [one.peak for one in seen]),
-        limit=first.limit,
-        snapshot=msgspec.json.encode(snapshot).decode(),
-    )
+    return {
+        "zone_id": watched.zone,
+        "equipment_id": watched.equipment,
+        "unit_id": unit,
+        "probe_id": first.probe,
+        "rule": first.rule,
+        "state": "open",
+        "cycle": 1,
+        "opened_at": now,
+        "onset_at": first.onset,
+        "opening_value": first.value,
+        "peak": worst(first.rule, [one.peak for one in seen]),
+        "limit": first.limit,
+        "snapshot": msgspec.json.encode(snapshot).decode(),
+    }
+
+
+def _insert(tx: Session, new: Mapping[Key, Mapping[str, Any]]) -> dict[Key, AlarmId]:
+    """Write new alarms, and return their numbers: of a zone and a rule one is open."""
+    if not new:
+        return {}
+    insert_all(tx, Alarm, list(new.values()))
+    numbered = select(Alarm.zone_id, Alarm.rule, Alarm.id).where(Alarm.state == "open")
+    found = tx.execute(numbered.where(among(tx, Alarm.zone_id, {zone for zone, _ in new})))
+    known = {(zone, Rule(rule)): alarm for zone, rule, alarm in found}
+    return {key: known[key] for key in new}
 
 
 def standing_units(tx: Session, equipment: Iterable[EquipmentId], at: Instant) -> dict[EquipmentId, UnitId]:
     """Return where each equipment stood, or stood last before; one that never stood anywhere is left out."""
     rows = tx.execute(
         select(EquipmentUnit.equipment_id, EquipmentUnit.unit_id)
-        .where(EquipmentUnit.equipment_id.in_(list(equipment)), EquipmentUnit.since <= at)
+        .where(among(tx, EquipmentUnit.equipment_id, list(equipment)), EquipmentUnit.since <= at)
         .order_by(EquipmentUnit.since)
     )
     return {equipment_id: unit for equipment_id, unit in rows}  # noqa: C416  # a Row is no pair of types
@@ -142,7 +169,7 @@ def _alarms(tx: Session, keys: Mapping[Key, object], now: Instant) -> dict[Key, 
     rows = tx.scalars(
         select(Alarm)
         .where(
-            Alarm.zone_id.in_({zone for zone, _ in keys}),
+            among(tx, Alarm.zone_id, {zone for zone, _ in keys}),
             or_(
                 Alarm.state == "open",
                 # One that recovered as it opened is a record of the past, and stays what it is.
@@ -179,18 +206,16 @@ def _reopen(alarm: Alarm, seen: Sequence[Evidence], now: Instant) -> None:
         alarm.peak = worst(alarm.rule, [alarm.peak, one.peak])
 
 
-def _write_steps(tx: Session, opened: Sequence[tuple[Alarm, Watched, bool]], now: Instant) -> None:
+def _write_steps(tx: Session, opened: Sequence[_Opened], now: Instant) -> None:
     """Write the steps of opened alarms, with absolute times, and the line of history."""
     steps: list[dict[str, object]] = []
     events: list[dict[str, object]] = []
-    for alarm, watched, draining in opened:
-        for tier, after in watched.profile.policy.offsets():
-            due_at = now + (DRAIN if draining and tier == 1 else after)
-            steps.append({"alarm_id": alarm.id, "cycle": alarm.cycle, "tier": tier, "turn": 0, "due_at": due_at})
-        kind = "opened" if alarm.cycle == 1 else "reopened"
-        events.append(
-            event_row(alarm.id, kind, now, cycle=alarm.cycle, onset=alarm.onset_at, value=alarm.opening_value)
-        )
+    for one in opened:
+        for tier, after in one.watched.profile.policy.offsets():
+            due_at = now + (DRAIN if one.draining and tier == 1 else after)
+            steps.append({"alarm_id": one.alarm, "cycle": one.cycle, "tier": tier, "turn": 0, "due_at": due_at})
+        kind = "opened" if one.cycle == 1 else "reopened"
+        events.append(event_row(one.alarm, kind, now, cycle=one.cycle, onset=one.onset, value=one.value))
     insert_missing(tx, AlarmStep, steps)
     insert_missing(tx, AlarmEvent, events)
 
@@ -218,7 +243,7 @@ def _fire_held(tx: Session, alarms: Sequence[Alarm]) -> None:
     for alarm in alarms:
         of_cycle.setdefault(alarm.cycle, []).append(alarm.id)
     for cycle, ids in of_cycle.items():
-        mine = and_(AlarmStep.alarm_id.in_(ids), AlarmStep.cycle == cycle)
+        mine = and_(among(tx, AlarmStep.alarm_id, ids), AlarmStep.cycle == cycle)
         if tx.get_bind().dialect.name != "sqlite":  # which has one writer anyway
             pending = select(AlarmStep.id).where(mine, AlarmStep.state.in_(["due", "held"]))
             tx.execute(pending.order_by(AlarmStep.id).with_for_update()).all()

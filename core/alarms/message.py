@@ -11,7 +11,7 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -141,7 +141,7 @@ def _catalogue(language: Language) -> dict[str, Any]:
 
 def _words(texts: Mapping[str, Any], kind: Kind, facts: Facts) -> dict[str, str]:
     def time(when: Instant) -> str:
-        return at_zone(when, ZoneInfo(facts.timezone)).strftime(texts["time"])
+        return _time(when, facts.timezone, texts["time"])
 
     match facts:
         case AlarmFacts():
@@ -167,6 +167,12 @@ def _words(texts: Mapping[str, Any], kind: Kind, facts: Facts) -> dict[str, str]
             return {"unit": facts.unit, "subject": facts.subject, "what": what, "since": time(facts.since)}
 
 
+@lru_cache(1000)
+def _time(when: Instant, timezone: str, pattern: str) -> str:
+    """Where many alarms open at once, most times are the same."""
+    return at_zone(when, ZoneInfo(timezone)).strftime(pattern)
+
+
 def _what(texts: Mapping[str, Any], kind: Kind, facts: AlarmFacts) -> str:
     silent = facts.silent or facts.value is None
     manner = "recovered" if kind == "recovery" else "silent" if silent else "abnormal"
@@ -183,6 +189,9 @@ _ELASTIC = ("unit", "equipment", "subject")
 def _fit(name: str, pattern: str, words: Mapping[str, str]) -> str:
     """Fill in a pattern so that it fits its field; names give way first."""
     longest = LONGEST[name.rstrip("0123456789")]
+    whole = pattern.format_map(words).strip()
+    if _length(whole) <= longest:
+        return whole or "-"
     fixed = pattern.format_map({word: "" if word in _ELASTIC else text for word, text in words.items()})
     room = longest - _length(fixed)
     short = {word: _shorten(text, room) if word in _ELASTIC else text for word, text in words.items()}

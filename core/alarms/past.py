@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from core.alarms.evidence import Evidence
 from core.alarms.facts import event, widen
-from core.alarms.lifecycle import lock, new_alarm, standing_units
+from core.alarms.lifecycle import alarm_row, lock, standing_units
 from core.alarms.recovery import put_in_digest
 from core.alarms.rules.course import Past
 from core.alarms.tables import Alarm
@@ -68,8 +68,8 @@ def _record(tx: Session, zones: Zones, probe: ProbeId, past: Past, now: Instant)
         peak=episode.peak,
         limit=past.limit,
     )
-    alarm = new_alarm(watched, [seen], unit, now)
-    alarm.state, alarm.recovered_at, alarm.ended_at = "recovered", now, end
+    row = alarm_row(watched, [seen], unit, now)
+    alarm = Alarm(**{**row, "state": "recovered", "recovered_at": now, "ended_at": end})
     tx.add(alarm)
     tx.flush()
     tx.add(event(alarm.id, "opened", now, late=True, onset=episode.onset))

@@ -217,7 +217,8 @@ def weather(
 ) -> list[Episode]:
     """Let every fridge be too warm for 28 to 80 minutes, again and again: they begin one after another.
 
-    The shortest are over before level 2, the longest see level 3. Between, a fridge is cool for so long that its alarm is over, and the next one is another.
+    The shortest are over before level 2, the longest see level 3. Between, a fridge is cool for so long that its alarm
+    is over, and the next one is another.
     """
     found = []
     for number, fridge in enumerate(fridges):

@@ -13,6 +13,7 @@ Live readings that are late because a device clock has jumped back are moved to 
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from itertools import pairwise
 
 import msgspec
@@ -20,7 +21,7 @@ import msgspec
 from core.alarms.rules import excursion, gaps, sensor
 from core.alarms.rules.excursion import CALM, Excursion, Limit
 from core.alarms.rules.gaps import MOST, Gap, Shores
-from core.alarms.rules.sample import Condition, Episode, Rule, Sample
+from core.alarms.rules.sample import GOING_ON, Condition, Episode, Rule, Sample
 from core.alarms.rules.sensor import UNKNOWN, Sensor, Trust
 from core.alarms.rules.skew import DeviceClock
 from core.ids import Centi, ZoneId
@@ -28,8 +29,6 @@ from core.runtime.instant import MINUTE, Instant, Milliseconds
 
 WATERMARK = Milliseconds(2 * MINUTE)
 """Readings of a probe that come later than this after a newer one are late."""
-
-_GOING_ON = (Condition.ACTIVE, Condition.CLEARING)
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +58,10 @@ class SensorTrack(msgspec.Struct, array_like=True):
 
     settled: Sensor = UNKNOWN
     live: Sensor = UNKNOWN
+
+
+Tracks = Sequence[tuple[Rule, Track, Limit]]
+"""Limits, with what is remembered of each."""
 
 
 class Recent(msgspec.Struct, array_like=True):
@@ -100,7 +103,7 @@ class Course(msgspec.Struct):
         """Return the event time of the newest reading of the live state; 0 before the first."""
         return self.recent.samples[-1].at if self.recent.samples else Instant(0)
 
-    def tracks(self, bounds: Bounds) -> list[tuple[Rule, Track, Limit]]:
+    def tracks(self, bounds: Bounds) -> Tracks:
         """Return the limits that there are, with their memory."""
         both = ((Rule.ABOVE, self.above, bounds.above), (Rule.BELOW, self.below, bounds.below))
         return [(rule, track, limit) for rule, track, limit in both if limit is not None]
@@ -132,16 +135,17 @@ def take(course: Course, bounds: Bounds, sample: Sample) -> list[Past]:
             # Nothing could ever end what a limit found that the zone is no longer held to.
             track.settled = track.live = track.late = CALM
             recent.gaps = []
-    for rule, track, limit in course.tracks(bounds):
+    tracks = course.tracks(bounds)
+    for rule, track, limit in tracks:
         was = track.live
         track.live = excursion.step(limit, was, sample)
         if recent.gaps:
             gaps.note(_shores(recent.gaps[-1], rule), limit, sample)
-        if was.condition in _GOING_ON and track.live.condition is Condition.OK:
+        if was.condition in GOING_ON and track.live.condition is Condition.OK:
             past.append(_past(recent, rule, limit, excursion.ended(was, sample.at)))
     course.sensor.live = sensor.step(bounds.trust, course.sensor.live, sample)
     recent.samples.append(sample)
-    _settle(course, bounds, Instant(sample.at - WATERMARK))
+    _settle(course, tracks, bounds.trust, Instant(sample.at - WATERMARK))
     return past
 
 
@@ -166,7 +170,7 @@ def take_late(course: Course, bounds: Bounds, zone: ZoneId, sample: Sample, *, p
     for rule, track, limit in course.tracks(bounds):
         was = track.late
         track.late = excursion.step(limit, was, sample)
-        if was.condition in _GOING_ON and track.late.condition is Condition.OK:
+        if was.condition in GOING_ON and track.late.condition is Condition.OK:
             past.append(Past(zone, rule, limit.value, excursion.ended(was, sample.at)))
     return past
 
@@ -242,9 +246,9 @@ def _insert(course: Course, bounds: Bounds, sample: Sample) -> list[Past]:
         was, track.live, over = track.live, track.settled, None
         for known in samples:
             before, track.live = track.live, excursion.step(limit, track.live, known)
-            if before.condition in _GOING_ON and track.live.condition is Condition.OK:
+            if before.condition in GOING_ON and track.live.condition is Condition.OK:
                 over = excursion.ended(before, known.at)
-        if over and track.live.condition is Condition.OK and was.condition in _GOING_ON:
+        if over and track.live.condition is Condition.OK and was.condition in GOING_ON:
             past.append(_past(course.recent, rule, limit, over))
     course.sensor.live = course.sensor.settled
     for known in samples:
@@ -252,13 +256,13 @@ def _insert(course: Course, bounds: Bounds, sample: Sample) -> list[Past]:
     return past
 
 
-def _settle(course: Course, bounds: Bounds, horizon: Instant) -> None:
+def _settle(course: Course, tracks: Tracks, trust: Trust, horizon: Instant) -> None:
     samples = course.recent.samples
     while samples[0].at <= horizon:
         oldest = samples.pop(0)
-        for _, track, limit in course.tracks(bounds):
+        for _, track, limit in tracks:
             track.settled = excursion.step(limit, track.settled, oldest)
-        course.sensor.settled = sensor.step(bounds.trust, course.sensor.settled, oldest)
+        course.sensor.settled = sensor.step(trust, course.sensor.settled, oldest)
 
 
 def _begin_replay(course: Course, bounds: Bounds, zone: ZoneId, gap: Gap | None) -> list[Past]:

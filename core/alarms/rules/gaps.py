@@ -7,13 +7,12 @@ was beyond the limit before, after and in both.
 import msgspec
 
 from core.alarms.rules.excursion import CALM, Excursion, Limit
-from core.alarms.rules.sample import UNUSABLE, Condition, Sample
+from core.alarms.rules.sample import GOING_ON, UNUSABLE, Condition, Sample
 from core.ids import Centi
 from core.runtime.instant import Instant
 
 MOST = 16
 """Gaps of a probe that are remembered, the newest."""
-_GOING_ON = (Condition.ACTIVE, Condition.CLEARING)
 
 
 class Shores(msgspec.Struct, array_like=True):
@@ -55,7 +54,7 @@ def across(shores: Shores, limit: Limit, late: Excursion) -> Excursion:
     if not shores.beyond or shores.peak is None:
         return late
     peak = limit.worse(late.peak, shores.peak)
-    if late.condition in _GOING_ON or shores.beyond - late.onset >= limit.delay:
+    if late.condition in GOING_ON or shores.beyond - late.onset >= limit.delay:
         return Excursion(Condition.ACTIVE, late.onset, peak)
     return Excursion(Condition.PENDING, late.onset, peak, late.count + shores.count, shores.beyond)
 

@@ -23,6 +23,9 @@ class Condition(StrEnum):
     """Inside again, not yet for long enough."""
 
 
+GOING_ON = (Condition.ACTIVE, Condition.CLEARING)
+
+
 class Rule(StrEnum):
     """What is looked for. An alarm is of one rule and one zone."""
 
