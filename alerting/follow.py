@@ -36,9 +36,10 @@ log = logger(__name__)
 READER = "alerting"
 CHUNK = 1000
 """Readings in one transaction, about: an entry isn't divided."""
-CHUNK_SQLITE = 200
-"""There others wait for its end: calm readings shall take 10 ms."""
-PAUSE_S = 0.02
+CHUNK_SQLITE = 500
+"""There others wait for its end: calm readings shall take about 10 ms."""
+LONGEST_PAUSE_S = 0.02
+"""Before the next chunk there: others have the file for as long as this one had it, but no longer than this."""
 MIRROR_EVERY_S = 1.0
 AHEAD = Milliseconds(5 * MINUTE)
 """The collector corrects stamps that are ahead; one that still is would hide all that follow it."""
@@ -77,6 +78,7 @@ class Follower:
         self._knows_zones = False
         self._mirrored: dict[Shard, int] = {}
         self._mirror_at = 0.0
+        self._pause_until = 0.0
         self.readings = 0
         """How many were evaluated since the start."""
         self.begun_anew = 0
@@ -107,18 +109,21 @@ class Follower:
             for entry in of_shard:
                 for reading in self._resolved(shard, entry):
                     chunk.add(reading)
+        if self._records.is_sqlite and (left := self._pause_until - monotonic()) > 0:
+            time.sleep(left)
+        began = monotonic()
         with self._records.write() as tx:
             self._move(tx, {shard: of_shard[-1].n for shard, of_shard in entries.items()})
             opened, recovered = chunk.settle(tx, self._post)
+        ended = monotonic()
+        self._pause_until = ended + min(ended - began, LONGEST_PAUSE_S)
         self._positions.update({shard: of_shard[-1].n for shard, of_shard in entries.items()})
         self.readings += len(chunk)
         self.begun_anew += chunk.begun_anew
-        for alarm in opened:
-            log.info("alarm opened", alarm=alarm)
-        for alarm in recovered:
-            log.info("alarm recovered", alarm=alarm)
-        if self._records.is_sqlite and len(chunk) >= self._chunk:
-            time.sleep(PAUSE_S)
+        if opened:
+            log.info("alarms opened", alarms=opened)
+        if recovered:
+            log.info("alarms recovered", alarms=recovered)
         self._mirror()
         return True
 

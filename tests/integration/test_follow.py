@@ -171,8 +171,8 @@ def test_who_is_stopped_before_all_is_read_tells_nobody_what_may_be_over(watch: 
     watch.fridge()
     watch.warms_up()
     watch.delivered()
-    ahead(watch, 120)
-    for minutes in range(119, 0, -10):
+    ahead(watch, 220)
+    for minutes in range(219, 0, -10):
         values = [9.4 if minutes > 20 else 5.0] * 30
         watch.reads(*values, at=ago(watch, minutes), every=Milliseconds(20 * SECOND))
     stop = threading.Event()
