@@ -167,7 +167,7 @@ class Engine:
                 return
         settled = 1
         while settled:
-            with self._records.write() as tx:
+            with self._records.write_much() as tx:
                 settled = escalate(tx, self._zones, self._post, now)
 
     def _wait(self) -> None:

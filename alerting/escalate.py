@@ -36,8 +36,7 @@ from core.units.contacts import contacts_of
 from core.units.tables import Person
 
 AT_ONCE = 500
-AT_ONCE_SQLITE = 200
-"""Steps in one transaction. So many are due at once when a county loses its power; on SQLite others wait meanwhile."""
+"""Steps in one transaction: so many are due at once only when a county loses its power."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -136,7 +135,7 @@ def _claim(tx: Session, now: Instant) -> Sequence[AlarmStep]:
         select(AlarmStep)
         .where(AlarmStep.state == "due", AlarmStep.due_at <= now)
         .order_by(AlarmStep.due_at, AlarmStep.id)
-        .limit(AT_ONCE_SQLITE if tx.get_bind().dialect.name == "sqlite" else AT_ONCE)
+        .limit(AT_ONCE)
         .with_for_update(skip_locked=True)
     ).all()
 
@@ -151,8 +150,8 @@ class _Turn:
         self._now = now
         self._fired: list[tuple[Alarm, AlarmStep, Seen]] = []
         """Alarms, and the highest of their steps that fire."""
-        self._settled: list[int] = []
-        """Numbers of all steps that fire."""
+        self._fired_steps: list[int] = []
+        """Numbers of all steps that fire: written at once, so the objects stay as they were claimed."""
 
     def take(self, steps: Sequence[AlarmStep]) -> None:
         """Settle them, all of one alarm together."""
@@ -204,14 +203,14 @@ class _Turn:
             for step in due:
                 step.due_at = Instant(last + floor)
             return
-        self._settled += (step.id for step in due)
+        self._fired_steps += (step.id for step in due)
         self._fired.append((alarm, top, seen))
 
     def _tell(self) -> None:
         """Write what has fired to everybody of its levels, and the next repeats: all at once, which is much faster."""
         if not self._fired:
             return
-        fired = update(AlarmStep).where(among(self._tx, AlarmStep.id, self._settled))
+        fired = update(AlarmStep).where(among(self._tx, AlarmStep.id, self._fired_steps))
         self._tx.execute(fired.values(state="fired", fired_at=self._now).execution_options(synchronize_session=False))
         contacts = contacts_of(self._tx, {alarm.equipment_id for alarm, _, _ in self._fired}, self._now)
         drafts: list[Draft] = []

@@ -4,10 +4,9 @@ Guarantees, tried by tests/integration/test_follow.py and test_alerting_races.py
 * the cursor of a shard moves in the transaction of everything that its entries led to, so a crash anywhere repeats
   nothing and skips nothing; a second process on the same shard loses the race for the cursor and changes nothing;
 * memory is read from the records for each chunk, so a series may come through another shard and worker than last time;
-* on SQLite a chunk is small, and the next waits a moment, since others write too.
+* on SQLite a chunk is small, since others write too.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
@@ -38,8 +37,6 @@ CHUNK = 1000
 """Readings in one transaction, about: an entry isn't divided."""
 CHUNK_SQLITE = 500
 """There others wait for its end: calm readings shall take about 10 ms."""
-LONGEST_PAUSE_S = 0.02
-"""Before the next chunk there: others have the file for as long as this one had it, but no longer than this."""
 MIRROR_EVERY_S = 1.0
 AHEAD = Milliseconds(5 * MINUTE)
 """The collector corrects stamps that are ahead; one that still is would hide all that follow it."""
@@ -78,7 +75,6 @@ class Follower:
         self._knows_zones = False
         self._mirrored: dict[Shard, int] = {}
         self._mirror_at = 0.0
-        self._pause_until = 0.0
         self.readings = 0
         """How many were evaluated since the start."""
         self.begun_anew = 0
@@ -109,14 +105,9 @@ class Follower:
             for entry in of_shard:
                 for reading in self._resolved(shard, entry):
                     chunk.add(reading)
-        if self._records.is_sqlite and (left := self._pause_until - monotonic()) > 0:
-            time.sleep(left)
-        began = monotonic()
-        with self._records.write() as tx:
+        with self._records.write_much() as tx:
             self._move(tx, {shard: of_shard[-1].n for shard, of_shard in entries.items()})
             opened, recovered = chunk.settle(tx, self._post)
-        ended = monotonic()
-        self._pause_until = ended + min(ended - began, LONGEST_PAUSE_S)
         self._positions.update({shard: of_shard[-1].n for shard, of_shard in entries.items()})
         self.readings += len(chunk)
         self.begun_anew += chunk.begun_anew

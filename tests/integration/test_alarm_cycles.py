@@ -9,7 +9,7 @@ from core.alarms.tables import Outbox
 from core.devices import revision
 from core.devices.tables import Zone
 from core.ids import Centi
-from core.runtime.instant import MINUTE, Milliseconds
+from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.units.tables import Contact
 from tests.fixtures.alerting import Watch, on_both
 
@@ -86,6 +86,29 @@ def test_reopening_soon_joins_as_another_cycle_with_its_own_steps_and_a_floor(wa
     assert watch.tiers(2) == [2] or watch.tiers(2) == []
     watch.forward(1, showing=9.4)
     assert watch.tiers(2) == [2]
+
+
+@on_both
+def test_one_that_opens_again_and_one_that_is_new_in_one_chunk_have_each_their_own(watch: Watch) -> None:
+    watch.fridge("208601")
+    watch.warms_up(code="208601")
+    watch.forward(6, showing=5.0, code="208601")
+    watch.fridge("208602")
+    for _ in range(12):
+        watch.clock.time = Instant(watch.clock.time + MINUTE)
+        watch.reads(9.4, code="208601")
+        watch.reads(10.6, code="208602")
+    watch.run()
+    again, new = watch.alarms()
+    assert [(alarm.state, alarm.cycle, alarm.opening_value) for alarm in (again, new)] == [
+        ("open", 2, 940),
+        ("open", 1, 1060),
+    ]
+    assert watch.events(again.id) == ["opened", "told", "recovered", "reopened", "told"]
+    assert watch.events(new.id) == ["opened", "told"]
+    for alarm in (again, new):
+        steps = [(step.tier, step.due_at) for step in watch.steps(alarm.id) if step.cycle == alarm.cycle]
+        assert steps == [(tier, watch.clock.time + wait * MINUTE) for tier, wait in ((1, 0), (2, 30), (3, 60))]
 
 
 def test_after_the_merge_window_it_is_another_alarm(watch: Watch) -> None:
