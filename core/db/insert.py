@@ -21,12 +21,12 @@ from sqlalchemy.types import TypeEngine
 from core.db.record import Record
 
 Rows = Sequence[Mapping[str, Any]]
-"""All of one table have the same columns; those left out get their defaults."""
+"""All have the same columns; those left out get their defaults."""
 _Where = Literal["all", "missing", "replaced"]
 
 
 def insert_all(tx: Session, table: type[Record], rows: Rows) -> None:
-    """Insert rows. Raises IntegrityError, and inserts none, when one is there."""
+    """Insert rows. Raises IntegrityError when one is there; the transaction must end then."""
     _write(tx, table, rows, "all")
 
 
@@ -47,15 +47,24 @@ class _Text(NamedTuple):
     pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
     """Returns its parameters of a row."""
     defaults: Mapping[str, Any]
+    converted: Mapping[str, Callable[[Any], Any]]
+    """Columns whose values the driver doesn't take as they are."""
 
 
 def _write(tx: Session, table: type[Record], rows: Rows, where: _Where) -> None:
     if not rows:
         return
     columns, ordered = tuple(rows[0]), _in_order(table, rows, where)
+    if any(len(row) != len(columns) for row in rows):
+        msg = f"rows of {table.__tablename__} with different columns"
+        raise ValueError(msg)
     if tx.get_bind().dialect.name == "sqlite":
-        sql, pick, defaults = _text(table, columns, where)
-        tx.connection().exec_driver_sql(sql, [pick({**defaults, **row}) for row in ordered])
+        sql, pick, defaults, converted = _text(table, columns, where)
+        whole = [{**defaults, **row} for row in ordered]
+        for name, convert in converted.items():
+            for row in whole:
+                row[name] = convert(row[name])
+        tx.connection().exec_driver_sql(sql, list(map(pick, whole)))
     else:
         tx.execute(_of_arrays(table, columns, where), {name: _array(table, name, ordered) for name in columns})
 
@@ -75,13 +84,22 @@ def _in_order(table: type[Record], rows: Rows, where: _Where) -> Rows:
 @cache
 def _text(table: type[Record], columns: tuple[str, ...], where: _Where) -> _Text:
     bare = cast("Table", table.__table__)
-    others = [column for column in bare.c if column.name not in columns]
-    defaults = {one.name: one.default.arg for one in others if isinstance(one.default, ScalarElementColumnDefault)}
+    defaults = {}
+    for column in bare.c:
+        if column.name not in columns and column.default is not None:
+            if not isinstance(column.default, ScalarElementColumnDefault):
+                msg = f"the default of {column} is no plain value"
+                raise TypeError(msg)
+            defaults[column.name] = column.default.arg
+    dialect = sqlite.dialect()
     made = sqlite.insert(bare).values({name: bindparam(name) for name in (*columns, *defaults)})
-    compiled = _unless(made, bare, columns, where).compile(dialect=sqlite.dialect())
+    compiled = _unless(made, bare, columns, where).compile(dialect=dialect)
     order = compiled.positiontup or []
     several = itemgetter(*order)
-    return _Text(compiled.string, several if len(order) > 1 else lambda row: (several(row),), defaults)
+    converted = {
+        name: convert for name in order if (convert := bare.c[name].type.dialect_impl(dialect).bind_processor(dialect))
+    }
+    return _Text(compiled.string, several if len(order) > 1 else lambda row: (several(row),), defaults, converted)
 
 
 @cache

@@ -1,9 +1,10 @@
 """Many rows at a time, written and asked for, on both databases."""
 
 from contextlib import suppress
+from datetime import date
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
@@ -12,6 +13,7 @@ from core.alarms.tables import Outbox, RuleState, Tick
 from core.db.among import among
 from core.db.engine import Records
 from core.db.insert import insert_all, insert_missing, upsert
+from core.telemetry.tables import DueDay
 from tests.fixtures.county import add_contact, add_fridge, add_gateway, add_probe, add_unit
 
 MANY = 3_000
@@ -87,6 +89,25 @@ def test_an_enumeration_is_written_as_its_value(records: Records) -> None:
         row = {"series_id": 1, "zone_id": zone, "due_at": None, "memory": b"", "changed_at": 0}
         upsert(tx, RuleState, [{**row, "rule": Rule.BELOW, "condition": Condition.ACTIVE}])
         assert tx.execute(select(RuleState.rule, RuleState.condition)).all() == [("below", "active")]
+
+
+def test_a_day_comes_back_as_a_day(records: Records) -> None:
+    row = {"day": date(2026, 11, 21), "series_id": 1, "stamp": 7}
+    with records.write() as tx:
+        unit = add_unit(tx, "县疾控")
+        add_probe(tx, "208601", add_gateway(tx, "10001", unit), None)
+        for _ in range(2):
+            upsert(tx, DueDay, [row])
+        assert [dict(found) for found in tx.execute(select(*DueDay.__table__.c)).mappings()] == [row]
+        assert tx.scalar(text("SELECT CAST(day AS TEXT) FROM due_day")) == "2026-11-21"
+
+
+def test_rows_with_different_columns_are_refused(records: Records) -> None:
+    for other in ({"name": "b"}, {"name": "b", "due_at": 1, "detail": "x"}, {"name": "b", "ran_at": 1}):
+        with pytest.raises((ValueError, KeyError)), records.write() as tx:
+            insert_missing(tx, Tick, [{"name": "a", "due_at": 1}, other])
+    with records.read() as tx:
+        assert ticks(tx) == []
 
 
 def test_text_that_is_too_long_is_refused_or_kept_whole_but_never_cut(records: Records) -> None:
