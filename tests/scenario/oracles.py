@@ -4,6 +4,7 @@
 nothing is under way any more, and returns figures and everything that is wrong; no process of the system is asked.
 """
 
+import json
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -198,6 +199,11 @@ def _stored(county: County, readings: Mapping[str, Mapping[int, Value]], tally: 
     store.close()
 
 
+def _is_of_the_past(event: AlarmEvent) -> bool:
+    """Whether an alarm began with this as a record of what was over."""
+    return event.kind == "opened" and json.loads(event.detail).get("late") is True
+
+
 def _alarms(
     county: County, episodes: Sequence[Episode], taken: Mapping[str, Mapping[int, Value]], tally: Tally
 ) -> None:
@@ -208,7 +214,7 @@ def _alarms(
         events = tx.scalars(select(AlarmEvent).order_by(AlarmEvent.id)).all()
     open_now: dict[tuple[int, str, int], int] = {}
     openings: Counter[int] = Counter()
-    late = {event.alarm_id for event in events if event.kind == "opened" and '"late": true' in event.detail}
+    late = {event.alarm_id for event in events if _is_of_the_past(event)}
     for event in events:
         alarm = alarms[event.alarm_id]
         # What was found when it was over is a record, beside which another alarm may be open.
