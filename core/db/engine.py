@@ -138,7 +138,7 @@ class Records:
         """Yield one of many long transactions in a row, all of one thread.
 
         On SQLite others who wait look only now and then whether they may write, so the file is left to them in between:
-        for half of the time that the last transaction had it, and at most `LONGEST_PAUSE_S`.
+        for as long as the last transaction had it, and at most `LONGEST_PAUSE_S`.
         """
         if not self.is_sqlite:
             with self.write() as tx:
@@ -151,7 +151,7 @@ class Records:
             began = monotonic()
             yield tx
         ended = monotonic()
-        self._pause_until = ended + min((ended - began) / 2, LONGEST_PAUSE_S)
+        self._pause_until = ended + min(ended - began, LONGEST_PAUSE_S)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
