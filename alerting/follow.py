@@ -4,7 +4,7 @@ Guarantees, tried by tests/integration/test_follow.py and test_alerting_races.py
 * the cursor of a shard moves in the transaction of everything that its entries led to, so a crash anywhere repeats
   nothing and skips nothing; a second process on the same shard loses the race for the cursor and changes nothing;
 * memory is read from the records for each chunk, so a series may come through another shard and worker than last time;
-* on SQLite a chunk is small, since others write too.
+* on SQLite a chunk is smaller, and others get their turn behind it (`Records.write_much`).
 """
 
 from collections import defaultdict

@@ -1,9 +1,9 @@
 """How the records are reached: one engine a process, one transaction a use case.
 
-On SQLite a write transaction is BEGIN IMMEDIATE with a busy time-out of 5 s, ends within 10 ms and holds no I/O; one
-after another of 100 ms at most where hundreds of alarms open at once (`Records.write_much`). A read-only session never
-takes IMMEDIATE. On PostgreSQL a read-only one is REPEATABLE READ: all of it sees one moment,
-as on SQLite. No request to it waits longer than `ANSWER_S`, and no attempt to connect longer than `CONNECT_S`.
+On SQLite a write transaction is BEGIN IMMEDIATE with a busy time-out of 5 s, ends within 10 ms and holds no I/O; where
+hundreds of alarms open at once it takes about 100 ms, and others get their turn behind it (`Records.write_much`). A
+read-only session never takes IMMEDIATE. On PostgreSQL a read-only one is REPEATABLE READ: all of it sees one moment, as
+on SQLite. No request to it waits longer than `ANSWER_S`, and no attempt to connect longer than `CONNECT_S`.
 """
 
 import re

@@ -1,7 +1,9 @@
 """Whose reading it is, in and out of time, against a model that looks at every row."""
 
+import gc
 import tempfile
 import threading
+import weakref
 from pathlib import Path
 from random import Random
 
@@ -70,6 +72,28 @@ def test_what_the_records_do_not_pair_is_refused_with_its_reason(records: Record
     answer = directory.resolve("10002", "208601", "t", NOON)
     assert isinstance(answer, Refused)
     assert answer.detail == "probe 208601 was with gateway 10001 then, not with 10002"
+
+
+def test_what_is_kept_out_of_the_search_for_cycles_goes_when_it_is_loaded_anew(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.devices.directory.MANY", 1)
+    with records.write() as tx:
+        add_probe(tx, "208601", add_gateway(tx, "10001", add_unit(tx, "county")), None)
+        revision.bump(tx)
+    directory = Directory(records)
+    try:
+        directory.refresh()
+        assert gc.get_freeze_count() > 0
+        before = weakref.ref(directory._known)
+        with records.write() as tx:
+            revision.bump(tx)
+        gc.disable()  # nothing else than the last reference ends it
+        assert directory.refresh()
+        assert before() is None
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def test_a_probe_in_no_zone_is_stored_and_nobodys(records: Records) -> None:
