@@ -2,7 +2,9 @@
 
 * Time-outs are ours, per request: the device's own plus the time on the wire. pymodbus repeats nothing.
 * After a time-out the line stays quiet for longer than the latest answer, so that it is not taken for the next one's;
-  an answer of another length or function than asked is refused all the same.
+  an answer to anything but the request at hand is passed by all the same (`reply`), and said when no other comes.
+* A gateway that says that a unit doesn't answer (exceptions 0x0A and 0x0B) speaks for a silent unit.
+* A process that was held up doesn't take for silence what came meanwhile: an answer that is there counts.
 * 3.5 characters of silence stand between two frames of a serial line, also behind a converter.
 * A connection that was lost while idle is made again for the request at hand; one that is lost twice has failed.
 """
@@ -18,6 +20,7 @@ from config.settings import Bus
 from core.runtime.clock import monotonic
 from gateway_agent.plan import REQUEST_BYTES, BlockRead
 from gateway_agent.profile import COILS, Line, Timing
+from gateway_agent.reply import ReplyFinder
 
 CONNECT_S = 3.0
 NEVER_S = 3600.0
@@ -26,6 +29,13 @@ BITS_A_CHARACTER = 11
 FASTEST_GUARD_S = 0.00175
 """Above 19200 baud the standard fixes the silence between frames."""
 FASTEST_BAUD = 19_200
+LARGEST_RUBBISH = 65_536
+"""Bytes that may come before a reply; pymodbus would throw away what it has at 264."""
+NO_ANSWER_BEHIND_GATEWAY = {
+    0x0A: "the gateway has no path to it (exception 0x0A)",
+    0x0B: "the gateway got no answer from it (exception 0x0B)",
+}
+"""MODBUS Application Protocol V1.1b3, 7: what a gateway answers in place of a unit behind it."""
 
 
 class Failed(Exception):
@@ -40,8 +50,12 @@ class Silent(Failed):
     """No answer in time."""
 
 
+class Refused(Failed):
+    """The device's own refusal: it lives, and answered at once."""
+
+
 class Garbled(Failed):
-    """An answer that is none: another length or function than asked, or the device's own refusal."""
+    """Something came until the time-out, but not the reply: rubbish, a wrong CRC, another request's reply."""
 
 
 class ModbusLine:
@@ -53,12 +67,13 @@ class ModbusLine:
         self._line = line
         self._client: AsyncModbusTcpClient | AsyncModbusSerialClient | None = None
         self._lost = asyncio.Event()
+        self._reply = ReplyFinder(tcp=bus.kind == "tcp")
         self._free_at = 0.0
 
     async def read(self, unit: int, block: BlockRead, timing: Timing) -> list[int]:
         """Return the registers (or coils) of a block.
 
-        Raises: Unreachable, Silent, Garbled.
+        Raises: Unreachable, Silent, Garbled, Refused.
         """
         fresh = await self._connect()
         await asyncio.sleep(max(0.0, self._free_at - monotonic()))
@@ -112,6 +127,9 @@ class ModbusLine:
         limit = latency + timing.timeout + (REQUEST_BYTES + block.reply_bytes) * BITS_A_CHARACTER / self._line.baud
         try:
             await asyncio.wait((request, lost), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if self._reply.found:
+                # It may have come in the very turn in which time was up, when the process was held up for longer.
+                await asyncio.wait((request, lost), timeout=CONNECT_S, return_when=asyncio.FIRST_COMPLETED)
             if request.done():
                 self._free_at = monotonic() + self._guard(timing)
                 if problem := request.exception():
@@ -121,6 +139,9 @@ class ModbusLine:
             if lost.done():
                 return None
             self._free_at = monotonic() + latency + timing.quiet_after_timeout
+            if self._reply.heard and not self._reply.only_echo:
+                msg = f"unit {unit}: {self._reply.describe()}"
+                raise Garbled(msg)
             msg = f"unit {unit}: no answer within {limit:.3f} s"
             raise Silent(msg)
         finally:
@@ -141,8 +162,9 @@ class ModbusLine:
             if not connected:
                 lost.set()
 
+        client: AsyncModbusTcpClient | AsyncModbusSerialClient
         if self._bus.kind == "rtu":
-            return AsyncModbusSerialClient(
+            client = AsyncModbusSerialClient(
                 self._bus.device,
                 baudrate=self._line.baud,
                 parity=self._line.parity,
@@ -150,26 +172,31 @@ class ModbusLine:
                 timeout=NEVER_S,
                 retries=0,
                 reconnect_delay=0,
+                trace_packet=self._reply.trace,
                 trace_connect=told,
             )
-        return AsyncModbusTcpClient(
-            self._bus.host,
-            port=self._bus.port,
-            framer=FramerType.SOCKET if self._bus.kind == "tcp" else FramerType.RTU,
-            timeout=NEVER_S,
-            retries=0,
-            reconnect_delay=0,
-            trace_connect=told,
-        )
+        else:
+            client = AsyncModbusTcpClient(
+                self._bus.host,
+                port=self._bus.port,
+                framer=FramerType.SOCKET if self._bus.kind == "tcp" else FramerType.RTU,
+                timeout=NEVER_S,
+                retries=0,
+                reconnect_delay=0,
+                trace_packet=self._reply.trace,
+                trace_connect=told,
+            )
+        client.ctx.max_buffer_size = LARGEST_RUBBISH
+        return client
 
 
 def _checked(answer: ModbusPDU, unit: int, block: BlockRead) -> list[int]:
+    """Return the values of a reply, whose function and count are known to be those of the request."""
     if answer.isError():
+        if answer.exception_code in NO_ANSWER_BEHIND_GATEWAY:
+            msg = f"unit {unit}: {NO_ANSWER_BEHIND_GATEWAY[answer.exception_code]}"
+            raise Silent(msg)
         msg = f"unit {unit}: refused function {block.function} at {block.address} (exception {answer.exception_code})"
-        raise Garbled(msg)
+        raise Refused(msg)
     values = [int(bit) for bit in answer.bits] if block.function in COILS else list(answer.registers)
-    expected = (block.count + 7) // 8 * 8 if block.function in COILS else block.count
-    if answer.function_code != block.function or len(values) != expected:
-        msg = f"unit {unit}: asked {block.count} of function {block.function}, got {len(values)} of "
-        raise Garbled(msg + str(answer.function_code))
     return values[: block.count]

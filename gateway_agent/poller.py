@@ -1,8 +1,9 @@
 """Reads the units of one bus, once a cycle: what each probe showed, or why it showed nothing.
 
 * Every probe of every unit yields a reading every cycle; a failed one is a fact with its cause, never left out.
-* A unit that doesn't answer is left alone with back-off (real time, doubling) and comes last when it is tried again, so
-  that it never delays the others; a unit that answered the last time gets a second try in the same cycle.
+* A unit that costs a time-out, since nothing or nothing usable came, is left alone with back-off (real time, doubling)
+  and comes last when it is tried again, so that it never delays the others; so is one of which a gateway says that it
+  doesn't answer. A unit that answered the last time gets a second try in the same cycle.
 * When the line can't be opened, that is found out once a cycle, not once a unit.
 * `ts` is stamped as the reply completes.
 """
@@ -19,7 +20,7 @@ from core.wire.messages import BusHealth, Reading
 from core.wire.quality import Quality
 from gateway_agent.cycles import Cycles, is_due
 from gateway_agent.decode import Point, Words, measure, points, reading
-from gateway_agent.line import Failed, Garbled, ModbusLine, Silent, Unreachable
+from gateway_agent.line import Failed, Garbled, ModbusLine, Refused, Silent, Unreachable
 from gateway_agent.plan import BlockRead, blocks
 from gateway_agent.profile import Channel, Line, Profile
 from gateway_agent.spool import CLOCK_WAS_SET
@@ -51,7 +52,7 @@ class Unit:
         self.trouble = "never read"
         """What was wrong at the last read; empty when nothing was."""
         self.silences = 0
-        """How often in a row it has not answered."""
+        """How often in a row it has not answered usably."""
         self.alone_until = 0.0
 
     def was_silent(self, longest: float) -> None:
@@ -145,7 +146,7 @@ class BusPoller:
         for block in unit.reads:
             try:
                 values = await self._ask(unit, block)
-            except Garbled as error:
+            except Refused as error:
                 cause = error
             except Failed as error:
                 cause = error
@@ -156,7 +157,7 @@ class BusPoller:
                     words[block.function, block.address + step] = value
                     stamps[block.function, block.address + step] = at
         self._judge(unit, cause)
-        missing = Quality.PROTOCOL if isinstance(cause, Garbled) else Quality.TIMEOUT
+        missing = Quality.PROTOCOL if isinstance(cause, Garbled | Refused) else Quality.TIMEOUT
         return [self._reading(bound, words, stamps, missing) for bound in unit.channels]
 
     async def _ask(self, unit: Unit, block: BlockRead) -> list[int]:
@@ -178,7 +179,7 @@ class BusPoller:
         if unit.trouble and not trouble:
             log.info("unit answered", bus=self.name, unit=unit.address)
         unit.trouble = trouble
-        if isinstance(cause, Silent):
+        if isinstance(cause, Silent | Garbled):
             unit.was_silent(self._back_off)
         else:  # it answered, or the fault is the line's
             unit.has_answered()

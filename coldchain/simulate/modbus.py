@@ -36,7 +36,19 @@ ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_COUNT = 1, 2, 3
 class Fault(msgspec.Struct, frozen=True):
     """How a unit misbehaves: for the next `times` requests, or until it is mended."""
 
-    kind: Literal["dead", "late", "wrong_count", "exception", "garbage", "dropped"]
+    kind: Literal[
+        "dead",
+        "late",
+        "wrong_count",
+        "exception",
+        "garbage",
+        "dropped",
+        "other_unit",
+        "other_transaction",
+        "bad_crc",
+        "noise_before",
+    ]
+    """`other_transaction` goes with TCP, `bad_crc` with RTU; `noise_before` is followed by the right answer."""
     seconds: float = 0.5
     """How late a `late` answer is."""
     code: int = 4
@@ -196,17 +208,21 @@ class ModbusDevices:
     def _answer_tcp(self, head: bytes, request: bytes, send: Callable[[bytes], None], drop: Callable[[], None]) -> None:
         unit = request[0]
 
-        def framed(body: bytes) -> bytes:
-            return head + struct.pack(">HB", len(body) + 1, unit) + body
+        def framed(body: bytes, kind: str = "") -> bytes:
+            transaction = int.from_bytes(head[:2], "big") + (kind == "other_transaction")
+            said_by = unit + (kind == "other_unit")
+            return struct.pack(">H", transaction) + head[2:] + struct.pack(">HB", len(body) + 1, said_by) + body
 
         self._answer(unit, request[1:], framed, send, drop)
 
     def _answer_rtu(self, request: bytes, send: Callable[[bytes], None], drop: Callable[[], None]) -> None:
         unit = request[0]
 
-        def framed(body: bytes) -> bytes:
-            frame = bytes([unit]) + body
-            return frame + crc16(frame)
+        def framed(body: bytes, kind: str = "") -> bytes:
+            frame = bytes([unit + (kind == "other_unit")]) + body
+            crc = crc16(frame)
+            noise = bytes([unit]) + os.urandom(3) if kind == "noise_before" else b""
+            return noise + frame + (crc[::-1] if kind == "bad_crc" else crc)
 
         self._answer(unit, request[1:], framed, send, drop)
 
@@ -214,7 +230,7 @@ class ModbusDevices:
         self,
         address: int,
         request: bytes,
-        framed: Callable[[bytes], bytes],
+        framed: Callable[..., bytes],
         send: Callable[[bytes], None],
         drop: Callable[[], None],
     ) -> None:
@@ -235,8 +251,10 @@ class ModbusDevices:
             send(framed(bytes([function | 0x80, fault.code])))
         elif fault.kind == "garbage":
             send(os.urandom(11))
-        else:
+        elif fault.kind == "dropped":
             drop()
+        else:
+            send(framed(_body(unit, function, start, count), fault.kind))
 
 
 def registers(channel: Channel, value: float | None) -> list[int]:

@@ -163,10 +163,13 @@ def test_without_the_silence_an_answer_of_another_length_is_refused_all_the_same
         (Fault("dead"), 4),
         (Fault("wrong_count"), 8),
         (Fault("exception", code=4), 8),
-        (Fault("garbage"), 4),
+        (Fault("exception", code=0x0A), 4),
+        (Fault("exception", code=0x0B), 4),
+        (Fault("garbage"), 8),
+        (Fault("other_unit"), 8),
         (Fault("dropped"), 4),
     ],
-    ids=lambda value: value.kind if isinstance(value, Fault) else "",
+    ids=lambda value: f"{value.kind}-{value.code}" if isinstance(value, Fault) else "",
 )
 def test_a_fault_of_one_unit_is_null_with_its_cause_and_the_others_are_read(
     framing: Framing, devices: ModbusDevices, fault: Fault, q: int
@@ -179,10 +182,7 @@ def test_a_fault_of_one_unit_is_null_with_its_cause_and_the_others_are_read(
         assert await reader.cycle() == {"p1": (5.0, 0), "p2": (5.0, 0), "p3": (5.0, 0)}
         devices.fail(2, fault)
         got = await reader.cycle()
-        if fault.kind == "garbage" and got["p2"][1] == 8:
-            pass  # some rubbish can be told from silence
-        else:
-            assert got["p2"] == (None, q)
+        assert got["p2"] == (None, q)
         assert (got["p1"], got["p3"]) == ((5.0, 0), (5.0, 0))
         devices.fail(2, None)
         await asyncio.sleep(0.12)
@@ -200,6 +200,82 @@ def test_a_single_lost_frame_costs_no_reading(framing: Framing, devices: ModbusD
         assert await reader.cycle() == {"p1": (5.0, 0)}
 
     reading(bus_to(devices, framing, UnitOnBus(address=1, profile="xy-md02", probes={"t": "p1"})), story)
+
+
+@pytest.mark.parametrize(
+    ("framing", "fault", "said"),
+    [
+        ("tcp", Fault("other_transaction"), "a reply of transaction 2, asked 1"),
+        ("tcp", Fault("other_unit"), "a reply of unit 8"),
+        ("tcp", Fault("wrong_count"), "asked 2 of function 4, got 3 of 4"),
+        ("rtu", Fault("other_unit"), "a reply of unit 8"),
+        ("rtu", Fault("bad_crc"), "a reply with a wrong CRC"),
+        ("serial", Fault("bad_crc"), "a reply with a wrong CRC"),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Fault) else "",
+)
+def test_what_came_in_place_of_a_reply_is_said(framing: Framing, fault: Fault, said: str) -> None:
+    with line(framing) as devices:
+        devices.add(7, "xy-md02", steady(5.0))
+        devices.fail(7, fault)
+
+        async def story() -> None:
+            modbus = ModbusLine(bus_to(devices, framing), profile.Line())
+            with pytest.raises(Garbled, match=f"unit 7: {said}"):
+                await modbus.read(7, BlockRead(4, 1, 2), QUICK)
+            modbus.close()
+
+        asyncio.run(story())
+
+
+@pytest.mark.parametrize("framing", ["rtu", "serial"], indirect=True)
+def test_noise_before_a_reply_costs_no_reading(framing: Framing, devices: ModbusDevices) -> None:
+    devices.add(1, "xy-md02", steady(5.0))
+    devices.fail(1, Fault("noise_before"))
+
+    async def story(reader: Reader) -> None:
+        for _ in range(5):
+            assert await reader.cycle() == {"p1": (5.0, 0)}
+        assert devices.reads[1] == 5, "found the first time"
+
+    reading(bus_to(devices, framing, UnitOnBus(address=1, profile="xy-md02", probes={"t": "p1"})), story)
+
+
+def test_a_reply_that_came_while_the_process_was_held_up_is_no_time_out(
+    framing: Framing, devices: ModbusDevices
+) -> None:
+    devices.add(1, "xy-md02", steady(5.0))
+
+    async def story() -> None:
+        modbus = ModbusLine(bus_to(devices, framing), profile.Line())
+        await modbus.read(1, BlockRead(4, 1, 2), QUICK)
+        asked = asyncio.ensure_future(modbus.read(1, BlockRead(4, 1, 2), QUICK))
+        while devices.reads[1] < 2:  # noqa: ASYNC110  # it counts in another thread
+            await asyncio.sleep(0)
+        time.sleep(1.0)  # noqa: ASYNC251  # longer than the time-out: nobody looks at the line meanwhile
+        assert await asked == [50, 50]
+        modbus.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("fault", [Fault("exception", code=0x0B), Fault("garbage")], ids=lambda fault: fault.kind)
+def test_a_unit_that_a_gateway_speaks_for_or_that_talks_rubbish_is_left_alone_like_a_silent_one(fault: Fault) -> None:
+    units = [UnitOnBus(address=unit, profile="xy-md02", probes={"t": f"p{unit}"}) for unit in (1, 2)]
+
+    async def story(reader: Reader, devices: ModbusDevices) -> None:
+        await reader.cycle()
+        devices.fail(1, fault)
+        await reader.cycle()
+        devices.reads.clear()
+        got = await reader.cycle()
+        assert devices.reads == {2: 1}, "in back-off it is not asked"
+        assert got == {"p1": (None, 4), "p2": (5.0, 0)}
+
+    with line("tcp") as devices:
+        for unit in (1, 2):
+            devices.add(unit, "xy-md02", steady(5.0))
+        reading(bus_to(devices, "tcp", *units), lambda reader: story(reader, devices), back_off=30.0)
 
 
 def test_a_dead_unit_never_delays_the_others_and_in_back_off_does_not_touch_the_bus() -> None:
