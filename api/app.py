@@ -14,6 +14,7 @@ from api.asking import signed_in
 from api.describing import DescribedApp
 from api.edge import Edge
 from api.pages import alarm, assets, home, link, sign_in, zone
+from api.parameters import accepted_parameters, any_parameters, page_language, refuse_unknown_parameters
 from api.parts import Parts
 from api.routes import alarms, docs, health, intake, session, units, zones
 
@@ -35,6 +36,7 @@ def make_app(parts: Parts) -> FastAPI:
         openapi_url=None,
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
+        dependencies=[Depends(refuse_unknown_parameters)],
     )
     app.state.parts = parts
     parts.metrics.add(lambda: health.figures(parts))
@@ -43,10 +45,12 @@ def make_app(parts: Parts) -> FastAPI:
         guarded.include_router(routes.router)
     app.include_router(session.router, prefix="/api/v1")
     app.include_router(guarded)
-    app.include_router(health.router)
+    app.include_router(health.router, dependencies=[Depends(any_parameters)])
     app.include_router(docs.router)
-    for page in (assets, home, sign_in, zone, alarm, link):
-        app.include_router(page.router, include_in_schema=False)
+    app.include_router(assets.router, include_in_schema=False)
+    for page in (home, sign_in, zone, alarm, link):
+        app.include_router(page.router, include_in_schema=False, dependencies=[Depends(page_language)])
+    app.state.parameters = accepted_parameters(app)
     problems.install(app)
     paths = {id(route.original_route): route.path or "" for route in iter_route_contexts(app.routes)}
     app.add_middleware(Edge, metrics=parts.metrics, paths=paths, behind_tls=parts.behind_tls)

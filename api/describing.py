@@ -24,7 +24,7 @@ MEANING = {
     HTTPStatus.NOT_FOUND: "there is no such thing",
     HTTPStatus.CONFLICT: "it contradicts what is there",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than 1 MiB",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "values can't be used; `errors` names each",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "values can't be used, or parameters aren't known; `errors` names each",
     HTTPStatus.TOO_MANY_REQUESTS: "too many tries",
     HTTPStatus.SERVICE_UNAVAILABLE: "a store can't be reached at the moment; try again after `Retry-After`",
 }
@@ -72,6 +72,8 @@ def _wrong(method: str, path: str, said: Mapping[str, Any], route: APIRoute) -> 
     signs_in = path == "/api/v1/session" and method == "POST"
     if path == "/metrics":
         return [HTTPStatus.FORBIDDEN]
+    if "documentation" in route.tags:
+        return [HTTPStatus.UNPROCESSABLE_ENTITY]
     if not guarded and not signs_in:
         return []
     names = "{" in path
@@ -83,7 +85,7 @@ def _wrong(method: str, path: str, said: Mapping[str, Any], route: APIRoute) -> 
         HTTPStatus.NOT_FOUND: names,
         HTTPStatus.CONFLICT: "Idempotency-Key" in parameters,
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: body,
-        HTTPStatus.UNPROCESSABLE_ENTITY: bool(parameters) or body,
+        HTTPStatus.UNPROCESSABLE_ENTITY: True,
         HTTPStatus.TOO_MANY_REQUESTS: signs_in,
         HTTPStatus.SERVICE_UNAVAILABLE: True,
     }

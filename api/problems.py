@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
+from api.parameters import UnknownParameters
 from api.parts import Unavailable
 from api.throttle import TooMany
 from core import errors
@@ -116,7 +117,7 @@ def answer(request: Request, error: Exception) -> Response:
     if isinstance(error, STORES):
         log.warning("store was not reachable", problem=type(error).__name__, detail=str(error)[:300])
     if wants_page(request):
-        return _page(request, problem)
+        return _page(request, problem, error)
     problem = msgspec.structs.replace(problem, instance=f"urn:request:{request.state.request_id}")
     headers = {"Retry-After": "5"} if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     if problem.status == HTTPStatus.UNAUTHORIZED:
@@ -135,14 +136,15 @@ async def _answer(request: Request, error: Exception) -> Response:
     return answer(request, error)
 
 
-def _page(request: Request, problem: Problem) -> Response:
+def _page(request: Request, problem: Problem, error: Exception) -> Response:
     from api.pages.rendering import page, sign_in_address  # noqa: PLC0415 (pages raise problems, problems show a page)
 
     if problem.code == "not_signed_in" and request.method == "GET":
         return RedirectResponse(sign_in_address(request), HTTPStatus.SEE_OTHER)
     if problem.code == "not_signed_in":  # the session ended meanwhile: back to the page whose button it was
         return RedirectResponse(request.url.path.rpartition("/")[0] or "/", HTTPStatus.SEE_OTHER)
-    return page(request, "problem.html", status=problem.status, problem=problem)
+    unknown = error if isinstance(error, UnknownParameters) else None
+    return page(request, "problem.html", status=problem.status, problem=problem, unknown=unknown)
 
 
 def _problem(code: str, status: HTTPStatus, detail: str = "", errors: Sequence[Fault] = ()) -> Problem:

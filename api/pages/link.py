@@ -8,7 +8,7 @@ from hmac import compare_digest
 from http import HTTPStatus
 from secrets import token_urlsafe
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -17,6 +17,7 @@ from api.asking import Asker, MaybeSignedIn, Reading, SignedIn, Using, Writing, 
 from api.pages.alarm import Text
 from api.pages.alarm_view import said_of, view
 from api.pages.rendering import page, words_for
+from api.parameters import any_parameters
 from api.parts import Parts
 from core.alarms import handling, listing
 from core.alarms.links import Expired, Forged, Link, verify
@@ -32,7 +33,7 @@ from core.units.tables import Person
 from core.wechat.oauth import NotIdentified
 
 log = logger(__name__)
-router = APIRouter(tags=["pages"])
+router = APIRouter(tags=["pages"], dependencies=[Depends(any_parameters)])
 
 STATE_COOKIE = "cc_wechat"
 STATE_S = 600

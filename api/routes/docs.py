@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.routing import BaseRoute
 
 from api.pages.rendering import page
+from api.parameters import page_language
 from api.problems import BY_STATUS, KINDS
 
 router = APIRouter(tags=["documentation"])
@@ -45,7 +46,7 @@ def openapi(request: Request) -> JSONResponse:
     return JSONResponse(request.app.openapi())
 
 
-@router.get("/api/v1/docs")
+@router.get("/api/v1/docs", dependencies=[Depends(page_language)])
 def documentation(request: Request) -> Response:
     """This page."""
     document = request.app.openapi()

@@ -52,7 +52,9 @@ def asking(place: Site, alarm: AlarmId, method: str, path: str) -> Ask:
     def ask(browser: Browser, number: object = None, params: object = TIME, body: object = None) -> httpx.Response:
         right = {"unit": place.there.units["clinic a"], "zone": place.there.zone, "alarm": alarm}
         filled = path.format(**(right if number is None else dict.fromkeys(right, number)))
-        more: dict[str, Any] = {"params": params} if method == "GET" else {}
+        more: dict[str, Any] = {}
+        if params is not TIME or (method == "GET" and path.endswith(("/history", "/timeliness"))):
+            more["params"] = params
         if path.endswith("/handling") and method == "POST":
             more["json"] = REPORT if body is None else body
         elif path == "/api/v1/session" and method == "POST":

@@ -70,7 +70,8 @@ def ask(browser: Browser, place: Site, alarm: AlarmId, method: str, path: str) -
         body = {"data": {"username": "clinic-a", "password": "wrong password"}}
     elif path.endswith("/handling") and method == "POST":
         body = {"json": REPORT} if path.startswith("/api/") else {"data": REPORT}
-    answer = browser.request(method, filled, params=TIME if method == "GET" else {}, **body)
+    params = TIME if method == "GET" and path.endswith(("/history", "/timeliness")) else {}
+    answer = browser.request(method, filled, params=params, **body)
     return answer.status_code, answer.text
 
 

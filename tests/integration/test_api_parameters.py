@@ -1,0 +1,97 @@
+"""A query parameter that a route doesn't take is refused by name, on every page and route of the API."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from core.db.engine import Records
+from core.ids import AlarmId
+from tests.fixtures.web import Browser, Site, site
+
+OPEN = {"/healthz", "/readyz", "/metrics", "/a/{token}", "/wechat/back"}
+"""Asked by programs that append their own: monitors, and WeChat, where an alarm has to open all the same."""
+HTML = {"accept": "text/html"}
+TIME = {"from": "2026-03-27T00:00:00+08:00", "to": "2026-03-28T23:00:00+08:00"}
+
+
+@pytest.fixture
+def place(sqlite_records: Records, tmp_path: Path) -> Iterator[Site]:
+    with site(sqlite_records, tmp_path) as made:
+        made.measured("208601", [4.0] * 30)
+        yield made
+
+
+@pytest.fixture
+def alarm(place: Site) -> AlarmId:
+    return place.alarm()
+
+
+def get_routes(place: Site) -> list[str]:
+    return [
+        route.path or ""
+        for route in iter_route_contexts(place.app.routes)
+        if isinstance(route.original_route, APIRoute) and "GET" in (route.methods or ())
+    ]
+
+
+def ask(place: Site, alarm: AlarmId, path: str, **params: str) -> httpx.Response:
+    filled = path.format(
+        unit=place.there.units["clinic a"],
+        zone=place.there.zone,
+        alarm=alarm,
+        token=place.link(alarm).removeprefix("/a/"),
+        file="coldchain.css",
+    )
+    needed = TIME if path.endswith(("/history", "/timeliness")) else {}
+    return place.signed_in("province").get(filled, params={**needed, **params})
+
+
+def test_every_route_refuses_what_it_does_not_take_and_names_it(place: Site, alarm: AlarmId) -> None:
+    asked = 0
+    for path in get_routes(place):
+        if path in OPEN or path.endswith("/wechat"):
+            continue
+        answer = ask(place, alarm, path, colour="red", frm="x")
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid"), path
+        assert [fault["field"] for fault in answer.json()["errors"]] == ["colour", "frm"], path
+        asked += 1
+    assert asked > 20
+
+
+def test_alarms_from_a_day_on_the_page_is_refused_and_the_api_takes_it(place: Site, alarm: AlarmId) -> None:
+    refused = ask(place, alarm, "/alarms", **TIME)
+    faults = {fault["field"]: fault["problem"] for fault in refused.json()["errors"]}
+    assert set(faults) == {"from", "to"}
+    assert "all, cursor, lang" in faults["from"]
+    assert ask(place, alarm, "/api/v1/alarms", **TIME).status_code == 200
+
+
+@pytest.mark.parametrize(("language", "said"), [("zh-CN", "不认识的参数：from"), ("en", "not understood here: from")])
+def test_a_person_reads_which_it_is(place: Site, language: str, said: str) -> None:
+    page = place.signed_in("clinic-a").get(f"/alarms?from=2026-03-28&lang={language}", headers=HTML)
+    assert page.status_code == 422
+    assert said in page.text
+    assert "all, cursor, lang" in page.text
+
+
+def test_a_change_with_an_unknown_parameter_changes_nothing(place: Site, alarm: AlarmId) -> None:
+    browser = place.signed_in("clinic-a")
+    assert browser.post(f"/api/v1/alarms/{alarm}/acknowledge?force=1").status_code == 422
+    assert browser.get(f"/api/v1/alarms/{alarm}").json()["handling"] == "unacknowledged"
+
+
+def test_what_wechat_appends_to_an_address_that_is_shared_is_no_mistake(place: Site, alarm: AlarmId) -> None:
+    shared = {"from": "singlemessage", "isappinstalled": "0"}
+    for path in ("/", "/alarms", "/alarms/{alarm}", "/zones/{zone}", "/a/{token}"):
+        assert ask(place, alarm, path, **shared).status_code == 200, path
+    assert ask(place, alarm, "/a/{token}", scene="334", clicktime="1717", enterid="1").status_code == 200
+    assert ask(place, alarm, "/api/v1/units", **shared).status_code == 422
+
+
+def test_health_answers_whatever_a_monitor_appends(place: Site) -> None:
+    stranger: Browser = place.stranger()
+    assert stranger.get("/healthz?_=1234").status_code == 200
+    assert stranger.get("/metrics?x=1").status_code == 200
