@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coldchain.demo.screen import span
+from config.catalogue import Language, terminal_language
 from config.load import WrongSetting
 from config.settings import Settings
 from core.db.engine import Records, connect, url_for
@@ -27,7 +28,6 @@ from core.health import words
 from core.health.disks import files
 from core.health.line import Health, Lag, Line
 from core.health.looks import Looks
-from core.health.words import Language
 from core.intake.open import is_ready, open_log
 from core.intake.port import IntakeLog, Unavailable
 from core.runtime.clock import Clock, SystemClock, clock_from, real_now
@@ -58,7 +58,7 @@ def status(settings: Settings, *, as_json: bool, to: TextIO | None = None) -> in
         (to or sys.stdout).write(_json(health) + "\n")
     else:
         console = Console(file=to, highlight=False, soft_wrap=False)
-        console.print(screen(health, words.terminal_language()))
+        console.print(screen(health, terminal_language()))
     return 1 if health.troubles else 0
 
 
@@ -102,7 +102,7 @@ def _clock(settings: Settings) -> Clock:
 
 def screen(health: Health, language: Language) -> RenderableType:
     """Return the screen."""
-    says = words.texts(language)["screen"]
+    says = words.say.section("screen", language)
     parts: list[RenderableType] = [_troubles(health, language)]
     parts.append(_services(health, says))
     parts.append(_line(health, says))
@@ -111,7 +111,7 @@ def screen(health: Health, language: Language) -> RenderableType:
 
 
 def _troubles(health: Health, language: Language) -> RenderableType:
-    says = words.texts(language)["screen"]
+    says = words.say.section("screen", language)
     if not health.troubles:
         return Text(says["well"], style="bold green")
     lines = [Text(says["wrong_title"], style="bold red")]

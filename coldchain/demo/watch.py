@@ -13,12 +13,12 @@ from importlib import resources
 import msgspec
 from sqlalchemy import func, select
 
+from config.catalogue import terminal_language
 from core.alarms.message import degrees
 from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, SeriesState
 from core.db.engine import Records
 from core.devices.names import ZoneKind, zone_name
 from core.devices.tables import Equipment, EquipmentUnit, Probe, ProbeZone, Series, Zone
-from core.health.words import terminal_language
 from core.ids import AlarmId, Centi
 from core.runtime.instant import Instant
 from core.units.tables import Person, Unit

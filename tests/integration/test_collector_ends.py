@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from coldchain.cli import COLLECTOR_ENDS_S
+from coldchain.commands.services import COLLECTOR_ENDS_S
 from collector.service import OPEN_S
 from config.settings import Intake, Settings
 from tests.fixtures.broker import broker, until

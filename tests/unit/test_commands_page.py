@@ -1,13 +1,67 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "commands.md"
-RENEW = "typer coldchain.cli utils docs --name coldchain --output docs/commands.md"
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_every_command_and_option_is_documented(tmp_path: Path) -> None:
-    fresh = tmp_path / "commands.md"
-    typer = Path(sys.executable).with_name("typer")
-    subprocess.run([typer, *RENEW.split()[1:-1], fresh], cwd=PAGE.parents[1], check=True, capture_output=True)
-    assert PAGE.read_text("utf-8") == fresh.read_text("utf-8"), f"renew it: {RENEW}"
+def told(*command: str, locale: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env={**environment, "LANG": locale},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(("locale", "name"), [("C.UTF-8", "commands.md"), ("zh_CN.UTF-8", "commands.zh-CN.md")])
+def test_every_command_and_option_is_documented_in_both_languages(locale: str, name: str) -> None:
+    fresh = told("coldchain.commands.page", locale=locale).stdout
+    renew = f"LANG={locale} python -m coldchain.commands.page > docs/{name}"
+    assert (ROOT / "docs" / name).read_text("utf-8") == fresh, f"renew it: {renew}"
+
+
+def test_every_help_is_chinese_in_a_chinese_locale() -> None:
+    page = (ROOT / "docs" / "commands.zh-CN.md").read_text("utf-8")
+    helps = [line for line in page.splitlines() if line.startswith("* `")]
+    assert len(helps) > 50
+    assert [line for line in helps if not any("\u4e00" <= sign <= "\u9fff" for sign in line)] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "english", "chinese"),
+    [
+        ("import --foo x.csv", "No such option: --foo", "没有这个选项：--foo"),
+        ("status --jsn", "No such option: --jsn (Possible options: --json)", "--jsn （可用的有：--json）"),
+        ("imort x.csv", "No such command 'imort'. Did you mean 'import'?", "'imort'。 您是不是想用 'import'？"),
+        ("user ad x", "No such command 'ad'. Did you mean 'add'?", "没有这个命令：'ad'。 您是不是想用 'add'？"),
+        ("import", "Missing argument 'file'.", "缺少参数 'file'。"),
+        ("user add x", "Missing option '--unit'.", "缺少选项 '--unit'。"),
+        ("import no.csv", "file 'no.csv' does not exist.", "'file' 的值不对：文件或目录 'no.csv' 不存在。"),
+        ("import docs", "file 'docs' is a directory.", "'file' 的值不对：'docs' 是目录，不是文件。"),
+        ("check now", "Got unexpected extra argument(s) (now)", "多余的参数：now"),
+        ("up --config", "Option '--config' requires an argument.", "选项 '--config' 后面要有值。"),
+        ("status --json=1", "Option '--json' does not take a value.", "选项 '--json' 不带值。"),
+        (
+            "demo --speed 700",
+            "Invalid value for '--speed': Input should be less than or equal to 600",
+            "'--speed' 的值不对：最大为 600",
+        ),
+        ("demo --speed fast", "Input should be a valid number", "应为数字"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_refused_in_one_line_with_where_to_read_on(said: str, english: str, chinese: str) -> None:
+    for locale, line, hint in (("C.UTF-8", english, "--help explains it"), ("zh_CN.UTF-8", chinese, "说明见 ")):
+        done = told("coldchain", *said.split(), locale=locale)
+        assert done.returncode == 2, done
+        assert done.stdout == ""
+        first, second = done.stderr.splitlines()
+        assert first.startswith("coldchain: ")
+        assert line in first
+        assert hint in second

@@ -5,27 +5,14 @@ import socket
 import sqlite3
 import ssl
 from pathlib import Path
-from string import Formatter
 
 import psycopg
 import pytest
 
-from core.health.words import LANGUAGES, advice, public, texts, wrong
+from config.catalogue import LANGUAGES
+from core.health.words import advice, public, wrong
 from core.runtime.instant import Instant
 from core.runtime.trouble import Kind, Trouble, Troubles, kind_of
-
-PARTS = texts("en")["part"]
-
-
-def test_both_catalogues_say_the_same_things() -> None:
-    english, chinese = (texts(language) for language in LANGUAGES)
-    assert {name: set(table) for name, table in english.items()} == {
-        name: set(table) for name, table in chinese.items()
-    }
-    for table, sentences in english.items():
-        for key, sentence in sentences.items():
-            asked = [[name for _, name, *_ in Formatter().parse(each)] for each in (sentence, chinese[table][key])]
-            assert set(filter(None, asked[0])) == set(filter(None, asked[1])), key
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -1,0 +1,67 @@
+"""Sub-commands of an installation: `init`, `import`, `check`, `status`, and the secrets that other programs need."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coldchain.commands.options import Config, finish
+from coldchain.commands.words import command, group, say
+from config.load import load
+
+app = group()
+
+
+@command(app, "status", "machine")
+def status(
+    *, json: Annotated[bool, typer.Option("--json", help=say("option.json"))] = False, config: Config = None
+) -> None:
+    from coldchain import status_command  # noqa: PLC0415
+
+    raise typer.Exit(status_command.status(load(config), as_json=json))
+
+
+@command(app, "init", "setting_up")
+def init(folder: Annotated[Path, typer.Argument(help=say("option.init_folder"))] = Path()) -> None:
+    from coldchain import setting_up  # noqa: PLC0415
+
+    finish(0, setting_up.init(folder))
+
+
+@command(app, "import", "setting_up")
+def import_(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help=say("option.import_file"))],
+    config: Config = None,
+) -> None:
+    from coldchain import setting_up  # noqa: PLC0415
+
+    finish(*setting_up.import_into(load(config), file))
+
+
+@command(app, "check", "setting_up")
+def check(config: Config = None) -> None:
+    from coldchain.checking import check as run_checks  # noqa: PLC0415
+
+    failed = 0
+    for finding in run_checks(load(config)):
+        typer.echo(str(finding))
+        failed += not finding.good
+    raise typer.Exit(1 if failed else 0)
+
+
+@command(app, "broker-passwords", "setting_up")
+def broker_passwords(config: Config = None) -> None:
+    from coldchain.broker.passwords import password_lines  # noqa: PLC0415
+    from config.secrets import read  # noqa: PLC0415
+
+    finish(0, password_lines(read(load(config).data_dir).broker))
+
+
+@command(app, "edge-secrets", "setting_up")
+def edge_secrets(
+    gateways: Annotated[list[str], typer.Argument(help=say("option.edge_gateways"))], config: Config = None
+) -> None:
+    from config.secrets import encoded, of_edge_box, read  # noqa: PLC0415
+
+    data_dir = load(config).data_dir
+    finish(0, [encoded(of_edge_box(read(data_dir), gateways, data_dir)).decode()])

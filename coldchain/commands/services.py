@@ -1,0 +1,88 @@
+"""Sub-commands that run until they are stopped: `up`, and each service by itself."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from threading import Event
+
+from coldchain.commands.options import CONFIG, Changed, Config
+from coldchain.commands.words import command, group
+from config.load import WrongSetting, load
+from config.settings import Settings
+from core.runtime import logs
+from core.runtime.lifecycle import end_within, stop_on_signals
+from core.runtime.single import only_one
+
+COLLECTOR_ENDS_S = 3.0
+"""Real seconds from a signal to its end, whatever store or broker hangs."""
+
+app = group()
+
+
+@command(app, "up", "machine")
+def up(config: Config = None) -> None:
+    serve("up", config, "coldchain.machine")
+
+
+@command(app, "gateway", "services")
+def gateway(config: Config = None, changed: Changed = None) -> None:
+    serve("gateway", config, "gateway_agent.service", changed)
+
+
+@command(app, "collector", "services")
+def collector(config: Config = None, changed: Changed = None) -> None:
+    serve("collector", config, "collector.service", changed)
+
+
+@command(app, "alerting", "services")
+def alerting(config: Config = None, changed: Changed = None) -> None:
+    serve("alerting", config, "alerting.service", changed)
+
+
+@command(app, "api", "services")
+def api(config: Config = None, changed: Changed = None) -> None:
+    serve("api", config, "api.service", changed)
+
+
+@command(app, "broker", "services")
+def broker(config: Config = None, changed: Changed = None) -> None:
+    serve("broker", config, "coldchain.broker.service", changed)
+
+
+def serve(name: str, config: Path | None, module: str, changed: Sequence[str] | None = None) -> None:
+    """Set up logs and signals of a service and run it, one process at a time, until it is asked to stop.
+
+    The settings are looked at first, so that a wrong one is said at once; then the module with its `run` is imported.
+    """
+    settings = load(config, changed or ())
+    if config:
+        os.environ[CONFIG] = str(config.resolve())
+    run: Callable[[Settings, Event], None] = import_module(module).run
+    logs.set_up(name, level=settings.log_level, plain=sys.stderr.isatty())
+    stop = stop_event()
+    if name == "collector":
+        end_within(COLLECTOR_ENDS_S)
+    named = {
+        "collector": settings.collector.process,
+        "alerting": settings.alerting.process,
+        "api": settings.api.process,
+    }
+    with only_one(settings.data_dir, named.get(name, name), stop) as ours:
+        if ours:
+            try:
+                run(settings, stop)
+            except WrongSetting as error:
+                # What only the service itself can see: a profile that doesn't exist, a channel that is unknown.
+                msg = f"{config or 'coldchain.toml'}: {error}"
+                raise WrongSetting(msg) from error
+
+
+def stop_event() -> Event:
+    """Return the event that a signal, or the end of the supervisor, sets."""
+    from coldchain.supervisor import end_with_parent  # noqa: PLC0415
+
+    stop = stop_on_signals()
+    end_with_parent(stop)
+    return stop

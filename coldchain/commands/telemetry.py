@@ -1,0 +1,23 @@
+"""Sub-commands of the store of the readings: `telemetry init`, `telemetry verify`."""
+
+import os
+
+from coldchain.commands.options import Config, finish
+from coldchain.commands.words import command, group, say
+from config.load import load
+
+app = group("telemetry", say("command.telemetry"))
+
+
+@command(app, "init")
+def init(config: Config = None) -> None:
+    from coldchain import telemetry_commands  # noqa: PLC0415
+
+    finish(*telemetry_commands.init(load(config), os.environ.get("INFLUX_TOKEN", "")))
+
+
+@command(app, "verify")
+def verify(config: Config = None) -> None:
+    from coldchain import telemetry_commands  # noqa: PLC0415
+
+    finish(*telemetry_commands.verify(load(config)))

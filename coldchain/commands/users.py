@@ -1,0 +1,45 @@
+"""Sub-commands of people who sign in: `user add`, `user list`, `user password`."""
+
+from typing import Annotated
+
+import typer
+
+from coldchain.commands.options import Config, PasswordFromStdin, finish, password
+from coldchain.commands.words import command, group, say
+from config.load import load
+
+app = group("user", say("command.user"))
+
+
+@command(app, "add")
+def add(
+    username: Annotated[str, typer.Argument(help=say("option.username"))],
+    unit: Annotated[str, typer.Option(help=say("option.unit"))],
+    role: Annotated[str, typer.Option(help=say("option.role"))] = "user",
+    *,
+    password_stdin: PasswordFromStdin = False,
+    config: Config = None,
+) -> None:
+    from coldchain import setting_up  # noqa: PLC0415
+
+    given = password(from_stdin=password_stdin)
+    finish(*setting_up.add_user(load(config), username, given, unit_code=unit, role=role))
+
+
+@command(app, "list")
+def list_(config: Config = None) -> None:
+    from coldchain import setting_up  # noqa: PLC0415
+
+    finish(*setting_up.list_users(load(config)))
+
+
+@command(app, "password")
+def password_(
+    username: Annotated[str, typer.Argument(help=say("option.whose_password"))],
+    *,
+    password_stdin: PasswordFromStdin = False,
+    config: Config = None,
+) -> None:
+    from coldchain import setting_up  # noqa: PLC0415
+
+    finish(*setting_up.set_password(load(config), username, password(from_stdin=password_stdin)))

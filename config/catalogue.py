@@ -1,0 +1,55 @@
+"""Catalogue of texts for people, in Chinese and English: `text/zh-CN.toml` and `text/en.toml` of a package.
+
+A terminal is answered in the language of its locale. tests/unit/test_catalogues.py holds every catalogue complete.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+Language = Literal["zh-CN", "en"]
+LANGUAGES: tuple[Language, ...] = ("zh-CN", "en")
+
+
+def terminal_language() -> Language:
+    """Return the language of the terminal: Chinese for a Chinese locale, else English."""
+    locale = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    return "zh-CN" if locale.startswith("zh") else "en"
+
+
+class Catalogue:
+    """Texts of one package: `say("check.folder.full", path=…)` fills the placeholders of a text."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def __call__(self, name: str, /, language: Language | None = None, **values: object) -> str:
+        """Return a text, in the terminal's language unless another is asked for.
+
+        Raises: KeyError for one that the catalogue doesn't hold.
+        """
+        text = texts(self.package, language or terminal_language())[name]
+        return text.format(**values) if values else text
+
+    def section(self, name: str, language: Language | None = None) -> Mapping[str, str]:
+        """Return the texts below a name, by the rest of their names."""
+        held = texts(self.package, language or terminal_language())
+        return {key.removeprefix(f"{name}."): text for key, text in held.items() if key.startswith(f"{name}.")}
+
+
+@cache
+def texts(package: str, language: Language) -> Mapping[str, str]:
+    """Return the texts of a package by their full names, such as `check.folder.full`."""
+    file = resources.files(package).joinpath("text", f"{language}.toml")
+    return dict(_flat(tomllib.loads(file.read_text("utf-8")), ""))
+
+
+def _flat(table: Mapping[str, Any], before: str) -> Iterator[tuple[str, str]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
