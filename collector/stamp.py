@@ -4,7 +4,9 @@
 * a batch whose `sent` lies over two minutes ahead of its receipt came from a clock that is wrong: all of it is moved by
   `sent − received`, one shift for the whole batch, kept with it;
 * what then still lies before 2010 or over two minutes ahead has no believable time, and is withheld as well;
-* a reading that contradicts itself is withheld, and the rest of its message is taken in.
+* a reading that contradicts itself is withheld, and the rest of its message is taken in;
+* where it came from is for the collector to say: bits of `q` that claim an origin (backfill, released, file, manual)
+  are cleared, and backfill is set by the topic.
 """
 
 import math
@@ -15,7 +17,7 @@ from core.intake.port import Batch, Quantity, Stamped, Withheld
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.wire import messages
 from core.wire.messages import MOST_LOST, ClockReport, Ranges, Reading, frozen_hash
-from core.wire.quality import FAILED, Quality
+from core.wire.quality import FAILED, KNOWN, ORIGIN, Quality
 from core.wire.topics import Kind, Topic
 
 AHEAD = Milliseconds(2 * MINUTE)
@@ -25,6 +27,8 @@ EARLIEST = Instant(1_262_304_000_000)
 
 # Plain integers: an operation of an IntFlag costs more than all else that is done to a reading.
 _FAILED, _UNSYNCED, _BACKFILLED = int(FAILED), int(Quality.CLOCK_UNSYNCED), int(Quality.BACKFILLED)
+_UNKNOWN, _OF_DEVICE = int(KNOWN) ^ 0xFFFF, int(KNOWN ^ ORIGIN) | (int(KNOWN) ^ 0xFFFF)
+"""Bits that this version doesn't know; all that a device may set or a newer one might."""
 
 UNSET_CLOCK = "unset_clock"
 IMPLAUSIBLE = "implausible"
@@ -39,7 +43,7 @@ _RANGES: dict[Quantity, tuple[float, float]] = {
 }
 """What a value can be at all; what a sensor can measure is its device profile's business."""
 _COLDEST, _WARMEST = _RANGES["t"]
-_UNUSUAL = _FAILED | _UNSYNCED
+_UNUSUAL = _FAILED | _UNSYNCED | _UNKNOWN
 
 
 def stamp(topic: Topic, sent: messages.Batch, received: Instant) -> Batch:
@@ -47,12 +51,13 @@ def stamp(topic: Topic, sent: messages.Batch, received: Instant) -> Batch:
     shift = Milliseconds(sent.sent - received if sent.sent - received > AHEAD else 0)
     offset = boot_offset(sent.clk)
     backfill = topic.kind is Kind.BACKFILL
+    origin = _BACKFILLED if backfill else 0
     readings: list[Stamped] = []
     held: list[Withheld] = []
     earliest, latest = EARLIEST + shift, received + AHEAD + shift
     for place, reading in enumerate(sent.r):
         p, ts, celsius = reading.p, reading.ts, reading.t
-        q = reading.q & ~_BACKFILLED | (_BACKFILLED if backfill else 0)
+        q = reading.q & _OF_DEVICE | origin
         if (
             # A temperature that nothing speaks against, as nearly all are: those need not go the long way.
             celsius is not None
@@ -136,6 +141,8 @@ def _faults(reading: Reading) -> Iterator[str]:
     name, value, other = ("t", reading.t, reading.v) if reading.k is None else ("v", reading.v, reading.t)
     if other is not None:
         yield f"{'v' if name == 't' else 't'} does not go with k {reading.k or 'missing'}"
+    if reading.q & _UNKNOWN:
+        yield f"q {reading.q} has bits that this version doesn't know; the highest is {int(max(Quality))}"
     failed = bool(reading.q & _FAILED)
     if value is None:
         if not failed:

@@ -1,8 +1,9 @@
 """From the intake log into telemetry: follows every shard by cursor, and never holds ingest up.
 
 The cursor moves with the samples (or after them, where the store has no transactions: written twice is written once).
-What the directory refuses, and what the store will never take, goes into quarantine before the cursor passes it. While
-the store or the records are down, or answer nonsense, the log keeps everything and the same rows are tried again.
+Each sample carries its entry's origin (live, backfill, released) in `q`. What the directory refuses, and what the store
+will never take, goes into quarantine before the cursor passes it. While the store or the records are down, or answer
+nonsense, the log keeps everything and the same rows are tried again.
 """
 
 import sqlite3
@@ -24,6 +25,7 @@ from core.runtime.instant import Instant
 from core.runtime.logs import logger
 from core.runtime.trouble import Kind, first_line
 from core.telemetry.port import Rejected, Sample, Telemetry
+from core.wire.quality import of_origin
 from core.wire.topics import GatewayNumber, Shard
 
 log = logger(__name__)
@@ -64,13 +66,13 @@ class _Chunk:
     def add(self, shard: Shard, entry: Entry, directory: Directory) -> Instant:
         """Take in an entry; returns when the oldest of its readings was taken."""
         batch = entry.batch
-        gw, oldest, refused = batch.gw, END, []
+        gw, oldest, refused, origin = batch.gw, END, [], int(of_origin(batch.origin))
         for index, reading in enumerate(batch.readings):
             at = reading.at
             oldest = min(oldest, at)
             place = directory.allot(gw, reading.p, reading.quantity, at)
             if isinstance(place, Place):
-                self.samples.append(Sample(place.series, at, reading.value, reading.q))
+                self.samples.append(Sample(place.series, at, reading.value, reading.q | origin))
             else:
                 refused.append(_Refused(shard, entry.n, index, str(place.reason), place.detail))
         stored: Sequence[int] = range(len(batch.readings))

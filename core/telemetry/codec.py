@@ -11,6 +11,8 @@ the instants, either by how far each is from a clock that ticks at the cadence (
 longer than the cadence each step is (one that doesn't), whichever is shorter; which readings failed and their
 qualities, where there are any: one by one, or as columns where they are many; the steps of values by the scale. Numbers
 take the narrowest width that holds them all.
+
+Qualities have 16 bits. Frames of version 1 and blocks of version 2 were written when they had 8, and are still read.
 """
 
 import struct
@@ -24,10 +26,12 @@ from core.runtime.instant import HOUR
 from core.telemetry.columns import FAILED, SERIES_BITS, Columns
 
 _FRAME = struct.Struct("<BI")
-_FRAME_VERSION = 1
-_BYTES_A_READING = 13
+_FRAME_VERSIONS = (1, 2)
+_BYTES_A_READING = 14
 
-_BLOCK_VERSION = 0x20
+_BLOCK_VERSIONS = (0x20, 0x30)
+_WIDE = 0x30
+"""The block version from which qualities have 16 bits."""
 _BY_CLOCK, _FEW_MARKS, _MANY_MARKS = 1, 2, 4
 _FEW = 8
 """Where fewer than one in so many readings failed or has a quality, these are written one by one."""
@@ -43,7 +47,7 @@ _SHORT = 128
 
 Whole = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-Qualities = npt.NDArray[np.uint8]
+Qualities = npt.NDArray[np.uint16]
 
 
 class Damaged(Exception):
@@ -57,10 +61,10 @@ def encode_frame(hour: int, columns: Columns) -> bytes:
             _planes(columns.series.astype("<u4")),
             _planes((columns.at - hour * HOUR).astype("<u4")),
             _planes(columns.value.astype("<i4")),
-            columns.q.tobytes(),
+            _planes(columns.q.astype("<u2")),
         )
     )
-    data = _FRAME.pack(_FRAME_VERSION, columns.size) + zlib.compress(body, 1)
+    data = _FRAME.pack(_FRAME_VERSIONS[-1], columns.size) + zlib.compress(body, 1)
     return data + _checksum(hour, data)
 
 
@@ -69,14 +73,14 @@ def decode_frame(hour: int, data: bytes) -> Columns:
 
     Raises: Damaged.
     """
-    _check(hour, data, f"frame of hour {hour}", _FRAME_VERSION)
-    _, count = _FRAME.unpack_from(data)
+    _check(hour, data, f"frame of hour {hour}", _FRAME_VERSIONS)
+    version, count = _FRAME.unpack_from(data)
     body = zlib.decompress(data[_FRAME.size : -_CRC_BYTES], bufsize=count * _BYTES_A_READING)
     return Columns(
         _columns_of(body, 0, count, "<u4").astype(np.uint32, copy=False),
         _columns_of(body, 4 * count, count, "<u4").astype(np.int64) + hour * HOUR,
         _columns_of(body, 8 * count, count, "<i4").astype(np.int32, copy=False),
-        np.frombuffer(body, np.uint8, count, 12 * count),
+        _columns_of(body, 12 * count, count, "<u1" if version == 1 else "<u2").astype(np.uint16, copy=False),
     )
 
 
@@ -98,7 +102,7 @@ def encode_block(key: int, start: int, columns: Columns) -> bytes:
     flags |= marked
     head = (len(at), _zigzag(int(at[0]) - start), _zigzag(cadence), scale, _zigzag(first))
     parts = [*map(_varint, head), times, marks, _packed_numbers(steps // scale)]
-    data = b"".join((bytes((_BLOCK_VERSION | flags,)), *parts))
+    data = b"".join((bytes((_BLOCK_VERSIONS[-1] | flags,)), *parts))
     return data + _checksum(key, data)
 
 
@@ -107,7 +111,7 @@ def decode_block(key: int, start: int, data: bytes) -> Columns:
 
     Raises: Damaged.
     """
-    _check(key, data, f"block {key} (series {key & _SERIES})", _BLOCK_VERSION, version_bits=0xF0)
+    _check(key, data, f"block {key} (series {key & _SERIES})", _BLOCK_VERSIONS, version_bits=0xF0)
     flags, place = data[0], 1
     head = []
     for _ in range(5):
@@ -151,30 +155,32 @@ def _marks(failed: Mask, q: Qualities) -> tuple[int, bytes]:
     if not len(marked):
         return 0, b""
     if len(marked) * _FEW > len(q):
-        return _MANY_MARKS, _packed(np.packbits(failed).tobytes()) + _packed(q.tobytes())
+        return _MANY_MARKS, _packed(np.packbits(failed).tobytes()) + _packed(_planes(q.astype("<u2")))
     between = np.diff(marked, prepend=0).tolist()
     parts = [_varint(len(marked))]
     for gap, bad, mark in zip(between, failed[marked].tolist(), q[marked].tolist(), strict=True):
-        parts += [_varint(gap << 1 | bad), bytes((mark,))]
+        parts += [_varint(gap << 1 | bad), _varint(mark)]
     return _FEW_MARKS, b"".join(parts)
 
 
 def _read_marks(data: bytes, place: int, flags: int, count: int) -> tuple[Mask, Qualities, int]:
     """Read what `_marks` wrote, and where it ends."""
+    is_wide = flags & 0xF0 >= _WIDE
     if flags & _MANY_MARKS:
         bitmap, place = _unpacked(data, place)
         qualities, place = _unpacked(data, place)
         failed = np.unpackbits(np.frombuffer(bitmap, np.uint8), count=count) != 0
-        return failed, np.frombuffer(qualities, np.uint8), place
-    failed, q = np.zeros(count, np.bool_), np.zeros(count, np.uint8)
+        kind = "<u2" if is_wide else "<u1"
+        return failed, _columns_of(qualities, 0, count, kind).astype(np.uint16, copy=False), place
+    failed, q = np.zeros(count, np.bool_), np.zeros(count, np.uint16)
     if flags & _FEW_MARKS:
         left, place = _read_varint(data, place)
         which = 0
         for _ in range(left):
             step, place = _read_varint(data, place)
             which += step >> 1
-            failed[which], q[which] = step & 1, data[place]
-            place += 1
+            failed[which] = step & 1
+            q[which], place = _read_varint(data, place) if is_wide else (data[place], place + 1)
     return failed, q, place
 
 
@@ -185,14 +191,15 @@ def _from_clock(at: Whole, cadence: int) -> tuple[Whole, Whole]:
     return (since - tick * cadence)[1:], np.diff(tick) - 1
 
 
-def _check(key: int, data: bytes, what: str, version: int, version_bits: int = 0xFF) -> None:
+def _check(key: int, data: bytes, what: str, versions: tuple[int, ...], version_bits: int = 0xFF) -> None:
     if data[-_CRC_BYTES:] != _checksum(key, data[:-_CRC_BYTES]):
         msg = f"{what}: its {len(data)} bytes fail their checksum"
         raise Damaged(msg)
-    if (found := data[0] & version_bits) != version:
+    if (found := data[0] & version_bits) not in versions:
         one = version_bits & -version_bits
-        there = f"{what}: has version {found // one}, this coldchain knows {version // one}: "
-        if found > version:
+        known = " and ".join(str(version // one) for version in versions)
+        there = f"{what}: has version {found // one}, this coldchain knows {known}: "
+        if found > versions[-1]:
             raise Damaged(there + "install the newer one again")
         raise Damaged(there + "go back to the older one, or begin anew with another telemetry folder (CHANGELOG.md)")
 

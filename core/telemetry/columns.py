@@ -27,7 +27,7 @@ class Columns(NamedTuple):
     series: npt.NDArray[np.uint32]
     at: npt.NDArray[np.int64]
     value: npt.NDArray[np.int32]
-    q: npt.NDArray[np.uint8]
+    q: npt.NDArray[np.uint16]
 
     @property
     def size(self) -> int:
@@ -73,7 +73,7 @@ class Columns(NamedTuple):
 
 def none() -> Columns:
     """Return no readings."""
-    return Columns(np.empty(0, np.uint32), np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.uint8))
+    return Columns(np.empty(0, np.uint32), np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.uint16))
 
 
 def from_samples(samples: Sequence[Sample]) -> Columns:
@@ -95,7 +95,7 @@ def from_samples(samples: Sequence[Sample]) -> Columns:
         series.astype(np.uint32),
         at,
         value.astype(np.int32),
-        np.array([sample.q for sample in samples], np.uint8),
+        np.array([sample.q for sample in samples], np.uint16),
     )
 
 

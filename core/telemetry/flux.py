@@ -3,9 +3,16 @@
 A reading is a point of the measurement `reading` with the series as its only tag. Fields of points at the same instant
 merge, so `q` is always written, and a failed reading sets WITHOUT_VALUE in it: whatever `v` the point had before then
 no longer counts. No number stands for "failed", so nobody's mean of `v` is wrong.
+
+| bits of the field `q` | meaning |
+|---|---|
+| 0–7 | bits 0–7 of the reading's quality |
+| 8 | WITHOUT_VALUE |
+| 9–16 | bits 8–15 of the reading's quality; it had 8 bits when bit 8 was taken, and that form reads the same |
 """
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +22,10 @@ from core.telemetry.columns import FAILED, LAST_AT, Columns
 
 MEASUREMENT = "reading"
 WITHOUT_VALUE = 256
-"""A bit of the stored `q`, beyond those of the wire."""
+"""The bit of the field `q` that says that the reading failed."""
+_LOW = WITHOUT_VALUE - 1
+
+Field = TypeVar("Field", int, npt.NDArray[np.int32])
 
 _ASKED = ("s", "_field", "_time", "_value")
 _KEEP = 'keep(columns: ["s", "_field", "_time", "_value"])'
@@ -30,12 +40,21 @@ def lines(written: Columns) -> bytes:
     """Return line protocol, a point a reading, with times in milliseconds."""
     rows = zip(*(column.tolist() for column in written), strict=True)
     text = [
-        f"{MEASUREMENT},s={series} v={value}i,q={q}i {at}"
+        f"{MEASUREMENT},s={series} v={value}i,q={q if q <= _LOW else _widened(q)}i {at}"
         if value != FAILED
-        else f"{MEASUREMENT},s={series} q={q | WITHOUT_VALUE}i {at}"
+        else f"{MEASUREMENT},s={series} q={_widened(q) | WITHOUT_VALUE}i {at}"
         for series, at, value, q in rows
     ]
     return "\n".join(text).encode()
+
+
+def quality_of(field: Field) -> Field:
+    """Return the reading's quality in a field `q`, or in a column of them."""
+    return field & _LOW | field >> 1 & ~_LOW
+
+
+def _widened(q: int) -> int:
+    return q & _LOW | (q & ~_LOW) << 1
 
 
 def everything(bucket: str, series: Iterable[int], since: int, until: int) -> str:
@@ -74,7 +93,7 @@ def parse(body: bytes) -> tuple[Columns, Columns]:
             np.fromiter(map(int, series), np.uint32, len(at)),
             _instants(at),
             np.fromiter(map(int, value), np.int32, len(at)),
-            np.zeros(len(at), np.uint8),
+            np.zeros(len(at), np.uint16),
         )
     except (ValueError, OverflowError) as error:
         raise Incomplete(str(error)[:300]) from error
@@ -88,9 +107,9 @@ def joined(v: Columns, q: Columns) -> Columns:
     A reader may come between the two fields of a point that is being written: a `q` whose value isn't there yet is no
     reading yet.
     """
-    value, marks = v.value.copy(), np.zeros(v.size, np.uint8)
+    value, marks = v.value.copy(), np.zeros(v.size, np.uint16)
     failed = (q.value & WITHOUT_VALUE) != 0
-    of_wire = (q.value & (WITHOUT_VALUE - 1)).astype(np.uint8)
+    of_wire = quality_of(q.value).astype(np.uint16)
     place = np.searchsorted(v.at, q.at)
     known = np.isin(q.at, v.at)
     marks[place[known]] = of_wire[known]

@@ -205,7 +205,7 @@ class InfluxTelemetry:
     def _newest(
         self, series: SeriesId, at: Instant, marks: int, v: tuple[int, int, int | None, int] | None
     ) -> Sample | None:
-        q = marks & (flux.WITHOUT_VALUE - 1)
+        q = flux.quality_of(marks)
         if marks & flux.WITHOUT_VALUE:
             return Sample(series, at, None, q)
         if v is not None and v[1] == at and v[2] is not None:

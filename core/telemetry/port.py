@@ -34,7 +34,7 @@ class Curve:
 
     __slots__ = ("at", "q", "value")
 
-    def __init__(self, at: npt.NDArray[np.int64], value: npt.NDArray[np.float64], q: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, at: npt.NDArray[np.int64], value: npt.NDArray[np.float64], q: npt.NDArray[np.uint16]) -> None:
         self.at = at
         self.value = value
         self.q = q

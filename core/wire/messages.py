@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from core.wire.quality import BITS
+
 LONGEST_BATCH = 500
 LARGEST_MESSAGE = 65_536
 
@@ -33,7 +35,7 @@ class Reading(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     p: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     ts: Time
     t: float | None = None
-    q: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
+    q: Annotated[int, msgspec.Meta(ge=0, lt=1 << BITS)] = 0
     k: Literal["h", "door", "mains", "batt"] | None = None
     v: float | None = None
 

@@ -112,6 +112,19 @@ def test_a_failed_reading_is_a_fact_with_its_cause(store: Telemetry) -> None:
     assert shown(store.range(FRIDGE, *EVER)) == expected
 
 
+def test_a_quality_has_sixteen_bits_with_a_value_and_without(store: Telemetry) -> None:
+    every = [0, *(1 << bit for bit in range(16)), 2**16 - 1, Quality.RELEASED | Quality.BACKFILLED]
+    store.write_batch([sample(n, 400, q) for n, q in enumerate(every)], {})
+    store.write_batch([sample(n + 100, None, q) for n, q in enumerate(every)], {})
+    expected = [(n, 400, q) for n, q in enumerate(every)] + [(n + 100, None, q) for n, q in enumerate(every)]
+    for _ in range(2):
+        assert shown(store.range(FRIDGE, *EVER)) == expected
+        assert store.latest([FRIDGE]) == {FRIDGE: sample(100 + len(every) - 1, None, every[-1])}
+        store.seal(Instant(START + DAY))
+    with pytest.raises((ValueError, OverflowError)):
+        store.write_batch([sample(0, 1, 2**16)], {})
+
+
 def test_a_series_of_failures_alone(store: Telemetry) -> None:
     store.write_batch([sample(minute, None, 4) for minute in range(90)], {})
     store.seal(Instant(START + DAY))
@@ -124,7 +137,7 @@ def test_a_series_of_failures_alone(store: Telemetry) -> None:
 def test_a_series_without_readings_is_an_empty_curve(store: Telemetry) -> None:
     store.write_batch([sample(0, 400)], {})
     curve = store.range(UNKNOWN, *EVER)
-    assert [column.dtype.name for column in (curve.at, curve.value, curve.q)] == ["int64", "float64", "uint8"]
+    assert [column.dtype.name for column in (curve.at, curve.value, curve.q)] == ["int64", "float64", "uint16"]
     assert len(curve) == 0
     assert store.latest([UNKNOWN]) == {}
 

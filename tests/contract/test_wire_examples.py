@@ -66,7 +66,7 @@ def test_the_frozen_hash_forgets_what_is_stamped_at_each_publish_and_nothing_els
         (Kind.DATA, {"r": []}),
         (Kind.DATA, {"v": 2}),
         (Kind.DATA, {"r": [{"p": "1", "ts": 1, "t": "4.2"}]}),
-        (Kind.DATA, {"r": [{"p": "1", "ts": 1, "t": 4.2, "q": 256}]}),
+        (Kind.DATA, {"r": [{"p": "1", "ts": 1, "t": 4.2, "q": 65536}]}),
         (Kind.STATE, {"state": "away"}),
         (Kind.ACK, {"have": [[1]]}),
     ],

@@ -22,7 +22,7 @@ from core.intake.port import Batch, Stamped, Unavailable
 from core.intake.sqlite import SqliteIntakeLog
 from core.runtime.clock import clock_from, real_now
 from core.runtime.instant import DAY, SECOND, Instant
-from core.telemetry import port
+from core.telemetry import flux, port
 from core.telemetry.file import ReadOnly
 from core.telemetry.influx import InfluxTelemetry
 from core.telemetry.open import open_telemetry
@@ -90,6 +90,22 @@ def test_a_line_that_cannot_be_parsed_costs_no_others(tmp_path: Path) -> None:
             store.write_batch([*good(100), *good(1, 13), *good(100, 14)], {})
         assert [series for series, _at in told.value.reasons] == [13]
         assert [len(stored(store, series)) for series in (1, 13, 14)] == [100, 0, 100]
+
+
+def test_what_was_written_while_a_quality_had_eight_bits_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit 8 of the field said then, as it does now, that there is no value."""
+    at = [Instant(LONG_AGO + n) for n in range(3)]
+    older = f"reading,s=7 v=400i,q=192i {at[0]}\nreading,s=7 q=324i {at[1]}\nreading,s=7 v=1i,q=260i {at[2]}"
+    with opened(bucket_of(tmp_path)) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr(flux, "lines", lambda _: older.encode())
+            store.write_batch(good(1), {})
+        expected = [(at[0], 400, 192), (at[1], None, 68), (at[2], None, 4)]
+        kept = store.range(SeriesId(7), *EVER).samples(SeriesId(7))
+        assert [(each.at, each.value, each.q) for each in kept] == expected
+        assert store.latest([SeriesId(7)]) == {SeriesId(7): Sample(SeriesId(7), at[2], None, 4)}
 
 
 def test_nobody_but_the_server_can_make_a_point_be_given_up(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ import pytest
 
 from collector import telemetry_writer
 from core.db.engine import Records
-from core.ids import Centi, SeriesId
+from core.ids import Centi, GatewayId, SeriesId
 from core.intake.port import Batch, Stamped
 from core.runtime.instant import Instant
 from core.telemetry.port import Rejected, Sample
+from core.wire.quality import Quality
 from core.wire.topics import GatewayNumber, Shard, shard_of
+from tests.fixtures.county import add_probe
 from tests.fixtures.site import EP, Site, at, site_in
 
 GW = GatewayNumber("10001")
@@ -55,6 +57,24 @@ def test_each_reading_that_the_store_rejects_is_held_and_none_beside_it(
         for sample in site.telemetry.range(series, Instant(0), at(99)).samples(series)
     ]
     assert stored == [at(n) for n in (1, 11, 2, 5, 8)]
+
+
+def test_each_reading_is_stored_with_its_origin(site: Site) -> None:
+    take(site, 1, ("208601", 1), ("4711", 2), ("4711", 3))
+    other = tuple(Stamped("208601", "t", at(n), Centi(400 + n), 64, at(n)) for n in (4, 5))
+    site.log.append([Batch(shard_of(GW), GW, EP, "7f3a9c21", 2, b"x", site.clock.at, "backfill", other)])
+    site.collectors[0].store()
+    with site.change() as tx:
+        add_probe(tx, "4711", GatewayId(1), None)
+    site.collectors[0].store()
+    stored = site.telemetry.multi_range([SeriesId(1), SeriesId(3)], Instant(0), at(99))
+    assert [(sample.at, sample.q) for sample in stored[SeriesId(1)].samples(SeriesId(1))] == [
+        (at(1), 0),
+        *((at(n), Quality.BACKFILLED) for n in (4, 5)),
+    ]
+    assert [(sample.at, sample.q) for sample in stored[SeriesId(3)].samples(SeriesId(3))] == [
+        (at(n), Quality.RELEASED) for n in (2, 3)
+    ]
 
 
 def test_a_backlog_of_one_shard_lets_no_other_wait_for_its_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

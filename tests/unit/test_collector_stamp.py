@@ -40,7 +40,7 @@ EDGES = st.sampled_from([-2, -1, 0, 1, 2])
     ts=st.sampled_from([0, 1_262_304_000_000, NOW, NOW + 120_000, NOW + 180_000, NOW + 300_000]),
     near=EDGES,
     t=st.none() | st.sampled_from([-273.15, -273.2, 327.67, 327.7, -0.005, 4.21, float("nan")]) | st.floats(),
-    q=st.integers(0, 255),
+    q=st.integers(0, 255) | st.integers(0, 65_535),
     extra=st.sampled_from([{}, {"p": "a\n"}, {"k": "h"}, {"v": 1.0}, {"k": "door", "v": 1.0}]),
     sent=st.sampled_from([NOW, NOW + 60_000, NOW + 180_000]),
     topic=st.sampled_from([DATA, BACKFILL]),
@@ -69,9 +69,10 @@ def test_a_failed_reading_keeps_its_cause_and_has_no_value() -> None:
     assert one(Reading("208604", NOW, None, 1, k="h")) == ("h", 0, None, 1)
 
 
-def test_backfill_is_known_by_the_topic_alone() -> None:
-    assert one(Reading("208601", NOW, 4.0), BACKFILL)[3] == 64
-    assert one(Reading("208601", NOW, 4.0, 64))[3] == 0
+def test_where_a_reading_came_from_is_known_by_the_topic_alone() -> None:
+    for claimed in (0, 64, 256, 512, 1024, 64 | 256 | 512 | 1024):
+        assert one(Reading("208601", NOW, 4.0, claimed), BACKFILL)[3] == 64
+        assert one(Reading("208601", NOW, 4.0, claimed | 128))[3] == 128
     assert stamp(BACKFILL, batch(Reading("a", NOW, 4.0)), NOW).origin == "backfill"
 
 
@@ -89,6 +90,7 @@ def test_backfill_is_known_by_the_topic_alone() -> None:
         (Reading("a", NOW, k="h", v=101.0), "v 101.0 is not within"),
         (Reading("a", NOW, k="mains", v=0.5), "neither 0 nor 1"),
         (Reading("a\x00b", NOW, 4.0), "can't be printed"),
+        (Reading("a", NOW, 4.0, 2048), "q 2048 has bits that this version doesn't know; the highest is 1024"),
     ],
 )
 def test_what_contradicts_itself_is_withheld_and_says_why(reading: Reading, fault: str) -> None:
@@ -161,7 +163,7 @@ FLOATS = st.one_of(st.none(), st.floats(allow_nan=False))
             p=st.text(min_size=1, max_size=64),
             ts=st.integers(0, 2**53),
             t=FLOATS,
-            q=st.integers(0, 255),
+            q=st.integers(0, 255) | st.integers(0, 65_535),
             k=st.sampled_from([None, "h", "door", "mains", "batt"]),
             v=FLOATS,
         ),

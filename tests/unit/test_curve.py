@@ -19,7 +19,7 @@ START = parse("2026-03-28T00:00:00+08:00")
 def curve(values: list[float | None], every: int = MINUTE) -> Curve:
     at = START + np.arange(len(values), dtype=np.int64) * every
     value = np.array([np.nan if v is None else v * 100 for v in values])
-    return Curve(at, value, np.zeros(len(values), np.uint8))
+    return Curve(at, value, np.zeros(len(values), np.uint16))
 
 
 def picture(values: list[float | None], **more: object) -> Picture:

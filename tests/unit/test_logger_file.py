@@ -32,7 +32,7 @@ def curve(file: LoggerFile) -> Curve:
     return Curve(
         np.array([at for at, _ in file.readings], np.int64),
         np.array([np.nan if value is None else value for _, value in file.readings], np.float64),
-        np.zeros(len(file.readings), np.uint8),
+        np.zeros(len(file.readings), np.uint16),
     )
 
 

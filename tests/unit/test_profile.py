@@ -103,4 +103,4 @@ def test_an_unknown_profile_says_which_there_are() -> None:
 
 
 def test_quality_bits_are_those_of_the_contract() -> None:
-    assert [int(bit) for bit in Quality] == [1, 2, 4, 8, 16, 32, 64, 128]
+    assert [int(bit) for bit in Quality] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]

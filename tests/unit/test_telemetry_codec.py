@@ -14,7 +14,7 @@ from core.telemetry.port import Sample
 START = 1_700_000_000_000 // HOUR * HOUR
 
 values = st.none() | st.integers(-3_000, 5_000) | st.integers(-(2**31) + 1, 2**31 - 1)
-qualities = st.just(0) | st.integers(0, 255)
+qualities = st.just(0) | st.integers(0, 255) | st.integers(0, 2**16 - 1)
 
 
 def samples_in(span: int, series: st.SearchStrategy[int]) -> st.SearchStrategy[list[Sample]]:
@@ -59,16 +59,62 @@ def test_no_changed_byte_goes_unseen(samples: list[Sample], data: st.DataObject)
 
 @pytest.mark.parametrize(
     ("version", "said"),
-    [(1, "has version 1, this coldchain knows 2: go back"), (3, "has version 3, .*: install the newer")],
+    [(1, "has version 1, this coldchain knows 2 and 3: go back"), (4, "has version 4, .*: install the newer")],
 )
 def test_a_block_of_another_version_says_what_to_do(version: int, said: str) -> None:
     key = START // HOUR << SERIES_BITS | 77
     written = encode_block(key, START, from_samples([Sample(SeriesId(77), Instant(START), Centi(1), 0)]))
-    assert written[0] >> 4 == 2
+    assert written[0] >> 4 == 3
     other = bytes((version << 4 | written[0] & 15,)) + written[1:-4]
     sum_of_other = zlib.crc32(other, zlib.crc32(key.to_bytes(8, "little", signed=True)))
     with pytest.raises(Damaged, match=rf"series 77\): {said}"):
         decode_block(key, START, other + sum_of_other.to_bytes(4, "little"))
+
+
+FEW: dict[int, tuple[int | None, int]] = {7: (None, 4), 9: (400, 192)}
+MANY = {n: (None, 68) if n % 5 == 0 else (400 + n % 3 * 10, 192) for n in range(30)}
+
+
+@pytest.mark.parametrize(
+    ("marked", "frame", "block"),
+    [
+        (
+            FEW,
+            (
+                "011e0000007801f3f5c507186807120e28343c7058c0809566787565ffcac97519c1b6ea427f9e5ddcbd6c4255aabfa50adfcfc7677"
+                "72cea616060646266616563e7e0e4e2e2e6e1e5e3171014121611151513979094c2efe409b3968010039884b0914846086080d26814"
+                "7e93a1b20d7855b1301cc0260f001b693aac25975c4f"
+            ),
+            "221e00c0a9070aa006ff020f0404c0002705c1010d000000c2a061ffcc9f40b488888838075fabf4",
+        ),
+        (
+            MANY,
+            (
+                "011e0000007801f3f5c507186807120e28343c7058c0809566787565ffcac97519c1b6ea427f9e5ddcbd6c4255aabfa50adfcfc7677"
+                "72cea616060646266616563e7e0e4e2e2e6e1e5e317101412161115151397909422e0e4594b26cc6298002419808c250c685c462060"
+                "c049e035ba01248b93703900043809000d3d4cf95c0a8d65"
+            ),
+            (
+                "241e00c0a9070ab406ff0884210840270dc1010100000040a073869b46e170381c0e17002905c1810d000008c3a0e0ff3777828c2e2"
+                "6a38b07981fe603"
+            ),
+        ),
+    ],
+    ids=["few marks", "many marks"],
+)
+def test_what_was_written_while_a_quality_had_eight_bits_is_read(
+    marked: dict[int, tuple[int | None, int]], frame: str, block: str
+) -> None:
+    """Thirty readings, one a minute, as version 1 of frames and version 2 of blocks have them."""
+    usual = {n: (400 + n % 3 * 10, 0) for n in range(30)}
+    expected = [(77, START + n * 60_000, *said) for n, said in (usual | marked).items()]
+    assert rows(decode_frame(START // HOUR, bytes.fromhex(frame))) == expected
+    key = START // HOUR << SERIES_BITS | 77
+    older = decode_block(key, START, bytes.fromhex(block))
+    assert rows(older) == expected
+    newer = from_samples([Sample(SeriesId(77), Instant(START), Centi(1), 256)])
+    again = decode_block(key, START, encode_block(key, START, later_wins([older, newer])))
+    assert rows(again) == [(77, START, 1, 256), *expected[1:]]
 
 
 def test_bytes_of_another_place_or_cut_off_are_not_read() -> None:

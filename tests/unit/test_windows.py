@@ -22,7 +22,7 @@ def curve(*readings: tuple[float, float | None]) -> Curve:
     return Curve(
         np.array([START + round(minute * MINUTE) for minute, _ in readings], np.int64),
         np.array([np.nan if value is None else round(value * 100) for _, value in readings], np.float64),
-        np.zeros(len(readings), np.uint8),
+        np.zeros(len(readings), np.uint16),
     )
 
 
