@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.middleware.gzip import GZipMiddleware
 
 from api import problems
 from api.asking import signed_in
@@ -23,6 +24,11 @@ ABOUT = (
     "temperatures °C. Browsers sign in with a session cookie and send its token in X-CSRF-Token with every change; "
     "machines send a bearer token. Every answer is limited to the units that were granted."
 )
+
+COMPRESSED_FROM = 1000
+"""Bytes; a shorter answer fits one packet as it is."""
+COMPRESSION = 5
+"""Of 9: a page is 3 % larger than at 9, in half the time."""
 
 
 def make_app(parts: Parts) -> FastAPI:
@@ -53,6 +59,7 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.parameters = accepted_parameters(app)
     problems.install(app)
     paths = {id(route.original_route): route.path or "" for route in iter_route_contexts(app.routes)}
+    app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_FROM, compresslevel=COMPRESSION)
     app.add_middleware(Edge, metrics=parts.metrics, paths=paths, behind_tls=parts.behind_tls)
     return app
 

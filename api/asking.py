@@ -5,7 +5,6 @@ must also carry the session's form token, which no other site can read.
 """
 
 from collections.abc import Iterator
-from hmac import compare_digest
 from http import HTTPMethod
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from fastapi import Depends, Request, Response
 from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy.orm import Session
 
+from api import form_tokens
 from api.parts import Parts
 from core.alarms.handling import Through
 from core.errors import NotFound, NotGranted, NotSignedIn
@@ -98,7 +98,7 @@ def maybe_signed_in(request: Request, parts: Using, given: FormToken) -> Asker |
             found = session_of(tx, cookie, parts.clock.now())
     except NotSignedIn:
         return None
-    if request.method not in SAFE and not compare_digest(given.encode(), found.csrf.encode()):
+    if request.method not in SAFE and not form_tokens.fits(given, found.csrf):
         msg = f"a change needs the session's token, in the header {CSRF_HEADER} or the form field csrf"
         raise NotGranted(msg)
     asker = Asker(found.actor, found.csrf, found.expires_at)

@@ -11,6 +11,8 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from api.form_tokens import masked
+from api.pages import assets
 from api.pages.words import LANGUAGES, Words, chosen, words
 
 LANGUAGE_COOKIE = "cc_lang"
@@ -20,13 +22,15 @@ A_YEAR_S = 365 * 86_400
 @cache
 def templates() -> Environment:
     """Return the templates; everything put into them is escaped, and a missing value is an error."""
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("api.pages"),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["asset"] = assets.address
+    return environment
 
 
 def words_for(request: Request) -> Words:
@@ -50,11 +54,13 @@ def page(
 ) -> Response:
     """Render a page; `?lang=` is remembered in a cookie."""
     said = words_for(request)
+    session = getattr(request.state, "session", None)
     context: Mapping[str, Any] = {
         "words": said,
         "request_id": request.state.request_id,
         "here": request.url.path,
-        "session": getattr(request.state, "session", None),
+        "session": session,
+        "csrf": masked(session.csrf) if session else "",
         **values,
     }
     answer = HTMLResponse(templates().get_template(template).render(context), status)

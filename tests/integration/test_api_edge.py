@@ -174,3 +174,60 @@ def test_of_what_is_almost_full_and_away_the_figure_says_away(place: Site) -> No
     both = [Trouble("records", kind, found.at) for kind in (Kind.LOCKED, Kind.DISK_LOW)]
     place.parts.line.look = lambda _within: msgspec.structs.replace(found, troubles=both)  # type: ignore[method-assign]
     assert 'coldchain_ready{of="records"} 0.0' in place.stranger().get("/metrics").text
+
+
+def test_a_long_answer_is_compressed_and_a_short_one_is_not(place: Site) -> None:
+    browser = place.signed_in("clinic-a")
+    for path in (f"/alarms/{place.alarm()}", "/assets/coldchain.css", "/api/v1/openapi.json", "/api/v1/docs"):
+        plain = browser.get(path, headers={"accept": "text/html", "accept-encoding": "identity"})
+        small = browser.get(path, headers={"accept": "text/html", "accept-encoding": "gzip"})
+        assert "content-encoding" not in plain.headers
+        assert small.headers["content-encoding"] == "gzip", path
+        assert "Accept-Encoding" in small.headers["vary"]
+        assert int(small.headers["content-length"]) < len(plain.content) / 2, path
+        assert small.text[:200] == plain.text[:200]
+    assert "content-encoding" not in browser.get("/healthz").headers
+
+
+def test_a_page_carries_the_form_token_in_another_text_each_time(place: Site) -> None:
+    """What an answer repeats each time could be guessed from its compressed length."""
+    browser = place.signed_in("clinic-a")
+    csrf = browser.headers.pop("x-csrf-token")
+    path = f"/alarms/{place.alarm()}"
+    pages = [browser.get(path, headers={"accept": "text/html"}).text for _ in range(2)]
+    tokens = [set(re.findall(r'name="csrf" value="([^"]+)"', page)) for page in pages]
+    assert len(tokens[0] | tokens[1]) == 2
+    assert csrf not in "".join(pages)
+    for (token,) in tokens:
+        assert browser.post(f"{path}/acknowledge", data={"csrf": token}).status_code == 303
+        assert browser.post(f"{path}/acknowledge", data={"csrf": token[:-1] + "z"}).status_code == 403
+        assert browser.post(f"{path}/acknowledge", data={"csrf": token[len(token) // 2 :]}).status_code == 403
+        other = token[: len(token) // 2] * 2
+        assert browser.post(f"{path}/acknowledge", data={"csrf": other}).status_code == 403
+
+
+def test_assets_are_named_with_their_hash_and_kept(place: Site) -> None:
+    browser = place.signed_in("clinic-a")
+    named = re.findall(r'(?:href|src)="(/assets/[^"]+)"', browser.get("/", headers={"accept": "text/html"}).text)
+    assert len(named) == 3
+    for path in named:
+        answer = browser.get(path)
+        assert "immutable" in answer.headers["cache-control"]
+        again = browser.get(path.partition("?")[0], headers={"if-none-match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        old = browser.get(path.partition("?")[0] + "?v=000000000000")
+        assert old.headers["cache-control"] == "public, max-age=300", "a page of before an upgrade"
+        assert old.content == answer.content
+
+
+def test_the_alarm_page_is_light_enough_for_a_bad_network(place: Site) -> None:
+    """30 KB in all, compressed, on a line of 30 kbit/s: 8 s at most, and 3 s when style and icon are kept."""
+    place.measured("208601", [4.0 + n % 17 / 10 for n in range(720)])
+    page = place.stranger(**{"accept": "text/html", "accept-encoding": "gzip"}).get(place.link(place.alarm()))
+    loaded = re.findall(r'(?:href|src)="(/assets/[^"]+)"', page.text)
+    sizes = [int(page.headers["content-length"])]
+    stranger = place.stranger(**{"accept-encoding": "gzip"})
+    sizes += [int(stranger.get(path).headers["content-length"]) for path in loaded]
+    assert len(loaded) <= 3
+    assert sum(sizes) <= 30_000, sizes
+    assert sizes[0] <= 11_000
