@@ -1,0 +1,30 @@
+"""Messages of the code: each is in its catalogue, and is written in the language asked for."""
+
+import re
+from pathlib import Path
+
+from config.catalogue import texts
+from config.messages import Message
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = ("alerting", "api", "coldchain", "collector", "config", "core", "gateway_agent")
+
+
+def test_every_message_of_the_code_is_in_its_catalogue() -> None:
+    """A module that has messages names their package and section once, in its own `_message`."""
+    asked = []
+    for file in (file for top in CODE for file in (ROOT / top).glob("**/*.py")):
+        source = file.read_text("utf-8")
+        home = re.search(r'return Message\("([\w.]+)", f"(\w+)\.\{\w+\}"', source)
+        if home:
+            asked += [(home[1], f"{home[2]}.{name}") for name in re.findall(r'_message\(\s*"(\w+)"', source)]
+    assert len(asked) > 10
+    for package, name in asked:
+        assert name in texts(package, "en"), (package, name)
+
+
+def test_a_message_is_written_in_the_language_asked_for_and_so_is_one_within_it() -> None:
+    sign = Message("config", "csv_file.comma")
+    message = Message("config", "csv_file.too_many", {"cells": 3, "columns": 2, "delimiter": sign})
+    assert str(message) == "has 3 cells under 2 columns; a comma too much?"
+    assert message.text("zh-CN") == "有 3 个单元格，但只有 2 列，是不是多了一个逗号？"
