@@ -9,6 +9,7 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 from fastapi import Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from core.errors import Invalid
 from core.ids import AlarmId, Centi, UnitId, ZoneId
@@ -18,11 +19,33 @@ T = TypeVar("T")
 MOST = 200
 
 
+_TIME = re.compile(
+    r"(?P<moment>\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?)"
+    r"(?:[Zz]|(?P<sign>[+ -])(?P<hours>\d\d):?(?P<minutes>\d\d))"
+)
+
+
 def _moment(given: object) -> Instant:
-    """Read a time; a `+` that arrived as a space, because nobody escaped it in a query, is taken for what it was."""
-    if isinstance(given, int):
+    """Read a time; a `+` that arrived as a space, because nobody escaped it in a query, is taken for what it was.
+
+    Raises: PydanticCustomError with one hint for all that is wrong.
+    """
+    if isinstance(given, int) and not isinstance(given, bool):
         return Instant(given)
-    return parse(re.sub(r" (?=\d\d:\d\d$)", "+", str(given)))
+    found = _TIME.fullmatch(str(given))
+    if found is None:
+        raise _wrong_time()
+    moment = found["moment"].upper().replace(",", ".")
+    offset = "Z" if found["hours"] is None else f"{found['sign'].replace(' ', '+')}{found['hours']}:{found['minutes']}"
+    try:
+        return parse(moment + offset)
+    except (ValueError, OverflowError):
+        raise _wrong_time() from None
+
+
+def _wrong_time() -> PydanticCustomError:
+    hint = "write a time with its offset, such as 2026-03-28T03:02:40+08:00 or 2026-03-27T19:02:40Z"
+    return PydanticCustomError("time", hint)
 
 
 Moment = Annotated[

@@ -21,7 +21,7 @@ def terminal_language() -> Language:
 
 
 class Catalogue:
-    """Texts of one package: `say("check.folder.full", path=…)` fills the placeholders of a text."""
+    """Texts of one package: `say(name, path=…)` fills the placeholders of a text."""
 
     def __init__(self, package: str) -> None:
         self.package = package

@@ -1,13 +1,10 @@
 """Where the settings come from: one TOML file, and what a command line says in place of it.
 
-A wrong one is refused with file, key, value and what would be right.
+A wrong one is refused with file, key, value and what would be right, and all wrong ones at once.
 """
 
-import difflib
 import os
-import re
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -15,8 +12,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from config.catalogue import Catalogue, terminal_language
 from config.describe import unwrap
+from config.mistakes import type_at, wrong_types
 from config.settings import Settings
+from config.text_file import UnreadableFile, decode, parse_toml
+
+say = Catalogue("config")
 
 
 class WrongSetting(Exception):
@@ -35,42 +37,56 @@ def load(path: Path | None, changed: Sequence[str] = ()) -> Settings:
         if not path.exists():
             return anchored(_with(Settings(), changed), Path.cwd())
     try:
-        raw = tomllib.loads(path.read_text("utf-8"))
+        raw = parse_toml(decode(path.read_bytes(), str(path)), str(path))
     except FileNotFoundError:
-        msg = f"{path}: no such file; `coldchain init` writes one to start from"
-        raise WrongSetting(msg) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path}: not TOML: {error}"
-        raise WrongSetting(msg) from error
+        raise WrongSetting(say("settings.no_file", file=path)) from None
+    except OSError as error:
+        raise WrongSetting(say("settings.unreadable", file=path, problem=error.strerror)) from None
+    except UnreadableFile as error:
+        raise WrongSetting(error.text(terminal_language())) from None
     return anchored(_with(convert(raw, str(path)), changed), path.parent.resolve())
 
 
 def convert(raw: dict[str, Any], source: str) -> Settings:
     """Turn a parsed file into settings.
 
-    Raises: WrongSetting.
+    Raises: WrongSetting, with all that is wrong, each in a line of its own.
     """
-    try:
-        settings = msgspec.convert(raw, Settings)
-    except msgspec.ValidationError as error:
-        raise WrongSetting(_explain(raw, source, str(error))) from None
-    try:
-        ZoneInfo(settings.timezone)
-    except (ZoneInfoNotFoundError, ValueError):
-        msg = f"{source}: timezone = {settings.timezone!r}: no such time zone; write it like 'Asia/Shanghai'"
-        raise WrongSetting(msg) from None
-    for network in settings.api.metrics:
+    told, paths = wrong_types(raw, Settings)
+    told += [problem for key, problem in _contradictions(raw) if key not in paths]
+    if told:
+        raise WrongSetting("\n".join(f"{source}: {each}" for each in told))
+    return msgspec.convert(raw, Settings)
+
+
+def _contradictions(raw: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the key and the problem of what the types alone can't refuse; `raw` may be wrong otherwise too."""
+
+    def given(section: str, name: str) -> object:
+        table = raw.get(section)
+        return table.get(name) if isinstance(table, dict) else None
+
+    timezone = raw.get("timezone")
+    if isinstance(timezone, str) and not _is_time_zone(timezone):
+        yield "timezone", say("settings.timezone", value=repr(timezone))
+    networks = given("api", "metrics")
+    for network in networks if isinstance(networks, list | tuple) else ():
         try:
             ip_network(network)
         except ValueError as error:
-            msg = f"{source}: api.metrics has {network!r}: {error}; write it like '10.0.3.0/24'"
-            raise WrongSetting(msg) from None
-    if settings.collector.client_id.startswith("alerting"):
+            yield "api.metrics", say("settings.network", value=repr(network), problem=error)
+    client_id = given("collector", "client_id")
+    if isinstance(client_id, str) and client_id.startswith("alerting"):
         # Two clients of one name throw each other out of a broker for ever.
-        said = f"{source}: collector.client_id = {settings.collector.client_id!r}"
-        msg = f"{said}: alerting workers are called so at the broker; let it begin otherwise, like 'collector-2'"
-        raise WrongSetting(msg)
-    return settings
+        yield "collector.client_id", say("settings.client_id", value=repr(client_id))
+
+
+def _is_time_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 def anchored(settings: Settings, folder: Path) -> Settings:
@@ -90,9 +106,8 @@ def _with(settings: Settings, changed: Sequence[str]) -> Settings:
         for part in above:
             table = table.get(part) if isinstance(table, dict) else None
         if not equals or not isinstance(table, dict) or isinstance(table.get(name), dict | list):
-            msg = f"--set {said}: write it like --set collector.shards=00-7f, with a setting that is one value"
-            raise WrongSetting(msg)
-        table[name] = _value(word, unwrap(_type_at([*above, name]))[0])
+            raise WrongSetting(say("settings.set", said=said))
+        table[name] = _value(word, unwrap(type_at([*above, name], Settings))[0])
     return convert(raw, "--set")
 
 
@@ -103,41 +118,3 @@ def _value(word: str, kind: msgspec.inspect.Type) -> bool | float | str:
         return msgspec.convert(word, wanted.get(type(kind), str), strict=False)
     except msgspec.ValidationError:
         return word
-
-
-def _explain(raw: dict[str, Any], source: str, problem: str) -> str:
-    what, _, where = problem.partition(" - at `$")
-    keys = re.findall(r"[^.\[\]`]+", where)
-    shown = re.sub(r"^\.", "", where.rstrip("`"))
-    unknown = re.search(r"unknown field `(.+)`", what)
-    if unknown:
-        full = f"{shown}.{unknown[1]}" if shown else unknown[1]
-        known = _fields(keys)
-        near = difflib.get_close_matches(unknown[1], known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
-        return f"{source}: {full}: there is no such setting; {hint}"
-    value: Any = raw
-    for key in keys:
-        try:
-            value = value[int(key)] if isinstance(value, list) else value[key]
-        except (KeyError, IndexError, ValueError, TypeError):
-            return f"{source}: {shown}: {what}"
-    right = unwrap(_type_at(keys))[1]
-    return f"{source}: {shown or 'the file'} = {value!r}: {f'must be {right}' if right else what}"
-
-
-def _type_at(keys: list[str]) -> msgspec.inspect.Type:
-    """Return the type of what stands at a path of the settings; the nearest known one above where it ends."""
-    kind: msgspec.inspect.Type = msgspec.inspect.type_info(Settings)
-    for key in keys:
-        kind = unwrap(kind)[0]
-        if key.isdigit() and isinstance(kind, msgspec.inspect.ListType):
-            kind = kind.item_type
-        elif isinstance(kind, msgspec.inspect.StructType):
-            kind = next((field.type for field in kind.fields if field.encode_name == key), kind)
-    return kind
-
-
-def _fields(keys: list[str]) -> list[str]:
-    kind = unwrap(_type_at(keys))[0]
-    return [field.encode_name for field in kind.fields] if isinstance(kind, msgspec.inspect.StructType) else []

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from config.text_file import UnreadableFile, decode
+
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     """Keys are hex. `link_keys` may hold old ones: the first signs, all verify.
@@ -54,11 +56,11 @@ def read(data_dir: str, *, edge: bool = False) -> Secrets:
         if path.stat().st_mode & 0o077:
             msg = f"{path} can be read by others; run: chmod 600 {path}"
             raise NoSecrets(msg)
-        kept = msgspec.json.decode(path.read_bytes(), type=Secrets)
+        kept = msgspec.json.decode(decode(path.read_bytes(), str(path)), type=Secrets)
     except FileNotFoundError:
         msg = f"{path} does not exist; run: coldchain init"
         raise NoSecrets(msg) from None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnreadableFile) as error:
         msg = f"{path} is damaged ({error}); restore it from a backup, since encrypted fields need its keys"
         raise NoSecrets(msg) from None
     if not edge and not (kept.link_keys and kept.field_key and kept.index_key):

@@ -5,7 +5,6 @@ file, key, value and what would be right.
 """
 
 import re
-import tomllib
 from functools import cache
 from importlib import resources
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from config.text_file import UnreadableFile, parse_toml
 from core.alarms.rules.course import Bounds
 from core.alarms.rules.excursion import Limit, Side
 from core.alarms.rules.sensor import Trust
@@ -167,11 +167,10 @@ def parse(text: str, source: str) -> Profile:
     Raises: WrongProfile.
     """
     try:
-        raw = tomllib.loads(text)
+        raw = parse_toml(text, source)
         profile = msgspec.convert(raw, Profile)
-    except tomllib.TOMLDecodeError as error:
-        msg = f"{source}: not TOML: {error}"
-        raise WrongProfile(msg) from None
+    except UnreadableFile as error:
+        raise WrongProfile(str(error)) from None
     except msgspec.ValidationError as error:
         raise WrongProfile(_explain(raw, source, str(error))) from None
     for kind in Bands.__struct_fields__:

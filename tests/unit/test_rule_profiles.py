@@ -26,7 +26,7 @@ def test_the_profiles_that_ship_can_be_used() -> None:
         ("steps_min = [30, 60]", "steps_min = [1, 2, 3]", "policy.steps_min"),
         ("low = { limit = 200", "low = { limit = 750", "high - low must be more than twice the hysteresis"),
         ("high = { limit = -1500, delay_min = 30 }", "", "zones.frozen: has neither high nor low"),
-        ("title =", "title", "x.toml: not TOML"),
+        ("title =", "title", "x.toml: line 4: not TOML"),
     ],
 )
 def test_a_wrong_profile_is_refused_with_file_key_and_value(old: str, new: str, said: str) -> None:

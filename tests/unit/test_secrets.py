@@ -54,3 +54,14 @@ def test_missing_or_damaged_it_says_what_to_do(tmp_path: Path) -> None:
     secrets.path_in(str(tmp_path)).write_bytes(msgspec.json.encode({"broker": 1}))
     with pytest.raises(NoSecrets, match="backup"):
         secrets.read(str(tmp_path))
+
+
+def test_a_file_that_a_windows_editor_saved_is_read_and_a_damaged_one_names_the_line(tmp_path: Path) -> None:
+    secrets.write(str(tmp_path), secrets.fresh("coldchain"))
+    path = secrets.path_in(str(tmp_path))
+    content = path.read_bytes()
+    path.write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
+    assert secrets.read(str(tmp_path)).services == ("coldchain",)
+    path.write_bytes(content.replace(b'"coldchain"', b'"cold\xffchain"'))
+    with pytest.raises(NoSecrets, match=r"line \d+: the byte 0xFF .*restore it from a backup"):
+        secrets.read(str(tmp_path))

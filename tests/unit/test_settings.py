@@ -1,8 +1,11 @@
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from config import describe
 from config.load import WrongSetting, convert, load
@@ -30,6 +33,12 @@ ROOT = Path(__file__).resolve().parents[2]
         ("api.metrics = ['10.0.3.1/24']", ["api.metrics has '10.0.3.1/24'", "host bits set", "like '10.0.3.0/24'"]),
         ("api.metrics = ['prometheus']", ["api.metrics has 'prometheus'", "like '10.0.3.0/24'"]),
         ("api = [", ["not TOML"]),
+        ("a = 1\nb = '\u200b'", ["line 2: character 6 is U+200B ZERO WIDTH SPACE"]),
+        ("[intake]\nkeep = inf", ["intake.keep = inf: must be a number"]),
+        ("[agent]\nresend_after = nan", ["agent.resend_after = nan: must be a number"]),
+        ("[[agent.gateways]]\nnumber = '1'", ["agent.gateways[0].buses is missing; it must be list"]),
+        ("api = 3", ["api = 3"]),
+        ("agent.gateways = [3]", ["agent.gateways[0] = 3"]),
     ],
 )
 def test_a_wrong_setting_is_refused_with_file_key_value_and_what_would_be_right(
@@ -41,6 +50,70 @@ def test_a_wrong_setting_is_refused_with_file_key_value_and_what_would_be_right(
         load(file)
     for part in [str(file), *said]:
         assert part in str(refused.value)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "coldchain.toml"
+    file.write_text(
+        """timezone = 'Asia/Xian'
+        colour = 1
+        [api]
+        prot = 1
+        port = 70000
+        metrics = ['prometheus']
+        [intake]
+        keep = inf
+        [[agent.gateways]]
+        number = 'a b'
+        [[agent.gateways.buses]]
+        kind = 'tpc'
+        units = [{address = 300, profile = 'x y', probes = {t1 = 3}}, {address = 0, profile = 'r4dcb08', probes = {}}]
+        """
+    )
+    with pytest.raises(WrongSetting) as refused:
+        load(file)
+    told = sorted(line.removeprefix(f"{file}: ").partition(":")[0] for line in str(refused.value).splitlines())
+    assert told == [
+        "agent.gateways[0].buses[0].kind = 'tpc'",
+        "agent.gateways[0].buses[0].name is missing; it must be text like ^[A-Za-z0-9_.-]{1,64}$",
+        "agent.gateways[0].buses[0].units[0].address = 300",
+        "agent.gateways[0].buses[0].units[0].probes.t1 = 3",
+        "agent.gateways[0].buses[0].units[0].profile = 'x y'",
+        "agent.gateways[0].buses[0].units[1].address = 0",
+        "agent.gateways[0].number = 'a b'",
+        "api.metrics has 'prometheus'",
+        "api.port = 70000",
+        "api.prot",
+        "colour",
+        "intake.keep = inf",
+        "timezone = 'Asia/Xian'",
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030"])
+def test_settings_are_read_as_windows_programs_save_them(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "coldchain.toml").write_bytes("# 县疾控中心\r\n[api]\r\nport = 8081\r\n".encode(encoding))
+    assert load(tmp_path / "coldchain.toml").api.port == 8081
+
+
+TOML_VALUES: st.SearchStrategy[object] = st.recursive(
+    st.booleans() | st.integers(-5, 99_999) | st.floats() | st.text(max_size=5) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+KEYS = ["api", "port", "agent", "gateways", "buses", "units", "probes", "number", "kind", "collector", "timezone", "x"]
+
+
+@given(
+    st.recursive(
+        st.dictionaries(st.sampled_from(KEYS), TOML_VALUES, max_size=4),
+        lambda inner: st.dictionaries(st.sampled_from(KEYS), inner | st.lists(inner, max_size=2), max_size=3),
+        max_leaves=6,
+    )
+)
+def test_whatever_a_file_says_is_used_or_refused(raw: dict[str, object]) -> None:
+    with suppress(WrongSetting):
+        convert(raw, "x")
 
 
 def test_a_command_refuses_it_in_one_line(tmp_path: Path) -> None:
