@@ -36,7 +36,7 @@ def main() -> None:
         sys.stderr.write(f"coldchain: {usage_error(error)}\n")
         sys.exit(USAGE)
     except (WrongSetting, NoSecrets) as error:
-        sys.stderr.write(f"coldchain: {error}\n")
+        sys.stderr.writelines(f"coldchain: {line}\n" for line in str(error).splitlines())
         sys.exit(USAGE)
     sys.exit(code if isinstance(code, int) else 0)
 

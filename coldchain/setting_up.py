@@ -156,6 +156,7 @@ def _line(account: Account, role: str | None, unit: str | None, now: Instant) ->
 
 @contextmanager
 def _records(settings: Settings) -> Iterator[Records]:
+    secrets.read(settings.data_dir)  # a folder that `init` didn't make is another than the one that was meant
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     try:
         upgrade(records.engine)

@@ -1,6 +1,7 @@
-"""What docs/settings.md says: every setting with its kind, default and meaning, written from the settings themselves.
+"""Pages docs/settings.md and docs/settings.zh-CN.md: every setting with its kind, default and meaning.
 
-`python -m config.describe > docs/settings.md` renews the page; a test fails when it isn't up to date.
+`python -m config.describe en > docs/settings.md` renews the English one, `zh-CN > docs/settings.zh-CN.md` the Chinese;
+a test fails when one isn't up to date.
 """
 
 import sys
@@ -9,74 +10,71 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import inspect
 
+from config.catalogue import LANGUAGES, Language
 from config.settings import Settings
-
-_HEAD = """# Settings
-
-One file, `coldchain.toml`, or the one that `--config` names. Every setting has a default, so an empty file is a good
-one; a wrong or unknown setting is refused at start with its file, key and value. Secrets are not here: `coldchain init`
-writes them to `secrets.json` in the data folder. `coldchain check` tests a file and every connection it names.
-
-A service takes single settings from its command line too, in place of the file's, so that several of one kind share a
-file: `coldchain collector --set collector.client_id=collector-2 --set collector.shards=80-ff`.
-"""
+from config.words import say
 
 
-def page() -> str:
-    """Return docs/settings.md."""
-    return "\n".join([_HEAD, *_tables(Settings, "")]) + "\n"
+def page(language: Language) -> str:
+    """Return the page in a language."""
+    return "\n".join([say("page.head", language), *_tables(Settings, "", language)]) + "\n"
 
 
-def _tables(section: type[msgspec.Struct], prefix: str) -> Iterator[str]:
+def _tables(section: type[msgspec.Struct], prefix: str, language: Language) -> Iterator[str]:
     kind = inspect.type_info(section)
     assert isinstance(kind, inspect.StructType)  # noqa: S101 (a setting is a struct)
-    title = f"`[{prefix}]`" if prefix else "At the top"
+    title = f"`[{prefix}]`" if prefix else say("page.top", language)
     if prefix.endswith("s") and prefix.count(".") and prefix.rsplit(".", 1)[1] in {"gateways", "buses", "units"}:
         title = f"`[[{prefix}]]`"
     yield f"## {title}\n"
-    yield f"{(section.__doc__ or '').strip()}\n"
-    yield "| setting | kind | default | meaning |\n|---|---|---|---|"
+    yield say(f"section.{prefix or 'top'}", language) + "\n"
+    yield f"{say('page.columns', language)}\n|---|---|---|---|"
     nested = []
     for field in kind.fields:
-        inner, words, meaning = unwrap(field.type)
+        inner = bare(field.type)
         below = _struct_of(inner)
+        name = f"{prefix}.{field.encode_name}" if prefix else field.encode_name
         if below is not None:
-            nested.append((below, f"{prefix}.{field.encode_name}" if prefix else field.encode_name))
+            nested.append((below, name))
             continue
-        yield f"| `{field.encode_name}` | {words} | {_default(field)} | {meaning} |"
+        meaning = say(f"meaning.{name}", language)
+        default = _default(field, language)
+        yield f"| `{field.encode_name}` | {kind_in_words(inner, language)} | {default} | {meaning} |"
     yield ""
     for below, name in nested:
-        yield from _tables(below, name)
+        yield from _tables(below, name, language)
 
 
-def unwrap(kind: inspect.Type) -> tuple[inspect.Type, str, str]:
-    """Return a setting's bare type, the words for what may stand there, and its meaning."""
-    meaning: list[str] = []
+def bare(kind: inspect.Type) -> inspect.Type:
+    """Return a setting's type without what is noted beside it."""
     while isinstance(kind, inspect.Metadata):
-        text = (kind.extra_json_schema or {}).get("description")
-        if text:
-            meaning.append(str(text))
         kind = kind.type
-    return kind, _words(kind), "; ".join(meaning)
+    return kind
 
 
-def _words(kind: inspect.Type) -> str:
+def kind_in_words(kind: inspect.Type, language: Language | None = None) -> str:
+    """Return the words for what may stand there; empty for what has none, such as a table of settings."""
     if isinstance(kind, inspect.LiteralType):
-        return " or ".join(f'"{value}"' for value in kind.values)
+        return say("kind.or", language).join(f'"{value}"' for value in kind.values)
     if isinstance(kind, inspect.ListType | inspect.VarTupleType):
-        return "list"
+        return say("kind.list", language)
     if isinstance(kind, inspect.DictType):
-        return "table"
+        return say("kind.table", language)
     if isinstance(kind, inspect.IntType | inspect.FloatType):
         bounds = [
-            f"{word} {bound}"
-            for word, bound in (("from", kind.ge), ("above", kind.gt), ("to", kind.le), ("below", kind.lt))
-            if bound is not None
+            say(f"kind.{name}", language, bound=getattr(kind, name))
+            for name in ("ge", "gt", "le", "lt")
+            if getattr(kind, name) is not None
         ]
-        return " ".join(["whole number" if isinstance(kind, inspect.IntType) else "number", *bounds])
+        number = say("kind.whole" if isinstance(kind, inspect.IntType) else "kind.number", language)
+        return " ".join([number, *bounds])
     if isinstance(kind, inspect.StrType):
-        return f"text like {kind.pattern}".replace("|", "\\|") if kind.pattern else "text"
-    return "true or false" if isinstance(kind, inspect.BoolType) else ""
+        return (
+            say("kind.pattern", language, pattern=kind.pattern).replace("|", "\\|")
+            if kind.pattern
+            else say("kind.text", language)
+        )
+    return say("kind.bool", language) if isinstance(kind, inspect.BoolType) else ""
 
 
 def _struct_of(kind: inspect.Type) -> type[msgspec.Struct] | None:
@@ -87,9 +85,9 @@ def _struct_of(kind: inspect.Type) -> type[msgspec.Struct] | None:
     return None
 
 
-def _default(field: inspect.Field) -> str:
+def _default(field: inspect.Field, language: Language) -> str:
     if field.required:
-        return "must be given"
+        return say("page.required", language)
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
     if isinstance(value, str | bool | int | float):
         return f"`{str(value).lower() if isinstance(value, bool) else repr(value)}`".replace("'", '"')
@@ -97,4 +95,5 @@ def _default(field: inspect.Field) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    asked = sys.argv[1] if len(sys.argv) > 1 else "en"
+    sys.stdout.write(page(next(language for language in LANGUAGES if language == asked)))

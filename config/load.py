@@ -12,13 +12,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from config.catalogue import Catalogue, terminal_language
-from config.describe import unwrap
+from config.catalogue import terminal_language
+from config.describe import bare
 from config.mistakes import type_at, wrong_types
 from config.settings import Settings
 from config.text_file import UnreadableFile, decode, parse_toml
-
-say = Catalogue("config")
+from config.words import say
 
 
 class WrongSetting(Exception):
@@ -26,20 +25,20 @@ class WrongSetting(Exception):
 
 
 def load(path: Path | None, changed: Sequence[str] = ()) -> Settings:
-    """Read `path`; without one, `coldchain.toml` of the current folder where there is one, else the defaults.
+    """Read `path`; without one, `coldchain.toml` of the current folder.
 
     Each of `changed`, such as "collector.shards=00-7f", stands in place of what the file says. Relative folders are
     taken from the file's own folder.
-    Raises: WrongSetting.
+    Raises: WrongSetting, also when there is no file: an installation that is made up of defaults in whatever folder one
+    stands would be another than the one that was meant.
     """
-    if path is None:
-        path = Path("coldchain.toml")
-        if not path.exists():
-            return anchored(_with(Settings(), changed), Path.cwd())
+    given = path is not None
+    path = path or Path("coldchain.toml")
     try:
         raw = parse_toml(decode(path.read_bytes(), str(path)), str(path))
     except FileNotFoundError:
-        raise WrongSetting(say("settings.no_file", file=path)) from None
+        text = say("settings.no_file", file=path) if given else say("settings.no_file_here", folder=Path.cwd())
+        raise WrongSetting(text) from None
     except OSError as error:
         raise WrongSetting(say("settings.unreadable", file=path, problem=error.strerror)) from None
     except UnreadableFile as error:
@@ -107,7 +106,7 @@ def _with(settings: Settings, changed: Sequence[str]) -> Settings:
             table = table.get(part) if isinstance(table, dict) else None
         if not equals or not isinstance(table, dict) or isinstance(table.get(name), dict | list):
             raise WrongSetting(say("settings.set", said=said))
-        table[name] = _value(word, unwrap(type_at([*above, name], Settings))[0])
+        table[name] = _value(word, bare(type_at([*above, name], Settings)))
     return convert(raw, "--set")
 
 

@@ -14,10 +14,9 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from config.catalogue import Catalogue
-from config.describe import unwrap
+from config.describe import bare, kind_in_words
+from config.words import say
 
-say = Catalogue("config")
 Path = list[str | int]
 _SAMPLES = ("a", "1", "00-ff", "http://a")
 """Texts of which one fits the pattern of each setting that must be given."""
@@ -53,7 +52,7 @@ def type_at(path: Path, kind: type[msgspec.Struct]) -> inspect.Type:
     """Return the type of what stands at a path of the settings; the nearest known one above where it ends."""
     found: inspect.Type = inspect.type_info(kind)
     for key in path:
-        found = unwrap(found)[0]
+        found = bare(found)
         if isinstance(key, int) and isinstance(found, inspect.ListType):
             found = found.item_type
         elif isinstance(found, inspect.DictType):
@@ -93,16 +92,16 @@ def _explain(raw: dict[str, Any], path: Path, what: str, kind: type[msgspec.Stru
             return say("settings.unknown", key=shown, near=repr(near[0]))
         return say("settings.unknown_all", key=shown, known=", ".join(sorted(known)))
     if "required field" in what:
-        return say("settings.missing", key=shown, right=unwrap(type_at(path, kind))[1])
+        return say("settings.missing", key=shown, right=kind_in_words(bare(type_at(path, kind))))
     value = _value(raw, path)
-    right = unwrap(type_at(path, kind))[1]
+    right = kind_in_words(bare(type_at(path, kind)))
     if not right:
         return say("settings.wrong", key=shown or "-", value=repr(value), problem=what)
     return say("settings.must_be", key=shown, value=repr(value), right=right)
 
 
 def _fields(path: Path, kind: type[msgspec.Struct]) -> list[str]:
-    found = unwrap(type_at(path, kind))[0]
+    found = bare(type_at(path, kind))
     return [field.encode_name for field in found.fields] if isinstance(found, inspect.StructType) else []
 
 
@@ -125,17 +124,17 @@ def _can_be_left(raw: dict[str, Any], path: Path) -> bool:
 
 
 def _sample(kind: inspect.Type) -> object:
-    bare = unwrap(kind)[0]
-    if isinstance(bare, inspect.LiteralType):
-        return bare.values[0]
-    if isinstance(bare, inspect.ListType | inspect.VarTupleType):
+    kind = bare(kind)
+    if isinstance(kind, inspect.LiteralType):
+        return kind.values[0]
+    if isinstance(kind, inspect.ListType | inspect.VarTupleType):
         return []
-    if isinstance(bare, inspect.DictType | inspect.StructType):
+    if isinstance(kind, inspect.DictType | inspect.StructType):
         return {}
-    if isinstance(bare, inspect.StrType):
-        return next((text for text in _SAMPLES if re.search(bare.pattern or "", text)), "")
-    if isinstance(bare, inspect.IntType | inspect.FloatType):
-        return bare.ge if bare.ge is not None else (bare.gt or 0) + 1
+    if isinstance(kind, inspect.StrType):
+        return next((text for text in _SAMPLES if re.search(kind.pattern or "", text)), "")
+    if isinstance(kind, inspect.IntType | inspect.FloatType):
+        return kind.ge if kind.ge is not None else (kind.gt or 0) + 1
     return False
 
 

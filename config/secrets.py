@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from config.text_file import UnreadableFile, decode
+from config.words import say
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,18 +55,16 @@ def read(data_dir: str, *, edge: bool = False) -> Secrets:
     path = path_in(data_dir)
     try:
         if path.stat().st_mode & 0o077:
-            msg = f"{path} can be read by others; run: chmod 600 {path}"
-            raise NoSecrets(msg)
+            raise NoSecrets(say("secrets.open", path=path))
         kept = msgspec.json.decode(decode(path.read_bytes(), str(path)), type=Secrets)
     except FileNotFoundError:
-        msg = f"{path} does not exist; run: coldchain init"
-        raise NoSecrets(msg) from None
+        raise NoSecrets(say("secrets.missing", path=path)) from None
+    except OSError as error:
+        raise NoSecrets(say("secrets.unreadable", path=path, problem=error.strerror)) from None
     except (msgspec.MsgspecError, UnreadableFile) as error:
-        msg = f"{path} is damaged ({error}); restore it from a backup, since encrypted fields need its keys"
-        raise NoSecrets(msg) from None
+        raise NoSecrets(say("secrets.damaged", path=path, problem=error)) from None
     if not edge and not (kept.link_keys and kept.field_key and kept.index_key):
-        msg = f"{path} has no keys, which only an edge box may lack; restore it from a backup"
-        raise NoSecrets(msg)
+        raise NoSecrets(say("secrets.no_keys", path=path))
     return kept
 
 
@@ -96,8 +95,7 @@ def of_edge_box(secrets: Secrets, gateways: Iterable[str], data_dir: str) -> Sec
     known = {number: password for number, password in secrets.broker.items() if number not in secrets.services}
     for number in gateways:
         if number not in known:
-            msg = f"{path_in(data_dir)} has no broker password of gateway {number}; `coldchain import` issues one"
-            raise NoSecrets(msg)
+            raise NoSecrets(say("secrets.no_gateway", path=path_in(data_dir), number=number))
     return Secrets(broker={number: known[number] for number in gateways})
 
 
@@ -119,8 +117,7 @@ def gateway_password(data_dir: str, number: str) -> str:
     """
     secrets = read(data_dir)
     if number in secrets.services:
-        msg = f"{number} is the broker user of our own services; give the gateway another number"
-        raise ValueError(msg)
+        raise ValueError(say("secrets.service_number", number=number))
     if number in secrets.broker:
         return secrets.broker[number]
     password = random.token_urlsafe(24)

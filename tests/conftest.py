@@ -2,15 +2,25 @@
 
 import csv
 import gc
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.fixtures.databases import records, sqlite_records
 
 __all__ = ["records", "sqlite_records"]
+
+os.environ["LC_ALL"] = "C.UTF-8"
+"""Commands answer in the language of the locale: in English, unless a test asks for Chinese."""
+
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "docs" / "requirements.csv"

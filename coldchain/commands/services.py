@@ -9,6 +9,7 @@ from threading import Event
 
 from coldchain.commands.options import CONFIG, Changed, Config
 from coldchain.commands.words import command, group
+from config import secrets
 from config.load import WrongSetting, load
 from config.settings import Settings
 from core.runtime import logs
@@ -54,9 +55,11 @@ def broker(config: Config = None, changed: Changed = None) -> None:
 def serve(name: str, config: Path | None, module: str, changed: Sequence[str] | None = None) -> None:
     """Set up logs and signals of a service and run it, one process at a time, until it is asked to stop.
 
-    The settings are looked at first, so that a wrong one is said at once; then the module with its `run` is imported.
+    Settings and secrets are looked at first, so that what is wrong is said at once and a start that fails leaves
+    nothing behind; then the module with its `run` is imported.
     """
     settings = load(config, changed or ())
+    secrets.read(settings.data_dir, edge=name == "gateway")
     if config:
         os.environ[CONFIG] = str(config.resolve())
     run: Callable[[Settings, Event], None] = import_module(module).run

@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import inspect
 
 from config import describe
+from config.catalogue import Language
 from config.load import WrongSetting, convert, load
+from config.settings import Settings
+from config.words import say
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -166,14 +170,41 @@ def test_what_the_command_line_says_wrongly_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, told: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "coldchain.toml").touch()
     with pytest.raises(WrongSetting) as refused:
         load(None, [said])
     assert str(refused.value).startswith(told)
 
 
-def test_every_setting_is_documented() -> None:
-    page = (ROOT / "docs" / "settings.md").read_text("utf-8")
-    assert page == describe.page(), "renew it: python -m config.describe > docs/settings.md"
+@pytest.mark.parametrize(("language", "name"), [("en", "settings.md"), ("zh-CN", "settings.zh-CN.md")])
+def test_every_setting_is_documented_in_both_languages(language: Language, name: str) -> None:
+    page = (ROOT / "docs" / name).read_text("utf-8")
+    assert page == describe.page(language), f"renew it: python -m config.describe {language} > docs/{name}"
+
+
+def test_nothing_is_described_that_is_no_setting() -> None:
+    names, sections = set(), set()
+
+    def walk(kind: inspect.Type, name: str) -> None:
+        kind = describe.bare(kind)
+        kind = describe.bare(kind.item_type) if isinstance(kind, inspect.ListType) else kind
+        if isinstance(kind, inspect.StructType):
+            sections.add(name or "top")
+            for field in kind.fields:
+                walk(field.type, f"{name}.{field.encode_name}".lstrip("."))
+        else:
+            names.add(name)
+
+    walk(inspect.type_info(Settings), "")
+    assert set(say.section("meaning", "en")) == names
+    assert set(say.section("section", "en")) == sections
+
+
+def test_no_coldchain_toml_here_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WrongSetting, match=f"no coldchain.toml here \\({tmp_path}\\): .*coldchain init"):
+        load(None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_empty_file_is_a_good_one() -> None:
