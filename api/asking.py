@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from api import form_tokens
 from api.parts import Parts
 from core.alarms.handling import Through
+from core.devices.history import MaySee
 from core.errors import NotFound, NotGranted, NotSignedIn
 from core.ids import UnitId
 from core.runtime.instant import Instant
@@ -148,10 +149,14 @@ def forget_session(answer: Response, parts: Parts) -> None:
 def unit_seen(tx: Session, actor: Actor, unit: UnitId) -> Unit:
     """Return a unit that the asker may see.
 
-    Raises: NotFound, NotGranted.
+    Raises: NotFound, also when it is not the asker's to see.
     """
     found = tx.get(Unit, unit)
-    if found is None:
+    if found is None or not actor.may(Right.SEE, on=found):
         raise NotFound(what="unit", name=unit)
-    actor.require(Right.SEE, on=found)
     return found
+
+
+def may_see(actor: Actor) -> MaySee:
+    """Return whether the asker may see an equipment while it is in a unit."""
+    return lambda unit, equipment: actor.may(Right.SEE, on=unit, equipment=equipment)

@@ -21,7 +21,7 @@ MEDIA = "application/problem+json"
 MEANING = {
     HTTPStatus.UNAUTHORIZED: "nobody is signed in, or not any longer; name and password, or the token, don't fit",
     HTTPStatus.FORBIDDEN: "the asker may not do this there, or a change came without the session's form token",
-    HTTPStatus.NOT_FOUND: "there is no such thing",
+    HTTPStatus.NOT_FOUND: "there is no such thing, or none that the asker may see",
     HTTPStatus.CONFLICT: "it contradicts what is there",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than 1 MiB",
     HTTPStatus.UNPROCESSABLE_ENTITY: "values can't be used, or parameters aren't known; `errors` names each",
@@ -81,7 +81,7 @@ def _wrong(method: str, path: str, said: Mapping[str, Any], route: APIRoute) -> 
     body = "requestBody" in said
     holds = {
         HTTPStatus.UNAUTHORIZED: True,
-        HTTPStatus.FORBIDDEN: guarded and (names or method not in SAFE or "intake" in route.tags),
+        HTTPStatus.FORBIDDEN: guarded and (method not in SAFE or "intake" in route.tags),
         HTTPStatus.NOT_FOUND: names,
         HTTPStatus.CONFLICT: "Idempotency-Key" in parameters,
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: body,

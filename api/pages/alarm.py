@@ -12,6 +12,7 @@ from api.pages.rendering import page, words_for, zone_info
 from api.shapes import AlarmNumber, Cursor, cursor_of, place_of
 from core.alarms import handling, listing
 from core.alarms.listing import Wanted
+from core.alarms.tables import Alarm
 from core.units.rights import Right
 
 router = APIRouter(prefix="/alarms", tags=["pages"])
@@ -33,7 +34,7 @@ def alarms(
     place = place_of(cursor, 2)
     found = listing.alarms(
         tx,
-        asker.actor.scope(Right.SEE),
+        asker.actor.scope(Right.SEE, Alarm.equipment_id),
         Wanted(states=() if everything else ("open", "recovered")),
         behind=(place[0], place[1]) if place else None,
         limit=ON_A_PAGE,

@@ -1,6 +1,6 @@
 """What the page of an alarm shows: the same for who is signed in and for who came by the link in a message.
 
-A person's full name is for those who have said who they are; who merely holds the link sees the family name.
+A person's full name is for those who may see the unit; who merely holds the link sees the family name.
 """
 
 import json
@@ -20,9 +20,9 @@ from api.parts import Parts
 from core.alarms import listing
 from core.alarms.listing import AlarmSeen
 from core.alarms.live import AHEAD, limits_of
-from core.devices.history import history
-from core.errors import NotGranted
-from core.ids import PersonId
+from core.devices.history import Span, history
+from core.errors import NotFound
+from core.ids import EquipmentId, PersonId
 from core.runtime.instant import DAY, HOUR, Instant
 from core.units.rights import Right
 from core.units.tables import Unit
@@ -57,8 +57,16 @@ def view(
     low, high = limits_of(seen.zone)
     name = said("zone_name", equipment=seen.equipment.name, zone=said(f"zone.{seen.zone.kind}"))
 
+    sees = sees_alarm(asker, seen)
+
     def shown(person: str | None) -> str:
-        return (person or "—") if asker else _family_name(person)
+        return (person or "—") if sees else _family_name(person)
+
+    def visible(unit: Unit, equipment: EquipmentId) -> bool:
+        seen_there = asker is not None and asker.actor.may(Right.SEE, on=unit, equipment=equipment)
+        return seen_there or unit.id == seen.unit.id
+
+    hidden = listing.hidden_time(tx, alarm, visible, now)
 
     handling = listing.handling_of(tx, alarm.id)
     return {
@@ -68,8 +76,8 @@ def view(
         "live": zone_now(tx, parts.telemetry.get(), seen.zone, now, Unit.id == seen.unit.id),
         "band": said.band(low, high),
         "curve": svg(_picture(tx, parts, seen, said, name, now)),
-        "told": told(tx, seen, shown),
-        "happenings": _happenings(tx, seen, said, shown),
+        "told": told(tx, seen, shown, hidden),
+        "happenings": _happenings(tx, seen, said, shown, hidden),
         "acknowledged_by": shown(seen.acknowledged_by),
         "on_time": seen.on_time,
         "handling": handling,
@@ -80,10 +88,10 @@ def view(
     }
 
 
-def told(tx: Session, seen: AlarmSeen, shown: Callable[[str | None], str]) -> Sequence[Told]:
+def told(tx: Session, seen: AlarmSeen, shown: Callable[[str | None], str], hidden: Sequence[Span]) -> Sequence[Told]:
     """Return everybody to whom an alarm message was written, each once, with what became of the last one."""
     people: dict[PersonId, Told] = {}
-    for one in listing.told(tx, seen.alarm.id):
+    for one in listing.told(tx, seen.alarm.id, hidden):
         message = one.message
         if message.kind != "alarm":
             continue
@@ -106,13 +114,16 @@ def said_of(said: Words, code: str, seen: AlarmSeen, asker: Asker | None, parts:
     if seen.acknowledged_by_actor == asker.actor.name or seen.alarm.acknowledged_by == (asker.actor.person or -1):
         return said("alarm.acknowledged_now"), "normal"
     when = said.clock(seen.alarm.acknowledged_at, zone_info(seen.unit.timezone), parts.clock.now())
-    return said("alarm.acknowledged_already", person=seen.acknowledged_by or "—", time=when), "recovered"
+    who = seen.acknowledged_by if sees_alarm(asker, seen) else _family_name(seen.acknowledged_by)
+    return said("alarm.acknowledged_already", person=who or "—", time=when), "recovered"
 
 
-def _happenings(tx: Session, seen: AlarmSeen, said: Words, shown: Callable[[str | None], str]) -> Sequence[Happening]:
+def _happenings(
+    tx: Session, seen: AlarmSeen, said: Words, shown: Callable[[str | None], str], hidden: Sequence[Span]
+) -> Sequence[Happening]:
     """Return what happened; a kind of event that the catalogue doesn't know yet is told by its own name."""
     found = []
-    for event, person in listing.events(tx, seen.alarm.id):
+    for event, person in listing.events(tx, seen.alarm.id, hidden):
         detail, name = json.loads(event.detail), f"event.{event.kind}"
         what = said(name, level=detail.get("tier", "")) if name in said else event.kind
         found.append(Happening(event.at, what, shown(person) if person else ""))
@@ -127,9 +138,14 @@ def _picture(tx: Session, parts: Parts, seen: AlarmSeen, said: Words, name: str,
     until = Instant(max(end, since + HOUR))
     try:
         found = history(
-            tx, parts.telemetry.get(), seen.zone.id, since, Instant(until + AHEAD), lambda unit: unit.id == seen.unit.id
+            tx,
+            parts.telemetry.get(),
+            seen.zone.id,
+            since,
+            Instant(until + AHEAD),
+            lambda unit, _: unit.id == seen.unit.id,
         ).curves
-    except NotGranted:  # it stood elsewhere: nothing of that time is this unit's
+    except NotFound:  # it stood elsewhere: nothing of that time is this unit's
         found = []
     return Picture(
         since=since,
@@ -155,6 +171,11 @@ def _family_name(person: str | None) -> str:
     return person[0] + "*" * (len(person) - 1) if person else "—"
 
 
+def sees_alarm(asker: Asker | None, seen: AlarmSeen) -> bool:
+    """Whether who asks is signed in and may see what the alarm is of."""
+    return asker is not None and asker.actor.may(Right.SEE, on=seen.unit, equipment=seen.equipment.id)
+
+
 def may_handle(asker: Asker | None, seen: AlarmSeen) -> bool:
-    """Whether who is signed in may acknowledge and handle alarms of this unit."""
-    return asker is not None and asker.actor.may(Right.ACKNOWLEDGE, on=seen.unit)
+    """Whether who is signed in may acknowledge and handle this alarm."""
+    return asker is not None and asker.actor.may(Right.ACKNOWLEDGE, on=seen.unit, equipment=seen.equipment.id)

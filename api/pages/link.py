@@ -1,7 +1,8 @@
 """The page behind the link in a message (`/a/{token}`): it shows without signing in, and acknowledges only by POST.
 
-A GET changes nothing, so a preview bot may fetch it as often as it likes. Whoever acknowledges has to be signed in: as
-the person to whom the link was sent, known by WeChat's openid, or with an account that may acknowledge there.
+A link that was passed on shows nothing to whoever is signed in, isn't the one to whom it was sent, and may not see the
+equipment. A GET changes nothing, so a preview bot may fetch it as often as it likes. Whoever acknowledges has to be
+signed in: as the person to whom the link was sent, known by WeChat's openid, or with an account that may do so there.
 """
 
 from hmac import compare_digest
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from api.asking import Asker, MaybeSignedIn, Reading, SignedIn, Using, Writing, keep_session
 from api.pages.alarm import Text
-from api.pages.alarm_view import said_of, view
+from api.pages.alarm_view import said_of, sees_alarm, view
 from api.pages.rendering import page, words_for
 from api.parameters import any_parameters
 from api.parts import Parts
@@ -55,6 +56,8 @@ def alarm_by_link(
         return _notice(request, "link.forged_title", "link.forged", HTTPStatus.NOT_FOUND)
     if asker is None and parts.oauth and "MicroMessenger" in request.headers.get("user-agent", ""):
         return RedirectResponse(f"/a/{token}/wechat", HTTPStatus.SEE_OTHER)
+    if asker is not None and not _is_recipient(asker, link) and not sees_alarm(asker, seen):
+        return _notice(request, "link.other_title", "link.other", HTTPStatus.NOT_FOUND)
     told, tone = said_of(words_for(request), said, seen, asker, parts)
     may = _may(tx, asker, link, parts)
     ways_in = [(f"/a/{token}/wechat", "alarm.sign_in_wechat")] if parts.oauth else []
@@ -74,7 +77,8 @@ def alarm_by_link(
 def acknowledge(token: str, tx: Writing, asker: SignedIn, parts: Using) -> Response:
     """Acknowledge as the link's recipient, or with an account. A second phone learns who was first."""
     link = _granted(token, tx, asker, parts)
-    handling.acknowledge(tx, asker.actor, link.alarm, through=asker.through, now=parts.clock.now())
+    now, linked = parts.clock.now(), _is_recipient(asker, link)
+    handling.acknowledge(tx, asker.actor, link.alarm, through=asker.through, now=now, linked=linked)
     return RedirectResponse(f"/a/{token}?said=acknowledged", HTTPStatus.SEE_OTHER)
 
 
@@ -85,7 +89,8 @@ def handle(
     """Keep the handling record."""
     link = _granted(token, tx, asker, parts)
     report = handling.Report(cause=cause, action=action, disposition=disposition)
-    handling.handle(tx, asker.actor, link.alarm, report, now=parts.clock.now())
+    now, linked = parts.clock.now(), _is_recipient(asker, link)
+    handling.handle(tx, asker.actor, link.alarm, report, now=now, linked=linked)
     return RedirectResponse(f"/a/{token}?said=handled", HTTPStatus.SEE_OTHER)
 
 
@@ -154,7 +159,7 @@ def _link(token: str, parts: Parts) -> Link:
 def _granted(token: str, tx: Session, asker: Asker, parts: Parts) -> Link:
     """Return the link of somebody who may act on it.
 
-    Raises: NotGranted; also for a link that no longer serves.
+    Raises: NotGranted, also for a link that no longer serves; NotFound to those who may not see the alarm.
     """
     try:
         link = _link(token, parts)
@@ -162,6 +167,7 @@ def _granted(token: str, tx: Session, asker: Asker, parts: Parts) -> Link:
         msg = "this link doesn't serve; open the latest message"
         raise NotGranted(msg) from None
     if not _may(tx, asker, link, parts):
+        listing.alarm_for(tx, asker.actor, link.alarm)
         msg = f"{asker.actor.name} is not the one to whom this link was sent, and may not acknowledge there"
         raise NotGranted(msg)
     return link
@@ -169,18 +175,23 @@ def _granted(token: str, tx: Session, asker: Asker, parts: Parts) -> Link:
 
 def _may(tx: Session, asker: Asker | None, link: Link, parts: Parts) -> bool:
     """Whether the asker is the recipient, or has an account; and may acknowledge this alarm, as its domain says."""
-    if asker is None or (asker.actor.account is None and asker.actor.person != link.person):
+    if asker is None or (asker.actor.account is None and not _is_recipient(asker, link)):
         return False
     alarm = tx.get(Alarm, link.alarm)
     if alarm is None:
         raise NotFound(what="alarm", name=link.alarm)
-    return handling.may_act(tx, asker.actor, Right.ACKNOWLEDGE, alarm, parts.clock.now())
+    linked = _is_recipient(asker, link)
+    return handling.may_act(tx, asker.actor, Right.ACKNOWLEDGE, alarm, parts.clock.now(), linked=linked)
+
+
+def _is_recipient(asker: Asker, link: Link) -> bool:
+    return asker.actor.person == link.person
 
 
 def _why_not(asker: Asker | None, link: Link) -> str:
     if asker is None:
         return ""
-    return "alarm.not_granted" if asker.actor.account or asker.actor.person == link.person else "alarm.other_person"
+    return "alarm.not_granted" if asker.actor.account or _is_recipient(asker, link) else "alarm.other_person"
 
 
 def _notice(request: Request, title: str, text: str, status: HTTPStatus) -> Response:

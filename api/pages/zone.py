@@ -7,7 +7,7 @@ from fastapi.responses import Response
 from sqlalchemy import ColumnElement, and_
 from sqlalchemy.orm import Session
 
-from api.asking import Reading, SignedIn, Using
+from api.asking import Reading, SignedIn, Using, may_see
 from api.pages.curve import Picture, Trace, svg
 from api.pages.rendering import page, words_for, zone_info
 from api.shapes import ZoneNumber
@@ -35,8 +35,8 @@ def zone_page(
     telemetry, now, said = parts.telemetry.get(), parts.clock.now(), words_for(request)
     length, _ = SPANS[span]
     since = Instant(now - length)
-    found = history(tx, telemetry, zone, since, Instant(now + AHEAD), lambda unit: asker.actor.may(Right.SEE, on=unit))
-    live = zone_now(tx, telemetry, found.zone, now, asker.actor.scope(Right.SEE))
+    found = history(tx, telemetry, zone, since, Instant(now + AHEAD), may_see(asker.actor))
+    live = zone_now(tx, telemetry, found.zone, now, asker.actor.scope(Right.SEE, EquipmentUnit.equipment_id))
     timezone = zone_info(live.timezone if live else parts.settings.timezone)
     low, high = limits_of(found.zone)
     name = said("zone_name", equipment=found.equipment.name, zone=said(f"zone.{found.zone.kind}"))

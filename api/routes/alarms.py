@@ -8,12 +8,14 @@ from fastapi import APIRouter, Query
 from pydantic import Field, JsonValue
 from sqlalchemy.orm import Session
 
-from api.asking import Asker, Reading, SignedIn, Using, Writing
+from api.asking import Asker, Reading, SignedIn, Using, Writing, may_see
 from api.once import Creating
 from api.shapes import MOST, AlarmNumber, Celsius, Moment, Page, Shape, UnitNumber, ZoneNumber, cursor_of, place_of
 from core.alarms import handling as deeds
 from core.alarms import listing
 from core.alarms.listing import AlarmSeen, Told, Wanted
+from core.alarms.tables import Alarm
+from core.devices.history import Span
 from core.ids import AlarmId, EquipmentId, PersonId, UnitId, ZoneId
 from core.runtime.instant import Instant
 from core.units.rights import Right
@@ -121,7 +123,7 @@ class Asked(Shape):
 
 @router.get("")
 def alarms(tx: Reading, asker: SignedIn, asked: Annotated[Asked, Query()]) -> Page[AlarmOut]:
-    """List alarms of the asker's units, the newest first."""
+    """List alarms of the asker's units and equipment, the newest first."""
     wanted = Wanted(
         states=asked.state,
         handling=asked.handling,
@@ -133,7 +135,8 @@ def alarms(tx: Reading, asker: SignedIn, asked: Annotated[Asked, Query()]) -> Pa
     )
     place = place_of(asked.cursor, 2)
     behind = (place[0], place[1]) if place else None
-    found = listing.alarms(tx, asker.actor.scope(Right.SEE), wanted, behind=behind, limit=asked.limit)
+    scope = asker.actor.scope(Right.SEE, Alarm.equipment_id)
+    found = listing.alarms(tx, scope, wanted, behind=behind, limit=asked.limit)
     last = found[-1].alarm if len(found) == asked.limit else None
     return Page(items=[alarm_out(one) for one in found], next=cursor_of(last.opened_at, last.id) if last else None)
 
@@ -145,20 +148,23 @@ def alarm(alarm: AlarmNumber, tx: Reading, asker: SignedIn) -> AlarmOut:
 
 
 @router.get("/{alarm}/events")
-def events(alarm: AlarmNumber, tx: Reading, asker: SignedIn) -> list[EventOut]:
+def events(alarm: AlarmNumber, tx: Reading, asker: SignedIn, parts: Using) -> list[EventOut]:
     """List what happened to an alarm, in order."""
-    listing.alarm_for(tx, asker.actor, alarm)
+    hidden = _hidden(tx, asker, alarm, parts.clock.now())
     return [
         EventOut(at=event.at, kind=event.kind, person_name=name, detail=json.loads(event.detail))
-        for event, name in listing.events(tx, alarm)
+        for event, name in listing.events(tx, alarm, hidden)
     ]
 
 
 @router.get("/{alarm}/messages")
-def messages(alarm: AlarmNumber, tx: Reading, asker: SignedIn) -> list[MessageOut]:
-    """List who was to be told, when each message was handed over, and every try."""
-    listing.alarm_for(tx, asker.actor, alarm)
-    return [_message(one) for one in listing.told(tx, alarm)]
+def messages(alarm: AlarmNumber, tx: Reading, asker: SignedIn, parts: Using) -> list[MessageOut]:
+    """List who was to be told, when each message was handed over, and every try.
+
+    Messages from the time after the equipment went elsewhere are for those who may see it there.
+    """
+    hidden = _hidden(tx, asker, alarm, parts.clock.now())
+    return [_message(one) for one in listing.told(tx, alarm, hidden)]
 
 
 @router.post("/{alarm}/acknowledge")
@@ -202,6 +208,14 @@ def alarm_out(one: AlarmSeen) -> AlarmOut:
         handling_seconds=None if one.handling_time is None else one.handling_time / 1000,
         on_time=one.on_time,
     )
+
+
+def _hidden(tx: Session, asker: Asker, alarm: AlarmId, now: Instant) -> Sequence[Span]:
+    """Return what of an alarm's time isn't the asker's to see.
+
+    Raises: NotFound, when none of it is.
+    """
+    return listing.hidden_time(tx, listing.alarm_for(tx, asker.actor, alarm).alarm, may_see(asker.actor), now)
 
 
 def _handle(tx: Session, asker: Asker, alarm: AlarmId, body: Handling, now: Instant) -> HandlingOut:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.asking import Reading, SignedIn, Using
+from api.asking import Reading, SignedIn, Using, may_see
 from api.shapes import Celsius, Moment, Shape, ZoneNumber
 from core.alarms.live import limits_of
 from core.devices.history import History, ProbeCurve, history
@@ -13,7 +13,6 @@ from core.errors import Invalid
 from core.ids import EquipmentId, ZoneId
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
 from core.telemetry import windows
-from core.units.rights import Right
 
 router = APIRouter(prefix="/zones", tags=["zones"])
 
@@ -89,10 +88,10 @@ def zone_history(
 ) -> HistoryOut:
     """Return readings in order of time, with count, lowest, highest and average.
 
-    The asker sees the time in which the equipment stood in a unit of theirs; without any the answer is 403.
+    The asker sees the time in which the equipment was in a unit of theirs; without any the answer is 404.
     """
     _check(since, until, window)
-    found = history(tx, parts.telemetry.get(), zone, since, until, lambda unit: asker.actor.may(Right.SEE, on=unit))
+    found = history(tx, parts.telemetry.get(), zone, since, until, may_see(asker.actor))
     return _out(found, _window(found, since, until, window))
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from core.alarms.facts import event, policy_of
 from core.alarms.tables import Alarm, AlarmStep, HandlingRecord
 from core.db import audit
-from core.errors import Conflict, Invalid, NotFound, NotGranted
+from core.errors import Conflict, Invalid, NotFound
 from core.ids import AlarmId
 from core.runtime.instant import MINUTE, Instant
 from core.units.actor import Actor
@@ -34,13 +34,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     disposition: str
 
 
-def acknowledge(tx: Session, actor: Actor, alarm_id: AlarmId, *, through: Through, now: Instant) -> Alarm:
+def acknowledge(
+    tx: Session, actor: Actor, alarm_id: AlarmId, *, through: Through, now: Instant, linked: bool = False
+) -> Alarm:
     """Note that somebody has taken the alarm on. Idempotent: the first one stands, the second changes nothing (AL-08).
 
-    Raises: NotFound, NotGranted (another unit's people).
+    `linked`: the actor shows the link of a message about this alarm that was sent to them.
+    Raises: NotFound (also for another unit's people), NotGranted.
     """
     alarm = _held(tx, alarm_id)
-    _require(tx, actor, Right.ACKNOWLEDGE, alarm, now)
+    _require(tx, actor, Right.ACKNOWLEDGE, alarm, now, linked=linked)
     if alarm.handling != "unacknowledged" or alarm.state == "closed":
         return alarm
     alarm.handling = "acknowledged"
@@ -61,7 +64,9 @@ def acknowledge(tx: Session, actor: Actor, alarm_id: AlarmId, *, through: Throug
     return alarm
 
 
-def handle(tx: Session, actor: Actor, alarm_id: AlarmId, report: Report, *, now: Instant) -> Alarm:
+def handle(
+    tx: Session, actor: Actor, alarm_id: AlarmId, report: Report, *, now: Instant, linked: bool = False
+) -> Alarm:
     """Record what was found and done; closes the alarm if it has recovered, else it closes when it does.
 
     Raises: NotFound, NotGranted, Invalid, Conflict (it was handled before: a record is never changed).
@@ -71,7 +76,7 @@ def handle(tx: Session, actor: Actor, alarm_id: AlarmId, report: Report, *, now:
         if not value.strip() or len(value) > LONGEST:
             raise Invalid(field, value, f"must be 1 to {LONGEST} characters")
     alarm = _held(tx, alarm_id)
-    _require(tx, actor, Right.HANDLE, alarm, now)
+    _require(tx, actor, Right.HANDLE, alarm, now, linked=linked)
     if alarm.handling == "handled":
         msg = f"alarm {alarm.id} was handled before; its record stands"
         raise Conflict(msg)
@@ -115,19 +120,25 @@ def _held(tx: Session, alarm_id: AlarmId) -> Alarm:
     return alarm
 
 
-def may_act(tx: Session, actor: Actor, right: Right, alarm: Alarm, now: Instant) -> bool:
-    """Return whether somebody was granted it on the alarm's unit, or is told of this equipment now."""
-    if actor.may(right, on=tx.get_one(Unit, alarm.unit_id)):
+def may_act(tx: Session, actor: Actor, right: Right, alarm: Alarm, now: Instant, *, linked: bool = False) -> bool:
+    """Return whether somebody was granted it on what the alarm is of.
+
+    Whoever was sent a message about it (`linked`) may as well, as long as they are told of this equipment: when it has
+    been moved meanwhile, these are people who may see nothing else of the unit that the alarm is of.
+    """
+    if actor.may(right, on=tx.get_one(Unit, alarm.unit_id), equipment=alarm.equipment_id):
         return True
+    if not linked or actor.person is None:
+        return False
     told = (person for people in contacts_for(tx, alarm.equipment_id, now).values() for person in people)
-    return actor.person is not None and actor.person in {person.id for person in told}
+    return actor.person in {person.id for person in told}
 
 
-def _require(tx: Session, actor: Actor, right: Right, alarm: Alarm, now: Instant) -> None:
+def _require(tx: Session, actor: Actor, right: Right, alarm: Alarm, now: Instant, *, linked: bool) -> None:
     """Let pass who may act.
 
-    Raises: NotGranted.
+    Raises: NotFound when the actor may not see the alarm at all, NotGranted.
     """
-    if not may_act(tx, actor, right, alarm, now):
-        msg = f"{actor.name} is neither of the unit of alarm {alarm.id} nor one of its contacts"
-        raise NotGranted(msg)
+    if not may_act(tx, actor, right, alarm, now, linked=linked):
+        unit = tx.get_one(Unit, alarm.unit_id)
+        actor.require(right, on=unit, equipment=alarm.equipment_id, asked=("alarm", alarm.id))

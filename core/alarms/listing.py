@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from core.alarms.handling import acknowledged_in_time
 from core.alarms.tables import Alarm, AlarmEvent, Attempt, HandlingRecord, Outbox
+from core.devices.history import MaySee, Span, stays_seen
 from core.devices.tables import Equipment, Zone
 from core.errors import NotFound
 from core.ids import AlarmId, PersonId, UnitId, ZoneId
@@ -22,6 +23,8 @@ from core.units.rights import Right
 from core.units.tables import Account, Person, Unit
 
 AT_ONCE = 500
+BY_PEOPLE = ("acknowledged", "handled")
+"""Events that name who did it; others name whom they were about."""
 
 
 class AlarmSeen(msgspec.Struct, frozen=True):
@@ -101,12 +104,12 @@ def alarms(
 
 
 def alarm_for(tx: Session, actor: Actor, alarm: AlarmId, *, right: Right = Right.SEE) -> AlarmSeen:
-    """Return one alarm that the asker may see.
+    """Return one alarm that the asker may see: of the unit in which the equipment was when it opened.
 
-    Raises: NotFound, NotGranted.
+    Raises: NotFound, also when it is not the asker's to see; NotGranted for another `right`.
     """
     found = alarm_with(tx, alarm)
-    actor.require(right, on=found.unit)
+    actor.require(right, on=found.unit, equipment=found.equipment.id, asked=("alarm", alarm))
     return found
 
 
@@ -121,30 +124,49 @@ def alarm_with(tx: Session, alarm: AlarmId) -> AlarmSeen:
     return found[0]
 
 
-def told(tx: Session, alarm: AlarmId) -> list[Told]:
-    """Return every message about an alarm in the order in which they were written."""
+def told(tx: Session, alarm: AlarmId, hidden: Sequence[Span] = ()) -> list[Told]:
+    """Return the messages about an alarm in the order in which they were written, but for those of `hidden` time."""
     asked = (
         select(Outbox, Person.id, Person.name)
         .join(Person, Person.id == Outbox.person_id)
         .where(Outbox.alarm_id == alarm)
         .order_by(Outbox.id)
     )
-    rows = tx.execute(asked).all()
+    rows = [row for row in tx.execute(asked) if not _within(row[0].created_at, hidden)]
     tries: dict[int, list[Attempt]] = {message.id: [] for message, _, _ in rows}
     for attempt in tx.scalars(select(Attempt).where(Attempt.outbox_id.in_(tries)).order_by(Attempt.id)):
         tries[attempt.outbox_id].append(attempt)
     return [Told(message, person, name, tries[message.id]) for message, person, name in rows]
 
 
-def events(tx: Session, alarm: AlarmId) -> list[tuple[AlarmEvent, str | None]]:
-    """Return what happened to an alarm, in order, each with the name of who did it."""
+def events(tx: Session, alarm: AlarmId, hidden: Sequence[Span] = ()) -> list[tuple[AlarmEvent, str | None]]:
+    """Return what happened to an alarm, in order, each with the name of who did it, or whom it was about.
+
+    In `hidden` time only who took the alarm on is named: those to be told then are another unit's people.
+    """
     asked = (
         select(AlarmEvent, Person.name)
         .outerjoin(Person, Person.id == AlarmEvent.person_id)
         .where(AlarmEvent.alarm_id == alarm)
         .order_by(AlarmEvent.id)
     )
-    return [(event, name) for event, name in tx.execute(asked)]
+    return [
+        (event, name if event.kind in BY_PEOPLE or not _within(event.at, hidden) else None)
+        for event, name in tx.execute(asked)
+    ]
+
+
+def hidden_time(tx: Session, alarm: Alarm, may_see: MaySee, now: Instant) -> list[Span]:
+    """Return since an alarm opened the time in which its equipment was where the asker may not see it.
+
+    What is told of an alarm goes to those with whom the equipment is then. The alarm itself stays with the unit in
+    which it opened, which handles it.
+    """
+    return stays_seen(tx, alarm.equipment_id, alarm.opened_at, Instant(now + 1), lambda unit, of: not may_see(unit, of))
+
+
+def _within(at: Instant, spans: Sequence[Span]) -> bool:
+    return any(since <= at < until for since, until in spans)
 
 
 def handling_of(tx: Session, alarm: AlarmId) -> Handled | None:

@@ -2,6 +2,9 @@
 
 Silence is a state of its own: a zone without a reading inside the offline limit is offline, and its last value is never
 given as current. A maintenance window in force is shown in place of what the probes say.
+
+Nothing is shown from before the equipment came to its unit and the probe to its zone: what was measured before, and the
+alarms that opened before, belong to whom they were with then.
 """
 
 from collections import defaultdict
@@ -83,22 +86,24 @@ def zones_now(
     Go on with `after` = the last equipment. Equipment with no zone has nothing to measure and is left out.
     """
     rows = tx.execute(_standing(where, now, after, limit)).all()
-    zones = [zone for zone, _, _ in rows]
-    windows = _windows(tx, [equipment.id for _, equipment, _ in rows], now)
-    probes = _probes(tx, telemetry, zones, now)
-    alarms: dict[ZoneId, list[tuple[AlarmId, str]]] = defaultdict(list)
-    opened = select(Alarm.zone_id, Alarm.id, Alarm.rule).where(Alarm.state == "open")
-    for zone_id, alarm_id, rule in tx.execute(opened.where(Alarm.zone_id.in_([zone.id for zone in zones]))):
-        alarms[zone_id].append((alarm_id, rule))
+    zones = [zone for zone, _, _, _ in rows]
+    windows = _windows(tx, [equipment.id for _, equipment, _, _ in rows], now)
+    probes = _probes(tx, telemetry, zones, {zone.id: came for zone, _, _, came in rows}, now)
+    alarms: dict[tuple[ZoneId, UnitId], list[tuple[AlarmId, str]]] = defaultdict(list)
+    opened = select(Alarm.zone_id, Alarm.unit_id, Alarm.id, Alarm.rule).where(Alarm.state == "open")
+    for zone_id, unit_id, alarm_id, rule in tx.execute(opened.where(Alarm.zone_id.in_([zone.id for zone in zones]))):
+        alarms[zone_id, unit_id].append((alarm_id, rule))
     return [
-        _zone_now(zone, equipment, unit, probes[zone.id], windows.get(equipment.id), alarms[zone.id])
-        for zone, equipment, unit in rows
+        _zone_now(zone, equipment, unit, probes[zone.id], windows.get(equipment.id), alarms[zone.id, unit.id])
+        for zone, equipment, unit, _ in rows
     ]
 
 
-def _standing(where: ColumnElement[bool], now: Instant, after: int, limit: int) -> Select[Zone, Equipment, Unit]:
+def _standing(
+    where: ColumnElement[bool], now: Instant, after: int, limit: int
+) -> Select[Zone, Equipment, Unit, Instant]:
     here = (
-        select(EquipmentUnit.equipment_id, EquipmentUnit.unit_id)
+        select(EquipmentUnit.equipment_id, EquipmentUnit.unit_id, EquipmentUnit.since)
         .join(Unit, Unit.id == EquipmentUnit.unit_id)
         .where(where, _in_force(EquipmentUnit, now), EquipmentUnit.equipment_id > after)
         .order_by(EquipmentUnit.equipment_id)
@@ -106,7 +111,7 @@ def _standing(where: ColumnElement[bool], now: Instant, after: int, limit: int) 
         .subquery()
     )
     return (
-        select(Zone, Equipment, Unit)
+        select(Zone, Equipment, Unit, here.c.since)
         .join(here, here.c.equipment_id == Zone.equipment_id)
         .join(Equipment, Equipment.id == Zone.equipment_id)
         .join(Unit, Unit.id == here.c.unit_id)
@@ -127,30 +132,31 @@ def _windows(tx: Session, equipment: Sequence[EquipmentId], now: Instant) -> Map
 
 
 def _probes(
-    tx: Session, telemetry: Telemetry, zones: Sequence[Zone], now: Instant
+    tx: Session, telemetry: Telemetry, zones: Sequence[Zone], came: Mapping[ZoneId, Instant], now: Instant
 ) -> Mapping[ZoneId, Sequence[ProbeNow]]:
     asked = (
-        select(ProbeZone.zone_id, Probe.code, Probe.interval, Series.id)
+        select(ProbeZone.zone_id, ProbeZone.since, Probe.code, Probe.interval, Series.id)
         .join(Probe, Probe.id == ProbeZone.probe_id)
         .outerjoin(Series, and_(Series.probe_id == Probe.id, Series.quantity == "t"))
         .where(ProbeZone.zone_id.in_([zone.id for zone in zones]), _in_force(ProbeZone, now))
         .order_by(Probe.code)
     )
     bound = tx.execute(asked).all()
-    known = [series for _, _, _, series in bound if series is not None]
+    known = [row[-1] for row in bound if row[-1] is not None]
     patience = {zone.id: profile.load_or_default(zone.profile).patience for zone in zones}
-    longest = max((patience[zone_id].of(interval) for zone_id, _, interval, _ in bound), default=MINUTE)
+    longest = max((patience[zone_id].of(interval) for zone_id, _, _, interval, _ in bound), default=MINUTE)
     lately = telemetry.multi_range(known, Instant(now - longest), Instant(now + AHEAD)) if known else {}
     latest = telemetry.latest(known) if known else {}
     bands = {zone.id: limits_of(zone) for zone in zones}
     found: dict[ZoneId, list[ProbeNow]] = defaultdict(list)
-    for zone_id, code, interval, series in bound:
-        samples = list(lately[series].samples(series)) if series in lately else []
+    for zone_id, bound_since, code, interval, series in bound:
+        began = max(bound_since, came[zone_id])
         since = now - patience[zone_id].of(interval)
+        samples = list(lately[series].samples(series)) if series in lately else []
+        samples = [s for s in samples if s.at > since and s.at >= began]
         last = latest.get(series)
-        found[zone_id].append(
-            probe_now(code, [s for s in samples if s.at > since], last.at if last else None, *bands[zone_id])
-        )
+        last_at = last.at if last is not None and last.at >= began else None
+        found[zone_id].append(probe_now(code, samples, last_at, *bands[zone_id]))
     return found
 
 

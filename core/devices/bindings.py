@@ -24,7 +24,7 @@ def bind_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Inst
     Raises: NotGranted, NotFound, Conflict while it measures another, BackDated.
     """
     revision.bump(tx)
-    actor.require(Right.BIND, on=unit_of_zone(tx, zone, at))
+    actor.require(Right.BIND, on=unit_of_zone(tx, zone, at), asked=("zone", zone))
     bound = intervals.begin(tx, ProbeZone(probe_id=_probe(tx, probe), zone_id=zone, since=at))
     _audit(tx, actor, "probe bound", f"probe:{probe}", now, zone=zone, at=at)
     return bound
@@ -37,7 +37,7 @@ def unbind_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now:
     """
     revision.bump(tx)
     ended = intervals.open_row(tx, ProbeZone, probe)
-    actor.require(Right.BIND, on=unit_of_zone(tx, ended.zone_id, at))
+    actor.require(Right.BIND, on=unit_of_zone(tx, ended.zone_id, at), asked=("probe", probe))
     intervals.end(tx, ended, at)
     _audit(tx, actor, "probe unbound", f"probe:{probe}", now, zone=ended.zone_id, at=at)
     return ended
@@ -49,12 +49,12 @@ def move_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Inst
     Raises: NotGranted on either zone's unit, NotFound, Conflict when bound to nothing or there already, BackDated.
     """
     revision.bump(tx)
-    actor.require(Right.BIND, on=unit_of_zone(tx, zone, at))
+    actor.require(Right.BIND, on=unit_of_zone(tx, zone, at), asked=("zone", zone))
     ended = intervals.open_row(tx, ProbeZone, probe)
     if ended.zone_id == zone:
         msg = f"probe {probe} measures zone {zone} already"
         raise Conflict(msg)
-    actor.require(Right.BIND, on=unit_of_zone(tx, ended.zone_id, at))
+    actor.require(Right.BIND, on=unit_of_zone(tx, ended.zone_id, at), asked=("probe", probe))
     intervals.end(tx, ended, at)
     begun = intervals.begin(tx, ProbeZone(probe_id=probe, zone_id=zone, since=at))
     _audit(tx, actor, "probe moved", f"probe:{probe}", now, from_zone=ended.zone_id, zone=zone, at=at)
@@ -69,13 +69,13 @@ def pair_probe(
     Raises: NotGranted on either gateway's unit, NotFound, Conflict when it is paired so already, BackDated.
     """
     revision.bump(tx)
-    actor.require(Right.BIND, on=unit_of_gateway(tx, gateway, at))
+    actor.require(Right.BIND, on=unit_of_gateway(tx, gateway, at), asked=("gateway", gateway))
     last = intervals.newest(tx, ProbeGateway, _probe(tx, probe))
     if last is not None and last.until is None:
         if last.gateway_id == gateway:
             msg = f"probe {probe} is read by gateway {gateway} already"
             raise Conflict(msg)
-        actor.require(Right.BIND, on=unit_of_gateway(tx, last.gateway_id, at))
+        actor.require(Right.BIND, on=unit_of_gateway(tx, last.gateway_id, at), asked=("probe", probe))
         intervals.end(tx, last, at)
     begun = intervals.begin(tx, ProbeGateway(probe_id=probe, gateway_id=gateway, since=at))
     _audit(tx, actor, "probe paired", f"probe:{probe}", now, gateway=gateway, at=at)
@@ -89,7 +89,7 @@ def unpair_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now:
     """
     revision.bump(tx)
     ended = intervals.open_row(tx, ProbeGateway, probe)
-    actor.require(Right.BIND, on=unit_of_gateway(tx, ended.gateway_id, at))
+    actor.require(Right.BIND, on=unit_of_gateway(tx, ended.gateway_id, at), asked=("probe", probe))
     intervals.end(tx, ended, at)
     _audit(tx, actor, "probe unpaired", f"probe:{probe}", now, gateway=ended.gateway_id, at=at)
     return ended
@@ -108,7 +108,7 @@ def place_gateway(
         raise NotFound(what="gateway", name=gateway)
     last = intervals.newest(tx, GatewayUnit, gateway)
     if last is not None and last.until is None:
-        _leave(tx, actor, Right.BIND, last.unit_id, unit)
+        _leave(tx, actor, Right.BIND, last.unit_id, unit, ("gateway", gateway))
         intervals.end(tx, last, at)
     begun = intervals.begin(tx, GatewayUnit(gateway_id=gateway, unit_id=unit.id, since=at))
     _audit(tx, actor, "gateway placed", f"gateway:{gateway}", now, unit=unit.id, at=at)
@@ -128,7 +128,7 @@ def place_equipment(
         raise NotFound(what="equipment", name=equipment)
     last = intervals.newest(tx, EquipmentUnit, equipment)
     if last is not None and last.until is None:
-        _leave(tx, actor, Right.EQUIP, last.unit_id, unit)
+        _leave(tx, actor, Right.EQUIP, last.unit_id, unit, ("equipment", equipment))
         intervals.end(tx, last, at)
     begun = intervals.begin(tx, EquipmentUnit(equipment_id=equipment, unit_id=unit.id, since=at))
     _audit(tx, actor, "equipment placed", f"equipment:{equipment}", now, unit=unit.id, at=at)
@@ -172,11 +172,11 @@ def unit_of_gateway(tx: Session, gateway: GatewayId, at: Instant) -> Unit:
     raise Conflict(msg)
 
 
-def _leave(tx: Session, actor: Actor, right: Right, old: UnitId, unit: Unit) -> None:
+def _leave(tx: Session, actor: Actor, right: Right, old: UnitId, unit: Unit, asked: tuple[str, object]) -> None:
     if old == unit.id:
         msg = f"it is in {unit.name} already"
         raise Conflict(msg)
-    actor.require(right, on=tx.get_one(Unit, old))
+    actor.require(right, on=tx.get_one(Unit, old), asked=asked)
 
 
 def _probe(tx: Session, probe: ProbeId) -> ProbeId:

@@ -12,8 +12,8 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from core.devices.tables import Equipment, EquipmentUnit, Probe, ProbeZone, Series, Zone
-from core.errors import NotFound, NotGranted
-from core.ids import SeriesId, ZoneId
+from core.errors import NotFound
+from core.ids import EquipmentId, SeriesId, ZoneId
 from core.runtime.instant import Instant, Milliseconds
 from core.telemetry import windows
 from core.telemetry.port import Curve, Telemetry
@@ -22,6 +22,8 @@ from core.units.tables import Unit
 
 Span = tuple[Instant, Instant]
 """[since, until)."""
+MaySee = Callable[[Unit, EquipmentId], bool]
+"""Whether an equipment may be seen while it is in a unit."""
 
 
 class ProbeCurve(msgspec.Struct, frozen=True):
@@ -64,35 +66,33 @@ def history(
     zone_id: ZoneId,
     since: Instant,
     until: Instant,
-    may_see: Callable[[Unit], bool],
+    may_see: MaySee,
 ) -> History:
     """Return the readings of [since, until) from the time in which the equipment stood in units that `may_see`.
 
-    Raises: NotFound; NotGranted when none of that time is the asker's to see.
+    Raises: NotFound; also when none of that time is the asker's to see.
     """
     zone = tx.get(Zone, zone_id)
-    if zone is None:
+    seen = [] if zone is None else stays_seen(tx, zone.equipment_id, since, until, may_see)
+    if zone is None or not seen:
         raise NotFound(what="zone", name=zone_id)
-    seen = _seen(tx, zone, since, until, may_see)
-    if not seen:
-        msg = f"zone {zone_id} was in no unit of yours in that time"
-        raise NotGranted(msg)
     curves = _curves(tx, telemetry, zone_id, seen)
     return History(zone, tx.get_one(Equipment, zone.equipment_id), seen, curves)
 
 
-def _seen(tx: Session, zone: Zone, since: Instant, until: Instant, may_see: Callable[[Unit], bool]) -> list[Span]:
+def stays_seen(tx: Session, equipment: EquipmentId, since: Instant, until: Instant, may_see: MaySee) -> list[Span]:
+    """Return the parts of [since, until) in which an equipment was in units that `may_see`, in order of time."""
     stood = (
         select(EquipmentUnit.since, EquipmentUnit.until, Unit)
         .join(Unit, Unit.id == EquipmentUnit.unit_id)
         .where(
-            EquipmentUnit.equipment_id == zone.equipment_id,
+            EquipmentUnit.equipment_id == equipment,
             EquipmentUnit.since < until,
             or_(EquipmentUnit.until.is_(None), EquipmentUnit.until > since),
         )
         .order_by(EquipmentUnit.since)
     )
-    return [_shared((start, end), (since, until)) for start, end, unit in tx.execute(stood) if may_see(unit)]
+    return [_shared((start, end), (since, until)) for start, end, unit in tx.execute(stood) if may_see(unit, equipment)]
 
 
 def _curves(tx: Session, telemetry: Telemetry, zone_id: ZoneId, seen: Sequence[Span]) -> list[ProbeCurve]:

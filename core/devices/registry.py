@@ -88,7 +88,7 @@ def rename_equipment(
 
     Raises: NotGranted, Invalid.
     """
-    actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment.id, now))
+    actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment.id, now), asked=("equipment", equipment.id))
     if not name.strip():
         raise Invalid(field="name", value=name, problem="an equipment needs a name")
     if (equipment.name, equipment.kind) == (name, kind.value):
@@ -106,7 +106,7 @@ def add_zone(tx: Session, actor: Actor, equipment: EquipmentId, kind: ZoneKind, 
 
     Raises: NotGranted, Conflict when it has one of this kind.
     """
-    actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, now))
+    actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, now), asked=("equipment", equipment))
     revision.bump(tx)
     if tx.scalar(select(Zone.id).where(Zone.equipment_id == equipment, Zone.kind == kind.value)) is not None:
         msg = f"equipment {equipment} has a zone {kind.value} already"
@@ -127,7 +127,7 @@ def set_limits(
     limits of a zone that no probe has measured yet hold from its beginning.
     Raises: NotGranted, Invalid.
     """
-    actor.require(Right.EQUIP, on=unit_of_equipment(tx, zone.equipment_id, now))
+    actor.require(Right.EQUIP, on=unit_of_equipment(tx, zone.equipment_id, now), asked=("zone", zone.id))
     _check_band(zone.kind, limits)
     _check_patience(limits)
     before = limits_of(zone)
@@ -209,7 +209,7 @@ def add_probe(
 
     Raises: NotGranted, Conflict when the code is taken in the gateway's namespace, Invalid.
     """
-    actor.require(Right.BIND, on=unit_of_gateway(tx, gateway.id, since))
+    actor.require(Right.BIND, on=unit_of_gateway(tx, gateway.id, since), asked=("gateway", gateway.id))
     revision.bump(tx)
     taken = select(Probe.id).where(Probe.namespace == gateway.namespace, Probe.code == code)
     if tx.scalar(taken) is not None:
@@ -234,7 +234,7 @@ def set_interval(tx: Session, actor: Actor, probe: Probe, interval: Milliseconds
     Raises: NotGranted, Conflict while no gateway reads it, Invalid.
     """
     paired = intervals.open_row(tx, ProbeGateway, probe.id)
-    actor.require(Right.BIND, on=unit_of_gateway(tx, paired.gateway_id, now))
+    actor.require(Right.BIND, on=unit_of_gateway(tx, paired.gateway_id, now), asked=("probe", probe.id))
     _check_interval(interval)
     if probe.interval == interval:
         return False

@@ -30,7 +30,7 @@ def begin_window(
 
     Raises: NotGranted, Conflict when there is one of this kind in that time, BackDated when it would be empty.
     """
-    actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, since))
+    actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, since), asked=("equipment", equipment))
     revision.bump(tx)
     if until is not None and until <= since:
         msg = f"the window would end at {rfc3339(until)}, not after its beginning at {rfc3339(since)}"
@@ -58,7 +58,7 @@ def end_window(tx: Session, actor: Actor, window: MaintenanceWindow, at: Instant
 
     Raises: NotGranted, Conflict when it has ended before, BackDated unless it began before.
     """
-    actor.require(Right.EQUIP, on=unit_of_equipment(tx, window.equipment_id, at))
+    actor.require(Right.EQUIP, on=unit_of_equipment(tx, window.equipment_id, at), asked=("window", window.id))
     revision.bump(tx)
     if window.until is not None and window.until <= at:
         msg = f"the window ended at {rfc3339(window.until)} already"

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from core.db import audit
 from core.db.engine import Records
-from core.errors import Conflict, Invalid, LockedOut, NotGranted, NotSignedIn
+from core.errors import Conflict, Invalid, LockedOut, NotFound, NotGranted, NotSignedIn
 from core.ids import PersonId
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.units.actor import Actor
@@ -145,12 +145,12 @@ def _refuse_locked(account: Account, now: Instant) -> None:
 
 
 def _may_manage(tx: Session, actor: Actor, account: Account) -> None:
+    asked = ("account", account.id)
     units = tx.scalars(select(Unit).join(Grant, Grant.unit_id == Unit.id).where(Grant.account_id == account.id)).all()
-    if not units:
-        msg = f"{actor.name} may not manage an account without any grant"
-        raise NotGranted(msg)
+    if not any(actor.may(Right.SEE, on=unit) for unit in units):
+        raise NotFound(*asked)
     for unit in units:
-        actor.require(Right.ACCOUNTS, on=unit)
+        actor.require(Right.ACCOUNTS, on=unit, asked=asked)
 
 
 def _fits(hashed: str, password: str) -> bool:

@@ -178,7 +178,8 @@ def set_contacts(
     for level, people in told.items():
         tx.execute(delete(Contact).where(owner, Contact.level == level))
         for person in dict.fromkeys(people):
-            home = tx.get(Unit, tx.get_one(Person, person).unit_id)
+            found = tx.get(Person, person)
+            home = None if found is None else tx.get(Unit, found.unit_id)
             if home is None or not (actor.may(Right.CONTACTS, on=home) or home.id == unit.id):
                 raise Invalid(field="person", value=person, problem="works in a unit that isn't yours to manage")
             unit_id, equipment_id = (unit.id, None) if equipment is None else (None, equipment)

@@ -40,7 +40,7 @@ def set_phone(tx: Session, actor: Actor, person: Person, phone: str, cipher: Fie
 
     Raises: NotGranted, Invalid.
     """
-    actor.require(Right.CONTACTS, on=tx.get_one(Unit, person.unit_id))
+    actor.require(Right.CONTACTS, on=tx.get_one(Unit, person.unit_id), asked=("person", person.id))
     plain = plain_phone(phone)
     if not _PHONE.fullmatch(plain):
         raise Invalid(field="phone", value=phone, problem="write it as digits, such as 13812345678")
@@ -57,7 +57,7 @@ def bind_wechat(tx: Session, actor: Actor, person: Person, openid: str, *, now: 
 
     Raises: NotGranted, Conflict when the openid is somebody else's.
     """
-    actor.require(Right.CONTACTS, on=tx.get_one(Unit, person.unit_id))
+    actor.require(Right.CONTACTS, on=tx.get_one(Unit, person.unit_id), asked=("person", person.id))
     if person.openid == openid:
         return False
     if tx.scalar(select(Person.id).where(Person.openid == openid)) is not None:

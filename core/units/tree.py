@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from core.db import audit
 from core.devices import revision
-from core.errors import Conflict, Invalid
+from core.errors import Conflict, Invalid, NotGranted
 from core.runtime.instant import Instant
 from core.units.actor import Actor
 from core.units.levels import Level, UnitKind, may_hang
@@ -116,8 +116,11 @@ def move_unit(tx: Session, actor: Actor, unit: Unit, parent: Unit | None, *, now
 
 
 def _check_place(actor: Actor, unit: Particulars, parent: Unit | None) -> None:
-    actor.require(Right.UNITS, on=Unit(name="the root", path="/") if parent is None else parent)
+    if parent is None and not actor.may(Right.UNITS, on=Unit(path="/")):
+        msg = f"{actor.name} may not enter a root; the operator does, with coldchain import"
+        raise NotGranted(msg)
     if parent is not None:
+        actor.require(Right.UNITS, on=parent)
         _check_hangs(unit, parent)
 
 

@@ -9,12 +9,14 @@ import msgspec
 import pytest
 from sqlalchemy import func, select
 
+from core.alarms import handling
 from core.alarms.tables import Alarm
 from core.db.audit import Audit
 from core.db.engine import Records
 from core.devices.tables import EquipmentUnit
 from core.ids import AlarmId
 from core.runtime.instant import DAY
+from core.units.actor import OPERATOR
 from core.units.tables import Person, WebSession
 from tests.fixtures.web import IN_WECHAT, NOW, Browser, Site, site
 from tests.fixtures.wechat import SECRET, Wechat, wechat_simulator
@@ -158,17 +160,32 @@ def test_two_phones_acknowledge_once_and_the_second_learns_who_did(place: Site, 
 
 
 @pytest.mark.req("AL-08")
-@pytest.mark.parametrize(("openid", "said"), [("openid-李建国", "另一位负责人"), ("openid-孙丽", "另一位负责人")])
-def test_a_forwarded_link_acknowledges_in_nobodys_name(place: Site, alarm: AlarmId, openid: str, said: str) -> None:
+@pytest.mark.parametrize(("openid", "refused"), [("openid-李建国", 403), ("openid-孙丽", 404)])
+def test_a_forwarded_link_acknowledges_in_nobodys_name(place: Site, alarm: AlarmId, openid: str, refused: int) -> None:
     link = place.link(alarm)
     browser = identified(place, link, openid)
     page = browser.get(link).text
-    assert said in page
+    assert "另一位负责人" in page
     assert "我已收到" not in page
     token = form_token(page)
-    assert browser.post(f"{link}/acknowledge", data={"csrf": token}).status_code == 403
-    assert browser.post(f"{link}/handling", data={"csrf": token, **REPORT}).status_code == 403
+    assert browser.post(f"{link}/acknowledge", data={"csrf": token}).status_code == refused
+    assert browser.post(f"{link}/handling", data={"csrf": token, **REPORT}).status_code == refused
     assert state(place, alarm)[0] == "unacknowledged"
+
+
+@pytest.mark.req("AL-08")
+def test_a_forwarded_link_shows_nothing_to_another_units_people(place: Site, alarm: AlarmId) -> None:
+    with place.records.write() as tx:
+        handling.acknowledge(tx, OPERATOR, alarm, through="web", now=place.clock.now())
+    link = place.link(alarm)
+    for browser in (identified(place, link, "openid-孙丽"), place.signed_in("clinic-b", **HTML)):
+        for path in (link, f"{link}?said=acknowledged", f"{link}?lang=en"):
+            answer = browser.get(path)
+            assert answer.status_code == 404
+            for hidden in ("王", "李建国", "冰箱A-01", "甲镇", "9.4", "<svg"):
+                assert hidden not in answer.text, hidden
+    colleague = identified(place, link, "openid-李建国").get(link)
+    assert (colleague.status_code, "王芳" in colleague.text) == (200, True)
 
 
 @pytest.mark.req("AL-08")
@@ -182,7 +199,11 @@ def test_a_contact_of_where_the_equipment_stands_now_acknowledges_from_the_own_l
     browser = identified(place, link, "openid-孙丽")
     others = place.link(alarm)
     token = form_token(browser.get(others).text)
-    assert browser.post(f"{others}/acknowledge", data={"csrf": token}).status_code == 403
+    assert browser.post(f"{others}/acknowledge", data={"csrf": token}).status_code == 404
+    page = browser.get(link).text
+    assert "王*" in page
+    assert "王芳" not in page
+    assert browser.get(f"/alarms/{alarm}").status_code == 404
     assert "已确认，谢谢" in acknowledge(browser, link)
     assert state(place, alarm) == ("acknowledged", place.there.people["孙丽"], "wechat")
     assert browser.post(f"{link}/handling", data={"csrf": token, **REPORT}).status_code == 303
@@ -206,8 +227,8 @@ def test_an_account_acknowledges_on_the_web_from_the_same_link(place: Site, alar
     del browser.headers["x-csrf-token"]
     assert "已确认，谢谢" in acknowledge(browser, link)
     assert state(place, alarm) == ("acknowledged", None, "web")
-    other = place.signed_in("clinic-b", **HTML)
-    assert "没有权限确认" in other.get(place.link(place.alarm(rule="below"))).text
+    watching = place.signed_in("technician", **HTML)
+    assert "没有权限确认" in watching.get(place.link(place.alarm(rule="below"))).text
 
 
 def test_an_expired_link_and_a_forged_one_say_so(place: Site, alarm: AlarmId) -> None:

@@ -161,8 +161,8 @@ def test_a_grant_that_has_ended_grants_nothing(place: Site) -> None:
         tx.scalars(select(Grant).where(Grant.account_id == place.there.accounts["clinic-a"].id)).one().until = NOW
     browser = place.signed_in("clinic-a")
     assert browser.get("/api/v1/units").json()["items"] == []
-    assert browser.get(f"/api/v1/units/{place.there.units['clinic a']}/live").status_code == 403
-    assert history(place).status_code == 403
+    assert browser.get(f"/api/v1/units/{place.there.units['clinic a']}/live").status_code == 404
+    assert history(place).status_code == 404
 
 
 @pytest.mark.req("CC-03")
@@ -182,7 +182,7 @@ def test_history_is_an_ordered_series_with_count_lowest_highest_and_average(plac
 def test_a_sibling_is_refused_and_the_county_above_is_not(everywhere: Site) -> None:
     place = everywhere
     place.measured("208601", [4.0], until=MINUTE)
-    assert history(place, "clinic-b").status_code == 403
+    assert history(place, "clinic-b").status_code == 404
     assert history(place, "county-a").json()["count"] == 1
     assert history(place, "province").json()["count"] == 1
 
@@ -211,7 +211,7 @@ def test_a_fridge_that_has_moved_shows_each_unit_its_own_time(everywhere: Site) 
     assert before["seen"] == [{"since": rfc3339(Instant(NOW - DAY)), "until": rfc3339(moved)}]
     assert history(place, "province").json()["count"] == 3
     lately = {"from": rfc3339(moved)}
-    assert history(place, "clinic-a", **lately).status_code == 403
+    assert history(place, "clinic-a", **lately).status_code == 404
     assert [zone["unit_name"] for zone in live(place, "county-a", "county a", below=True)] == []
 
 
@@ -247,7 +247,7 @@ def test_incomplete_and_unbound_contacts_are_told(everywhere: Site) -> None:
     browser = place.signed_in("province")
     assert [(one["code"], one["missing"]) for one in browser.get(f"{path}/incomplete").json()] == [("B-01", [2, 3])]
     assert browser.get(f"{path}/unbound").json() == []
-    assert place.signed_in("county-a").get(f"{path}/incomplete").status_code == 403
+    assert place.signed_in("county-a").get(f"{path}/incomplete").status_code == 404
 
 
 def test_quarantine_is_for_who_looks_after_it_there(place: Site) -> None:

@@ -5,8 +5,8 @@ from sqlalchemy.orm import Session
 
 from core.db.engine import Records
 from core.devices.tables import EquipmentUnit, MaintenanceWindow
-from core.errors import Invalid, NotGranted
-from core.ids import EquipmentId
+from core.errors import Invalid, NotFound
+from core.ids import EquipmentId, PersonId
 from core.runtime.instant import Instant
 from core.units.actor import OPERATOR, Actor, Holding
 from core.units.contacts import ContactLevel, contacts_for, incomplete_contacts, set_contacts, unbound_contacts
@@ -130,5 +130,7 @@ def test_setting_contacts_replaces_the_levels_given_and_needs_the_right(records:
         assert told(tx, fridge) == [["head"], ["old"], ["head"]]
         with pytest.raises(Invalid, match="isn't yours"):
             set_contacts(tx, admin, clinic, {ONE: [stranger.id]}, now=NOW)
-        with pytest.raises(NotGranted):
+        with pytest.raises(Invalid, match="isn't yours"):
+            set_contacts(tx, admin, clinic, {ONE: [PersonId(999)]}, now=NOW)
+        with pytest.raises(NotFound):
             set_contacts(tx, admin, other, {ONE: []}, now=NOW)

@@ -105,14 +105,14 @@ def test_a_technician_moves_probes_of_their_own_units_alone(records: Records) ->
         technician = holder(Role.TECHNICIAN, mine)
         bindings.bind_probe(tx, technician, moved, here, BEFORE, now=NOW)
         bindings.move_probe(tx, technician, moved, also, NOW, now=NOW)
-        with pytest.raises(NotGranted):
+        with pytest.raises(NotFound, match=f"there is no zone {there}"):
             bindings.move_probe(tx, technician, moved, there, Instant(NOW + 1), now=NOW)
-        with pytest.raises(NotGranted):
+        with pytest.raises(NotFound, match=f"there is no gateway {foreign.id}"):
             bindings.pair_probe(tx, technician, moved, foreign.id, Instant(NOW + 1), now=NOW)
         with pytest.raises(NotGranted):
             bindings.unbind_probe(tx, holder(Role.USER, mine), moved, Instant(NOW + 1), now=NOW)
         bindings.move_probe(tx, OPERATOR, moved, there, Instant(NOW + 1), now=NOW)
-        with pytest.raises(NotGranted):
+        with pytest.raises(NotFound, match=f"there is no probe {moved}"):
             bindings.move_probe(tx, technician, moved, here, Instant(NOW + 2), now=NOW)
 
 
@@ -122,7 +122,7 @@ def test_an_equipment_that_changes_hands_is_seen_by_each_for_their_time(records:
         moved, (zone,) = fridge(tx, "F1", first)
         bound = probe(tx, "208601", gateway(tx, "10001", first))
         bindings.bind_probe(tx, OPERATOR, bound, zone, BEFORE, now=NOW)
-        with pytest.raises(NotGranted):
+        with pytest.raises(NotFound, match=f"there is no equipment {moved}"):
             bindings.place_equipment(tx, holder(Role.BUSINESS_ADMIN, second), moved, second, NOW, now=NOW)
         bindings.place_equipment(tx, OPERATOR, moved, second, NOW, now=NOW)
         with pytest.raises(Conflict, match="in second already"):

@@ -5,7 +5,7 @@ from sqlalchemy import func, select
 
 from core.db.audit import Audit
 from core.db.engine import Records
-from core.errors import Invalid, LockedOut, NotGranted, NotSignedIn
+from core.errors import Invalid, LockedOut, NotFound, NotSignedIn
 from core.runtime.instant import HOUR, Instant
 from core.units.accounts import (
     LOCKED_FOR,
@@ -98,7 +98,7 @@ def test_another_password_ends_all_sessions_and_not_everyone_may_set_it(records:
     other = hash_password("li", "another long one")
     with records.write() as tx:
         account = tx.scalars(select(Account)).one()
-        with pytest.raises(NotGranted):
+        with pytest.raises(NotFound):
             change_password(tx, Actor("account:77", ()), account, other, now=NOW)
         change_password(tx, session_of(tx, token, NOW).actor, account, other, now=NOW)
         with pytest.raises(NotSignedIn):

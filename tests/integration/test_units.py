@@ -7,14 +7,14 @@ from sqlalchemy.orm import Session
 
 from core.db.audit import Audit
 from core.db.engine import Records
-from core.errors import Conflict, Invalid, NotGranted, NotSignedIn
+from core.errors import Conflict, Invalid, NotFound, NotGranted, NotSignedIn
 from core.ids import AccountId
 from core.runtime.instant import Instant
 from core.units.accounts import PasswordHash, create_account
 from core.units.actor import OPERATOR, Actor, Holding, actor_of_account, actor_of_person
 from core.units.levels import Level, UnitKind
 from core.units.rights import RIGHTS, Right, Role
-from core.units.tables import Account, ApiToken, Grant, Person, Unit
+from core.units.tables import Account, ApiToken, Contact, Grant, Person, Unit
 from core.units.tokens import actor_of_token, issue_token, revoke_token
 from core.units.tree import Particulars, add_unit, change_unit, move_unit, particulars
 from tests.fixtures.county import DAWN, add_contact, add_fridge
@@ -92,8 +92,10 @@ def test_moving_a_unit_takes_all_below_it_along(records: Records) -> None:
         assert seen(tx, holder(Role.USER, west)) == ["beside", "west"]
         with pytest.raises(Conflict, match="hangs under it"):
             move_unit(tx, OPERATOR, east, county, now=NOW)
-        with pytest.raises(NotGranted):
+        with pytest.raises(NotFound):
             move_unit(tx, holder(Role.SYSTEM_ADMIN, east), county, west, now=NOW)
+        with pytest.raises(NotGranted, match="root"):
+            move_unit(tx, holder(Role.SYSTEM_ADMIN, east), county, None, now=NOW)
 
 
 def test_a_subtree_is_no_prefix_of_digits(records: Records) -> None:
@@ -115,9 +117,13 @@ def test_nothing_is_seen_and_nothing_may_be_done_unless_it_was_granted(records: 
         assert seen(tx, user) == ["clinic"]
         assert seen(tx, user, Right.BIND) == []
         user.require(Right.SEE, on=clinic)
-        for right, unit in ((Right.SEE, sibling), (Right.SEE, county), (Right.BIND, clinic)):
-            with pytest.raises(NotGranted):
-                user.require(right, on=unit)
+        for hidden in (sibling, county):
+            for right in (Right.SEE, Right.BIND):
+                with pytest.raises(NotFound) as refused:
+                    user.require(right, on=hidden)
+                assert hidden.name not in str(refused.value)
+        with pytest.raises(NotGranted, match="clinic"):
+            user.require(Right.BIND, on=clinic)
         upper = holder(Role.BUSINESS_ADMIN, county)
         assert seen(tx, upper) == ["clinic", "county", "sibling"]
         assert not upper.may(Right.ACCOUNTS, on=clinic)
@@ -164,15 +170,39 @@ def test_a_person_from_wechat_sees_their_unit_and_where_they_are_told(records: R
             actor_of_person(tx, told, NOW)
 
 
-def test_who_is_told_of_one_equipment_sees_the_unit_it_stands_in(records: Records) -> None:
+def test_who_is_told_of_one_equipment_sees_that_equipment_alone(records: Records) -> None:
     with records.write() as tx:
         county = unit_under(tx, None, "county")
         clinic = unit_under(tx, county, "clinic", "township", kind="pov")
         other = unit_under(tx, county, "other", "township", kind="pov")
         fridge, _ = add_fridge(tx, "F1", other, since=DAWN, until=NOW)
         person = add_contact(tx, 1, "Li", clinic, equipment=fridge)
-        assert seen(tx, actor_of_person(tx, person, Instant(NOW - 1))) == ["clinic", "other"]
-        assert seen(tx, actor_of_person(tx, person, NOW)) == ["clinic"]
+        beside, _ = add_fridge(tx, "F2", other)
+        before = actor_of_person(tx, person, Instant(NOW - 1))
+        assert seen(tx, before) == ["clinic"]
+        assert before.may(Right.HANDLE, on=other, equipment=fridge)
+        assert not before.may(Right.CONTACTS, on=other, equipment=fridge)
+        assert not any(before.may(Right.SEE, on=unit, equipment=beside) for unit in (other, county))
+        assert not before.may(Right.SEE, on=county, equipment=fridge)
+        afterwards = actor_of_person(tx, person, NOW)
+        assert seen(tx, afterwards) == ["clinic"]
+        assert not afterwards.may(Right.SEE, on=other, equipment=fridge)
+
+
+def test_who_works_where_their_one_equipment_is_sees_nothing_else_of_that_unit(records: Records) -> None:
+    with records.write() as tx:
+        county = unit_under(tx, None, "county")
+        clinic = unit_under(tx, county, "clinic", "township", kind="pov")
+        fridge, _ = add_fridge(tx, "F1", county)
+        guard = add_contact(tx, 1, "Li", county, equipment=fridge)
+        actor = actor_of_person(tx, guard, NOW)
+        assert seen(tx, actor) == []
+        assert actor.may(Right.ACKNOWLEDGE, on=county, equipment=fridge)
+        assert not actor.may(Right.SEE, on=county)
+        assert not actor.may(Right.SEE, on=clinic)
+        tx.add(Contact(unit_id=county.id, level=2, person_id=guard.id))
+        tx.flush()
+        assert seen(tx, actor_of_person(tx, guard, NOW)) == ["clinic", "county"]
 
 
 def test_administrators_are_made_by_whom_the_rules_name(records: Records) -> None:
@@ -192,7 +222,7 @@ def test_administrators_are_made_by_whom_the_rules_name(records: Records) -> Non
             make(of_county, "d", county, Role.SYSTEM_ADMIN)
         with pytest.raises(Invalid, match="below the county"):
             make(of_county, "e", clinic, Role.SYSTEM_ADMIN)
-        with pytest.raises(NotGranted):
+        with pytest.raises(NotFound):
             make(of_county, "f", province, Role.USER)
         with pytest.raises(NotGranted):
             make(holder(Role.BUSINESS_ADMIN, county), "g", clinic, Role.USER)
