@@ -11,6 +11,7 @@ from coldchain.commands import installation, services, telemetry, trying, users
 from coldchain.commands.words import group, say, translate_typer, usage_error
 from config.load import WrongSetting
 from config.secrets import NoSecrets
+from core.runtime.private import only_ours
 
 USAGE = 2
 """Exit code of a command that could not begin: wrong usage, a wrong setting, missing secrets."""
@@ -24,6 +25,7 @@ for part in (users.app, telemetry.app):
 
 def main() -> None:
     """Run the command; wrong usage, a wrong setting or missing secrets are one clear line and exit code 2."""
+    only_ours()
     translate_typer()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what a terminal of another encoding can't show ends nothing

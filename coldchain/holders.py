@@ -1,14 +1,39 @@
-"""Who listens on a port of this machine: ourselves, or another program, and which."""
+"""Holder of a port of this machine: an installation of ours, and which, or another program."""
 
 import http.client
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 
+import msgspec
+
+from config.catalogue import Catalogue
+
 ANSWER_WITHIN_S = 3.0
+say = Catalogue("coldchain.checks")
 _LISTENS = "0A"
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Process that listens on a port; of another user's, neither its number nor its folder is to be known."""
+
+    pid: int = 0
+    name: str = ""
+    data_dir: str = ""
+    """Data folder of the installation that it belongs to, by the lock file that it has open; empty for others."""
+
+    def is_of(self, data_dir: str) -> bool:
+        """Whether it is a process of the installation with this data folder."""
+        return bool(self.data_dir) and Path(self.data_dir).resolve() == Path(data_dir).resolve()
+
+    def told(self) -> str:
+        """Return it in words."""
+        if not self.pid:
+            return say("holder.other_user")
+        return say("holder.process", name=self.name, pid=self.pid)
 
 
 def is_coldchain(host: str, port: int) -> bool:
@@ -25,14 +50,40 @@ def is_coldchain(host: str, port: int) -> bool:
         asked.close()
 
 
-def holder_of(port: int) -> str:
-    """Return name and number of the process that listens on a port; of another user's that isn't to be known."""
+def foreign_holder(host: str, port: int, data_dir: str) -> Holder | None:
+    """Return who holds a port that isn't free, unless it is a process of the same installation.
+
+    One of an earlier generation may still be ending there; whoever wants the port waits for its lock.
+    """
+    if port == 0:
+        return None
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            holder = holder_of(port)
+            return None if holder.is_of(data_dir) else holder
+    return None
+
+
+def holder_of(port: int) -> Holder:
+    """Return the process that listens on a port."""
     inodes = set(_listening(port))
     for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda one: int(one.name)):
         with suppress(OSError):  # ended meanwhile, or another user's
-            if any(_link(held) in inodes for held in (process / "fd").iterdir()):
-                return f"{(process / 'comm').read_text().strip()}, process {process.name}"
-    return "a program of another user"
+            held = [_link(descriptor) for descriptor in (process / "fd").iterdir()]
+            if inodes.intersection(held):
+                return Holder(int(process.name), (process / "comm").read_text().strip(), _data_dir(held))
+    return Holder()
+
+
+def _data_dir(held: list[str]) -> str:
+    for path in held:
+        found = re.fullmatch(r"(/.+)/run/[^/]+\.lock", path)
+        if found:
+            return found[1]
+    return ""
 
 
 def _link(held: Path) -> str:

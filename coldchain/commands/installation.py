@@ -40,7 +40,7 @@ def import_(
 
 @command(app, "check", "setting_up")
 def check(config: Config = None) -> None:
-    from coldchain.checking import check as run_checks  # noqa: PLC0415
+    from coldchain.checks import check as run_checks  # noqa: PLC0415
 
     failed = 0
     for finding in run_checks(load(config)):

@@ -14,6 +14,7 @@ from config.load import WrongSetting, load
 from config.settings import Settings
 from core.runtime import logs
 from core.runtime.lifecycle import end_within, stop_on_signals
+from core.runtime.private import close_to_others, private_places
 from core.runtime.single import only_one
 
 COLLECTOR_ENDS_S = 3.0
@@ -60,6 +61,7 @@ def serve(name: str, config: Path | None, module: str, changed: Sequence[str] | 
     """
     settings = load(config, changed or ())
     secrets.read(settings.data_dir, edge=name == "gateway")
+    close_to_others(private_places(settings))
     if config:
         os.environ[CONFIG] = str(config.resolve())
     run: Callable[[Settings, Event], None] = import_module(module).run

@@ -1,15 +1,19 @@
 """`coldchain check` against real neighbours: what it finds, and what it says to mend."""
 
 import os
+import re
 import socket
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
+from typing import cast
 
 import msgspec
 import pytest
 
-from coldchain.checking import Finding, check
+from coldchain import setting_up
+from coldchain.checks import Finding, check
 from coldchain.demo.stage import free_port
 from coldchain.simulate.modbus import ModbusDevices
 from config import secrets
@@ -18,6 +22,7 @@ from config.settings import Settings
 from core.db.engine import Records, connect, url_for
 from core.db.migrate import upgrade
 from core.intake.open import open_log
+from core.runtime.single import only_one
 from tests.fixtures.browser import on_a_port
 from tests.fixtures.databases import empty_url
 from tests.fixtures.web import site
@@ -169,9 +174,122 @@ def test_a_port_that_somebody_holds_is_said(ask: Ask) -> None:
     assert "api.port" in finding.mend
 
 
-def test_a_port_that_a_running_coldchain_serves_is_well(ask: Ask, sqlite_records: Records, tmp_path: Path) -> None:
+def test_a_port_that_this_installation_serves_is_well_and_another_ones_is_not(
+    ask: Ask, sqlite_records: Records, tmp_path: Path
+) -> None:
     listening = socket.create_server(("127.0.0.1", 0))
     with listening, site(sqlite_records, tmp_path) as place, on_a_port(place.app, listening):
-        finding = ask(api={"port": listening.getsockname()[1]})["web pages"]
+        port = listening.getsockname()[1]
+        with only_one(str(tmp_path / "data"), "api", Event()):
+            assert ask(api={"port": port})["web pages"] == Finding(
+                "web pages", good=True, seen=f"127.0.0.1:{port} is served by this installation, which runs"
+            )
+        with only_one(str(tmp_path / "other"), "api", Event()):
+            finding = ask(api={"port": port})["web pages"]
+    assert not finding.good
+    assert f"another coldchain (pytest, process {os.getpid()}), with the data folder {tmp_path}/other" in finding.seen
+    assert "api.port" in finding.mend
+
+
+@pytest.fixture
+def county(tmp_path: Path) -> dict[str, object]:
+    """Return settings of an agent that reads the probe of an imported county, and may read others."""
+    secrets.write(str(tmp_path / "data"), secrets.fresh("coldchain"))
+    file = tmp_path / "county.toml"
+    file.write_text(COUNTY)
+    settings = convert({"data_dir": str(tmp_path / "data")}, "x")
+    assert setting_up.import_into(settings, file)[0] == 0
+
+    def reads(number: str, **probes: str) -> dict[str, object]:
+        units = [{"address": 1, "profile": "r4dcb08", "probes": probes}]
+        line = {"name": "a", "kind": "tcp", "host": "127.0.0.1", "port": free_port(), "units": units}
+        return {"number": number, "buses": [line]}
+
+    return {"reads": reads}
+
+
+COUNTY = """
+[[unit]]
+code = "1"
+name = "县疾控"
+kind = "cdc"
+level = "county"
+[[equipment]]
+code = "F1"
+name = "冰箱"
+kind = "冰箱"
+unit = "1"
+zones = ["冷藏"]
+[[gateway]]
+number = "10001"
+unit = "1"
+[[gateway]]
+number = "10002"
+unit = "1"
+[[probe]]
+code = "208601冷藏"
+gateway = "10001"
+equipment = "F1"
+"""
+
+
+def told_of_probes(
+    settings: dict[str, object], tmp_path: Path, *gateways: tuple[str, dict[str, str]]
+) -> list[tuple[bool, str]]:
+    reads = cast(Callable[..., dict[str, object]], settings["reads"])
+    whole = {
+        "data_dir": str(tmp_path / "data"),
+        "agent": {"gateways": [reads(number, **probes) for number, probes in gateways]},
+    }
+    return [(each.good, str(each)) for each in check(convert(whole, "x")) if each.what == "probes"]
+
+
+def test_the_agents_probes_are_compared_with_the_records(county: dict[str, object], tmp_path: Path) -> None:
+    def told(*gateways: tuple[str, dict[str, str]]) -> list[tuple[bool, str]]:
+        return told_of_probes(county, tmp_path, *gateways)
+
+    before = {file: file.read_bytes() for file in (tmp_path / "data").iterdir()}
+    assert told(("10001", {"t1": "208601"})) == [
+        (True, "ok  probes: the 1 probes of the settings are those of the records")
+    ]
+    ((well, unknown),) = told(("10001", {"t1": "208601", "t2": "208699"}))
+    assert not well
+    assert "208699: gateway 10001 is to read it, and the records don't know it" in unknown
+    ((_, paired),) = told(("10002", {"t1": "208601"}))
+    assert "208601: gateway 10002 is to read it, and the records pair it with gateway 10001" in paired
+    labelled, unread = told(("10001", {"t1": "208601冷藏"}))
+    assert "write the bare code" in labelled[1]
+    assert "208601: the records pair it with gateway 10001, and no unit of the settings reads it" in unread[1]
+    assert told() == []
+    assert {file: file.read_bytes() for file in (tmp_path / "data").iterdir()} == before
+
+
+def test_an_edge_box_has_no_records_to_compare_with(ask: Ask) -> None:
+    units = [{"address": 1, "profile": "r4dcb08", "probes": {"t1": "208601"}}]
+    line = {"name": "a", "kind": "tcp", "host": "127.0.0.1", "port": free_port(), "units": units}
+    finding = ask(secret="x", agent={"gateways": [{"number": "10001", "buses": [line]}]})["probes"]
     assert finding.good
-    assert "a coldchain that runs" in finding.seen
+    assert "another machine" in finding.seen
+
+
+def test_what_others_may_read_is_said(ask: Ask, tmp_path: Path) -> None:
+    found = ask(secret="x")
+    (tmp_path / "data").chmod(0o700)
+    assert ask()["privacy"].good
+    (tmp_path / "data" / "records.db").touch(0o644)
+    (tmp_path / "data").chmod(0o755)
+    found = ask()
+    assert not found["privacy"].good
+    assert f"2 folders and files can be used by others: {tmp_path}/data, {tmp_path}/data/records.db" in str(
+        found["privacy"]
+    )
+    assert f"chmod -R go-rwx {tmp_path}/data" in found["privacy"].mend
+
+
+def test_a_chinese_operator_is_answered_in_chinese(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    found = ask()
+    assert str(found["密钥"]).startswith("有误 密钥：")
+    assert "请运行：coldchain init" in str(found["密钥"])
+    for finding in found.values():
+        assert re.search(r"[\u4e00-\u9fff]", finding.seen), finding

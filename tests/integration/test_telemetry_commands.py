@@ -10,7 +10,7 @@ import requests
 from sqlalchemy import update
 
 from coldchain import telemetry_commands
-from coldchain.checking import Finding, check
+from coldchain.checks import Finding, check
 from coldchain.demo.stage import free_port
 from config import secrets
 from config.secrets import Secrets

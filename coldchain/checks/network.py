@@ -1,0 +1,102 @@
+"""Checks of what is reached over the network: broker, WeChat, and the port of the web pages."""
+
+import errno
+import os
+import re
+import socket
+from threading import Event
+
+from coldchain.checks.finding import Finding, bad, good, say
+from coldchain.holders import ANSWER_WITHIN_S, holder_of, is_coldchain
+from config.secrets import Secrets
+from config.settings import Settings
+from core.bus.client import BrokerAddress, Bus
+
+
+def broker(settings: Settings, secrets: Secrets | None) -> Finding:
+    """Sign in to the broker as the services do; an embedded one need not run, but its port must be free or ours."""
+    what, where = say("what.broker"), f"{settings.broker.host}:{settings.broker.port}"
+    if secrets is None:
+        return bad(what, say("secrets.needed"), "coldchain init")
+    if not answers(settings.broker.host, settings.broker.port):
+        if settings.broker.embedded:
+            return good(what, say("broker.embedded", where=where))
+        return bad(what, say("network.silent", where=where), say("broker.start"))
+    holder = holder_of(settings.broker.port)
+    if settings.broker.embedded and holder.pid and not holder.is_of(settings.data_dir):
+        return bad(what, say("network.held", where=where, holder=holder.told()), say("broker.port"))
+    user = settings.broker.username
+    bus = Bus(
+        BrokerAddress.of(settings.broker),
+        client_id=f"check-{os.getpid()}",
+        username=user,
+        password=secrets.broker.get(user, ""),
+        clean=True,
+        on_message=lambda _message: None,
+    )
+    bus.start()
+    try:
+        for _ in range(int(ANSWER_WITHIN_S / 0.05)):
+            if bus.connected:
+                return good(what, say("broker.good", where=where, user=user))
+            Event().wait(0.05)
+        problem = bus.problem
+    finally:
+        bus.stop()
+    return bad(what, f"{where}: {problem}", say("broker.mend", user=user))
+
+
+def wechat(settings: Settings, secrets: Secrets | None) -> Finding:
+    """Ask WeChat for a token."""
+    what = say("what.wechat")
+    asked = settings.wechat
+    if not asked.app_id:
+        return good(what, say("wechat.none"))
+    if not (secrets and secrets.wechat_secret):
+        return bad(what, say("wechat.no_secret", app_id=asked.app_id), say("wechat.put_secret"))
+    missing = [name for name in ("template_alarm", "template_recovery") if not getattr(asked, name)]
+    if missing:
+        return bad(what, say("wechat.no_template", names=", ".join(missing)), say("wechat.set"))
+    from core.wechat.client import try_token  # noqa: PLC0415 (wechatpy is slow to import)
+
+    problem = try_token(asked, secrets.wechat_secret)
+    if problem:
+        return bad(what, f"{asked.base_url}: {problem}", say("wechat.mend"))
+    return good(what, say("wechat.good", url=asked.base_url, app_id=asked.app_id))
+
+
+def web_pages(settings: Settings) -> Finding:
+    """Look whether the port is free, or served by this very installation."""
+    what = say("what.web")
+    if not re.fullmatch(r"https?://[^/\s]+(/.*)?", settings.public_url):
+        return bad(what, say("web.no_address", url=repr(settings.public_url)), say("web.write"))
+    host, port = settings.api.host, settings.api.port
+    where = f"{host}:{port}"
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return _not_free(what, where, settings, error)
+    return good(what, say("web.free", where=where, url=settings.public_url))
+
+
+def _not_free(what: str, where: str, settings: Settings, error: OSError) -> Finding:
+    if error.errno != errno.EADDRINUSE:
+        return bad(what, f"{where}: {error.strerror}", say("web.address"))
+    holder = holder_of(settings.api.port)
+    if holder.is_of(settings.data_dir):
+        return good(what, say("web.ours", where=where))
+    if holder.data_dir or is_coldchain(settings.api.host, settings.api.port):
+        other = holder.data_dir or say("holder.unknown_folder")
+        return bad(what, say("web.another", where=where, holder=holder.told(), folder=other), say("web.port"))
+    return bad(what, say("network.held", where=where, holder=holder.told()), say("web.port"))
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether something accepts connections there."""
+    try:
+        with socket.create_connection((host, port), timeout=ANSWER_WITHIN_S):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,87 @@
+"""Checks of the stores: records, intake log, telemetry."""
+
+import re
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from coldchain.checks.finding import Finding, bad, good, say
+from config.load import WrongSetting
+from config.secrets import Secrets
+from config.settings import Settings
+from core.db.engine import connect, url_for
+from core.db.migrate import NewerDatabase, pending
+from core.intake import port as intake
+from core.intake.open import is_ready
+from core.runtime.sqlite import look_into
+from core.telemetry.open import embedded_folder
+from core.telemetry.port import Unavailable
+
+
+def records(settings: Settings) -> Finding:
+    """Look into the records."""
+    what = say("what.records")
+    url = make_url(url_for(settings.records.url, settings.data_dir))
+    shown = url.render_as_string(hide_password=True)
+    file = Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+    if file and not file.exists():
+        return good(what, shown + say("stores.later"))
+    engine = looking_into(settings)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        behind = pending(engine)
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        return bad(what, f"{shown}: {reason}", say("records.mend"))
+    except NewerDatabase as error:
+        return bad(what, f"{shown}: {error}", say("stores.newer"))
+    finally:
+        engine.dispose()
+    return good(what, shown + (say("stores.migrate") if behind else ""))
+
+
+def looking_into(settings: Settings) -> Engine:
+    """Return an engine on the records that changes nothing: an SQLite file is opened only to read."""
+    url = make_url(url_for(settings.records.url, settings.data_dir))
+    if url.get_backend_name() != "sqlite":
+        return connect(settings.records.url)
+    return create_engine(url, creator=partial(look_into, Path(url.database or "")))
+
+
+def intake_log(settings: Settings) -> Finding:
+    """Look into the intake log."""
+    what = say("what.intake")
+    where = settings.intake.url or say("intake.default")
+    shown = re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", where)
+    try:
+        ready = is_ready(settings.intake.url, settings.data_dir)
+    except (intake.Unavailable, intake.WrongVersion, WrongSetting, OSError) as error:
+        return bad(what, f"{shown}: {str(error).splitlines()[0]}", say("intake.mend"))
+    return good(what, shown + ("" if ready else say("stores.later")))
+
+
+def telemetry(settings: Settings, secrets: Secrets | None) -> Finding:
+    """Ask an InfluxDB whether both tokens serve; the embedded store is made of files."""
+    what = say("what.telemetry")
+    asked = settings.telemetry
+    if asked.store == "embedded":
+        return good(what, say("telemetry.embedded", folder=embedded_folder(settings)))
+    if secrets is None:
+        return bad(what, say("secrets.needed"), "coldchain init")
+    from core.telemetry.influx_setup import Server  # noqa: PLC0415 (an edge box never needs it)
+
+    server = Server(asked)
+    where = say("telemetry.where", url=asked.url)
+    try:
+        version = server.version()
+        lack = say("telemetry.fresh") if server.is_fresh() else ""
+        for name, write in (("influx_write", True), ("influx_read", False)):
+            lack = lack or server.lacks(getattr(secrets, name), write=write)
+    except Unavailable as error:
+        return bad(what, str(error), say("telemetry.mend"))
+    if lack:
+        return bad(what, f"{where}: {lack}", "coldchain telemetry init")
+    return good(what, say("telemetry.good", where=where, version=version, bucket=asked.bucket))
