@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from api.asking import Reading, SignedIn, Using, Writing
 from api.pages.alarm_view import may_handle, said_of, view
-from api.pages.rendering import page, words_for, zone_info
+from api.pages.rendering import RENEWED_S, SiteClock, page, words_for
 from api.shapes import AlarmNumber, Cursor, cursor_of, place_of
 from core.alarms import handling, listing
 from core.alarms.listing import Wanted
@@ -39,7 +39,7 @@ def alarms(
         behind=(place[0], place[1]) if place else None,
         limit=ON_A_PAGE,
     )
-    said, now = words_for(request), parts.clock.now()
+    now = parts.clock.now()
     last = found[-1].alarm if len(found) == ON_A_PAGE else None
     return page(
         request,
@@ -47,7 +47,10 @@ def alarms(
         alarms=found,
         everything=everything,
         next=cursor_of(last.opened_at, last.id) if last else None,
-        clock=lambda when, one: said.clock(when, zone_info(one.unit.timezone), now),
+        opened=lambda one: SiteClock(request, one.unit.timezone, now)(one.alarm.opened_at),
+        clock=SiteClock(request, parts.settings.timezone, now),
+        now=now,
+        every=RENEWED_S,
     )
 
 

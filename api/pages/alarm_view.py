@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from api.asking import Asker
 from api.pages.curve import Picture, Trace, svg
-from api.pages.rendering import words_for, zone_info
+from api.pages.rendering import RENEWED_S, SiteClock, words_for, zone_info
 from api.pages.words import Words
 from api.pages.zone import zone_now
 from api.parts import Parts
@@ -53,7 +53,6 @@ def view(
 ) -> dict[str, Any]:
     """Return what alarm.html shows; `may` says whether the asker may acknowledge and handle."""
     said, now, alarm = words_for(request), parts.clock.now(), seen.alarm
-    timezone = zone_info(seen.unit.timezone)
     low, high = limits_of(seen.zone)
     name = said("zone_name", equipment=seen.equipment.name, zone=said(f"zone.{seen.zone.kind}"))
 
@@ -84,7 +83,8 @@ def view(
         "handled_by": shown(handling.by) if handling else "",
         "may_acknowledge": may,
         "now": now,
-        "clock": lambda when: said.clock(when, timezone, now),
+        "clock": SiteClock(request, seen.unit.timezone, now),
+        "every": RENEWED_S,
     }
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import false, or_, select
 from sqlalchemy.orm import Session
 
 from api.asking import Reading, SignedIn, Using, unit_seen
-from api.pages.rendering import page, words_for, zone_info
+from api.pages.rendering import RENEWED_S, SiteClock, page, words_for
 from api.shapes import Cursor, UnitNumber, cursor_of, place_of
 from core.alarms.listing import open_count
 from core.alarms.live import State, ZoneNow, zones_now
@@ -44,7 +44,7 @@ def home(
     now, place = parts.clock.now(), place_of(cursor, 1)
     zones = zones_now(tx, parts.telemetry.get(), shown, now=now, after=place[0] if place else 0, limit=ON_A_PAGE)
     whole = len({zone.equipment for zone in zones}) == ON_A_PAGE
-    said, timezone = words_for(request), zone_info(seen.timezone if seen else parts.settings.timezone)
+    said, timezone = words_for(request), seen.timezone if seen else parts.settings.timezone
     return page(
         request,
         "home.html",
@@ -54,7 +54,8 @@ def home(
         groups=_grouped(zones, seen),
         open_alarms=open_count(tx, counted),
         now=now,
-        clock=lambda when: said.clock(when, timezone, now),
+        clock=SiteClock(request, timezone, now),
+        every=RENEWED_S,
         next=cursor_of(max(zone.equipment for zone in zones)) if whole else None,
     )
 

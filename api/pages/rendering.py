@@ -14,9 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from api.form_tokens import masked
 from api.pages import assets
 from api.pages.words import LANGUAGES, Words, chosen, words
+from core.runtime.instant import Instant, rfc3339
 
 LANGUAGE_COOKIE = "cc_lang"
 A_YEAR_S = 365 * 86_400
+RENEWED_S = 15
+"""After how long a page of live figures is renewed."""
 
 
 @cache
@@ -31,6 +34,27 @@ def templates() -> Environment:
     )
     environment.globals["asset"] = assets.address
     return environment
+
+
+class SiteClock:
+    """Moments as the clocks of a site show them, for the page that is made at `now`."""
+
+    def __init__(self, request: Request, timezone: str, now: Instant) -> None:
+        self._words = words_for(request)
+        self._zone = zone_info(timezone)
+        self._now = now
+
+    def __call__(self, when: Instant) -> str:
+        """Write a moment to the minute."""
+        return self._words.clock(when, self._zone, self._now)
+
+    def exact(self, when: Instant) -> str:
+        """Write a moment to the second: when a figure was measured, when a page was made."""
+        return self._words.clock(when, self._zone, self._now, seconds=True)
+
+    def iso(self, when: Instant) -> str:
+        """Write a moment for programs."""
+        return rfc3339(when, self._zone)
 
 
 def words_for(request: Request) -> Words:
@@ -50,15 +74,23 @@ def page(
     /,
     *,
     status: int = HTTPStatus.OK,
+    every: int = 0,
+    address: str = "",
     **values: Any,  # noqa: ANN401 (whatever the template shows)
 ) -> Response:
-    """Render a page; `?lang=` is remembered in a cookie."""
+    """Render a page; `?lang=` is remembered in a cookie.
+
+    `every`: a page of live figures is renewed after so many seconds (`assets/watch.js`). `address`: where it is renewed
+    from, when it isn't the one that was asked: the answer to a form.
+    """
     said = words_for(request)
     session = getattr(request.state, "session", None)
     context: Mapping[str, Any] = {
         "words": said,
         "request_id": request.state.request_id,
-        "here": request.url.path,
+        "here": address or request.url.path,
+        "address": address or _address(request),
+        "every": every,
         "session": session,
         "csrf": masked(session.csrf) if session else "",
         **values,
@@ -69,6 +101,10 @@ def page(
     answer.headers["Content-Language"] = said.language
     answer.headers["Vary"] = "Accept-Language, Cookie"
     return answer
+
+
+def _address(request: Request) -> str:
+    return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
 
 
 def sign_in_address(request: Request) -> str:

@@ -44,15 +44,19 @@ class Words:
                 return f"{whole} {self(f'unit.{finer_name}', n=rest)}" if rest and unit >= HOUR else whole
         raise AssertionError
 
-    def ago(self, length: Milliseconds) -> str:
-        """Write how old something is; what is younger than a minute is of now."""
-        return self("just_now") if length < MINUTE else self("age", age=self.span(length))
+    def counted(self, name: str, count: int) -> str:
+        """Write a number of things: the catalogue holds `name.one` and `name.other`."""
+        return self(f"{name}.one" if count == 1 else f"{name}.other", count=count)
 
-    def clock(self, when: Instant, zone: ZoneInfo, now: Instant | None = None) -> str:
+    def ages(self) -> Mapping[str, str]:
+        """Return the texts with which `watch.js` writes how old something has become."""
+        return {"age": self("age"), **{name: self(f"unit.{name}") for name, _ in _SPANS}}
+
+    def clock(self, when: Instant, zone: ZoneInfo, now: Instant | None = None, *, seconds: bool = False) -> str:
         """Write a moment on the site's clocks; its date too unless it is the day of `now`."""
         local = at_zone(when, zone)
         today = now is not None and at_zone(now, zone).date() == local.date()
-        return local.strftime("%H:%M" if today else "%m-%d %H:%M")
+        return local.strftime(("" if today else "%m-%d ") + ("%H:%M:%S" if seconds else "%H:%M"))
 
     def band(self, low: Centi | None, high: Centi | None) -> str:
         """Write the limits of a zone."""

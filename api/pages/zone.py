@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from api.asking import Reading, SignedIn, Using, may_see
 from api.pages.curve import Picture, Trace, svg
-from api.pages.rendering import page, words_for, zone_info
+from api.pages.rendering import RENEWED_S, SiteClock, page, words_for, zone_info
 from api.shapes import ZoneNumber
 from core.alarms.live import AHEAD, ZoneNow, limits_of, zones_now
 from core.devices.history import history
@@ -68,7 +68,8 @@ def zone_page(
         chosen=span,
         figures=found.figures(),
         now=now,
-        clock=lambda when: said.clock(when, timezone, now),
+        clock=SiteClock(request, timezone.key, now),
+        every=RENEWED_S if span == "24h" else 4 * RENEWED_S,
     )
 
 

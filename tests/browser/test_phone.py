@@ -154,29 +154,6 @@ def test_the_home_page_shows_states_and_never_a_stale_value(
     assert page.url == at(place, f"/alarms/{alarm}")
 
 
-def test_the_home_page_refreshes_itself_and_says_when_it_cannot(
-    browser: Browser, place: Site, asked: list[str]
-) -> None:
-    context = opened(browser, asked, java_script_enabled=True)
-    page = context.new_page()
-    page.clock.install()
-    page.goto(at(place, "/sign-in"))
-    page.get_by_label("用户名").fill("clinic-a")
-    page.get_by_label("密码").fill(PASSWORD)
-    page.get_by_role("button", name="登录").click()
-    first = page.locator("#zone-1")
-    expect(first).to_contain_text("9.5")
-    first.focus()
-    place.clock.forward(minutes=1)
-    place.measured("208601", [3.3])
-    page.clock.fast_forward(15_000)
-    expect(first).to_contain_text("3.3")
-    expect(first).to_be_focused()
-    context.set_offline(True)
-    page.clock.fast_forward(15_000)
-    expect(page.locator("#stale")).to_be_visible()
-
-
 def test_the_keyboard_reaches_the_button(browser: Browser, place: Site, alarm: AlarmId, asked: list[str]) -> None:
     page = signed_in(opened(browser, asked), place)
     page.goto(at(place, f"/alarms/{alarm}"))

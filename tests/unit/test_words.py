@@ -41,7 +41,9 @@ def test_every_text_that_is_asked_for_is_there_and_the_other_way_round() -> None
     asked = set(re.findall(r'(?:words|said|self)\(\s*"([a-z_0-9.]+)"', source))
     assert {name for name in asked if not name.endswith((".", "_"))} <= there
     families = set(re.findall(r'"([a-z_.]+[._])" ~', source)) | set(re.findall(r'f"([a-z]+\.)\{', source))
-    quoted = set(re.findall(r'"([a-z_0-9.]+)"', source))
+    counted = {f"{name}.{form}" for name in re.findall(r'counted\("([a-z_.]+)"', source) for form in ("one", "other")}
+    assert counted <= there
+    quoted = counted | set(re.findall(r'"([a-z_0-9.]+)"', source))
     unused = {name for name in there if name not in quoted and not any(name.startswith(f) for f in families)}
     assert unused == set()
 
@@ -84,6 +86,27 @@ def test_spans(length: int, text: str) -> None:
     assert words("en").span(Milliseconds(length)) == text
 
 
+@pytest.mark.parametrize(
+    ("count", "english", "chinese"),
+    [
+        (1, "1 alarm not closed", "1 个报警未结束"),
+        (2, "2 alarms not closed", "2 个报警未结束"),
+        (0, "0 alarms not closed", "0 个报警未结束"),
+    ],
+)
+def test_numbers_of_things(count: int, english: str, chinese: str) -> None:
+    assert words("en").counted("open_alarms", count) == english
+    assert words("zh-CN").counted("open_alarms", count) == chinese
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_text_leaves_the_plural_to_the_reader_or_says_just_now(language: str) -> None:
+    """A page stays open: what was just now is soon not."""
+    for name, text in catalogue(language).items():
+        assert "(s)" not in text, name
+        assert not re.search("刚刚|just now", text), name
+
+
 def test_a_temperature_is_never_rounded() -> None:
     written = [words("en").degrees(Centi(value)) for value in (805, 800, 810, -1500, -5, 0)]
     assert written == ["8.05", "8.0", "8.1", "-15.0", "-0.05", "0.0"]
@@ -96,3 +119,4 @@ def test_a_moment_of_another_day_has_its_date() -> None:
     assert words("zh-CN").clock(parse("2026-03-28T00:05:00+08:00"), zone, now) == "00:05"
     assert words("zh-CN").clock(parse("2026-03-27T23:59:00+08:00"), zone, now) == "03-27 23:59"
     assert words("zh-CN").clock(parse("2026-03-28T00:05:00+08:00"), zone) == "03-28 00:05"
+    assert words("zh-CN").clock(parse("2026-03-28T00:05:09+08:00"), zone, now, seconds=True) == "00:05:09"
