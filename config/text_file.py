@@ -170,7 +170,7 @@ def _utf_16_without_mark(raw: bytes) -> str:
     first, second = raw[0::2].count(0), raw[1::2].count(0)
     if len(raw) % 2 == 0 and min(first, second) == 0:
         with_line_ends = raw.decode("utf-16-le" if second else "utf-16-be", "ignore")
-        if "\0" not in with_line_ends and "\n" in with_line_ends:
+        if "\0" not in with_line_ends and {"\n", "\r"} & set(with_line_ends):
             return _strictly(raw, "utf-16-le" if second else "utf-16-be")
     line = raw[: raw.index(b"\0")].count(b"\n") + 1
     raise _Undecodable(FileProblem(_message("binary"), line))

@@ -1,0 +1,1 @@
+"""Files that temperature loggers export: read into readings, or refused with all that is wrong."""

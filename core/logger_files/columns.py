@@ -1,0 +1,108 @@
+"""Columns of a logger's table: which of them holds the time, and which the temperature, by the names in its header."""
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from config.messages import Message
+from core.logger_files.model import Columns
+from core.logger_files.problems import message
+from core.logger_files.temperatures import plain
+
+_NO_READING = re.compile(
+    r"limit|alarm|threshold|\b(?:max|min|high|low|avg|average|mean|delta)\b|maximum|minimum|dew|set ?point"
+    r"|上限|下限|报警|阈|最高|最低|平均|露点|设定",
+    re.IGNORECASE,
+)
+"""What a column is about that has a temperature in its name but no readings."""
+_DATE = re.compile(r"\d{4}[-/.年]\d|\d[-/.]\d{4}")
+_FAHRENHEIT = re.compile(r"°f|fahrenheit|华氏|[(\[ ,/_]f[)\]]?$", re.IGNORECASE)
+_EXACT_TEMPERATURE = ("temperature", "temp", "温度", "温度值")
+_EXACT_TIME = ("time", "datetime", "timestamp", "时间", "日期时间", "记录时间", "date")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where the columns stand: positions from 0."""
+
+    time: tuple[int, ...]
+    temperature: int
+    columns: Columns
+
+
+def is_header(cells: Sequence[str]) -> bool:
+    """Whether a line names a column of times and one of temperatures."""
+    if any(_DATE.search(cell) for cell in cells):
+        return False  # a line of a report's head, such as "Export time: 2026-11-03"
+    names = [_bare(cell) for cell in cells]
+    return any(_tells_time(name) for name in names) and any(_is_temperature(cell) for cell in cells)
+
+
+def find_columns(cells: Sequence[str]) -> Place | list[Message]:
+    """Find the columns of a header, or say what keeps them from being told apart."""
+    names = [cell.strip() for cell in cells]
+    time = _time(names)
+    temperature = _temperature(names)
+    problems = [found for found in (time, temperature) if isinstance(found, Message)]
+    if isinstance(time, Message) or isinstance(temperature, Message):
+        return problems
+    used = (*time, temperature)
+    unused = tuple(name for place, name in enumerate(names) if place not in used and name)
+    return Place(time, temperature, Columns(tuple(names[place] for place in time), names[temperature], unused))
+
+
+def _time(names: Sequence[str]) -> tuple[int, ...] | Message:
+    bare = [_bare(name) for name in names]
+    telling = [place for place, name in enumerate(bare) if _tells_time(name)]
+    dates = [place for place in telling if _has_date(bare[place]) and not _has_time(bare[place])]
+    times = [place for place in telling if place not in dates]
+    if len(dates) == 1 and len(times) == 1 and not _has_date(bare[times[0]]):
+        return dates[0], times[0]
+    if len(telling) > 1:
+        exact = [place for place in times if bare[place] in _EXACT_TIME]
+        if len(exact) == 1:
+            return (exact[0],)
+        return message("several_times", names=_listed(names, telling))
+    return tuple(telling)
+
+
+def _temperature(names: Sequence[str]) -> int | Message:
+    found = [place for place, name in enumerate(names) if _is_temperature(name)]
+    if len(found) > 1:
+        exact = [place for place in found if _bare(names[place]) in _EXACT_TEMPERATURE]
+        if len(exact) != 1:
+            return message("several_temperatures", names=_listed(names, found))
+        found = exact
+    if _FAHRENHEIT.search(plain(names[found[0]])):
+        return message("fahrenheit_column", column=names[found[0]])
+    return found[0]
+
+
+def _listed(names: Sequence[str], places: Sequence[int]) -> str:
+    return ", ".join(repr(names[place]) for place in places)
+
+
+def _bare(name: str) -> str:
+    """Return a name in lower case without units, brackets and signs: `Temp, °C (S/N: 1)` is `temp`."""
+    text = re.sub(r"[(\[（【].*", "", plain(name).lower())
+    text = re.sub(r"(?:utc|gmt) ?[+-].*|°? ?c\b(?=\W*$)|°f", "", text)
+    return re.sub(r"[\W_]+", "", text)
+
+
+def _has_date(bare: str) -> bool:
+    return "date" in bare or "日期" in bare
+
+
+def _has_time(bare: str) -> bool:
+    return "time" in bare or "时间" in bare or "时刻" in bare
+
+
+def _tells_time(bare: str) -> bool:
+    return _has_date(bare) or _has_time(bare)
+
+
+def _is_temperature(name: str) -> bool:
+    text, bare = plain(name).lower(), _bare(name)
+    if _NO_READING.search(text) or _tells_time(bare):
+        return False
+    return "temp" in bare or "温度" in bare or bare == "t" or re.fullmatch(r"\W*°? ?c\W*", text) is not None

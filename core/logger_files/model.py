@@ -1,0 +1,48 @@
+"""Contents of a logger's file: its readings, where they stand in the file, and what the logger says of itself."""
+
+from datetime import date
+
+import msgspec
+
+from core.ids import Centi
+from core.runtime.instant import Instant, Milliseconds
+
+
+class DayFigures(msgspec.Struct, frozen=True):
+    """What the logger itself says of one day of its clock."""
+
+    day: date
+    min: Centi
+    max: Centi
+    mean: Centi
+    """Truncated by the device, not rounded."""
+    minutes_below: int
+    minutes_above: int
+
+
+class Columns(msgspec.Struct, frozen=True):
+    """Which columns of a table were read, by the names that the file gives them."""
+
+    time: tuple[str, ...]
+    """One, or date and time apart."""
+    temperature: str
+    unused: tuple[str, ...] = ()
+
+
+class LoggerFile(msgspec.Struct, frozen=True):
+    """A logger's history, oldest first."""
+
+    serial: str
+    interval: Milliseconds
+    readings: list[tuple[Instant, Centi | None]]
+    """None: the logger tried and had no value."""
+    lines: list[int]
+    """The line of each reading."""
+    columns: Columns
+    rounded: int = 0
+    """Readings that were written with more than two decimals, and are rounded to 0.01 °C."""
+    days: list[DayFigures] = []
+    """Of a Fridge-tag alone."""
+    below: Centi | None = None
+    above: Centi | None = None
+    """The limits that `minutes_below` and `minutes_above` are of."""
