@@ -16,20 +16,25 @@ from sqlalchemy import select
 
 from coldchain.demo.stage import Box, Device, Stage
 from coldchain.importing import import_file
-from coldchain.simulate import logger_file, physics
+from coldchain.simulate import physics
 from coldchain.simulate.physics import Chamber, Fault
+from coldchain.simulate.replay import unplayable_rows
 from config.settings import Settings
+from config.text_file import UnreadableFile
 from core.db.engine import Records
 from core.db.migrate import upgrade
 from core.devices.tables import Series
 from core.ids import Centi
+from core.logger_files.model import LoggerFile
+from core.logger_files.reading import read_file
 from core.runtime.clock import SystemClock
-from core.runtime.instant import DAY, HOUR, MINUTE, Instant, rfc3339
+from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant, rfc3339
 from core.telemetry.open import open_telemetry
 from core.units.accounts import create_account, hash_password
 from core.units.actor import OPERATOR
 from core.units.rights import Role
 from core.units.tables import Account, Unit
+from gateway_agent import profile
 
 ZONE = ZoneInfo("Asia/Shanghai")
 USERNAME = "demo"
@@ -61,7 +66,8 @@ KINDS: dict[str, physics.Kind] = {
 }
 HUMID = 45.0
 
-LOGGER_BOX = Box("10009", [Device(1, "r4dcb08", {"t1": "209901"})])
+LOGGER_DEVICE = "replay"
+LOGGER_BOX = Box("10009", [Device(1, LOGGER_DEVICE, {"t": "209901"})])
 LOGGER_COUNTY = """since = {since}
 [[unit]]
 code = "990123"
@@ -103,16 +109,16 @@ class County:
         self.username = USERNAME
         self.password = kept.password
         self.replay = Path(kept.replay) if kept.replay else None
-        self._logger = logger_file.read(self.replay, ZONE) if self.replay else None
+        self.logger = read_logger(self.replay) if self.replay else None
         self._value: Centi | None = None
         self.goes_on(kept.began)
-        self._chambers = {} if self._logger else story(kept.began)
+        self._chambers = {} if self.logger else story(kept.began)
         self.stage = Stage(
             folder,
-            [LOGGER_BOX] if self._logger else BOXES,
+            [LOGGER_BOX] if self.logger else BOXES,
             self._read,
-            # Replayed, every step of the clock is to be a reading, however unevenly the file's rows lie.
-            interval_s=1.0 if self._logger else 30.0,
+            # Replayed, every step of the clock is to be a reading, however unevenly and closely the file's rows lie.
+            interval_s=0.001 if self.logger else 30.0,
             api_port=port,
         )
 
@@ -157,13 +163,13 @@ class County:
 
     def rows(self) -> Iterator[tuple[Instant, Centi | None]]:
         """Yield what the logger recorded, oldest first."""
-        if self._logger:
-            yield from self._logger.readings
+        if self.logger:
+            yield from self.logger.readings
 
     def goes_on(self, at: Instant) -> None:
         """Let the replayed device show what the logger showed at `at`; before its first row, the first."""
-        if self._logger:
-            rows = self._logger.readings
+        if self.logger:
+            rows = self.logger.readings
             self._value = next((value for when, value in reversed(rows) if when <= at), rows[0][1])
 
     def shows(self, value: Centi | None) -> None:
@@ -181,27 +187,27 @@ class County:
             store.close()
 
     def _read(self, probe: str, channel: str) -> float | None:
-        if self._logger:
+        if self.logger:
             return None if self._value is None else self._value / 100
         if channel == "h":
             return HUMID
         return self._chambers[probe].temperature(self.stage.now())
 
     def _county(self) -> str:
-        if self._logger is None:
+        if self.logger is None:
             return resources.files("coldchain.demo").joinpath("county.toml").read_text("utf-8")
         people = "".join(
             f'[[person]]\nunit = "990123"\nname = "{name}"\nlevels = [{level}]\nopenid = "{openid}"\n'
             for name, level, openid in LOGGER_PEOPLE
         )
-        since = rfc3339(Instant(self._logger.readings[0][0] - DAY), ZONE)
-        return LOGGER_COUNTY.format(since=since, people=people, interval=self._logger.interval // 1000)
+        since = rfc3339(Instant(self.logger.readings[0][0] - DAY), ZONE)
+        return LOGGER_COUNTY.format(since=since, people=people, interval=max(1, round(self.logger.interval / SECOND)))
 
 
 def build(folder: Path, *, replay: Path | None, port: int) -> County:
     """Return the county of a folder: a new one, or the one that the last run left there.
 
-    Raises: ValueError when the folder holds another demo than the one asked for; logger_file.Unreadable.
+    Raises: ValueError when the folder holds another demo than the one asked for; UnreadableFile.
     """
     folder.mkdir(parents=True, exist_ok=True)
     memory = folder / "demo.json"
@@ -213,11 +219,23 @@ def build(folder: Path, *, replay: Path | None, port: int) -> County:
             msg = f"{folder} holds {was}; name another with --folder, or delete it"
             raise ValueError(msg)
     else:
-        began = logger_file.read(replay, ZONE).readings[0][0] if replay else SystemClock().now()
+        began = read_logger(replay).readings[0][0] if replay else SystemClock().now()
         kept = Kept(began, asked, random.token_urlsafe(9))
         memory.write_bytes(msgspec.json.encode(kept))
         memory.chmod(0o600)
     return County(folder, kept, port)
+
+
+def read_logger(path: Path) -> LoggerFile:
+    """Read a logger's file all of whose rows the simulated device can show.
+
+    Raises: UnreadableFile.
+    """
+    file = read_file(path, ZONE)
+    (channel,) = profile.load(LOGGER_DEVICE).channels
+    if problems := unplayable_rows(file, channel):
+        raise UnreadableFile(path.name, problems)
+    return file
 
 
 def story(began: Instant) -> dict[str, Chamber]:

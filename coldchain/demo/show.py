@@ -19,9 +19,11 @@ from rich.live import Live
 from coldchain.demo import screen
 from coldchain.demo.county import County, build
 from coldchain.demo.watch import View, Watcher, texts
-from coldchain.simulate.logger_file import Unreadable
 from coldchain.supervisor import Supervisor
+from config.catalogue import terminal_language
+from config.text_file import UnreadableFile
 from core.db.engine import Records, connect, url_for
+from core.logger_files.model import LoggerFile
 from core.runtime import logs
 from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper
@@ -48,7 +50,10 @@ def show(wish: DemoWish, stop: threading.Event) -> int:
     try:
         lasting = span(wish.stop_after) if wish.stop_after else None
         county = build(wish.folder, replay=wish.replay, port=wish.port)
-    except (ValueError, Unreadable) as error:
+    except UnreadableFile as error:
+        sys.stderr.write(f"coldchain: {error.text(terminal_language())}\n")
+        return 2
+    except ValueError as error:
         sys.stderr.write(f"coldchain: {error}\n")
         return 2
     keeper = ClockKeeper(county.stage.clock_file, start=county.start, speed=0 if county.replay else wish.speed)
@@ -213,8 +218,21 @@ def _greet(county: County) -> None:
     _say("started", url=county.stage.url, username=county.username, password=county.password)
     _say("phones", url=f"{county.stage.wechat_url}/sim/")
     _say("kept", folder=county.stage.folder)
+    if county.logger and county.replay:
+        _tell_columns(county.logger, county.replay)
 
 
-def _say(what: str, **words: object) -> None:
-    sys.stdout.write(texts()["happened"][what].format(**words) + "\n")
+def _tell_columns(logger: LoggerFile, file: Path) -> None:
+    """Say what is taken from a replayed file, and what isn't."""
+    columns = logger.columns
+    time, temperature = " + ".join(map(repr, columns.time)), repr(columns.temperature)
+    _say("columns", "replay", file=file.name, rows=len(logger.readings), time=time, temperature=temperature)
+    if columns.unused:
+        _say("unused", "replay", columns=", ".join(map(repr, columns.unused)))
+    if logger.rounded:
+        _say("rounded", "replay", rows=logger.rounded)
+
+
+def _say(what: str, section: str = "happened", **words: object) -> None:
+    sys.stdout.write(texts()[section][what].format(**words) + "\n")
     sys.stdout.flush()

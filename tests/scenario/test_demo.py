@@ -89,11 +89,22 @@ def test_a_csv_is_replayed_row_by_row_and_a_hole_stays_a_hole(tmp_path: Path) ->
     assert f": {len(rows)} readings stored" in said
 
 
+def test_what_a_file_says_is_what_is_stored_and_what_alarms(tmp_path: Path) -> None:
+    """Forty minutes of 8.04 °C are above the limit; two rows in one second are two readings."""
+    rows = ["2026-03-01 08:00:00.2;5,00", "2026-03-01 08:00:00.7;6,01"]
+    rows += [f"2026-03-01 08:{minute:02};8,04 °C" for minute in range(1, 41)]
+    (tmp_path / "log.csv").write_bytes("\n".join(["日期时间;温度(℃)", *rows]).encode("gbk"))
+    said = demo(tmp_path / "demo", "--replay", str(tmp_path / "log.csv"))
+    assert "Replaying log.csv: 42 rows; time from '日期时间', temperature from '温度(℃)'." in said
+    assert "8.04℃高于上限8.0℃" in said
+    assert ": 42 readings stored; alarms: 1;" in said
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("--stop-after", "soon"), "write it like 90s, 45m, 2h or 1d"),
-        (("--replay", __file__), "time,temperature"),
+        (("--replay", __file__), "no column of times and none of temperatures"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(tmp_path: Path, words: tuple[str, ...], told: str) -> None:

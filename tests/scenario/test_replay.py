@@ -15,10 +15,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select
 
-from coldchain.simulate.logger_file import DayFigures, LoggerFile, read
 from coldchain.supervisor import Supervisor
 from core.devices.tables import Probe, Series
 from core.ids import Centi
+from core.logger_files.model import DayFigures, LoggerFile
+from core.logger_files.reading import read_file
 from core.runtime.instant import MINUTE, Instant
 from core.telemetry.open import open_telemetry
 from core.telemetry.port import Curve
@@ -50,7 +51,7 @@ def logger() -> LoggerFile:
         if os.environ.get("CI") == "true":
             pytest.fail(f"{FILE} is missing")
         pytest.skip("the real logger's file is not beside this checkout")
-    return read(FILE, SITE)
+    return read_file(FILE, SITE)
 
 
 @pytest.fixture(scope="module", params=PAIRS)

@@ -6,8 +6,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from coldchain.simulate.logger_file import DayFigures, LoggerFile, Unreadable, read
+from config.text_file import UnreadableFile
 from core.ids import Centi
+from core.logger_files.model import DayFigures, LoggerFile
+from core.logger_files.reading import read_file as read
 from core.runtime.instant import MINUTE, Instant, parse
 from core.telemetry.port import Curve
 from core.telemetry.windows import Exposure, day_edges, exposures, figures
@@ -116,20 +118,23 @@ def test_a_csv_file_is_read(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "row 1: no column 'time'"),
-        ("when,temperature\n", "row 1: no column 'time'"),
-        ("time;temperature\n", "row 1: no column"),
+        ("", "holds nothing"),
+        ("when,temperature\n", "line 1: no column of times and none of temperatures among: 'when', 'temperature'"),
+        ("time;temperature\n", "0 readings; at least two"),
         ("time,temperature\n2026-03-28T03:00:00+08:00,4\n", "at least two"),
-        ("time,temperature\n2026-03-28 03:00,warm\n", "row 2, column temperature: 'warm' is no temperature"),
-        ("time,temperature\n2026-03-28 03:00,4\n2026-03-28 03:05,nan\n", "row 3, column temperature: 'nan'"),
-        ("time,temperature\n2026-03-28 03:00,4e9\n", "between -200 and 200"),
-        ("time,temperature\n28.3.2026 3:00,4\n", "row 2, column time: '28.3.2026 3:00' is no time"),
-        ("time,temperature\n2026-03-28 03:00,4\n2026-03-28 03:00,4\n", "row 3, column time: .* not after"),
-        ("time,temperature\n2026-03-28 03:00\n", "row 2: 1 columns, the header has 2"),
+        ("time,temperature\n2026-03-28 03:00,warm\n", "line 2, column temperature: 'warm' is no temperature"),
+        ("time,temperature\n2026-03-28 03:00,4\n2026-03-28 03:05,nan\n", "line 3, column temperature: 'nan'"),
+        ("time,temperature\n2026-03-28 03:00,4000\n", "between -200 and 200"),
+        ("time,temperature\n28.3.26 3:00,4\n", "line 2, column time: '28.3.26 3:00' is no time"),
+        (
+            "time,temperature\n2026-03-28 03:00,4\n2026-03-28 03:00,4\n",
+            "line 3, column time: .* same moment as line 2",
+        ),
+        ("time,temperature\n2026-03-28 03:00\n", "line 2: 1 columns, the header has 2"),
     ],
 )
-def test_what_is_wrong_in_a_csv_file_is_named_by_row_and_column(tmp_path: Path, text: str, problem: str) -> None:
-    with pytest.raises(Unreadable, match=problem) as refused:
+def test_what_is_wrong_in_a_csv_file_is_named_by_line_and_column(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(UnreadableFile, match=problem) as refused:
         read(csv_file(tmp_path, text), SHANGHAI)
     assert str(refused.value).startswith("fridge-7.csv")
 
@@ -137,10 +142,10 @@ def test_what_is_wrong_in_a_csv_file_is_named_by_row_and_column(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("was", "becomes", "problem"),
     [
-        ("\t2026-03-27 09:10\t5.3", "\t2026-03-27 09:10\t5,3", "row 53, column T: '5,3' is no temperature"),
-        ("Temp unit: C", "Temp unit: F", "row 9, column Temp unit: 'F' is not read"),
+        ("\t2026-03-27 09:10\t5.3", "\t2026-03-27 09:10\t5.3.1", "line 53, column T: '5.3.1' is no temperature"),
+        ("Temp unit: C", "Temp unit: F", "line 9, column Temp unit: 'F' is in °F, which is not read"),
         (" Serial: 000000000042", " Lot: 1", "'Conf / Serial' is missing"),
-        ("Date: 2026-03-28", "Date: yesterday", "row 24, column Date: 'yesterday' is no date"),
+        ("Date: 2026-03-28", "Date: yesterday", "line 24, column Date: 'yesterday' is no date"),
         ("    t Acc: 120", "    t Acc: many", "column t Acc: 'many' is no whole number"),
     ],
 )
@@ -149,14 +154,14 @@ def test_what_is_wrong_in_an_export_is_named(tmp_path: Path, was: str, becomes: 
     assert was in text
     path = tmp_path / "broken.txt"
     path.write_text(text.replace(was, becomes), "utf-8")
-    with pytest.raises(Unreadable, match=problem):
+    with pytest.raises(UnreadableFile, match=problem):
         read(path, SHANGHAI)
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "photo.csv"
     path.write_bytes(b"\x89PNG\xff\xd8")
-    with pytest.raises(Unreadable, match="not a text file"):
+    with pytest.raises(UnreadableFile, match=r"line 1: the byte 0x\w\w is neither UTF-8 nor"):
         read(path, SHANGHAI)
 
 
@@ -167,6 +172,6 @@ def test_a_clock_that_follows_summer_time(tmp_path: Path) -> None:
     file = read(csv_file(tmp_path, "\n".join(["time,temperature", *(f"{time},4" for time in twice)])), berlin)
     assert np.diff([at for at, _ in file.readings]).tolist() == [30 * MINUTE] * 4
     skipped = csv_file(tmp_path, "time,temperature\n2026-03-29 02:30,4\n2026-03-29 03:00,4\n")
-    with pytest.raises(Unreadable, match=r"row 2, column time: .* skipped by summer time"):
+    with pytest.raises(UnreadableFile, match=r"line 2, column time: .* skipped by summer time"):
         read(skipped, berlin)
     assert len(read(skipped, ZoneInfo("Etc/GMT-1")).readings) == 2

@@ -98,7 +98,7 @@ def test_a_channel_that_stands_twice_is_refused() -> None:
 
 
 def test_an_unknown_profile_says_which_there_are() -> None:
-    with pytest.raises(WrongProfile, match="no device profile 'xymd02'; there are: r4dcb08, xy-md02"):
+    with pytest.raises(WrongProfile, match=f"no device profile 'xymd02'; there are: {', '.join(profile.names())}"):
         profile.load("xymd02")
 
 

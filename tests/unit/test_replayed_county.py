@@ -12,6 +12,6 @@ def test_a_replay_goes_on_with_the_row_at_which_it_was_stopped(tmp_path: Path) -
     shown = []
     for minutes in (-5, 0, 20, 29, 60):
         county.goes_on(Instant(county.start + minutes * MINUTE))
-        shown.append(county._read("209901", "t1"))
+        shown.append(county._read("209901", "t"))
     county.stage.close()
     assert shown == [0.5, 0.5, 20.5, 20.5, 40.5]

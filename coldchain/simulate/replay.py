@@ -1,0 +1,45 @@
+"""Check of a logger's file against the simulated device that is to show it: what the file says is what is stored."""
+
+from coldchain.simulate.modbus import registers
+from config.messages import Message
+from config.text_file import FileProblem
+from core.ids import Centi
+from core.logger_files.model import LoggerFile
+from gateway_agent.decode import measure
+from gateway_agent.profile import Channel
+
+
+def unplayable_rows(file: LoggerFile, channel: Channel) -> list[FileProblem]:
+    """Return the rows that an agent would read from the device otherwise than the file says.
+
+    A device has steps and a range, and values of its own that mean a broken sensor, such as 85.0 of a DS18B20.
+    """
+    shown: dict[Centi | None, Centi | None] = {}
+    problems = []
+    for (_, value), line in zip(file.readings, file.lines, strict=True):
+        if value not in shown:
+            shown[value] = _shown(channel, value)
+        if shown[value] != value:
+            problems.append(FileProblem(_refusal(shown[value]), line, file.columns.temperature, _degrees(value)))
+    return problems
+
+
+def _shown(channel: Channel, value: Centi | None) -> Centi | None:
+    words = registers(channel, None if value is None else value / 100)
+    points = {(channel.function, channel.address + step): word for step, word in enumerate(words)}
+    measured, _ = measure(channel, points)
+    return None if measured is None else Centi(round(measured * 100))
+
+
+def _refusal(shown: Centi | None) -> Message:
+    if shown is None:
+        return _message("broken_sensor")
+    return _message("other_value", shown=_degrees(shown))
+
+
+def _degrees(value: Centi | None) -> str:
+    return "" if value is None else f"{value / 100:.2f}"
+
+
+def _message(name: str, **values: object) -> Message:
+    return Message("coldchain.demo", f"replay.{name}", values)
