@@ -15,7 +15,13 @@ from api.asking import signed_in
 from api.describing import DescribedApp
 from api.edge import Edge
 from api.pages import alarm, assets, home, link, sign_in, zone
-from api.parameters import accepted_parameters, any_parameters, page_language, refuse_unknown_parameters
+from api.parameters import (
+    accepted_parameters,
+    any_parameters,
+    page_language,
+    refuse_forbidden_characters,
+    refuse_unknown_parameters,
+)
 from api.parts import Parts
 from api.routes import alarms, docs, health, intake, session, units, zones
 
@@ -42,7 +48,7 @@ def make_app(parts: Parts) -> FastAPI:
         openapi_url=None,
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
-        dependencies=[Depends(refuse_unknown_parameters)],
+        dependencies=[Depends(refuse_unknown_parameters), Depends(refuse_forbidden_characters)],
     )
     app.state.parts = parts
     parts.metrics.add(lambda: health.figures(parts))

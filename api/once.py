@@ -16,6 +16,7 @@ Key = Annotated[
         alias="Idempotency-Key",
         min_length=8,
         max_length=100,
+        pattern="^[!-~]+$",
         description="your own number of this request; sent again within a day it is answered, not done again",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Query parameters: which ones a route takes, and the refusal of every other.
+"""Query parameters: which ones a route takes, and the refusal of every other, and of characters that nobody sees.
 
 A parameter that is silently ignored answers another question than the one that was asked (`/alarms?from=` showed all
 alarms). One dependency of the whole app compares what was sent with what the matched route declares, so that no route
@@ -13,6 +13,8 @@ from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
+
+from config.characters import forbidden_character
 
 PAGE_LANGUAGE = "lang"
 APPENDED_BY_WECHAT: Mapping[str, Collection[str]] = {
@@ -64,6 +66,27 @@ def refuse_unknown_parameters(request: Request) -> None:
     unknown = sorted({name for name, value in sent if value not in appended.get(name, ())})
     if unknown:
         raise UnknownParameters(unknown, known)
+
+
+def refuse_forbidden_characters(request: Request) -> None:
+    """Let a request pass whose path and query have no character that no kept text may have; of the whole app as well.
+
+    PostgreSQL refuses a NUL in what it is asked, and nobody sees the others. Bodies are held to the same where they are
+    used (`core.text`). What WeChat appends to a link is not looked at.
+    Raises: RequestValidationError, with all of them at once.
+    """
+    accepted: Mapping[int, Collection[str] | None] = request.app.state.parameters
+    given = [("path", name, str(value)) for name, value in request.path_params.items()]
+    if accepted.get(id(request.scope["route"]), ()) is not None:
+        given += [("query", name, value) for name, value in request.query_params.multi_items()]
+    found = [(place, name, forbidden_character(value)) for place, name, value in given]
+    wrong = [
+        {"type": "forbidden_character", "loc": (place, name), "msg": f"has {bad.name} as character {bad.position + 1}"}
+        for place, name, bad in found
+        if bad is not None
+    ]
+    if wrong:
+        raise RequestValidationError(wrong)
 
 
 def accepted_parameters(app: FastAPI) -> Mapping[int, Collection[str] | None]:

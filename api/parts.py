@@ -6,7 +6,7 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 from api.metrics import Metrics
-from api.throttle import Throttle
+from api.throttle import Guesses, Throttle
 from config.secrets import Secrets
 from config.settings import Settings
 from core.db.engine import Records
@@ -105,6 +105,7 @@ class Parts:
         )
         self.metrics = Metrics()
         self.throttle = Throttle(SIGN_INS, 60.0)
+        self.guesses = Guesses()
         self.oauth = OAuth(settings.wechat, secrets.wechat_secret) if settings.wechat.app_id else None
 
     @property

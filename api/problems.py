@@ -28,7 +28,6 @@ log = logger(__name__)
 KINDS: Mapping[type[Exception], tuple[str, HTTPStatus]] = {
     errors.NotFound: ("not_found", HTTPStatus.NOT_FOUND),
     errors.NotGranted: ("not_granted", HTTPStatus.FORBIDDEN),
-    errors.LockedOut: ("locked_out", HTTPStatus.TOO_MANY_REQUESTS),
     errors.NotSignedIn: ("not_signed_in", HTTPStatus.UNAUTHORIZED),
     errors.Conflict: ("conflict", HTTPStatus.CONFLICT),
     errors.Invalid: ("invalid", HTTPStatus.UNPROCESSABLE_ENTITY),
@@ -122,6 +121,8 @@ def answer(request: Request, error: Exception) -> Response:
     headers = {"Retry-After": "5"} if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooMany):
+        headers["Retry-After"] = str(error.after_s)
     if isinstance(error, HTTPException) and error.headers:
         headers.update(error.headers)
     return JSONResponse(msgspec.to_builtins(problem), problem.status, headers, media_type="application/problem+json")

@@ -1,20 +1,39 @@
-"""How often one address may try to sign in: guessing is slowed here before it costs argon2's work.
+"""How often somebody may try to sign in: guessing is slowed here before it costs argon2's work.
 
-In memory and by real time: each process counts for itself. The lock on an account after wrong passwords is kept in the
-records, and holds for all.
+By who guesses, never by whose account it is: no stranger can keep the owner of an account out, and a name that nobody
+has is slowed like any other. In memory and by real time; each process counts for itself.
 """
 
 from collections import OrderedDict
+from collections.abc import Hashable
+from hashlib import sha256
+from ipaddress import IPv6Address, ip_address
+from math import ceil
 from threading import Lock
+from typing import Generic, TypeVar
 
 from core.errors import Wrong
 from core.runtime.clock import monotonic
 
 REMEMBERED = 10_000
+FREE_GUESSES = 5
+"""Wrong passwords of one name from one source that cost no wait."""
+FIRST_WAIT_S = 4.0
+LONGEST_WAIT_S = 900.0
+FORGOTTEN_AFTER_S = 3_600.0
+NETWORK_BITS = 64
+"""Of an IPv6 address: what a provider gives to one house."""
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
 class TooMany(Wrong):
-    """This address has tried too often lately."""
+    """Somebody has tried too often lately; they may again after so many seconds."""
+
+    def __init__(self, after_s: float) -> None:
+        self.after_s = max(1, ceil(after_s))
+        super().__init__(f"too many tries; try again in {self.after_s} s")
 
 
 class Throttle:
@@ -23,7 +42,7 @@ class Throttle:
     def __init__(self, most: int, seconds: float) -> None:
         self._most = most
         self._rate = most / seconds
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._left: _Remembered[str, tuple[float, float]] = _Remembered()
         self._lock = Lock()
 
     def spend(self, address: str) -> None:
@@ -33,11 +52,72 @@ class Throttle:
         """
         now = monotonic()
         with self._lock:
-            left, seen = self._left.pop(address, (float(self._most), now))
+            left, seen = self._left.take(address) or (float(self._most), now)
             left = min(float(self._most), left + (now - seen) * self._rate)
-            self._left[address] = (max(0.0, left - 1), now)
-            if len(self._left) > REMEMBERED:
-                self._left.popitem(last=False)
+            self._left.put(address, (max(0.0, left - 1), now))
         if left < 1:
-            msg = "too many tries from this address; wait a minute"
-            raise TooMany(msg)
+            raise TooMany((1 - left) / self._rate)
+
+
+class Guesses:
+    """Wrong passwords by user name and source: after some, each further one doubles the wait for the next."""
+
+    def __init__(self) -> None:
+        self._counted: _Remembered[tuple[bytes, str], tuple[int, float]] = _Remembered()
+        """Tries, and until when the next has to wait."""
+        self._lock = Lock()
+
+    def spend(self, username: str, source: str) -> None:
+        """Count a try before its password is looked at, so that many at once are counted too.
+
+        Raises: TooMany.
+        """
+        now, key = monotonic(), _key(username, source)
+        with self._lock:
+            tries, until = self._counted.take(key) or (0, now)
+            if now > until + FORGOTTEN_AFTER_S:
+                tries = 0
+            if now < until:
+                self._counted.put(key, (tries, until))
+                raise TooMany(until - now)
+            tries += 1
+            doublings = tries - FREE_GUESSES
+            wait = 0.0 if doublings < 0 else min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(doublings, 16))
+            self._counted.put(key, (tries, now + wait))
+
+    def forget(self, username: str, source: str) -> None:
+        """Forget the tries of who knew the password in the end."""
+        with self._lock:
+            self._counted.take(_key(username, source))
+
+
+class _Remembered(Generic[K, V]):
+    """What was put last, of so many keys at most."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[K, V] = OrderedDict()
+
+    def take(self, key: K) -> V | None:
+        return self._kept.pop(key, None)
+
+    def put(self, key: K, value: V) -> None:
+        self._kept[key] = value
+        if len(self._kept) > REMEMBERED:
+            self._kept.popitem(last=False)
+
+
+def source_of(address: str) -> str:
+    """Return what counts as one source: an IPv4 address, or the network of an IPv6 one."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, IPv6Address):
+        if found.ipv4_mapped is not None:
+            return str(found.ipv4_mapped)
+        return f"{IPv6Address(int(found) >> NETWORK_BITS << NETWORK_BITS)}/{NETWORK_BITS}"
+    return str(found)
+
+
+def _key(username: str, source: str) -> tuple[bytes, str]:
+    return sha256(username.encode("utf-8", "surrogatepass")).digest(), source

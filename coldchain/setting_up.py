@@ -14,7 +14,6 @@ from core.db.engine import Records, connect, url_for
 from core.db.migrate import upgrade
 from core.errors import Invalid, NotFound, Wrong
 from core.runtime.clock import clock_from
-from core.runtime.instant import Instant, rfc3339
 from core.units.accounts import change_password, create_account, hash_password
 from core.units.actor import OPERATOR
 from core.units.rights import Role
@@ -129,7 +128,7 @@ def list_users(settings: Settings) -> tuple[int, list[str]]:
             .outerjoin(Unit, Unit.id == Grant.unit_id)
             .order_by(Account.username, Unit.path)
         ).all()
-        lines = [_line(account, role, unit, now) for account, role, unit in found]
+        lines = [_line(account, role, unit) for account, role, unit in found]
     return 0, lines or ["nobody may sign in yet; coldchain user add makes an account"]
 
 
@@ -147,11 +146,9 @@ def set_password(settings: Settings, username: str, password: str) -> tuple[int,
     return 0, [f"{username} has another password, and is signed out everywhere"]
 
 
-def _line(account: Account, role: str | None, unit: str | None, now: Instant) -> str:
+def _line(account: Account, role: str | None, unit: str | None) -> str:
     granted = f"{role} of {unit} and all below it" if role else "nothing is granted"
-    locked = account.locked_until
-    until = f"; locked until {rfc3339(locked)}" if locked is not None and locked > now else ""
-    return f"{account.username}: {granted}{'; disabled' if account.disabled else ''}{until}"
+    return f"{account.username}: {granted}{'; disabled' if account.disabled else ''}"
 
 
 @contextmanager

@@ -3,8 +3,6 @@
 The text is for whoever reads the answer or the log: what was wrong, with the value, and what would be right.
 """
 
-from core.runtime.instant import Instant
-
 
 class Wrong(Exception):
     """Something asked for can't be done, and the asker can be told why."""
@@ -25,14 +23,6 @@ class NotGranted(Wrong):
 
 class NotSignedIn(Wrong):
     """Nobody is signed in, or not any longer, or user name and password don't fit."""
-
-
-class LockedOut(NotSignedIn):
-    """Too many wrong passwords: this account can't sign in until `until`, not even with the right one."""
-
-    def __init__(self, until: Instant) -> None:
-        super().__init__("too many wrong passwords; try again later")
-        self.until = until
 
 
 class Conflict(Wrong):

@@ -14,7 +14,7 @@ from api.parts import Parts
 from api.problems import problem_of
 from api.routes.session import end_session, open_session
 from api.throttle import TooMany
-from core.errors import LockedOut, NotSignedIn
+from core.errors import NotSignedIn
 
 router = APIRouter(tags=["pages"])
 FORM_COOKIE = "cc_form"
@@ -45,7 +45,6 @@ def sign_in(
         opened = open_session(request, parts, username, password)
     except (TooMany, NotSignedIn) as error:
         wrong = "problem.too_many" if isinstance(error, TooMany) else "sign_in_wrong"
-        wrong = "sign_in_locked" if isinstance(error, LockedOut) else wrong
         return _form(
             request, parts, back=back, username=username, wrong=wrong, status=HTTPStatus(problem_of(error).status)
         )

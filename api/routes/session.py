@@ -10,6 +10,7 @@ from sqlalchemy import select
 from api.asking import SignedIn, Using, forget_session, keep_session, session_cookie, signed_in
 from api.parts import Parts
 from api.shapes import Moment, Shape
+from api.throttle import source_of
 from core.ids import UnitId
 from core.runtime.instant import Milliseconds
 from core.units import accounts
@@ -52,7 +53,10 @@ class WhoAmI(Shape):
 
 @router.post("", status_code=201)
 def sign_in(body: SignIn, request: Request, answer: Response, parts: Using) -> SessionOut:
-    """Sign in; the session is in the cookie. Five wrong passwords lock the account for a quarter of an hour."""
+    """Sign in; the session is in the cookie.
+
+    After five wrong passwords for a name, each further one doubles the time for which its sender has to wait.
+    """
     opened = open_session(request, parts, body.username, body.password.get_secret_value())
     keep_session(answer, parts, opened)
     return SessionOut(csrf=opened.csrf, expires_at=opened.expires_at)
@@ -78,11 +82,15 @@ def sign_out(request: Request, answer: Response, parts: Using) -> None:
 def open_session(request: Request, parts: Parts, username: str, password: str) -> Opened:
     """Sign in from an address that hasn't tried too often.
 
-    Raises: TooMany, LockedOut, NotSignedIn.
+    Raises: TooMany, NotSignedIn.
     """
-    parts.throttle.spend(request.client.host if request.client else "")
+    source = source_of(request.client.host if request.client else "")
+    parts.throttle.spend(source)
+    parts.guesses.spend(username, source)
     lasts = Milliseconds(int(parts.settings.api.session * 1000))
-    return accounts.sign_in(parts.records, username, password, now=parts.clock.now(), lasts=lasts)
+    opened = accounts.sign_in(parts.records, username, password, now=parts.clock.now(), lasts=lasts)
+    parts.guesses.forget(username, source)
+    return opened
 
 
 def end_session(request: Request, parts: Parts) -> None:

@@ -17,6 +17,7 @@ from core.db import audit
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import AlarmId
 from core.runtime.instant import MINUTE, Instant
+from core.text import require_plain
 from core.units.actor import Actor
 from core.units.contacts import contacts_for
 from core.units.rights import Right
@@ -73,6 +74,7 @@ def handle(
     """
     for field in Report.__struct_fields__:
         value = getattr(report, field)
+        require_plain(field, value, several_lines=True)
         if not value.strip() or len(value) > LONGEST:
             raise Invalid(field, value, f"must be 1 to {LONGEST} characters")
     alarm = _held(tx, alarm_id)

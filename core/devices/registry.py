@@ -27,6 +27,7 @@ from core.devices.tables import (
 from core.errors import Conflict, Invalid
 from core.ids import Centi, EquipmentId
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds, rfc3339
+from core.text import require_plain
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Unit
@@ -65,6 +66,8 @@ def add_equipment(
     """
     actor.require(Right.EQUIP, on=unit)
     revision.bump(tx)
+    require_plain("code", new.code)
+    require_plain("name", new.name)
     if not new.code.strip() or not new.name.strip():
         raise Invalid(field="code", value=new.code, problem="an equipment needs a code and a name")
     if tx.scalar(select(Equipment.id).where(Equipment.code == new.code)) is not None:
@@ -89,6 +92,7 @@ def rename_equipment(
     Raises: NotGranted, Invalid.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment.id, now), asked=("equipment", equipment.id))
+    require_plain("name", name)
     if not name.strip():
         raise Invalid(field="name", value=name, problem="an equipment needs a name")
     if (equipment.name, equipment.kind) == (name, kind.value):

@@ -11,6 +11,7 @@ from core.devices.tables import MaintenanceWindow
 from core.errors import BackDated, Conflict
 from core.ids import EquipmentId
 from core.runtime.instant import Instant, rfc3339
+from core.text import require_plain
 from core.units.actor import Actor
 from core.units.rights import Right
 
@@ -31,6 +32,7 @@ def begin_window(
     Raises: NotGranted, Conflict when there is one of this kind in that time, BackDated when it would be empty.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, since), asked=("equipment", equipment))
+    require_plain("reason", reason, several_lines=True)
     revision.bump(tx)
     if until is not None and until <= since:
         msg = f"the window would end at {rfc3339(until)}, not after its beginning at {rfc3339(since)}"

@@ -1,5 +1,7 @@
-"""Accounts: made and granted by those who may, signed in to with a password, locked against guessing.
+"""Accounts: made and granted by those who may, signed in to with a password.
 
+An unknown name, a disabled account and a wrong password are answered alike and take as long. Nothing here locks an
+account, which would let anybody keep others out: guessing is slowed by who guesses (`api.throttle`).
 argon2 takes some tens of milliseconds on purpose, so nothing here hashes inside a transaction.
 """
 
@@ -13,9 +15,10 @@ from sqlalchemy.orm import Session
 
 from core.db import audit
 from core.db.engine import Records
-from core.errors import Conflict, Invalid, LockedOut, NotFound, NotGranted, NotSignedIn
+from core.errors import Conflict, Invalid, NotFound, NotGranted, NotSignedIn
 from core.ids import PersonId
-from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.runtime.instant import Instant, Milliseconds
+from core.text import is_plain, require_plain
 from core.units.actor import Actor
 from core.units.levels import Level
 from core.units.rights import Right, Role, may_have
@@ -23,8 +26,6 @@ from core.units.sessions import Opened, close_sessions_of, open_session
 from core.units.tables import Account, Grant, Unit
 
 SHORTEST_PASSWORD = 8
-WRONG_BEFORE_LOCK = 5
-LOCKED_FOR = Milliseconds(15 * MINUTE)
 
 PasswordHash = NewType("PasswordHash", str)
 _hasher = PasswordHasher()
@@ -58,6 +59,7 @@ def create_account(
     Raises: NotGranted, Conflict when the user name is taken, Invalid when the unit can't have the role.
     """
     may_give(actor, role, unit)
+    require_plain("username", username)
     if not username or username != username.strip():
         raise Invalid(field="username", value=username, problem="empty, or with spaces around it")
     if tx.scalar(select(Account.id).where(Account.username == username)) is not None:
@@ -83,7 +85,6 @@ def change_password(tx: Session, actor: Actor, account: Account, password_hash: 
     if actor.account != account.id:
         _may_manage(tx, actor, account)
     account.password_hash = password_hash
-    account.failures, account.locked_until = 0, None
     close_sessions_of(tx, account.id)
     audit.record(tx, at=now, actor=actor.name, act="password changed", subject=f"account:{account.id}")
 
@@ -106,42 +107,25 @@ def may_give(actor: Actor, role: Role, unit: Unit) -> None:
 def sign_in(records: Records, username: str, password: str, *, now: Instant, lasts: Milliseconds) -> Opened:
     """Open a session for who knows the password.
 
-    In transactions of its own, since a wrong password must be counted although it is refused.
-    Raises: LockedOut, NotSignedIn; a wrong user name looks like a wrong password, and takes as long.
+    Raises: NotSignedIn; a wrong user name looks like a wrong password, and takes as long.
     """
-    with records.read() as tx:
-        row = tx.scalar(select(Account).where(Account.username == username))
-        known = None if row is None or row.disabled else (row.id, row.password_hash)
-        if row is not None:
-            _refuse_locked(row, now)
-    right = _fits(known[1] if known else _nobodys_hash(), password)
-    if known is None:
+    nobodys = _nobodys_hash()
+    known = None
+    if is_plain(username):  # PostgreSQL can't be asked for a NUL
+        with records.read() as tx:
+            row = tx.scalar(select(Account).where(Account.username == username))
+            known = None if row is None or row.disabled else (row.id, row.password_hash)
+    right = _fits(known[1] if known else nobodys, password)
+    if known is None or not right:
         raise _wrong()
-    again = _hasher.hash(password) if right and _hasher.check_needs_rehash(known[1]) else None
+    again = _hasher.hash(password) if _hasher.check_needs_rehash(known[1]) else None
     with records.write() as tx:
         account = tx.get_one(Account, known[0], with_for_update=True)
-        _refuse_locked(account, now)
-        if right and account.password_hash == known[1]:
-            account.failures, account.locked_until = 0, None
-            account.password_hash = again or account.password_hash
-            audit.record(tx, at=now, actor=f"account:{account.id}", act="signed in", subject=f"account:{account.id}")
-            return open_session(tx, account=account.id, now=now, lasts=lasts)
-        _count_failure(tx, account, now)
-    raise _wrong()
-
-
-def _count_failure(tx: Session, account: Account, now: Instant) -> None:
-    account.failures += 1
-    if account.failures < WRONG_BEFORE_LOCK:
-        return
-    account.failures = 0
-    account.locked_until = Instant(now + LOCKED_FOR)
-    audit.record(tx, at=now, actor="unknown", act="account locked", subject=f"account:{account.id}")
-
-
-def _refuse_locked(account: Account, now: Instant) -> None:
-    if account.locked_until is not None and now < account.locked_until:
-        raise LockedOut(account.locked_until)
+        if account.disabled or account.password_hash != known[1]:
+            raise _wrong()
+        account.password_hash = again or account.password_hash
+        audit.record(tx, at=now, actor=f"account:{account.id}", act="signed in", subject=f"account:{account.id}")
+        return open_session(tx, account=account.id, now=now, lasts=lasts)
 
 
 def _may_manage(tx: Session, actor: Actor, account: Account) -> None:

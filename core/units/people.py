@@ -9,6 +9,7 @@ from core.db import audit
 from core.db.crypto import FieldCipher, plain_phone
 from core.errors import Conflict, Invalid
 from core.runtime.instant import Instant
+from core.text import require_plain
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Person, Unit
@@ -23,6 +24,7 @@ def add_person(tx: Session, actor: Actor, unit: Unit, name: str, *, now: Instant
     Raises: NotGranted, Invalid, Conflict.
     """
     actor.require(Right.CONTACTS, on=unit)
+    require_plain("name", name)
     if not name.strip():
         raise Invalid(field="name", value=name, problem="a person needs a name")
     if tx.scalar(select(Person.id).where(Person.unit_id == unit.id, Person.name == name)) is not None:
@@ -58,6 +60,7 @@ def bind_wechat(tx: Session, actor: Actor, person: Person, openid: str, *, now: 
     Raises: NotGranted, Conflict when the openid is somebody else's.
     """
     actor.require(Right.CONTACTS, on=tx.get_one(Unit, person.unit_id), asked=("person", person.id))
+    require_plain("openid", openid)
     if person.openid == openid:
         return False
     if tx.scalar(select(Person.id).where(Person.openid == openid)) is not None:

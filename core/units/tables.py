@@ -78,8 +78,6 @@ class Account(Record):
     password_hash: Mapped[str] = mapped_column(String(200))
     person_id: Mapped[PersonId | None] = mapped_column(ForeignKey("person.id"))
     disabled: Mapped[bool] = mapped_column(Boolean, default=False)
-    failures: Mapped[int] = mapped_column(default=0)
-    locked_until: Mapped[Instant | None]
 
 
 class Grant(Record):

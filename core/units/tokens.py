@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from core.db import audit
 from core.errors import Conflict, NotSignedIn
 from core.runtime.instant import Instant
+from core.text import require_plain
 from core.units.accounts import may_give
 from core.units.actor import Actor, Holding
 from core.units.rights import RIGHTS, Role
@@ -23,6 +24,7 @@ def issue_token(
     Raises: NotGranted, Conflict when the name is taken.
     """
     may_give(actor, role, unit)
+    require_plain("name", name)
     if tx.scalar(select(ApiToken.id).where(ApiToken.name == name)) is not None:
         msg = f"there is a token {name!r} already; take another name"
         raise Conflict(msg)

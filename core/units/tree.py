@@ -11,6 +11,7 @@ from core.db import audit
 from core.devices import revision
 from core.errors import Conflict, Invalid, NotGranted
 from core.runtime.instant import Instant
+from core.text import require_plain
 from core.units.actor import Actor
 from core.units.levels import Level, UnitKind, may_hang
 from core.units.rights import Right
@@ -137,6 +138,7 @@ def _check_free(tx: Session, code: str | None) -> None:
 
 
 def _check(unit: Particulars) -> None:
+    require_plain("name", unit.name)
     if not unit.name.strip():
         raise Invalid(field="name", value=unit.name, problem="a unit needs a name")
     if unit.code is not None and not _CODE.fullmatch(unit.code):
