@@ -45,11 +45,13 @@ class Seen(msgspec.Struct, frozen=True):
     condition: Condition
     value: Centi | None
     """The worst of the newest readings of the probes that are abnormal."""
+    at: Instant | None
+    """When the newest of them was taken."""
     silent: bool
     """None of these probes sends anything any more; silence keeps the last condition."""
 
 
-CALM = Seen(Condition.OK, None, silent=False)
+CALM = Seen(Condition.OK, None, None, silent=False)
 
 
 def escalate(tx: Session, zones: Zones, post: Post, now: Instant) -> int:
@@ -99,21 +101,24 @@ def how_it_stands(tx: Session, zones: Iterable[ZoneId]) -> dict[Key, Seen]:
             RuleState.rule,
             RuleState.condition,
             SeriesState.value,
+            SeriesState.newest_at,
             RuleState.series_id.in_(silent),
         )
         .outerjoin(SeriesState, SeriesState.series_id == RuleState.series_id)
         .where(among(tx, RuleState.zone_id, list(zones)), RuleState.condition.in_(GOING_ON))
     )
     found: dict[Key, Seen] = {}
-    for zone, rule, condition, value, is_silent in rows:
+    for zone, rule, condition, value, at, is_silent in rows:
         key = (zone, Rule(rule))
         known = found.get(key)
         active = Condition.ACTIVE in (condition, known.condition if known else None)
         values = [one for one in (value, known.value if known else None) if one is not None]
+        times = [one for one in (at, known.at if known else None) if one is not None]
         worst = (min if rule == Rule.BELOW else max)(values, default=None)
         found[key] = Seen(
             Condition.ACTIVE if active else Condition.CLEARING,
             worst,
+            max(times, default=None),
             silent=bool(is_silent) and (known is None or known.silent),
         )
     return found
@@ -223,7 +228,17 @@ class _Turn:
                 if not of_level:
                     events.append(event_row(alarm.id, "nobody_to_tell", self._now, cycle=alarm.cycle, level=int(level)))
                 people.update((person.id, person) for person in of_level)
-            what = facts(alarm, self._zones, tier=step.tier, value=seen.value, turn=step.turn, silent=seen.silent)
+            # In event time; of silence, which has none, until now.
+            until = self._now if seen.at is None or alarm.rule == Rule.PROBE_OFFLINE else seen.at
+            what = facts(
+                alarm,
+                self._zones,
+                tier=step.tier,
+                value=seen.value,
+                until=until,
+                turn=step.turn,
+                silent=seen.silent,
+            )
             drafts += [_draft(what, step, person) for person in people.values()]
             to = sum(person.openid is not None for person in people.values())
             events.append(
@@ -276,7 +291,7 @@ def _in_window(tx: Session, equipment: Iterable[EquipmentId], now: Instant) -> s
 def _told_lately(tx: Session, alarms: Iterable[Alarm], now: Instant) -> dict[tuple[Key, int], Instant]:
     """Return when each tier of a zone was last told of a rule, within a day, by whichever alarm and cycle.
 
-    A step whose messages were superseded unsent, or refused, has told nobody.
+    A tier is told with all that are higher. A step whose messages were superseded unsent, or refused, has told nobody.
     """
     again = {alarm.zone_id for alarm in alarms if alarm.cycle > 1}
     if not again:
@@ -296,4 +311,9 @@ def _told_lately(tx: Session, alarms: Iterable[Alarm], now: Instant) -> dict[tup
         .where(exists(told))
         .group_by(Alarm.zone_id, Alarm.rule, AlarmStep.tier)
     )
-    return {((zone, Rule(rule)), tier): fired_at for zone, rule, tier, fired_at in rows if fired_at is not None}
+    lately: dict[tuple[Key, int], Instant] = {}
+    for zone, rule, top, fired_at in rows:
+        for tier in range(1, top + 1):
+            key = ((zone, Rule(rule)), tier)
+            lately[key] = max(fired_at or Instant(0), lately.get(key, Instant(0)))
+    return lately

@@ -18,6 +18,7 @@ from api.pages.words import Words
 from api.pages.zone import zone_now
 from api.parts import Parts
 from core.alarms import listing
+from core.alarms.duration import time_out
 from core.alarms.listing import AlarmSeen
 from core.alarms.live import AHEAD, limits_of
 from core.devices.history import Span, history
@@ -78,6 +79,7 @@ def view(
         "told": told(tx, seen, shown, hidden),
         "happenings": _happenings(tx, seen, said, shown, hidden),
         "acknowledged_by": shown(seen.acknowledged_by),
+        "out": time_out(alarm, now),
         "on_time": seen.on_time,
         "handling": handling,
         "handled_by": shown(handling.by) if handling else "",

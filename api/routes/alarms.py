@@ -13,6 +13,7 @@ from api.once import Creating
 from api.shapes import MOST, AlarmNumber, Celsius, Moment, Page, Shape, UnitNumber, ZoneNumber, cursor_of, place_of
 from core.alarms import handling as deeds
 from core.alarms import listing
+from core.alarms.duration import time_out
 from core.alarms.listing import AlarmSeen, Told, Wanted
 from core.alarms.tables import Alarm
 from core.devices.history import Span
@@ -40,9 +41,17 @@ class AlarmOut(Shape):
     zone: ZoneId
     zone_kind: str
     onset_at: Moment
+    """Beginning of the excursion, of the first cycle."""
     opened_at: Moment
+    """First opening, from which escalation counts."""
+    cycle_opened_at: Moment | None
+    """Last re-opening; null in the first cycle."""
     ended_at: Moment | None
+    """End of the excursion, of the last cycle."""
     recovered_at: Moment | None
+    """When that was confirmed."""
+    out_seconds: float
+    """Time beyond the limits in all cycles, without the time between them; until now while it goes on."""
     closed_at: Moment | None
     limit: Celsius | None
     opening_value: Celsius | None
@@ -122,7 +131,7 @@ class Asked(Shape):
 
 
 @router.get("")
-def alarms(tx: Reading, asker: SignedIn, asked: Annotated[Asked, Query()]) -> Page[AlarmOut]:
+def alarms(tx: Reading, asker: SignedIn, parts: Using, asked: Annotated[Asked, Query()]) -> Page[AlarmOut]:
     """List alarms of the asker's units and equipment, the newest first."""
     wanted = Wanted(
         states=asked.state,
@@ -138,13 +147,14 @@ def alarms(tx: Reading, asker: SignedIn, asked: Annotated[Asked, Query()]) -> Pa
     scope = asker.actor.scope(Right.SEE, Alarm.equipment_id)
     found = listing.alarms(tx, scope, wanted, behind=behind, limit=asked.limit)
     last = found[-1].alarm if len(found) == asked.limit else None
-    return Page(items=[alarm_out(one) for one in found], next=cursor_of(last.opened_at, last.id) if last else None)
+    now = parts.clock.now()
+    return Page(items=[alarm_out(one, now) for one in found], next=cursor_of(last.opened_at, last.id) if last else None)
 
 
 @router.get("/{alarm}")
-def alarm(alarm: AlarmNumber, tx: Reading, asker: SignedIn) -> AlarmOut:
+def alarm(alarm: AlarmNumber, tx: Reading, asker: SignedIn, parts: Using) -> AlarmOut:
     """Return one alarm."""
-    return alarm_out(listing.alarm_for(tx, asker.actor, alarm))
+    return alarm_out(listing.alarm_for(tx, asker.actor, alarm), parts.clock.now())
 
 
 @router.get("/{alarm}/events")
@@ -173,8 +183,9 @@ def acknowledge(alarm: AlarmNumber, tx: Writing, asker: SignedIn, parts: Using) 
 
     Acknowledging does not stop the escalation; the temperature does.
     """
-    deeds.acknowledge(tx, asker.actor, alarm, through=asker.through, now=parts.clock.now())
-    return alarm_out(listing.alarm_for(tx, asker.actor, alarm))
+    now = parts.clock.now()
+    deeds.acknowledge(tx, asker.actor, alarm, through=asker.through, now=now)
+    return alarm_out(listing.alarm_for(tx, asker.actor, alarm), now)
 
 
 @router.post("/{alarm}/handling", status_code=201)
@@ -193,7 +204,7 @@ def handling(alarm: AlarmNumber, tx: Reading, asker: SignedIn) -> HandlingOut | 
     return None if found is None else HandlingOut.model_validate(found)
 
 
-def alarm_out(one: AlarmSeen) -> AlarmOut:
+def alarm_out(one: AlarmSeen, now: Instant) -> AlarmOut:
     """Write an alarm with the names of what it concerns."""
     names = set(AlarmOut.model_fields) & set(one.alarm.__table__.columns.keys()) - {"acknowledged_by"}
     return AlarmOut(
@@ -205,6 +216,7 @@ def alarm_out(one: AlarmSeen) -> AlarmOut:
         zone=one.zone.id,
         zone_kind=one.zone.kind,
         acknowledged_by=one.acknowledged_by,
+        out_seconds=time_out(one.alarm, now) / 1000,
         handling_seconds=None if one.handling_time is None else one.handling_time / 1000,
         on_time=one.on_time,
     )

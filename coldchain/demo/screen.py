@@ -13,7 +13,7 @@ from core.runtime.instant import HOUR, MINUTE, Instant
 
 def render(view: View, now: Instant, title: str, texts: Mapping[str, Mapping[str, str]]) -> Panel:
     """Return the whole screen."""
-    return Panel(Group(_zones(view, now, texts), _alarms(view, now, texts), _told(view, texts)), title=title)
+    return Panel(Group(_zones(view, now, texts), _alarms(view, texts), _told(view, texts)), title=title)
 
 
 def _zones(view: View, now: Instant, texts: Mapping[str, Mapping[str, str]]) -> Table:
@@ -30,17 +30,15 @@ def _zones(view: View, now: Instant, texts: Mapping[str, Mapping[str, str]]) -> 
     return table
 
 
-def _alarms(view: View, now: Instant, texts: Mapping[str, Mapping[str, str]]) -> Table:
+def _alarms(view: View, texts: Mapping[str, Mapping[str, str]]) -> Table:
     head, state = texts["head"], texts["state"]
     table = Table(title=head["alarms"], title_justify="left", expand=True, show_edge=False)
-    for name in ("zone", "rule", "opened", "level", "state"):
+    for name in ("zone", "rule", "out", "level", "state"):
         table.add_column(head[name])
     for alarm in view.alarms:
         style = "bold red" if alarm.state == "open" else "yellow"
         words = f"{state[alarm.state]}, {state[alarm.handling]}"
-        table.add_row(
-            alarm.zone, alarm.rule, span(now - alarm.opened), str(alarm.level or "–"), Text(words, style=style)
-        )
+        table.add_row(alarm.zone, alarm.rule, span(alarm.out), str(alarm.level or "–"), Text(words, style=style))
     if not view.alarms:
         table.add_row(head["none"])
     return table

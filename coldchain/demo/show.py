@@ -76,8 +76,8 @@ def show(wish: DemoWish, stop: threading.Event) -> int:
             while not ends.wait(LOOK_S):
                 supervisor.look()
                 watcher.restarted(supervisor.restarts(), keeper.now())
-                out.show(watcher.look(), keeper.now())
-            out.show(watcher.look(), keeper.now())
+                out.show(watcher.look(keeper.now()), keeper.now())
+            out.show(watcher.look(keeper.now()), keeper.now())
     finally:
         ends.stop.set()
         supervisor.end()

@@ -14,13 +14,14 @@ import msgspec
 from sqlalchemy import func, select
 
 from config.catalogue import terminal_language
+from core.alarms.duration import time_out
 from core.alarms.message import degrees
 from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, SeriesState
 from core.db.engine import Records
 from core.devices.names import ZoneKind, zone_name
 from core.devices.tables import Equipment, EquipmentUnit, Probe, ProbeZone, Series, Zone
 from core.ids import AlarmId, Centi
-from core.runtime.instant import Instant
+from core.runtime.instant import Instant, Milliseconds
 from core.units.tables import Person, Unit
 
 KEPT_MESSAGES = 8
@@ -47,7 +48,8 @@ class AlarmLine(msgspec.Struct, frozen=True):
     """The highest that has been told; 0 while nobody has."""
     state: str
     handling: str
-    opened: Instant
+    out: Milliseconds
+    """Time beyond the limit in all, until now while it goes on."""
     peak: Centi | None
 
 
@@ -99,9 +101,9 @@ class Watcher:
         self.messages = 0
         self.opened = 0
 
-    def look(self) -> View:
-        """Return what is now, and what has happened since the last look."""
-        zones, alarms = self._state()
+    def look(self, now: Instant) -> View:
+        """Return what is `now`, and what has happened since the last look."""
+        zones, alarms = self._state(now)
         told, self._last_message = self._read_messages()
         self._told = [*self._told, *told][-KEPT_MESSAGES:]
         self.messages += len(told)
@@ -116,7 +118,7 @@ class Watcher:
                 self._news.append(Happening(now, self._texts["happened"]["restarted"].format(name=name)))
         self._restarts = dict(restarts)
 
-    def _state(self) -> tuple[list[ZoneLine], list[AlarmLine]]:
+    def _state(self, now: Instant) -> tuple[list[ZoneLine], list[AlarmLine]]:
         told = (
             select(func.max(AlarmStep.tier))
             .where(AlarmStep.alarm_id == Alarm.id, AlarmStep.cycle == Alarm.cycle, AlarmStep.state == "fired")
@@ -132,7 +134,7 @@ class Watcher:
                     level or 0,
                     alarm.state,
                     alarm.handling,
-                    alarm.opened_at,
+                    time_out(alarm, now),
                     alarm.peak,
                 )
                 for alarm, equipment, kind, level in tx.execute(

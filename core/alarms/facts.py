@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import msgspec
 
+from core.alarms.duration import cycle_onset_at, cycle_opened_at, time_out
 from core.alarms.message import AlarmFacts
 from core.alarms.profile import Policy
 from core.alarms.rules.sample import Rule
@@ -34,9 +35,16 @@ def _policy(snapshot: str) -> Policy:
 
 
 def facts(
-    alarm: Alarm, zones: Zones, *, tier: int, value: Centi | None, turn: int = 0, silent: bool = False
+    alarm: Alarm,
+    zones: Zones,
+    *,
+    tier: int,
+    value: Centi | None,
+    until: Instant,
+    turn: int = 0,
+    silent: bool = False,
 ) -> AlarmFacts:
-    """Return what a message about an alarm tells."""
+    """Return what a message about an alarm tells: of its last cycle, and how long it was out in all by `until`."""
     watched = zones[alarm.zone_id]
     unit, timezone = zones.unit(alarm.unit_id)
     return AlarmFacts(
@@ -48,14 +56,15 @@ def facts(
         rule=alarm.rule,
         value=value,
         limit=alarm.limit,
-        onset=alarm.onset_at,
-        opened=alarm.opened_at,
+        onset=cycle_onset_at(alarm),
+        opened=cycle_opened_at(alarm),
         tier=tier,
         cycle=alarm.cycle,
         turn=turn,
         silent=silent,
         peak=alarm.peak,
         recovered=alarm.ended_at,
+        out=time_out(alarm, until),
     )
 
 
@@ -73,7 +82,9 @@ def event_row(
 
 
 def widen(alarm: Alarm, onset: Instant, peak: Centi | None) -> None:
-    """Let an alarm begin as early, and reach as far, as is known now."""
+    """Let an alarm's last cycle begin as early, and reach as far, as is known now."""
+    if alarm.cycle_onset_at is not None:
+        alarm.cycle_onset_at = min(alarm.cycle_onset_at, onset)
     alarm.onset_at = min(alarm.onset_at, onset)
     alarm.peak = worst(Rule(alarm.rule), [alarm.peak, peak])
 

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from core.alarms.duration import cycle_opened_at
 from core.alarms.facts import event, policy_of
 from core.alarms.tables import Alarm, AlarmStep, HandlingRecord
 from core.db import audit
@@ -49,7 +50,7 @@ def acknowledge(
         return alarm
     alarm.handling = "acknowledged"
     alarm.acknowledged_at, alarm.acknowledged_by, alarm.acknowledged_through = now, actor.person, through
-    took = now - alarm.opened_at
+    took = now - cycle_opened_at(alarm)
     said = {"by": actor.name, "through": through, "cycle": alarm.cycle, "took_ms": took}
     tx.add(event(alarm.id, "acknowledged", now, person=actor.person, **said))
     audit.record(
@@ -102,10 +103,13 @@ def handle(
 
 
 def acknowledged_in_time(alarm: Alarm) -> bool | None:
-    """Whether the alarm was acknowledged within its policy's time (30 min: AL-07); None while it isn't acknowledged."""
+    """Whether the alarm was acknowledged within its policy's time (30 min: AL-07); None while it isn't acknowledged.
+
+    Of one that opened again the time counts from there, since it had to be acknowledged anew.
+    """
     if alarm.acknowledged_at is None:
         return None
-    return alarm.acknowledged_at - alarm.opened_at <= policy_of(alarm).acknowledge_within_min * MINUTE
+    return alarm.acknowledged_at - cycle_opened_at(alarm) <= policy_of(alarm).acknowledge_within_min * MINUTE
 
 
 def _held(tx: Session, alarm_id: AlarmId) -> Alarm:

@@ -7,7 +7,8 @@ conditions are read, or each would see the other's old one and nobody would clos
 Guarantees, tried by tests/integration/test_escalation.py, test_alarm_cycles.py and test_alerting_races.py:
 * at most one alarm of a rule and zone is open (the database's unique index holds it too);
 * alarm, steps and event come in one transaction, the caller's, with the condition that opened it;
-* a recovered alarm has no step left that could fire, and everybody who was, or may yet be, told is told of it.
+* a recovered alarm has no step left that could fire, and everybody who was, or may yet be, told is told of it;
+* an alarm that opens again keeps its first t0 (`core.alarms.steps`), so a door that never quite closes reaches level 3.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +18,14 @@ import msgspec
 from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session
 
+from core.alarms.duration import cycle_onset_at, cycle_opened_at, time_out
 from core.alarms.evidence import Evidence
-from core.alarms.facts import Snapshot, event_row, widen, worst
+from core.alarms.facts import Snapshot, event_row, policy_of, widen, worst
 from core.alarms.post import Post
 from core.alarms.profile import Policy
 from core.alarms.recovery import recover
 from core.alarms.rules.sample import GOING_ON, Condition, Rule
+from core.alarms.steps import DRAIN, Opening, write_steps
 from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, RuleState
 from core.alarms.watched import Watched, Zones
 from core.db.among import among
@@ -34,8 +37,6 @@ from core.runtime.logs import logger
 
 log = logger(__name__)
 
-DRAIN = Milliseconds(MINUTE)
-"""Level 1 waits so long after the last reading of a backlog: the next may show that it is over."""
 LONGEST_DRAIN = Milliseconds(10 * MINUTE)
 Key = tuple[ZoneId, Rule]
 
@@ -43,13 +44,9 @@ Key = tuple[ZoneId, Rule]
 class _Opened(NamedTuple):
     """An alarm that opened, or opened again."""
 
-    alarm: AlarmId
-    cycle: int
+    opening: Opening
     onset: Instant
     value: Centi | None
-    watched: Watched
-    draining: bool
-    """What opened it came out of a backlog."""
 
 
 def settle(
@@ -84,18 +81,21 @@ def settle(
             kept.append((open_one, seen, condition))
         elif old and _just_recovered(old, watched.profile.policy, now):
             _reopen(old, seen, now)
-            opened.append(_Opened(old.id, old.cycle, old.onset_at, old.opening_value, watched, _draining(seen)))
+            opening = Opening(old.id, old.cycle, old.opened_at, policy_of(old), draining=_draining(seen))
+            opened.append(_Opened(opening, cycle_onset_at(old), _opening_value(seen)))
         elif (unit := units.get(watched.equipment)) is None:
             log.error("no alarm: the equipment never stood in a unit", zone=key[0], equipment=watched.equipment)
         else:
             new[key] = alarm_row(watched, seen, unit, now)
     tx.flush()
     for key, alarm in _insert(tx, new).items():
-        row, draining = new[key], _draining(by_key[key])
-        opened.append(_Opened(alarm, 1, row["onset_at"], row["opening_value"], zones[key[0]], draining))
+        row = new[key]
+        opening = Opening(alarm, 1, now, zones[key[0]].profile.policy, draining=_draining(by_key[key]))
+        opened.append(_Opened(opening, row["onset_at"], row["opening_value"]))
     _keep(tx, kept, now)
-    _write_steps(tx, opened, now)
-    return [one.alarm for one in opened], recovered
+    write_steps(tx, [one.opening for one in opened], now)
+    insert_missing(tx, AlarmEvent, [_event_of(one, now) for one in opened])
+    return [one.opening.alarm for one in opened], recovered
 
 
 def lock(tx: Session, zones: set[ZoneId]) -> None:
@@ -198,26 +198,27 @@ def _draining(seen: Sequence[Evidence]) -> bool:
 
 def _reopen(alarm: Alarm, seen: Sequence[Evidence], now: Instant) -> None:
     """Begin another cycle: who came for the last one has to be told anew."""
-    alarm.state, alarm.cycle, alarm.opened_at = "open", alarm.cycle + 1, now
-    alarm.recovered_at = alarm.ended_at = None
+    alarm.earlier_out = time_out(alarm, now)
+    alarm.state, alarm.cycle, alarm.cycle_opened_at = "open", alarm.cycle + 1, now
+    onset = min((one.onset for one in seen), default=now)
+    # What began before the last cycle had ended is counted in that one.
+    alarm.cycle_onset_at = onset if alarm.ended_at is None else max(onset, alarm.ended_at)
+    alarm.recovered_at = alarm.ended_at = alarm.probe_ended_at = None
     alarm.handling = "unacknowledged"
     alarm.acknowledged_at = alarm.acknowledged_by = alarm.acknowledged_through = None
     for one in seen:
         alarm.peak = worst(alarm.rule, [alarm.peak, one.peak])
 
 
-def _write_steps(tx: Session, opened: Sequence[_Opened], now: Instant) -> None:
-    """Write the steps of opened alarms, with absolute times, and the line of history."""
-    steps: list[dict[str, object]] = []
-    events: list[dict[str, object]] = []
-    for one in opened:
-        for tier, after in one.watched.profile.policy.offsets():
-            due_at = now + (DRAIN if one.draining and tier == 1 else after)
-            steps.append({"alarm_id": one.alarm, "cycle": one.cycle, "tier": tier, "turn": 0, "due_at": due_at})
-        kind = "opened" if one.cycle == 1 else "reopened"
-        events.append(event_row(one.alarm, kind, now, cycle=one.cycle, onset=one.onset, value=one.value))
-    insert_missing(tx, AlarmStep, steps)
-    insert_missing(tx, AlarmEvent, events)
+def _opening_value(seen: Sequence[Evidence]) -> Centi | None:
+    return min(seen, key=lambda one: one.onset).value
+
+
+def _event_of(opened: _Opened, now: Instant) -> dict[str, object]:
+    """Return the line of history."""
+    cycle = opened.opening.cycle
+    kind = "opened" if cycle == 1 else "reopened"
+    return event_row(opened.opening.alarm, kind, now, cycle=cycle, onset=opened.onset, value=opened.value)
 
 
 def _keep(tx: Session, kept: Sequence[tuple[Alarm, Sequence[Evidence], Condition]], now: Instant) -> None:
@@ -225,12 +226,15 @@ def _keep(tx: Session, kept: Sequence[tuple[Alarm, Sequence[Evidence], Condition
     for alarm, seen, _ in kept:
         for one in seen:
             widen(alarm, one.onset, one.peak)
+            if one.ended is not None:
+                alarm.probe_ended_at = max(one.ended, alarm.probe_ended_at or one.ended)
         drained = [one.draining for one in seen if one.draining is not None]
         if drained:
-            latest = min(now + DRAIN, alarm.opened_at + LONGEST_DRAIN) if all(drained) else now
-            mine = and_(AlarmStep.alarm_id == alarm.id, AlarmStep.cycle == alarm.cycle)
-            first = and_(mine, AlarmStep.tier == 1, AlarmStep.turn == 0, AlarmStep.state == "due")
-            tx.execute(update(AlarmStep).where(first).values(due_at=latest))
+            latest = min(now + DRAIN, cycle_opened_at(alarm) + LONGEST_DRAIN) if all(drained) else now
+            mine = and_(AlarmStep.alarm_id == alarm.id, AlarmStep.cycle == alarm.cycle, AlarmStep.state == "due")
+            # In a later cycle others may be due with level 1; none comes before it.
+            first = or_(and_(AlarmStep.tier == 1, AlarmStep.turn == 0), AlarmStep.due_at < latest)
+            tx.execute(update(AlarmStep).where(mine, first).values(due_at=latest))
 
 
 def _fire_held(tx: Session, alarms: Sequence[Alarm]) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from core.alarms.duration import cycle_opened_at
 from core.alarms.handling import acknowledged_in_time
 from core.alarms.tables import Alarm, AlarmEvent, Attempt, HandlingRecord, Outbox
 from core.devices.history import MaySee, Span, stays_seen
@@ -43,7 +44,7 @@ class AlarmSeen(msgspec.Struct, frozen=True):
     def handling_time(self) -> Milliseconds | None:
         """From the alarm to its acknowledgement; None while there is none."""
         at = self.alarm.acknowledged_at
-        return None if at is None else Milliseconds(at - self.alarm.opened_at)
+        return None if at is None else Milliseconds(at - cycle_opened_at(self.alarm))
 
     @property
     def on_time(self) -> bool | None:

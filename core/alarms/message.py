@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from core.ids import AlarmId, Centi
-from core.runtime.instant import Instant, at_zone
+from core.runtime.instant import MINUTE, Instant, Milliseconds, at_zone
 
 Kind = Literal["alarm", "recovery", "digest", "ops"]
 Language = Literal["zh-CN", "en"]
@@ -45,6 +45,7 @@ class AlarmFacts(msgspec.Struct, frozen=True, kw_only=True):
     limit: Centi | None
     onset: Instant
     opened: Instant
+    """Both of the cycle."""
     tier: int
     """The highest level told with this message."""
     cycle: int = 1
@@ -54,7 +55,9 @@ class AlarmFacts(msgspec.Struct, frozen=True, kw_only=True):
     """No data since `value`; what was abnormal stays so."""
     peak: Centi | None = None
     recovered: Instant | None = None
-    """Kind `recovery` only."""
+    """Kind `recovery` only: the end of the cycle's excursion."""
+    out: Milliseconds = Milliseconds(0)
+    """Time beyond the limit in all cycles; said of an alarm that opened again."""
 
 
 class DigestFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,8 +181,13 @@ def _what(texts: Mapping[str, Any], kind: Kind, facts: AlarmFacts) -> str:
     manner = "recovered" if kind == "recovery" else "silent" if silent else "abnormal"
     measured = {"value": facts.value, "limit": facts.limit, "peak": facts.peak}
     shown = {name: "" if value is None else degrees(value) for name, value in measured.items()}
-    pattern: str = texts[manner][facts.rule]
-    return pattern.format(again=texts["again"] if facts.cycle > 1 else "", **shown)
+    shown["again"] = texts["again"] if facts.cycle > 1 else ""
+    shown["minutes"] = str((facts.out + MINUTE // 2) // MINUTE)
+    in_all = texts["in_all"].get(manner, {}) if facts.cycle > 1 and facts.out else {}
+    # What a silent probe's temperature was in between nobody knows.
+    patterns: list[str] = [table[facts.rule] for table in (in_all, texts[manner]) if facts.rule in table]
+    said = [pattern.format_map(shown) for pattern in patterns]
+    return next((text for text in said if _length(text) <= LONGEST["thing"]), said[-1])
 
 
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]+")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import Session
 
+from core.alarms.duration import cycle_onset_at
 from core.alarms.evidence import Evidence
 from core.alarms.facts import event, facts, worst
 from core.alarms.post import Draft, Post
@@ -25,7 +26,7 @@ DIGEST = 0
 
 
 def recover(tx: Session, zones: Zones, post: Post, alarm: Alarm, seen: Sequence[Evidence], now: Instant) -> None:
-    """End an open alarm's cycle, and tell of it.
+    """End an open alarm's cycle, and tell of it: from when to when, and how long it was out in all.
 
     Where nothing was measured (the probe was taken away) nobody is told that all were well.
     """
@@ -35,9 +36,11 @@ def recover(tx: Session, zones: Zones, post: Post, alarm: Alarm, seen: Sequence[
     untold = tx.scalar(select(func.count()).where(mine, AlarmStep.tier == 1, AlarmStep.state.in_(["due", "held"])))
     tx.execute(update(AlarmStep).where(pending).values(state="cancelled"))
     alarm.recovered_at = now
-    alarm.ended_at = max((one.ended for one in seen if one.ended is not None), default=None)
-    if alarm.ended_at is None or alarm.ended_at < alarm.onset_at:
-        alarm.ended_at = alarm.onset_at
+    ends = [one.ended for one in seen if one.ended is not None]
+    if alarm.probe_ended_at is not None:
+        ends.append(alarm.probe_ended_at)
+    # Where nothing was measured any more it lasted, as far as is known, until that was seen.
+    alarm.ended_at = max(cycle_onset_at(alarm), max(ends, default=now))
     for one in seen:
         alarm.peak = worst(alarm.rule, [alarm.peak, one.peak])
     alarm.state = "closed" if alarm.handling == "handled" else "recovered"
@@ -47,7 +50,7 @@ def recover(tx: Session, zones: Zones, post: Post, alarm: Alarm, seen: Sequence[
         drafts = [
             Draft(
                 kind="recovery",
-                facts=facts(alarm, zones, tier=tier, value=value),
+                facts=facts(alarm, zones, tier=tier, value=value, until=now),
                 person=person,
                 openid=openid,
                 tier=tier,

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.record import Record
 from core.ids import AlarmId, Centi, EquipmentId, PersonId, ProbeId, SeriesId, UnitId, ZoneId
-from core.runtime.instant import Instant
+from core.runtime.instant import Instant, Milliseconds
 
 
 class RuleState(Record):
@@ -50,8 +50,9 @@ class SeriesState(Record):
 class Alarm(Record):
     """One per rule kind and zone while open.
 
-    In server time: `opened_at` is t0 of its cycle, `recovered_at` its end. In event time: the excursion itself, from
-    `onset_at` to `ended_at`.
+    In server time: `opened_at` is t0, from which the steps count, `recovered_at` the moment at which the end was known.
+    In event time: the excursion itself, from `onset_at` to `ended_at`. `core.alarms.duration` computes from these what
+    messages, API and pages show.
     """
 
     __tablename__ = "alarm"
@@ -80,10 +81,19 @@ class Alarm(Record):
     state: Mapped[str] = mapped_column(String(10))
     handling: Mapped[str] = mapped_column(String(16), default="unacknowledged")
     cycle: Mapped[int] = mapped_column(default=1)
-    """Counts re-openings within the merge window; each has its own t0 and steps."""
+    """Counts re-openings within the merge window. Each has rows of its own for the steps that are still to come."""
     opened_at: Mapped[Instant]
     onset_at: Mapped[Instant]
     ended_at: Mapped[Instant | None]
+    """End of the last cycle's excursion, known since `recovered_at`."""
+    cycle_opened_at: Mapped[Instant | None]
+    """Server time of the last re-opening; None in the first cycle."""
+    cycle_onset_at: Mapped[Instant | None]
+    """Event time of the last cycle's onset; None in the first cycle."""
+    probe_ended_at: Mapped[Instant | None]
+    """End of the excursion of a probe that came back before the others of its zone did."""
+    earlier_out: Mapped[Milliseconds] = mapped_column(default=0, server_default="0")
+    """Time beyond the limit in the cycles before the last."""
     recovered_at: Mapped[Instant | None]
     closed_at: Mapped[Instant | None]
     acknowledged_at: Mapped[Instant | None]

@@ -71,21 +71,28 @@ def test_silence_keeps_the_last_condition_and_says_that_there_is_no_data(watch: 
 
 
 @on_both
-def test_reopening_soon_joins_as_another_cycle_with_its_own_steps_and_a_floor(watch: Watch) -> None:
+def test_reopening_soon_joins_as_another_cycle_of_the_same_escalation(watch: Watch) -> None:
     watch.fridge()
     watch.warms_up()
     watch.delivered()
+    t0 = watch.clock.time
     watch.forward(6, showing=5.0)
     assert watch.alarm().state == "recovered"
     watch.forward(10, showing=9.4)
     watch.forward(1, showing=9.4)
     alarm = watch.alarm()
     assert (alarm.state, alarm.cycle, alarm.handling) == ("open", 2, "unacknowledged")
+    assert (alarm.opened_at, alarm.cycle_opened_at) == (t0, watch.clock.time)
     assert [row.cycle for row in watch.told(1)] == [1, 2]
-    watch.forward(29, showing=9.4)
-    assert watch.tiers(2) == [2] or watch.tiers(2) == []
+    watch.forward(12, showing=9.4)
+    assert watch.tiers(2) == []
     watch.forward(1, showing=9.4)
+    assert watch.clock.time == t0 + 30 * MINUTE
     assert watch.tiers(2) == [2]
+    watch.forward(29, showing=9.4)
+    assert watch.tiers(3) == []
+    watch.forward(1, showing=9.4)
+    assert watch.tiers(3) == [3]
 
 
 @on_both
@@ -107,8 +114,11 @@ def test_one_that_opens_again_and_one_that_is_new_in_one_chunk_have_each_their_o
     assert watch.events(again.id) == ["opened", "told", "recovered", "reopened", "told"]
     assert watch.events(new.id) == ["opened", "told"]
     for alarm in (again, new):
+        # Who opens again goes on with the steps of the first opening, and level 1 is told of it.
         steps = [(step.tier, step.due_at) for step in watch.steps(alarm.id) if step.cycle == alarm.cycle]
-        assert steps == [(tier, watch.clock.time + wait * MINUTE) for tier, wait in ((1, 0), (2, 30), (3, 60))]
+        later = [(tier, alarm.opened_at + wait * MINUTE) for tier, wait in ((2, 30), (3, 60))]
+        assert steps == [(1, watch.clock.time), *later]
+    assert again.opened_at < new.opened_at == watch.clock.time
 
 
 def test_after_the_merge_window_it_is_another_alarm(watch: Watch) -> None:
@@ -131,9 +141,13 @@ def test_a_flapping_probe_is_told_at_most_every_quarter_of_an_hour(watch: Watch)
     alarm = watch.alarm()
     assert alarm.rule == "bad_sensor"
     assert alarm.cycle >= 10
-    times = [row.created_at for row in watch.told(1)]
-    assert len(times) >= 2
-    assert all(later - sooner >= 15 * MINUTE for sooner, later in pairwise(times))
+    times = {tier: [row.created_at for row in watch.told(1) if row.tier == tier] for tier in (1, 2)}
+    assert len(times[1]) >= 2
+    assert all(later - sooner >= 15 * MINUTE for sooner, later in pairwise(times[1]))
+    # Level 2 is told at its time, and level 1 with it: that is no repetition, and the next one waits for it.
+    assert [told - alarm.opened_at for told in times[2]] in ([30 * MINUTE], [32 * MINUTE])
+    assert all(abs(one - times[2][0]) >= 12 * MINUTE for one in times[1])
+    assert watch.tiers(2) == [2]
 
 
 @on_both

@@ -4,9 +4,12 @@ from pathlib import Path
 
 from coldchain.demo.watch import Watcher
 from core.db.engine import Records
+from core.runtime.instant import Instant
 from core.wechat.client import connect
 from tests.fixtures.messages import body_of
 from tests.fixtures.wechat import SECRET, wechat_simulator
+
+NOW = Instant(1_774_670_400_000)
 
 
 def test_a_second_run_shows_whom_the_first_told_and_announces_the_new_alone(
@@ -17,9 +20,9 @@ def test_a_second_run_shows_whom_the_first_told_and_announces_the_new_alone(
         client = connect(wechat.settings, SECRET, sqlite_records)
         client.send_template(body_of("1:1:1:0:3:wechat:alarm", "a"))
         second_run = Watcher(sqlite_records, wechat.url)
-        view = second_run.look()
+        view = second_run.look(NOW)
         assert ([message.person for message in view.told], list(view.happened), second_run.messages) == (["a"], [], 0)
         client.send_template(body_of("2:1:1:0:3:wechat:alarm", "b"))
-        view = second_run.look()
+        view = second_run.look(NOW)
         assert ([message.person for message in view.told], second_run.messages) == (["a", "b"], 1)
         assert len(view.happened) == 1

@@ -1,6 +1,7 @@
 """The journey: a temperature over Modbus opens an alarm, escalates, and is acknowledged from the message's link."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -84,6 +85,31 @@ def test_back_in_range_at_29_minutes_level_two_is_never_told(county: County) -> 
     assert not county.phone(3).messages
     assert len(county.phone(1).alarms()) == 1
     assert len(county.phone(1).recoveries()) == 1  # told to those who had been told
+
+
+@pytest.mark.req("AL-09", "AL-10")
+def test_a_door_that_never_quite_closes_reaches_all_levels_and_the_end_says_how_long_it_was_open(
+    county: County,
+) -> None:
+    manager, head, director = county.phone(1), county.phone(2), county.phone(3)
+    for _ in range(5):
+        county.show("美菱冰箱", 9.0)
+        county.forward(minutes=12)
+        county.show("美菱冰箱", 7.0)
+        county.forward(minutes=8)
+    opened = manager.alarms()[0]["at"]
+    assert [(one["at"] - opened) // MINUTE for one in head.alarms("美菱冰箱")] == [40, 60]
+    assert [(one["at"] - opened) // MINUTE for one in director.alarms("美菱冰箱")] == [60]
+    at_level_1 = [one["at"] for one in manager.alarms()]
+    assert len(at_level_1) == 5
+    assert all(later - sooner >= 15 * MINUTE for sooner, later in pairwise(at_level_1))
+    last = manager.recoveries()[-1]["data"]
+    assert last["thing3"]["value"] == "累计60分钟，最高9.0℃"
+    page = manager.open(manager.alarms()[-1]["url"])
+    assert "1 小时" in page.text
+    times = [last[field]["value"][-5:] for field in ("time4", "time5")]
+    assert times == ["23:24", "23:36"]
+    assert times[1] in page.text
 
 
 @pytest.mark.req("AL-08")
