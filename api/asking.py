@@ -14,6 +14,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy.orm import Session
 
 from api import form_tokens
+from api.pages.forms import keep_written
 from api.parts import Parts
 from core.alarms.handling import Through
 from core.devices.history import MaySee
@@ -29,6 +30,10 @@ from core.units.tokens import actor_of_token
 SAFE = (HTTPMethod.GET, HTTPMethod.HEAD)
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 CSRF_HEADER = "x-csrf-token"
+
+
+class FormExpired(NotGranted):
+    """A change doesn't carry the form token of the session: another site's, or a page of before one signed in again."""
 
 
 class Asker(msgspec.Struct, frozen=True):
@@ -74,8 +79,10 @@ async def form_token(request: Request) -> str:
     if request.method in SAFE:
         return ""
     given = request.headers.get(CSRF_HEADER, "")
-    if not given and request.headers.get("content-type", "").partition(";")[0].strip().lower() in FORMS:
-        given = str((await request.form()).get("csrf", ""))
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() in FORMS:
+        form = await request.form()
+        keep_written(request, form)
+        given = given or str(form.get("csrf", ""))
     return given
 
 
@@ -99,11 +106,11 @@ def maybe_signed_in(request: Request, parts: Using, given: FormToken) -> Asker |
             found = session_of(tx, cookie, parts.clock.now())
     except NotSignedIn:
         return None
-    if request.method not in SAFE and not form_tokens.fits(given, found.csrf):
-        msg = f"a change needs the session's token, in the header {CSRF_HEADER} or the form field csrf"
-        raise NotGranted(msg)
     asker = Asker(found.actor, found.csrf, found.expires_at)
     request.state.session = asker
+    if request.method not in SAFE and not form_tokens.fits(given, found.csrf):
+        msg = f"a change needs the session's token, in the header {CSRF_HEADER} or the form field csrf"
+        raise FormExpired(msg)
     return asker
 
 

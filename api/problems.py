@@ -15,6 +15,8 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
+from api.asking import FormExpired
+from api.pages.forms import FilledForm, written
 from api.parameters import UnknownParameters
 from api.parts import Unavailable
 from api.throttle import TooMany
@@ -142,10 +144,29 @@ def _page(request: Request, problem: Problem, error: Exception) -> Response:
 
     if problem.code == "not_signed_in" and request.method == "GET":
         return RedirectResponse(sign_in_address(request), HTTPStatus.SEE_OTHER)
-    if problem.code == "not_signed_in":  # the session ended meanwhile: back to the page whose button it was
-        return RedirectResponse(request.url.path.rpartition("/")[0] or "/", HTTPStatus.SEE_OTHER)
+    kept = written(request)
+    if problem.code == "not_signed_in" and not kept:  # the session ended: back to the page of the button
+        return RedirectResponse(_form_page(request), HTTPStatus.SEE_OTHER)
     unknown = error if isinstance(error, UnknownParameters) else None
-    return page(request, "problem.html", status=problem.status, problem=problem, unknown=unknown)
+    answer = page(
+        request,
+        "problem.html",
+        status=problem.status,
+        problem=problem,
+        expired=isinstance(error, FormExpired),
+        unknown=unknown,
+        form=FilledForm(kept),
+        address=_form_page(request),
+        back=_form_page(request),
+    )
+    if request.method == "GET" and problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        answer.headers["Refresh"] = "30"  # a screen on a wall must not end on this page
+    return answer
+
+
+def _form_page(request: Request) -> str:
+    """Return the page whose form was sent; nothing for a page that was asked for."""
+    return "" if request.method == "GET" else request.url.path.rpartition("/")[0] or request.url.path
 
 
 def _problem(code: str, status: HTTPStatus, detail: str = "", errors: Sequence[Fault] = ()) -> Problem:

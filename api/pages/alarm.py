@@ -3,21 +3,24 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
+from sqlalchemy.orm import Session
 
-from api.asking import Reading, SignedIn, Using, Writing
+from api.asking import Asker, Reading, SignedIn, Using, Writing
 from api.pages.alarm_view import may_handle, said_of, view
+from api.pages.forms import FilledForm, HandlingForm, form_of, given_back
 from api.pages.rendering import RENEWED_S, SiteClock, page, words_for
+from api.parts import Parts
 from api.shapes import AlarmNumber, Cursor, cursor_of, place_of
 from core.alarms import handling, listing
 from core.alarms.listing import Wanted
 from core.alarms.tables import Alarm
+from core.ids import AlarmId
 from core.units.rights import Right
 
 router = APIRouter(prefix="/alarms", tags=["pages"])
 ON_A_PAGE = 30
-Text = Annotated[str, Form(min_length=1, max_length=300)]
 
 
 @router.get("")
@@ -59,6 +62,19 @@ def alarm_page(
     request: Request, alarm: AlarmNumber, tx: Reading, asker: SignedIn, parts: Using, said: str = ""
 ) -> Response:
     """Show one alarm."""
+    return _shown(request, alarm, tx, asker, parts, said=said)
+
+
+def _shown(
+    request: Request,
+    alarm: AlarmId,
+    tx: Session,
+    asker: Asker,
+    parts: Parts,
+    *,
+    said: str = "",
+    form: FilledForm | None = None,
+) -> Response:
     seen = listing.alarm_for(tx, asker.actor, alarm)
     told, tone = said_of(words_for(request), said, seen, asker, parts)
     may = may_handle(asker, seen)
@@ -66,6 +82,7 @@ def alarm_page(
         request,
         "alarm.html",
         **view(request, tx, parts, seen, asker, may=may),
+        **given_back(form, f"/alarms/{alarm}"),
         base=f"/alarms/{alarm}",
         said=told,
         said_tone=tone,
@@ -83,9 +100,10 @@ def acknowledge(alarm: AlarmNumber, tx: Writing, asker: SignedIn, parts: Using) 
 
 @router.post("/{alarm}/handling")
 def handle(
-    alarm: AlarmNumber, tx: Writing, asker: SignedIn, parts: Using, cause: Text, action: Text, disposition: Text
+    request: Request, alarm: AlarmNumber, tx: Writing, asker: SignedIn, parts: Using, report: HandlingForm
 ) -> Response:
-    """Keep the handling record."""
-    report = handling.Report(cause=cause, action=action, disposition=disposition)
+    """Keep the handling record, or give the form back with every field marked that can't be used."""
+    if faults := handling.faults(report):
+        return _shown(request, alarm, tx, asker, parts, form=form_of(report, faults))
     handling.handle(tx, asker.actor, alarm, report, now=parts.clock.now())
     return RedirectResponse(f"/alarms/{alarm}?said=handled", HTTPStatus.SEE_OTHER)

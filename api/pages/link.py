@@ -15,13 +15,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.asking import Asker, MaybeSignedIn, Reading, SignedIn, Using, Writing, keep_session
-from api.pages.alarm import Text
 from api.pages.alarm_view import said_of, sees_alarm, view
+from api.pages.forms import FilledForm, HandlingForm, form_of, given_back
 from api.pages.rendering import page, words_for
 from api.parameters import any_parameters
 from api.parts import Parts
 from core.alarms import handling, listing
 from core.alarms.links import Expired, Forged, Link, verify
+from core.alarms.listing import AlarmSeen
 from core.alarms.tables import Alarm
 from core.db import audit
 from core.db.idempotency import claim
@@ -58,6 +59,21 @@ def alarm_by_link(
         return RedirectResponse(f"/a/{token}/wechat", HTTPStatus.SEE_OTHER)
     if asker is not None and not _is_recipient(asker, link) and not sees_alarm(asker, seen):
         return _notice(request, "link.other_title", "link.other", HTTPStatus.NOT_FOUND)
+    return _shown(request, token, seen, tx, asker, parts, said=said)
+
+
+def _shown(
+    request: Request,
+    token: str,
+    seen: AlarmSeen,
+    tx: Session,
+    asker: Asker | None,
+    parts: Parts,
+    *,
+    said: str = "",
+    form: FilledForm | None = None,
+) -> Response:
+    link = _link(token, parts)
     told, tone = said_of(words_for(request), said, seen, asker, parts)
     may = _may(tx, asker, link, parts)
     ways_in = [(f"/a/{token}/wechat", "alarm.sign_in_wechat")] if parts.oauth else []
@@ -65,6 +81,7 @@ def alarm_by_link(
         request,
         "alarm.html",
         **view(request, tx, parts, seen, asker, may=may),
+        **given_back(form, f"/a/{token}"),
         base=f"/a/{token}",
         said=told,
         said_tone=tone,
@@ -83,12 +100,12 @@ def acknowledge(token: str, tx: Writing, asker: SignedIn, parts: Using) -> Respo
 
 
 @router.post("/a/{token}/handling")
-def handle(
-    token: str, tx: Writing, asker: SignedIn, parts: Using, cause: Text, action: Text, disposition: Text
-) -> Response:
-    """Keep the handling record."""
+def handle(request: Request, token: str, tx: Writing, asker: SignedIn, parts: Using, report: HandlingForm) -> Response:
+    """Keep the handling record, or give the form back with every field marked that can't be used."""
     link = _granted(token, tx, asker, parts)
-    report = handling.Report(cause=cause, action=action, disposition=disposition)
+    if faults := handling.faults(report):
+        seen = listing.alarm_with(tx, link.alarm)
+        return _shown(request, token, seen, tx, asker, parts, form=form_of(report, faults))
     now, linked = parts.clock.now(), _is_recipient(asker, link)
     handling.handle(tx, asker.actor, link.alarm, report, now=now, linked=linked)
     return RedirectResponse(f"/a/{token}?said=handled", HTTPStatus.SEE_OTHER)

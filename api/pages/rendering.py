@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from api.form_tokens import masked
 from api.pages import assets
+from api.pages.forms import LABELS
 from api.pages.words import LANGUAGES, Words, chosen, words
 from core.runtime.instant import Instant, rfc3339
 
@@ -33,6 +34,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["asset"] = assets.address
+    environment.globals["field_labels"] = LABELS
     return environment
 
 

@@ -1,5 +1,6 @@
 """Signing in with a browser that may have no JavaScript, and out again."""
 
+from collections.abc import Mapping
 from hmac import compare_digest
 from http import HTTPStatus
 from secrets import token_urlsafe
@@ -9,14 +10,18 @@ from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from api.asking import Using, forget_session, keep_session, signed_in
+from api.pages.forms import FilledForm, error_in
 from api.pages.rendering import local_path, page
 from api.parts import Parts
 from api.problems import problem_of
 from api.routes.session import end_session, open_session
 from api.throttle import TooMany
 from core.errors import NotSignedIn
+from core.text import is_plain
 
 router = APIRouter(tags=["pages"])
+LONGEST_NAME = 50
+LONGEST_PASSWORD = 200
 FORM_COOKIE = "cc_form"
 """Nobody is signed in yet, so the form carries what only our own page could have put into cookie and form alike."""
 
@@ -31,23 +36,24 @@ def form(request: Request, parts: Using, next: str = "/") -> Response:  # noqa: 
 def sign_in(
     request: Request,
     parts: Using,
-    username: Annotated[str, Form(max_length=50)],
-    password: Annotated[str, Form(max_length=200)],
-    csrf: Annotated[str, Form(max_length=100)] = "",
-    next: Annotated[str, Form(max_length=300)] = "/",  # noqa: A002 (the name in the form)
+    username: Annotated[str, Form()] = "",
+    password: Annotated[str, Form()] = "",
+    csrf: Annotated[str, Form()] = "",
+    next: Annotated[str, Form()] = "/",  # noqa: A002 (the name in the form)
 ) -> Response:
-    """Sign in and go where one wanted to."""
+    """Sign in and go where one wanted to; else the form is given back, but for the password."""
     back = local_path(next)
     kept = request.cookies.get(FORM_COOKIE, "")
+    typed = FilledForm({"username": username}, _errors(username, password))
     if not kept or not compare_digest(kept.encode(), csrf.encode()):
-        return _form(request, parts, back=back, username=username, wrong="sign_in_expired", status=HTTPStatus.FORBIDDEN)
+        return _form(request, parts, back=back, form=typed, wrong="sign_in_expired", status=HTTPStatus.FORBIDDEN)
+    if typed.errors:
+        return _form(request, parts, back=back, form=typed, status=HTTPStatus.UNPROCESSABLE_ENTITY)
     try:
         opened = open_session(request, parts, username, password)
     except (TooMany, NotSignedIn) as error:
         wrong = "problem.too_many" if isinstance(error, TooMany) else "sign_in_wrong"
-        return _form(
-            request, parts, back=back, username=username, wrong=wrong, status=HTTPStatus(problem_of(error).status)
-        )
+        return _form(request, parts, back=back, form=typed, wrong=wrong, status=HTTPStatus(problem_of(error).status))
     answer = RedirectResponse(back, HTTPStatus.SEE_OTHER)
     keep_session(answer, parts, opened)
     answer.delete_cookie(FORM_COOKIE)
@@ -63,16 +69,26 @@ def sign_out(request: Request, parts: Using) -> Response:
     return answer
 
 
+def _errors(username: str, password: str) -> Mapping[str, str]:
+    """Return what is wrong with each field, before anything is asked of the records."""
+    texts = (("username", username, LONGEST_NAME, is_plain(username)), ("password", password, LONGEST_PASSWORD, True))
+    return {
+        name: error_in(text, longest)
+        for name, text, longest, plain in texts
+        if not text.strip() or len(text) > longest or not plain
+    }
+
+
 def _form(
     request: Request,
     parts: Parts,
     *,
     back: str,
-    username: str = "",
+    form: FilledForm | None = None,
     wrong: str = "",
     status: HTTPStatus = HTTPStatus.OK,
 ) -> Response:
     token = token_urlsafe(24)
-    answer = page(request, "sign_in.html", status=status, csrf=token, next=back, username=username, wrong=wrong)
+    answer = page(request, "sign_in.html", status=status, csrf=token, next=back, form=form or FilledForm(), wrong=wrong)
     answer.set_cookie(FORM_COOKIE, token, max_age=3600, httponly=True, samesite="strict", secure=parts.behind_tls)
     return answer

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, StringConstraints
 from sqlalchemy.orm import Session
 
 from api.asking import Asker, Reading, SignedIn, Using, Writing, may_see
@@ -23,7 +23,7 @@ from core.units.rights import Right
 
 router = APIRouter(prefix="/alarms", tags=["alarms"])
 State = Literal["open", "recovered", "closed"]
-Text = Annotated[str, Field(min_length=1, max_length=300)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 
 
 class AlarmOut(Shape):

@@ -5,6 +5,7 @@ Handling may be recorded at any time; an alarm closes when it has recovered *and
 but still too warm keeps its steps and repeats (AL-11).
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -73,11 +74,8 @@ def handle(
 
     Raises: NotFound, NotGranted, Invalid, Conflict (it was handled before: a record is never changed).
     """
-    for field in Report.__struct_fields__:
-        value = getattr(report, field)
-        require_plain(field, value, several_lines=True)
-        if not value.strip() or len(value) > LONGEST:
-            raise Invalid(field, value, f"must be 1 to {LONGEST} characters")
+    for fault in faults(report):
+        raise fault
     alarm = _held(tx, alarm_id)
     _require(tx, actor, Right.HANDLE, alarm, now, linked=linked)
     if alarm.handling == "handled":
@@ -100,6 +98,21 @@ def handle(
         alarm.state, alarm.closed_at = "closed", now
         tx.add(event(alarm.id, "closed", now))
     return alarm
+
+
+def faults(report: Report) -> Sequence[Invalid]:
+    """Return what is wrong with a report, all of it at once."""
+    return [fault for field, value in msgspec.structs.asdict(report).items() if (fault := _fault(field, value))]
+
+
+def _fault(field: str, value: str) -> Invalid | None:
+    if not value.strip() or len(value) > LONGEST:
+        return Invalid(field, value, f"must be 1 to {LONGEST} characters")
+    try:
+        require_plain(field, value, several_lines=True)
+    except Invalid as error:
+        return error
+    return None
 
 
 def acknowledged_in_time(alarm: Alarm) -> bool | None:
