@@ -18,11 +18,12 @@ from alerting.follow import Follower, Overtaken, positions, shards_behind
 from core.alarms.post import Post
 from core.alarms.watched import Zones
 from core.db.engine import Records
+from core.health.alignment import Misaligned
 from core.intake.port import IntakeLog, Unavailable
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
-from core.runtime.trouble import Troubles, first_line
+from core.runtime.trouble import Kind, Troubles, first_line
 from core.wire.topics import Shard
 
 log = logger(__name__)
@@ -64,6 +65,7 @@ class Engine:
         self._behind_since: float | None = None
         self._scan_at: Instant | None = None
         self._knows_positions = False
+        self._misaligned_since: float | None = None
         self._passing = False
         self.troubles = Troubles()
         """Why the last pass failed."""
@@ -78,7 +80,7 @@ class Engine:
             self._asked.clear()
             try:
                 self.run_once(stop)
-            except (SQLAlchemyError, sqlite3.Error, Unavailable, Overtaken, OSError) as error:
+            except (SQLAlchemyError, sqlite3.Error, Unavailable, Overtaken, Misaligned, OSError) as error:
                 self._fail(error)
             except Exception as error:
                 log.exception("pass failed by a fault of ours")
@@ -100,8 +102,7 @@ class Engine:
 
     def _pass(self, stop: threading.Event | None) -> None:
         if not self._knows_positions:
-            self._follower.start()
-            self._knows_positions = True
+            self._start()
         try:
             now, followed = self._follow(stop)
         except Exception:
@@ -117,6 +118,19 @@ class Engine:
             self._next = next_due(tx)
         if followed:
             self._done = now
+
+    def _start(self) -> None:
+        """Read where following goes on. Where it can't, steps that are due are told by what is known, after a while."""
+        try:
+            self._follower.start()
+        except Misaligned as error:
+            if error.part == "intake log":
+                self._misaligned_since = self._misaligned_since or monotonic()
+                if monotonic() - self._misaligned_since > HOLD_S:
+                    self._escalate(self._clock.now())
+            raise
+        self._misaligned_since = None
+        self._knows_positions = True
 
     def is_idle(self) -> bool:
         """Whether all that is due at the clock's now has been done; asks for it when it hasn't. Cheap."""
@@ -185,7 +199,7 @@ class Engine:
     def _fail(self, error: Exception) -> None:
         self._knows_positions = False
         part = _part(error)
-        if self.troubles.note(part, error):
+        if self.troubles.note(part, error, kind=Kind.PUT_BACK if isinstance(error, Misaligned) else None):
             log.warning("pass failed, tried again", part=part, problem=f"{type(error).__name__}: {first_line(error)}")
         for other in PARTS:
             if other != part:
@@ -198,6 +212,8 @@ class Engine:
 
 
 def _part(error: Exception) -> str:
+    if isinstance(error, Misaligned):
+        return error.part
     if isinstance(error, SQLAlchemyError):
         return "records"
     return "intake log" if isinstance(error, Unavailable) else "engine"

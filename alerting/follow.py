@@ -22,6 +22,8 @@ from core.alarms.watched import Zones
 from core.db.engine import Records
 from core.db.insert import upsert
 from core.devices.directory import Directory, Place
+from core.health.alignment import Fault, Misaligned, Misplaced, of_alerting, within
+from core.intake.identity import mark
 from core.intake.port import Entry, IntakeLog
 from core.intake.turns import in_turn
 from core.runtime.clock import monotonic
@@ -70,6 +72,7 @@ class Follower:
         self.has_all = (self._first, self._last) == ("00", "ff")
         """Whether there is no other worker's shard."""
         self._positions: dict[Shard, int] = {}
+        self._log_name = ""
         self._served = ""
         """The shard that the last chunk ended with."""
         self._knows_zones = False
@@ -81,15 +84,22 @@ class Follower:
         """Probes whose memory couldn't be read since the start."""
 
     def start(self) -> None:
-        """Read where the last life came to. Raises SQLAlchemyError while the records are away."""
-        with self._records.read() as tx:
-            self._positions = positions(tx)
+        """Read where the last life came to.
+
+        Raises: SQLAlchemyError while the records are away; Unavailable; Misaligned.
+        """
+        cursor, found = of_alerting(self._log, self._records)
+        if misplaced := within((Shard(self._first), Shard(self._last)), found):
+            raise Misaligned(misplaced)
+        self._log_name = self._log.names()[-1]
+        self._positions = {shard: n for shard, (n, _) in cursor.items()}
         self._knows_zones = False
 
     def step(self, now: Instant) -> bool:
         """Take one chunk; returns whether there was one. What it opens, opens at `now`.
 
-        Raises: Overtaken, after which `start` must be called again; SQLAlchemyError, after which `step` may be.
+        Raises: Overtaken or Misaligned, after which `start` must be called again; SQLAlchemyError, after which `step`
+        may be.
         """
         if self._directory.refresh() or not self._knows_zones:
             self._knows_zones = False
@@ -106,7 +116,7 @@ class Follower:
                 for reading in self._resolved(shard, entry):
                     chunk.add(reading)
         with self._records.write_much() as tx:
-            self._move(tx, {shard: of_shard[-1].n for shard, of_shard in entries.items()})
+            self._move(tx, {shard: of_shard[-1] for shard, of_shard in entries.items()})
             opened, recovered = chunk.settle(tx, self._post)
         self._positions.update({shard: of_shard[-1].n for shard, of_shard in entries.items()})
         self.readings += len(chunk)
@@ -146,6 +156,9 @@ class Follower:
         The next chunk begins with the next shard, so that no shard waits for the end of another's backlog.
         """
         heads = {shard: head for shard, head in self._log.heads().items() if self._first <= shard <= self._last}
+        for shard, n in self._positions.items():
+            if self._first <= shard <= self._last and n > heads.get(shard, 0):
+                raise Misaligned([Misplaced(READER, shard, Fault.BEYOND_HEAD, n, n, heads.get(shard, 0))])
         turns = in_turn(heads, self._served)
         behind = {shard: n for shard in turns if (n := self._positions.get(shard, 0)) < heads[shard]}
         found: dict[Shard, list[Entry]] = defaultdict(list)
@@ -183,18 +196,21 @@ class Follower:
         if future:
             log.warning("readings from the future passed by", gw=batch.gw, seq=batch.seq, readings=future)
 
-    def _move(self, tx: Session, positions: Mapping[Shard, int]) -> None:
+    def _move(self, tx: Session, entries: Mapping[Shard, Entry]) -> None:
         """Move cursors first, so that whoever comes second learns it before doing anything.
 
         Rows that are there are locked, in the order of shards; of two that make a shard's first one fails by its key.
         """
-        asked = select(FollowCursor.shard, FollowCursor.position).where(FollowCursor.shard.in_(sorted(positions)))
+        asked = select(FollowCursor.shard, FollowCursor.position).where(FollowCursor.shard.in_(sorted(entries)))
         found = {row[0]: row[1] for row in tx.execute(asked.order_by(FollowCursor.shard).with_for_update())}
-        for shard in positions:
+        for shard in entries:
             if found.get(shard) != self._positions.get(shard):
                 msg = f"shard {shard} was followed beyond {self._positions.get(shard, 0)} by another process"
                 raise Overtaken(msg)
-        rows = [{"shard": shard, "position": n} for shard, n in sorted(positions.items())]
+        rows = [
+            {"shard": shard, "position": entry.n, "mark": mark(self._log_name, entry.batch)}
+            for shard, entry in sorted(entries.items())
+        ]
         upsert(tx, FollowCursor, [row for row in rows if row["shard"] in found])
         if new := [row for row in rows if row["shard"] not in found]:
             try:

@@ -26,12 +26,14 @@ import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from collector.alignment import Alignment
 from core.db.engine import Records
 from core.db.insert import insert_missing, upsert
 from core.devices import revision, stays
 from core.devices.stays import Stay
 from core.devices.tables import Gateway, Probe, Series
 from core.ids import SeriesId
+from core.intake.identity import mark
 from core.intake.port import Entry, IntakeLog
 from core.runtime.clock import Clock
 from core.runtime.instant import Instant, LocalDays, day_bounds, local_day
@@ -48,6 +50,10 @@ PAUSE_S = 0.02
 _EPOCH = Instant(0)
 
 
+class Moved(Exception):
+    """The cursor isn't where this process left it."""
+
+
 class DueDays:
     """What one collector marks. To be used by one thread."""
 
@@ -61,10 +67,12 @@ class DueDays:
         stored: Callable[[], Mapping[Shard, int]],
         fresh_until: Callable[[Shard, int, Instant], int],
         timezone: str,
+        alignment: Alignment | None = None,
     ) -> None:
         """`stored` tells how far the log is in telemetry; `timezone` is that of probes in no unit.
 
         `fresh_until` tells of a shard, a position and an instant up to which position nothing is from before it.
+        The log isn't followed while `alignment` has no epoch.
         """
         self.shards = shards
         self.stays: dict[SeriesId, list[Stay]] = {}
@@ -77,6 +85,9 @@ class DueDays:
         self._timezone = timezone
         self._cursor: dict[Shard, int] = {}
         self._knows_cursor = False
+        self._alignment = alignment
+        self._epoch: int | None = None
+        self._log_name = ""
         self._seen: tuple[int, int | None] | None = None
         self._last_midnight = self._next_midnight = _EPOCH
         self._calendars: dict[str, tuple[LocalDays, date]] = {}
@@ -149,10 +160,14 @@ class DueDays:
     def _follow(self, stored: Mapping[Shard, int], stop: threading.Event) -> None:
         if stop.is_set():  # the survey may have been left, and what it knows of midnight be old
             return
-        if not self._knows_cursor:
+        epoch = self._alignment.epoch() if self._alignment else 0
+        if epoch is None:
+            return
+        if not self._knows_cursor or epoch != self._epoch:
+            self._log_name = self._intake.names()[-1]
             with self._records.read() as tx:
-                self._cursor = {Shard(row.shard): row.position for row in tx.scalars(select(RollupCursor))}
-            self._knows_cursor = True
+                self._cursor = _positions(tx)
+            self._knows_cursor, self._epoch = True, epoch
         behind = {shard: upto for shard, upto in stored.items() if self._cursor.get(shard, 0) < upto}
         self._come_to({shard: upto for shard, upto in behind.items() if self._fresh(shard, upto) == upto}, set())
         for shard, upto in behind.items():
@@ -175,9 +190,16 @@ class DueDays:
     def _come_to(self, positions: dict[Shard, int], days: set[DaySeries]) -> None:
         """Keep how far shards were followed, with what that marks."""
         if positions:
+            here = mark(self._log_name)
             with self._records.write() as tx:
+                known = _positions(tx)
+                if any(known.get(shard, 0) != self._cursor.get(shard, 0) for shard in positions):
+                    self._knows_cursor = False
+                    msg = "the log was followed by another process, or the records were put back; looking again"
+                    raise Moved(msg)
                 rollups.mark(tx, days)
-                upsert(tx, RollupCursor, [{"shard": shard, "position": n} for shard, n in positions.items()])
+                rows = [{"shard": shard, "position": n, "mark": here} for shard, n in positions.items()]
+                upsert(tx, RollupCursor, rows)
             self._cursor.update(positions)
 
     def _late(self, entries: Iterable[Entry]) -> Iterator[DaySeries]:
@@ -197,6 +219,10 @@ class DueDays:
                         for day in {days.of(Instant(since)), days.of(Instant(until - 1))}:
                             if day < today:
                                 yield day, series
+
+
+def _positions(tx: Session) -> dict[Shard, int]:
+    return {Shard(shard): n for shard, n in tx.execute(select(RollupCursor.shard, RollupCursor.position))}
 
 
 def _is_news(known: RolledUp, course: list[Stay], upto: Instant) -> bool:

@@ -1,10 +1,11 @@
 """From the broker into the intake log: one thread empties the inbox, a group of messages a commit.
 
 The order is the promise: append (durable), then `down/ack` and the broker's acknowledgement. Killed anywhere between,
-the gateway sends again, and the log knows what it has. While the log can't be written nothing is acknowledged and the
-same group is tried again. Once appended, a group always gets the broker's acknowledgement and its wakes: a `down/ack`
-for which the log can't be read stays owed, and is tried again beside the next groups. While more waits behind
-a group, gateways are told twice a second: one `down/ack` covers all that a gateway has sent meanwhile.
+the gateway sends again, and the log knows what it has. While the log can't be written, or a cursor of it is misplaced
+(`collector.alignment`), nothing is acknowledged and the same group is tried again. Once appended, a group always gets
+the broker's acknowledgement and its wakes: a `down/ack` for which the log can't be read stays owed, and is tried again
+beside the next groups. While more waits behind a group, gateways are told twice a second: one `down/ack` covers all
+that a gateway has sent meanwhile.
 """
 
 import threading
@@ -14,12 +15,13 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from collector.acks import MOST_READ, ack_of
+from collector.alignment import Alignment
 from collector.counts import Counts
 from collector.decode import Heard, Unreadable, decode
 from collector.inbox import Inbox
 from collector.stamp import UNSET_CLOCK, believable, boot_offset, lost_ranges, stamp
 from core.bus.client import Bus, Message
-from core.intake.port import Appended, Batch, DeadLetter, IntakeLog, Life, Lost, Unavailable
+from core.intake.port import Appended, Batch, DeadLetter, IntakeLog, Life, Lost, PutBack, Unavailable
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant, Milliseconds
 from core.runtime.logs import logger
@@ -72,14 +74,19 @@ class Ingest:
         group: int,
         linger: float,
         grown: Callable[[], None],
+        alignment: Alignment | None = None,
     ) -> None:
-        """`group` messages at most share a commit, which waits `linger` seconds for more; `grown` wakes the writer."""
+        """`group` messages at most share a commit, which waits `linger` seconds for more; `grown` wakes the writer.
+
+        Nothing is appended or acknowledged while there is an `alignment` that has no epoch.
+        """
         self._intake = intake
         self._clock = clock
         self._counts = counts
         self._most = group
         self._linger = linger
         self._grown = grown
+        self._alignment = alignment
         self._inbox = Inbox()
         self._unset: set[tuple[GatewayNumber, str]] = set()
         """Boots with readings that wait for their offset."""
@@ -157,7 +164,7 @@ class Ingest:
 
     def _answer(self, bus: Bus) -> None:
         """Do what is owed. What the log doesn't allow now is tried again, a little later each time."""
-        if monotonic() < self._answer_at:
+        if monotonic() < self._answer_at or not self._may_append():
             return
         try:
             self._release(bus, self._owed)
@@ -212,11 +219,17 @@ class Ingest:
         """Append until it has worked; None when `stop` came first."""
         pause = SHORTEST_WAIT_S
         while True:
+            if not self._may_append():
+                if stop.wait(SHORTEST_WAIT_S):
+                    return None
+                continue
             try:
                 answers = self._intake.append(group.batches, group.lost, group.letters)
             except Unavailable as error:
                 if self._counts.problem("intake log", error):
                     log.exception("intake log could not be written")
+                if isinstance(error, PutBack) and self._alignment:
+                    self._alignment.doubt()
                 if stop.wait(pause):
                     return None
                 pause = min(LONGEST_WAIT_S, pause * 2)
@@ -224,6 +237,9 @@ class Ingest:
             self._counts.problem("intake log", "")
             self._count(group, answers)
             return answers
+
+    def _may_append(self) -> bool:
+        return self._alignment is None or self._alignment.epoch() is not None
 
     def _count(self, group: _Group, answers: Sequence[Appended]) -> None:
         for batch, answer in zip(group.batches, answers, strict=True):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from collector import due_days
+from collector.alignment import Alignment
 from collector.counts import Counts
 from collector.due_days import DueDays
 from collector.ingest import Ingest
@@ -115,7 +116,10 @@ def _collect(
     """Collect until `stop`; returns the names of threads that don't end, whose stores can't be closed."""
     first, last = (Shard(end) for end in settings.collector.shards.split("-"))
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
-    writer = TelemetryWriter(intake, telemetry, Directory(records), clock, counts, shards=(first, last))
+    alignment = Alignment(intake, telemetry, records, shards=(first, last))
+    writer = TelemetryWriter(
+        intake, telemetry, Directory(records), clock, counts, shards=(first, last), alignment=alignment
+    )
     marked = DueDays(
         intake,
         records,
@@ -124,6 +128,7 @@ def _collect(
         stored=writer.stored,
         fresh_until=writer.fresh_until,
         timezone=settings.timezone,
+        alignment=alignment,
     )
     figures = Rollups(marked, telemetry, records, clock, counts)
     mirrors = (writer.mirror, marked.mirror)
@@ -134,6 +139,7 @@ def _collect(
         group=settings.collector.group,
         linger=settings.collector.linger,
         grown=writer.wake,
+        alignment=alignment,
     )
 
     def heard(message: Message) -> None:
@@ -170,8 +176,12 @@ def _collect(
         threading.Thread(target=writer.run, args=(stop,), name="telemetry-writer", daemon=True),
         threading.Thread(target=figures.run, args=(stop,), name="rollups", daemon=True),
         threading.Thread(
-            target=_upkeep, args=(settings, clock, counts, intake, telemetry, mirrors, stop), name="upkeep", daemon=True
+            target=_upkeep,
+            args=(settings, clock, counts, intake, telemetry, alignment, stop),
+            name="upkeep",
+            daemon=True,
         ),
+        threading.Thread(target=alignment.run, args=(stop, mirrors), name="alignment", daemon=True),
         threading.Thread(
             target=report_idle, args=(clock, settings.collector.process, is_idle, stop), name="barrier", daemon=True
         ),
@@ -179,10 +189,11 @@ def _collect(
     for thread in threads:
         thread.start()
     bus.start()
-    threads.append(status.keep(facts, stop, counts.troubles))
+    threads.append(status.keep(facts, stop, lambda: [*counts.troubles(), *alignment.troubles()]))
     stop.wait()
     ends = monotonic() + END_WITHIN_S
     writer.wake()
+    alignment.wake()
     threads[0].join(END_WITHIN_S / 2)  # what it has in hand is still acknowledged
     ending = threading.Thread(target=bus.stop, name="bus", daemon=True)
     ending.start()
@@ -220,7 +231,7 @@ def _upkeep(
     counts: Counts,
     intake: IntakeLog,
     telemetry: Telemetry,
-    mirrors: Sequence[Callable[[], None]],
+    alignment: Alignment,
     stop: threading.Event,
 ) -> None:
     """Compact the store and prune the log, a little every minute. Where one fails the other goes on."""
@@ -229,8 +240,8 @@ def _upkeep(
         telemetry.seal(Instant(clock.now() - HOUR))
 
     def prune() -> None:
-        for mirror in mirrors:
-            mirror()
+        if alignment.epoch() is None:
+            return  # what a misplaced cursor has yet to come to must stay
         pruned = intake.prune(before=Instant(clock.now() - round(settings.intake.keep * 1000)), readers=READERS)
         if pruned:
             log.info("intake log pruned", entries=pruned)

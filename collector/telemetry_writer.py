@@ -1,6 +1,7 @@
 """From the intake log into telemetry: follows every shard by cursor, and never holds ingest up.
 
-The cursor moves with the samples (or after them, where the store has no transactions: written twice is written once).
+The cursor moves with the samples (or after them, where the store has no transactions: written twice is written once),
+and names the log that it is of. Where it doesn't fit the log, nothing is followed (`collector.alignment`).
 Each sample carries its entry's origin (live, backfill, released) in `q`. What the directory refuses, and what the store
 will never take, goes into quarantine before the cursor passes it. While the store or the records are down, or answer
 nonsense, the log keeps everything and the same rows are tried again.
@@ -14,16 +15,19 @@ from typing import NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from collector.alignment import Alignment
 from collector.counts import Counts
 from collector.oldest import Oldest
 from core.devices.directory import Directory, Place, Refusal, Refused
 from core.devices.spans import END
+from core.intake.identity import mark
 from core.intake.port import Entry, Held, IntakeLog, Stamped, Unavailable
 from core.intake.turns import in_turn
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
 from core.runtime.trouble import Kind, first_line
+from core.telemetry.file import Replaced
 from core.telemetry.port import Rejected, Sample, Telemetry
 from core.wire.quality import of_origin
 from core.wire.topics import GatewayNumber, Shard
@@ -104,14 +108,18 @@ class TelemetryWriter:
         counts: Counts,
         *,
         shards: tuple[Shard, Shard],
+        alignment: Alignment | None = None,
     ) -> None:
-        """`shards` are the first and the last of those that it follows."""
+        """`shards` are the first and the last of those that it follows; it doesn't while `alignment` has no epoch."""
         self._intake = intake
         self._telemetry = telemetry
         self._directory = directory
         self._clock = clock
         self._counts = counts
         self._first, self._last = shards
+        self._alignment = alignment
+        self._epoch: int | None = None
+        self._log_name = ""
         self._positions: dict[Shard, int] | None = None
         self._served = ""
         """The shard that the last chunk ended with."""
@@ -160,8 +168,7 @@ class TelemetryWriter:
             try:
                 worked = self._refresh() | self._follow()
             except (SQLAlchemyError, sqlite3.Error, OSError, Unavailable) as error:
-                if self._counts.problem(_part(error), error):
-                    log.warning("telemetry not written", error=first_line(error))
+                self._fail(error)
             except Exception as error:
                 # Whatever it is, the rows are still in the log, and the next attempt may find it mended.
                 if self._counts.problem("telemetry writer", f"{type(error).__name__}: {error}"):
@@ -178,6 +185,12 @@ class TelemetryWriter:
                 continue
             stop.wait(pause)
             pause = min(LONGEST_WAIT_S, pause * 2)
+
+    def _fail(self, error: Exception) -> None:
+        if isinstance(error, Replaced) and self._alignment:
+            self._alignment.doubt()
+        if self._counts.problem(_part(error), error):
+            log.warning("telemetry not written", error=first_line(error))
 
     def _followed(self) -> Mapping[Shard, int]:
         return {shard: head for shard, head in self._intake.heads().items() if self._first <= shard <= self._last}
@@ -211,15 +224,23 @@ class TelemetryWriter:
     def _place(self, gw: GatewayNumber, reading: Stamped) -> Place | Refused:
         return self._directory.allot(gw, reading.p, reading.quantity, reading.at)
 
+    def _may_follow(self) -> bool:
+        """Whether the cursor is known and fits; it is read again after each time that it didn't."""
+        epoch = self._alignment.epoch() if self._alignment else 0
+        if epoch is None:
+            return False
+        if self._positions is None or epoch != self._epoch:
+            self._log_name = self._intake.names()[-1]
+            self._positions = dict(self._telemetry.positions())
+            self._epoch = epoch
+        return True
+
     def _follow(self) -> bool:
         """Store one chunk of every shard that has grown; False when there was nothing."""
-        if self._positions is None:
-            self._positions = dict(
-                self._telemetry.positions()
-                if self._telemetry.capabilities.cursor_inside
-                else self._intake.cursor(READER)
-            )
+        if not self._may_follow() or self._positions is None:
+            return False
         chunk = _Chunk()
+        marks: dict[Shard, str] = {}
         moved: dict[Shard, int] = {}
         oldest: dict[Shard, Instant] = {}
         followed = self._followed()
@@ -230,6 +251,7 @@ class TelemetryWriter:
                 oldest[shard] = min([chunk.add(shard, entry, self._directory) for entry in entries], default=END)
                 # Nothing to read below the head means pruned rows: this store was put back to an older state.
                 moved[shard] = entries[-1].n if entries else heads[shard]
+                marks[shard] = mark(self._log_name, entries[-1].batch if entries else None)
                 self._served = shard
             if len(chunk.samples) >= SAMPLES:
                 break
@@ -239,13 +261,12 @@ class TelemetryWriter:
         rejected: list[_Refused] = []
         began = monotonic()
         try:
-            self._telemetry.write_batch(chunk.samples, moved)
+            self._telemetry.write_batch(chunk.samples, moved, marks)
         except Rejected as why:
             rejected = chunk.rejected(why)
             self._hold(rejected)
+            self._telemetry.write_batch([], moved, marks)
         self._note_speed(monotonic() - began)
-        if not self._telemetry.capabilities.cursor_inside:
-            self._intake.move_cursor(READER, moved)
         for shard, n in moved.items():
             self._oldest.note(shard, self._positions.get(shard, 0), n, oldest[shard])
         self._positions.update(moved)

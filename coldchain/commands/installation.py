@@ -1,4 +1,4 @@
-"""Sub-commands of an installation: `init`, `import`, `check`, `status`, and the secrets that other programs need."""
+"""Sub-commands of an installation, from `init` to `realign`, and of the secrets that other programs need."""
 
 from pathlib import Path
 from typing import Annotated
@@ -47,6 +47,18 @@ def check(config: Config = None) -> None:
         typer.echo(str(finding))
         failed += not finding.good
     raise typer.Exit(1 if failed else 0)
+
+
+@command(app, "realign", "machine")
+def realign(
+    *, yes: Annotated[bool, typer.Option("--yes", help=say("option.yes"))] = False, config: Config = None
+) -> None:
+    from coldchain import realigning  # noqa: PLC0415
+
+    code, lines = realigning.realign(load(config), yes=yes)
+    for line in lines:
+        typer.echo(line)
+    raise typer.Exit(code)
 
 
 @command(app, "broker-passwords", "setting_up")

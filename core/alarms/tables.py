@@ -220,6 +220,8 @@ class FollowCursor(Record):
 
     shard: Mapped[str] = mapped_column(String(2), primary_key=True)
     position: Mapped[int]
+    mark: Mapped[str] = mapped_column(String(40), server_default="")
+    """Which log, and which entry, `position` is of (`core.intake.identity`)."""
 
 
 class Tick(Record):

@@ -15,9 +15,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from core.runtime.clock import monotonic
+from core.runtime.sqlite import file_id
 
 BUSY_MS = 5_000
 LONGEST_PAUSE_S = 0.02
@@ -51,7 +54,24 @@ def connect(url: str, *, pool_size: int = 5) -> Engine:
     engine = create_engine(url, connect_args=ours, hide_parameters=True)
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
+    if file and file != ":memory:":
+        _follow_path(engine, Path(file))
     return engine
+
+
+def _follow_path(engine: Engine, path: Path) -> None:
+    """Open another file that came to the path: what is written to one that no path leads to is lost at the end."""
+
+    def note(_connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        record.info["file"] = file_id(path)
+
+    def compare(_connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+        if record.info["file"] != file_id(path):
+            msg = f"{path} was replaced or deleted while it was open"
+            raise DisconnectionError(msg)
+
+    event.listen(engine, "connect", note)
+    event.listen(engine, "checkout", compare)
 
 
 def _postgres(url: str, pool_size: int) -> Engine:

@@ -9,7 +9,7 @@ from the last time isn't asked again.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from sqlalchemy import make_url
 
 from config.settings import Settings
 from core.db.engine import Records, url_for
+from core.health.alignment import Misplaced, of_records, of_telemetry, troubles_of
 from core.health.disks import Disk, DiskSeen, look_at_disk, places, together
 from core.health.looks import Look, Looks
 from core.health.stores import (
@@ -63,6 +64,12 @@ class Services(msgspec.Struct, frozen=True):
     """What the services of this data folder say of themselves."""
 
     told: list[Status]
+
+
+class Alignment(msgspec.Struct, frozen=True):
+    """Cursors of the log that don't fit."""
+
+    misplaced: list[Misplaced]
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -115,15 +122,26 @@ class Line:
             with telemetry() as opened:
                 return look_at_telemetry(opened)
 
+        def ask_alignment() -> Alignment:
+            found: list[Misplaced] = []
+            with log() as intake:
+                # What doesn't open or answer is told by those who ask it alone.
+                with suppress(Exception), telemetry() as store:
+                    found += of_telemetry(intake, store)
+                with suppress(Exception), records() as opened:
+                    found += of_records(intake, opened)
+            return Alignment(found)
+
         def ask_services() -> Services:
             return Services(list(read_all(settings.data_dir).values()))
 
         self._places = places(settings)
-        asks: dict[str, Callable[[], Seen | Services | DiskSeen]] = {
+        asks: dict[str, Callable[[], Seen | Services | Alignment | DiskSeen]] = {
             "records": ask_records,
             "intake log": ask_log,
             "telemetry": ask_telemetry,
             "services": ask_services,
+            "alignment": ask_alignment,
         }
         asks |= {_disk_of(part): partial(look_at_disk, part, folder) for part, folder in self._places.items()}
         self._looks = Looks(asks)
@@ -132,6 +150,7 @@ class Line:
         self._oldest = Looks({reader: partial(self._ask_oldest, reader) for reader in READERS})
         self._stores = Troubles()
         self._disks = Troubles()
+        self._put_back = Troubles()
 
     def look(self, within_s: float) -> Health:
         """Look at everything, within so many seconds."""
@@ -145,11 +164,13 @@ class Line:
         reached: dict[str, Mapping[Shard, int]] = {}
         if log:
             reached["telemetry"] = log.stored
-            if telemetry and telemetry.positions is not None:
+            if telemetry:
                 reached["telemetry"] = telemetry.positions
             if records:
                 reached["alerting"] = records.followed
         lags = self._lags(log.heads, reached, ends) if log else {}
+        alignment = _seen(found["alignment"], Alignment)
+        self._put_back.set(troubles_of(alignment.misplaced) if alignment else ())
         health = Health(
             self._clock.now(),
             services.told if services else None,
@@ -200,6 +221,7 @@ class Line:
         told = [
             *self._stores.now(),
             *self._disks.now(),
+            *self._put_back.now(),
             *_of_services(self._settings, health),
             *_of_records(self._settings, health),
         ]

@@ -14,7 +14,6 @@ from core.telemetry.port import Telemetry
 from core.wire.topics import Shard
 
 READER = "telemetry"
-"""Of the log, where the store has no cursor of its own."""
 OVERDUE_AFTER = MINUTE
 _LOOKED_AT = 8
 """Shards whose oldest waiting entry is looked at."""
@@ -42,7 +41,7 @@ class LogSeen(msgspec.Struct, frozen=True):
 
     heads: dict[Shard, int]
     stored: dict[Shard, int]
-    """How far telemetry is, as far as the log knows: to the minute, where the store keeps the cursor."""
+    """How far telemetry is, as far as the log knows: to a few seconds."""
     held: dict[str, int]
     """Readings in quarantine, by reason."""
     dead: int
@@ -54,8 +53,7 @@ class LogSeen(msgspec.Struct, frozen=True):
 class TelemetrySeen(msgspec.Struct, frozen=True):
     """What the telemetry store says."""
 
-    positions: dict[Shard, int] | None
-    """None where the cursor is the log's."""
+    positions: dict[Shard, int]
 
 
 Seen = RecordsSeen | LogSeen | TelemetrySeen
@@ -92,7 +90,7 @@ def look_at_log(log: IntakeLog) -> LogSeen:
 def look_at_telemetry(telemetry: Telemetry) -> TelemetrySeen:
     """Ask the telemetry store; asked for no series it still says whether it answers."""
     telemetry.latest([])
-    return TelemetrySeen(dict(telemetry.positions()) if telemetry.capabilities.cursor_inside else None)
+    return TelemetrySeen(dict(telemetry.positions()))
 
 
 def oldest_waiting(log: IntakeLog, heads: Mapping[Shard, int], reached: Mapping[Shard, int]) -> Instant | None:

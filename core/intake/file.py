@@ -2,6 +2,9 @@
 
 Durable means WAL with `synchronous=FULL`: a commit that returned survives kill -9 and a loss of power. Every write is
 one BEGIN IMMEDIATE, so writers of all processes come one after another and order of position is order of commit.
+
+A file that was replaced or deleted meanwhile is opened anew (tried by tests/integration/test_replaced_files.py): what
+was written to one that no path leads to would be gone with the last process that has it open.
 """
 
 import sqlite3
@@ -9,10 +12,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from core.intake import seen
+from core.intake.identity import fresh_name
 from core.intake.port import Unavailable, WrongVersion
-from core.runtime.sqlite import look_into, to_wal
+from core.runtime.sqlite import FileId, file_id, look_into, to_wal
 
 BUSY_S = 5.0
 _LARGEST_WAL = 64 * 2**20
@@ -46,10 +51,23 @@ _STEPS = (
              service TEXT NOT NULL, worker TEXT NOT NULL, first TEXT NOT NULL, last TEXT NOT NULL, holder TEXT NOT NULL,
              until INTEGER NOT NULL, PRIMARY KEY (service, worker)) WITHOUT ROWID""",
     ),
+    (
+        # The names that the log ever had; the highest number has the present one.
+        "CREATE TABLE name (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL)",
+        # What earlier versions noted of a store behind a network has no counterpart there: it is written once more.
+        "DELETE FROM cursor WHERE reader = 'telemetry'",
+    ),
 )
 """What brings a file from each version to the next. The first step makes it."""
 
 VERSION = len(_STEPS)
+
+
+class _Opened(NamedTuple):
+    """A connection, and the file that it leads to."""
+
+    db: sqlite3.Connection
+    file: FileId | None
 
 
 class LogFile:
@@ -62,12 +80,13 @@ class LogFile:
         """
         self._path = path
         self._lock = threading.Lock()
-        self._idle: list[sqlite3.Connection] = []
+        self._idle: list[_Opened] = []
+        self._prepared: FileId | None = None
         self._closed = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._connection() as db:
-                self._prepare(db)
+            with self._connection():
+                pass
         except (OSError, sqlite3.Error) as error:
             self.close()
             msg = f"{path}: {error}"
@@ -99,8 +118,8 @@ class LogFile:
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-        for db in idle:
-            db.close()
+        for opened in idle:
+            opened.db.close()
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
@@ -122,27 +141,35 @@ class LogFile:
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection. None belongs to a thread: whoever looks in a thread of its own would leave one behind."""
         with self._lock:
-            db = self._idle.pop() if self._idle else None
-        db = db or self._connect()
+            opened = self._idle.pop() if self._idle else None
+        if opened and opened.file != file_id(self._path):
+            opened.db.close()
+            opened = None
+        opened = opened or self._connect()
+        db = opened.db
         try:
             yield db
         finally:
             with self._lock:
                 kept = not (self._closed or db.in_transaction)
                 if kept:
-                    self._idle.append(db)
+                    self._idle.append(opened)
             if not kept:
                 db.close()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> "_Opened":
         db = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
+            file = file_id(self._path)
+            if file != self._prepared:
+                self._prepare(db)
+                self._prepared = file
             db.execute("PRAGMA synchronous=FULL")
             db.execute(f"PRAGMA journal_size_limit={_LARGEST_WAL}")
         except BaseException:
             db.close()
             raise
-        return db
+        return _Opened(db, file)
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         if self._version(db) == VERSION and db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
@@ -153,6 +180,8 @@ class LogFile:
             for step in _STEPS[self._version(db) :]:
                 for statement in step:
                     db.execute(statement)
+            if db.execute("SELECT 1 FROM name").fetchone() is None:
+                db.execute("INSERT INTO name (name) VALUES (?)", (fresh_name(),))
             db.execute(f"PRAGMA user_version={VERSION}")
             db.execute("COMMIT")
         finally:

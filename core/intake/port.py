@@ -117,6 +117,10 @@ class Unavailable(Exception):
     """The log can't be written or read now (disk full, locked, gone). Nothing was acknowledged: try again later."""
 
 
+class PutBack(Unavailable):
+    """The log ends before what this process has appended to it: it was replaced by an older copy while it was open."""
+
+
 class WrongVersion(Exception):
     """The log was made by a newer coldchain."""
 
@@ -164,6 +168,15 @@ class IntakeLog(Protocol):
         These are the first, the `most` highest, and those that hold a number `asked` about.
         """
 
+    def names(self) -> list[str]:
+        """Return all names that the log ever had, the present one last. A cursor may have any of them in its mark."""
+
+    def rename(self) -> str:
+        """Give the log a new name, for the rest of its life or until it is realigned again; returns it."""
+
+    def marks(self, positions: Mapping[Shard, int]) -> dict[Shard, str]:
+        """Return the marks of positions in this log, under its present name."""
+
     def shards(self) -> list[Shard]:
         """Return the shards that ever had a row."""
 
@@ -172,6 +185,9 @@ class IntakeLog(Protocol):
 
     def heads(self) -> Mapping[Shard, int]:
         """Return the last position of every shard that ever had a row, as of one moment."""
+
+    def firsts(self) -> Mapping[Shard, int]:
+        """Return the first position of every shard whose entry is still there."""
 
     def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
         """Return up to `limit` entries behind position `after`, in order."""
@@ -214,6 +230,9 @@ class IntakeLog(Protocol):
 
     def move_cursor(self, reader: str, positions: Mapping[Shard, int]) -> None:
         """Note how far a reader has come; never moves backwards."""
+
+    def place_cursor(self, reader: str, positions: Mapping[Shard, int]) -> None:
+        """Set a reader's cursors that live here to exactly these, backwards too; only `coldchain realign` does so."""
 
     def prune(self, *, before: Instant, readers: Sequence[str]) -> int:
         """Drop rows received before an instant that all `readers` have passed; what was seen stays known."""

@@ -12,8 +12,10 @@ from typing import Literal
 import msgspec
 
 from core.intake import appending, rows, statements
+from core.intake.identity import fresh_name, mark
 from core.intake.port import Appended, Batch, Claim, DeadLetter, Entry, Held, Life, Lost, Taken, Withheld
-from core.intake.server import LogServer
+from core.intake.reached import Reached
+from core.intake.server import Db, LogServer
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.topics import GatewayNumber, Shard, shard_of
 
@@ -30,6 +32,7 @@ class PostgresIntakeLog:
         Raises: WrongVersion, Unavailable.
         """
         self._server = LogServer(url)
+        self._reached = Reached()
 
     def append(
         self,
@@ -40,6 +43,7 @@ class PostgresIntakeLog:
         """Append in one commit and a fixed number of statements, however many batches there are."""
         with self._server.transaction() as db:
             heads = statements.lock_heads(db, {batch.shard for batch in batches} | {shard_of(gw) for gw, *_ in lost})
+            self._reached.must_be_within(_names(db), heads)
             seen = statements.near(db, appending.numbers(batches, lost))
             hashes = statements.hashes(db, appending.known(batches, seen))
             answers, entries = appending.decide(batches, lost, heads=heads, seen=seen, hashes=hashes)
@@ -47,6 +51,7 @@ class PostgresIntakeLog:
             statements.hold(db, appending.withheld(entries))
             statements.save(db, seen)
             statements.keep(db, letters)
+        self._reached.note(heads)
         return answers
 
     def have(self, gw: GatewayNumber, ep: str) -> list[tuple[int, int]]:
@@ -59,6 +64,25 @@ class PostgresIntakeLog:
         """Return the ranges seen, no more than are of use."""
         with self._server.transaction() as db:
             return statements.known(db, asked, most)
+
+    def names(self) -> list[str]:
+        """Return all names that the log ever had."""
+        with self._server.transaction() as db:
+            return _names(db)
+
+    def rename(self) -> str:
+        """Give the log a new name."""
+        name = fresh_name()
+        with self._server.transaction() as db:
+            db.execute("INSERT INTO intake.name (name) VALUES (%s)", (name,))
+        return name
+
+    def marks(self, positions: Mapping[Shard, int]) -> dict[Shard, str]:
+        """Return the marks of positions."""
+        with self._server.transaction() as db:
+            name = _names(db)[-1]
+            entries = _at(db, list(positions.items()))
+        return {shard: mark(name, entries.get((shard, n))) for shard, n in positions.items()}
 
     def shards(self) -> list[Shard]:
         """Return the shards that ever had a row."""
@@ -74,6 +98,15 @@ class PostgresIntakeLog:
         """Return the last position of every shard."""
         with self._server.transaction() as db:
             return dict(db.execute("SELECT shard, n FROM intake.head WHERE n > 0 ORDER BY shard").fetchall())
+
+    def firsts(self) -> Mapping[Shard, int]:
+        """Return the first position of every shard whose entry is still there."""
+        query = (
+            "SELECT h.shard, e.n FROM intake.head h CROSS JOIN LATERAL"
+            " (SELECT n FROM intake.entry e WHERE e.shard = h.shard ORDER BY n LIMIT 1) AS e WHERE h.n > 0"
+        )
+        with self._server.transaction() as db:
+            return dict(db.execute(query).fetchall())
 
     def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
         """Return entries behind a position."""
@@ -96,13 +129,7 @@ class PostgresIntakeLog:
     def hold(self, held: Sequence[tuple[Shard, int, int, str, str]], *, now: Instant) -> None:
         """Put readings of entries into quarantine; the first reason given for one stands."""
         with self._server.transaction() as db:
-            positions = sorted({(shard, n) for shard, n, *_ in held})
-            found = db.execute(
-                f"SELECT e.shard, {rows.COLUMNS} FROM unnest(%s::text[], %s::bigint[]) AS k (shard, at_n)"  # noqa: S608 (names are ours)
-                " CROSS JOIN LATERAL (SELECT * FROM intake.entry e WHERE e.shard = k.shard AND e.n = k.at_n) AS e",
-                statements.columns(positions, 2),
-            ).fetchall()
-            batches = {(row[0], row[1]): rows.unpack(row[0], row[1:]).batch for row in found}
+            batches = _at(db, sorted({(shard, n) for shard, n, *_ in held}))
             statements.hold(
                 db,
                 [
@@ -193,6 +220,16 @@ class PostgresIntakeLog:
                 (reader, *statements.columns(list(positions.items()), 2)),
             )
 
+    def place_cursor(self, reader: str, positions: Mapping[Shard, int]) -> None:
+        """Set a reader's cursors that live here."""
+        with self._server.transaction() as db:
+            db.execute("DELETE FROM intake.cursor WHERE reader = %s", (reader,))
+            db.execute(
+                "INSERT INTO intake.cursor (reader, shard, n)"
+                " SELECT %s, shard, n FROM unnest(%s::text[], %s::bigint[]) AS new (shard, n)",
+                (reader, *statements.columns(list(positions.items()), 2)),
+            )
+
     def prune(self, *, before: Instant, readers: Sequence[str]) -> int:
         """Drop old rows that all readers have passed, a few at a time; and the copies of what was released."""
         passed = [self.cursor(reader) for reader in readers]
@@ -255,3 +292,17 @@ class PostgresIntakeLog:
     def close(self) -> None:
         """Close the connections."""
         self._server.close()
+
+
+def _names(db: Db) -> list[str]:
+    return [name for (name,) in db.execute("SELECT name FROM intake.name ORDER BY number")]
+
+
+def _at(db: Db, positions: Sequence[tuple[Shard, int]]) -> dict[tuple[Shard, int], Batch]:
+    """Return the batches at positions, as far as they are still there."""
+    found = db.execute(
+        f"SELECT e.shard, {rows.COLUMNS} FROM unnest(%s::text[], %s::bigint[]) AS k (shard, at_n)"  # noqa: S608 (names are ours)
+        " CROSS JOIN LATERAL (SELECT * FROM intake.entry e WHERE e.shard = k.shard AND e.n = k.at_n) AS e",
+        statements.columns(positions, 2),
+    ).fetchall()
+    return {(row[0], row[1]): rows.unpack(row[0], row[1:]).batch for row in found}

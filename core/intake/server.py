@@ -17,6 +17,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.db.engine import connect
+from core.intake.identity import fresh_name
 from core.intake.port import Unavailable, WrongVersion
 
 Db = Connection[tuple[Any, ...]]
@@ -66,7 +67,13 @@ _FIRST = (
          service text NOT NULL, worker text NOT NULL, first text COLLATE "C" NOT NULL, last text COLLATE "C" NOT NULL,
          holder text NOT NULL, until timestamptz NOT NULL, PRIMARY KEY (service, worker))""",
 )
-_STEPS = (_FIRST,)
+_SECOND = (
+    # The names that the log ever had; the highest number has the present one.
+    "CREATE TABLE intake.name (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL)",
+    # What earlier versions noted of a store behind a network has no counterpart there: it is written once more.
+    "DELETE FROM intake.cursor WHERE reader = 'telemetry'",
+)
+_STEPS = (_FIRST, _SECOND)
 """What brings the tables from each version to the next. The first step makes them."""
 VERSION = len(_STEPS)
 
@@ -136,6 +143,9 @@ class LogServer:
             for step in _STEPS[_version(db) :]:
                 for statement in step:
                     db.execute(statement)
+            db.execute(
+                "INSERT INTO intake.name (name) SELECT %s WHERE NOT EXISTS (SELECT FROM intake.name)", (fresh_name(),)
+            )
             db.execute("UPDATE intake.version SET number = %s", (VERSION,))
 
 

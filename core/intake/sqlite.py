@@ -10,7 +10,9 @@ import msgspec
 
 from core.intake import appending, rows, seen
 from core.intake.file import LogFile
+from core.intake.identity import fresh_name, mark
 from core.intake.port import Appended, Batch, Claim, DeadLetter, Entry, Held, Life, Lost, Taken, Withheld
+from core.intake.reached import Reached
 from core.runtime.clock import real_now
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.topics import GatewayNumber, Shard
@@ -26,6 +28,7 @@ class SqliteIntakeLog:
     def __init__(self, path: Path) -> None:
         """Raises: WrongVersion, Unavailable."""
         self._file = LogFile(path)
+        self._reached = Reached()
 
     def append(
         self,
@@ -36,6 +39,7 @@ class SqliteIntakeLog:
         """Append in one commit: the more batches, the fewer flushes of the disk a batch."""
         with self._file.write() as db:
             heads = _heads(db, batches)
+            self._reached.must_be_within(_names(db), heads)
             numbers = appending.numbers(batches, lost)
             ranges = {life: seen.near(db, life, asked) for life, asked in numbers.items()}
             hashes = _hashes(db, appending.known(batches, ranges))
@@ -45,6 +49,7 @@ class SqliteIntakeLog:
             seen.save(db, ranges)
             for letter in letters:
                 _keep(db, letter)
+        self._reached.note(heads)
         return answers
 
     def have(self, gw: GatewayNumber, ep: str) -> list[tuple[int, int]]:
@@ -56,6 +61,24 @@ class SqliteIntakeLog:
         """Return the ranges seen, no more than are of use."""
         with self._file.read() as db:
             return {life: seen.some_of(db, life, seqs, most) for life, seqs in asked.items()}
+
+    def names(self) -> list[str]:
+        """Return all names that the log ever had."""
+        with self._file.read() as db:
+            return _names(db)
+
+    def rename(self) -> str:
+        """Give the log a new name."""
+        name = fresh_name()
+        with self._file.write() as db:
+            db.execute("INSERT INTO name (name) VALUES (?)", (name,))
+        return name
+
+    def marks(self, positions: Mapping[Shard, int]) -> dict[Shard, str]:
+        """Return the marks of positions."""
+        with self._file.read() as db:
+            name = _names(db)[-1]
+            return {shard: mark(name, _batch_at(db, shard, n)) for shard, n in positions.items()}
 
     def shards(self) -> list[Shard]:
         """Return the shards that ever had a row."""
@@ -70,6 +93,12 @@ class SqliteIntakeLog:
         """Return the last position of every shard."""
         with self._file.read() as db:
             return dict(db.execute("SELECT shard, n FROM head ORDER BY shard").fetchall())
+
+    def firsts(self) -> Mapping[Shard, int]:
+        """Return the first position of every shard whose entry is still there."""
+        query = "SELECT shard, (SELECT min(n) FROM entry WHERE entry.shard = head.shard) AS n FROM head"
+        with self._file.read() as db:
+            return {shard: n for shard, n in db.execute(query) if n is not None}
 
     def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
         """Return entries behind a position."""
@@ -176,6 +205,15 @@ class SqliteIntakeLog:
                 [(reader, shard, n) for shard, n in positions.items()],
             )
 
+    def place_cursor(self, reader: str, positions: Mapping[Shard, int]) -> None:
+        """Set a reader's cursors that live here."""
+        with self._file.write() as db:
+            db.execute("DELETE FROM cursor WHERE reader = ?", (reader,))
+            db.executemany(
+                "INSERT INTO cursor (reader, shard, n) VALUES (?, ?, ?)",
+                [(reader, shard, n) for shard, n in positions.items()],
+            )
+
     def prune(self, *, before: Instant, readers: Sequence[str]) -> int:
         """Drop old rows that all readers have passed, a few at a time; and the copies of what was released."""
         passed = [self.cursor(reader) for reader in readers]
@@ -230,6 +268,10 @@ class SqliteIntakeLog:
     def close(self) -> None:
         """Close the connections."""
         self._file.close()
+
+
+def _names(db: sqlite3.Connection) -> list[str]:
+    return [name for (name,) in db.execute("SELECT name FROM name ORDER BY number")]
 
 
 def _head(db: sqlite3.Connection, shard: Shard) -> int:

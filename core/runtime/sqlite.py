@@ -7,6 +7,18 @@ from urllib.parse import quote
 
 _PATIENCE_S = 5.0
 
+FileId = tuple[int, int]
+"""Device and number of a file: another one at the same path has others."""
+
+
+def file_id(path: Path) -> FileId | None:
+    """Return which file is at a path now, None when there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
 
 def to_wal(db: sqlite3.Connection) -> None:
     """Switch to WAL, as the file stays from then on.

@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -26,6 +26,8 @@ class Kind(StrEnum):
     READ_ONLY = "read_only"
     DISK_FAILS = "disk_fails"
     DAMAGED = "damaged"
+    PUT_BACK = "put_back"
+    """An older copy, or a new one, is in the place of what the other stores know."""
     LOCKED = "locked"
     NO_ANSWER = "no_answer"
     UNREACHABLE = "unreachable"
@@ -107,6 +109,7 @@ _BY_TEXT = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
         (Kind.STUCK, r"opening shard previously failed"),  # InfluxDB 2, once its disk was full
+        (Kind.PUT_BACK, r"an older copy|was replaced or deleted"),
         (Kind.DISK_FULL, r"no space left|disk is full|disk quota|answered 507"),
         (Kind.READ_ONLY, r"read-?only (file ?system|database|transaction)|readonly database|permission denied"),
         (Kind.CERTIFICATE, r"certificate|unknown ca\b|hostname mismatch"),
@@ -193,6 +196,16 @@ class Troubles:
             since = known.since if known is not None and same else real_now()
             self._now[part] = Trouble(part, kind, since, where, said)
             return not same
+
+    def set(self, troubles: Sequence[Trouble]) -> bool:
+        """Replace all by what is wrong now; each keeps since when it is. Returns whether any is news, or over."""
+        with self._lock:
+            known, self._now = self._now, {}
+            for each in troubles:
+                old = known.get(each.part)
+                since = old.since if old and old.kind is each.kind else each.since
+                self._now[each.part] = msgspec.structs.replace(each, since=since)
+            return known.keys() != self._now.keys()
 
     def now(self) -> list[Trouble]:
         """Return what holds now."""

@@ -21,13 +21,13 @@ import numpy as np
 from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, HOUR, Instant
 from core.telemetry import columns, months
-from core.telemetry.codec import decode_block, encode_frame
+from core.telemetry.codec import decode_block, decode_frame, encode_frame
 from core.telemetry.columns import LAST_AT, SERIES_BITS, Columns
 from core.telemetry.day_sealing import seal_days
 from core.telemetry.file import ReadOnly
 from core.telemetry.hot import Hot
 from core.telemetry.months import Months
-from core.telemetry.port import Capabilities, Curve, Sample
+from core.telemetry.port import NO_MARKS, Capabilities, Curve, Sample
 from core.telemetry.recent import Recent
 from core.telemetry.sealing import drop_hours, only_sealer, seal_hours
 from core.telemetry.verifying import Verified, verify
@@ -56,7 +56,7 @@ _Pieces = list[tuple[Columns, ...]]
 class EmbeddedTelemetry:
     """A `Telemetry` in a folder. Any number of processes may read, write and seal at once."""
 
-    capabilities = Capabilities(cursor_inside=True, other_processes_read=True, whole_batches=True)
+    capabilities = Capabilities(other_processes_read=True, whole_batches=True)
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         """Make the folder's store where it is missing; a `read_only` one answers empty until a writer has made it.
@@ -69,7 +69,9 @@ class EmbeddedTelemetry:
         self._months = Months(folder)
         self._recent = Recent()
 
-    def write_batch(self, samples: Sequence[Sample], positions: Mapping[Shard, int]) -> None:
+    def write_batch(
+        self, samples: Sequence[Sample], positions: Mapping[Shard, int], marks: Mapping[Shard, str] = NO_MARKS
+    ) -> None:
         """Store samples and move the cursor, which never moves back, in one durable commit.
 
         Raises: ValueError for a sample that can't be stored, and nothing is; sqlite3.OperationalError when the file
@@ -80,15 +82,47 @@ class EmbeddedTelemetry:
         with self._hot.write() as tx:
             tx.executemany("INSERT INTO frame (hour, data) VALUES (?, ?)", frames)
             tx.executemany(
-                "INSERT INTO cursor (shard, n) VALUES (?, ?)"
-                " ON CONFLICT (shard) DO UPDATE SET n = excluded.n WHERE excluded.n > cursor.n",
-                positions.items(),
+                "INSERT INTO cursor (shard, n, mark) VALUES (?, ?, ?) ON CONFLICT (shard)"
+                " DO UPDATE SET n = excluded.n, mark = excluded.mark WHERE excluded.n > cursor.n",
+                [(shard, n, marks.get(shard, "")) for shard, n in positions.items()],
             )
 
     def positions(self) -> Mapping[Shard, int]:
         """Return how far each shard of the log has been stored."""
+        return {shard: n for shard, (n, _) in self.cursor().items()}
+
+    def cursor(self) -> Mapping[Shard, tuple[int, str]]:
+        """Return the positions with their marks."""
         with self._hot.read() as db:
-            return dict(db.execute("SELECT shard, n FROM cursor")) if db else {}
+            rows = db.execute("SELECT shard, n, mark FROM cursor").fetchall() if db else []
+        return {shard: (n, mark) for shard, n, mark in rows}
+
+    def place_cursor(self, positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
+        """Set the cursor to exactly this."""
+        with self._hot.write() as tx:
+            tx.execute("DELETE FROM cursor")
+            tx.executemany(
+                "INSERT INTO cursor (shard, n, mark) VALUES (?, ?, ?)",
+                [(shard, n, marks.get(shard, "")) for shard, n in positions.items()],
+            )
+
+    def highest_series(self) -> int:
+        """Return the highest number of a series in any layer.
+
+        Raises: Damaged.
+        """
+        highest = 0
+        with self._hot.read() as db:
+            if db:
+                sealed = "SELECT max(series), (SELECT max(key & ?) FROM hour_block) FROM latest"
+                highest = max(each or 0 for each in db.execute(sealed, (_SERIES_MASK,)).fetchone())
+                for hour, data in db.execute("SELECT hour, data FROM frame"):
+                    highest = max(highest, int(decode_frame(hour, data).series.max(initial=0)))
+        for month in self._months.between(0, months.LAST):
+            with self._months.read(month) as db:
+                row = db.execute("SELECT max(key & ?) FROM block", (_SERIES_MASK,)).fetchone() if db else None
+                highest = max(highest, row[0] or 0) if row else highest
+        return highest
 
     def range(self, series: SeriesId, since: Instant, until: Instant) -> Curve:
         """Return the readings of a series in [since, until).

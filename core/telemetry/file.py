@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from core.runtime.sqlite import to_wal
+from core.runtime.sqlite import FileId, file_id, to_wal
 
 _BUSY_S = 5.0
 _LARGEST_WAL = 64 * 2**20
@@ -32,6 +32,10 @@ class Closed(Exception):
     """A store was asked after it had been closed."""
 
 
+class Replaced(OSError):
+    """Another file is at the path than the one that was open. The next call opens it; nothing was written to either."""
+
+
 class StoreFile:
     """One file, used by any number of processes; of this one a thread at a time reads, and one writes."""
 
@@ -48,34 +52,38 @@ class StoreFile:
         self._closed = False
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
+        self._read_file: FileId | None = None
+        self._written_file: FileId | None = None
+        self._read_only = read_only
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = self._connect("rwc")
-            try:
-                self._prepare(self._writer)
-            except BaseException:
-                self._writer.close()
-                raise
+            self._open_to_write()
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Yield a transaction that is durable when it ends without an exception.
 
-        Raises: ReadOnly; Closed; sqlite3.OperationalError when other writers held the file for five seconds, or the
-        disk is full.
+        Raises: ReadOnly; Closed; Replaced; sqlite3.OperationalError when other writers held the file for five seconds,
+        or the disk is full.
         """
         with self._writing:
             self._must_be_open()
-            if self._writer is None:
+            if self._read_only:
                 msg = f"{self.path} was opened for reading only"
                 raise ReadOnly(msg)
-            self._writer.execute("BEGIN IMMEDIATE")
+            if self._writer is not None and file_id(self.path) != self._written_file:
+                self._writer.close()
+                self._writer = None
+                msg = f"{self.path} was replaced or deleted while it was open"
+                raise Replaced(msg)
+            writer = self._writer or self._open_to_write()
+            writer.execute("BEGIN IMMEDIATE")
             try:
-                yield self._writer
-                self._writer.execute("COMMIT")
+                yield writer
+                writer.execute("COMMIT")
             except BaseException:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
                 raise
 
     @contextmanager
@@ -86,7 +94,11 @@ class StoreFile:
         """
         with self._reading:
             self._must_be_open()
+            if self._reader is not None and file_id(self.path) != self._read_file:
+                self._reader.close()
+                self._reader = None
             if self._reader is None:
+                self._read_file = file_id(self.path)
                 self._reader = self._open_to_read()
             if self._reader is None:
                 yield None
@@ -121,6 +133,16 @@ class StoreFile:
     def _connect(self, mode: str) -> sqlite3.Connection:
         uri = f"{self.path.absolute().as_uri()}?mode={mode}"
         return sqlite3.connect(uri, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+
+    def _open_to_write(self) -> sqlite3.Connection:
+        writer = self._connect("rwc")
+        try:
+            self._prepare(writer)
+        except BaseException:
+            writer.close()
+            raise
+        self._writer, self._written_file = writer, file_id(self.path)
+        return writer
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         if self._version(connection) != len(self._steps):

@@ -11,7 +11,8 @@ no longer counts. No number stands for "failed", so nobody's mean of `v` is wron
 | 9–16 | bits 8–15 of the reading's quality; it had 8 bits when bit 8 was taken, and that form reads the same |
 """
 
-from collections.abc import Iterable, Sequence
+import csv
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -19,8 +20,12 @@ import numpy.typing as npt
 
 from core.telemetry import columns
 from core.telemetry.columns import FAILED, LAST_AT, Columns
+from core.wire.topics import Shard
 
 MEASUREMENT = "reading"
+CURSOR = "cursor"
+NO_LOG = "unnamed"
+"""Tag of a cursor whose log isn't known: a tag can't be empty."""
 WITHOUT_VALUE = 256
 """The bit of the field `q` that says that the reading failed."""
 _LOW = WITHOUT_VALUE - 1
@@ -30,6 +35,7 @@ Field = TypeVar("Field", int, npt.NDArray[np.int32])
 _ASKED = ("s", "_field", "_time", "_value")
 _KEEP = 'keep(columns: ["s", "_field", "_time", "_value"])'
 _NANOSECONDS = 1_000_000
+_EVER_FROM, _EVER_UNTIL = (f"time(v: {at * _NANOSECONDS})" for at in (-LAST_AT, LAST_AT + 1))
 
 
 class Incomplete(Exception):
@@ -46,6 +52,45 @@ def lines(written: Columns) -> bytes:
         for series, at, value, q in rows
     ]
     return "\n".join(text).encode()
+
+
+def cursor_lines(moved: Mapping[tuple[Shard, str], int], at: int) -> bytes:
+    """Return line protocol of a cursor: positions by shard and name of the log."""
+    return "\n".join(
+        f"{CURSOR},shard={shard},log={log or NO_LOG} n={n}i {at}" for (shard, log), n in moved.items()
+    ).encode()
+
+
+def cursors(bucket: str) -> str:
+    """Return the query for the highest position of every shard and log."""
+    return (
+        f'from(bucket: "{bucket}") |> range(start: {_EVER_FROM}, stop: {_EVER_UNTIL})'
+        f' |> filter(fn: (r) => r._measurement == "{CURSOR}" and r._field == "n") |> max()'
+        ' |> keep(columns: ["shard", "log", "_time", "_value"])'
+    )
+
+
+def all_series(bucket: str) -> str:
+    """Return the query for the number of every series that has a reading."""
+    return (
+        'import "influxdata/influxdb/schema"\n'
+        f'schema.tagValues(bucket: "{bucket}", tag: "s", start: {_EVER_FROM},'
+        f' predicate: (r) => r._measurement == "{MEASUREMENT}")'
+    )
+
+
+def rows(body: bytes) -> list[dict[str, str]]:
+    """Return the rows of an answer of few rows, by column.
+
+    Raises: Incomplete.
+    """
+    found: list[dict[str, str]] = []
+    for table in body.decode().strip("\r\n").split("\r\n\r\n"):
+        head, *lines_ = csv.reader(table.splitlines()) if table.strip() else [[]]
+        if head[1:2] == ["error"] or any(len(line) != len(head) for line in lines_):
+            raise Incomplete(table[-300:])
+        found += [dict(zip(head, line, strict=True)) for line in lines_]
+    return found
 
 
 def quality_of(field: Field) -> Field:

@@ -22,6 +22,8 @@ STEPS = (
     ),
     # How often blocks of a day were put into its month's file; counted up before it is done (see sealing).
     ("CREATE TABLE day_seal (day INTEGER PRIMARY KEY, times INTEGER NOT NULL)",),
+    # Which log, and which entry of it, a cursor is of; empty for one of an earlier version.
+    ("ALTER TABLE cursor ADD COLUMN mark TEXT NOT NULL DEFAULT ''",),
 )
 
 

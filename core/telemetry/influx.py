@@ -5,7 +5,8 @@ Guarantees, tried by tests/contract/test_telemetry.py and tests/integration/test
   (the server was killed, answered 500, or not at all) the same batch is simply written again.
 * A batch that the server refuses (400, 413, 422) is split until the points at fault stand alone. All others are stored,
   and `Rejected` tells those.
-* There are no transactions: the log's cursor stays with the log, and a reader may see a part of a batch.
+* There are no transactions: the cursor of the log is written once all of a batch is stored, and a reader may see a part
+  of a batch.
 
 Time-outs, and when to try again, are the caller's: no request is repeated here, and none waits beyond the time-out.
 """
@@ -13,7 +14,6 @@ Time-outs, and when to try again, are the caller's: no request is repeated here,
 import gzip
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import msgspec
 import numpy as np
@@ -21,7 +21,6 @@ from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.domain.dialect import Dialect
 from influxdb_client.rest import ApiException
 from influxdb_client.service.write_service import WriteService
-from urllib3.exceptions import HTTPError
 
 from config.settings import Telemetry as TelemetrySettings
 from core.ids import Centi, SeriesId
@@ -29,7 +28,9 @@ from core.runtime.instant import DAY, Instant
 from core.telemetry import columns, flux
 from core.telemetry.columns import LAST_AT, Columns
 from core.telemetry.file import ReadOnly
-from core.telemetry.port import Capabilities, Curve, Rejected, Sample, Unavailable
+from core.telemetry.influx_answers import message, spoken
+from core.telemetry.influx_cursor import InfluxCursor
+from core.telemetry.port import NO_MARKS, Capabilities, Curve, Rejected, Sample, Unavailable
 from core.wire.topics import Shard
 
 LINES = 10_000
@@ -56,7 +57,7 @@ class _Refusal(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, error: ApiException) -> "_Refusal":
         """Read the server's answer."""
-        reason = _message(error)
+        reason = message(error)
         dropped = _DROPPED.search(reason)
         return cls(reason, f'"{_CODES.get(error.status)}"' in str(error.body), int(dropped[1]) if dropped else None)
 
@@ -64,7 +65,7 @@ class _Refusal(msgspec.Struct, frozen=True):
 class InfluxTelemetry:
     """A `Telemetry` in a bucket of InfluxDB 2."""
 
-    capabilities = Capabilities(cursor_inside=False, other_processes_read=True, whole_batches=False)
+    capabilities = Capabilities(other_processes_read=True, whole_batches=False)
 
     def __init__(self, settings: TelemetrySettings, token: str, *, read_only: bool = False) -> None:
         """Connect to nothing yet: the server may come up later."""
@@ -83,9 +84,12 @@ class InfluxTelemetry:
         self._writing = WriteService(self._client.api_client)  # type: ignore[no-untyped-call]  # generated code
         # Answers come as they are: to compress one takes the server longer than all else.
         self._asking = self._client.query_api()
+        self._cursor = InfluxCursor(self._client, self._org, self._bucket)
 
-    def write_batch(self, samples: Sequence[Sample], positions: Mapping[Shard, int]) -> None:  # noqa: ARG002 (no cursor inside)
-        """Store samples durably.
+    def write_batch(
+        self, samples: Sequence[Sample], positions: Mapping[Shard, int], marks: Mapping[Shard, str] = NO_MARKS
+    ) -> None:
+        """Store samples durably, then the cursor.
 
         Raises: ValueError for a sample that can't be stored, and nothing is; Rejected; Unavailable.
         """
@@ -96,10 +100,43 @@ class InfluxTelemetry:
             self._write(written.part(slice(first, first + LINES)), reasons)
         if reasons:
             raise Rejected(reasons)
+        if positions:
+            self._cursor.move(positions, marks)
 
     def positions(self) -> Mapping[Shard, int]:
-        """Return nothing: the cursor stays with the log."""
-        return {}
+        """Return how far each shard of the log has been stored.
+
+        Raises: Unavailable.
+        """
+        return {shard: n for shard, (n, _) in self.cursor().items()}
+
+    def cursor(self) -> Mapping[Shard, tuple[int, str]]:
+        """Return the positions with the name of the log that they are of.
+
+        Raises: Unavailable.
+        """
+        return self._cursor.read()
+
+    def place_cursor(self, positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
+        """Set the cursor to exactly this.
+
+        Raises: Unavailable.
+        """
+        self._must_write()
+        self._delete(flux.CURSOR, LAST_AT)
+        self._cursor.place(positions, marks)
+
+    def highest_series(self) -> int:
+        """Return the highest number of a series in the bucket.
+
+        Raises: Unavailable.
+        """
+        with spoken():
+            answer = self._asking.query_raw(flux.all_series(self._bucket), dialect=_CSV)
+            try:
+                return max((int(row["_value"]) for row in flux.rows(answer.data)), default=0)
+            finally:
+                answer.release_conn()
 
     def range(self, series: SeriesId, since: Instant, until: Instant) -> Curve:
         """Return the readings of a series in [since, until).
@@ -145,14 +182,17 @@ class InfluxTelemetry:
         Raises: Unavailable.
         """
         self._must_write()
-        with _spoken():
-            self._client.delete_api().delete(
-                _written(-LAST_AT), _written(until - 1), f'_measurement="{flux.MEASUREMENT}"', self._bucket, self._org
-            )
+        self._delete(flux.MEASUREMENT, until)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()  # type: ignore[no-untyped-call]
+
+    def _delete(self, measurement: str, until: int) -> None:
+        with spoken():
+            self._client.delete_api().delete(
+                _written(-LAST_AT), _written(until - 1), f'_measurement="{measurement}"', self._bucket, self._org
+            )
 
     def _must_write(self) -> None:
         if self._read_only:
@@ -178,7 +218,7 @@ class InfluxTelemetry:
     def _post(self, points: Columns) -> _Refusal | None:
         # Level 1 takes a twentieth of the time of 9, for a quarter more bytes.
         body = gzip.compress(flux.lines(points), 1)
-        with _spoken():
+        with spoken():
             try:
                 self._writing.post_write(  # type: ignore[no-untyped-call]  # generated code
                     self._org,
@@ -195,7 +235,7 @@ class InfluxTelemetry:
         return None
 
     def _ask(self, query: str) -> tuple[Columns, Columns]:
-        with _spoken():
+        with spoken():
             answer = self._asking.query_raw(query, dialect=_CSV)
             try:
                 return flux.parse(answer.data)
@@ -213,23 +253,6 @@ class InfluxTelemetry:
         # The point is being written: what is whole already is the newest.
         near = self.range(series, Instant(at - DAY), Instant(LAST_AT + 1))
         return list(near.samples(series))[-1] if len(near) else None
-
-
-@contextmanager
-def _spoken() -> Iterator[None]:
-    """Turn whatever goes wrong between us and the server into Unavailable, with what a person needs to mend it."""
-    try:
-        yield
-    except ApiException as error:
-        msg = f"InfluxDB answered {error.status}: {_message(error)}"
-        raise Unavailable(msg) from error
-    except (HTTPError, OSError, flux.Incomplete) as error:
-        msg = f"InfluxDB gave no answer: {str(error) or type(error).__name__}"[:500]
-        raise Unavailable(msg) from error
-
-
-def _message(error: ApiException) -> str:
-    return str(error.message)[:500]
 
 
 def _pages(series: list[SeriesId]) -> Iterator[list[SeriesId]]:

@@ -26,6 +26,8 @@ _PAGE_BYTES = 32_768
 """A day's block is 1 to 2 kB: of SQLite's usual pages of 4 kB a third would be air."""
 _NAME = re.compile(r"(\d{6})\.db")
 _EPOCH = date(1970, 1, 1)
+LAST = 999_912
+"""No month is later."""
 _OPEN = 24
 """Files that a reader keeps open."""
 

@@ -51,11 +51,10 @@ class Curve:
 class Capabilities(msgspec.Struct, frozen=True):
     """What callers may want to know of an adapter."""
 
-    cursor_inside: bool
-    """`position` is kept by the store in the transaction of the write."""
     other_processes_read: bool
     whole_batches: bool
-    """A reader sees all of a batch or nothing of it; else it may see a part of one that is being written."""
+    """A batch and its cursor are one transaction. Else a reader may see a part of a batch that is being written, and
+    the cursor moves once all of it is there."""
 
 
 class Unavailable(OSError):
@@ -70,19 +69,34 @@ class Rejected(Exception):
         self.reasons = reasons
 
 
+NO_MARKS: Mapping[Shard, str] = {}
+
+
 class Telemetry(Protocol):
     """A telemetry store. Its methods may be called from any thread. One behind a network may raise Unavailable."""
 
     capabilities: Capabilities
 
-    def write_batch(self, samples: Sequence[Sample], positions: Mapping[Shard, int]) -> None:
-        """Store samples durably and, where `cursor_inside`, move the log's cursor in the same transaction.
+    def write_batch(
+        self, samples: Sequence[Sample], positions: Mapping[Shard, int], marks: Mapping[Shard, str] = NO_MARKS
+    ) -> None:
+        """Store samples durably and move the cursor of the intake log, never back; `marks` say which log it is of.
 
-        Raises: ValueError for a sample that no store can keep, and nothing is stored; Rejected; Unavailable.
+        Raises: ValueError for a sample that no store can keep, and nothing is stored; Unavailable; Rejected, and the
+        cursor stays: call again with the positions alone once what was rejected is kept elsewhere.
         """
 
     def positions(self) -> Mapping[Shard, int]:
-        """Return the cursor kept inside, empty where there is none."""
+        """Return the cursor: how far each shard of the log has been stored."""
+
+    def cursor(self) -> Mapping[Shard, tuple[int, str]]:
+        """Return the positions with their marks (`core.intake.identity`), of which a store may keep the log's name alone."""
+
+    def place_cursor(self, positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
+        """Set the cursor to exactly this, backwards too; only `coldchain realign` does so."""
+
+    def highest_series(self) -> int:
+        """Return the highest number of a series that has a reading here, 0 without any. May take long."""
 
     def range(self, series: SeriesId, since: Instant, until: Instant) -> Curve:
         """Return the readings of a series in [since, until)."""

@@ -76,3 +76,5 @@ class RollupCursor(Record):
 
     shard: Mapped[str] = mapped_column(String(2), primary_key=True)
     position: Mapped[int]
+    mark: Mapped[str] = mapped_column(String(40), server_default="")
+    """Which log `position` is of (`core.intake.identity`)."""

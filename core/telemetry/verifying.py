@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from core.runtime.instant import DAY, HOUR
+from core.telemetry import months
 from core.telemetry.codec import Damaged, decode_block, decode_frame
 from core.telemetry.columns import SERIES_BITS, Columns
 from core.telemetry.hot import Hot
@@ -18,7 +19,6 @@ from core.telemetry.months import Months, date_of, days_within
 
 _PAGE = 500
 _EVER = (-(2**62), 2**62)
-_LAST_MONTH = 999_912
 
 _Reading = Callable[[], AbstractContextManager[sqlite3.Connection | None]]
 _Row = tuple[int, int, bytes]
@@ -49,7 +49,7 @@ def verify(hot: Hot, kept: Months) -> Verified:
         for key, _, data in _rows(hot.read, "hour_block", ("key", "key"), _EVER, f"{hot.path}", found):
             found.hours += 1
             _count(found, f"{hot.path}, hour_block {key}", _hour, key, data)
-    for month in kept.between(0, _LAST_MONTH):
+    for month in kept.between(0, months.LAST):
         path = kept.path(month)
 
         def reading(month: int = month) -> AbstractContextManager[sqlite3.Connection | None]:

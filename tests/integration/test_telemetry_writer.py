@@ -38,15 +38,18 @@ def test_each_reading_that_the_store_rejects_is_held_and_none_beside_it(
     real = site.telemetry.write_batch
     bad = {at(3), at(6), at(9)}
 
-    def write_batch(samples: Sequence[Sample], positions: Mapping[Shard, int]) -> None:
-        real([sample for sample in samples if sample.at not in bad], positions)
-        raise Rejected({(sample.series, sample.at): "beyond" for sample in samples if sample.at in bad})
+    def write_batch(samples: Sequence[Sample], positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
+        reasons = {(sample.series, sample.at): "beyond" for sample in samples if sample.at in bad}
+        real([sample for sample in samples if sample.at not in bad], {} if reasons else positions, marks)
+        if reasons:
+            raise Rejected(reasons)
 
     monkeypatch.setattr(site.telemetry, "write_batch", write_batch)
     take(site, 1, ("208601", 1), ("208602", 2), ("208601", 3))
     take(site, 2, ("4711", 4), ("208602", 5), ("208601", 6), ("4711", 7), ("208602", 8), ("208601", 9), ("4711", 10))
     take(site, 3, ("208601", 11))
     site.collectors[0].store()
+    assert site.telemetry.positions() == site.log.heads(), "the cursor moves once what was rejected is held"
     held = {(each.reason, each.reading.p, each.reading.at) for each in site.log.held()}
     assert held == {("rejected", "208601", each) for each in bad} | {
         ("unknown_probe", "4711", at(n)) for n in (4, 7, 10)

@@ -1,0 +1,100 @@
+"""Gate of the collector: nothing is appended, acknowledged, followed or pruned while a cursor of the log is misplaced.
+
+Readings are acknowledged only once it is known that every reader will come to them: before the first append, and again
+every `EVERY_S`. A store that can't be asked holds nothing up: what was found of it last counts, and the log refuses by
+itself to end before what this process has appended to it. `core.health.alignment` says what is compared.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from core.db.engine import Records
+from core.health.alignment import Misplaced, of_records, of_telemetry, troubles_of, within
+from core.health.looks import Looks
+from core.intake.port import IntakeLog, Unavailable
+from core.runtime.logs import logger
+from core.runtime.trouble import Trouble, Troubles
+from core.telemetry.port import Telemetry
+from core.wire.topics import Shard
+
+log = logger(__name__)
+
+EVERY_S = 2.0
+WITHIN_S = 2.0
+
+
+class Alignment:
+    """What one collector knows of its log and its stores. `run` in a thread; the rest may be called from any."""
+
+    def __init__(
+        self, intake: IntakeLog, telemetry: Telemetry, records: Records, *, shards: tuple[Shard, Shard]
+    ) -> None:
+        """`shards` are the first and the last of the collector's own."""
+        self._looks: Looks[list[Misplaced]] = Looks(
+            {
+                "intake log": partial(_answers, intake),
+                "telemetry": lambda: within(shards, of_telemetry(intake, telemetry)),
+                "records": lambda: within(shards, of_records(intake, records)),
+            }
+        )
+        self._found: dict[str, list[Misplaced]] = {}
+        self._epoch = 0
+        self._aligned = False
+        self._wanted = threading.Event()
+        self._troubles = Troubles()
+
+    def epoch(self) -> int | None:
+        """Return a number while all is aligned, None while it isn't.
+
+        It is another one after each time that it wasn't: cursors may have been placed elsewhere, so readers that see
+        another number read theirs again.
+        """
+        return self._epoch if self._aligned else None
+
+    def doubt(self) -> None:
+        """Close the gate until the next look, which is soon: a store was replaced while it was open."""
+        self._aligned = False
+        self.wake()
+
+    def wake(self) -> None:
+        """Let `run` look now, or end."""
+        self._wanted.set()
+
+    def troubles(self) -> list[Trouble]:
+        """Return what is misplaced now, for the status file."""
+        return self._troubles.now()
+
+    def look(self) -> bool:
+        """Look at all stores; returns whether everything is aligned."""
+        looks = self._looks.look(WITHIN_S)
+        for part, look in looks.items():
+            if look.answered and look.seen is not None:
+                self._found[part] = look.seen
+        troubles = troubles_of(each for some in self._found.values() for each in some)
+        if self._troubles.set(troubles):
+            log.warning("alignment of log and stores", misplaced=[f"{one.part}: {one.detail}" for one in troubles])
+        aligned = "intake log" in self._found and not troubles
+        if aligned and not self._aligned:
+            self._epoch += 1
+        self._aligned = aligned
+        return aligned
+
+    def run(self, stop: threading.Event, mirrors: Sequence[Callable[[], None]]) -> None:
+        """Look until `stop`; while all is aligned, tell the log how far its readers are (`mirrors`)."""
+        while not stop.is_set():
+            self._wanted.clear()
+            try:
+                if self.look():
+                    for mirror in mirrors:
+                        mirror()
+            except Unavailable:
+                pass  # whoever appends or reads says so
+            except Exception:
+                log.exception("alignment not looked at")
+            self._wanted.wait(EVERY_S)
+
+
+def _answers(intake: IntakeLog) -> list[Misplaced]:
+    intake.names()
+    return []

@@ -1,0 +1,164 @@
+"""Alignment of the intake log with the stores that its readers write: whether each cursor is of this log and within it.
+
+Any of them may have been put back to an older state, emptied, or made anew. Positions of a log that begins again lie
+below cursors that have come farther, and what is appended there would be passed by, unread. So whoever appends, follows
+or prunes looks here first, and does nothing while a cursor is misplaced; `coldchain realign` mends it (docs/adr/0009).
+
+Each reader's cursor is kept twice: in the store that the reader writes, where it counts, and a copy in the log, which
+is never ahead of it. So three states tell a store that was put back from the rest, if they are read in this order:
+copies, cursors, heads.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.alarms.tables import FollowCursor
+from core.db.engine import Records
+from core.intake.identity import read_mark
+from core.intake.port import IntakeLog
+from core.runtime.clock import real_now
+from core.runtime.trouble import Kind, Trouble
+from core.telemetry.port import Telemetry
+from core.telemetry.tables import RollupCursor
+from core.wire.topics import Shard
+
+STORE_OF = {"telemetry": "telemetry", "alerting": "records", "rollups": "records"}
+"""Where each reader of the log keeps its cursor, by the name of the part."""
+
+Cursor = Mapping[Shard, tuple[int, str]]
+"""Positions with their marks."""
+
+
+class Fault(StrEnum):
+    """Why a cursor doesn't fit."""
+
+    OTHER_LOG = "other_log"
+    """It is of a log of another name: this one was made anew, or is from before it was realigned."""
+    BEYOND_HEAD = "beyond_head"
+    """The log ends before it: an older copy."""
+    OTHER_ENTRY = "other_entry"
+    """Another entry is at its position: an older copy that has grown since."""
+    PUT_BACK = "put_back"
+    """The store had come farther, as the copy in the log says: it was put back, emptied or made anew."""
+
+
+class Misaligned(Exception):
+    """A reader can't follow the log: its cursor is misplaced."""
+
+    def __init__(self, found: Sequence["Misplaced"]) -> None:
+        super().__init__(f"{found[0]}" + (f", and {len(found) - 1} more" if found[1:] else ""))
+        self.part = found[0].part
+        """Which part is not what it was."""
+
+
+class Misplaced(msgspec.Struct, frozen=True):
+    """A cursor that doesn't fit."""
+
+    reader: str
+    shard: Shard
+    fault: Fault
+    position: int
+    copy: int
+    """The position that the log has noted of this reader."""
+    head: int
+
+    @property
+    def part(self) -> str:
+        """Which part is not what it was."""
+        return STORE_OF[self.reader] if self.fault is Fault.PUT_BACK else "intake log"
+
+    def __str__(self) -> str:
+        where = f"{self.reader}, shard {self.shard}: at {self.position}"
+        return {
+            Fault.OTHER_LOG: f"{where} of another log",
+            Fault.BEYOND_HEAD: f"{where}, and the log ends at {self.head}",
+            Fault.OTHER_ENTRY: f"{where}, where the log has another entry now",
+            Fault.PUT_BACK: f"{where}, and had come to {self.copy}",
+        }[self.fault]
+
+
+def of_telemetry(log: IntakeLog, telemetry: Telemetry) -> list[Misplaced]:
+    """Return the misplaced cursors of the telemetry store; raises what the stores raise."""
+    copy = log.cursor("telemetry")
+    return _compared(log, "telemetry", telemetry.cursor(), copy)
+
+
+def of_records(log: IntakeLog, records: Records) -> list[Misplaced]:
+    """Return the misplaced cursors of the records; raises what the stores raise."""
+    copies = {reader: log.cursor(reader) for reader, store in STORE_OF.items() if store == "records"}
+    with records.read() as tx:
+        cursors = cursors_of_records(tx)
+    return [each for reader, cursor in cursors.items() for each in _compared(log, reader, cursor, copies[reader])]
+
+
+def of_alerting(log: IntakeLog, records: Records) -> tuple[Cursor, list[Misplaced]]:
+    """Return alerting's cursor, and where it is misplaced; raises what the stores raise."""
+    copy = log.cursor("alerting")
+    with records.read() as tx:
+        cursor = cursors_of_records(tx)["alerting"]
+    return cursor, _compared(log, "alerting", cursor, copy)
+
+
+def within(shards: tuple[Shard, Shard], found: Iterable[Misplaced]) -> list[Misplaced]:
+    """Return those of shards in a range, its ends included."""
+    return [each for each in found if shards[0] <= each.shard <= shards[1]]
+
+
+def cursors_of_records(tx: Session) -> dict[str, Cursor]:
+    """Return the cursors that the records keep, by reader."""
+    return {"alerting": _cursor_in(tx, FollowCursor), "rollups": _cursor_in(tx, RollupCursor)}
+
+
+def _compared(log: IntakeLog, reader: str, cursor: Cursor, copy: Mapping[Shard, int]) -> list[Misplaced]:
+    positions = {shard: n for shard, (n, _) in cursor.items()}
+    return faults(reader, cursor, copy, log.names(), log.heads(), log.marks(positions))
+
+
+def troubles_of(found: Iterable[Misplaced]) -> list[Trouble]:
+    """Return what is wrong, one for each part, with the first cursor that tells."""
+    by_part: dict[str, list[Misplaced]] = {}
+    for each in found:
+        by_part.setdefault(each.part, []).append(each)
+    now = real_now()
+    return [Trouble(part, Kind.PUT_BACK, now, detail=str(Misaligned(some))) for part, some in by_part.items()]
+
+
+def faults(
+    reader: str,
+    cursor: Cursor,
+    copy: Mapping[Shard, int],
+    names: Sequence[str],
+    heads: Mapping[Shard, int],
+    marks: Mapping[Shard, str],
+) -> list[Misplaced]:
+    """Compare a cursor with a log; `marks` are the log's, at the positions of the cursor.
+
+    `copy` was read first, then the cursor, then what the log says: none of them ever goes back.
+    """
+    found = []
+    for shard in sorted({*cursor, *copy}):
+        position, mark = cursor.get(shard, (0, ""))
+        fault = _fault(position, mark, copy.get(shard, 0), names, heads.get(shard, 0), marks.get(shard, ""))
+        if fault:
+            found.append(Misplaced(reader, shard, fault, position, copy.get(shard, 0), heads.get(shard, 0)))
+    return found
+
+
+def _fault(position: int, mark: str, copy: int, names: Sequence[str], head: int, here: str) -> Fault | None:
+    named, entry = read_mark(mark), read_mark(here)
+    if named and named.log not in names:
+        return Fault.OTHER_LOG
+    if position > head:
+        return Fault.BEYOND_HEAD
+    if named and entry and named.fingerprint and entry.fingerprint not in ("", named.fingerprint):
+        return Fault.OTHER_ENTRY
+    return Fault.PUT_BACK if position < copy else None
+
+
+def _cursor_in(tx: Session, table: type[FollowCursor | RollupCursor]) -> Cursor:
+    rows = tx.execute(select(table.shard, table.position, table.mark))
+    return {Shard(shard): (position, mark) for shard, position, mark in rows}

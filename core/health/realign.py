@@ -1,0 +1,99 @@
+"""Realignment: how cursors of the intake log are placed again after a store was put back, emptied or made anew.
+
+A plan is made of what the stores say, shown, and carried out; made again after it was carried out in part, it says what
+is left. Nothing that is stored is touched. What is read once more changes nothing: telemetry keeps one value for an
+instant of a series, and the log knows what it has.
+
+* A cursor that doesn't fit the log goes to the copy that the log has of it: when that was written, this log was the one
+  that was followed. Without a copy it goes to the beginning.
+* Of a store that was put back the cursor stays, and the copy follows it.
+* New series get numbers above all that telemetry has readings of.
+* The log gets a new name, so that an older copy of it is known as such from now on.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from core.alarms.tables import FollowCursor
+from core.db.engine import Records
+from core.db.insert import upsert
+from core.devices.numbering import raise_series_above
+from core.health.alignment import STORE_OF, Fault, Misplaced, of_records, of_telemetry
+from core.intake.port import IntakeLog
+from core.telemetry.port import Telemetry
+from core.telemetry.tables import RollupCursor
+from core.wire.topics import Shard
+
+_TABLES: Mapping[str, type[FollowCursor | RollupCursor]] = {"alerting": FollowCursor, "rollups": RollupCursor}
+
+
+class Placing(msgspec.Struct, frozen=True):
+    """Where the cursor of one reader and shard goes."""
+
+    found: Misplaced
+    to: int
+    again: int
+    """Entries of the log behind that, which the reader will follow, most of them for the second time."""
+    gone: int
+    """Entries that the reader has not followed, as far as is known, and that are no longer in the log."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What would be done."""
+
+    placings: list[Placing]
+    highest_series: int
+    """In telemetry: new ones get higher numbers."""
+
+
+def plan(log: IntakeLog, records: Records, telemetry: Telemetry) -> Plan:
+    """Look at the stores; raises what they raise."""
+    found = [*of_telemetry(log, telemetry), *of_records(log, records)]
+    return Plan(placings(found, log.firsts()), telemetry.highest_series())
+
+
+def placings(found: Sequence[Misplaced], firsts: Mapping[Shard, int]) -> list[Placing]:
+    """Return where cursors go; `firsts` are the first positions that the log still has."""
+    known_end: dict[Shard, int] = defaultdict(int)
+    for each in found:
+        known_end[each.shard] = max(known_end[each.shard], each.position)
+    return [_placing(each, firsts.get(each.shard, each.head + 1), known_end[each.shard]) for each in found]
+
+
+def carry_out(made: Plan, log: IntakeLog, records: Records, telemetry: Telemetry) -> None:
+    """Do what a plan says. Each step is durable by itself, and the copies come last: they say what is left to do."""
+    log.rename()
+    with records.write() as tx:
+        raise_series_above(tx, made.highest_series)
+    for reader, store in STORE_OF.items():
+        mine = [each for each in made.placings if each.found.reader == reader]
+        to = {each.found.shard: each.to for each in mine}
+        moved = {each.found.shard: each.to for each in mine if each.found.fault is not Fault.PUT_BACK}
+        marks = log.marks(moved)
+        if moved and store == "telemetry":
+            cursor = {**telemetry.cursor(), **{shard: (n, marks[shard]) for shard, n in moved.items()}}
+            telemetry.place_cursor(
+                {shard: n for shard, (n, _) in cursor.items()}, {shard: mark for shard, (_, mark) in cursor.items()}
+            )
+        elif moved:
+            with records.write() as tx:
+                _place(tx, _TABLES[reader], moved, marks)
+        if to:
+            log.place_cursor(reader, {**log.cursor(reader), **to})
+
+
+def _placing(found: Misplaced, first: int, known_end: int) -> Placing:
+    if found.fault is Fault.PUT_BACK:
+        gone = max(0, min(first, found.head + 1) - found.position - 1)
+        return Placing(found, found.position, found.head - found.position - gone, gone)
+    to = min(found.copy, found.head)
+    return Placing(found, to, found.head - to, max(0, known_end - found.position))
+
+
+def _place(
+    tx: Session, table: type[FollowCursor | RollupCursor], moved: Mapping[Shard, int], marks: Mapping[Shard, str]
+) -> None:
+    upsert(tx, table, [{"shard": shard, "position": n, "mark": marks[shard]} for shard, n in moved.items()])

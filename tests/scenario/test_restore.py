@@ -1,0 +1,49 @@
+"""Stores that were put back, emptied or damaged under the whole line: told within ten seconds, nothing acknowledged.
+
+Each story: readings come in, a copy is made, more come in; then a store is replaced while the services are down, and
+they start. What is wrong is said, and nothing is acknowledged that could be passed by; the operator does what is
+advised; at the end every reading that was ever acknowledged is in telemetry once, and an alarm opens once.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from core.runtime.trouble import Kind
+from tests.fixtures.restored import Restored, embedded_stores
+
+LOG_PUT_BACK = ("older", "empty", "missing")
+DAMAGED = ("truncated", "flipped")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.stdlib.add_log_level, plain])
+    monkeypatch.setattr("core.runtime.status.EVERY_S", 0.1)
+    monkeypatch.setattr("collector.alignment.EVERY_S", 0.3)
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[Restored]:
+    """Yield the stores of a line that has worked, a copy of each, and more that has come since."""
+    with embedded_stores(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("damage", LOG_PUT_BACK)
+def test_a_log_that_was_put_back_takes_nothing_in_until_it_is_realigned(stores: Restored, damage: str) -> None:
+    stores.replace("intake log", damage)
+    with stores.up() as line:
+        line.sends(3)
+        line.says("intake log", Kind.PUT_BACK)
+        line.stays_out()
+        stores.realign()
+        line.says_nothing_of(Kind.PUT_BACK)
+        line.sends_hot()
+        line.is_stored_once()
+        line.has_alarms(1)
