@@ -19,6 +19,7 @@ from core.db.migrate import NewerDatabase, upgrade
 from core.intake.open import open_log
 from core.runtime.clock import Clock, clock_from
 from core.runtime.logs import logger
+from core.runtime.port_holder import holder_of
 from core.runtime.status import StatusFile
 from core.runtime.web_server import WebServer
 from core.telemetry.open import open_telemetry
@@ -35,12 +36,16 @@ CONNECTIONS = 20
 def run(settings: Settings, stop: Event) -> None:
     """Serve until `stop` is set, then finish what is being answered and end.
 
-    Raises: NoSecrets, NewerDatabase; OSError when the port is taken.
+    A port that is taken is waited for, and whose it is said once.
+    Raises: NoSecrets, NewerDatabase.
     """
     clock = _clock(settings.virtual_clock, stop)
     if clock is None:
         return
-    with _listening(settings.api.host, settings.api.port) as listening, served(settings, clock, stop) as app:
+    bound = _listening(settings.api.host, settings.api.port, stop)
+    if bound is None:
+        return
+    with bound as listening, served(settings, clock, stop) as app:
         port = listening.getsockname()[1]
         status = StatusFile(settings.data_dir, "api", settings.api.process).keep(lambda: {"port": port}, stop)
         log.info("api started", host=settings.api.host, port=port)
@@ -141,10 +146,24 @@ def _clock(virtual_clock: str, stop: Event) -> Clock | None:
     return None
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """Return a listening socket; bound here, since uvicorn would end the process in its own way when it can't."""
+def _listening(host: str, port: int, stop: Event) -> socket.socket | None:
+    """Return a listening socket; bound here, since uvicorn would end the process in its own way when it can't.
+
+    A port that isn't to be had is tried again until it is; None when `stop` came first.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    # asyncio doesn't recognise such a socket as TCP, and an answer's body would wait 40 ms for an acknowledgement.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
+    told = ""
+    while not stop.is_set():
+        try:
+            listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        except OSError as error:
+            if str(error) != told:
+                holder = str(holder_of(port))
+                log.warning("web port not to be had", host=host, port=port, error=str(error), holder=holder)
+            told = str(error)
+            stop.wait(TRY_AGAIN_S)
+            continue
+        # asyncio doesn't recognise such a socket as TCP, and an answer's body would wait 40 ms for an acknowledgement.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
+    return None

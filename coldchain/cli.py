@@ -12,6 +12,7 @@ from coldchain.commands.words import group, say, translate_typer, usage_error
 from config.load import WrongSetting
 from config.secrets import NoSecrets
 from core.runtime.private import only_ours
+from core.runtime.single import AlreadyRunning
 
 USAGE = 2
 """Exit code of a command that could not begin: wrong usage, a wrong setting, missing secrets."""
@@ -36,6 +37,10 @@ def main() -> None:
         sys.exit(1)
     except typer.TyperException as error:
         sys.stderr.write(f"coldchain: {usage_error(error)}\n")
+        sys.exit(USAGE)
+    except AlreadyRunning as error:
+        told = say("up.already", folder=error.data_dir, pid=error.pid or "?")
+        sys.stderr.write(f"coldchain: {told}\n")
         sys.exit(USAGE)
     except (WrongSetting, NoSecrets) as error:
         sys.stderr.writelines(f"coldchain: {line}\n" for line in str(error).splitlines())

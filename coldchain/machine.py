@@ -2,9 +2,13 @@
 
 from threading import Event
 
+from coldchain.checks.network import told
+from coldchain.commands.words import say
 from coldchain.supervisor import Service, Supervisor
 from config import secrets
+from config.load import WrongSetting
 from config.settings import Settings
+from core.runtime.port_holder import foreign_holder
 from gateway_agent import boxes
 
 
@@ -21,9 +25,28 @@ def services(settings: Settings) -> list[Service]:
 def run(settings: Settings, stop: Event) -> None:
     """Run them until `stop`.
 
-    Raises: NoSecrets when `coldchain init` has not been run; WrongSetting for devices that can't be read, which would
-    otherwise only be said by a child that ends again and again.
+    Raises: NoSecrets when `coldchain init` has not been run; WrongSetting for devices that can't be read and for ports
+    that another program holds, which would otherwise only be said by a child that ends again and again.
     """
     secrets.read(settings.data_dir)
     boxes.check(settings.agent.gateways)
+    refuse_taken_ports(settings)
     Supervisor(services(settings)).run(stop)
+
+
+def refuse_taken_ports(settings: Settings) -> None:
+    """Refuse to start what could never listen.
+
+    Raises: WrongSetting, which names the setting, the port, and whose it is.
+    """
+    wanted = {"api.port": (settings.api.host, settings.api.port)}
+    if settings.broker.embedded:
+        wanted["broker.port"] = (settings.broker.host, settings.broker.port)
+    taken = [
+        say("up.port_taken", key=key, port=port, holder=told(holder))
+        for key, (host, port) in wanted.items()
+        for holder in [foreign_holder(host, port, settings.data_dir)]
+        if holder
+    ]
+    if taken:
+        raise WrongSetting("\n".join(taken))

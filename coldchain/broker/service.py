@@ -20,6 +20,7 @@ from coldchain.broker.access import Access
 from coldchain.broker.gate import Gate, Refused
 from config.settings import Settings
 from core.runtime.logs import logger
+from core.runtime.port_holder import holder_of
 
 log = logger(__name__)
 
@@ -70,7 +71,8 @@ async def _listen(house: "_House", settings: Settings, stopped: "asyncio.Task[bo
             server = await asyncio.start_server(house.enter, settings.broker.host, settings.broker.port)
         except OSError as error:
             if str(error) != said:
-                log.warning("broker port not to be had", port=settings.broker.port, error=str(error))
+                holder = str(holder_of(settings.broker.port))
+                log.warning("broker port not to be had", port=settings.broker.port, error=str(error), holder=holder)
             said = str(error)
             await asyncio.wait([stopped], timeout=_LOOK_S / 4)
             continue

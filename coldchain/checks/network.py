@@ -1,16 +1,20 @@
 """Checks of what is reached over the network: broker, WeChat, and the port of the web pages."""
 
 import errno
+import http.client
 import os
 import re
 import socket
+from http import HTTPStatus
 from threading import Event
 
 from coldchain.checks.finding import Finding, bad, good, say
-from coldchain.holders import ANSWER_WITHIN_S, holder_of, is_coldchain
 from config.secrets import Secrets
 from config.settings import Settings
 from core.bus.client import BrokerAddress, Bus
+from core.runtime.port_holder import Holder, foreign_holder, holder_of
+
+ANSWER_WITHIN_S = 3.0
 
 
 def broker(settings: Settings, secrets: Secrets | None) -> Finding:
@@ -22,9 +26,9 @@ def broker(settings: Settings, secrets: Secrets | None) -> Finding:
         if settings.broker.embedded:
             return good(what, say("broker.embedded", where=where))
         return bad(what, say("network.silent", where=where), say("broker.start"))
-    holder = holder_of(settings.broker.port)
-    if settings.broker.embedded and holder.pid and not holder.is_of(settings.data_dir):
-        return bad(what, say("network.held", where=where, holder=holder.told()), say("broker.port"))
+    holder = foreign_holder(settings.broker.host, settings.broker.port, settings.data_dir)
+    if settings.broker.embedded and holder:
+        return bad(what, say("network.held", where=where, holder=told(holder)), say("broker.port"))
     user = settings.broker.username
     bus = Bus(
         BrokerAddress.of(settings.broker),
@@ -89,8 +93,27 @@ def _not_free(what: str, where: str, settings: Settings, error: OSError) -> Find
         return good(what, say("web.ours", where=where))
     if holder.data_dir or is_coldchain(settings.api.host, settings.api.port):
         other = holder.data_dir or say("holder.unknown_folder")
-        return bad(what, say("web.another", where=where, holder=holder.told(), folder=other), say("web.port"))
-    return bad(what, say("network.held", where=where, holder=holder.told()), say("web.port"))
+        return bad(what, say("web.another", where=where, holder=told(holder), folder=other), say("web.port"))
+    return bad(what, say("network.held", where=where, holder=told(holder)), say("web.port"))
+
+
+def told(holder: Holder) -> str:
+    """Return the holder of a port in words."""
+    return say("holder.process", name=holder.name, pid=holder.pid) if holder.pid else say("holder.other_user")
+
+
+def is_coldchain(host: str, port: int) -> bool:
+    """Whether a web server of ours answers there: ours say that they live in one word, and number each answer."""
+    asked = http.client.HTTPConnection(host, port, timeout=ANSWER_WITHIN_S)
+    try:
+        asked.request("GET", "/healthz")
+        answer = asked.getresponse()
+        numbered = re.fullmatch(r"[0-9a-f]{16}", answer.headers.get("x-request-id", ""))
+        return answer.status == HTTPStatus.OK and answer.read(16) == b"ok\n" and numbered is not None
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        asked.close()
 
 
 def answers(host: str, port: int) -> bool:

@@ -74,14 +74,14 @@ def serve(name: str, config: Path | None, module: str, changed: Sequence[str] | 
         "alerting": settings.alerting.process,
         "api": settings.api.process,
     }
-    with only_one(settings.data_dir, named.get(name, name), stop) as ours:
+    with only_one(settings.data_dir, named.get(name, name), stop, wait=name != "up") as ours:
         if ours:
             try:
                 run(settings, stop)
             except WrongSetting as error:
                 # What only the service itself can see: a profile that doesn't exist, a channel that is unknown.
-                msg = f"{config or 'coldchain.toml'}: {error}"
-                raise WrongSetting(msg) from error
+                source = config or "coldchain.toml"
+                raise WrongSetting("\n".join(f"{source}: {line}" for line in str(error).splitlines())) from error
 
 
 def stop_event() -> Event:

@@ -2,7 +2,6 @@
 
 import json
 import secrets as random
-import time
 import tomllib
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ import msgspec
 from sqlalchemy import select
 
 from coldchain.demo.stage import Box, Device, Stage
+from coldchain.demo.words import say
 from coldchain.importing import import_file
 from coldchain.simulate import physics
 from coldchain.simulate.physics import Chamber, Fault
@@ -40,7 +40,9 @@ ZONE = ZoneInfo("Asia/Shanghai")
 USERNAME = "demo"
 DAYS = 30
 """The story is told again every day, for so long."""
-UP_WITHIN_S = 15.0
+MEMORY = "demo.json"
+LASTS_S = 3650 * 86_400.0
+"""A sign-in and a link last as long as the demo's clock runs: at 600 times its speed half a day is over in 72 s."""
 
 BOXES = (
     Box("10001", [Device(1, "r4dcb08", {"t1": "200101", "t2": "200102", "t3": "200103"})]),
@@ -120,6 +122,7 @@ class County:
             # Replayed, every step of the clock is to be a reading, however unevenly and closely the file's rows lie.
             interval_s=0.001 if self.logger else 30.0,
             api_port=port,
+            more={"api": {"session": LASTS_S, "link": LASTS_S}},
         )
 
     def enter(self, records: Records, settings: Settings, now: Instant) -> None:
@@ -144,22 +147,15 @@ class County:
                     now=now,
                 )
 
-    def wait_for_phones(self) -> None:
-        """Wait until the WeChat simulator answers, and give everybody of the county a phone there."""
+    def give_phones(self) -> bool:
+        """Give everybody of the county a phone in the WeChat simulator; returns whether it answered."""
         people = tomllib.loads(self._county())["person"]
         users = [{"openid": person["openid"], "name": person["name"]} for person in people]
-        ends = time.monotonic() + UP_WITHIN_S
-        while True:
-            try:
-                asked = urllib.request.Request(  # noqa: S310 (our own simulator)
-                    f"{self.stage.wechat_url}/sim/users", data=json.dumps(users).encode(), method="POST"
-                )
-                with urllib.request.urlopen(asked, timeout=2):  # noqa: S310
-                    return
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                if time.monotonic() > ends:
-                    raise
-                time.sleep(0.05)
+        return _asked(f"{self.stage.wechat_url}/sim/users", json.dumps(users).encode())
+
+    def has_pages(self) -> bool:
+        """Whether the web pages answer."""
+        return _asked(f"{self.stage.url}/healthz")
 
     def rows(self) -> Iterator[tuple[Instant, Centi | None]]:
         """Yield what the logger recorded, oldest first."""
@@ -204,25 +200,41 @@ class County:
         return LOGGER_COUNTY.format(since=since, people=people, interval=max(1, round(self.logger.interval / SECOND)))
 
 
-def build(folder: Path, *, replay: Path | None, port: int) -> County:
-    """Return the county of a folder: a new one, or the one that the last run left there.
+def _asked(url: str, body: bytes | None = None) -> bool:
+    """Whether a server of ours answers; a body is posted."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=2):  # noqa: S310 (our own)
+            return True
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+def recall(folder: Path, replay: Path | None) -> Kept:
+    """Return how the demo of a folder began, or how a new one is to begin; nothing is written yet.
 
     Raises: ValueError when the folder holds another demo than the one asked for; UnreadableFile.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    memory = folder / "demo.json"
     asked = str(replay.resolve()) if replay else ""
-    if memory.exists():
-        kept = msgspec.json.decode(memory.read_bytes(), type=Kept)
-        if kept.replay != asked:
-            was = f"a replay of {kept.replay}" if kept.replay else "the county"
-            msg = f"{folder} holds {was}; name another with --folder, or delete it"
-            raise ValueError(msg)
-    else:
+    memory = folder / MEMORY
+    if not memory.exists():
         began = read_logger(replay).readings[0][0] if replay else SystemClock().now()
-        kept = Kept(began, asked, random.token_urlsafe(9))
+        return Kept(began, asked, random.token_urlsafe(9))
+    kept = msgspec.json.decode(memory.read_bytes(), type=Kept)
+    if kept.replay != asked:
+        raise ValueError(
+            say("mistake.replays", folder=folder, file=kept.replay)
+            if kept.replay
+            else say("mistake.county", folder=folder)
+        )
+    return kept
+
+
+def build(folder: Path, kept: Kept, *, port: int) -> County:
+    """Return the county of a folder, and remember how it began."""
+    memory = folder / MEMORY
+    if not memory.exists():
+        folder.mkdir(parents=True, exist_ok=True)
         memory.write_bytes(msgspec.json.encode(kept))
-        memory.chmod(0o600)
     return County(folder, kept, port)
 
 

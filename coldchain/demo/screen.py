@@ -1,57 +1,100 @@
-"""How the demo's terminal looks: three tables, rewritten in place."""
+"""Screen of the demo's terminal: how to get in, who was told what, alarms and zones; it always fits.
 
-from collections.abc import Mapping
+What must never be off the screen comes first: the sign-in, and the newest message with its link. Zones give way.
+"""
 
+from collections.abc import Mapping, Sequence
+
+import msgspec
 from rich.console import Group
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from coldchain.demo.watch import View, shown
+from coldchain.demo.watch import AlarmLine, Told, View, ZoneLine, shown
 from core.runtime.instant import HOUR, MINUTE, Instant
 
+LINES_A_MESSAGE = 2
+_HEADS = 3
+"""Each of the three tables has a line above its rows."""
 
-def render(view: View, now: Instant, title: str, texts: Mapping[str, Mapping[str, str]]) -> Panel:
-    """Return the whole screen."""
-    return Panel(Group(_zones(view, now, texts), _alarms(view, texts), _told(view, texts)), title=title)
+
+class Room(msgspec.Struct, frozen=True):
+    """How many messages, alarms and zones have room."""
+
+    told: int
+    alarms: int
+    zones: int
 
 
-def _zones(view: View, now: Instant, texts: Mapping[str, Mapping[str, str]]) -> Table:
+def render(
+    view: View, now: Instant, greeting: Sequence[str], texts: Mapping[str, Mapping[str, str]], *, rows: int
+) -> Group:
+    """Return the whole screen, of `rows` lines at most."""
+    room = share(rows - len(greeting), told=len(view.told), alarms=len(view.alarms), zones=len(view.zones))
+    lines = [Text(line, style="bold", no_wrap=True, overflow="ellipsis") for line in greeting]
+    zones = sorted(view.zones, key=lambda zone: not zone.abnormal) if room.zones < len(view.zones) else view.zones
+    alarms = sorted(view.alarms, key=lambda alarm: (alarm.state != "open", -alarm.id))
+    return Group(
+        *lines,
+        _told(view.told[::-1], room.told, texts),
+        _alarms(alarms, room.alarms, texts),
+        _zones(zones, room.zones, now, texts),
+    )
+
+
+def share(rows: int, *, told: int, alarms: int, zones: int) -> Room:
+    """Share the lines of a screen out: the newest message and alarm, then zones, then what is left to the rest."""
+    left = max(rows - _HEADS, 0)
+    counts = {"told": 0, "alarms": 0, "zones": 0}
+    wanted = {"told": max(told, 1), "alarms": max(alarms, 1), "zones": zones}
+    cost = {"told": LINES_A_MESSAGE, "alarms": 1, "zones": 1}
+    for name, most in (("told", 1), ("alarms", 3), ("zones", zones), ("told", 2), ("alarms", alarms), ("told", told)):
+        while counts[name] < min(most, wanted[name]) and left >= cost[name]:
+            counts[name] += 1
+            left -= cost[name]
+    return Room(**counts)
+
+
+def _table(title: str, hidden: int, *columns: str) -> Table:
+    more = f" +{hidden}" if hidden > 0 else ""
+    table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style="dim")
+    for i, name in enumerate(columns):
+        table.add_column(f"{title}{more}" if i == 0 else name, no_wrap=True, overflow="ellipsis")
+    return table
+
+
+def _zones(zones: Sequence[ZoneLine], room: int, now: Instant, texts: Mapping[str, Mapping[str, str]]) -> Table:
     head = texts["head"]
-    table = Table(title=head["zones"], title_justify="left", expand=True, show_edge=False)
-    for name in ("unit", "zone", "probe"):
-        table.add_column(head[name])
-    table.add_column(head["temperature"], justify="right")
-    table.add_column(head["age"], justify="right")
-    for zone in view.zones:
+    table = _table(head["zones"], len(zones) - room, "", head["zone"], head["probe"], head["temperature"], head["age"])
+    for column in table.columns[-2:]:
+        column.justify = "right"
+    for zone in zones[:room]:
         age = "–" if zone.at is None else span(now - zone.at)
         style = "bold red" if zone.abnormal else "green"
         table.add_row(zone.unit, zone.zone, zone.probe, Text(shown(zone.value), style=style), age)
     return table
 
 
-def _alarms(view: View, texts: Mapping[str, Mapping[str, str]]) -> Table:
+def _alarms(alarms: Sequence[AlarmLine], room: int, texts: Mapping[str, Mapping[str, str]]) -> Table:
     head, state = texts["head"], texts["state"]
-    table = Table(title=head["alarms"], title_justify="left", expand=True, show_edge=False)
-    for name in ("zone", "rule", "out", "level", "state"):
-        table.add_column(head[name])
-    for alarm in view.alarms:
+    table = _table(head["alarms"], len(alarms) - room, "", head["rule"], head["out"], head["level"], head["state"])
+    table.columns[0].ratio, table.columns[-1].ratio = 2, 3
+    for alarm in alarms[:room]:
         style = "bold red" if alarm.state == "open" else "yellow"
         words = f"{state[alarm.state]}, {state[alarm.handling]}"
         table.add_row(alarm.zone, alarm.rule, span(alarm.out), str(alarm.level or "–"), Text(words, style=style))
-    if not view.alarms:
+    if room and not alarms:
         table.add_row(head["none"])
     return table
 
 
-def _told(view: View, texts: Mapping[str, Mapping[str, str]]) -> Table:
+def _told(told: Sequence[Told], room: int, texts: Mapping[str, Mapping[str, str]]) -> Table:
     head = texts["head"]
-    table = Table(title=head["told"], title_justify="left", expand=True, show_edge=False)
-    table.add_column(head["person"])
-    table.add_column(head["text"], overflow="fold")
-    for message in view.told:
-        table.add_row(message.person, f"{message.text}\n[blue]{message.link}[/blue]" if message.link else message.text)
-    if not view.told:
+    table = _table(head["told"], 0, "")
+    for message in told[:room]:
+        table.add_row(f"{message.person}  {message.text}")
+        table.add_row(Text(f"→ {message.short}", style=f"blue link {message.link}") if message.link else "")
+    if room and not told:
         table.add_row(head["none"])
     return table
 

@@ -16,9 +16,12 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
+from coldchain.checks.network import told
 from coldchain.demo import screen
-from coldchain.demo.county import County, build
+from coldchain.demo.county import County, build, recall
+from coldchain.demo.stage import address_in
 from coldchain.demo.watch import View, Watcher, texts
+from coldchain.demo.words import say
 from coldchain.supervisor import Supervisor
 from config.catalogue import terminal_language
 from config.text_file import UnreadableFile
@@ -26,11 +29,18 @@ from core.db.engine import Records, connect, url_for
 from core.logger_files.model import LoggerFile
 from core.runtime import logs
 from core.runtime.barrier import Barrier
-from core.runtime.clock import ClockKeeper
+from core.runtime.clock import ClockKeeper, monotonic
 from core.runtime.instant import Instant, Milliseconds, at_zone
+from core.runtime.port_holder import holder_of
+from core.runtime.single import AlreadyRunning, only_one
 
 LOOK_S = 0.25
 SAVE_S = 1.0
+UP_LOOK_S = 0.1
+SLOW_AFTER_S = 15.0
+"""Then it is said that it takes longer."""
+UP_WITHIN_S = 300.0
+"""A busy machine has taken a minute; what doesn't answer by then never will."""
 ZONE = ZoneInfo("Asia/Shanghai")
 
 
@@ -45,17 +55,28 @@ class DemoWish(msgspec.Struct, frozen=True):
 
 
 def show(wish: DemoWish, stop: threading.Event) -> int:
-    """Run until `stop`, or until the demo's clock has passed `stop_after`; returns the exit code."""
+    """Run until `stop`, or until the demo's clock has passed `stop_after`; returns the exit code.
+
+    One demo a folder: a second one is refused before it has changed anything.
+    """
     logs.set_up("demo", level="ERROR")
+    folder = wish.folder.resolve()
     try:
         lasting = span(wish.stop_after) if wish.stop_after else None
-        county = build(wish.folder, replay=wish.replay, port=wish.port)
+        kept = recall(folder, wish.replay)
+        with only_one(str(folder / "data"), "up", stop, wait=False):
+            return _run(wish, build(folder, kept, port=wish.port), lasting, stop)
     except UnreadableFile as error:
         sys.stderr.write(f"coldchain: {error.text(terminal_language())}\n")
-        return 2
     except ValueError as error:
         sys.stderr.write(f"coldchain: {error}\n")
-        return 2
+    except AlreadyRunning as error:
+        told = say("mistake.already", folder=folder, url=address_in(folder), pid=error.pid)
+        sys.stderr.write(f"coldchain: {told}\n")
+    return 2
+
+
+def _run(wish: DemoWish, county: County, lasting: Milliseconds | None, stop: threading.Event) -> int:
     keeper = ClockKeeper(county.stage.clock_file, start=county.start, speed=0 if county.replay else wish.speed)
     began = keeper.now()
     # Before the agent starts: a run that ended before its last row was spooled has that row polled at once.
@@ -66,18 +87,12 @@ def show(wish: DemoWish, stop: threading.Event) -> int:
     supervisor = Supervisor([county.stage.wechat(), *county.stage.services()], log_folder=county.stage.folder / "log")
     ends = _Ends(stop, None if lasting is None else Instant(began + lasting), keeper)
     helper = threading.Thread(target=ends.after, args=(keeper, county), name="clock", daemon=True)
+    watcher = None
     try:
-        supervisor.look()
-        county.wait_for_phones()
-        helper.start()
-        watcher = Watcher(records, county.stage.wechat_url)
-        out = _Terminal(county) if sys.stdout.isatty() else _Lines(county)
-        with out.showing():
-            while not ends.wait(LOOK_S):
-                supervisor.look()
-                watcher.restarted(supervisor.restarts(), keeper.now())
-                out.show(watcher.look(keeper.now()), keeper.now())
-            out.show(watcher.look(keeper.now()), keeper.now())
+        if _is_up(county, supervisor, stop):
+            helper.start()
+            watcher = Watcher(records, county.stage.wechat_url)
+            _watch(watcher, county, supervisor, ends, keeper, wish.port)
     finally:
         ends.stop.set()
         supervisor.end()
@@ -85,15 +100,49 @@ def show(wish: DemoWish, stop: threading.Event) -> int:
             helper.join()
         keeper.close()
         county.stage.close()
-    _say(
-        "ended",
-        at=clock(keeper.now()),
-        readings=county.stored(records, settings),
-        alarms=watcher.opened,
-        messages=watcher.messages,
-    )
+    if watcher:
+        _say(
+            "ended",
+            at=clock(keeper.now()),
+            readings=county.stored(records, settings),
+            alarms=watcher.opened,
+            messages=watcher.messages,
+        )
     records.close()
-    return 1 if ends.failed else 0
+    return 1 if ends.failed or not watcher else 0
+
+
+def _is_up(county: County, supervisor: Supervisor, stop: threading.Event) -> bool:
+    """Wait until phones and pages answer, however busy the machine is; returns False when they never did."""
+    began = monotonic()
+    phones = told = False
+    while not stop.wait(UP_LOOK_S):
+        supervisor.look()
+        phones = phones or county.give_phones()
+        if phones and county.has_pages():
+            return True
+        waited = monotonic() - began
+        if waited > SLOW_AFTER_S and not told:
+            _say("starting")
+            told = True
+        if waited > UP_WITHIN_S:
+            sys.stderr.write(f"coldchain: {say('mistake.not_up', folder=county.stage.folder / 'log')}\n")
+            return False
+    return False
+
+
+def _watch(
+    watcher: Watcher, county: County, supervisor: Supervisor, ends: "_Ends", keeper: ClockKeeper, port: int
+) -> None:
+    out = _Terminal(county) if sys.stdout.isatty() else _Lines(county)
+    if port and county.stage.ports.api != port:
+        _say("port_taken", port=port, holder=told(holder_of(port)))
+    with out.showing():
+        while not ends.wait(LOOK_S):
+            supervisor.look()
+            watcher.restarted(supervisor.restarts(), keeper.now())
+            out.show(watcher.look(keeper.now()), keeper.now())
+        out.show(watcher.look(keeper.now()), keeper.now())
 
 
 class _Ends:
@@ -172,7 +221,7 @@ class _Lines:
 
 
 class _Terminal:
-    """In a terminal: three tables, rewritten in place; what happened scrolls above them."""
+    """In a terminal: how to get in, and three tables, rewritten in place; what happened scrolls above them."""
 
     def __init__(self, county: County) -> None:
         self._county = county
@@ -192,7 +241,17 @@ class _Terminal:
             # A link on a line of its own is whole in a narrow terminal.
             text = happening.text.replace(" → ", "\n")
             self._live.console.print(f"[dim]{clock(happening.at)}[/dim]  {text}", highlight=False, soft_wrap=True)
-        self._live.update(screen.render(view, now, clock(now), self._texts), refresh=True)
+        size = self._live.console.size
+        frame = screen.render(view, now, self._greeting(now), self._texts, rows=size.height - 1)
+        self._live.update(frame, refresh=True)
+
+    def _greeting(self, now: Instant) -> list[str]:
+        """Return what must stay on the screen: how to get in."""
+        stage = self._county.stage
+        return [
+            say("screen.pages", url=stage.url, username=self._county.username, password=self._county.password),
+            say("screen.phones", url=f"{stage.wechat_url}/sim/", clock=clock(now)),
+        ]
 
 
 def span(text: str) -> Milliseconds:
@@ -204,8 +263,7 @@ def span(text: str) -> Milliseconds:
     try:
         length = timedelta(**{units[text[-1:]]: float(text[:-1])})
     except (KeyError, ValueError):
-        msg = f"--stop-after {text}: write it like 90s, 45m, 2h or 1d"
-        raise ValueError(msg) from None
+        raise ValueError(say("mistake.span", text=text)) from None
     return Milliseconds(int(length.total_seconds() * 1000))
 
 
@@ -234,5 +292,5 @@ def _tell_columns(logger: LoggerFile, file: Path) -> None:
 
 
 def _say(what: str, section: str = "happened", **words: object) -> None:
-    sys.stdout.write(texts()[section][what].format(**words) + "\n")
+    sys.stdout.write(say(f"{section}.{what}", None, **words) + "\n")
     sys.stdout.flush()

@@ -23,6 +23,7 @@ from core.runtime.instant import Instant
 HOST = "127.0.0.1"
 LATENCY_S = 5.0
 """The devices answer from a thread that has other work on a busy machine."""
+PORTS = "ports.json"
 APP_ID = "wx-demo"
 APP_SECRET = "demo-secret"  # noqa: S105 (of the simulator)
 
@@ -180,13 +181,21 @@ class Stage:
 
     def _ports(self, api_port: int) -> Ports:
         """Take the ports of the last run where they are free, else others."""
-        kept = self.folder / "ports.json"
+        kept = self.folder / PORTS
         last = json.loads(kept.read_text()) if kept.exists() else {}
         if api_port and _free(api_port):
             last["api"] = api_port
         ports = Ports(**{name: free_port(last.get(name, 0)) for name in Ports.__struct_fields__})
         kept.write_text(json.dumps(msgspec.to_builtins(ports)))
         return ports
+
+
+def address_in(folder: Path) -> str:
+    """Return where the pages of the demo in a folder are, by what it keeps."""
+    try:
+        return f"http://{HOST}:{msgspec.json.decode((folder / PORTS).read_bytes(), type=Ports).api}"
+    except (OSError, msgspec.MsgspecError):
+        return ""
 
 
 def _free(port: int) -> bool:

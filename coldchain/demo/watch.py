@@ -60,6 +60,8 @@ class Told(msgspec.Struct, frozen=True):
     person: str
     text: str
     link: str
+    short: str = ""
+    """Way to the link by the simulator, which opens it as that person; fits in a narrow terminal."""
 
 
 class Happening(msgspec.Struct, frozen=True):
@@ -205,6 +207,7 @@ class Watcher:
                 row["name"],
                 " · ".join(field["value"] for field in row["data"].values()),
                 row.get("url", ""),
+                f"{self._wechat_url}/sim/open/{row['number']}" if row.get("url") else "",
             )
             for row in rows
         ]

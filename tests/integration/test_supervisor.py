@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -160,3 +161,58 @@ def test_ctrl_c_is_for_the_supervisor_which_asks_each_child_once(broker: Service
         up.kill()
         up.wait()
         output.close()
+
+
+def up_in(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "coldchain", *words], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def installed(folder: Path, **ports: int) -> None:
+    assert up_in(folder, "init").returncode == 0
+    lines = [f"{name}.port = {port}\n" for name, port in ports.items()]
+    with (folder / "coldchain.toml").open("a") as settings:
+        settings.writelines(lines)
+
+
+def test_up_with_a_taken_port_says_whose_it_is_in_a_line_each(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as web, socket.create_server(("127.0.0.1", 0)) as mqtt:
+        installed(tmp_path, api=web.getsockname()[1], broker=mqtt.getsockname()[1])
+        done = up_in(tmp_path, "up")
+    assert done.returncode == 2
+    holder = f"is held by pytest, process {os.getpid()}; end that program, or set another port"
+    assert [line.split(" = ")[0] for line in done.stderr.splitlines()] == [
+        "coldchain: coldchain.toml: api.port",
+        "coldchain: coldchain.toml: broker.port",
+    ]
+    assert all(line.endswith(holder) for line in done.stderr.splitlines())
+
+
+def test_a_second_up_is_refused_at_once_with_the_first_ones_number(tmp_path: Path) -> None:
+    installed(tmp_path, api=free_port(), broker=free_port())
+    with only_one(str(tmp_path / "coldchain-data"), "up", threading.Event()):
+        done = up_in(tmp_path, "up")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"{tmp_path}/coldchain-data is run already, by process {os.getpid()};" in line
+
+
+def test_an_api_alone_waits_for_its_port_and_says_once_whose_it_is(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        installed(tmp_path, api=other.getsockname()[1])
+        log = tmp_path / "log"
+        with log.open("wb") as output:
+            api = subprocess.Popen([sys.executable, "-m", "coldchain", "api"], cwd=tmp_path, stderr=output)
+        eventually(lambda: b"web port not to be had" in log.read_bytes(), within_s=60)
+        time.sleep(1.2)  # two more tries
+    try:
+        eventually(lambda: b"api started" in log.read_bytes(), within_s=60)
+        assert log.read_bytes().count(b"web port not to be had") == 1
+        assert f"pytest, process {os.getpid()}".encode() in log.read_bytes()
+        assert b"Traceback" not in log.read_bytes()
+        api.terminate()
+        assert api.wait(15) == 0
+    finally:
+        api.kill()
+        api.wait()

@@ -1,5 +1,6 @@
 """The simulator is an oracle: it has to be right by itself."""
 
+import re
 import sqlite3
 import threading
 import time
@@ -8,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from socket import create_server
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
@@ -256,7 +258,7 @@ def test_phones_can_be_looked_at(sim: Wechat) -> None:
     send(sim, body(client_msg_id="x", url="javascript:alert(1)"))
     for page in ("/sim/", "/sim/phone/a"):
         shown = requests.get(f"{sim.url}{page}", timeout=5).text
-        assert '<a class="open" href="http://127.0.0.1:9/a/token">' in shown
+        assert re.search(r'<a class="open" href="/sim/open/\d+">', shown)
         assert "javascript:" not in shown
         assert "9.4℃高于上限8.0℃" in shown
         assert "<script" not in shown
@@ -316,3 +318,32 @@ def test_the_service_stamps_what_arrives_with_the_demos_clock(tmp_path: Path) ->
     stop.set()
     service.join(5)
     assert not service.is_alive()
+
+
+def test_a_browser_that_was_told_whose_phone_it_is_is_not_asked_again_unless_that_was_wrong(sim: Wechat) -> None:
+    asked = {
+        "appid": "wx-demo",
+        "redirect_uri": "http://127.0.0.1:9/",
+        "response_type": "code",
+        "scope": "snsapi_base",
+    }
+    where = f"{sim.url}/connect/oauth2/authorize"
+    send(sim, body(url="http://127.0.0.1:9/a/token", client_msg_id="opened"))
+    (number,) = [message["number"] for message in sim.received()]
+    with requests.Session() as browser:
+
+        def ask(**more: str) -> requests.Response:
+            return browser.get(where, params=asked | more, allow_redirects=False, timeout=5)
+
+        assert "这是谁的手机" in ask().text
+        assert ask(**{"as": "b"}).status_code == 302
+        assert "这是谁的手机" in ask().text, "asked again at once: the answer was another's"
+        browser.cookies.clear(domain="127.0.0.1", path="/connect/oauth2/authorize", name="wechat_sim_answered")
+        assert ask().status_code == 302
+        opened = browser.get(f"{sim.url}/sim/open/{number}", allow_redirects=False, timeout=5)
+        assert opened.headers["location"] == "http://127.0.0.1:9/a/token"
+        code = parse_qs(urlsplit(ask().headers["location"]).query)["code"][0]
+    identify = {"appid": "wx-demo", "secret": SECRET, "code": code, "grant_type": "authorization_code"}
+    told = requests.get(f"{sim.url}/sns/oauth2/access_token", params=identify, timeout=5).json()
+    assert told["openid"] == "a", "opened on the phone that got it"
+    assert requests.get(f"{sim.url}/sim/open/{number + 9}", timeout=5).status_code == 404

@@ -1,10 +1,11 @@
 """`coldchain demo` as a newcomer runs it: without a terminal, ended by itself or by Ctrl-C, and run again."""
 
+import json
 import re
 import signal
 import subprocess
 import sys
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -78,6 +79,63 @@ def test_it_is_up_within_ten_seconds_and_ctrl_c_stops_all_of_it(tmp_path: Path) 
     assert took < 30
 
 
+def test_a_second_demo_in_the_folder_is_refused_at_once_and_changes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    words = ["demo", "--folder", str(folder), "--port", "0"]
+    with (tmp_path / "out").open("w") as output:
+        process = subprocess.Popen([sys.executable, "-m", "coldchain", *words], stdout=output, stderr=output)
+        try:
+            url = _address(tmp_path / "out")
+            assert _ready(url) or httpx.get(f"{url}/healthz", trust_env=False).status_code == 200, (
+                "said once it answers"
+            )
+            before = {name: (folder / name).read_bytes() for name in ("coldchain.toml", "ports.json", "demo.json")}
+            said = demo(folder, expect=2)
+            told = (
+                f"coldchain: the demo in {folder} runs already: {url} (process {process.pid}); look there, end it, or"
+            )
+            assert said == f"{told} name another with --folder\n"
+            up = subprocess.run(
+                [sys.executable, "-m", "coldchain", "up", "-c", str(folder / "coldchain.toml")],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            assert (up.returncode, up.stdout) == (2, "")
+            assert f"{folder}/data is run already, by process {process.pid};" in up.stderr
+            assert len(up.stderr.splitlines()) == 1
+            assert {name: (folder / name).read_bytes() for name in before} == before
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_a_sign_in_lasts_however_fast_the_clock_runs(tmp_path: Path) -> None:
+    words = ["demo", "--folder", str(tmp_path / "demo"), "--port", "0", "--speed", "600"]
+    with (tmp_path / "out").open("w") as output:
+        process = subprocess.Popen([sys.executable, "-m", "coldchain", *words], stdout=output, stderr=output)
+        try:
+            url = _address(tmp_path / "out")
+            found = re.search(r"sign in as (\S+) / (\S+)", (tmp_path / "out").read_text())
+            assert found
+            with httpx.Client(base_url=url, trust_env=False, timeout=30) as browser:
+                opened = browser.post("/api/v1/session", json={"username": found[1], "password": found[2]})
+                assert opened.status_code in (200, 201)
+                expires = datetime.fromisoformat(opened.json()["expires_at"])
+            clock = json.loads((tmp_path / "demo" / "clock" / "clock.json").read_bytes())
+            assert clock["speed"] == 600
+            # Twelve hours of the demo's clock were over in 72 s; now it is years, so hours of anybody's.
+            assert (expires - datetime.now(UTC)) / 600 > timedelta(days=5)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
 def test_a_csv_is_replayed_row_by_row_and_a_hole_stays_a_hole(tmp_path: Path) -> None:
     rows = [
         f"2026-03-28T0{minute // 60}:{minute % 60:02}:00+08:00,{5 + minute % 7 / 10}" for minute in range(0, 120, 5)
@@ -111,6 +169,7 @@ def test_what_cannot_be_is_said_in_a_line(tmp_path: Path, words: tuple[str, ...]
     said = demo(tmp_path / "demo", *words, expect=2)
     assert told in said
     assert "Traceback" not in said
+    assert not (tmp_path / "demo").exists(), "a start that fails leaves nothing behind"
 
 
 def _address(out: Path) -> str:

@@ -2,13 +2,13 @@
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from coldchain.simulate.wechat.account import User
 from coldchain.simulate.wechat.faults import Fault, Faults
 from coldchain.simulate.wechat.pages import page
-from coldchain.simulate.wechat.platform import Platform
+from coldchain.simulate.wechat.platform import Platform, remember
 
 SHOWN = 20
 
@@ -26,6 +26,7 @@ class Desk:
         return [
             Route("/sim/", self._all_phones),
             Route("/sim/phone/{openid}", self._one_phone),
+            Route("/sim/open/{number:int}", self._open),
             Route("/sim/log", self._log),
             Route("/sim/calls", self._calls),
             Route("/sim/users", self._users, methods=["GET", "POST"]),
@@ -44,6 +45,17 @@ class Desk:
             return HTMLResponse(page("refused.html"), 404)
         messages = self._phones.received(openid=user.openid, newest=SHOWN)[::-1]
         return HTMLResponse(page("phones.html", phones=[(user, messages)], templates=self._templates(), shown=SHOWN))
+
+    async def _open(self, request: Request) -> Response:
+        """Open the link in a message on the phone that got it: this browser is that person's from now on."""
+        number = request.path_params["number"]
+        message = next(iter(self._phones.received(after=number - 1, before=number + 1)), None)
+        user = self._phones.user(message.openid) if message else None
+        if message is None or user is None or not message.url.startswith(("http://", "https://")):
+            return HTMLResponse(page("refused.html"), 404)
+        answer = RedirectResponse(message.url, 302)
+        remember(answer, user)
+        return answer
 
     async def _log(self, request: Request) -> Response:
         """Return what was received: `?after=number&openid=`."""

@@ -97,14 +97,16 @@ class Phones:
         )
         return msgid
 
-    def received(self, *, after: int = 0, openid: str | None = None, newest: int | None = None) -> Sequence[Received]:
-        """Return messages in the order of arrival: those behind number `after`, of one person, the last few."""
+    def received(
+        self, *, after: int = 0, before: int = 2**62, openid: str | None = None, newest: int | None = None
+    ) -> Sequence[Received]:
+        """Return messages in the order of arrival: those between two numbers, of one person, the last few."""
         found = self._db.execute(
             "SELECT number, at, real, openid, coalesce(name, openid), template, client_msg_id, msgid, url, data,"
             " CAST(body AS TEXT)"
             " FROM received LEFT JOIN user USING (openid)"
-            " WHERE number > ? AND (? IS NULL OR openid = ?) ORDER BY number DESC LIMIT ?",
-            (after, openid, openid, -1 if newest is None else newest),
+            " WHERE number > ? AND number < ? AND (? IS NULL OR openid = ?) ORDER BY number DESC LIMIT ?",
+            (after, before, openid, openid, -1 if newest is None else newest),
         )
         rows = [
             Received(number, at, real, person, name, template, once, msgid, url, msgspec.json.decode(data), body)

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import msgspec
 from starlette.requests import Request
@@ -18,6 +18,13 @@ from core.runtime.clock import Clock
 from core.runtime.instant import DAY, MINUTE, Instant
 
 CODE_LIFE_MS = 300_000
+PHONE = "wechat_sim_phone"
+"""Cookie: whose phone this browser is."""
+ANSWERED = "wechat_sim_answered"
+"""Cookie: that was told a moment ago."""
+REMEMBERED_S = 30 * 86_400
+ASKS_AGAIN_WITHIN_S = 60
+_AUTHORIZE = "/connect/oauth2/authorize"
 LONGEST_ONCE = 32
 
 _NOT_SENT_TO: Mapping[str, tuple[int, str]] = {
@@ -62,7 +69,7 @@ class Platform:
         }
         found = [Route(f"/cgi-bin/{name}", _answering(work), methods=[method]) for name, (work, method) in cgi.items()]
         found.append(Route("/sns/oauth2/access_token", _answering(self._identify)))
-        found.append(Route("/connect/oauth2/authorize", self._authorize))
+        found.append(Route(_AUTHORIZE, self._authorize))
         return found
 
     async def _token(self, request: Request) -> dict[str, Any]:
@@ -148,7 +155,10 @@ class Platform:
         return {"errcode": 0, "errmsg": "ok"}
 
     async def _authorize(self, request: Request) -> Response:
-        """Ask on whose phone the page is opened; `&as=openid` answers by itself, as WeChat does on a real phone."""
+        """Ask on whose phone the page is opened; `&as=openid` answers by itself, as WeChat does on a real phone.
+
+        So does a browser that was told before whose phone it is. Asked again soon, it asks: the answer was another's.
+        """
         asked = request.query_params
         back = asked.get("redirect_uri", "")
         wrong = (
@@ -159,15 +169,20 @@ class Platform:
         )
         if wrong:
             return HTMLResponse(page("refused.html"), 400)
-        if "as" not in asked:
-            return HTMLResponse(page("authorize.html", users=self.phones.users(), asked=dict(asked)))
-        user = self.phones.user(asked["as"])
+        remembered = None if ANSWERED in request.cookies else unquote(request.cookies.get(PHONE, ""))
+        openid = asked.get("as", remembered)
+        user = self.phones.user(openid) if openid else None
         if user is None:
-            return HTMLResponse(page("refused.html"), 404)
+            if "as" in asked:
+                return HTMLResponse(page("refused.html"), 404)
+            return HTMLResponse(page("authorize.html", users=self.phones.users(), asked=dict(asked)))
         code = secrets.token_hex(16)
         self._codes[code] = (user, Instant(self._now() + CODE_LIFE_MS))
         answer = urlencode({"code": code, "state": asked.get("state", "")})
-        return RedirectResponse(f"{back}{'&' if urlsplit(back).query else '?'}{answer}", 302)
+        redirect = RedirectResponse(f"{back}{'&' if urlsplit(back).query else '?'}{answer}", 302)
+        remember(redirect, user)
+        redirect.set_cookie(ANSWERED, "1", max_age=ASKS_AGAIN_WITHIN_S, path=_AUTHORIZE, samesite="lax")
+        return redirect
 
     async def _identify(self, request: Request) -> dict[str, Any]:
         asked = request.query_params
@@ -191,6 +206,12 @@ class Platform:
             "scope": "snsapi_base",
             **({"is_snapshotuser": 1} if snapshot else {}),
         }
+
+
+def remember(answer: Response, user: User) -> None:
+    """Let a browser be this person's phone from now on."""
+    answer.set_cookie(PHONE, quote(user.openid), max_age=REMEMBERED_S, httponly=True, samesite="lax")
+    answer.delete_cookie(ANSWERED, path=_AUTHORIZE, samesite="lax")
 
 
 async def _body(request: Request) -> dict[str, Any]:

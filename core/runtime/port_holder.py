@@ -1,19 +1,13 @@
 """Holder of a port of this machine: an installation of ours, and which, or another program."""
 
-import http.client
 import re
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
-from http import HTTPStatus
 from pathlib import Path
 
 import msgspec
 
-from config.catalogue import Catalogue
-
-ANSWER_WITHIN_S = 3.0
-say = Catalogue("coldchain.checks")
 _LISTENS = "0A"
 
 
@@ -25,29 +19,12 @@ class Holder(msgspec.Struct, frozen=True):
     data_dir: str = ""
     """Data folder of the installation that it belongs to, by the lock file that it has open; empty for others."""
 
+    def __str__(self) -> str:
+        return f"{self.name}, process {self.pid}" if self.pid else "a program of another user"
+
     def is_of(self, data_dir: str) -> bool:
         """Whether it is a process of the installation with this data folder."""
         return bool(self.data_dir) and Path(self.data_dir).resolve() == Path(data_dir).resolve()
-
-    def told(self) -> str:
-        """Return it in words."""
-        if not self.pid:
-            return say("holder.other_user")
-        return say("holder.process", name=self.name, pid=self.pid)
-
-
-def is_coldchain(host: str, port: int) -> bool:
-    """Whether a web server of ours answers there: ours say that they live in one word, and number each answer."""
-    asked = http.client.HTTPConnection(host, port, timeout=ANSWER_WITHIN_S)
-    try:
-        asked.request("GET", "/healthz")
-        answer = asked.getresponse()
-        numbered = re.fullmatch(r"[0-9a-f]{16}", answer.headers.get("x-request-id", ""))
-        return answer.status == HTTPStatus.OK and answer.read(16) == b"ok\n" and numbered is not None
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        asked.close()
 
 
 def foreign_holder(host: str, port: int, data_dir: str) -> Holder | None:
