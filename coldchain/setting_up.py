@@ -1,23 +1,28 @@
-"""What `coldchain init`, `coldchain import` and `coldchain user` do; the command line prints what these return."""
+"""Installation: what `coldchain init` makes, and the records that `coldchain import` and others open.
+
+The command line prints what these return.
+"""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
+from coldchain.commands.words import say
 from coldchain.importing import import_file
 from config import secrets
-from config.load import load
+from config.catalogue import terminal_language
+from config.load import WrongSetting, load
+from config.secrets import NoSecrets
 from config.settings import Settings
 from core.db.engine import Records, connect, url_for
-from core.db.migrate import upgrade
-from core.errors import Invalid, NotFound, Wrong
-from core.runtime.clock import clock_from
-from core.units.accounts import change_password, create_account, hash_password
+from core.db.migrate import NewerDatabase, upgrade
+from core.health.words import advice, wrong
+from core.runtime.clock import clock_from, real_now
+from core.runtime.private import close_to_others, private_places
+from core.runtime.trouble import Trouble, kind_of
 from core.units.actor import OPERATOR
-from core.units.rights import Role
-from core.units.tables import Account, Grant, Unit
 
 START = """\
 # Coldchain's settings. What stands here is the default, so an empty file is a good one.
@@ -56,27 +61,57 @@ START = """\
 def init(folder: Path) -> list[str]:
     """Make coldchain.toml and the secrets where they are missing; overwrites nothing. Returns what was done.
 
-    Raises: WrongSetting when a coldchain.toml is there that can't be used.
+    Raises: WrongSetting when a coldchain.toml is there that can't be used, or nothing can be written; then nothing that
+    was made is left behind.
     """
+    made: list[Path] = []
+    try:
+        return _init(folder, made)
+    except OSError as error:
+        _take_back(made)
+        where = error.filename or folder
+        raise WrongSetting(say("init.not_written", path=where, problem=error.strerror)) from None
+    except (WrongSetting, NoSecrets):
+        _take_back(made)
+        raise
+
+
+def _init(folder: Path, made: list[Path]) -> list[str]:
     done: list[str] = []
     file = folder / "coldchain.toml"
     if file.exists():
-        done.append(f"{file} is there already; left as it is")
+        done.append(say("init.there", path=file))
     else:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder, made)
         with file.open("x", encoding="utf-8") as new:
+            made.append(file)
             new.write(START)
-        done.append(f"{file} written; every line in it says what it is for")
+        done.append(say("init.settings", path=file))
     settings = load(file)
     path = secrets.path_in(settings.data_dir)
     if path.exists():
         secrets.read(settings.data_dir)
-        done.append(f"{path} is there already; left as it is")
+        done.append(say("init.there", path=path))
     else:
+        _make(path.parent, made)
         secrets.write(settings.data_dir, secrets.fresh(settings.broker.username))
-        done.append(f"{path} written; keep a copy elsewhere, since encrypted fields can't be read without it")
-    done.append("next: coldchain import FILE, coldchain user add, coldchain check, coldchain up")
+        done.append(say("init.secrets", path=path))
+    close_to_others(private_places(settings))
+    done.append(say("init.next"))
     return done
+
+
+def _make(folder: Path, made: list[Path]) -> None:
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir()
+        made.append(each)
+
+
+def _take_back(made: list[Path]) -> None:
+    for path in reversed(made):
+        with suppress(OSError):
+            path.rmdir() if path.is_dir() else path.unlink()
 
 
 def import_into(settings: Settings, file: Path) -> tuple[int, list[str]]:
@@ -84,79 +119,29 @@ def import_into(settings: Settings, file: Path) -> tuple[int, list[str]]:
 
     Raises: NoSecrets.
     """
-    with _records(settings) as records:
+    with open_records(settings) as records:
         now = clock_from(settings.virtual_clock).now()
         report = import_file(records, settings.data_dir, file, actor=OPERATOR, now=now)
     return (1 if report.mistakes else 0), report.lines()
 
 
-def add_user(settings: Settings, username: str, password: str, *, unit_code: str, role: str) -> tuple[int, list[str]]:
-    """Make an account with a role on a unit and all below it; returns the exit code and what to say."""
-    try:
-        if role not in list(Role):
-            raise Invalid(field="role", value=role, problem=f"write one of {', '.join(Role)}")
-        hashed = hash_password(username, password)
-        with _records(settings) as records, records.write() as tx:
-            unit = tx.scalar(select(Unit).where(Unit.code == unit_code))
-            if unit is None:
-                raise NotFound(what="unit", name=unit_code)
-            create_account(
-                tx,
-                OPERATOR,
-                username=username,
-                password_hash=hashed,
-                unit=unit,
-                role=Role(role),
-                now=clock_from(settings.virtual_clock).now(),
-            )
-            name = unit.name
-    except Wrong as error:
-        return 1, [str(error)]
-    return 0, [f"{username} may sign in as {role} of {name} and all below it"]
-
-
-def list_users(settings: Settings) -> tuple[int, list[str]]:
-    """Say who may sign in, as what and where; returns the exit code and the lines."""
-    now = clock_from(settings.virtual_clock).now()
-    with _records(settings) as records, records.read() as tx:
-        found = tx.execute(
-            select(Account, Grant.role, Unit.name)
-            .outerjoin(
-                Grant,
-                (Grant.account_id == Account.id) & (Grant.since <= now) & (Grant.until.is_(None) | (Grant.until > now)),
-            )
-            .outerjoin(Unit, Unit.id == Grant.unit_id)
-            .order_by(Account.username, Unit.path)
-        ).all()
-        lines = [_line(account, role, unit) for account, role, unit in found]
-    return 0, lines or ["nobody may sign in yet; coldchain user add makes an account"]
-
-
-def set_password(settings: Settings, username: str, password: str) -> tuple[int, list[str]]:
-    """Give an account another password and end its sessions; returns the exit code and what to say."""
-    try:
-        hashed = hash_password(username, password)
-        with _records(settings) as records, records.write() as tx:
-            account = tx.scalar(select(Account).where(Account.username == username))
-            if account is None:
-                raise NotFound(what="account", name=username)
-            change_password(tx, OPERATOR, account, hashed, now=clock_from(settings.virtual_clock).now())
-    except Wrong as error:
-        return 1, [str(error)]
-    return 0, [f"{username} has another password, and is signed out everywhere"]
-
-
-def _line(account: Account, role: str | None, unit: str | None) -> str:
-    granted = f"{role} of {unit} and all below it" if role else "nothing is granted"
-    return f"{account.username}: {granted}{'; disabled' if account.disabled else ''}"
-
-
 @contextmanager
-def _records(settings: Settings) -> Iterator[Records]:
+def open_records(settings: Settings) -> Iterator[Records]:
+    """Open the records, brought to this version, for one command.
+
+    Raises: NoSecrets; WrongSetting when they can't be used.
+    """
     secrets.read(settings.data_dir)  # a folder that `init` didn't make is another than the one that was meant
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     try:
-        upgrade(records.engine)
+        try:
+            upgrade(records.engine)
+        except (SQLAlchemyError, NewerDatabase) as error:
+            trouble = Trouble("records", kind_of(error), real_now())
+            reason = str(getattr(error, "orig", error)).splitlines()[0]
+            language = terminal_language()
+            lines = f"{wrong(trouble, language)}: {reason}", advice(trouble, language)
+            raise WrongSetting("\n".join(lines)) from None
         yield records
     finally:
         records.close()

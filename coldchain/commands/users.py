@@ -20,17 +20,17 @@ def add(
     password_stdin: PasswordFromStdin = False,
     config: Config = None,
 ) -> None:
-    from coldchain import setting_up  # noqa: PLC0415
+    from coldchain import access  # noqa: PLC0415
 
     given = password(from_stdin=password_stdin)
-    finish(*setting_up.add_user(load(config), username, given, unit_code=unit, role=role))
+    finish(*access.add_user(load(config), username, given, unit_code=unit, role=role))
 
 
 @command(app, "list")
 def list_(config: Config = None) -> None:
-    from coldchain import setting_up  # noqa: PLC0415
+    from coldchain import access  # noqa: PLC0415
 
-    finish(*setting_up.list_users(load(config)))
+    finish(*access.list_users(load(config)))
 
 
 @command(app, "password")
@@ -40,6 +40,6 @@ def password_(
     password_stdin: PasswordFromStdin = False,
     config: Config = None,
 ) -> None:
-    from coldchain import setting_up  # noqa: PLC0415
+    from coldchain import access  # noqa: PLC0415
 
-    finish(*setting_up.set_password(load(config), username, password(from_stdin=password_stdin)))
+    finish(*access.set_password(load(config), username, password(from_stdin=password_stdin)))

@@ -4,22 +4,24 @@ import re
 import stat
 import tomllib
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
 
-from coldchain import setting_up
+from coldchain import access, setting_up
 from config import secrets
 from config.load import WrongSetting, convert, load
 from config.settings import Settings
 from core.db.engine import Records, connect, url_for
 from core.errors import NotSignedIn
 from core.runtime.clock import SystemClock
-from core.runtime.instant import HOUR
+from core.runtime.instant import HOUR, parse
 from core.units.accounts import sign_in
 from core.units.actor import OPERATOR
 from core.units.rights import Right
 from core.units.sessions import session_of
+from core.units.tokens import actor_of_token
 
 COUNTY = '[[unit]]\ncode = "1"\nname = "县疾控"\nkind = "cdc"\nlevel = "county"\n'
 
@@ -62,7 +64,7 @@ def test_somebody_who_was_added_signs_in_and_may_what_the_role_allows(tmp_path: 
     settings = load(tmp_path / "coldchain.toml")
     (tmp_path / "county.toml").write_text(COUNTY)
     assert setting_up.import_into(settings, tmp_path / "county.toml") == (0, ["1 unit added"])
-    code, lines = setting_up.add_user(settings, "li", "long enough", unit_code="1", role="technician")
+    code, lines = access.add_user(settings, "li", "long enough", unit_code="1", role="technician")
     assert (code, lines) == (0, ["li may sign in as technician of 县疾控 and all below it"])
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     now = SystemClock().now()
@@ -79,26 +81,26 @@ def test_somebody_who_was_added_signs_in_and_may_what_the_role_allows(tmp_path: 
 def test_accounts_are_listed_and_a_new_password_ends_sessions(tmp_path: Path) -> None:
     setting_up.init(tmp_path)
     settings = load(tmp_path / "coldchain.toml")
-    assert setting_up.list_users(settings) == (0, ["nobody may sign in yet; coldchain user add makes an account"])
+    assert access.list_users(settings) == (0, ["nobody may sign in yet; coldchain user add makes an account"])
     (tmp_path / "county.toml").write_text(COUNTY)
     setting_up.import_into(settings, tmp_path / "county.toml")
     for name, role in (("li", "technician"), ("wu", "user")):
-        setting_up.add_user(settings, name, "long enough", unit_code="1", role=role)
+        access.add_user(settings, name, "long enough", unit_code="1", role=role)
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     now = SystemClock().now()
     opened = sign_in(records, "li", "long enough", now=now, lasts=HOUR)
-    _, lines = setting_up.list_users(settings)
+    _, lines = access.list_users(settings)
     assert lines == ["li: technician of 县疾控 and all below it", "wu: user of 县疾控 and all below it"]
     told = (0, ["li has another password, and is signed out everywhere"])
-    assert setting_up.set_password(settings, "li", "another one") == told
+    assert access.set_password(settings, "li", "another one") == told
     with records.read() as tx, pytest.raises(NotSignedIn):
         session_of(tx, opened.token, now)
     sign_in(records, "li", "another one", now=now, lasts=HOUR)
     with records.read() as tx:
         acts = tx.execute(text("SELECT actor, act FROM audit WHERE act = 'password changed'")).all()
         assert [tuple(act) for act in acts] == [(OPERATOR.name, "password changed")]
-    assert setting_up.set_password(settings, "li", "short")[0] == 1
-    assert setting_up.set_password(settings, "nobody", "long enough") == (1, ["there is no account 'nobody'"])
+    assert access.set_password(settings, "li", "short")[0] == 1
+    assert access.set_password(settings, "nobody", "long enough") == (1, ["there is no account 'nobody'"])
     records.close()
 
 
@@ -124,8 +126,8 @@ def test_who_cannot_be_added_is_told_why(
     settings = load(tmp_path / "coldchain.toml")
     (tmp_path / "county.toml").write_text(COUNTY)
     setting_up.import_into(settings, tmp_path / "county.toml")
-    assert setting_up.add_user(settings, "taken", "long enough", unit_code="1", role="user")[0] == 0
-    code, (line,) = setting_up.add_user(settings, username, password, unit_code=unit, role=role)
+    assert access.add_user(settings, "taken", "long enough", unit_code="1", role="user")[0] == 0
+    code, (line,) = access.add_user(settings, username, password, unit_code=unit, role=role)
     assert code == 1
     assert told in line
 
@@ -137,3 +139,99 @@ def test_a_mistaken_file_ends_with_exit_code_1(tmp_path: Path) -> None:
     code, lines = setting_up.import_into(settings, tmp_path / "county.toml")
     assert code == 1
     assert lines[0].startswith("unit 1: kind = 'cdd': write one of cdc (疾控中心)")
+
+
+def test_a_token_is_shown_once_serves_until_it_is_revoked_and_every_step_is_audited(tmp_path: Path) -> None:
+    setting_up.init(tmp_path)
+    settings = load(tmp_path / "coldchain.toml")
+    (tmp_path / "county.toml").write_text(COUNTY)
+    setting_up.import_into(settings, tmp_path / "county.toml")
+    assert access.list_tokens(settings) == (0, ["there are no tokens; coldchain token issue makes one"])
+    code, (token,) = access.issue(settings, "hub", unit_code="1", role="user", expires="2099-12-31")
+    assert (code, token[:3]) == (0, "cc_")
+    records = Records(connect(url_for(settings.records.url, settings.data_dir)))
+    now = SystemClock().now()
+    with records.read() as tx:
+        (holding,) = actor_of_token(tx, token, now).holdings
+        assert Right.ACCOUNTS not in holding.rights
+    assert access.list_tokens(settings) == (0, ["hub: user of 县疾控 and all below it, through 2099-12-31"])
+    assert token not in str(access.list_tokens(settings))
+    assert access.issue(settings, "hub", unit_code="1", role="user", expires="365d")[0] == 1, "the name is taken"
+    assert access.revoke(settings, "hub") == (0, ["hub serves no longer"])
+    with records.read() as tx, pytest.raises(NotSignedIn):
+        actor_of_token(tx, token, SystemClock().now())
+    (line,) = access.list_tokens(settings)[1]
+    assert re.fullmatch(r"hub: user of 县疾控 and all below it, ended on \d{4}-\d\d-\d\d", line)
+    assert access.revoke(settings, "hub") == (0, ["hub has ended before"])
+    assert access.revoke(settings, "nobody") == (1, ["there is no token 'nobody'"])
+    with records.read() as tx:
+        acts = tx.execute(text("SELECT actor, act FROM audit WHERE subject LIKE 'token:%' ORDER BY id")).all()
+    assert [tuple(act) for act in acts] == [(OPERATOR.name, "token issued"), (OPERATOR.name, "token revoked")]
+    records.close()
+
+
+@pytest.mark.parametrize(
+    ("expires", "told"),
+    [
+        ("soon", "--expires soon: write a day like 2027-06-30, days like 365d, or never"),
+        ("2027-13-01", "--expires 2027-13-01: write a day"),
+        ("99999999999d", "--expires 99999999999d: write a day"),
+        ("2020-01-01", "--expires 2020-01-01 is over already"),
+        ("-1d", "--expires -1d is over already"),
+    ],
+)
+def test_an_end_that_cannot_be_is_refused(tmp_path: Path, expires: str, told: str) -> None:
+    setting_up.init(tmp_path)
+    settings = load(tmp_path / "coldchain.toml")
+    code, (line,) = access.issue(settings, "hub", unit_code="1", role="user", expires=expires)
+    assert code == 1
+    assert line.startswith(told)
+
+
+def test_a_token_serves_through_its_last_day_of_the_site() -> None:
+    zone, noon = ZoneInfo("Asia/Shanghai"), parse("2026-03-28T12:00:00+08:00")
+    assert access.end_of("2026-03-28", noon, zone) == parse("2026-03-29T00:00:00+08:00")
+    assert access.end_of("1d", noon, zone) == parse("2026-03-30T00:00:00+08:00")
+    assert access.end_of("never", noon, zone) is None
+
+
+def test_an_operator_with_a_chinese_locale_is_told_in_chinese(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    told = setting_up.init(tmp_path)
+    settings = load(tmp_path / "coldchain.toml")
+    told += access.list_users(settings)[1] + access.list_tokens(settings)[1]
+    told += access.add_user(settings, "li", "short", unit_code="1", role="user")[1]
+    told += access.add_user(settings, "li", "long enough", unit_code="1", role="user")[1]
+    told += access.set_password(settings, "li", "long enough")[1] + access.revoke(settings, "hub")[1]
+    assert [line for line in told if not re.search(r"[\u4e00-\u9fff]", line)] == []
+
+
+def test_an_init_that_fails_leaves_nothing_behind_and_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(WrongSetting, match="can't be written"):
+        setting_up.init(tmp_path / "file" / "new")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "coldchain.toml").write_text(f"data_dir = '{tmp_path}/file/data'")
+    with pytest.raises(WrongSetting, match="Not a directory"):
+        setting_up.init(tmp_path / "there")
+    with pytest.raises(WrongSetting, match="can't be written"):
+        setting_up.init(Path("/proc/no/such"))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["coldchain.toml", "file", "there"]
+
+
+def test_commands_in_a_folder_without_secrets_make_nothing(tmp_path: Path) -> None:
+    (tmp_path / "coldchain.toml").touch()
+    settings = load(tmp_path / "coldchain.toml")
+    for command in (access.list_users, access.list_tokens):
+        with pytest.raises(secrets.NoSecrets, match="coldchain init"):
+            command(settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["coldchain.toml"]
+
+
+def test_records_that_cannot_be_opened_are_told_in_lines_and_not_as_a_traceback(tmp_path: Path) -> None:
+    setting_up.init(tmp_path)
+    (tmp_path / "coldchain-data" / "records.db").write_bytes(b"certainly no database" * 100)
+    with pytest.raises(WrongSetting) as refused:
+        access.list_users(load(tmp_path / "coldchain.toml"))
+    first, _second = str(refused.value).splitlines()
+    assert first.startswith("the records: the file is damaged: ")
