@@ -28,7 +28,8 @@ from api.routes import alarms, docs, health, intake, session, units, zones
 ABOUT = (
     "Temperatures of vaccine cold-chain equipment, alarms and who was told of them. Times are RFC 3339 with offset, "
     "temperatures °C. Browsers sign in with a session cookie and send its token in X-CSRF-Token with every change; "
-    "machines send a bearer token. Every answer is limited to the units that were granted."
+    "machines send a token in Authorization: Bearer TOKEN, which an operator issues with coldchain token issue NAME "
+    "--unit CODE (and ends with coldchain token revoke NAME). Every answer is limited to the units that were granted."
 )
 
 COMPRESSED_FROM = 1000
