@@ -9,8 +9,9 @@ databases:
   another worker when the lease ends. Where the provider drops copies (WeChat: 10 real minutes for one
   `client_msg_id`) nobody sees two. When the crash is mended later than that, or on other channels, a person may.
 * Every try that came back is an `attempt` with outcome, code and detail (AL-06).
-* While a channel takes nothing (five failures in a row, the quota of the minute, an account that is shut out) its rows
-  wait untried, or go another way.
+* While a channel takes nothing (five failures in a row, a quota, an account that is shut out) its rows wait untried, or
+  go another way. One of them tries every few minutes whether it takes any again; the status file says meanwhile what
+  the provider said.
 
 Leases and back-off are real time; `sent_at` and `at` are the system's clock.
 """
@@ -34,7 +35,7 @@ from core.ids import AlarmId
 from core.runtime.clock import Clock, monotonic, real_now
 from core.runtime.instant import SECOND
 from core.runtime.logs import logger
-from core.runtime.trouble import Troubles
+from core.runtime.trouble import Kind, Troubles
 
 log = logger(__name__)
 
@@ -210,16 +211,26 @@ class Delivery:
                 return before
             receipt = channel.send(row.message, row.address)
         except Retry as error:
-            gate.failed(error)
+            # What is held alone is the provider's word about one message: it is there.
+            if error.held:
+                gate.answered()
+            else:
+                gate.failed(error)
+            if error.ops:
+                part = row.channel if error.channel_wide else _kind_on_channel(row)
+                self.troubles.note(part, error, kind=Kind.HELD)
             return error
         except Refused as error:
             gate.answered()
             return error
         except Exception as error:
             # A fault of ours must neither end this message for good nor stop the others.
+            gate.gave_up()
             log.exception("message not handed over", outbox=row.id)
             return Retry(type(error).__name__, "see the log", ops=True)
         gate.answered()
+        for part in (row.channel, _kind_on_channel(row)):
+            self.troubles.note(part, None)
         return receipt
 
     def _hindrance(self, row: Claimed, channel: Channel, gate: Gate) -> Waits | Superseded | None:
@@ -236,7 +247,8 @@ class Delivery:
                 # Another worker has it: of our own rows only one of a line is on its way.
                 return Waits(LOOK_S)
             case Relevance.SEND:
-                return None
+                waits = gate.admit()
+                return Waits(waits, elsewhere=True) if waits else None
 
     def _relevance(self, row: Claimed) -> Relevance:
         if row.alarm is None:
@@ -253,6 +265,11 @@ class Delivery:
             told = tx.execute(found).all()
         others = [Sibling(*other[2:]) for other in told if other[2] is not None]
         return relevance(row.as_sibling, row.cycle, Standing(*told[0][:2]), others, real_now())
+
+
+def _kind_on_channel(row: Claimed) -> str:
+    """Return the part that a trouble with messages of this kind is told of."""
+    return f"{row.channel} {row.message.kind}"
 
 
 def _line_of(row: Claimed) -> tuple[AlarmId | None, int]:

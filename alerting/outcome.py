@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from alerting.channels.port import Channel, NotSent, Receipt, Refused, Retry
 from alerting.claim import Claimed
 from core.alarms.message import on_channel
+from core.alarms.post import CHANNEL
 from core.alarms.tables import Attempt, Outbox
 from core.db.insert import insert_missing
 from core.runtime.clock import real_now
@@ -22,6 +23,9 @@ from core.units.tables import Person
 log = logger(__name__)
 
 LONGEST_BACK_OFF_S = 60.0
+LONGEST_HELD_S = 1800.0
+SECOND_TRY_S = 20.0
+"""After which who was refused doubtfully is tried once more."""
 TRIES_ALONE = 3
 """After so many failed tries another channel is asked too."""
 
@@ -47,6 +51,7 @@ def write_down(tx: Session, done: Sequence[Done], channels: Mapping[str, Channel
     if not done:
         return
     held = _still_held(tx, [row for row, _ in done])
+    done = [(row, _reconsidered(tx, row, outcome)) for row, outcome in done]
     ours = [(row, outcome) for row, outcome in done if row.id in held]
     if ours:
         tx.execute(update(Outbox), [{"id": row.id, **_becomes(row, outcome, now)} for row, outcome in ours])
@@ -62,6 +67,19 @@ def write_down(tx: Session, done: Sequence[Done], channels: Mapping[str, Channel
             lost = isinstance(outcome, Refused) and not elsewhere
             tell = log.error if outcome.ops or lost else log.warning
             tell("message not sent", outbox=row.id, channel=row.channel, code=outcome.code, elsewhere=elsewhere)
+
+
+def _reconsidered(tx: Session, row: Claimed, outcome: Outcome) -> Outcome:
+    """Give somebody who counts as reachable a second try where a refusal is doubtful, else let it stand.
+
+    WeChat has called openids invalid that it knew before and after; without this, level 1 heard half an hour later.
+    """
+    if not (isinstance(outcome, Refused) and outcome.doubtful) or row.unreachable:
+        return outcome
+    before = select(Attempt.id).where(Attempt.outbox_id == row.id, Attempt.code == outcome.code).limit(1)
+    if tx.scalar(before) is not None:
+        return outcome
+    return Retry(outcome.code, outcome.detail, after=SECOND_TRY_S)
 
 
 def _still_held(tx: Session, rows: Sequence[Claimed]) -> set[int]:
@@ -96,6 +114,9 @@ def _becomes(row: Claimed, outcome: Outcome, now: Instant) -> dict[str, object]:
             return values | {"state": "superseded", "attempts": tries - 1}
         case Waits():
             return values | {"next_at": _after(outcome.seconds), "attempts": tries - 1}
+        case Retry(held=True):
+            back_off = min(LONGEST_HELD_S, (outcome.after or LONGEST_BACK_OFF_S) * 2.0 ** (tries - 1))
+            return values | {"next_at": _after(back_off)}
         case Retry():
             back_off = min(LONGEST_BACK_OFF_S, 2.0 ** (tries - 1))
             return values | {"next_at": _after(max(back_off, outcome.after or 0.0))}
@@ -116,6 +137,9 @@ def _attempt(row: Claimed, outcome: Outcome, now: Instant, *, late: bool) -> dic
 
 
 def _mark_person(tx: Session, row: Claimed, outcome: Outcome, now: Instant) -> None:
+    """Note whether WeChat reaches a person; what another channel does says nothing of that."""
+    if row.channel != CHANNEL:
+        return
     if isinstance(outcome, Receipt) and row.unreachable:
         tx.execute(update(Person).where(Person.id == row.person).values(unreachable_since=None))
     if isinstance(outcome, Refused) and outcome.unreachable:
@@ -128,7 +152,7 @@ def _may_go_elsewhere(row: Claimed, outcome: Outcome) -> bool:
         case Refused():
             return True
         case Retry():
-            return outcome.channel_wide or row.as_sibling.attempts >= TRIES_ALONE
+            return outcome.channel_wide or outcome.held or row.as_sibling.attempts >= TRIES_ALONE
         case Waits():
             return outcome.elsewhere
         case _:

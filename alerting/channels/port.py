@@ -48,7 +48,11 @@ class NotSent(Exception):
 
 
 class Retry(NotSent):
-    """Try the same bytes again later: it may or may not have arrived, and a copy does no harm."""
+    """Try the same bytes again later: it may or may not have arrived, and a copy does no harm.
+
+    Whatever isn't this message's own fault is this: a provider's quota, an account that is shut out, a template that is
+    configured wrongly. A message is never given up for what somebody may mend.
+    """
 
     def __init__(
         self,
@@ -57,20 +61,30 @@ class Retry(NotSent):
         *,
         after: float | None = None,
         channel_wide: bool = False,
+        held: bool = False,
         ops: bool = False,
     ) -> None:
-        """`after`: seconds at least (None: the usual back-off); `channel_wide`: no other message would pass before."""
+        """`after`: seconds at least (None: the usual back-off); `channel_wide`: no other message would pass before.
+
+        `held`: this message alone waits for what won't be otherwise soon: longer each time, and another channel may
+        take it meanwhile.
+        """
         super().__init__(code, detail, ops=ops)
         self.after = after
         self.channel_wide = channel_wide
+        self.held = held
 
 
 class Refused(NotSent):
     """This channel will never carry this message. `unreachable`: nor any other to this person, until they come back."""
 
-    def __init__(self, code: str, detail: str = "", *, unreachable: bool = False, ops: bool = False) -> None:
+    def __init__(
+        self, code: str, detail: str = "", *, unreachable: bool = False, doubtful: bool = False, ops: bool = False
+    ) -> None:
+        """`doubtful`: it may be a passing fault of the provider, so who counts as reachable gets one more try soon."""
         super().__init__(code, detail, ops=ops)
         self.unreachable = unreachable
+        self.doubtful = doubtful
 
 
 class Channel(Protocol):

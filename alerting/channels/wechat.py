@@ -6,6 +6,8 @@ after a crash or a lost answer is not seen twice; a copy sent later than that ma
 
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -17,6 +19,8 @@ from core.wechat.client import PATIENCE, WechatClient, connect
 from core.wechat.errcodes import Verdict, WechatError
 
 MINUTE_S = 60.0
+HELD_S = 180.0
+"""How often a message is tried while the account may not send."""
 
 
 class WechatChannel:
@@ -66,21 +70,27 @@ class WechatChannel:
         time.sleep(mine - now)
 
 
+_RETRIED: Mapping[Verdict, Mapping[str, Any]] = {
+    Verdict.BUSY: {},
+    Verdict.SLOW_DOWN: {"after": MINUTE_S, "channel_wide": True},
+    Verdict.TOKEN: {"after": HELD_S, "channel_wide": True, "ops": True},
+    Verdict.ACCOUNT: {"after": HELD_S, "channel_wide": True, "ops": True},
+    Verdict.TEMPLATE: {"after": HELD_S, "held": True, "ops": True},
+    Verdict.UNKNOWN: {"after": HELD_S, "held": True, "ops": True},
+    Verdict.LIMITED: {"after": HELD_S, "held": True},
+}
+_REFUSED: Mapping[Verdict, Mapping[str, Any]] = {
+    Verdict.NO_SUCH_PERSON: {"unreachable": True, "doubtful": True},
+    Verdict.UNREACHABLE: {"unreachable": True},
+    Verdict.REFUSED: {"ops": True},
+}
+
+
 def _as_said(error: WechatError) -> Retry | Refused:
     """Translate what WeChat said into the words of the port."""
-    match error.means:
-        case Verdict.BUSY:
-            return Retry(error.code, error.detail)
-        case Verdict.SLOW_DOWN:
-            return Retry(error.code, error.detail, after=MINUTE_S, channel_wide=True)
-        case Verdict.ACCOUNT | Verdict.TOKEN:
-            return Retry(error.code, error.detail, after=MINUTE_S, channel_wide=True, ops=True)
-        case Verdict.UNREACHABLE:
-            return Refused(error.code, error.detail, unreachable=True)
-        case Verdict.MESSAGE:
-            return Refused(error.code, error.detail, ops=True)
-        case Verdict.REFUSED:
-            return Refused(error.code, error.detail)
+    if error.means in _RETRIED:
+        return Retry(error.code, error.detail, **_RETRIED[error.means])
+    return Refused(error.code, error.detail, **_REFUSED[error.means])
 
 
 def wechat_channel(settings: Settings, secret: str, records: Records) -> WechatChannel | None:

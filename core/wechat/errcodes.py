@@ -1,7 +1,8 @@
 """What each of WeChat's error codes means for a message: one pure table.
 
-Its codes come with HTTP 200; only 0 is sent. A code that isn't listed is REFUSED: the message goes another way, and a
-person looks at it.
+Its codes come with HTTP 200; only 0 is sent. Most refusals say nothing about the message: an account, a quota or a
+template is not as it should be, and the same bytes pass once that is mended. So a message is given up for two reasons
+alone: its recipient can't be reached, or its text is forbidden. A code that isn't listed is taken for neither.
 """
 
 from collections.abc import Mapping
@@ -17,45 +18,73 @@ class Verdict(StrEnum):
     """Too many a minute: nothing passes for a minute."""
     TOKEN = "token"  # noqa: S105 (not a secret: it says that the token is bad)
     """The token is bad: another one, and once more."""
-    UNREACHABLE = "unreachable"
-    """This person gets nothing from us: blocked, unsubscribed, unknown."""
-    MESSAGE = "message"
-    """This body will never pass: template or fields are configured wrongly."""
     ACCOUNT = "account"
-    """The account may not send: secret, IP list, permission. It may be mended; then the message passes."""
+    """The account may not send: quota of the day, secret, IP list, permission. All messages wait until it may."""
+    TEMPLATE = "template"
+    """Template or fields are configured wrongly: messages of this kind wait until that is mended."""
+    LIMITED = "limited"
+    """Too many to this person for now: this message waits."""
+    UNKNOWN = "unknown"
+    """A code that we don't know: this message waits, and somebody looks at it."""
+    NO_SUCH_PERSON = "no_such_person"
+    """The openid is none of this account. It has come for people who were reached before and after."""
+    UNREACHABLE = "unreachable"
+    """This person gets nothing from us: blocked, unsubscribed."""
     REFUSED = "refused"
-    """Not this message, for another reason: today's quota, content."""
+    """Never this text."""
 
 
 VERDICTS: Mapping[int, Verdict] = {
     -1: Verdict.BUSY,
+    61450: Verdict.BUSY,  # system error
     45011: Verdict.SLOW_DOWN,
     40001: Verdict.TOKEN,
     40014: Verdict.TOKEN,
+    41001: Verdict.TOKEN,  # token missing
     42001: Verdict.TOKEN,
-    40003: Verdict.UNREACHABLE,
+    40002: Verdict.ACCOUNT,  # grant type
+    40013: Verdict.ACCOUNT,  # app id
+    40125: Verdict.ACCOUNT,  # secret
+    40164: Verdict.ACCOUNT,  # IP address not listed
+    40243: Verdict.ACCOUNT,  # secret frozen
+    41002: Verdict.ACCOUNT,
+    41004: Verdict.ACCOUNT,
+    45009: Verdict.ACCOUNT,  # quota of the day
+    45035: Verdict.ACCOUNT,  # IP address
+    48001: Verdict.ACCOUNT,  # no permission for this call
+    48004: Verdict.ACCOUNT,  # call banned
+    48005: Verdict.ACCOUNT,
+    50001: Verdict.ACCOUNT,
+    50002: Verdict.ACCOUNT,  # account frozen
+    61004: Verdict.ACCOUNT,  # IP address
+    61007: Verdict.ACCOUNT,
+    89503: Verdict.ACCOUNT,  # IP address waits for the administrator
+    89506: Verdict.ACCOUNT,
+    89507: Verdict.ACCOUNT,
+    40036: Verdict.TEMPLATE,
+    40037: Verdict.TEMPLATE,
+    40039: Verdict.TEMPLATE,  # address behind the message
+    40048: Verdict.TEMPLATE,
+    40066: Verdict.TEMPLATE,
+    43107: Verdict.TEMPLATE,  # template banned
+    43116: Verdict.TEMPLATE,
+    47001: Verdict.TEMPLATE,
+    47003: Verdict.TEMPLATE,
+    43108: Verdict.LIMITED,
+    43117: Verdict.LIMITED,
+    40003: Verdict.NO_SUCH_PERSON,
     43004: Verdict.UNREACHABLE,
     43019: Verdict.UNREACHABLE,
     43101: Verdict.UNREACHABLE,
-    40036: Verdict.MESSAGE,
-    40037: Verdict.MESSAGE,
-    43116: Verdict.MESSAGE,
-    47003: Verdict.MESSAGE,
-    40013: Verdict.ACCOUNT,
-    40125: Verdict.ACCOUNT,
-    40164: Verdict.ACCOUNT,
-    48001: Verdict.ACCOUNT,
-    48004: Verdict.ACCOUNT,
-    50002: Verdict.ACCOUNT,
-    89503: Verdict.ACCOUNT,
-    43117: Verdict.REFUSED,
-    45009: Verdict.REFUSED,
+    48002: Verdict.UNREACHABLE,  # switched our messages off
+    45168: Verdict.REFUSED,  # forbidden words
+    87014: Verdict.REFUSED,
 }
 
 
 def verdict(errcode: int) -> Verdict:
     """Return what an error code other than 0 means."""
-    return VERDICTS.get(errcode, Verdict.REFUSED)
+    return VERDICTS.get(errcode, Verdict.UNKNOWN)
 
 
 class NoAnswer(StrEnum):

@@ -9,6 +9,9 @@ from config.settings import Wechat as Settings
 from core.wechat.errcodes import WechatError
 from core.wechat.http import Http
 
+_CODE_SPENT = frozenset(("40029", "40163", "41008", "42003"))
+"""Errcodes about the code that the phone came with: wrong, used, missing, too old. All others are about the account."""
+
 
 class NotIdentified(Exception):
     """WeChat did not say who it is, or the code had been used. `temporary`: asking again with a new code may help."""
@@ -55,7 +58,7 @@ class OAuth:
         try:
             said = self._http.json("get", f"{self._settings.base_url}/sns/oauth2/access_token", params=asked)
         except WechatError as error:
-            raise NotIdentified(str(error), temporary=not error.code.lstrip("-").isdigit()) from None
+            raise NotIdentified(str(error), temporary=error.code not in _CODE_SPENT) from None
         if said.get("is_snapshotuser"):
             msg = "a snapshot page was opened; the page has to be opened in full"
             raise NotIdentified(msg)

@@ -34,6 +34,9 @@ class Provider(Protocol):
 
     def loses(self, to: Address) -> None: ...
 
+    def shuts_out(self) -> str:
+        """Refuse everything for a reason that is the account's; return the code that it gives."""
+
 
 class WechatProvider:
     drops_copies = True
@@ -60,6 +63,10 @@ class WechatProvider:
 
     def loses(self, to: Address) -> None:
         self.sim.people(to, state="unsubscribed")
+
+    def shuts_out(self) -> str:
+        self.sim.fault("message/template/send", "errcode", times=1, errcode=45009)
+        return "45009"
 
 
 @contextmanager
@@ -114,6 +121,19 @@ def test_who_cannot_be_reached_is_refused_and_named_so(provider: Provider) -> No
         provider.channel.send(provider.message("1:1:1:0:3:x:alarm", to), to)
     assert raised.value.unreachable
     assert provider.received(to) == 0
+
+
+def test_what_is_the_account_s_is_a_wait_for_all_and_somebody_is_to_mend_it(provider: Provider) -> None:
+    to = provider.person("a")
+    message = provider.message("1:1:1:0:3:x:alarm", to)
+    code = provider.shuts_out()
+    with pytest.raises(Retry) as raised:
+        provider.channel.send(message, to)
+    assert (raised.value.code, raised.value.channel_wide, raised.value.ops) == (code, True, True)
+    assert raised.value.after is not None
+    assert raised.value.after >= 60
+    provider.channel.send(message, to)
+    assert provider.received(to) == 1
 
 
 @pytest.mark.req("AL-05")

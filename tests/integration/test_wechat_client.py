@@ -87,7 +87,7 @@ def test_every_code_is_said_in_the_words_of_the_port(sim: Wechat, sqlite_records
         channel.send(message_of(KEY, "a"), "a")
     said = raised.value
     assert said.code == str(code)
-    match VERDICTS.get(code, Verdict.REFUSED):
+    match VERDICTS.get(code, Verdict.UNKNOWN):
         case Verdict.BUSY:
             assert isinstance(said, Retry)
             assert not said.channel_wide
@@ -96,16 +96,28 @@ def test_every_code_is_said_in_the_words_of_the_port(sim: Wechat, sqlite_records
             assert (said.after, said.channel_wide, said.ops) == (60.0, True, False)
         case Verdict.TOKEN | Verdict.ACCOUNT:
             assert isinstance(said, Retry)
-            assert (said.channel_wide, said.ops) == (True, True)
+            assert (said.after, said.channel_wide, said.ops) == (180.0, True, True)
+        case Verdict.TEMPLATE | Verdict.UNKNOWN:
+            assert isinstance(said, Retry)
+            assert (said.held, said.channel_wide, said.ops) == (True, False, True)
+        case Verdict.LIMITED:
+            assert isinstance(said, Retry)
+            assert (said.held, said.channel_wide, said.ops) == (True, False, False)
+        case Verdict.NO_SUCH_PERSON:
+            assert isinstance(said, Refused)
+            assert (said.unreachable, said.doubtful) == (True, True)
         case Verdict.UNREACHABLE:
             assert isinstance(said, Refused)
-            assert said.unreachable
-        case Verdict.MESSAGE:
-            assert isinstance(said, Refused)
-            assert (said.unreachable, said.ops) == (False, True)
+            assert (said.unreachable, said.doubtful) == (True, False)
         case Verdict.REFUSED:
             assert isinstance(said, Refused)
-            assert (said.unreachable, said.ops) == (False, False)
+            assert (said.unreachable, said.ops) == (False, True)
+
+
+def test_only_a_person_or_a_text_is_ever_given_up() -> None:
+    given_up = {code for code, means in VERDICTS.items() if means in (Verdict.UNREACHABLE, Verdict.REFUSED)}
+    assert given_up == {43004, 43019, 43101, 48002, 45168, 87014}
+    assert VERDICTS[45009] is VERDICTS[48001] is Verdict.ACCOUNT
 
 
 def test_success_without_an_errcode_is_no_receipt(client: WechatClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +218,17 @@ def test_a_snapshot_page_identifies_nobody(sim: Wechat) -> None:
     [code] = sign_in(oauth, "s")["code"]
     with pytest.raises(NotIdentified, match="snapshot"):
         oauth.openid(code)
+
+
+@pytest.mark.parametrize("code", [-1, 45009, 45011, 40164, 50002])
+def test_a_sign_in_that_the_account_is_refused_may_be_tried_again(sim: Wechat, code: int) -> None:
+    sim.fault("sns/oauth2/access_token", "errcode", errcode=code)
+    with pytest.raises(NotIdentified, match=str(code)) as raised:
+        OAuth(sim.settings, SECRET).openid("any")
+    assert raised.value.temporary
+    with pytest.raises(NotIdentified, match="40029") as spent:
+        OAuth(sim.settings, SECRET).openid("any")
+    assert not spent.value.temporary
 
 
 @pytest.mark.parametrize("kind", ["hang", "reset", "http_502", "html", "truncated"])
