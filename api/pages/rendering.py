@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 from fastapi import Request
@@ -19,6 +19,8 @@ from core.runtime.instant import Instant, rfc3339
 
 LANGUAGE_COOKIE = "cc_lang"
 A_YEAR_S = 365 * 86_400
+SHOWN_BY = ("all", "cursor", "next", "span", "unit")
+"""Parameters that say what a page shows, each of a form of its own; no other is repeated in a page (ADR 13)."""
 RENEWED_S = 15
 """After how long a page of live figures is renewed."""
 
@@ -90,7 +92,7 @@ def page(
     context: Mapping[str, Any] = {
         "words": said,
         "request_id": request.state.request_id,
-        "here": address or request.url.path,
+        "in_language": _in_language(request, address, said("other_language_code")),
         "address": address or _address(request),
         "every": every,
         "session": session,
@@ -105,13 +107,20 @@ def page(
     return answer
 
 
+def _in_language(request: Request, address: str, language: str) -> str:
+    """Return where the page is in another language, with what it was asked to show."""
+    shown = {name: value for name, value in request.query_params.items() if name in SHOWN_BY}
+    asked = "" if address else urlencode(shown) + "&" * bool(shown)
+    return f"{address or request.url.path}?{asked}lang={language}"
+
+
 def _address(request: Request) -> str:
     return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
 
 
 def sign_in_address(request: Request) -> str:
     """Return where to sign in, and come back from to this page."""
-    return f"/sign-in?next={quote(request.url.path, safe='/')}"
+    return f"/sign-in?next={quote(_address(request), safe='/')}"
 
 
 def local_path(given: str | None) -> str:

@@ -92,7 +92,7 @@ def test_people_get_a_page_in_their_language(place: Site) -> None:
     english = place.stranger().get("/nowhere", headers=html | {"accept-language": "en-GB"})
     assert "no such page" in english.text
     asked = place.stranger().get("/?unit=1", headers=html)
-    assert (asked.status_code, asked.headers["location"]) == (303, "/sign-in?next=/")
+    assert (asked.status_code, asked.headers["location"]) == (303, "/sign-in?next=/%3Funit%3D1")
 
 
 def test_a_body_beyond_the_limit_is_refused(place: Site) -> None:

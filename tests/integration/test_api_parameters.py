@@ -95,3 +95,12 @@ def test_health_answers_whatever_a_monitor_appends(place: Site) -> None:
     stranger: Browser = place.stranger()
     assert stranger.get("/healthz?_=1234").status_code == 200
     assert stranger.get("/metrics?x=1").status_code == 200
+
+
+def test_the_other_language_and_signing_in_lead_back_to_what_was_shown(place: Site) -> None:
+    page = place.signed_in("province").get(f"/zones/{place.there.zone}?span=7d&lang=zh-CN", headers=HTML).text
+    assert f'href="/zones/{place.there.zone}?span=7d&amp;lang=en"' in page
+    asked = place.stranger().get("/alarms?all=1", headers=HTML).headers["location"]
+    form = place.stranger().get(asked, headers=HTML).text
+    assert 'name="next" value="/alarms?all=1"' in form
+    assert 'href="/sign-in?next=%2Falarms%3Fall%3D1&amp;lang=en"' in form
