@@ -1,5 +1,6 @@
 """`coldchain up`: everything that one machine runs."""
 
+from pathlib import Path
 from threading import Event
 
 from coldchain.checks.network import told
@@ -10,6 +11,7 @@ from config.load import WrongSetting
 from config.settings import Settings
 from core.runtime.port_holder import foreign_holder
 from gateway_agent import boxes
+from gateway_agent.profile import Profiles
 
 
 def services(settings: Settings) -> list[Service]:
@@ -29,7 +31,7 @@ def run(settings: Settings, stop: Event) -> None:
     that another program holds, which would otherwise only be said by a child that ends again and again.
     """
     secrets.read(settings.data_dir)
-    boxes.check(settings.agent.gateways)
+    boxes.check(settings.agent.gateways, Profiles(Path(settings.agent.profiles)))
     refuse_taken_ports(settings)
     Supervisor(services(settings)).run(stop)
 

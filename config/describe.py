@@ -56,7 +56,7 @@ def kind_in_words(kind: inspect.Type, language: Language | None = None) -> str:
     """Return the words for what may stand there; empty for what has none, such as a table of settings."""
     if isinstance(kind, inspect.LiteralType):
         return say("kind.or", language).join(f'"{value}"' for value in kind.values)
-    if isinstance(kind, inspect.ListType | inspect.VarTupleType):
+    if isinstance(kind, inspect.ListType | inspect.VarTupleType | inspect.TupleType):
         return say("kind.list", language)
     if isinstance(kind, inspect.DictType):
         return say("kind.table", language)

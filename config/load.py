@@ -89,8 +89,9 @@ def _is_time_zone(name: str) -> bool:
 
 
 def anchored(settings: Settings, folder: Path) -> Settings:
-    """Return settings whose data folder is absolute. It isn't asked for: its disk may hang, and status must tell so."""
-    return msgspec.structs.replace(settings, data_dir=os.path.normpath(folder / settings.data_dir))
+    """Return settings whose folders are absolute. They aren't asked for: a disk may hang, and status must tell so."""
+    agent = msgspec.structs.replace(settings.agent, profiles=os.path.normpath(folder / settings.agent.profiles))
+    return msgspec.structs.replace(settings, data_dir=os.path.normpath(folder / settings.data_dir), agent=agent)
 
 
 def _with(settings: Settings, changed: Sequence[str]) -> Settings:

@@ -127,8 +127,8 @@ def _sample(kind: inspect.Type) -> object:
     kind = bare(kind)
     if isinstance(kind, inspect.LiteralType):
         return kind.values[0]
-    if isinstance(kind, inspect.ListType | inspect.VarTupleType):
-        return []
+    if isinstance(kind, inspect.ListType | inspect.VarTupleType | inspect.TupleType):
+        return [_sample(item) for item in getattr(kind, "item_types", ())]
     if isinstance(kind, inspect.DictType | inspect.StructType):
         return {}
     if isinstance(kind, inspect.StrType):

@@ -98,6 +98,7 @@ class Agent(Section, frozen=True, kw_only=True):
     """The edge process `coldchain gateway`."""
 
     folder: str = ""
+    profiles: str = "devices"
     resend_after: Seconds = 30.0
     in_flight: Annotated[int, Meta(ge=1, le=1000)] = 20
     spool_bytes: Annotated[int, Meta(ge=65_536)] = 512 * 2**20

@@ -1,16 +1,23 @@
-"""What a device profile says: where a device keeps its values and how they are read.
+"""Device profile: where a kind of device keeps its values, and how they are read.
 
-A profile is a TOML file in config/devices with a page of the same name beside it. Adding a device is adding both and a
-recorded frame in tests/fixtures/frames; no code changes.
+A profile is a TOML file: one that ships with us in config/devices, with a page of the same name and recorded frames in
+tests/fixtures/frames; or a user's own, in the folder `devices` beside coldchain.toml. docs/device-profiles.md has every
+key. Adding a device changes no code.
 """
 
-import tomllib
-from functools import cache
+from collections.abc import Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import msgspec
 from msgspec import Meta
+
+from config.catalogue import terminal_language
+from config.mistakes import wrong_types
+from config.text_file import UnreadableFile, decode, parse_toml
+from gateway_agent.words import say
 
 Function = Literal[1, 2, 3, 4]
 """Modbus function code: 1 coils, 2 discrete inputs, 3 holding registers, 4 input registers."""
@@ -123,75 +130,101 @@ class Profile(_Table, frozen=True, kw_only=True):
     def read(cls, text: str, source: str) -> Self:
         """Read the text of a profile; `source` is what errors call it.
 
-        Raises: WrongProfile.
+        Raises: WrongProfile, with every mistake in a line of its own.
         """
         try:
-            profile = msgspec.convert(tomllib.loads(text), cls)
-        except tomllib.TOMLDecodeError as error:
-            msg = f"{source}: not TOML: {error}"
-            raise WrongProfile(msg) from None
-        except msgspec.ValidationError as error:
-            raise WrongProfile(_explain(tomllib.loads(text), source, str(error))) from None
-        for problem in _contradictions(profile):
-            msg = f"{source}: {problem}"
-            raise WrongProfile(msg)
-        return profile
+            raw = parse_toml(text, source)
+        except UnreadableFile as error:
+            raise WrongProfile(error.text(terminal_language())) from None
+        mistakes, _ = wrong_types(raw, cls)
+        if not mistakes:
+            profile = msgspec.convert(raw, cls)
+            mistakes = list(_contradictions(profile))
+            if not mistakes:
+                return profile
+        raise WrongProfile("\n".join(f"{source}: {mistake}" for mistake in mistakes))
 
 
-@cache
-def load(name: str) -> Profile:
-    """Read a profile that ships with us.
+class Profiles:
+    """Device profiles by name: those of a folder of one's own, and those that ship with us.
 
-    Raises: WrongProfile, also when there is none of that name; the text lists those that there are.
+    A profile of the folder stands in place of a shipped one of the same name. Each is read once.
     """
-    folder = resources.files("config") / "devices"
-    file = folder / f"{name}.toml"
-    if not file.is_file():
-        msg = f"no device profile {name!r}; there are: {', '.join(names())}"
-        raise WrongProfile(msg)
-    return Profile.read(file.read_text("utf-8"), f"config/devices/{name}.toml")
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._own = folder
+        self._read: dict[str, Profile] = {}
+
+    def load(self, name: str) -> Profile:
+        """Return a profile.
+
+        Raises: WrongProfile, also when there is none of that name; the text lists those that there are.
+        """
+        if name not in self._read:
+            self._read[name] = self._load(name)
+        return self._read[name]
+
+    def names(self) -> list[str]:
+        """Return the names of all."""
+        return sorted({*self.own(), *_names_in(_SHIPPED)})
+
+    def own(self) -> list[str]:
+        """Return the names of those in the folder of one's own."""
+        return _names_in(self._own) if self._own and self._own.is_dir() else []
+
+    def _load(self, name: str) -> Profile:
+        own = self._own / f"{name}.toml" if self._own else None
+        if own and own.is_file():
+            try:
+                return Profile.read(decode(own.read_bytes(), str(own)), str(own))
+            except UnreadableFile as error:
+                raise WrongProfile(error.text(terminal_language())) from None
+            except OSError as error:
+                msg = f"{own}: {error.strerror}"
+                raise WrongProfile(msg) from None
+        shipped = _SHIPPED / f"{name}.toml"
+        if not shipped.is_file():
+            raise WrongProfile(say("profile.unknown", name=repr(name), names=", ".join(self.names())))
+        return Profile.read(shipped.read_text("utf-8"), f"config/devices/{name}.toml")
+
+
+_SHIPPED = resources.files("config") / "devices"
+_shipped = Profiles()
+
+
+def load(name: str) -> Profile:
+    """Return a profile that ships with us.
+
+    Raises: WrongProfile.
+    """
+    return _shipped.load(name)
 
 
 def names() -> list[str]:
     """Return the names of the profiles that ship with us."""
-    folder = resources.files("config") / "devices"
+    return _shipped.names()
+
+
+def _names_in(folder: Traversable) -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
-def _contradictions(profile: Profile) -> list[str]:
-    """Return what the types alone can't refuse."""
-    found = []
+def _contradictions(profile: Profile) -> Iterator[str]:
+    """Yield what the types alone can't refuse."""
     seen: set[str] = set()
     for index, channel in enumerate(profile.channels):
         where = f"channels[{index}]"
         if channel.name in seen:
-            found.append(f"{where}.name = {channel.name!r}: used twice; each channel needs its own")
+            yield say("profile.twice", where=where, name=repr(channel.name))
         seen.add(channel.name)
-        if (channel.function in COILS) and channel.type != "bit":
-            found.append(f"{where}.type = {channel.type!r}: functions 1 and 2 read bits; write 'bit'")
+        if channel.function in COILS and channel.type != "bit":
+            yield say("profile.bits", where=where, type=repr(channel.type))
         if channel.span > profile.block.longest:
-            found.append(f"{where}.type = {channel.type!r}: takes {channel.span} registers, over block.longest")
+            yield say("profile.too_long", where=where, type=repr(channel.type), span=channel.span)
         if channel.valid[0] >= channel.valid[1]:
-            found.append(f"{where}.valid = {list(channel.valid)!r}: write [lowest, highest]")
+            yield say("profile.valid", where=where, valid=list(channel.valid))
         if channel.function not in COILS and profile.block.longest > MOST_REGISTERS:
-            found.append(f"block.longest = {profile.block.longest}: Modbus allows {MOST_REGISTERS} registers")
-        found.extend(
-            f"{where}.selector.scales = {key!r}: keys are the register's content, such as '0'"
-            for key in (channel.selector.scales if channel.selector else ())
-            if not key.isdecimal()
-        )
-    return found
-
-
-def _explain(raw: dict[str, object], source: str, problem: str) -> str:
-    what, _, path = problem.partition(" - at `$")
-    shown = path.rstrip("`").lstrip(".")
-    value: object = raw
-    for key in shown.replace("]", "").replace("[", ".").split(".") if shown else ():
-        if isinstance(value, dict) and key in value:
-            value = value[key]
-        elif isinstance(value, list) and key.isdecimal():
-            value = value[int(key)]
-    if shown and not isinstance(value, dict | list):
-        return f"{source}: {shown} = {value!r}: {what}"
-    return f"{source}: {shown or 'the file'}: {what}"
+            yield say("profile.longest", longest=profile.block.longest, most=MOST_REGISTERS)
+        for key in channel.selector.scales if channel.selector else ():
+            if not key.isdecimal():
+                yield say("profile.scales", where=where, key=repr(key))

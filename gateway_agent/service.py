@@ -29,8 +29,10 @@ from core.wire.topics import GatewayNumber
 from gateway_agent import boxes
 from gateway_agent.boxes import Box
 from gateway_agent.cycles import Cycles
+from gateway_agent.profile import Profiles
 from gateway_agent.uplink import Uplink
 from gateway_agent.voice import Identity
+from gateway_agent.words import say
 
 log = logger(__name__)
 
@@ -44,25 +46,27 @@ def run(settings: Settings, stop: threading.Event) -> None:
     Raises: WrongSetting, NoSecrets: what only a person can mend.
     """
     if not settings.agent.gateways:
-        msg = "agent.gateways is empty: name the gateway that this machine is in [[agent.gateways]]"
-        raise WrongSetting(msg)
-    boxes.check(settings.agent.gateways)
+        raise WrongSetting(say("gateways.none"))
+    profiles = Profiles(Path(settings.agent.profiles))
+    boxes.check(settings.agent.gateways, profiles)
     passwords = _passwords(settings)
     clock = _clock(settings, stop)
     if clock is None:
         return
     # Every fact that pymodbus tells is told by us, once a change instead of once a request.
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
-    asyncio.run(_serve(settings, passwords, clock, stop))
+    asyncio.run(_serve(settings, profiles, passwords, clock, stop))
 
 
-async def _serve(settings: Settings, passwords: Mapping[str, str], clock: Clock, stop: threading.Event) -> None:
+async def _serve(
+    settings: Settings, profiles: Profiles, passwords: Mapping[str, str], clock: Clock, stop: threading.Event
+) -> None:
     asyncio.get_running_loop().set_exception_handler(_note)
     boot = random.token_hex(4)
     work = [
         (box, _uplink(settings, gateway, box, boot, clock, passwords))
         for gateway in settings.agent.gateways
-        for box in [boxes.ready(gateway, clock, back_off=settings.agent.back_off)]
+        for box in [boxes.ready(gateway, clock, profiles, back_off=settings.agent.back_off)]
     ]
     uplinks = [uplink for _, uplink in work]
     for uplink in uplinks:

@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,19 +22,30 @@ Pairs = dict[str, set[str]]
 
 
 def devices(settings: Settings) -> Iterator[Finding]:
-    """Read the settings of the agent as the agent does at its start."""
+    """Read the settings of the agent as the agent does at its start, and every device profile of one's own."""
+    from gateway_agent import boxes  # noqa: PLC0415 (pymodbus is slow to import)
+    from gateway_agent.profile import Profiles, WrongProfile  # noqa: PLC0415
+
+    profiles = Profiles(Path(settings.agent.profiles))
+    for name in profiles.own():
+        what = say("what.profile", name=name)
+        try:
+            known = profiles.load(name)
+        except WrongProfile as error:
+            yield bad(what, str(error), say("profile.mend"))
+        else:
+            channels = ", ".join(channel.name for channel in known.channels)
+            yield good(what, say("profile.good", device=known.device, channels=channels))
     if not settings.agent.gateways:
         return
-    from gateway_agent import boxes  # noqa: PLC0415 (pymodbus is slow to import)
-
     what = say("what.devices")
     try:
-        boxes.check(settings.agent.gateways)
+        boxes.check(settings.agent.gateways, profiles)
     except WrongSetting as error:
         yield bad(what, str(error), say("devices.mend"))
     else:
-        profiles = {unit.profile for box in settings.agent.gateways for line in box.buses for unit in line.units}
-        yield good(what, say("devices.good", names=", ".join(sorted(profiles))))
+        names = {unit.profile for box in settings.agent.gateways for line in box.buses for unit in line.units}
+        yield good(what, say("devices.good", names=", ".join(sorted(names))))
 
 
 def probes(settings: Settings) -> Iterator[Finding]:

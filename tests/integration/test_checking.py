@@ -12,6 +12,7 @@ from typing import cast
 import msgspec
 import pytest
 
+import gateway_agent.profile
 from coldchain import setting_up
 from coldchain.checks import Finding, check
 from coldchain.demo.stage import free_port
@@ -153,6 +154,23 @@ def test_devices_that_cannot_be_read_are_found_before_the_agent_starts(ask: Ask,
     found = ask(secret="x", agent={"gateways": [{"number": "10001", "buses": [line]}]})["devices"]
     assert found.good == good
     assert good or "agent.gateways[0].buses[0].units[0].profile = 'r4dcb8'" in found.seen
+
+
+def test_profiles_of_ones_own_are_validated_also_where_none_uses_them(ask: Ask, tmp_path: Path) -> None:
+    shipped = (Path(gateway_agent.profile.__file__).parents[1] / "config" / "devices" / "xy-md02.toml").read_text()
+    (tmp_path / "devices").mkdir()
+    (tmp_path / "devices" / "good.toml").write_text(shipped)
+    (tmp_path / "devices" / "bad.toml").write_text(shipped.replace("function = 4", "function = 9"))
+    units = [{"address": 1, "profile": "good", "probes": {"t": "208601"}}]
+    line = {"name": "a", "kind": "tcp", "host": "127.0.0.1", "port": free_port(), "units": units}
+    agent = {"gateways": [{"number": "10001", "buses": [line]}], "profiles": str(tmp_path / "devices")}
+    found = ask(secret="x", agent=agent)
+    assert found["device profile good"].good
+    assert "XY-MD02, channels t, h" in found["device profile good"].seen
+    assert not found["device profile bad"].good
+    assert f"{tmp_path}/devices/bad.toml: channels[0].function = 9" in found["device profile bad"].seen
+    assert "docs/device-profiles.md" in found["device profile bad"].mend
+    assert found["devices"].good
 
 
 def test_wechat_is_asked_for_a_token(ask: Ask, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Reader:
             for on_bus in bus.units
             for known in [profile.load(on_bus.profile)]
         ]
-        self.poller = BusPoller(bus, boxes.line_of(bus), units, SystemClock(), back_off=back_off)
+        self.poller = BusPoller(bus, boxes.line_of(bus, profile.Profiles()), units, SystemClock(), back_off=back_off)
         self.deliveries: list[tuple[list[Reading], Instant | None]] = []
         self.told: Callable[[], None] = lambda: None
 

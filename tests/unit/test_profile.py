@@ -1,6 +1,8 @@
+import re
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from coldchain.simulate.modbus import crc16
@@ -8,7 +10,7 @@ from core.wire.quality import Quality
 from gateway_agent import profile
 from gateway_agent.decode import measure
 from gateway_agent.plan import blocks
-from gateway_agent.profile import Profile, WrongProfile
+from gateway_agent.profile import Profile, Profiles, WrongProfile
 
 FRAMES = Path(__file__).parents[1] / "fixtures" / "frames"
 DEVICES = Path(profile.__file__).parents[1] / "config" / "devices"
@@ -69,7 +71,7 @@ valid = [-40, 80]
         (("[-40, 80]", "[80, -40]"), "channels[0].valid = [80.0, -40.0]: write [lowest, highest]"),
         (('type = "s16"', 'type = "f64"\norder = "ACBD"'), "channels[0].order = 'ACBD'"),
         (("function = 3", "function = 1"), "channels[0].type = 's16': functions 1 and 2 read bits"),
-        (("[-40, 80]", "[-40, 80]\nunit = 'C'"), "unknown field `unit`"),
+        (("[-40, 80]", "[-40, 80]\nunit = 'C'"), "channels[0].unit: there is no such setting"),
         (("longest = 4", "longest = 1\n"), None),
         (('"s16"', '"f64"'), None),
         (("longest = 4", "longest = 3\n[x"), "not TOML"),
@@ -84,6 +86,62 @@ def test_a_wrong_profile_is_refused_with_file_key_and_value(change: tuple[str, s
         Profile.read(text, "here.toml")
     assert str(refused.value).startswith("here.toml: ")
     assert said in str(refused.value)
+
+
+def test_all_mistakes_of_a_profile_are_told_at_once() -> None:
+    wrong = GOOD.replace('"s16"', '"s17"').replace("[-40, 80]", "[-40]").replace("timeout = 0.3", "timeout = 0")
+    with pytest.raises(WrongProfile) as refused:
+        Profile.read(wrong, "here.toml")
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 3
+    for line, key in zip(lines, ("timing.timeout", "channels[0].type", "channels[0].valid"), strict=True):
+        assert line.startswith(f"here.toml: {key} = ")
+
+
+def test_a_profile_of_ones_own_is_read_from_its_folder_and_stands_in_place_of_a_shipped_one(tmp_path: Path) -> None:
+    profiles = Profiles(tmp_path / "devices")
+    assert (profiles.own(), profiles.names()) == ([], profile.names()), "no folder is no mistake"
+    (tmp_path / "devices").mkdir()
+    (tmp_path / "devices" / "x-1.toml").write_text(GOOD)
+    (tmp_path / "devices" / "xy-md02.toml").write_text(GOOD.replace('"X"', '"another one"'))
+    (tmp_path / "devices" / "notes.md").touch()
+    profiles = Profiles(tmp_path / "devices")
+    assert profiles.own() == ["x-1", "xy-md02"]
+    assert set(profiles.names()) == {*profile.names(), "x-1"}
+    assert profiles.load("x-1").device == "X"
+    assert profiles.load("xy-md02").device == "another one"
+    assert profiles.load("r4dcb08") == profile.load("r4dcb08")
+    with pytest.raises(WrongProfile, match=r"there are: .*x-1"):
+        profiles.load("x-2")
+
+
+def test_a_wrong_profile_of_ones_own_is_named_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "x-1.toml").write_text(GOOD.replace("function = 3", "function = 5"))
+    (tmp_path / "x-2.toml").write_bytes(GOOD.encode() + b"# \xff")
+    (tmp_path / "x-3.toml").mkdir()
+    for name, said in (("x-1", "channels[0].function = 5"), ("x-2", "x-2.toml"), ("x-3", "no device profile")):
+        with pytest.raises(WrongProfile) as refused:
+            Profiles(tmp_path).load(name)
+        assert said in str(refused.value)
+
+
+def test_the_page_of_device_profiles_explains_every_key_and_its_example_is_a_good_one() -> None:
+    text = (Path(profile.__file__).parents[1] / "docs" / "device-profiles.md").read_text("utf-8")
+    tables: dict[str, type[msgspec.Struct]] = {
+        "": Profile,
+        "line": profile.Line,
+        "timing": profile.Timing,
+        "block": profile.Block,
+        "channels": profile.Channel,
+        "channels.status": profile.StatusBit,
+        "channels.selector": profile.ScaleSelector,
+    }
+    for table, kind in tables.items():
+        for field in msgspec.structs.fields(kind):
+            full = f"{table}.{field.encode_name}" if table else field.encode_name
+            assert full in tables or f"| `{full}` |" in text, f"docs/device-profiles.md doesn't explain {full}"
+    (example,) = re.findall(r"^```toml profile\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(Profile.read(example, "example").channels) == 3
 
 
 def test_a_value_longer_than_a_block_is_refused() -> None:
