@@ -16,7 +16,7 @@ import ssl
 
 from amqtt.adapters import BufferReader
 from amqtt.errors import AMQTTError, MQTTError, NoDataError
-from amqtt.mqtt.connack import NOT_AUTHORIZED, UNACCEPTABLE_PROTOCOL_VERSION, ConnackPacket
+from amqtt.mqtt.connack import IDENTIFIER_REJECTED, NOT_AUTHORIZED, UNACCEPTABLE_PROTOCOL_VERSION, ConnackPacket
 from amqtt.mqtt.connect import ConnectPacket, ConnectVariableHeader
 from amqtt.mqtt.packet import (
     CONNECT,
@@ -100,6 +100,10 @@ class Gate:
         if not self._access.may_sign_in(connect.username, connect.password):
             await self._tell(ConnackPacket.build(0, NOT_AUTHORIZED).to_bytes())
             msg = f"user {self.user!r}: no such user and password"
+            raise Refused(msg)
+        if connect.client_id_is_random and not connect.clean_session_flag:
+            await self._tell(ConnackPacket.build(0, IDENTIFIER_REJECTED).to_bytes())
+            msg = f"user {self.user!r} wants a session kept under no client id (MQTT-3.1.3-8)"
             raise Refused(msg)
         if connect.will_flag and not self._access.may_say(self.user, connect.will_topic or ""):
             await self._tell(ConnackPacket.build(0, NOT_AUTHORIZED).to_bytes())

@@ -4,8 +4,10 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from coldchain.broker import gate, service
 from config import secrets
@@ -158,6 +160,37 @@ def test_one_that_never_says_who_it_is_is_let_go(settings: Settings, monkeypatch
             assert mute.recv(1) == b""
 
 
+def test_a_session_kept_under_no_client_id_is_refused_as_the_standard_says(settings: Settings) -> None:
+    with broker(settings), Client(settings, None) as services:
+        services.connected()
+        with socket.create_connection(("127.0.0.1", settings.broker.port), 5) as raw:
+            raw.sendall(_connect_packet(settings, "10001", client_id=b"", clean=False))
+            assert raw.recv(4) == b"\x20\x02\x00\x02"
+            assert raw.recv(4) == b""
+        _connect(settings, "10001", client_id=b"").close()  # one that is not to be kept needs no name
+
+
+def test_however_many_strangers_come_gateways_stay_and_new_ones_get_in(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MOST_CONNECTIONS", 12)
+    with broker(settings), Client(settings, None, UP) as services, capture_logs() as lines:
+        services.connected()
+        gateway = _connect(settings, "10002")
+        strangers = [socket.create_connection(("127.0.0.1", settings.broker.port), 5) for _ in range(60)]
+        for stranger in strangers[:45]:
+            assert stranger.recv(1) == b"", "the oldest make room"
+        with Client(settings, "10001") as late:
+            late.connected().bus.publish(DATA, b"batch")
+            until(lambda: services.payloads() == [b"batch"], "batch")
+        gateway.sendall(b"\xc0\x00")
+        assert gateway.recv(2) == b"\xd0\x00", "who has signed in is given up for nobody"
+        for one in (gateway, *strangers):
+            one.close()
+    told = [line for line in lines if line["log_level"] == "warning" and line["event"].startswith("more broker")]
+    assert len(told) == 1
+
+
 def test_mqtt_5_is_told_what_is_wrong(settings: Settings) -> None:
     with broker(settings), Client(settings, "10001", protocol="5") as modern:
         until(lambda: modern.bus.problem == "Unsupported protocol version", "reason")
@@ -190,27 +223,32 @@ def test_a_county_in_backfill_goes_through(settings: Settings) -> None:
         assert [payload[:4] for payload in services.payloads()] == [b"%04d" % number for number in range(600)]
 
 
-def _connect(
+def _connect(settings: Settings, user: str, **more: Any) -> socket.socket:
+    """Sign in by hand, so that a test can misbehave."""
+    raw = socket.create_connection(("127.0.0.1", settings.broker.port), 5)
+    raw.sendall(_connect_packet(settings, user, **more))
+    assert raw.recv(4) == b"\x20\x02\x00\x00"
+    return raw
+
+
+def _connect_packet(
     settings: Settings,
     user: str,
     *,
     client_id: bytes = b"raw",
     will: tuple[str, bytes] | None = None,
     keep_alive: int = 60,
-) -> socket.socket:
-    """Sign in by hand, so that a test can misbehave."""
+    clean: bool = True,
+) -> bytes:
 
     def text(value: bytes) -> bytes:
         return len(value).to_bytes(2, "big") + value
 
     password = secrets.read(settings.data_dir).broker[user]
-    flags = 0xC2 | (0x0C if will else 0)
+    flags = 0xC0 | (0x02 if clean else 0) | (0x0C if will else 0)
     body = text(b"MQTT") + bytes([4, flags]) + keep_alive.to_bytes(2, "big") + text(client_id)
     if will:
         body += text(will[0].encode()) + text(will[1])
     body += text(user.encode()) + text(password.encode())
-    raw = socket.create_connection(("127.0.0.1", settings.broker.port), 5)
     length = bytes([len(body)]) if len(body) < 128 else bytes([len(body) & 0x7F | 0x80, len(body) >> 7])
-    raw.sendall(b"\x10" + length + body)
-    assert raw.recv(4) == b"\x20\x02\x00\x00"
-    return raw
+    return b"\x10" + length + body
