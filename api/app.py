@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.middleware.gzip import GZipMiddleware
 
 from api import problems
-from api.asking import signed_in
+from api.asking import TakesTurn, signed_in
 from api.describing import DescribedApp
 from api.edge import Edge
 from api.pages import alarm, assets, home, link, sign_in, zone
@@ -53,7 +53,7 @@ def make_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     parts.metrics.add(lambda: health.figures(parts))
-    guarded = APIRouter(prefix="/api/v1", dependencies=[Depends(signed_in)])
+    guarded = APIRouter(prefix="/api/v1", dependencies=[Depends(signed_in), TakesTurn])
     for routes in (units, zones, alarms, intake):
         guarded.include_router(routes.router)
     app.include_router(session.router, prefix="/api/v1")
@@ -61,8 +61,9 @@ def make_app(parts: Parts) -> FastAPI:
     app.include_router(health.router, dependencies=[Depends(any_parameters)])
     app.include_router(docs.router)
     app.include_router(assets.router, include_in_schema=False)
-    for page in (home, sign_in, zone, alarm, link):
-        app.include_router(page.router, include_in_schema=False, dependencies=[Depends(page_language)])
+    app.include_router(sign_in.router, include_in_schema=False, dependencies=[Depends(page_language)])
+    for page in (home, zone, alarm, link):
+        app.include_router(page.router, include_in_schema=False, dependencies=[Depends(page_language), TakesTurn])
     app.state.parameters = accepted_parameters(app)
     problems.install(app)
     paths = {id(route.original_route): route.path or "" for route in iter_route_contexts(app.routes)}

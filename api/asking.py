@@ -4,7 +4,7 @@ A browser shows its session cookie, a machine its bearer token. Whatever changes
 must also carry the session's form token, which no other site can read.
 """
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from http import HTTPMethod
 from typing import Annotated
 
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from api import form_tokens
 from api.pages.forms import keep_written
 from api.parts import Parts
+from api.throttle import source_of
 from core.alarms.handling import Through
 from core.devices.history import MaySee
 from core.errors import NotFound, NotGranted, NotSignedIn
@@ -129,6 +130,29 @@ def signed_in(asker: MaybeSignedIn) -> Asker:
 
 
 SignedIn = Annotated[Asker, Depends(signed_in)]
+
+
+async def take_turn(request: Request, parts: Using, asker: MaybeSignedIn) -> AsyncIterator[None]:
+    """Let a request be worked on when it is its asker's turn; of routes that ask the stores.
+
+    Raises: Busy.
+    """
+    name = asker.actor.name if asker else source_of(request.client.host if request.client else "")
+    async with parts.slots.slot(name):
+        yield
+
+
+async def take_turn_to_sign_in(request: Request, parts: Using) -> AsyncIterator[None]:
+    """Let few passwords be looked at at the same time: each takes 64 MiB.
+
+    Raises: Busy.
+    """
+    async with parts.sign_in_slots.slot(source_of(request.client.host if request.client else "")):
+        yield
+
+
+TakesTurn = Depends(take_turn, scope="function")
+TakesTurnToSignIn = Depends(take_turn_to_sign_in, scope="function")
 
 
 def session_cookie(parts: Parts) -> str:

@@ -23,7 +23,7 @@ MEANING = {
     HTTPStatus.FORBIDDEN: "the asker may not do this there, or a change came without the session's form token",
     HTTPStatus.NOT_FOUND: "there is no such thing, or none that the asker may see",
     HTTPStatus.CONFLICT: "it contradicts what is there",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than 1 MiB",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than 128 KiB",
     HTTPStatus.UNPROCESSABLE_ENTITY: "values can't be used, or parameters aren't known; `errors` names each",
     HTTPStatus.TOO_MANY_REQUESTS: "too many tries",
     HTTPStatus.SERVICE_UNAVAILABLE: "a store can't be reached at the moment; try again after `Retry-After`",

@@ -22,7 +22,7 @@ from core.runtime.logs import logger
 
 log = logger(__name__)
 
-LARGEST_BODY = 1_048_576
+LARGEST_BODY = 131_072
 QUIET = ("/healthz", "/readyz", "/metrics", "/assets/{file}")
 """Asked all day long by machines: counted, not logged."""
 

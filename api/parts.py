@@ -6,6 +6,7 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 from api.metrics import Metrics
+from api.slots import Slots
 from api.throttle import Guesses, Throttle
 from config.secrets import Secrets
 from config.settings import Settings
@@ -23,6 +24,10 @@ T = TypeVar("T")
 RETRY_S = 1.0
 SIGN_INS = 10
 """From one address within a minute."""
+AT_ONCE = 16
+"""Requests that stores are asked for; fewer than there are threads and connections."""
+AT_ONCE_OF_ONE = 4
+SIGN_INS_AT_ONCE = 4
 
 
 class Unavailable(Exception):
@@ -93,7 +98,9 @@ class Parts:
         clock: Clock,
         settings: Settings,
         secrets: Secrets,
+        watched: Records | None = None,
     ) -> None:
+        """`watched`: the records as health asks them, through connections of its own."""
         self.records = records
         self.telemetry = telemetry
         self.log = log
@@ -101,9 +108,15 @@ class Parts:
         self.settings = settings
         self.secrets = secrets
         self.line = Line(
-            settings, clock, records=lambda: nullcontext(records), log=log.entered, telemetry=telemetry.entered
+            settings,
+            clock,
+            records=lambda: nullcontext(watched or records),
+            log=log.entered,
+            telemetry=telemetry.entered,
         )
         self.metrics = Metrics()
+        self.slots = Slots(AT_ONCE, of_one=AT_ONCE_OF_ONE)
+        self.sign_in_slots = Slots(SIGN_INS_AT_ONCE, of_one=SIGN_INS_AT_ONCE // 2)
         self.throttle = Throttle(SIGN_INS, 60.0)
         self.guesses = Guesses()
         self.oauth = OAuth(settings.wechat, secrets.wechat_secret) if settings.wechat.app_id else None

@@ -13,12 +13,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.exceptions import HTTPException
 
 from api.asking import FormExpired
 from api.pages.forms import FilledForm, written
 from api.parameters import UnknownParameters
 from api.parts import Unavailable
+from api.slots import Busy
 from api.throttle import TooMany
 from core import errors
 from core.intake import port as intake
@@ -42,6 +44,8 @@ KINDS: Mapping[type[Exception], tuple[str, HTTPStatus]] = {
     sqlite3.OperationalError: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
     OperationalError: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
     InterfaceError: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
+    NoConnectionFree: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
+    Busy: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
 }
 """The nearest ancestor of an exception decides."""
 
@@ -52,6 +56,7 @@ STORES = (
     sqlite3.OperationalError,
     OperationalError,
     InterfaceError,
+    NoConnectionFree,
 )
 """What stores raise while they can't be reached. The text is for the log: it may name hosts and files."""
 

@@ -30,7 +30,9 @@ END_WITHIN_S = 2
 TRY_AGAIN_S = 0.5
 BACKLOG = 1024
 CONNECTIONS = 20
-"""To PostgreSQL at most: as many as requests are answered at the same time."""
+"""To the records: more than requests are worked on at the same time (`parts.AT_ONCE`)."""
+OF_HEALTH = 2
+"""Connections that only health uses, so that it is told while all others are taken."""
 
 
 def run(settings: Settings, stop: Event) -> None:
@@ -72,6 +74,7 @@ def served(settings: Settings, clock: Clock, stop: Event) -> Iterator[FastAPI]:
     Raises: NoSecrets; NewerDatabase at the end, after setting `stop`, when the records turned out to be of one.
     """
     records = Records(connect(url_for(settings.records.url, settings.data_dir), pool_size=CONNECTIONS))
+    watched = Records(connect(url_for(settings.records.url, settings.data_dir), pool_size=OF_HEALTH))
     telemetry = Late("telemetry", lambda: open_telemetry(settings, read_only=True))
     intake = Late("the intake log", lambda: open_log(settings.intake.url, settings.data_dir))
     parts = Parts(
@@ -81,6 +84,7 @@ def served(settings: Settings, clock: Clock, stop: Event) -> Iterator[FastAPI]:
         clock=clock,
         settings=settings,
         secrets=read_secrets(settings.data_dir),
+        watched=watched,
     )
     migration = _Migration(records, stop)
     migration.start()
@@ -89,7 +93,7 @@ def served(settings: Settings, clock: Clock, stop: Event) -> Iterator[FastAPI]:
     finally:
         stop.set()
         migration.join()
-        for store in (telemetry.opened, intake.opened, records):
+        for store in (telemetry.opened, intake.opened, records, watched):
             if store is not None:
                 store.close()
     if migration.newer is not None:

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
-from api.asking import Using, forget_session, keep_session, signed_in
+from api.asking import TakesTurnToSignIn, Using, forget_session, keep_session, signed_in
 from api.pages.forms import FilledForm, error_in
 from api.pages.rendering import local_path, page
 from api.parts import Parts
@@ -32,7 +32,7 @@ def form(request: Request, parts: Using, next: str = "/") -> Response:  # noqa: 
     return _form(request, parts, back=local_path(next))
 
 
-@router.post("/sign-in")
+@router.post("/sign-in", dependencies=[TakesTurnToSignIn])
 def sign_in(
     request: Request,
     parts: Using,

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field, SecretStr
 from sqlalchemy import select
 
-from api.asking import SignedIn, Using, forget_session, keep_session, session_cookie, signed_in
+from api.asking import SignedIn, TakesTurnToSignIn, Using, forget_session, keep_session, session_cookie, signed_in
 from api.parts import Parts
 from api.shapes import Moment, Shape
 from api.throttle import source_of
@@ -51,7 +51,7 @@ class WhoAmI(Shape):
     units: Sequence[UnitRights]
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, dependencies=[TakesTurnToSignIn])
 def sign_in(body: SignIn, request: Request, answer: Response, parts: Using) -> SessionOut:
     """Sign in; the session is in the cookie.
 

@@ -48,10 +48,12 @@ def connect(url: str, *, pool_size: int = 5) -> Engine:
     if not url.startswith("sqlite"):
         return _postgres(url, pool_size)
     file = re.sub(r"^sqlite(\+\w+)?:///", "", url)
+    pool: dict[str, Any] = {}
     if file and file != ":memory:":
         Path(file).parent.mkdir(parents=True, exist_ok=True)
+        pool = {"pool_size": pool_size, "pool_timeout": POOL_S}
     ours = {"timeout": BUSY_MS / 1000, "isolation_level": None, "check_same_thread": False}
-    engine = create_engine(url, connect_args=ours, hide_parameters=True)
+    engine = create_engine(url, connect_args=ours, hide_parameters=True, **pool)
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     if file and file != ":memory:":
