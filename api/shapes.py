@@ -55,6 +55,8 @@ Moment = Annotated[
     WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-03-28T03:02:40.000+08:00"]}),
 ]
 """An instant as RFC 3339 with its offset."""
+LAST_MOMENT = Instant(253_402_214_400_000)
+"""The end of the year 9999, less a day for any offset: later ones have no date."""
 
 Celsius = Annotated[
     Centi,

@@ -14,14 +14,25 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
+from collector import clocks, decode
 from collector.acks import MOST_READ, ack_of
 from collector.alignment import Alignment
 from collector.counts import Counts
-from collector.decode import Heard, Unreadable, decode
+from collector.decode import Unreadable
 from collector.inbox import Inbox
-from collector.stamp import UNSET_CLOCK, believable, boot_offset, lost_ranges, stamp
+from collector.stamp import IMPLAUSIBLE_TIME, UNSET_CLOCK, boot_offset, lost_ranges, releasable, stamp
 from core.bus.client import Bus, Message
-from core.intake.port import Appended, Batch, DeadLetter, IntakeLog, Life, Lost, PutBack, Unavailable
+from core.intake.port import (
+    Appended,
+    Batch,
+    DeadLetter,
+    GatewayClock,
+    IntakeLog,
+    Life,
+    Lost,
+    PutBack,
+    Unavailable,
+)
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant, Milliseconds
 from core.runtime.logs import logger
@@ -34,7 +45,7 @@ SHORTEST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
 TELL_S = 0.5
 """So often a gateway is told while more waits behind a group; else after each group."""
-_PAGE = 1_000
+_PAGE = 2_000
 
 
 class _Owed:
@@ -45,9 +56,12 @@ class _Owed:
         """Of boots, by gateway."""
         self.asked: dict[Life, set[int]] = defaultdict(set)
         """Numbers to be told about."""
+        self.clocks: dict[GatewayNumber, GatewayClock] = {}
+        """What was found of clocks, to be kept."""
 
     def add(self, other: "_Owed") -> None:
         self.offsets.update(other.offsets)
+        self.clocks.update(other.clocks)
         for life, asked in other.asked.items():
             self.asked[life] |= asked
 
@@ -58,6 +72,8 @@ class _Group(_Owed):
     def __init__(self) -> None:
         super().__init__()
         self.batches: list[Batch] = []
+        self.bodies: list[bytes] = []
+        """Of the batches, as they came."""
         self.lost: list[Lost] = []
         self.letters: list[DeadLetter] = []
 
@@ -90,8 +106,14 @@ class Ingest:
         self._inbox = Inbox()
         self._unset: set[tuple[GatewayNumber, str]] = set()
         """Boots with readings that wait for their offset."""
-        self._untrue: set[Life] = set()
-        """Whose `lost` can't be, and is among the dead letters."""
+        self._faulty: set[Life] = set()
+        """In whose messages something beside the readings is wrong, of which one is among the dead letters."""
+        self._cloned: set[Life] = set()
+        """Of which one message is among the dead letters."""
+        self._letters: list[DeadLetter] = []
+        """What goes among them with the next append."""
+        self._clocks: dict[GatewayNumber, clocks.Judged] = {}
+        """Those that are behind, or may be."""
         self._owed = _Owed()
         self._pause = SHORTEST_WAIT_S
         self._answer_at = 0.0
@@ -112,7 +134,7 @@ class Ingest:
 
     def run(self, bus: Bus, stop: threading.Event) -> None:
         """Work until `stop`; what is in hand then is finished if the log allows."""
-        self._remember_unset(stop)
+        self._remember(stop)
         while not stop.is_set():
             taken = self._inbox.gather(self._most, self._linger)
             if taken:
@@ -143,6 +165,7 @@ class Ingest:
 
     def _finish(self, bus: Bus, taken: Sequence[Message], stop: threading.Event) -> None:
         group = _Group()
+        group.letters, self._letters = self._letters, []
         now = self._clock.now()
         for message in taken:
             self._sort(group, message, now)
@@ -167,7 +190,9 @@ class Ingest:
         if monotonic() < self._answer_at or not self._may_append():
             return
         try:
-            self._release(bus, self._owed)
+            self._intake.note_clocks(self._owed.clocks)
+            self._owed.clocks.clear()
+            left = self._release(bus, self._owed)
             self._acknowledge(bus, self._owed)
         except Unavailable as error:
             if self._counts.problem("acknowledgements", error):
@@ -177,10 +202,11 @@ class Ingest:
             return
         except Exception:
             log.exception("gateways not told; they will ask again", gateways=len(self._owed.asked))
+            left = _Owed()
         else:
             self._counts.problem("acknowledgements", "")
         self._told_at = monotonic()
-        self._owed = _Owed()
+        self._owed = left
         self._pause = SHORTEST_WAIT_S
 
     def _sort(self, group: _Group, message: Message, now: Instant) -> None:
@@ -188,8 +214,7 @@ class Ingest:
         if not message.payload and message.topic.endswith((Kind.BIRTH, Kind.STATE)):
             return  # how a retained message is cleared; it says nothing
         try:
-            topic, heard = decode(message.topic, message.payload)
-            self._add(group, topic, heard, now, message.payload)
+            self._add(group, decode.decode(message.topic, message.payload), now, message.payload)
         except Unreadable as error:
             group.letters.append(DeadLetter(0, now, message.topic, str(error), message.payload))
             if error.envelope:
@@ -201,19 +226,41 @@ class Ingest:
             log.exception("message not understood", topic=message.topic)
             group.letters.append(DeadLetter(0, now, message.topic, f"not understood: {error!r}", message.payload))
 
-    def _add(self, group: _Group, topic: Topic, heard: Heard, now: Instant, payload: bytes) -> None:
+    def _add(self, group: _Group, message: decode.Message, now: Instant, payload: bytes) -> None:
+        topic, heard, fault, refused = message.topic, message.heard, message.fault, message.refused
         if isinstance(heard, messages.Batch):
-            group.batches.append(stamp(topic, heard, now))
-            believed, fault = lost_ranges(heard)
+            group.batches.append(stamp(message, heard, now, self._behind(group, topic, heard, now)))
+            group.bodies.append(payload)
+            believed, untrue = lost_ranges(heard)
+            fault = fault or untrue
             group.lost += [(topic.gw, heard.ep, first, last) for first, last in believed]
-            if fault and (topic.gw, heard.ep) not in self._untrue:  # it may say so in each of its messages
-                self._untrue.add((topic.gw, heard.ep))
-                group.letters.append(DeadLetter(0, now, str(topic), fault, payload))
             offset = boot_offset(heard.clk)
             if offset is not None:
                 group.offsets[topic.gw, heard.boot] = offset
         elif isinstance(heard, messages.Birth):
             group.asked[topic.gw, heard.ep].add(heard.seq)
+        if isinstance(heard, messages.Batch | messages.Birth) and fault:
+            if (topic.gw, heard.ep) in self._faulty:  # it says so in each of its messages
+                fault = ""
+            self._faulty.add((topic.gw, heard.ep))
+        if fault or refused:
+            group.letters.append(DeadLetter(0, now, str(topic), "; ".join(filter(None, (refused, fault))), payload))
+
+    def _behind(self, group: _Group, topic: Topic, sent: messages.Batch, now: Instant) -> Milliseconds:
+        """Return how far the clock that a batch was stamped by runs behind, after what this message tells of it."""
+        known = self._clocks.get(topic.gw)
+        if topic.kind is Kind.DATA:
+            found = clocks.judge(known, sent, now)
+            if found.behind != (known.behind if known else 0):
+                group.clocks[topic.gw] = found
+                event = "clock_skew found" if found.behind else "clock_skew is over"
+                log.warning(event, gw=topic.gw, boot=sent.boot, behind_ms=found.behind)
+            if found.is_right:
+                self._clocks.pop(topic.gw, None)
+            else:
+                self._clocks[topic.gw] = found
+            known = found
+        return clocks.lag_of(known, sent, now)
 
     def _append(self, group: _Group, stop: threading.Event) -> list[Appended] | None:
         """Append until it has worked; None when `stop` came first."""
@@ -242,10 +289,13 @@ class Ingest:
         return self._alignment is None or self._alignment.epoch() is not None
 
     def _count(self, group: _Group, answers: Sequence[Appended]) -> None:
-        for batch, answer in zip(group.batches, answers, strict=True):
+        for batch, body, answer in zip(group.batches, group.bodies, answers, strict=True):
             if answer is Appended.CLONE:
                 self._counts.add("clones")
                 log.error("cloned gateway heard", gw=batch.gw, ep=batch.ep, seq=batch.seq)
+                if (batch.gw, batch.ep) not in self._cloned:  # it says it again for as long as it isn't told
+                    self._cloned.add((batch.gw, batch.ep))
+                    self._letters.append(_of_clone(batch, body))
                 continue
             group.asked[batch.gw, batch.ep].add(batch.seq)
             # Also of a duplicate: it may be one for an append of ours whose answer never came.
@@ -256,7 +306,8 @@ class Ingest:
             self._counts.add("appended")
             self._counts.add("readings", len(batch.readings))
             if batch.shifted:
-                log.warning("batch from the future moved", gw=batch.gw, seq=batch.seq, by_ms=batch.shifted)
+                self._counts.add("moved")
+                log.info("batch of a wrong clock moved", gw=batch.gw, seq=batch.seq, by_ms=-batch.shifted)
             if batch.held:
                 self._counts.add("withheld", len(batch.held))
         for letter in group.letters:
@@ -264,20 +315,35 @@ class Ingest:
             log.warning("message not readable", topic=letter.topic, reason=letter.reason)
         self._counts.add("lost", sum(last - first + 1 for _gw, _ep, first, last in group.lost))
 
-    def _release(self, bus: Bus, owed: _Owed) -> None:
-        """Release what waited for the offset of its boot: before the gateway is told, for it may never say it again."""
-        for gw, boot in self._unset & owed.offsets.keys():
+    def _release(self, bus: Bus, owed: _Owed) -> _Owed:
+        """Release what waited for the offset of its boot, a bounded part at a time; returns what is still owed.
+
+        A gateway is told only when all of its boot is released, for it may never say the offset again.
+        """
+        left = _Owed()
+        room = _PAGE
+        for gw, boot in sorted(self._unset & owed.offsets.keys()):
             shift = owed.offsets[gw, boot]
             now = self._clock.now()
-            after = 0
-            while page := self._intake.held(gw=gw, boot=boot, reason=UNSET_CLOCK, after=after, limit=_PAGE):
-                after = page[-1].id
-                ids = [one.id for one in page if believable(Instant(one.reading.ts + shift), now)]
-                if ids:
-                    self._counts.add("released", self._intake.release(ids, now=now, shift=shift))
-                    self._wake(bus, [shard_of(gw)])
-            log.info("clock of a boot known", gw=gw, boot=boot, offset_ms=shift)
-            self._unset.discard((gw, boot))
+            page = self._intake.held(gw=gw, boot=boot, reason=UNSET_CLOCK, limit=room) if room else []
+            wrong = [one.id for one in page if not releasable(one.reading, shift, now)]
+            right = sorted({one.id for one in page}.difference(wrong))
+            if right:
+                self._counts.add("released", self._intake.release(right, now=now, shift=shift))
+                self._wake(bus, [shard_of(gw)])
+            if wrong:
+                why = f"no believable time with the offset of its boot, {shift} ms"
+                self._intake.change_reason(wrong, IMPLAUSIBLE_TIME, why)
+            if len(page) == room:
+                left.offsets[gw, boot] = shift
+            else:
+                log.info("clock of a boot known", gw=gw, boot=boot, offset_ms=shift)
+                self._unset.discard((gw, boot))
+            room -= len(page)
+        unfinished = {gw for gw, _ in left.offsets}
+        for life in [life for life in owed.asked if life[0] in unfinished]:
+            left.asked[life] = owed.asked.pop(life)
+        return left
 
     def _acknowledge(self, bus: Bus, owed: _Owed) -> None:
         known = self._intake.known(owed.asked, most=MOST_READ)
@@ -286,18 +352,22 @@ class Ingest:
             if bus.publish(str(Topic(gw, Kind.ACK)), msgspec.json.encode(ack)):
                 self._counts.add("acks")
 
-    def _remember_unset(self, stop: threading.Event) -> None:
-        """Find again which boots have readings that wait for their offset."""
-        after = 0
+    def _remember(self, stop: threading.Event) -> None:
+        """Find again which boots have readings that wait for their offset, and which clocks run behind."""
         while not stop.is_set():
             try:
-                page = self._intake.held(reason=UNSET_CLOCK, after=after, limit=_PAGE)
+                self._unset |= self._intake.boots_held(UNSET_CLOCK)
+                known = self._intake.clocks()
+                self._clocks |= {gw: clocks.Judged(one.boot, one.behind, one.since) for gw, one in known.items()}
             except Unavailable as error:
                 self._counts.problem("intake log", error)
                 stop.wait(SHORTEST_WAIT_S)
-                continue
-            self._counts.problem("intake log", "")
-            if not page:
+            else:
+                self._counts.problem("intake log", "")
                 return
-            after = page[-1].id
-            self._unset.update((one.gw, one.boot) for one in page)
+
+
+def _of_clone(batch: Batch, body: bytes) -> DeadLetter:
+    topic = Topic(batch.gw, Kind.BACKFILL if batch.origin == "backfill" else Kind.DATA)
+    why = f"cloned gateway: seq {batch.seq} of {batch.ep} is in the log with other readings; not acknowledged"
+    return DeadLetter(0, batch.received, str(topic), why, body)

@@ -1,10 +1,15 @@
-"""When was a reading taken, and what is its value? A message becomes what the intake log keeps.
+"""Stamp of a message: when each of its readings was taken and what its value is, as the intake log keeps it.
 
-* `at` is `ts`; with q&32 (clock unsynced) `ts` plus the boot's offset, and withheld until that is known;
+This decides `at`, once: telemetry, rules and bindings use it as it is.
+
+* `at` is `ts`; with q&32 (clock unsynced) `ts` plus the boot's offset, and withheld (`unset_clock`) until it is known;
 * a batch whose `sent` lies over two minutes ahead of its receipt came from a clock that is wrong: all of it is moved by
-  `sent − received`, one shift for the whole batch, kept with it;
-* what then still lies before 2010 or over two minutes ahead has no believable time, and is withheld as well;
-* a reading that contradicts itself is withheld, and the rest of its message is taken in;
+  `sent − received`, one shift for the whole batch, kept with it; so is one of a clock that is known to run behind;
+* what then still lies before 2010, or over two minutes after its receipt, or after its own batch was sent by a clock
+  that the agent vouches for, has no believable time and is withheld (`implausible_time`). No offset releases it: its
+  clock said that it was right;
+* a reading that contradicts itself is withheld (`implausible`), and one that can't be read (`malformed`,
+  `unsupported`); the rest of their message is taken in;
 * where it came from is for the collector to say: bits of `q` that claim an origin (backfill, released, file, manual)
   are cleared, and backfill is set by the topic.
 """
@@ -12,13 +17,14 @@
 import math
 from collections.abc import Iterator
 
+from collector.decode import Message
 from core.ids import Centi
 from core.intake.port import Batch, Quantity, Stamped, Withheld
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.wire import messages
-from core.wire.messages import MOST_LOST, ClockReport, Ranges, Reading, frozen_hash
+from core.wire.messages import MOST_LOST, ClockReport, Ranges, Reading
 from core.wire.quality import FAILED, KNOWN, ORIGIN, Quality
-from core.wire.topics import Kind, Topic
+from core.wire.topics import Kind
 
 AHEAD = Milliseconds(2 * MINUTE)
 """How far a sender's clock may be ahead."""
@@ -31,6 +37,7 @@ _UNKNOWN, _OF_DEVICE = int(KNOWN) ^ 0xFFFF, int(KNOWN ^ ORIGIN) | (int(KNOWN) ^ 
 """Bits that this version doesn't know; all that a device may set or a newer one might."""
 
 UNSET_CLOCK = "unset_clock"
+IMPLAUSIBLE_TIME = "implausible_time"
 IMPLAUSIBLE = "implausible"
 
 _PLACES: dict[Quantity, int] = {"t": 100, "h": 100, "door": 1, "mains": 1, "batt": 1}
@@ -46,15 +53,19 @@ _COLDEST, _WARMEST = _RANGES["t"]
 _UNUSUAL = _FAILED | _UNSYNCED | _UNKNOWN
 
 
-def stamp(topic: Topic, sent: messages.Batch, received: Instant) -> Batch:
-    """Return what the log is to keep of a message."""
-    shift = Milliseconds(sent.sent - received if sent.sent - received > AHEAD else 0)
+def stamp(message: Message, sent: messages.Batch, received: Instant, behind: Milliseconds = Milliseconds(0)) -> Batch:
+    """Return what the log is to keep of a message, whose batch is `sent`; `behind` is what is known of its clock."""
+    shift = Milliseconds(sent.sent - received if sent.sent - received > AHEAD else -behind)
     offset = boot_offset(sent.clk)
+    topic, places = message.topic, message.places
     backfill = topic.kind is Kind.BACKFILL
     origin = _BACKFILLED if backfill else 0
     readings: list[Stamped] = []
     held: list[Withheld] = []
-    earliest, latest = EARLIEST + shift, received + AHEAD + shift
+    # By the clock as it should be. One that nobody vouches for, as after a loss of power, may be years behind.
+    published = sent.sent - shift if sent.sent and offset is not None else received
+    newest = Instant(min(received, published) + AHEAD)
+    earliest, latest = EARLIEST + shift, newest + shift
     for place, reading in enumerate(sent.r):
         p, ts, celsius = reading.p, reading.ts, reading.t
         q = reading.q & _OF_DEVICE | origin
@@ -70,22 +81,23 @@ def stamp(topic: Topic, sent: messages.Batch, received: Instant) -> Batch:
         ):
             readings.append(Stamped(p, "t", Instant(ts - shift), Centi(round(celsius * 100)), q, Instant(ts)))
             continue
-        at, doubt = _instant(reading, shift, offset, received)
+        at, reason, doubt = _instant(reading, shift, offset, newest)
         fault = next(_faults(reading), "")
         stamped = Stamped(reading.p, reading.k or "t", at, None if fault else _value(reading), q, Instant(reading.ts))
         if fault:
-            held.append(Withheld(stamped, IMPLAUSIBLE, f"r[{place}]: {fault}"))
-        elif doubt:
-            held.append(Withheld(stamped, UNSET_CLOCK, doubt))
+            held.append(Withheld(stamped, IMPLAUSIBLE, f"r[{places[place] if places else place}]: {fault}"))
+        elif reason:
+            held.append(Withheld(stamped, reason, doubt))
         else:
             readings.append(stamped)
+    held += [Withheld(each.raw, each.reason, each.detail) for each in message.aside]
     return Batch(
         topic.shard,
         topic.gw,
         sent.ep,
         sent.boot,
         sent.seq,
-        frozen_hash(sent),
+        message.hash,
         received,
         "backfill" if backfill else "live",
         tuple(readings),
@@ -99,9 +111,11 @@ def boot_offset(clk: ClockReport) -> Milliseconds | None:
     return None if clk.src == "none" or clk.off is None else Milliseconds(clk.off)
 
 
-def believable(at: Instant, received: Instant) -> bool:
-    """Whether a reading that was received then can have been taken at `at`."""
-    return EARLIEST <= at <= received + AHEAD
+def releasable(reading: Stamped | bytes, offset: Milliseconds, now: Instant) -> bool:
+    """Whether the offset of its boot, which is now known, says when a held reading was taken."""
+    if not isinstance(reading, Stamped) or not reading.q & _UNSYNCED:
+        return False
+    return EARLIEST <= reading.ts + offset <= now + AHEAD
 
 
 def lost_ranges(sent: messages.Batch) -> tuple[Ranges, str]:
@@ -123,15 +137,23 @@ def lost_ranges(sent: messages.Batch) -> tuple[Ranges, str]:
 
 
 def _instant(
-    reading: Reading, shift: Milliseconds, offset: Milliseconds | None, received: Instant
-) -> tuple[Instant, str]:
+    reading: Reading, shift: Milliseconds, offset: Milliseconds | None, newest: Instant
+) -> tuple[Instant, str, str]:
+    """Return when a reading was taken; else its own time, and why that can't be, as a reason and in words."""
     unsynced = bool(reading.q & _UNSYNCED)
     if unsynced and offset is None:
-        return Instant(reading.ts), "the clock was not set, and the boot's offset is not known yet"
+        return Instant(reading.ts), UNSET_CLOCK, "the clock was not set, and the boot's offset is not known yet"
     at = Instant(reading.ts + offset if unsynced and offset is not None else reading.ts - shift)
-    if not believable(at, received):
-        return Instant(reading.ts), f"taken {(at - received) / 1000:+.0f} s from its receipt"
-    return at, ""
+    if at < EARLIEST:
+        return (
+            Instant(reading.ts),
+            IMPLAUSIBLE_TIME,
+            "taken before 2010, by a clock that didn't say that it was not set",
+        )
+    if at > newest:
+        ahead = (at - newest + AHEAD) / 1000
+        return Instant(reading.ts), IMPLAUSIBLE_TIME, f"taken {ahead:+.0f} s from its receipt, or from when it was sent"
+    return at, "", ""
 
 
 def _faults(reading: Reading) -> Iterator[str]:

@@ -219,7 +219,7 @@ class TelemetryWriter:
         return released
 
     def _resolves(self, held: Held) -> bool:
-        return isinstance(self._place(held.gw, held.reading), Place)
+        return isinstance(held.reading, Stamped) and isinstance(self._place(held.gw, held.reading), Place)
 
     def _place(self, gw: GatewayNumber, reading: Stamped) -> Place | Refused:
         return self._directory.allot(gw, reading.p, reading.quantity, reading.at)

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from core.runtime.clock import Clock
-from core.wire.messages import Batch, Birth, BusHealth, Health, ProbeInfo, Ranges, Reading, State
+from core.wire.messages import Birth, BusHealth, ClockReport, Health, ProbeInfo, Ranges, State
 from core.wire.topics import GatewayNumber, Kind, Topic
 from gateway_agent.spool import Spool, Spooled
 from gateway_agent.trust import Trust
@@ -23,6 +23,24 @@ class Identity(msgspec.Struct, frozen=True):
     config: str
     """Hash of what it was told to read."""
     probes: list[ProbeInfo]
+
+
+class _BatchOfSpool(msgspec.Struct, frozen=True):
+    """A `Batch` whose readings go out byte for byte as they are in the spool.
+
+    They aren't read again: a row that no longer could be, rotten or of a newer version, would keep all behind it. Who
+    receives it withholds what can't be read, reading by reading.
+    """
+
+    v: Literal[1]
+    gw: str
+    ep: str
+    boot: str
+    seq: int
+    sent: int
+    clk: ClockReport
+    r: msgspec.Raw
+    lost: Ranges
 
 
 class Voice:
@@ -43,7 +61,7 @@ class Voice:
         if row.boot != self.identity.boot:  # how far another process's clock was off is not known here
             clk = msgspec.structs.replace(clk, off=None)
         return msgspec.json.encode(
-            Batch(
+            _BatchOfSpool(
                 v=1,
                 gw=self.identity.number,
                 ep=spool.ep,
@@ -51,7 +69,7 @@ class Voice:
                 seq=row.seq,
                 sent=self._clock.now(),
                 clk=clk,
-                r=msgspec.json.decode(row.r, type=list[Reading]),
+                r=msgspec.Raw(row.r),
                 lost=lost,
             )
         )

@@ -12,7 +12,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from api.asking import Reading, SignedIn, Using
-from api.shapes import Cursor, Limit, Moment, Page, Shape, cursor_of, place_of
+from api.shapes import LAST_MOMENT, Cursor, Limit, Moment, Page, Shape, cursor_of, place_of
 from core.devices.tables import Gateway, GatewayUnit
 from core.errors import NotGranted
 from core.intake.port import Held
@@ -27,18 +27,24 @@ BODY_SHOWN = 500
 
 
 class HeldOut(Shape):
-    """A reading kept out of telemetry, and why."""
+    """A reading kept out of telemetry, and why.
+
+    One that can't be read has no probe, quantity or time, and stands in `as_sent` as it came. `at` is null where no
+    calendar has the time that was sent, which `ts` says in milliseconds.
+    """
 
     id: int
     gateway: str
-    probe: str
-    quantity: str
-    at: Moment
-    value: float | None
-    q: int
     reason: str
     detail: str
     since: Moment
+    probe: str | None = None
+    quantity: str | None = None
+    at: Moment | None = None
+    ts: int | None = None
+    value: float | None = None
+    q: int | None = None
+    as_sent: str | None = None
 
 
 class DeadLetterOut(Shape):
@@ -59,18 +65,22 @@ def quarantine(
     parts: Using,
     gateway: str | None = None,
     reason: str | None = None,
+    cursor: Cursor = None,
     limit: Limit = 100,
-) -> list[HeldOut]:
-    """List what is held, the oldest first."""
+) -> Page[HeldOut]:
+    """List what is held, in the order in which it came."""
+    place = place_of(cursor, 1)
+    after = place[0] if place else 0
     may_see = _gateways(tx, asker.actor, parts.clock.now())
     log = parts.log.get()
     if may_see is None:
-        found = log.held(gw=GatewayNumber(gateway) if gateway else None, reason=reason, limit=limit)
+        found = log.held(gw=GatewayNumber(gateway) if gateway else None, reason=reason, after=after, limit=limit)
     else:
         theirs = [gw for gw in may_see if gateway in {None, gw}]
-        each = (log.held(gw=GatewayNumber(gw), reason=reason, limit=limit) for gw in theirs)
+        each = (log.held(gw=GatewayNumber(gw), reason=reason, after=after, limit=limit) for gw in theirs)
         found = sorted(chain.from_iterable(each), key=lambda one: one.id)[:limit]
-    return [_held(one) for one in found]
+    items = [_held(one) for one in found]
+    return Page(items=items, next=cursor_of(items[-1].id) if len(items) == limit else None)
 
 
 @router.get("/dead-letters")
@@ -122,18 +132,13 @@ def _gateways(tx: Session, actor: Actor, now: Instant) -> Sequence[str] | None:
 
 
 def _held(one: Held) -> HeldOut:
+    shown = HeldOut(id=one.id, gateway=one.gw, reason=one.reason, detail=one.detail, since=one.since)
     reading = one.reading
+    if isinstance(reading, bytes):
+        shown.as_sent = reading.decode("utf-8", "replace")
+        return shown
     hundredths = reading.quantity in {"t", "h"}
-    value = None if reading.value is None else reading.value / (100 if hundredths else 1)
-    return HeldOut(
-        id=one.id,
-        gateway=one.gw,
-        probe=reading.p,
-        quantity=reading.quantity,
-        at=reading.at,
-        value=value,
-        q=reading.q,
-        reason=one.reason,
-        detail=one.detail,
-        since=one.since,
-    )
+    shown.probe, shown.quantity, shown.ts, shown.q = reading.p, reading.quantity, reading.ts, reading.q
+    shown.at = reading.at if reading.at <= LAST_MOMENT else None
+    shown.value = None if reading.value is None else reading.value / (100 if hundredths else 1)
+    return shown

@@ -7,7 +7,7 @@ what is decided here.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from core.intake.port import Appended, Batch, Entry, Life, Lost, Withheld
+from core.intake.port import IN_PARTS, Appended, Batch, Entry, Life, Lost, Withheld
 from core.intake.ranges import Ranges
 from core.runtime.instant import Instant
 from core.wire.topics import GatewayNumber, Shard
@@ -48,8 +48,9 @@ def decide(
     for batch in batches:
         ranges, key = seen[batch.gw, batch.ep], (batch.gw, batch.ep, batch.seq)
         if ranges.has(batch.seq):
-            clone = first_hash.get(key, batch.hash) != batch.hash
-            answers.append(Appended.CLONE if clone else Appended.DUPLICATE)
+            answers.append(
+                Appended.CLONE if _differ(first_hash.get(key, batch.hash), batch.hash) else Appended.DUPLICATE
+            )
             continue
         ranges.add(batch.seq, batch.seq)
         first_hash[key] = batch.hash
@@ -58,6 +59,11 @@ def decide(
     for gw, ep, first, last in lost:
         seen[gw, ep].add(first, last)
     return answers, placed(new, heads)
+
+
+def _differ(one: bytes, other: bytes) -> bool:
+    """Whether two hashes are of different content, as far as they can be compared."""
+    return one.startswith(IN_PARTS) == other.startswith(IN_PARTS) and one != other
 
 
 def placed(batches: Iterable[Batch], heads: dict[Shard, int]) -> list[Entry]:

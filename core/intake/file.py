@@ -57,6 +57,21 @@ _STEPS = (
         # What earlier versions noted of a store behind a network has no counterpart there: it is written once more.
         "DELETE FROM cursor WHERE reader = 'telemetry'",
     ),
+    (
+        # `gw` as the topic names it, empty where it names none.
+        "ALTER TABLE dead_letter ADD COLUMN gw TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX dead_letter_gw ON dead_letter (gw)",
+        "DROP INDEX held_state",
+        "CREATE INDEX held_state ON held (state, reason, gw, boot)",
+        "CREATE INDEX held_gw ON held (state, gw, since)",
+        # How often something was wrong with what a gateway sent, ever.
+        """CREATE TABLE gateway_fault (
+             gw TEXT NOT NULL, kind TEXT NOT NULL, n INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+             detail TEXT NOT NULL, PRIMARY KEY (gw, kind)) WITHOUT ROWID""",
+        # Clocks that run behind, by so many ms.
+        """CREATE TABLE gateway_clock (
+             gw TEXT PRIMARY KEY, boot TEXT NOT NULL, behind INTEGER NOT NULL, since INTEGER NOT NULL) WITHOUT ROWID""",
+    ),
 )
 """What brings a file from each version to the next. The first step makes it."""
 

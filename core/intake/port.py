@@ -19,6 +19,16 @@ from core.wire.topics import GatewayNumber, Shard
 
 Quantity = Literal["t", "h", "door", "mains", "batt"]
 
+MALFORMED = "malformed"
+UNSUPPORTED = "unsupported"
+UNREAD = (MALFORMED, UNSUPPORTED)
+"""Reasons of what is in quarantine as it came: not a reading of the wire contract; of a quantity that is not known yet.
+
+Nobody can release them, since nobody can say what they are."""
+
+IN_PARTS = b"in parts"
+"""What the hash of a batch begins with whose parts were read one by one. It can be compared with such a one alone."""
+
 
 class Stamped(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A reading as the rest of the system knows it: time decided, value an integer."""
@@ -38,7 +48,8 @@ class Stamped(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Withheld(msgspec.Struct, frozen=True, array_like=True):
     """A reading that the collector can't take in, and why: it goes into quarantine with the append of its batch."""
 
-    reading: Stamped
+    reading: Stamped | bytes
+    """As it came, JSON or not, where it can't be read."""
     reason: str
     detail: str
 
@@ -52,7 +63,7 @@ class Batch(msgspec.Struct, frozen=True):
     boot: str
     seq: int
     hash: bytes
-    """Of the frozen part: tells a cloned box from a duplicate."""
+    """Of the frozen part: tells a cloned box from a duplicate. One that begins with IN_PARTS only from its like."""
     received: Instant
     origin: Literal["live", "backfill", "released"]
     readings: tuple[Stamped, ...]
@@ -83,9 +94,11 @@ class Held(msgspec.Struct, frozen=True):
 
     id: int
     gw: GatewayNumber
-    reading: Stamped
+    reading: Stamped | bytes
+    """As it came where it can't be read, which UNREAD reasons say."""
     reason: str
-    """unknown_probe, foreign_gateway, unset_clock, stopped_equipment, no_series, implausible, rejected."""
+    """unknown_probe, foreign_gateway, unset_clock, implausible_time, stopped_equipment, no_series, implausible, rejected,
+    malformed, unsupported."""
     detail: str
     since: Instant
     boot: str = ""
@@ -94,6 +107,49 @@ class Held(msgspec.Struct, frozen=True):
     by: str = ""
     """Who discarded it, and `why`."""
     why: str = ""
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """How much of one gateway is in quarantine."""
+
+    gw: GatewayNumber
+    n: int
+    first: Instant
+    last: Instant
+    """When the oldest and the newest came."""
+
+
+class FaultKind(StrEnum):
+    """What is counted of a gateway."""
+
+    DEAD_LETTER = "dead_letter"
+    CLONE = "clone"
+    """A batch with the number of another."""
+    DROPPED = "dropped"
+    """A reading that left quarantine because there was too much of it, or for its age."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """How often something was wrong with what a gateway sent; never forgotten."""
+
+    gw: str
+    """Empty for topics that name none."""
+    kind: FaultKind
+    n: int
+    first: Instant
+    last: Instant
+    detail: str
+    """Of the last time."""
+
+
+class GatewayClock(msgspec.Struct, frozen=True):
+    """A gateway's clock that was found to run behind."""
+
+    boot: str
+    """Of which it holds."""
+    behind: Milliseconds
+    """What is added to its times; 0 once it is right again."""
+    since: Instant
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -156,7 +212,8 @@ class IntakeLog(Protocol):
         """Append in one durable transaction; answers stand in the order of `batches`.
 
         `lost` are closed ranges (gw, ep, first, last) that an agent declared dropped, or that came unreadable: from now
-        on counted as seen, never stored. `letters` are kept; the oldest beyond some thousands are dropped.
+        on counted as seen, never stored. `letters` are kept: the newest DEAD_LETTERS_PER_GATEWAY of a gateway, and of
+        all gateways the newest DEAD_LETTERS_KEPT. Letters and clones are counted as faults of their gateway.
         """
 
     def have(self, gw: GatewayNumber, ep: str) -> list[tuple[int, int]]:
@@ -213,8 +270,35 @@ class IntakeLog(Protocol):
     def count_held(self) -> Mapping[str, int]:
         """Return how many readings are held, by reason."""
 
+    def boots_held(self, reason: str) -> set[tuple[GatewayNumber, str]]:
+        """Return the gateways and boots of which something is held for a reason."""
+
+    def backlogs(self, *, least: int) -> list[Backlog]:
+        """Return the gateways of which at least so many readings are held, the most first."""
+
+    def change_reason(self, ids: Sequence[int], reason: str, detail: str) -> None:
+        """Hold readings for another reason."""
+
+    def prune_held(self, *, before: Instant, most: int, now: Instant) -> int:
+        """Drop held readings that came before an instant, and of each gateway the oldest beyond `most`.
+
+        They are counted as faults of their gateway. Returns how many; in small parts, so that no append waits for all.
+        """
+
+    def faults(self) -> list[Fault]:
+        """Return what was counted of the gateways, by gateway and kind."""
+
+    def clocks(self) -> dict[GatewayNumber, GatewayClock]:
+        """Return the clocks that run behind."""
+
+    def note_clocks(self, found: Mapping[GatewayNumber, GatewayClock]) -> None:
+        """Keep what was found of clocks; one that is right again is forgotten."""
+
     def release(self, ids: Sequence[int], *, now: Instant, shift: Milliseconds = Milliseconds(0)) -> int:
-        """Append held readings to the log again (origin `released`, `at` moved by `shift`); returns how many. Once each."""
+        """Append held readings to the log again (origin `released`, `at` moved by `shift`); returns how many. Once each.
+
+        What is held for an UNREAD reason stays.
+        """
 
     def discard(self, ids: Sequence[int], *, by: str, why: str, now: Instant) -> int:
         """End the quarantine of readings without storing them; they stay visible as discarded."""

@@ -11,9 +11,25 @@ from typing import Literal
 
 import msgspec
 
-from core.intake import appending, rows, statements
+from core.intake import appending, gateway_statements, overfull, rows, statements
 from core.intake.identity import fresh_name, mark
-from core.intake.port import Appended, Batch, Claim, DeadLetter, Entry, Held, Life, Lost, Taken, Withheld
+from core.intake.overfull import Excess
+from core.intake.port import (
+    UNREAD,
+    Appended,
+    Backlog,
+    Batch,
+    Claim,
+    DeadLetter,
+    Entry,
+    Fault,
+    GatewayClock,
+    Held,
+    Life,
+    Lost,
+    Taken,
+    Withheld,
+)
 from core.intake.reached import Reached
 from core.intake.server import Db, LogServer
 from core.runtime.instant import Instant, Milliseconds
@@ -50,7 +66,8 @@ class PostgresIntakeLog:
             statements.insert(db, entries, heads)
             statements.hold(db, appending.withheld(entries))
             statements.save(db, seen)
-            statements.keep(db, letters)
+            gateway_statements.keep(db, letters)
+            gateway_statements.count(db, rows.faults(batches, answers, letters))
         self._reached.note(heads)
         return answers
 
@@ -167,13 +184,55 @@ class PostgresIntakeLog:
             query = "SELECT reason, count(*) FROM intake.held WHERE state = 'held' GROUP BY reason"
             return dict(db.execute(query).fetchall())
 
+    def boots_held(self, reason: str) -> set[tuple[GatewayNumber, str]]:
+        """Return the gateways and boots of which something is held for a reason."""
+        with self._server.transaction() as db:
+            query = "SELECT DISTINCT gw, boot FROM intake.held WHERE state = 'held' AND reason = %s"
+            return {(gw, boot) for gw, boot in db.execute(query, (reason,))}
+
+    def backlogs(self, *, least: int) -> list[Backlog]:
+        """Return the gateways of which at least so many readings are held, the most first."""
+        with self._server.transaction() as db:
+            return gateway_statements.backlogs(db, least)
+
+    def change_reason(self, ids: Sequence[int], reason: str, detail: str) -> None:
+        """Hold readings for another reason."""
+        with self._server.transaction() as db:
+            query = "UPDATE intake.held SET reason = %s, detail = %s WHERE id = ANY(%s) AND state = 'held'"
+            db.execute(query, (reason, statements.text(detail), list(ids)))
+
+    def prune_held(self, *, before: Instant, most: int, now: Instant) -> int:
+        """Drop what is too old or too much of one gateway, a few at a time."""
+
+        def drop(excess: Excess, part: int) -> int:
+            with self._server.transaction() as db:
+                return gateway_statements.drop(db, excess, part, now)
+
+        return overfull.prune(lambda least: self.backlogs(least=least), drop, before=before, most=most)
+
+    def faults(self) -> list[Fault]:
+        """Return what was counted of the gateways."""
+        with self._server.transaction() as db:
+            return gateway_statements.faults(db)
+
+    def clocks(self) -> dict[GatewayNumber, GatewayClock]:
+        """Return the clocks that run behind."""
+        with self._server.transaction() as db:
+            return gateway_statements.clocks(db)
+
+    def note_clocks(self, found: Mapping[GatewayNumber, GatewayClock]) -> None:
+        """Keep what was found of clocks."""
+        if found:
+            with self._server.transaction() as db:
+                gateway_statements.note_clocks(db, found)
+
     def release(self, ids: Sequence[int], *, now: Instant, shift: Milliseconds = Milliseconds(0)) -> int:
         """Append held readings again, those of one message as one entry."""
         with self._server.transaction() as db:
             ended = db.execute(
                 "SELECT shard, gw, ep, boot, seq, reading, id FROM intake.held WHERE id = ANY(%s) AND state = 'held'"
-                " ORDER BY id FOR UPDATE",
-                (list(ids),),
+                " AND reason <> ALL(%s) ORDER BY id FOR UPDATE",
+                (list(ids), list(UNREAD)),
             ).fetchall()
             db.execute(
                 "UPDATE intake.held SET state = 'released', ended = %s WHERE id = ANY(%s)",

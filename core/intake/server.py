@@ -73,7 +73,22 @@ _SECOND = (
     # What earlier versions noted of a store behind a network has no counterpart there: it is written once more.
     "DELETE FROM intake.cursor WHERE reader = 'telemetry'",
 )
-_STEPS = (_FIRST, _SECOND)
+_GATEWAYS = (
+    # `gw` as the topic names it, empty where it names none.
+    "ALTER TABLE intake.dead_letter ADD COLUMN gw text COLLATE \"C\" NOT NULL DEFAULT ''",
+    "CREATE INDEX dead_letter_gw ON intake.dead_letter (gw, id)",
+    "DROP INDEX intake.held_state",
+    "CREATE INDEX held_state ON intake.held (state, reason, gw, boot, id)",
+    "CREATE INDEX held_gw ON intake.held (state, gw, since)",
+    # How often something was wrong with what a gateway sent, ever.
+    """CREATE TABLE intake.gateway_fault (
+         gw text COLLATE "C" NOT NULL, kind text COLLATE "C" NOT NULL, n bigint NOT NULL, first bigint NOT NULL,
+         last bigint NOT NULL, detail text NOT NULL, PRIMARY KEY (gw, kind))""",
+    # Clocks that run behind, by so many ms.
+    """CREATE TABLE intake.gateway_clock (
+         gw text COLLATE "C" PRIMARY KEY, boot text NOT NULL, behind bigint NOT NULL, since bigint NOT NULL)""",
+)
+_STEPS = (_FIRST, _SECOND, _GATEWAYS)
 """What brings the tables from each version to the next. The first step makes them."""
 VERSION = len(_STEPS)
 

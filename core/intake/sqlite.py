@@ -8,10 +8,26 @@ from typing import Literal
 
 import msgspec
 
-from core.intake import appending, rows, seen
+from core.intake import appending, gateways, overfull, rows, seen
 from core.intake.file import LogFile
 from core.intake.identity import fresh_name, mark
-from core.intake.port import Appended, Batch, Claim, DeadLetter, Entry, Held, Life, Lost, Taken, Withheld
+from core.intake.overfull import Excess
+from core.intake.port import (
+    UNREAD,
+    Appended,
+    Backlog,
+    Batch,
+    Claim,
+    DeadLetter,
+    Entry,
+    Fault,
+    GatewayClock,
+    Held,
+    Life,
+    Lost,
+    Taken,
+    Withheld,
+)
 from core.intake.reached import Reached
 from core.runtime.clock import real_now
 from core.runtime.instant import Instant, Milliseconds
@@ -47,8 +63,8 @@ class SqliteIntakeLog:
             _insert(db, entries)
             _hold(db, appending.withheld(entries))
             seen.save(db, ranges)
-            for letter in letters:
-                _keep(db, letter)
+            gateways.keep(db, letters)
+            gateways.count(db, rows.faults(batches, answers, letters))
         self._reached.note(heads)
         return answers
 
@@ -151,6 +167,48 @@ class SqliteIntakeLog:
         with self._file.read() as db:
             return dict(db.execute("SELECT reason, count(*) FROM held WHERE state = 'held' GROUP BY reason").fetchall())
 
+    def boots_held(self, reason: str) -> set[tuple[GatewayNumber, str]]:
+        """Return the gateways and boots of which something is held for a reason."""
+        query = "SELECT DISTINCT gw, boot FROM held WHERE state = 'held' AND reason = ?"
+        with self._file.read() as db:
+            return {(gw, boot) for gw, boot in db.execute(query, (reason,))}
+
+    def backlogs(self, *, least: int) -> list[Backlog]:
+        """Return the gateways of which at least so many readings are held, the most first."""
+        with self._file.read() as db:
+            return gateways.backlogs(db, least)
+
+    def change_reason(self, ids: Sequence[int], reason: str, detail: str) -> None:
+        """Hold readings for another reason."""
+        with self._file.write() as db:
+            query = "UPDATE held SET reason = ?, detail = ? WHERE id = ? AND state = 'held'"
+            db.executemany(query, [(reason, detail, id_) for id_ in ids])
+
+    def prune_held(self, *, before: Instant, most: int, now: Instant) -> int:
+        """Drop what is too old or too much of one gateway, a few at a time."""
+
+        def drop(excess: Excess, part: int) -> int:
+            with self._file.write() as db:
+                return gateways.drop(db, excess, part, now)
+
+        return overfull.prune(lambda least: self.backlogs(least=least), drop, before=before, most=most)
+
+    def faults(self) -> list[Fault]:
+        """Return what was counted of the gateways."""
+        with self._file.read() as db:
+            return gateways.faults(db)
+
+    def clocks(self) -> dict[GatewayNumber, GatewayClock]:
+        """Return the clocks that run behind."""
+        with self._file.read() as db:
+            return gateways.clocks(db)
+
+    def note_clocks(self, found: Mapping[GatewayNumber, GatewayClock]) -> None:
+        """Keep what was found of clocks."""
+        if found:
+            with self._file.write() as db:
+                gateways.note_clocks(db, found)
+
     def release(self, ids: Sequence[int], *, now: Instant, shift: Milliseconds = Milliseconds(0)) -> int:
         """Append held readings again, those of one message as one entry."""
         with self._file.write() as db:
@@ -159,8 +217,8 @@ class SqliteIntakeLog:
                 for id_ in ids
                 for row in db.execute(
                     "UPDATE held SET state = 'released', ended = ? WHERE id = ? AND state = 'held'"
-                    " RETURNING shard, gw, ep, boot, seq, reading",
-                    (now, id_),
+                    " AND reason NOT IN (?, ?) RETURNING shard, gw, ep, boot, seq, reading",
+                    (now, id_, *UNREAD),
                 ).fetchall()
             ]
             batches = rows.released(ended, now, shift)
@@ -322,14 +380,6 @@ def _hold(db: sqlite3.Connection, held: Iterable[appending.Hold]) -> None:
             for n, place, b, w, since in held
         ],
     )
-
-
-def _keep(db: sqlite3.Connection, letter: DeadLetter) -> None:
-    last = db.execute(
-        "INSERT INTO dead_letter (at, topic, reason, body) VALUES (?, ?, ?, ?)",
-        (letter.at, letter.topic, letter.reason, letter.body[: rows.LARGEST_LETTER]),
-    ).lastrowid
-    db.execute("DELETE FROM dead_letter WHERE id <= ?", ((last or 0) - rows.DEAD_LETTERS_KEPT,))
 
 
 def _batch_at(db: sqlite3.Connection, shard: Shard, n: int) -> Batch | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from core.intake import rows
 from core.intake.appending import Hold
-from core.intake.port import Batch, DeadLetter, Entry, Life
+from core.intake.port import Batch, Entry, Life
 from core.intake.ranges import Ranges, spans
 from core.intake.server import Db
 from core.wire.topics import GatewayNumber, Shard
@@ -114,33 +114,20 @@ def save(db: Db, seen: Mapping[Life, Ranges]) -> None:
 
 def hold(db: Db, held: Iterable[Hold]) -> None:
     """Put readings into quarantine, in an order that no two transactions block each other by."""
-    lines = [
-        (b.shard, n, place, b.gw, b.ep, b.boot, b.seq, rows.pack_reading(w.reading), w.reason, _text(w.detail), since)
+    lines: list[tuple[Any, ...]] = [
+        (b.shard, n, place, b.gw, b.ep, b.boot, b.seq, rows.pack_reading(w.reading), w.reason, text(w.detail), since)
         for n, place, b, w, since in held
     ]
+    lines.sort(key=lambda line: (line[0], line[1], abs(line[2])))  # places below 0 count down
     if lines:
         db.cursor().executemany(
             "INSERT INTO intake.held (shard, n, place, gw, ep, boot, seq, reading, reason, detail, since)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            sorted(lines),
+            lines,
         )
 
 
-def keep(db: Db, letters: Sequence[DeadLetter]) -> None:
-    """Keep dead letters, and drop the oldest."""
-    if letters:
-        cursor = db.cursor()
-        cursor.executemany(
-            "INSERT INTO intake.dead_letter (at, topic, reason, body) VALUES (%s, %s, %s, %s)",
-            [(one.at, _text(one.topic), _text(one.reason), one.body[: rows.LARGEST_LETTER]) for one in letters],
-        )
-        cursor.execute(
-            "DELETE FROM intake.dead_letter WHERE id <= (SELECT max(id) FROM intake.dead_letter) - %s",
-            (rows.DEAD_LETTERS_KEPT,),
-        )
-
-
-def _text(text: str) -> str:
+def text(text: str) -> str:
     """Return it without NUL, which PostgreSQL's text can't hold and a message may."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 

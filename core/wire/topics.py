@@ -85,6 +85,13 @@ def parse(topic: str) -> Topic:
         raise WrongTopic(msg) from None
 
 
+def sender_of(topic: str) -> str:
+    """Return the gateway that a topic names, whatever else is wrong with it; empty where it names none."""
+    parts = topic.split("/")
+    named = parts[3] if len(parts) >= _LEVELS and parts[:2] == ["cc", "v1"] else ""
+    return named if GATEWAY_NUMBER.fullmatch(named) else ""
+
+
 def wake(shard: Shard) -> str:
     """Return the topic that tells alerting that the intake log of a shard has grown."""
     return f"cc/v1/wake/{shard}"

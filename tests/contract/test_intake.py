@@ -19,8 +19,22 @@ from hypothesis import strategies as st
 from sqlalchemy import make_url
 
 from core.ids import Centi
+from core.intake import rows
 from core.intake.identity import mark
-from core.intake.port import Appended, Batch, Claim, DeadLetter, IntakeLog, PutBack, Stamped, Taken, Withheld
+from core.intake.port import (
+    IN_PARTS,
+    UNREAD,
+    Appended,
+    Batch,
+    Claim,
+    DeadLetter,
+    GatewayClock,
+    IntakeLog,
+    PutBack,
+    Stamped,
+    Taken,
+    Withheld,
+)
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.topics import GatewayNumber, Shard, shard_of
 from tests.fixtures.broker import until
@@ -210,6 +224,7 @@ def test_a_held_reading_is_released_once_and_read_again(log: IntakeLog) -> None:
     assert log.release(ids, now=NOW, shift=Milliseconds(-50)) == 1
     assert log.release(ids, now=NOW) == 0
     (entry,) = log.read(SHARD, 1, 10)
+    assert isinstance(held[0].reading, Stamped)
     expected = msgspec.structs.replace(held[0].reading, at=Instant(held[0].reading.at - 50))
     assert (entry.batch.origin, entry.batch.readings, entry.batch.gw) == ("released", (expected,), GW)
     assert [one.id for one in log.held(state="released")] == ids
@@ -267,6 +282,134 @@ def test_dead_letters_are_kept_as_they_came(log: IntakeLog) -> None:
     assert (first.topic, first.reason, first.body, first.at) == ("cc/v1/x", "no such kind", b"\xff\x00", NOW)
     assert log.dead_letters(after=first.id) == [second]
     assert log.count_dead_letters() == 2
+
+
+def letter(gw: str, n: int) -> DeadLetter:
+    return DeadLetter(0, Instant(NOW + n), f"cc/v1/00/{gw}/up/data", f"reason {n}", b"x")
+
+
+def test_a_gateway_with_many_dead_letters_displaces_nobodys(log: IntakeLog) -> None:
+    log.append([], [], [letter("10002", 0), DeadLetter(0, NOW, "nonsense", "no such topic", b"y")])
+    for first in range(0, 2_100, 300):
+        log.append([], [], [letter("10001", n) for n in range(first, first + 300)])
+    kept = log.dead_letters(limit=1_000)
+    assert [one.topic for one in kept[:2]] == ["cc/v1/00/10002/up/data", "nonsense"]
+    assert [one.reason for one in kept[2:]] == [f"reason {n}" for n in range(2_000, 2_100)], "the newest stay"
+    assert log.count_dead_letters() == 102
+    counted = [(one.gw, one.kind, one.n, one.first - NOW, one.last - NOW, one.detail) for one in log.faults()]
+    assert counted == [
+        ("", "dead_letter", 1, 0, 0, "no such topic"),
+        ("10001", "dead_letter", 2_100, 0, 2_099, "reason 2099"),
+        ("10002", "dead_letter", 1, 0, 0, "reason 0"),
+    ]
+
+
+def test_dead_letters_of_many_gateways_have_a_bound_in_all(log: IntakeLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "DEAD_LETTERS_KEPT", 50)
+    for n in range(60):
+        log.append([], [], [letter(str(n), n)])
+    assert [one.reason for one in log.dead_letters()] == [f"reason {n}" for n in range(10, 60)]
+
+
+def test_clones_are_counted(log: IntakeLog) -> None:
+    log.append([batch(1)])
+    for _ in range(3):
+        assert log.append([batch(1, frozen=b"another"), batch(2)])[0] == CLONE
+    (fault,) = log.faults()
+    assert (fault.gw, fault.kind, fault.n, fault.detail) == (GW, "clone", 3, f"ep {EP}, seq 1, boot 7f3a9c21")
+
+
+def test_what_was_read_in_parts_is_compared_with_its_like_alone(log: IntakeLog) -> None:
+    """A version that knows more reads whole what an older one read in parts: the same batch, and no clone."""
+    log.append([batch(1, frozen=IN_PARTS + b"a")])
+    assert log.append([batch(1, frozen=IN_PARTS + b"a"), batch(1, frozen=b"a")]) == [DUPLICATE, DUPLICATE]
+    assert log.append([batch(1, frozen=IN_PARTS + b"b")]) == [CLONE]
+
+
+def test_a_reading_that_nobody_could_read_is_kept_as_it_came_and_never_released(log: IntakeLog) -> None:
+    raw = (b'{"p":"208601","ts":1,"t":"4.2"}', b'{"k":"co2"}\x00\xff')
+    kept = tuple(Withheld(each, reason, "why") for each, reason in zip(raw, UNREAD, strict=True))
+    log.append([msgspec.structs.replace(batch(1), held=kept)])
+    held = log.held()
+    assert [(one.reading, one.reason) for one in held] == list(zip(raw, UNREAD, strict=True))
+    assert log.release([one.id for one in held], now=NOW) == 0
+    assert log.held() == held
+    assert log.discard([held[0].id], by="王", why="a test device", now=NOW) == 1
+
+
+def held_of(log: IntakeLog, gw: GatewayNumber, times: list[int], *, boot: str = "7f3a9c21") -> None:
+    for at in times:
+        reading = Stamped("a", "t", Instant(at), None, 4, Instant(at))
+        log.append(
+            [
+                msgspec.structs.replace(
+                    batch(at, gw=gw, ep=boot * 2, boot=boot, received=at),
+                    held=(Withheld(reading, "implausible", "why"),),
+                )
+            ]
+        )
+
+
+def test_of_a_crowded_quarantine_the_oldest_go_and_are_counted(log: IntakeLog) -> None:
+    other = GatewayNumber("10002")
+    held_of(log, GW, list(range(1, 13)))
+    held_of(log, other, [3, 20])
+    assert [(one.gw, one.n, one.first, one.last) for one in log.backlogs(least=1)] == [
+        (GW, 12, 1, 12),
+        (other, 2, 3, 20),
+    ]
+    assert [one.gw for one in log.backlogs(least=3)] == [GW]
+    assert log.prune_held(before=Instant(4), most=5, now=NOW) == 3 + 1 + 4, (
+        "three and one are too old, and of nine that are left four too much"
+    )
+    assert [(one.gw, one.since) for one in log.held()] == [(GW, at) for at in range(8, 13)] + [(other, 20)]
+    assert [(one.gw, one.kind, one.n, one.last) for one in log.faults()] == [
+        (GW, "dropped", 7, NOW),
+        (other, "dropped", 1, NOW),
+    ]
+    assert "more than 5 were held; the most of them implausible" in log.faults()[0].detail
+    assert "held for too long" in log.faults()[1].detail
+    assert log.prune_held(before=Instant(4), most=5, now=NOW) == 0
+
+
+def test_pruning_a_quarantine_leaves_what_was_released_or_discarded(log: IntakeLog) -> None:
+    held_of(log, GW, [1, 2, 3, 4])
+    ids = [one.id for one in log.held()]
+    log.release(ids[:1], now=NOW)
+    log.discard(ids[1:2], by="王", why="", now=NOW)
+    assert log.prune_held(before=NOW, most=0, now=NOW) == 2
+    assert (len(log.held(state="released")), len(log.held(state="discarded")), log.held()) == (1, 1, [])
+
+
+def test_boots_with_something_held_and_a_change_of_reason(log: IntakeLog) -> None:
+    held_of(log, GW, [1, 2])
+    held_of(log, GW, [3], boot="00000000")
+    assert log.boots_held("implausible") == {(GW, "7f3a9c21"), (GW, "00000000")}
+    assert log.boots_held("unset_clock") == set()
+    ids = [one.id for one in log.held()]
+    log.discard(ids[:1], by="王", why="", now=NOW)
+    log.change_reason(ids, "implausible_time", "no believable time")
+    assert [(one.id, one.reason, one.detail) for one in log.held()] == [
+        (id_, "implausible_time", "no believable time") for id_ in ids[1:]
+    ]
+    assert log.held(state="discarded")[0].reason == "implausible"
+    assert dict(log.count_held()) == {"implausible_time": 2}
+
+
+def test_clocks_that_run_behind_are_remembered_until_they_are_right(
+    adapter: str, log: IntakeLog, tmp_path: Path
+) -> None:
+    clock = GatewayClock("7f3a9c21", Milliseconds(10_800_000), NOW)
+    other = GatewayNumber("10002")
+    log.note_clocks({GW: msgspec.structs.replace(clock, behind=Milliseconds(1)), other: clock})
+    log.note_clocks({GW: clock})
+    again = OPEN[adapter](tmp_path)
+    assert again.clocks() == {GW: clock, other: clock}
+    again.note_clocks({other: msgspec.structs.replace(clock, behind=Milliseconds(0))})
+    again.close()
+    assert log.clocks() == {GW: clock}
+    log.note_clocks({})
+    assert log.clocks() == {GW: clock}
 
 
 def test_no_message_is_too_strange_to_be_kept(log: IntakeLog) -> None:

@@ -84,19 +84,19 @@ def test_a_clone_gets_no_answer_and_is_counted(line: Line) -> None:
 
 def test_what_cannot_be_read_is_kept_and_stops_nothing(line: Line) -> None:
     with collecting(line), Gateway(line.settings) as gateway:
-        garbage = [b"", b"\xff\x00", b"{}", b"[" * 10_000, gateway.batch(1)[:-9], b"x" * 70_000]
+        garbage = [b"", b"\xff\x00", b"{}", b"[" * 10_000, gateway.batch(1)[:30], b"x" * 70_000]
         for body in garbage:
             gateway.say(body)
         gateway.bus.publish(str(Topic(gateway.number, Kind.DATA)) + "/deeper", b"x")
         wrong = json.loads(gateway.batch(2))
-        wrong["r"][0]["ts"] = "yesterday"
+        wrong["r"] = []
         gateway.say(json.dumps(wrong).encode())
         gateway.say(gateway.batch(3))
         gateway.say(b"", Kind.STATE, retain=True)
         gateway.acknowledged(0, [(2, 3)])
         letters = line.log.dead_letters()
         assert [letter.body for letter in letters[: len(garbage)]] == [body[:65_536] for body in garbage]
-        assert ["$.r[0].ts" in letter.reason for letter in letters] == [False] * 7 + [True]
+        assert ["$.r" in letter.reason for letter in letters] == [False] * 7 + [True]
         assert line.seqs() == [3]
 
 

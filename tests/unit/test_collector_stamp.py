@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector import stamp as stamping
 from collector.acks import MOST_RANGES, ack_of
-from collector.stamp import lost_ranges, stamp
-from core.runtime.instant import Instant
-from core.wire.messages import LARGEST_MESSAGE, MOST_LOST, Ack, Batch, ClockReport, Reading
+from collector.decode import Message
+from collector.stamp import lost_ranges
+from core.intake.port import Batch as Kept
+from core.runtime.instant import Instant, Milliseconds
+from core.wire.messages import LARGEST_MESSAGE, MOST_LOST, Ack, Batch, ClockReport, Reading, frozen_hash
 from core.wire.topics import GatewayNumber, Kind, Topic
 
 GW = GatewayNumber("10001")
@@ -22,6 +25,10 @@ SYNCED = ClockReport("ntp", 0, 1)
 def batch(*readings: Reading, sent: int = NOW, clk: ClockReport = SYNCED, **changes: Any) -> Batch:
     whole = Batch(1, GW, "9f3c02d1a47be865", "7f3a9c21", 7, sent, clk, list(readings))
     return msgspec.structs.replace(whole, **changes)
+
+
+def stamp(topic: Topic, sent: Batch, received: int, behind: int = 0) -> Kept:
+    return stamping.stamp(Message(topic, sent, frozen_hash(sent)), sent, Instant(received), Milliseconds(behind))
 
 
 def one(reading: Reading, topic: Topic = DATA, received: int = NOW, **changes: Any) -> tuple[Any, ...]:
@@ -130,12 +137,41 @@ def test_an_unsynced_reading_waits_for_its_boots_offset() -> None:
     assert one(reading, clk=ClockReport("none", 12, 1))[0] == "unset_clock"
     assert one(reading, clk=ClockReport("rtc", None, 1))[0] == "unset_clock"
     assert one(reading, clk=ClockReport("ntp", NOW - 6_000, 1)) == ("t", -1_000, 400, 32)
-    assert one(reading, clk=ClockReport("ntp", 12, 1))[0] == "unset_clock"
+    assert one(reading, clk=ClockReport("ntp", 12, 1))[0] == "implausible_time"
 
 
-def test_a_time_that_cannot_be_is_withheld_whatever_the_clock_says_of_itself() -> None:
-    assert one(Reading("a", 5_000, 4.0))[0] == "unset_clock"
-    assert one(Reading("a", NOW + 120_001, 4.0)) == ("unset_clock", "taken +120 s from its receipt")
+def test_a_time_that_cannot_be_is_withheld_for_a_reason_that_no_offset_resolves() -> None:
+    reason, why = one(Reading("a", 5_000, 4.0))
+    assert (reason, why) == ("implausible_time", "taken before 2010, by a clock that didn't say that it was not set")
+    for ahead in (120_001, 150_000, 8 * 3_600_000):
+        reason, why = one(Reading("a", NOW + ahead, 4.0))
+        assert reason == "implausible_time"
+        assert why.startswith(f"taken +{ahead / 1000:.0f} s from its receipt")
+
+
+def test_a_reading_ahead_of_when_its_own_batch_was_truly_sent_is_withheld() -> None:
+    """Whether the batch came at once, late, or from a clock that is ahead."""
+    for sent in (NOW, NOW - 3_600_000, NOW + 3_600_000):
+        assert one(Reading("a", sent + 119_000, 4.0), sent=sent)[0] == "t"
+        assert one(Reading("a", sent + 121_000, 4.0), sent=sent)[0] == "implausible_time"
+
+
+def test_of_a_clock_that_nobody_vouches_for_the_receipt_alone_counts() -> None:
+    """After a loss of power the box sends, in 1970, what it read before."""
+    for clk in (ClockReport("none"), ClockReport("rtc"), ClockReport("ntp", None)):
+        assert one(Reading("a", NOW - 60_000, 4.0), sent=5_000, clk=clk) == ("t", -60_000, 400, 0)
+        assert one(Reading("a", NOW + 121_000, 4.0), sent=5_000, clk=clk)[0] == "implausible_time"
+
+
+def test_a_batch_of_a_clock_that_runs_behind_is_moved_as_a_whole() -> None:
+    behind = 3 * 3_600_000
+    sent = batch(Reading("a", NOW - behind - 60_000, 4.0), Reading("a", NOW - behind, 4.1), sent=NOW - behind)
+    for topic in (DATA, BACKFILL):
+        stamped = stamp(topic, sent, NOW, behind)
+        assert stamped.shifted == -behind
+        assert [reading.at - NOW for reading in stamped.readings] == [-60_000, 0]
+    ahead = stamp(DATA, batch(Reading("a", NOW - behind + 121_000, 4.0), sent=NOW - behind), NOW, behind)
+    assert [held.reason for held in ahead.held] == ["implausible_time"]
 
 
 def test_only_numbers_below_its_own_can_be_declared_lost() -> None:
