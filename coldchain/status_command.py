@@ -28,8 +28,9 @@ from core.health import words
 from core.health.disks import files
 from core.health.line import Health, Lag, Line
 from core.health.looks import Looks
+from core.health.stores import LogSeen
 from core.intake.open import is_ready, open_log
-from core.intake.port import IntakeLog, Unavailable
+from core.intake.port import FaultKind, IntakeLog, Unavailable
 from core.runtime.clock import Clock, SystemClock, clock_from, real_now
 from core.runtime.instant import DAY, Instant
 from core.runtime.status import Status
@@ -39,6 +40,8 @@ from core.telemetry.port import Telemetry
 WITHIN_S = 3.0
 ACCESS_S = 1.0
 """A disk that doesn't answer by then is looked at with the rest."""
+_NAMED = 3
+"""Gateways in one cell."""
 _GIB = 2**30
 _MIB = 2**20
 
@@ -156,6 +159,9 @@ def _line(health: Health, says: Mapping[str, str]) -> Table:
     table.add_row(says["alerting_lag"], _lag(health.followed, says))
     table.add_row(says["held"], _counts(log.held, says) if log else unknown)
     table.add_row(says["dead"], str(log.dead) if log else unknown)
+    for kind in FaultKind:
+        table.add_row(says[kind], _faults(log, kind, says) if log else unknown)
+    table.add_row(says["clocks"], str(len(log.clocks) or says["none"]) if log else unknown)
     table.add_row(says["unsent"], _unsent(health, says) if records else unknown)
     table.add_row(says["overdue"], str(records.overdue) if records else unknown)
     table.add_row(says["backup"], says["backup_none"])
@@ -191,6 +197,13 @@ def _unsent(health: Health, says: Mapping[str, str]) -> str:
     waiting = str(health.records.messages.get("queued", 0))
     since = health.records.unsent_since
     return waiting if since is None else f"{waiting}, {says['oldest'].format(since=_moment(since))}"
+
+
+def _faults(log: LogSeen, kind: FaultKind, says: Mapping[str, str]) -> str:
+    """Name the gateways with the most."""
+    found = sorted((one for one in log.faults if one.kind is kind), key=lambda one: -one.n)
+    more = f", + {len(found) - _NAMED}" if len(found) > _NAMED else ""
+    return ", ".join(f"{one.gw or '?'} {one.n}" for one in found[:_NAMED]) + more or says["none"]
 
 
 def _counts(counts: Mapping[str, int], says: Mapping[str, str]) -> str:

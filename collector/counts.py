@@ -45,15 +45,17 @@ COUNTED = (
     "dead_letters",
     "lost",
     "withheld",
+    "moved",
     "acks",
     "refused_full",
     "failed",
     "stored",
     "held",
     "released",
+    "dropped",
     "days",
 )
 """Messages received, batches appended with how many readings, known and cloned ones, unreadable messages, sequence
-numbers declared lost, readings withheld at the append, acknowledgements sent, messages not taken because too many wait
-and because of an error here; readings that the telemetry writer stored, held, and released from quarantine; days of a
-series whose figures were computed."""
+numbers declared lost, readings withheld at the append, batches moved for a wrong clock, acknowledgements sent, messages
+not taken because too many wait and because of an error here; readings that the telemetry writer stored, held, released
+and that were dropped from quarantine; days of a series whose figures were computed."""

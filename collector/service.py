@@ -27,7 +27,7 @@ from core.intake.ownership import Ownership
 from core.intake.port import IntakeLog, Unavailable
 from core.runtime.barrier import report_idle
 from core.runtime.clock import Clock, clock_from, monotonic
-from core.runtime.instant import HOUR, Instant
+from core.runtime.instant import DAY, HOUR, Instant, Milliseconds
 from core.runtime.logs import logger
 from core.runtime.status import StatusFile
 from core.telemetry.open import open_telemetry
@@ -40,6 +40,10 @@ READERS = (READER, "alerting", due_days.READER)
 UPKEEP_S = 60.0
 OPEN_S = 0.5
 DEPTH_WITHIN_S = 0.5
+COUNT_S = 5.0
+QUARANTINE_KEEP = Milliseconds(90 * DAY)
+QUARANTINE_MOST = 100_000
+"""Of one gateway: nine days of eight probes that are read once a minute. The oldest go first, and are counted."""
 END_WITHIN_S = 2.0
 """Between the order to stop and the end of the threads; one that hangs in a store is left to the end of the process."""
 _ALL = ("00", "ff")
@@ -159,7 +163,7 @@ def _collect(
         keep_alive_s=NEAR_S,
     )
 
-    depth = Looks({"depth": lambda: _depth(intake, writer)})
+    depth = Looks({"depth": _Depth(intake, writer).look})
 
     def is_idle() -> bool:
         return bus.connected and ingest.is_idle and writer.is_idle
@@ -217,12 +221,32 @@ def _filters(first: Shard, last: Shard) -> list[str]:
     return [f"cc/v1/{shard:02x}/+/up/#" for shard in range(int(first, 16), int(last, 16) + 1)]
 
 
-def _depth(intake: IntakeLog, writer: TelemetryWriter) -> dict[str, int]:
-    try:
-        held = {f"held_{reason}": n for reason, n in intake.count_held().items()}
-        return {"writer_lag": writer.lag(), **held}
-    except Unavailable:
-        return {}  # ingest and writer say so themselves
+class _Depth:
+    """How much waits. What is in quarantine is counted now and then alone: it may be much."""
+
+    def __init__(self, intake: IntakeLog, writer: TelemetryWriter) -> None:
+        self._intake = intake
+        self._writer = writer
+        self._held: dict[str, int] = {}
+        self._count_at = 0.0
+
+    def look(self) -> dict[str, int]:
+        try:
+            if monotonic() >= self._count_at:
+                self._held = {f"held_{reason}": n for reason, n in self._intake.count_held().items()}
+                self._count_at = monotonic() + COUNT_S
+            return {"writer_lag": self._writer.lag(), **self._held}
+        except Unavailable:
+            return {}  # ingest and writer say so themselves
+
+
+def prune_quarantine(intake: IntakeLog, clock: Clock, counts: Counts) -> None:
+    """Keep quarantine within its bounds."""
+    now = clock.now()
+    dropped = intake.prune_held(before=Instant(now - QUARANTINE_KEEP), most=QUARANTINE_MOST, now=now)
+    if dropped:
+        counts.add("dropped", dropped)
+        log.error("readings dropped from quarantine", readings=dropped)
 
 
 def _upkeep(
@@ -245,6 +269,7 @@ def _upkeep(
         pruned = intake.prune(before=Instant(clock.now() - round(settings.intake.keep * 1000)), readers=READERS)
         if pruned:
             log.info("intake log pruned", entries=pruned)
+        prune_quarantine(intake, clock, counts)
 
     while not stop.wait(UPKEEP_S):
         for part, work in (("sealing", seal), ("pruning", prune)):

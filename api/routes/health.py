@@ -16,8 +16,10 @@ from api.metrics import Values
 from api.parts import Parts
 from api.shapes import Shape
 from core.errors import NotGranted
+from core.health.gateways import ABOUT_GATEWAYS
 from core.health.line import NEEDED, Health
 from core.health.words import public
+from core.intake.port import FaultKind
 from core.runtime.trouble import Kind
 
 router = APIRouter(tags=["health"])
@@ -82,13 +84,13 @@ def _may_ask(peer: str, networks: Iterable[str]) -> bool:
 def ready(health: Health) -> Readiness:
     """Return a check for each store, each needed service, and whatever else is wrong.
 
-    A disk that is only almost full is told, but is no reason not to be ready.
+    A disk that is only almost full, or what is wrong with a gateway, is told, but is no reason not to be ready.
     """
     here = [status.name for status in health.services or () if status.service in NEEDED]
     names = ["records", "intake log", "telemetry", *here]
     checks = [Check(name=name, ok=True) for name in dict.fromkeys(names) if health.of(name) is None]
     for trouble in health.troubles:
-        waits = trouble.kind is not Kind.DISK_LOW
+        waits = trouble.kind not in (Kind.DISK_LOW, *ABOUT_GATEWAYS)
         checks.append(Check(name=trouble.part, ok=not waits, problem=trouble.kind, detail=public(trouble)))
     return Readiness(ready=all(check.ok for check in checks), checks=sorted(checks, key=lambda check: check.name))
 
@@ -109,6 +111,9 @@ def figures(parts: Parts) -> Iterable[tuple[str, str, Values]]:
     if health.log:
         yield "coldchain_held", "Readings in quarantine by reason", _by_name(health.log.held)
         yield "coldchain_dead_letters", "Unreadable messages that are kept", {("all",): float(health.log.dead)}
+        faults = {str(kind): sum(one.n for one in health.log.faults if one.kind is kind) for kind in FaultKind}
+        yield "coldchain_gateway_faults", "What was counted of gateways, ever", _by_name(faults)
+        yield "coldchain_clocks_behind", "Gateways whose clock runs behind", {("all",): float(len(health.log.clocks))}
     lags = {"telemetry": health.stored, "alerting": health.followed}
     behind: Values = {(reader,): float(lag.entries) for reader, lag in lags.items() if lag}
     yield "coldchain_log_behind", "Entries of the intake log that a reader has yet to take", behind

@@ -20,6 +20,7 @@ from config.settings import Settings
 from core.db.engine import Records, url_for
 from core.health.alignment import Misplaced, of_records, of_telemetry, troubles_of
 from core.health.disks import Disk, DiskSeen, look_at_disk, places, together
+from core.health.gateways import troubles_of_gateways
 from core.health.looks import Look, Looks
 from core.health.stores import (
     LogSeen,
@@ -224,6 +225,7 @@ class Line:
             *self._put_back.now(),
             *_of_services(self._settings, health),
             *_of_records(self._settings, health),
+            *(troubles_of_gateways(health.log, health.at) if health.log else ()),
         ]
         full = {trouble.part for trouble in told if trouble.kind in (Kind.DISK_FULL, Kind.READ_ONLY, Kind.DISK_FAILS)}
         for disk in health.disks:

@@ -8,13 +8,15 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from core.alarms.tables import Alarm, AlarmStep, FollowCursor, Outbox, Tick
 from core.db.engine import Records
-from core.intake.port import Claim, IntakeLog
+from core.intake.port import Backlog, Claim, Fault, GatewayClock, IntakeLog
 from core.runtime.instant import MINUTE, Instant
 from core.telemetry.port import Telemetry
-from core.wire.topics import Shard
+from core.wire.topics import GatewayNumber, Shard
 
 READER = "telemetry"
 OVERDUE_AFTER = MINUTE
+PILED_UP = 100
+"""Readings of a gateway in quarantine from which on that is a trouble."""
 _LOOKED_AT = 8
 """Shards whose oldest waiting entry is looked at."""
 
@@ -48,6 +50,12 @@ class LogSeen(msgspec.Struct, frozen=True):
     """Unreadable messages that are kept."""
     claims: list[Claim]
     """Of workers that live, on whichever machine."""
+    faults: list[Fault]
+    """What was counted of gateways, ever."""
+    backlogs: list[Backlog]
+    """Of gateways of which PILED_UP readings or more are in quarantine."""
+    clocks: dict[GatewayNumber, GatewayClock]
+    """Of gateways that run behind."""
 
 
 class TelemetrySeen(msgspec.Struct, frozen=True):
@@ -84,6 +92,9 @@ def look_at_log(log: IntakeLog) -> LogSeen:
         held=dict(log.count_held()),
         dead=log.count_dead_letters(),
         claims=log.claims(),
+        faults=log.faults(),
+        backlogs=log.backlogs(least=PILED_UP),
+        clocks=log.clocks(),
     )
 
 

@@ -53,8 +53,8 @@ def faults(db: Db) -> list[Fault]:
 def backlogs(db: Db, least: int) -> list[Backlog]:
     """Return the gateways with at least so many readings in quarantine."""
     found = db.execute(
-        "SELECT gw, count(*) AS n, min(since), max(since) FROM intake.held WHERE state = 'held'"
-        " GROUP BY gw HAVING count(*) >= %s ORDER BY n DESC, gw",
+        "SELECT gw, count(*) AS readings, min(since), max(since) FROM intake.held WHERE state = 'held'"
+        " GROUP BY gw HAVING count(*) >= %s ORDER BY readings DESC, gw",
         (least,),
     )
     return [Backlog(*row) for row in found]

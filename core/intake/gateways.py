@@ -48,8 +48,8 @@ def faults(db: sqlite3.Connection) -> list[Fault]:
 def backlogs(db: sqlite3.Connection, least: int) -> list[Backlog]:
     """Return the gateways with at least so many readings in quarantine."""
     found = db.execute(
-        "SELECT gw, count(*) AS n, min(since), max(since) FROM held WHERE state = 'held'"
-        " GROUP BY gw HAVING n >= ? ORDER BY n DESC, gw",
+        "SELECT gw, count(*) AS readings, min(since), max(since) FROM held WHERE state = 'held'"
+        " GROUP BY gw HAVING readings >= ? ORDER BY readings DESC, gw",
         (least,),
     )
     return [Backlog(*row) for row in found]

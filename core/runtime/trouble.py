@@ -51,6 +51,14 @@ class Kind(StrEnum):
     UNSENT = "unsent"
     HELD = "held"
     """A provider refuses what it is given, and it isn't the message's fault: all of it is kept."""
+    CLONED = "cloned"
+    """Two boxes give the same numbers to other readings."""
+    UNREADABLE = "unreadable"
+    """Messages that can't be read."""
+    GROWING = "growing"
+    """Readings that pile up in quarantine."""
+    SKEWED = "skewed"
+    """Clocks that are wrong."""
     OTHER = "other"
 
 

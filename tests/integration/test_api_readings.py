@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from api.shapes import LAST_MOMENT
 from core.db.engine import Records
 from core.devices.tables import EquipmentUnit, MaintenanceWindow, ProbeZone
 from core.ids import Centi
-from core.intake.port import Batch, DeadLetter, Stamped
-from core.runtime.instant import DAY, HOUR, MINUTE, Instant, rfc3339
+from core.intake.port import Batch, DeadLetter, Stamped, Withheld
+from core.runtime.instant import DAY, HOUR, MINUTE, Instant, Milliseconds, rfc3339
 from core.telemetry.port import Sample
 from core.units.tables import Grant
 from core.wire.topics import GatewayNumber, shard_of
@@ -260,7 +261,7 @@ def test_quarantine_is_for_who_looks_after_it_there(place: Site) -> None:
 
     def held(username: str, **more: str) -> list[str]:
         answer = place.signed_in(username).get("/api/v1/intake/quarantine", params=more)
-        return [one["gateway"] for one in answer.json()] if answer.status_code == 200 else ["refused"]
+        return [one["gateway"] for one in answer.json()["items"]] if answer.status_code == 200 else ["refused"]
 
     assert held("province") == ["10001", "10002", "99999"]
     assert held("province", gateway="10002") == ["10002"]
@@ -270,3 +271,26 @@ def test_quarantine_is_for_who_looks_after_it_there(place: Site) -> None:
     letters = place.signed_in("province").get("/api/v1/intake/dead-letters").json()["items"]
     assert [(letter["reason"], letter["bytes"]) for letter in letters] == [("not JSON", 2)]
     assert place.signed_in("technician").get("/api/v1/intake/dead-letters").status_code == 403
+
+
+def test_quarantine_comes_in_pages_whatever_is_in_it(place: Site) -> None:
+    times = [Instant(0), LAST_MOMENT, Instant(LAST_MOMENT + 1), Instant(2**53)]
+    odd: list[Stamped | bytes] = [Stamped("a", "t", at, Centi(450), 0, at) for at in times]
+    odd += [Stamped("\x00", "door", NOW, None, 4, NOW), b'{"p":1,"t":NaN}', b"\x00\xff"]
+    gw = GatewayNumber("10001")
+    held = tuple(Withheld(each, "implausible_time", "why") for each in odd)
+    place.log.append([Batch(shard_of(gw), gw, "ep", "boot", 1, b"h", NOW, "live", (), Milliseconds(0), held)])
+    for username in ("province", "technician"):
+        browser, cursor, found = place.signed_in(username), None, []
+        while True:
+            page = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+            answer = browser.get("/api/v1/intake/quarantine", params=page)
+            assert answer.status_code == 200
+            found += answer.json()["items"]
+            cursor = answer.json()["next"]
+            if cursor is None:
+                break
+        assert [one["ts"] for one in found] == [*times, NOW, None, None]
+        assert [one["at"] is None for one in found] == [False, False, True, True, False, True, True]
+        assert [one["as_sent"] for one in found][-2:] == ['{"p":1,"t":NaN}', "\x00\N{REPLACEMENT CHARACTER}"]
+        assert browser.get("/api/v1/intake/quarantine", params={"cursor": "nonsense"}).status_code == 422

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from coldchain import status_command
@@ -19,9 +20,10 @@ from config import secrets
 from config.load import WrongSetting, load
 from core.db.engine import Records, connect
 from core.db.migrate import upgrade
+from core.health import stores
 from core.health.line import Lag, Line
 from core.intake.open import is_ready
-from core.intake.port import Claim, Entry
+from core.intake.port import Claim, DeadLetter, Entry, GatewayClock, Stamped, Withheld
 from core.intake.sqlite import SqliteIntakeLog
 from core.runtime.clock import SystemClock, real_now
 from core.runtime.instant import MINUTE, Instant, Milliseconds
@@ -33,7 +35,7 @@ from core.wire.topics import Shard
 from tests.fixtures.broker import until
 from tests.fixtures.databases import empty_url
 from tests.fixtures.disks import hanging_disk, small_disk
-from tests.fixtures.intake_logs import batch
+from tests.fixtures.intake_logs import GW, batch
 from tests.fixtures.tcp_proxy import TcpProxy
 
 SOON_S = 6.0
@@ -72,6 +74,45 @@ def answer(folder: Path) -> dict[str, Any]:
 
 def told(folder: Path) -> dict[str, str]:
     return {trouble["part"]: trouble["kind"] for trouble in answer(folder)["troubles"]}
+
+
+def of_gateway(folder: Path, kind: str) -> str:
+    """What is told of a kind of trouble with gateways."""
+    found = [trouble for trouble in answer(folder)["troubles"] if trouble["kind"] == kind]
+    return str(found[0]["detail"]) if found else ""
+
+
+def test_clones_dead_letters_quarantine_and_wrong_clocks_are_named_by_gateway(folder: Path) -> None:
+    now = real_now()
+    some = tuple(Withheld(Stamped("a", "t", now, None, 4, now), "implausible", "") for _ in range(stores.PILED_UP))
+    with closing(SqliteIntakeLog(folder / "data" / "intake.db")) as log:
+        log.append([batch(1, received=now)])
+        log.append([batch(1, received=now, frozen=b"another")] * 3)
+        log.append([], [], [DeadLetter(0, now, "cc/v1/00/10002/up/data", "no such thing", b"x")] * 2)
+        log.append([msgspec.structs.replace(batch(2, received=now), held=some[1:])])
+        log.note_clocks({GW: GatewayClock("7f3a9c21", Milliseconds(180 * MINUTE), now)})
+        assert told(folder) == {"cloned gateways": "cloned", "dead letters": "unreadable", "gateway clocks": "skewed"}
+        log.append([msgspec.structs.replace(batch(3, received=now), held=some[:1])])
+    assert of_gateway(folder, "cloned").startswith("10001: 3, the last: ep ")
+    assert of_gateway(folder, "unreadable") == "10002: 2, the last: no such thing"
+    assert of_gateway(folder, "growing") == "10001: 100 readings"
+    assert of_gateway(folder, "skewed") == "10001: 180 min behind"
+    _, text = looked(folder)
+    assert "10002 2" in text
+    assert "10001 3" in text
+
+
+def test_what_gateways_did_wrong_long_ago_is_counted_and_no_trouble_any_more(folder: Path) -> None:
+    then = Instant(real_now() - 2 * 86_400_000)
+    some = (Withheld(Stamped("a", "t", then, None, 4, then), "implausible", ""),) * (stores.PILED_UP + 1)
+    with closing(SqliteIntakeLog(folder / "data" / "intake.db")) as log:
+        log.append([msgspec.structs.replace(batch(1, received=then), held=some)])
+        log.append([batch(1, received=then, frozen=b"another")])
+        log.append([], [], [DeadLetter(0, then, "cc/v1/00/10002/up/data", "no such thing", b"x")])
+        assert set(told(folder)) == {"telemetry writer", "alerting"}, "the log is read by nobody here"
+        assert "10002 1" in looked(folder)[1]
+        log.prune_held(before=Instant(0), most=stores.PILED_UP, now=real_now())
+    assert of_gateway(folder, "growing").startswith("10001: 1 dropped, more than 100 were held")
 
 
 def as_a_process(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
