@@ -5,8 +5,9 @@ alarms). One dependency of the whole app compares what was sent with what the ma
 can forget it (tests/integration/test_api_parameters.py walks all of them).
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Annotated
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Annotated, get_origin
 
 from fastapi import FastAPI, Query, Request
 from fastapi.dependencies.models import Dependant
@@ -53,19 +54,26 @@ def any_parameters() -> None:
 def refuse_unknown_parameters(request: Request) -> None:
     """Let a request pass whose query parameters the matched route takes; a dependency of the whole app.
 
-    Raises: UnknownParameters, with all of them at once.
+    One that is given twice, where the route takes one value, would be ignored but for the last, and is refused too.
+    Raises: UnknownParameters, RequestValidationError; with all of them at once.
     """
     if not request.query_params:
         return
-    accepted: Mapping[int, Collection[str] | None] = request.app.state.parameters
-    known = accepted.get(id(request.scope["route"]), ())
+    accepted: Mapping[int, Mapping[str, bool] | None] = request.app.state.parameters
+    known = accepted.get(id(request.scope["route"]), {})
     if known is None:
         return
     appended = APPENDED_BY_WECHAT if PAGE_LANGUAGE in known else {}
     sent = [(name, value) for name, value in request.query_params.multi_items() if name not in known]
     unknown = sorted({name for name, value in sent if value not in appended.get(name, ())})
     if unknown:
-        raise UnknownParameters(unknown, known)
+        raise UnknownParameters(unknown, list(known))
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    repeated = [name for name, several in known.items() if counts[name] > 1 and not several]
+    if repeated:
+        raise RequestValidationError(
+            [{"type": "repeated_parameter", "loc": ("query", name), "msg": "give it once"} for name in repeated]
+        )
 
 
 def refuse_forbidden_characters(request: Request) -> None:
@@ -75,9 +83,9 @@ def refuse_forbidden_characters(request: Request) -> None:
     used (`core.text`). What WeChat appends to a link is not looked at.
     Raises: RequestValidationError, with all of them at once.
     """
-    accepted: Mapping[int, Collection[str] | None] = request.app.state.parameters
+    accepted: Mapping[int, Mapping[str, bool] | None] = request.app.state.parameters
     given = [("path", name, str(value)) for name, value in request.path_params.items()]
-    if accepted.get(id(request.scope["route"]), ()) is not None:
+    if accepted.get(id(request.scope["route"]), {}) is not None:
         given += [("query", name, value) for name, value in request.query_params.multi_items()]
     found = [(place, name, forbidden_character(value)) for place, name, value in given]
     wrong = [
@@ -89,8 +97,8 @@ def refuse_forbidden_characters(request: Request) -> None:
         raise RequestValidationError(wrong)
 
 
-def accepted_parameters(app: FastAPI) -> Mapping[int, Collection[str] | None]:
-    """Return the names that each route takes by the id of the route's object; None for any."""
+def accepted_parameters(app: FastAPI) -> Mapping[int, Mapping[str, bool] | None]:
+    """Return what each route takes by the id of its object: names, and whether several values; None for anything."""
     return {
         id(context.original_route): _accepted_by(context.dependant)
         for context in iter_route_contexts(app.routes)
@@ -98,11 +106,11 @@ def accepted_parameters(app: FastAPI) -> Mapping[int, Collection[str] | None]:
     }
 
 
-def _accepted_by(dependant: Dependant) -> Collection[str] | None:
+def _accepted_by(dependant: Dependant) -> Mapping[str, bool] | None:
     parts = list(_with_dependencies(dependant))
     if any(part.call is any_parameters for part in parts):
         return None
-    return sorted({name for part in parts for name in _names(part)})
+    return dict(sorted({name: several for part in parts for name, several in _parameters(part)}.items()))
 
 
 def _with_dependencies(dependant: Dependant) -> Iterator[Dependant]:
@@ -111,10 +119,14 @@ def _with_dependencies(dependant: Dependant) -> Iterator[Dependant]:
         yield from _with_dependencies(one)
 
 
-def _names(dependant: Dependant) -> Iterator[str]:
+def _parameters(dependant: Dependant) -> Iterator[tuple[str, bool]]:
     for parameter in dependant.query_params:
         shape = parameter.field_info.annotation
         if isinstance(shape, type) and issubclass(shape, BaseModel):
-            yield from (field.alias or name for name, field in shape.model_fields.items())
+            yield from ((field.alias or name, _several(field.annotation)) for name, field in shape.model_fields.items())
         else:
-            yield parameter.alias
+            yield parameter.alias, _several(shape)
+
+
+def _several(annotation: object) -> bool:
+    return get_origin(annotation) in (list, Sequence)

@@ -104,3 +104,12 @@ def test_the_other_language_and_signing_in_lead_back_to_what_was_shown(place: Si
     form = place.stranger().get(asked, headers=HTML).text
     assert 'name="next" value="/alarms?all=1"' in form
     assert 'href="/sign-in?next=%2Falarms%3Fall%3D1&amp;lang=en"' in form
+
+
+def test_a_parameter_given_twice_is_refused_unless_the_route_takes_several(place: Site) -> None:
+    browser = place.signed_in("clinic-a")
+    for path in (f"/zones/{place.there.zone}?span=24h&span=7d", "/api/v1/alarms?limit=1&limit=2"):
+        answer = browser.get(path)
+        assert answer.status_code == 422, path
+        assert [fault["problem"] for fault in answer.json()["errors"]] == ["give it once"]
+    assert browser.get("/api/v1/alarms?state=open&state=closed").status_code == 200
