@@ -1,4 +1,9 @@
-"""What a chunk of readings does to the memory of their probes, and from there to zones and alarms."""
+"""A chunk of readings: what it does to the memory of their probes, and from there to zones and alarms.
+
+Readings go through the live state of their probe. Those that can't any more (late, released from quarantine, of a zone
+where the probe was then) are only marked, to be evaluated later with all others of their time; so a backlog costs
+little here, and no live reading waits long behind one.
+"""
 
 from collections.abc import Iterable
 
@@ -7,16 +12,16 @@ from sqlalchemy.orm import Session
 
 from alerting.memory import Probe, load, save
 from core.alarms.evidence import Evidence
+from core.alarms.late_spans import Marks
 from core.alarms.lifecycle import lock, settle
-from core.alarms.past import record_past
 from core.alarms.post import Post
 from core.alarms.rules import course as courses
 from core.alarms.rules import silence, skew
-from core.alarms.rules.course import Bounds, Past
+from core.alarms.rules.course import Bounds
 from core.alarms.rules.sample import GOING_ON, Rule, Sample
 from core.alarms.watched import Zones
 from core.devices.directory import Place
-from core.ids import AlarmId, Centi, ProbeId, ZoneId
+from core.ids import AlarmId, Centi, SeriesId, ZoneId
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
 from core.wire.quality import Quality
@@ -30,6 +35,8 @@ class Reading(msgspec.Struct, frozen=True):
 
     place: Place
     shard: Shard
+    n: int
+    """Position in the shard's log."""
     at: Instant
     received: Instant
     value: Centi | None
@@ -45,6 +52,9 @@ class Chunk:
         self._zones = zones
         self._now = now
         self._readings: list[Reading] = []
+        self._marks = Marks()
+        self._last: dict[SeriesId, tuple[Shard, int]] = {}
+        """Where the last reading of each series stands in the log."""
         self.begun_anew = 0
         """Probes whose memory couldn't be read."""
 
@@ -54,6 +64,12 @@ class Chunk:
     def add(self, reading: Reading) -> None:
         """Take a reading."""
         self._readings.append(reading)
+        self._last[reading.place.series] = reading.shard, reading.n
+
+    def received_since(self, since: Instant) -> set[ZoneId]:
+        """Return the zones of which the last reading here was received since an instant."""
+        last = {reading.place.zone: reading.received for reading in self._readings if reading.place.zone is not None}
+        return {zone for zone, received in last.items() if received >= since}
 
     def settle(self, tx: Session, post: Post) -> tuple[list[AlarmId], list[AlarmId]]:
         """Evaluate all, write what is remembered, open and recover alarms; return those opened and recovered."""
@@ -62,24 +78,19 @@ class Chunk:
         for reading in self._readings:
             self._take(probes[reading.place.series], reading)
         evidence: list[Evidence] = []
-        past: list[tuple[ProbeId, Past]] = []
-        for probe in probes.values():
+        for series, probe in probes.items():
             recent = probe.course.recent
-            if recent.late_zone is not None:
-                late_bounds = self._zones.bounds(recent.late_zone, probe.place.interval)
-                probe.past += courses.conclude(probe.course, late_bounds)
             if recent.zone is not None:
                 bounds = self._zones.bounds(recent.zone, probe.place.interval)
                 evidence += self._evidence(probe, recent.zone, bounds)
                 evidence += _end_of_silence(probe, recent.zone)
+                self._mark_unnoticed(series, probe)
             evidence += probe.left
-            past += [(probe.place.probe, found) for found in probe.past]
         save(tx, probes, self._zones, self._now)
+        self._marks.write(tx, self._now)
         # All at once and in order, so that two workers never wait for each other's zones crosswise.
-        lock(tx, {one.zone for one in evidence} | {found.zone for _, found in past})
-        opened, recovered = settle(tx, self._zones, post, evidence, self._now)
-        opened += record_past(tx, self._zones, past, self._now)
-        return opened, recovered
+        lock(tx, {one.zone for one in evidence})
+        return settle(tx, self._zones, post, evidence, self._now)
 
     def _take(self, probe: Probe, reading: Reading) -> None:
         place, course = reading.place, probe.course
@@ -98,41 +109,59 @@ class Chunk:
             if newer:
                 course.recent.samples = [sample]
             return
-        if course.recent.zone is None and not course.recent.samples:
+        if course.recent.zone is None and not course.recent.samples and not reading.released:
             course.recent.zone = place.zone
-        bounds = self._zones.bounds(place.zone, place.interval)
-        self._evaluate(probe, place.zone, bounds, reading, sample)
-
-    def _evaluate(self, probe: Probe, zone: ZoneId, bounds: Bounds, reading: Reading, sample: Sample) -> None:
-        course = probe.course
-        if reading.released or zone != course.recent.zone:
-            probe.past += courses.take_late(course, bounds, zone, sample, pages=not reading.released)
-            return
-        if not courses.is_late(course, sample.at):
+        if reading.released or place.zone != course.recent.zone:
+            self._mark(reading)
+        elif not courses.is_late(course, sample.at):
             course.recent.clock = skew.on_time(course.recent.clock, reading.received)
-            probe.past += courses.take(course, bounds, sample)
-            return
+            probe.ended += courses.take(course, self._zones.bounds(place.zone, place.interval), sample)
+        else:
+            self._take_late(probe, self._zones.bounds(place.zone, place.interval), reading, sample)
+
+    def _take_late(self, probe: Probe, bounds: Bounds, reading: Reading, sample: Sample) -> None:
         believed = [] if reading.q & Quality.BACKFILLED else _believed(probe, sample, reading.received)
-        for one in believed or [sample]:
-            if courses.is_late(course, one.at):
-                probe.past += courses.take_late(course, bounds, zone, one, pages=True)
-            else:
-                probe.past += courses.take(course, bounds, one)
+        for one in believed:
+            if not courses.is_late(probe.course, one.at):
+                probe.ended += courses.take(probe.course, bounds, one)
+        if not believed:
+            self._mark(reading)
+
+    def _mark(self, reading: Reading) -> None:
+        self._marks.add(reading.place.series, reading.at, reading.shard, reading.n)
+
+    def _mark_unnoticed(self, series: SeriesId, probe: Probe) -> None:
+        """Mark excursions that began and ended within this chunk: no alarm has opened for them."""
+        for ended in probe.ended:
+            was = probe.was[ended.rule]
+            if was.condition not in GOING_ON or was.onset < ended.episode.onset:
+                self._mark_span(series, ended.episode.onset, ended.episode.until)
+
+    def _mark_span(self, series: SeriesId, since: Instant, until: Instant) -> None:
+        shard, n = self._last[series]
+        for at in (since, until):
+            self._marks.add(series, at, shard, n)
 
     def _move(self, probe: Probe, place: Place) -> None:
         """Begin anew in another zone; what was going on in the old one has no evidence any more."""
         old = probe.course.recent.zone
         if old is not None:
+            self._mark_unnoticed(place.series, probe)
             probe.left += [
                 Evidence(zone=old, rule=rule, probe=place.probe, onset=memory.onset, measured=False)
                 for rule in probe.was
                 if (memory := probe.memory(rule)).condition in GOING_ON
             ]
+            for rule in (Rule.ABOVE, Rule.BELOW):
+                began = probe.memory(rule)
+                if began.condition in GOING_ON and probe.was[rule].condition not in GOING_ON:
+                    self._mark_span(place.series, began.onset, probe.course.newest)
             if probe.was_silent:
                 gone = Evidence(zone=old, rule=Rule.PROBE_OFFLINE, probe=place.probe, onset=self._now, measured=False)
                 probe.left.append(gone)
         probe.place = place
         probe.course = courses.begin(place.zone)
+        probe.ended = []
         probe.was = {rule: probe.memory(rule) for rule in probe.was}
 
     def _evidence(self, probe: Probe, zone: ZoneId, bounds: Bounds) -> Iterable[Evidence]:
@@ -148,7 +177,7 @@ class Chunk:
             if not (goes_on or went_on) or (now == was and draining is None):
                 continue
             limit = limits.get(rule)
-            over = [found.episode for found in probe.past if found.rule is rule and found.zone == zone]
+            over = [found.episode for found in probe.ended if found.rule is rule]
             yield Evidence(
                 zone=zone,
                 rule=rule,

@@ -1,7 +1,8 @@
 """The order in which alerting works: follow the log to its head, look for silence, then tell people.
 
 What came in by an instant is taken in before anything that is due at it is done, so a recovery at 29:59 is seen before
-level 2 would be told at 30:00. What comes in later is not waited for: a log that never stands still holds nobody up.
+level 2 would be told at 30:00. Only level 1 of what readings of now have opened is told before that: another gateway's
+backlog says nothing of them. What comes in later is not waited for: a log that never stands still holds nobody up.
 When it takes too long all the same (our own standstill of hours, another worker's), people are told after `HOLD_S` of
 what is known by then.
 """
@@ -13,10 +14,10 @@ from collections.abc import Mapping
 from sqlalchemy.exc import SQLAlchemyError
 
 from alerting import offline, ticks
-from alerting.escalate import can_resume, escalate, next_due
+from alerting.escalate import can_resume, escalate, next_due, tell_fresh
 from alerting.follow import Follower, Overtaken, positions, shards_behind
 from core.alarms.post import Post
-from core.alarms.watched import Zones
+from core.alarms.watched import Outdated, Zones
 from core.db.engine import Records
 from core.health.alignment import Misaligned
 from core.intake.port import IntakeLog, Unavailable
@@ -80,6 +81,11 @@ class Engine:
             self._asked.clear()
             try:
                 self.run_once(stop)
+            except Outdated as error:
+                log.info("records have changed within a pass, which is done again", number=str(error))
+                self._knows_positions = False
+                stop.wait(FLOOR_S)
+                continue
             except (SQLAlchemyError, sqlite3.Error, Unavailable, Overtaken, Misaligned, OSError) as error:
                 self._fail(error)
             except Exception as error:
@@ -132,6 +138,10 @@ class Engine:
         self._misaligned_since = None
         self._knows_positions = True
 
+    def is_behind(self) -> bool:
+        """Whether there are readings that weren't followed. Cheap."""
+        return self._follower.behind()
+
     def is_idle(self) -> bool:
         """Whether all that is due at the clock's now has been done; asks for it when it hasn't. Cheap."""
         done = self._done
@@ -146,10 +156,23 @@ class Engine:
         """Follow as far as the log goes now; returns the instant by which all is known, and whether it is."""
         began = monotonic()
         now, heads = self._clock.now(), self._log.heads()
+        self._follower.fresh.clear()
         while self._follower.step(self._clock.now()) and not self._follower.has_reached(heads):
+            self._tell_fresh()
             if monotonic() - began > HOLD_S or (stop and stop.is_set()):
                 return now, False
         return now, self._others_have_reached(heads)
+
+    def _tell_fresh(self) -> None:
+        """Tell level 1 at once of what readings of now have opened, however much of a backlog is still to be read.
+
+        What is behind in the log can't say that it is over: it was received within moments of those.
+        """
+        fresh, self._follower.fresh = self._follower.fresh, set()
+        if fresh:
+            with self._records.write_much() as tx:
+                self._zones.refresh(tx)
+                tell_fresh(tx, self._zones, self._post, self._clock.now(), fresh)
 
     def _others_have_reached(self, heads: Mapping[Shard, int]) -> bool:
         """Whether no other worker is behind that either: a zone's probes may come through its shards."""
@@ -182,6 +205,7 @@ class Engine:
         settled = 1
         while settled:
             with self._records.write_much() as tx:
+                self._zones.refresh(tx)
                 settled = escalate(tx, self._zones, self._post, now)
 
     def _wait(self) -> None:

@@ -11,7 +11,7 @@ databases:
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -58,6 +58,15 @@ def escalate(tx: Session, zones: Zones, post: Post, now: Instant) -> int:
     """Settle some of the steps that are due; returns how many, 0 when none is due."""
     resume(tx, now)
     steps = _claim(tx, now)
+    if steps:
+        _Turn(tx, zones, post, now).take(steps)
+    return len(steps)
+
+
+def tell_fresh(tx: Session, zones: Zones, post: Post, now: Instant, fresh: Collection[ZoneId]) -> int:
+    """Tell level 1 of the alarms that are open in some zones, while the rest of the log is still being followed."""
+    asked = select(Alarm.id).where(among(tx, Alarm.zone_id, fresh), Alarm.state == "open")
+    steps = _claim(tx, now, among(tx, AlarmStep.alarm_id, set(tx.scalars(asked))), AlarmStep.tier == 1)
     if steps:
         _Turn(tx, zones, post, now).take(steps)
     return len(steps)
@@ -135,10 +144,10 @@ def _resumable(now: Instant) -> Select[AlarmId, int, Instant]:
     )
 
 
-def _claim(tx: Session, now: Instant) -> Sequence[AlarmStep]:
+def _claim(tx: Session, now: Instant, *of: ColumnElement[bool]) -> Sequence[AlarmStep]:
     return tx.scalars(
         select(AlarmStep)
-        .where(AlarmStep.state == "due", AlarmStep.due_at <= now)
+        .where(AlarmStep.state == "due", AlarmStep.due_at <= now, *of)
         .order_by(AlarmStep.due_at, AlarmStep.id)
         .limit(AT_ONCE)
         .with_for_update(skip_locked=True)

@@ -1,4 +1,4 @@
-"""What the readings of the intake log lead to: conditions, alarms and steps, in one transaction with the cursor.
+"""Follower of the intake log: conditions, alarms and steps of its readings, in one transaction with the cursor.
 
 Guarantees, tried by tests/integration/test_follow.py and test_alerting_races.py on both databases:
 * the cursor of a shard moves in the transaction of everything that its entries led to, so a crash anywhere repeats
@@ -23,11 +23,12 @@ from core.db.engine import Records
 from core.db.insert import upsert
 from core.devices.directory import Directory, Place
 from core.health.alignment import Fault, Misaligned, Misplaced, of_alerting, within
+from core.ids import ZoneId
 from core.intake.identity import mark
 from core.intake.port import Entry, IntakeLog
 from core.intake.turns import in_turn
 from core.runtime.clock import monotonic
-from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.runtime.instant import MINUTE, SECOND, Instant, Milliseconds
 from core.runtime.logs import logger
 from core.wire.quality import Quality
 from core.wire.topics import Shard
@@ -39,6 +40,10 @@ CHUNK = 1000
 """Readings in one transaction, about: an entry isn't divided."""
 CHUNK_SQLITE = 500
 """There others wait for its end: calm readings shall take about 10 ms."""
+BACKLOG_WEIGHT = 5
+"""So many readings of a backlog count as one: most are late, and only marked."""
+FRESH = Milliseconds(5 * SECOND)
+"""A reading is of now for so long after its receipt: what stands behind it in the log came within moments."""
 MIRROR_EVERY_S = 1.0
 AHEAD = Milliseconds(5 * MINUTE)
 """The collector corrects stamps that are ahead; one that still is would hide all that follow it."""
@@ -75,13 +80,14 @@ class Follower:
         self._log_name = ""
         self._served = ""
         """The shard that the last chunk ended with."""
-        self._knows_zones = False
         self._mirrored: dict[Shard, int] = {}
         self._mirror_at = 0.0
         self.readings = 0
         """How many were evaluated since the start."""
         self.begun_anew = 0
         """Probes whose memory couldn't be read since the start."""
+        self.fresh: set[ZoneId] = set()
+        """Zones in which readings of now may have opened alarms; whoever tells of these empties it."""
 
     def start(self) -> None:
         """Read where the last life came to.
@@ -93,7 +99,8 @@ class Follower:
             raise Misaligned(misplaced)
         self._log_name = self._log.names()[-1]
         self._positions = {shard: n for shard, (n, _) in cursor.items()}
-        self._knows_zones = False
+        with self._records.read() as tx:
+            self._zones.refresh(tx)
 
     def step(self, now: Instant) -> bool:
         """Take one chunk; returns whether there was one. What it opens, opens at `now`.
@@ -101,11 +108,9 @@ class Follower:
         Raises: Overtaken or Misaligned, after which `start` must be called again; SQLAlchemyError, after which `step`
         may be.
         """
-        if self._directory.refresh() or not self._knows_zones:
-            self._knows_zones = False
+        if self._directory.refresh():
             with self._records.read() as tx:
-                self._zones.load(tx)
-            self._knows_zones = True
+                self._zones.refresh(tx)
         entries = self._next()
         if not entries:
             self._mirror()
@@ -117,11 +122,13 @@ class Follower:
                     chunk.add(reading)
         with self._records.write_much() as tx:
             self._move(tx, {shard: of_shard[-1] for shard, of_shard in entries.items()})
+            self._zones.refresh(tx)
             opened, recovered = chunk.settle(tx, self._post)
         self._positions.update({shard: of_shard[-1].n for shard, of_shard in entries.items()})
         self.readings += len(chunk)
         self.begun_anew += chunk.begun_anew
         if opened:
+            self.fresh |= chunk.received_since(Instant(now - FRESH))
             log.info("alarms opened", alarms=opened)
         if recovered:
             log.info("alarms recovered", alarms=recovered)
@@ -173,7 +180,9 @@ class Follower:
                         return found
                     found[shard].append(entry)
                     behind[shard], self._served = entry.n, shard
-                    room -= len(entry.batch.readings)
+                    batch = entry.batch
+                    weight = 1 if batch.origin == "live" else BACKLOG_WEIGHT
+                    room -= -(-len(batch.readings) // weight)
                 if len(entries) < most:
                     del behind[shard]
         return found
@@ -191,7 +200,7 @@ class Follower:
             if isinstance(place, Place):
                 q = stamped.q | Quality.BACKFILLED if batch.origin == "backfill" else stamped.q
                 yield Reading(
-                    place, shard, stamped.at, batch.received, stamped.value, int(q), batch.origin == "released"
+                    place, shard, entry.n, stamped.at, batch.received, stamped.value, int(q), batch.origin == "released"
                 )
         if future:
             log.warning("readings from the future passed by", gw=batch.gw, seq=batch.seq, readings=future)

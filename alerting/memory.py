@@ -5,9 +5,8 @@ A calm probe costs one row a chunk: its limits remember nothing, and its silence
 Guarantee: a memory that can't be read (another version wrote it, its bytes rotted) stops nobody. The rules of that
 probe begin anew behind its newest reading, from the columns beside the memory: an alarm that is open is neither opened
 again nor over before readings say so. Lost with it are an excursion that was still too short to alarm, which counts
-anew; the gaps, so that what fills them later counts by itself; a replay that was under way; and the shift of a device's
-clock, which is found again. It is logged, counted, and written over in the same chunk. What can still be read is
-believed.
+anew; and the shift of a device's clock, which is found again. It is logged, counted, and written over in the same
+chunk. What can still be read is believed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +19,7 @@ from sqlalchemy.orm import Session
 from core.alarms.evidence import Evidence
 from core.alarms.rules import course as courses
 from core.alarms.rules import silence
-from core.alarms.rules.course import Course, Past, Recent, SensorTrack, Track
+from core.alarms.rules.course import Course, Ended, Recent, SensorTrack, Track
 from core.alarms.rules.excursion import CALM, Excursion
 from core.alarms.rules.sample import GOING_ON, Condition, Rule, Sample
 from core.alarms.rules.sensor import UNKNOWN, Sensor
@@ -67,8 +66,8 @@ class Probe:
         """Server time of the chunk's last reading that shows that the probe lives, with a value or without."""
         self.spoke: Instant | None = None
         """Server time of the chunk's last reading with a value."""
-        self.past: list[Past] = []
-        """Excursions of the past that were found."""
+        self.ended: list[Ended] = []
+        """Excursions that its readings have ended."""
         self.left: list[Evidence] = []
         """Of zones that the probe has left."""
 
@@ -143,7 +142,7 @@ def _series_row(series: SeriesId, probe: Probe) -> dict[str, object]:
     return {
         "series_id": series,
         "shard": probe.shard,
-        "newest_at": newest.at if newest else recent.late_at,
+        "newest_at": newest.at if newest else Instant(0),
         "received_at": probe.received,
         "value": newest.value if newest else None,
         "q": newest.q if newest else 0,

@@ -88,17 +88,20 @@ def scan(
             log.warning("nobody looked for silent probes for a while; they get a grace", since=turn.last, now=now)
             _give_grace(tx, now)
     with records.read() as tx:
+        zones.refresh(tx)
         gone, unwatched, due = _gone(tx, now), _unwatched(tx, now), _due(tx, now)
         behind = set(shards_behind(tx))
     known = [row for row in due if row.gateway is None or shard_of(row.gateway) not in behind]
     for some in _parts(gone):
         with records.write() as tx:
+            zones.refresh(tx)
             settle(tx, zones, post, _let_go(tx, some), now)
     for fresh in _parts(unwatched):
         with records.write() as tx:
             _watch(tx, zones, fresh, now)
     for silent in _parts(known):
         with records.write() as tx:
+            zones.refresh(tx)
             settle(tx, zones, post, _judge(tx, zones, silent, now), now)
     return True
 

@@ -17,6 +17,7 @@ from alerting.channels.wechat import wechat_channel
 from alerting.deliver import Delivery
 from alerting.engine import Engine
 from alerting.follow import Follower
+from alerting.late import Late
 from config import secrets
 from config.load import WrongSetting
 from config.secrets import Secrets
@@ -37,6 +38,7 @@ from core.runtime.logs import logger
 from core.runtime.schedule import Ticks
 from core.runtime.status import Facts, StatusFile
 from core.runtime.trouble import Trouble, Troubles, first_line
+from core.telemetry.open import open_telemetry
 from core.wire.topics import Shard, wake
 
 log = logger(__name__)
@@ -139,6 +141,15 @@ class _Alerting:
             clock=clock,
             poll=settings.alerting.poll,
         )
+        self._late = Late(
+            records,
+            lambda: open_telemetry(settings, read_only=True),
+            zones,
+            post,
+            clock,
+            shards=settings.alerting.shards,
+            live=self._engine,
+        )
         try:
             self._delivery = Delivery(
                 records, channels, clock, worker=settings.alerting.worker, lease_s=settings.alerting.lease
@@ -168,6 +179,7 @@ class _Alerting:
         ticks.every(AUDIT_S, "audit", self._audit.run)
         threads = [
             threading.Thread(target=engine.run, args=(stop,), name="engine", daemon=True),
+            threading.Thread(target=self._late.run, args=(stop,), name="late", daemon=True),
             threading.Thread(target=self._delivery.run, args=(stop,), name="delivery", daemon=True),
             threading.Thread(
                 target=report_idle,
@@ -184,16 +196,25 @@ class _Alerting:
         stop.wait()
         ticks.stop()
         engine.wake()
+        self._late.wake()
         self._bus.stop()
         for thread in threads:
             thread.join(END_WITHIN_S)
 
     def _is_idle(self) -> bool:
-        return self._engine.is_idle() and self._delivery.idle() and self._engine.is_idle()
+        # What is late is evaluated before what it opened is told, and that before it is delivered.
+        return (
+            self._engine.is_idle() and self._late.is_idle() and self._engine.is_idle() and self._delivery.idle()
+        ) and self._engine.is_idle()
 
     def _troubles(self) -> list[Trouble]:
         self._broker.note("broker", self._bus.problem)
-        return [*self._engine.troubles.now(), *self._delivery.troubles.now(), *self._broker.now()]
+        return [
+            *self._engine.troubles.now(),
+            *self._late.troubles.now(),
+            *self._delivery.troubles.now(),
+            *self._broker.now(),
+        ]
 
     def _facts(self) -> Facts:
         return {
@@ -202,5 +223,6 @@ class _Alerting:
             "problem": "; ".join(f"{trouble.part}: {trouble.detail}" for trouble in self._troubles()),
             "readings": self._follower.readings,
             "begun_anew": self._follower.begun_anew,
+            "late_evaluated": self._late.evaluated,
             "findings": ", ".join(finding.trouble for finding in self._audit.findings),
         }

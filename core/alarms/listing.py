@@ -187,7 +187,7 @@ def open_count(tx: Session, scope: ColumnElement[bool]) -> int:
 
 def timeliness(tx: Session, scope: ColumnElement[bool], since: Instant, until: Instant) -> Timeliness:
     """Count the alarms opened in [since, until) by how they were acknowledged."""
-    asked = select(Alarm).join(Unit, Unit.id == Alarm.unit_id)
+    asked = select(Alarm).join(Unit, Unit.id == Alarm.unit_id).where(Alarm.origin != "withdrawn")
     found = tx.scalars(asked.where(scope, Alarm.opened_at >= since, Alarm.opened_at < until).order_by(Alarm.id))
     counts = Counter(acknowledged_in_time(alarm) for alarm in found.yield_per(AT_ONCE))
     return Timeliness(counts[True], counts[False], counts[None])

@@ -1,77 +1,131 @@
-"""What becomes of an excursion found when it is over: a record to handle and a line in the digest, never a page.
+"""Alarms of the past: what becomes of excursions that late readings have shown, in one transaction of the caller.
 
-Late data must not wake anyone for what is no longer so (AL-14), yet the vaccine may be damaged, so each such excursion
-becomes an alarm that has recovered already. What overlaps an alarm that there is widens that alarm instead.
+Late data must not wake anyone for what is no longer so (AL-14), yet the vaccine may be damaged: each such excursion is
+an alarm that has recovered already, waits to be handled, and has a line in the digest of its gateway. Which of them
+there are is decided by `core.alarms.rules.reconcile`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection
+from typing import NamedTuple
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, select, update
 from sqlalchemy.orm import Session
 
 from core.alarms.evidence import Evidence
 from core.alarms.facts import event, widen
-from core.alarms.lifecycle import alarm_row, lock, standing_units
+from core.alarms.lifecycle import Key, alarm_row, standing_units
 from core.alarms.recovery import put_in_digest
-from core.alarms.rules.course import Past
-from core.alarms.tables import Alarm
+from core.alarms.rules.evaluation import END
+from core.alarms.rules.reconcile import Changes, Found, Known, New, Standing
+from core.alarms.rules.sample import Rule
+from core.alarms.tables import Alarm, AlarmStep
 from core.alarms.watched import Zones
-from core.ids import AlarmId, ProbeId
+from core.db.among import among
+from core.ids import AlarmId, Centi, ZoneId
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
 
 log = logger(__name__)
 
-
-def record_past(tx: Session, zones: Zones, found: Sequence[tuple[ProbeId, Past]], now: Instant) -> list[AlarmId]:
-    """Record excursions of the past, each once however often it is found; return the new alarms."""
-    if not found:
-        return []
-    lock(tx, {past.zone for _, past in found})
-    made = [alarm for probe, past in found if (alarm := _record(tx, zones, probe, past, now))]
-    put_in_digest(tx, made, now)
-    return [alarm.id for alarm in made]
+Peak = Callable[[Instant, Instant], Centi | None]
+"""Returns the worst value of a zone in [since, until]."""
 
 
-def _record(tx: Session, zones: Zones, probe: ProbeId, past: Past, now: Instant) -> Alarm | None:
-    episode = past.episode
-    end = episode.ended if episode.ended is not None else episode.last
-    known = tx.scalars(
-        select(Alarm)
+class Changed(NamedTuple):
+    """Alarms that were made, and others that were changed."""
+
+    made: list[AlarmId]
+    changed: list[AlarmId]
+
+
+def known_alarms(tx: Session, zones: Collection[ZoneId]) -> dict[Key, list[Known]]:
+    """Return the alarms of excursions in some zones, in event order, without those that were withdrawn."""
+    found: dict[Key, list[Known]] = {}
+    asked = select(Alarm.id, Alarm.zone_id, Alarm.rule, Alarm.onset_at, Alarm.ended_at, Alarm.state, Alarm.origin)
+    rows = tx.execute(
+        asked.add_columns(Alarm.handling)
         .where(
-            Alarm.zone_id == past.zone,
-            Alarm.rule == past.rule,
-            Alarm.onset_at <= end,
-            or_(Alarm.state == "open", Alarm.ended_at >= episode.onset),
+            among(tx, Alarm.zone_id, zones),
+            Alarm.rule.in_([Rule.ABOVE, Rule.BELOW]),
+            Alarm.origin != "withdrawn",
         )
-        .order_by(Alarm.onset_at)
-        .limit(1)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    ).first()
-    if known:
-        widen(known, episode.onset, episode.peak)
-        if known.ended_at is not None:
-            known.ended_at = max(known.ended_at, end)
-        return None
-    watched = zones[past.zone]
-    unit = standing_units(tx, [watched.equipment], episode.onset).get(watched.equipment)
+        .order_by(Alarm.onset_at, Alarm.id)
+    )
+    for number, zone, rule, onset, ended, state, origin, handling in rows:
+        until = END if state == "open" else onset if ended is None else ended
+        untouched = state == "recovered" and handling == "unacknowledged"
+        if state == "open" or (untouched and origin == "live"):
+            standing = Standing.WIDENS
+        else:
+            standing = Standing.LATE if untouched else Standing.FIXED
+        found.setdefault((zone, Rule(rule)), []).append(Known(number, onset, until, standing))
+    return found
+
+
+def change(tx: Session, zones: Zones, key: Key, changes: Changes, peak: Peak, now: Instant) -> Changed:
+    """Do what a comparison has come to. The zone is locked."""
+    rows = _locked(tx, [*(each for each, _ in changes.widened), *(each for each, _ in changes.placed)])
+    changed = [number for number, found in changes.widened if _widen(tx, rows[number], found, now)]
+    changed += [number for number, found in changes.placed if _place(tx, rows[number], found, peak, now)]
+    for gone in _locked(tx, changes.withdrawn).values():
+        _withdraw(tx, gone, now)
+        changed.append(gone.id)
+    made = [alarm for new in changes.made if (alarm := _make(tx, zones, key, new, peak, now))]
+    put_in_digest(tx, made, now)
+    return Changed([alarm.id for alarm in made], changed)
+
+
+def _locked(tx: Session, numbers: Collection[AlarmId]) -> dict[AlarmId, Alarm]:
+    if not numbers:
+        return {}
+    asked = select(Alarm).where(among(tx, Alarm.id, numbers)).order_by(Alarm.id).with_for_update(key_share=True)
+    return {alarm.id: alarm for alarm in tx.scalars(asked.execution_options(populate_existing=True))}
+
+
+def _widen(tx: Session, alarm: Alarm, found: Found, now: Instant) -> bool:
+    before = (alarm.onset_at, alarm.ended_at, alarm.peak)
+    widen(alarm, found.since, found.peak)
+    if alarm.ended_at is not None:
+        alarm.ended_at = max(alarm.ended_at, found.until)
+    return _note(tx, alarm, before, now)
+
+
+def _place(tx: Session, alarm: Alarm, found: Found, peak: Peak, now: Instant) -> bool:
+    before = (alarm.onset_at, alarm.ended_at, alarm.peak)
+    alarm.onset_at, alarm.ended_at = found.since, found.until
+    alarm.peak = peak(found.since, found.until) if alarm.exceeds_id is not None else found.peak
+    alarm.probe_id, alarm.limit = found.probe, found.limit
+    return _note(tx, alarm, before, now)
+
+
+def _note(tx: Session, alarm: Alarm, before: tuple[Instant, Instant | None, Centi | None], now: Instant) -> bool:
+    if before == (alarm.onset_at, alarm.ended_at, alarm.peak):
+        return False
+    tx.add(event(alarm.id, "widened", now, late=True, onset=alarm.onset_at, ended=alarm.ended_at, peak=alarm.peak))
+    return True
+
+
+def _withdraw(tx: Session, alarm: Alarm, now: Instant) -> None:
+    alarm.origin, alarm.state, alarm.closed_at = "withdrawn", "closed", now
+    pending = and_(AlarmStep.alarm_id == alarm.id, AlarmStep.state.in_(["due", "held", "suppressed"]))
+    tx.execute(update(AlarmStep).where(pending).values(state="cancelled"))
+    tx.add(event(alarm.id, "withdrawn", now, late=True, onset=alarm.onset_at, ended=alarm.ended_at))
+
+
+def _make(tx: Session, zones: Zones, key: Key, new: New, peak: Peak, now: Instant) -> Alarm | None:
+    found, watched = new.found, zones[key[0]]
+    unit = standing_units(tx, [watched.equipment], found.since).get(watched.equipment)
     unit = unit or standing_units(tx, [watched.equipment], now).get(watched.equipment)
     if unit is None:
-        log.error("no record of the past: the equipment never stood in a unit", zone=past.zone, rule=past.rule)
+        log.error("no record of the past: the equipment never stood in a unit", zone=key[0], rule=key[1])
         return None
-    seen = Evidence(
-        zone=past.zone,
-        rule=past.rule,
-        probe=probe,
-        onset=episode.onset,
-        peak=episode.peak,
-        limit=past.limit,
-    )
+    worst = found.peak if new.exceeds is None else peak(found.since, found.until)
+    seen = Evidence(zone=key[0], rule=key[1], probe=found.probe, onset=found.since, peak=worst, limit=found.limit)
     row = alarm_row(watched, [seen], unit, now)
-    alarm = Alarm(**{**row, "state": "recovered", "recovered_at": now, "ended_at": end})
+    past = {"state": "recovered", "recovered_at": now, "ended_at": found.until}
+    alarm = Alarm(**{**row, **past, "origin": "late", "exceeds_id": new.exceeds})
     tx.add(alarm)
     tx.flush()
-    tx.add(event(alarm.id, "opened", now, late=True, onset=episode.onset))
-    tx.add(event(alarm.id, "recovered", now, late=True, ended=end, known_end=episode.ended is not None))
+    tx.add(event(alarm.id, "opened", now, late=True, onset=found.since, exceeds=new.exceeds))
+    tx.add(event(alarm.id, "recovered", now, late=True, ended=found.until, known_end=found.ended))
     return alarm

@@ -67,6 +67,7 @@ class Alarm(Record):
         ),
         CheckConstraint("state IN ('open', 'recovered', 'closed')", name="state"),
         CheckConstraint("handling IN ('unacknowledged', 'acknowledged', 'handled')", name="handling"),
+        CheckConstraint("origin IN ('live', 'late', 'withdrawn')", name="origin"),
         Index(None, "unit_id", "state"),
     )
 
@@ -106,6 +107,12 @@ class Alarm(Record):
     limit: Mapped[Centi | None]
     snapshot: Mapped[str] = mapped_column(Text)
     """Rule and escalation policy as they were at the opening (JSON)."""
+    origin: Mapped[str] = mapped_column(String(10), default="live")
+    """live; late: made of readings that came late, and until somebody touches it, it follows them; withdrawn: such a
+    one of which later readings have left nothing.
+    """
+    exceeds_id: Mapped[AlarmId | None] = mapped_column(ForeignKey("alarm.id"))
+    """The alarm, handled or acknowledged before, that this late one exceeds."""
 
 
 class AlarmStep(Record):
@@ -193,6 +200,7 @@ class AlarmEvent(Record):
     at: Mapped[Instant]
     kind: Mapped[str] = mapped_column(String(20))
     """opened, reopened, told, nobody_to_tell, unreachable, held, suppressed, resumed, digest, acknowledged, recovered,
+    widened, withdrawn,
     handled, closed; `detail` has the rest.
     """
     person_id: Mapped[PersonId | None] = mapped_column(ForeignKey("person.id"))
@@ -222,6 +230,30 @@ class FollowCursor(Record):
     position: Mapped[int]
     mark: Mapped[str] = mapped_column(String(40), server_default="")
     """Which log, and which entry, `position` is of (`core.intake.identity`)."""
+
+
+class LateSpan(Record):
+    """Late readings of a day of a series that are still to be evaluated, from the telemetry store.
+
+    A mark is set in the transaction that moves the cursor over the reading. `day` counts from 1970 in UTC.
+    """
+
+    __tablename__ = "late_span"
+
+    series_id: Mapped[SeriesId] = mapped_column(ForeignKey("series.id"), primary_key=True)
+    day: Mapped[int] = mapped_column(primary_key=True)
+    since: Mapped[Instant]
+    until: Mapped[Instant]
+    """Event time of the oldest and the newest."""
+    positions: Mapped[bytes] = mapped_column(LargeBinary)
+    """How far telemetry must have come: position by shard of the intake log (msgpack)."""
+    revision: Mapped[int]
+    """Counts the marks, so that one that comes during the evaluation isn't lost."""
+    first_at: Mapped[Instant]
+    due_at: Mapped[Instant] = mapped_column(index=True)
+    """Server time."""
+    seen_at: Mapped[Instant | None]
+    """Set once evaluated with an excursion that had no end yet: due again when the series has a newer reading."""
 
 
 class Tick(Record):

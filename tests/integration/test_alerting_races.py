@@ -27,7 +27,7 @@ from core.errors import Conflict
 from core.ids import AlarmId
 from core.runtime.instant import MINUTE, Instant
 from core.units.actor import Actor
-from tests.fixtures.alerting import Watch, post
+from tests.fixtures.alerting import DAWN, Watch, post
 from tests.fixtures.databases import DATABASES, fresh_url
 
 REPORT = Report(cause="门未关严", action="关门", disposition="可用")
@@ -129,7 +129,7 @@ def test_a_step_that_one_worker_holds_while_another_finds_it_abnormal_again_is_f
     warm = threading.Thread(target=watch.run)
     zones = Zones()
     with watch.records.write() as tx:
-        zones.load(tx)
+        zones.refresh(tx)
         assert escalate(tx, zones, post(), watch.clock.time) == 1
         warm.start()
         warm.join(1)  # it either ends without us or waits for us
@@ -168,7 +168,7 @@ def test_handling_that_races_with_the_recovery_closes_once(watch: Watch) -> None
 def _drain(records: Records, now: Instant) -> None:
     zones = Zones()
     with records.read() as tx:
-        zones.load(tx)
+        zones.refresh(tx)
     while True:
         with records.write() as tx:
             if not escalate(tx, zones, post(), now):
@@ -247,6 +247,47 @@ def test_killed_before_and_after_each_commit_it_ends_as_if_it_had_not_been(
     calm.close()
     killed.records.close()
     calm.records.close()
+
+
+@pytest.mark.req("AL-14")
+@pytest.mark.parametrize("database", DATABASES)
+def test_killed_before_and_after_each_commit_late_readings_come_to_what_they_had_come_to(
+    database: str, tmp_path: Path, nursery: Nursery
+) -> None:
+    url = fresh_url(database, tmp_path)
+    (tmp_path / "calm").mkdir()
+    killed, calm = (
+        Watch(Records(connect(url)), tmp_path),
+        Watch(Records(connect(fresh_url(database, tmp_path))), tmp_path / "calm"),
+    )
+    deaths = 0
+    for watch in (killed, calm):
+        watch.fridge()
+        watch.reads(5.0)
+        watch.clock.time = Instant(watch.clock.time + 90 * MINUTE)
+        watch.reads(5.0)
+    for first, last in ((30, 60), (10, 30), (60, 80), (None, None), (10, 30), (None, None)):
+        for watch in (killed, calm):
+            if first is None or last is None:
+                watch.clock.time = Instant(watch.clock.time + 2 * MINUTE)
+            else:
+                values = [9.4 if 25 <= minute < 65 else 5.0 for minute in range(first, last)]
+                watch.reads(*values, at=Instant(DAWN + first * MINUTE), origin="backfill")
+        calm.run()
+        killed.store()
+        while (ended := nursery.work(url, killed, dies_at=1, before=deaths % 4 == 0)) != 0:
+            assert ended == -9
+            deaths += 1
+            if deaths % 4 == 1:
+                assert nursery.work(url, killed, dies_at=1) == -9, "the same work was to be done"
+                deaths += 1
+            assert deaths < 200
+    assert deaths >= 10
+    assert (killed.alarm().onset_at, killed.alarm().ended_at) == (DAWN + 25 * MINUTE, DAWN + 65 * MINUTE)
+    assert _history(killed) == _history(calm)
+    for watch in (killed, calm):
+        watch.close()
+        watch.records.close()
 
 
 def _history(watch: Watch) -> dict[str, object]:

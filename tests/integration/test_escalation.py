@@ -182,7 +182,7 @@ def test_down_for_two_hours_and_recovered_meanwhile_pages_nobody(watch: Watch) -
         watch.clock.time = Instant(watch.clock.time + 10 * MINUTE)
         watch.reads(*[9.4 if 20 <= (start - DAWN) // MINUTE < 60 else 5.0] * 10, at=start)
     watch.engine = watch.worker()
-    watch.run()
+    watch.evaluate_late()
     alarm = watch.alarm()
     assert alarm.state == "recovered"
     assert alarm.ended_at is not None
@@ -255,7 +255,7 @@ def test_a_step_that_fired_is_not_fired_again_by_a_worker_that_starts_anew(watch
     watch.warms_up()
     zones = Zones()
     with watch.records.write() as tx:
-        zones.load(tx)
+        zones.refresh(tx)
         assert escalate(tx, zones, post(), watch.clock.time) == 0
     with watch.records.write() as tx:
         # Even where the mark was lost, the outbox knows the message.

@@ -198,8 +198,8 @@ def test_an_alarm_and_its_steps_are_there_together_with_absolute_times(watch: Wa
 
 @on_both
 def test_a_backlog_of_one_shard_lets_no_other_wait_for_its_end(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alerting.follow.CHUNK", 20)
-    monkeypatch.setattr("alerting.follow.CHUNK_SQLITE", 20)
+    monkeypatch.setattr("alerting.follow.CHUNK", 4)
+    monkeypatch.setattr("alerting.follow.CHUNK_SQLITE", 4)
     watch.engine = watch.worker()
     first, last = sorted(("10001", "10002"), key=shard_of)  # type: ignore[type-var, arg-type]
     watch.fridge("208601", gateways=(first,))

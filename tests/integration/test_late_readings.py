@@ -1,11 +1,20 @@
 """Readings that come late, twice, or with a clock that is wrong: what they wake, and what they are a record of."""
 
+import threading
+from collections.abc import Mapping
+
 import pytest
 from sqlalchemy import delete
 
+from core.alarms.handling import acknowledge
+from core.health.words import wrong
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant, Milliseconds
+from core.telemetry.embedded import EmbeddedTelemetry
+from core.telemetry.port import Unavailable
 from core.units.tables import Contact, Person
+from core.wire.topics import GatewayNumber, Shard, shard_of
 from tests.fixtures.alerting import DAWN, Watch, ago, ahead, on_both
+from tests.fixtures.broker import until
 
 
 @pytest.mark.req("AL-14")
@@ -21,9 +30,12 @@ def test_a_backlog_that_recovered_wakes_nobody_makes_a_record_and_one_digest(wat
         watch.reads(5.0, code=code)
         watch.reads(*[5.0] * 30, *[9.5] * 60, *[5.0] * 100, code=code, at=ago(watch, 190), origin="backfill")
         watch.run()
+    onset, ended = ago(watch, 160), ago(watch, 100)
+    assert not watch.alarms()
+    watch.evaluate_late()
     first, second = watch.alarms()
     assert (first.state, first.handling) == ("recovered", "unacknowledged")
-    assert (first.onset_at, first.ended_at, first.peak) == (ago(watch, 160), ago(watch, 100), 950)
+    assert (first.onset_at, first.ended_at, first.peak) == (onset, ended, 950)
     watch.forward(10, showing=5.0)
     assert not watch.told(1)
     (digest,) = watch.told(1, "digest")
@@ -46,7 +58,7 @@ def test_a_digest_that_reaches_nobody_says_so(watch: Watch, anybody: bool) -> No
     watch.reads(5.0)
     watch.reads(*[5.0] * 30, *[9.5] * 60, *[5.0] * 100, at=ago(watch, 190), origin="backfill")
     watch.run()
-    watch.forward(10, showing=5.0)
+    watch.forward(15, showing=5.0)
     assert not watch.told(1, "digest")
     assert ("unreachable" if anybody else "nobody_to_tell") in watch.events(watch.alarm().id)
 
@@ -61,9 +73,10 @@ def test_a_backlog_that_is_still_abnormal_pages_level_1_now_with_its_true_onset(
     watch.run()
     assert not watch.alarms()
     watch.reads(*[5.0] * 39, *[9.5] * 160, at=ago(watch, 199), origin="backfill")
-    watch.run()
+    onset = ago(watch, 160)
+    watch.evaluate_late()
     alarm = watch.alarm()
-    assert (alarm.opened_at, alarm.onset_at) == (watch.clock.time, ago(watch, 160))
+    assert (alarm.opened_at, alarm.onset_at) == (watch.clock.time, onset)
     assert [watch.tiers(level) for level in (1, 2, 3)] == [[1], [], []]
     watch.forward(29, showing=9.0)
     assert watch.tiers(2) == []
@@ -129,11 +142,12 @@ def test_late_readings_of_a_time_that_is_closed_open_nothing_again(watch: Watch)
 @on_both
 def test_what_is_released_from_quarantine_is_recorded_and_never_pages(watch: Watch) -> None:
     watch.fridge()
+    until = watch.clock.time
     watch.reads(*[9.5] * 30, at=ago(watch, 29), origin="released")
-    watch.run()
+    watch.evaluate_late()
     assert watch.alarm().state == "recovered"
-    assert watch.alarm().ended_at == watch.clock.time
-    watch.reads(*[9.5] * 30, at=ago(watch, 29), origin="released")
+    assert watch.alarm().ended_at == until
+    watch.reads(*[9.5] * 30, at=ago(watch, 30), origin="released")
     watch.run()
     watch.forward(10)
     assert len(watch.alarms()) == 1
@@ -215,3 +229,175 @@ def test_stragglers_among_readings_on_time_and_a_backlog_are_late_data_as_ever(w
         watch.run()
     assert not [alarm for alarm in watch.alarms() if alarm.state == "open" and alarm.rule == "above"]
     assert not watch.told(1)
+
+
+@pytest.mark.req("AL-14")
+@on_both
+def test_what_exceeds_an_alarm_that_was_acknowledged_is_a_linked_record(watch: Watch) -> None:
+    watch.fridge()
+    watch.reads(5.0)
+    watch.run()
+    ahead(watch, 120)
+    watch.reads(5.0)
+    begin = ago(watch, 119)
+    watch.reads(*[9.5] * 20, *[5.0] * 10, at=Instant(begin + 30 * MINUTE), origin="backfill")
+    watch.evaluate_late()
+    first = watch.alarm()
+    with watch.records.write() as tx:
+        acknowledge(tx, watch.person(1), first.id, through="web", now=watch.clock.time)
+    watch.reads(*[5.0] * 10, *[9.9] * 20, at=begin, origin="backfill")
+    watch.evaluate_late()
+    again, second = watch.alarms()
+    assert (again.onset_at, again.ended_at, again.peak) == (first.onset_at, first.ended_at, 950)
+    assert (second.exceeds_id, second.origin, second.state, second.handling) == (
+        first.id,
+        "late",
+        "recovered",
+        "unacknowledged",
+    )
+    assert (second.onset_at, second.ended_at, second.peak) == (begin + 10 * MINUTE, first.onset_at, 990)
+    watch.reads(*[9.9] * 5, at=Instant(begin + 20 * MINUTE), origin="backfill")
+    watch.evaluate_late()
+    assert len(watch.alarms()) == 2
+
+
+@pytest.mark.req("AL-14")
+@on_both
+def test_a_record_that_nobody_has_touched_follows_the_readings_and_is_withdrawn_where_they_leave_nothing(
+    watch: Watch,
+) -> None:
+    watch.fridge()
+    watch.reads(5.0)
+    watch.run()
+    ahead(watch, 120)
+    watch.reads(5.0)
+    begin = ago(watch, 100)
+    watch.reads(*[9.5] * 20, *[5.0] * 10, at=begin, origin="backfill")
+    watch.evaluate_late()
+    watch.reads(*[9.6] * 15, at=ago(watch, 116), origin="backfill")
+    watch.evaluate_late()
+    wider = watch.alarm()
+    assert (wider.onset_at, wider.ended_at, wider.peak) == (begin - 15 * MINUTE, begin + 20 * MINUTE, 960)
+    watch.reads(*[5.0] * 60, at=Instant(begin - 20 * MINUTE), origin="backfill")
+    watch.evaluate_late()
+    assert (watch.alarm().origin, watch.alarm().state) == ("withdrawn", "closed")
+    watch.forward(10, showing=5.0)
+    assert not watch.told(1, "digest")
+    watch.reads(*[9.5] * 20, at=begin, origin="backfill")
+    watch.evaluate_late()
+    assert [alarm.origin for alarm in watch.alarms()] == ["withdrawn", "late"]
+
+
+@on_both
+def test_a_store_that_can_not_be_read_delays_late_readings_alone_and_is_told(watch: Watch) -> None:
+    watch.fridge()
+    watch.fridge("208602")
+    watch.reads(5.0)
+    watch.run()
+    ahead(watch, 60)
+    watch.reads(5.0)
+    watch.reads(*[9.5] * 30, *[5.0] * 20, at=ago(watch, 55), origin="backfill")
+    watch.engine.run_once()
+    there, watch.telemetry = watch.telemetry, Broken()  # type: ignore[assignment]
+    watch.clock.time = Instant(watch.clock.time + 2 * MINUTE)
+    watch.reads(9.5, code="208602", at=ago(watch, 11))
+    watch.reads(*[9.5] * 11, code="208602", at=ago(watch, 10))
+    stop, late = threading.Event(), watch.late_worker()
+    thread = threading.Thread(target=late.run, args=(stop,))
+    thread.start()
+    until(lambda: bool(late.troubles.now()), "the trouble is noted")
+    (trouble,) = late.troubles.now()
+    assert wrong(trouble) == "reading the telemetry store can't be reached"
+    assert late.is_idle(), "a barrier isn't held up by it"
+    watch.engine.run_once()
+    assert watch.tiers(1) == [1], "the other fridge's alarm"
+    watch.telemetry = there
+    watch.store()
+    until(lambda: len(watch.alarms()) == 2 and not late.troubles.now(), "what was late is evaluated")
+    stop.set()
+    late.wake()
+    thread.join()
+    watch.telemetry = EmbeddedTelemetry(watch.folder / "telemetry")
+
+
+class Broken:
+    """A telemetry store behind a network that is down."""
+
+    def positions(self) -> Mapping[Shard, int]:
+        msg = "InfluxDB gave no answer: connection refused"
+        raise Unavailable(msg)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.req("AL-14")
+def test_late_readings_wait_until_telemetry_has_them_all(watch: Watch) -> None:
+    watch.fridge()
+    watch.reads(5.0)
+    watch.run()
+    ahead(watch, 60)
+    watch.reads(5.0)
+    watch.store()
+    watch.reads(*[9.5] * 30, *[5.0] * 20, at=ago(watch, 55), origin="backfill")
+    watch.engine.run_once()
+    ahead(watch, 10)
+    assert not watch.late.step()
+    assert not watch.late.is_idle()
+    watch.run()
+    assert watch.late.is_idle()
+    assert watch.alarm().state == "recovered"
+
+
+@pytest.mark.req("AL-14")
+@on_both
+def test_a_live_alarm_is_told_before_another_gateway_s_backlog_is_read(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alerting.follow.CHUNK", 20)
+    monkeypatch.setattr("alerting.follow.CHUNK_SQLITE", 20)
+    first, last = sorted(("10001", "10002"), key=lambda number: shard_of(GatewayNumber(number)))
+    watch.fridge("208601", gateways=(first,))
+    watch.fridge("208602", gateways=(last,))
+    watch.engine = watch.worker()
+    watch.forward(10, showing=9.4, code="208602")
+    assert not watch.told(1)
+    ahead(watch, 1)
+    watch.reads(9.4, code="208602")
+    for n in range(100):
+        watch.reads(*[5.0] * 50, at=Instant(watch.clock.time - (6000 - 50 * n) * MINUTE), origin="backfill")
+    told_after: list[int] = []
+    follower, step = watch.engine._follower, watch.engine._follower.step
+
+    def stepping(now: Instant) -> bool:
+        worked = step(now)
+        told_after.append(len(watch.told(1)))
+        return worked
+
+    follower.step = stepping  # type: ignore[method-assign]
+    watch.run()
+    assert told_after[5] == 1, told_after
+    assert len(told_after) > 20, "the backlog was read at once: the test shows nothing"
+
+
+@on_both
+def test_what_is_entered_within_a_pass_is_met_by_all_its_parts(watch: Watch) -> None:
+    watch.fridge()
+    watch.reads(5.0)
+    watch.run()
+    follower, step = watch.engine._follower, watch.engine._follower.step
+    entered = []
+
+    def entering(now: Instant) -> bool:
+        worked = step(now)
+        if not worked and not entered:
+            entered.append(watch.fridge("208602", gateways=("10002",)))
+        return worked
+
+    follower.step = entering  # type: ignore[method-assign]
+    watch.forward(seconds=30)
+    assert entered
+    watch.forward(30)
+    silent = [alarm for alarm in watch.alarms() if alarm.zone_id == entered[0].zone]
+    assert [alarm.rule for alarm in silent] == ["probe_offline"]
+    assert not watch.engine.troubles.now()

@@ -150,7 +150,7 @@ def test_neither_can_an_alarm_event(records: Records, change: str) -> None:
             tx.execute(text(statement))
         required = [column.name for column in METADATA.tables["alarm"].columns if not column.nullable]
         alarm: dict[str, int | str] = dict.fromkeys(required, 1)
-        alarm |= {"state": "open", "handling": "unacknowledged", "rule": "above", "snapshot": "{}"}
+        alarm |= {"state": "open", "handling": "unacknowledged", "rule": "above", "snapshot": "{}", "origin": "live"}
         tx.execute(METADATA.tables["alarm"].insert().values(alarm))
         tx.execute(METADATA.tables["alarm_event"].insert().values(alarm_id=1, at=1, kind="opened"))
     with pytest.raises(IntegrityError, match="append only"), records.write() as tx:

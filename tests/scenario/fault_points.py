@@ -238,6 +238,18 @@ _LEASES = Reach("alerting.deliver:claim", AFTER, _found)
 _FINISHES = Reach("alerting.deliver:write_down", AFTER, lambda call: bool(call.args[1]))
 ALERTING = (
     Point("alerting", "the log is read, before its cursor moves", Reach("alerting.follow:Follower._move", BEFORE)),
+    Point(
+        "alerting",
+        "marking late readings, before the commit",
+        Reach(_RECORDS, COMMIT),
+        Reach("core.alarms.late_spans:Marks.write", AFTER, _found),
+    ),
+    Point(
+        "alerting",
+        "late readings are evaluated, before the commit",
+        Reach(_RECORDS, COMMIT),
+        Reach("core.alarms.late_spans:finish", AFTER, lambda call: bool(call.args[1])),
+    ),
     Point("alerting", "opening an alarm, before the commit", Reach(_RECORDS, COMMIT), _OPENS),
     Point("alerting", "opened, after the commit", Reach(_RECORDS, COMMITTED), _OPENS),
     Point("alerting", "a step is claimed, before its messages", Reach("alerting.escalate:_claim", AFTER, _found)),

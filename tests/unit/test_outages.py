@@ -5,16 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from core.alarms import profile
-from core.alarms.profile import Differences
-from core.alarms.rules import course as courses
-from core.alarms.rules.sample import Condition, Rule, Sample
-from core.ids import Centi, ZoneId
-from core.runtime.instant import MINUTE, Instant, parse
+from tests.fixtures.late_model import Model, Span, sample
 
-NOON = parse("2026-03-28T12:00:00+08:00")
-ZONE = ZoneId(7)
-BOUNDS = profile.bounds(profile.load("china-2017"), "refrigerated", MINUTE, Differences())
 GAP, LONG = 3, 12
 """Minutes: readings farther apart say nothing of the time between; an excursion of this length must be found."""
 Minute = tuple[int, float]
@@ -46,23 +38,15 @@ def day(chance: random.Random) -> tuple[list[Minute], list[Minute]]:
     return [*taken, *over], [*came, *backlog, *over]
 
 
-def found_in(came: list[Minute], chance: random.Random) -> list[tuple[float, float]]:
-    """Return spans in which an excursion was told of, in minutes; readings come in chunks of chance."""
-    course, spans, often = courses.begin(ZONE), [], chance.choice((0.05, 0.3, 1))
-    past: list[courses.Past] = []
-    for minute, t in came:
-        sample = Sample(Instant(NOON + minute * MINUTE), Centi(round(t * 100)), 0)
-        if courses.is_late(course, sample.at):
-            past += courses.take_late(course, BOUNDS, ZONE, sample, pages=True)
-        else:
-            past += courses.take(course, BOUNDS, sample)
-        if chance.random() < often or minute == came[-1][0]:
-            past += courses.conclude(course, BOUNDS)
-            live = course.above.live
-            if live.condition in (Condition.ACTIVE, Condition.CLEARING):
-                spans.append((live.onset, course.newest))
-    spans += [(one.episode.onset, one.episode.ended or one.episode.last) for one in past if one.rule is Rule.ABOVE]
-    return [((since - NOON) / MINUTE, (until - NOON) / MINUTE) for since, until in spans]
+def found_in(came: list[Minute], chance: random.Random) -> list[Span]:
+    """Return the alarms there are in the end, in minutes; the marked spans are evaluated by chance."""
+    model, often = Model(), chance.choice((0.0, 0.05, 0.3))
+    for at, t in came:
+        model.come(sample(at, t))
+        if chance.random() < often:
+            model.evaluate()
+    model.evaluate()
+    return model.spans()
 
 
 def excursions(taken: list[Minute]) -> list[tuple[int, int]]:

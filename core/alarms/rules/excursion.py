@@ -86,7 +86,9 @@ def step(limit: Limit, was: Excursion, sample: Sample) -> Excursion:
 
 def episode(state: Excursion, newest: Instant) -> Episode | None:
     """Return the excursion that is still going on, or hasn't been over for long enough; None when there is none."""
-    if state.condition in (Condition.ACTIVE, Condition.CLEARING):
+    if state.condition is Condition.CLEARING:
+        return Episode(state.onset, None, state.inside, state.peak)
+    if state.condition is Condition.ACTIVE:
         return Episode(state.onset, None, newest, state.peak)
     return None
 

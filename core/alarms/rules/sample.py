@@ -49,5 +49,10 @@ class Episode(msgspec.Struct, frozen=True):
     onset: Instant
     ended: Instant | None
     last: Instant
-    """Event time of the newest sample that went into it."""
+    """As far as it is known to have reached: the newest sample, or when it came inside while that isn't long enough."""
     peak: Centi | None
+
+    @property
+    def until(self) -> Instant:
+        """When it was over, as far as is known."""
+        return self.last if self.ended is None else self.ended

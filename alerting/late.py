@@ -1,0 +1,304 @@
+"""Evaluation of late readings: marked spans are read from the telemetry store, and alarms are made of what they show.
+
+It works in a thread of its own, in slices behind the live work, and outside any transaction but for its end. So neither
+a backlog nor a store that can't be read delays what is live.
+
+Guarantees, tried by tests/integration/test_late_readings.py and test_late_stores.py on both databases and both stores:
+* a span is evaluated once telemetry has come as far as its marks, and with all that can be read then;
+* its end is one transaction that finds the marks and the devices' revision unmoved, or changes nothing: then it is
+  evaluated again. So whatever is killed, alarms are a function of the readings (`core.alarms.rules.evaluation`);
+* what late readings show pages only where the live state is itself beyond the limit (`course.join`).
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from alerting.late_snapshot import RULES, Reader, Snapshot, is_calm, read_around, snapshot, zones_of
+from alerting.memory import Probe, load, save
+from config.load import WrongSetting
+from config.secrets import NoSecrets
+from core.alarms import late_spans, past
+from core.alarms.evidence import Evidence
+from core.alarms.facts import worst
+from core.alarms.late_spans import Span
+from core.alarms.lifecycle import Key, lock, settle
+from core.alarms.post import Post
+from core.alarms.rules import course as courses
+from core.alarms.rules import evaluation
+from core.alarms.rules.evaluation import Readings, ZoneEpisodes
+from core.alarms.rules.excursion import Excursion
+from core.alarms.rules.reconcile import Known, reconcile
+from core.alarms.rules.sample import GOING_ON, UNUSABLE, Condition, Rule
+from core.alarms.watched import Zones
+from core.alarms.zone_stays import ProbeStays, in_zone
+from core.db.engine import Records
+from core.devices import revision
+from core.devices.directory import Place
+from core.ids import Centi
+from core.intake.port import Unavailable as LogUnavailable
+from core.runtime.clock import Clock
+from core.runtime.instant import Instant
+from core.runtime.logs import logger
+from core.runtime.trouble import Troubles, first_line
+from core.telemetry.port import Telemetry
+
+log = logger(__name__)
+
+AT_ONCE = 200
+"""Spans that are read at once."""
+POLL_S = 1.0
+BEHIND_S = 0.5
+"""Real seconds that a slice waits for live work."""
+AGAIN_S = 1.0
+STORE, EVALUATION = "telemetry reader", "late readings"
+"""Parts that a pass may fail by. Records and log are the engine's to tell."""
+
+
+class LiveWork(Protocol):
+    """What evaluates live readings in the same process."""
+
+    def is_behind(self) -> bool:
+        """Return whether there are readings that it hasn't taken in."""
+
+    def wake(self) -> None:
+        """Tell what is due now: alarms have opened or changed."""
+
+
+class Late:
+    """The late readings of one worker. `run` in a thread; `is_idle` may be called from any."""
+
+    def __init__(
+        self,
+        records: Records,
+        open_store: Callable[[], Telemetry],
+        zones: Zones,
+        post: Post,
+        clock: Clock,
+        *,
+        shards: str,
+        live: LiveWork,
+    ) -> None:
+        """`shards` is a range such as `00-7f`; of all spans the worker evaluates those of as many series."""
+        self._records = records
+        self._open_store = open_store
+        self._store: Telemetry | None = None
+        self._zones = zones
+        self._post = post
+        self._clock = clock
+        first, last = shards.split("-")
+        self._slots = int(first, 16), int(last, 16)
+        self._live = live
+        self._woken = threading.Event()
+        self.evaluated = 0
+        """Spans since the start."""
+        self.troubles = Troubles()
+        """Why the last pass failed."""
+
+    def wake(self) -> None:
+        """Ask for a look soon."""
+        self._woken.set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop`. Whatever fails is tried again."""
+        while not stop.is_set():
+            self._woken.clear()
+            try:
+                self._wait_for_live_work(stop)
+                worked = self.step()
+            except (SQLAlchemyError, LogUnavailable) as error:
+                log.warning("late readings wait", problem=first_line(error))
+                stop.wait(AGAIN_S)
+            except (OSError, sqlite3.Error, NoSecrets, WrongSetting) as error:
+                self.close()
+                if self.troubles.note(STORE, error):
+                    log.warning("late readings wait for telemetry", problem=first_line(error))
+                stop.wait(AGAIN_S)
+            except Exception as error:
+                if self.troubles.note(EVALUATION, f"{type(error).__name__}: {first_line(error)}"):
+                    log.exception("late readings not evaluated")
+                stop.wait(AGAIN_S)
+            else:
+                for part in (STORE, EVALUATION):
+                    self.troubles.note(part, None)
+                if not worked:
+                    self._woken.wait(POLL_S)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the store."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def is_idle(self) -> bool:
+        """Whether all that is due has been evaluated; true too while the store can't be read."""
+        with self._records.read() as tx:
+            idle = not late_spans.any_due(tx, self._clock.now(), self._slots)
+        if not idle:
+            self.wake()
+        return idle or bool(self.troubles.now())
+
+    def step(self) -> bool:
+        """Evaluate some of the spans that are due and stored; returns whether there were any.
+
+        Raises: OSError when the store can't be read; SQLAlchemyError; Unavailable of the log.
+        """
+        spans, known = self._next(self._clock.now())
+        if not spans:
+            return False
+        curves = read_around(self._telemetry(), spans)
+        calm = [span for span in spans if is_calm(span, known, curves[span.series])]
+        if calm:
+            with self._records.write() as tx:
+                taken = late_spans.take(tx, calm)
+                if revision.current(tx) == known.revision:
+                    late_spans.finish(tx, taken)
+            self.evaluated += len(calm)
+        for span in spans:
+            if span not in calm:
+                self._evaluate(span, known)
+                self.evaluated += 1
+        return True
+
+    def _wait_for_live_work(self, stop: threading.Event) -> None:
+        waited = 0.0
+        while waited < BEHIND_S and self._live.is_behind() and not stop.wait(0.05):
+            waited += 0.05
+
+    def _telemetry(self) -> Telemetry:
+        if self._store is None:
+            self._store = self._open_store()
+        return self._store
+
+    def _next(self, now: Instant) -> tuple[list[Span], Snapshot]:
+        """Return spans that are due and stored, with what the records say at that moment."""
+        with self._records.read() as tx:
+            if not late_spans.any_due(tx, now, self._slots):
+                return [], Snapshot(0, {}, {}, frozenset(), {})
+            store = self._telemetry()
+            stored = store.positions()
+            spans: list[Span] = []
+            offset = 0
+            while not spans and (page := late_spans.due(tx, now, self._slots, limit=AT_ONCE, offset=offset)):
+                spans = [span for span in page if span.is_stored(stored)]
+                offset += len(page)
+            return spans, snapshot(tx, {span.series for span in spans})
+
+    def _evaluate(self, span: Span, known: Snapshot) -> None:
+        """Evaluate one span, zone by zone, and make of it what it is."""
+        now = self._clock.now()
+        reader = Reader(self._telemetry())
+        results: dict[Key, tuple[ZoneEpisodes, Sequence[Readings]]] = {}
+        for zone in zones_of(span, known):
+            probes = [
+                Readings(each.probe, runs, reader.of(each.series), known.newest.get(each.series))
+                for each, runs in in_zone(zone, known.stays.values())
+            ]
+            for rule in RULES:
+                alarms = known.alarms.get((zone, rule), ())
+                results[zone, rule] = evaluation.of_zone(rule, probes, (span.since, span.until), alarms), probes
+        with self._records.write() as tx:
+            changed = self._finish(tx, span, known, results, now)
+        if changed:
+            log.info("late readings evaluated", series=span.series, since=span.since, until=span.until, **changed)
+            self._live.wake()
+
+    def _finish(
+        self,
+        tx: Session,
+        span: Span,
+        known: Snapshot,
+        results: Mapping[Key, tuple[ZoneEpisodes, Sequence[Readings]]],
+        now: Instant,
+    ) -> dict[str, object]:
+        """End an evaluation, unless something that it was made of has changed meanwhile."""
+        mine = known.stays.get(span.series)
+        memory = load(tx, {span.series: _place(mine)}) if mine is not None else {}
+        if not late_spans.take(tx, [span]) or revision.current(tx) != known.revision:
+            return {}
+        self._zones.refresh(tx)
+        zones = {zone for zone, _ in results}
+        lock(tx, zones)
+        before = past.known_alarms(tx, zones)
+        for key, (found, _) in results.items():
+            if _touched(found, before.get(key, ())) != _touched(found, known.alarms.get(key, ())):
+                return {}
+        settled = {
+            rule: found.settled[mine.probe]
+            for (_, rule), (found, _) in results.items()
+            if mine is not None and mine.probe in found.settled
+        }
+        told: dict[str, object] = {}
+        goes_on = False
+        for series, probe in memory.items():
+            if settled and probe.course.newest != known.newest.get(series, Instant(0)):
+                return {}
+            evidence = self._join(probe, settled)
+            if evidence:
+                save(tx, memory, self._zones, now)
+                opened, _ = settle(tx, self._zones, self._post, evidence, now)
+                told["opened"] = opened
+            goes_on = any(probe.memory(rule).condition in GOING_ON for rule in settled)
+        alarms = past.known_alarms(tx, zones)
+        for key, (found, readings) in results.items():
+            changes = reconcile(found.episodes, _touched(found, alarms.get(key, ())))
+            made, changed = past.change(tx, self._zones, key, changes, _peak(key[1], readings), now)
+            if made or changed:
+                told[str(key[1])] = {"made": made, "changed": changed}
+        unfinished = any(mine is not None and mine.probe in found.unfinished for found, _ in results.values())
+        if unfinished and not goes_on:
+            late_spans.keep(tx, span, known.newest.get(span.series, Instant(0)), now)
+        else:
+            late_spans.finish(tx, [span])
+        return told
+
+    def _join(self, probe: Probe, settled: Mapping[Rule, Excursion]) -> list[Evidence]:
+        """Let what reaches the live state go on there, where that is beyond the limit itself."""
+        recent = probe.course.recent
+        if recent.zone is None:
+            return []
+        bounds = self._zones.bounds(recent.zone, probe.place.interval)
+        evidence = []
+        for rule, track, limit in probe.course.tracks(bounds):
+            if rule not in settled or not courses.join(track, limit, recent.samples, settled[rule]):
+                continue
+            if track.live.condition is Condition.ACTIVE:
+                evidence.append(
+                    Evidence(
+                        zone=recent.zone,
+                        rule=rule,
+                        probe=probe.place.probe,
+                        onset=track.live.onset,
+                        value=recent.samples[-1].value,
+                        peak=track.live.peak,
+                        limit=limit.value,
+                    )
+                )
+        return evidence
+
+
+def _touched(found: ZoneEpisodes, alarms: Iterable[Known]) -> list[Known]:
+    return [alarm for alarm in alarms if alarm.since <= found.until and alarm.until >= found.since]
+
+
+def _peak(rule: Rule, probes: Sequence[Readings]) -> past.Peak:
+    def peak(since: Instant, until: Instant) -> Centi | None:
+        values = [
+            one.value
+            for probe in probes
+            for run in probe.runs
+            for one in probe.read(max(since, run[0].since), min(Instant(until + 1), run[-1].until))
+            if not one.q & UNUSABLE
+        ]
+        return worst(rule, values)
+
+    return peak
+
+
+def _place(stays: ProbeStays) -> Place:
+    return Place(stays.series, stays.probe, stays.interval, stays.runs[-1][-1].zone, None, None, None)

@@ -1,0 +1,160 @@
+"""Marks of late readings: which spans of which series are to be evaluated, and when.
+
+A mark is set in the transaction that moves alerting's cursor over the reading, so none is lost and none is set twice
+with effect; the marks of a series and a day are one row. A row is due a minute after its last mark, at latest five
+after its first.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import msgspec
+from sqlalchemy import ColumnElement, and_, delete, exists, or_, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from core.alarms.tables import LateSpan, SeriesState
+from core.db.among import among
+from core.db.insert import upsert
+from core.ids import SeriesId
+from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
+from core.wire.topics import Shard
+
+QUIET = Milliseconds(MINUTE)
+"""Server time without a new mark after which a span is due."""
+LONGEST = Milliseconds(5 * MINUTE)
+"""And at latest so long after its first mark; also how long an excursion without an end waits to be looked at again."""
+Key = tuple[SeriesId, int]
+Positions = Mapping[Shard, int]
+_pack = msgspec.msgpack.Encoder().encode
+_positions = msgspec.msgpack.Decoder(dict[str, int]).decode
+
+
+class _Mark:
+    __slots__ = ("positions", "since", "until")
+
+    def __init__(self, at: Instant) -> None:
+        self.since = self.until = at
+        self.positions: dict[str, int] = {}
+
+
+class Marks:
+    """The late readings of one transaction: `add` them, then `write`."""
+
+    def __init__(self) -> None:
+        self._marks: dict[Key, _Mark] = {}
+
+    def add(self, series: SeriesId, at: Instant, shard: Shard, n: int) -> None:
+        """Take a reading that stands at position `n` of its shard of the log."""
+        key = (series, at // DAY)
+        mark = self._marks.get(key)
+        if mark is None:
+            mark = self._marks[key] = _Mark(at)
+        elif at < mark.since:
+            mark.since = at
+        elif at > mark.until:
+            mark.until = at
+        mark.positions[shard] = n
+
+    def write(self, tx: Session, now: Instant) -> int:
+        """Write the marks, each joined to what is marked of its day already; return how many rows that were."""
+        if not self._marks:
+            return 0
+        days = {day for _, day in self._marks}
+        mine = and_(among(tx, LateSpan.series_id, {series for series, _ in self._marks}), among(tx, LateSpan.day, days))
+        asked = select(*LateSpan.__table__.c).where(mine).order_by(LateSpan.series_id, LateSpan.day)
+        known = {(row.series_id, row.day): row for row in tx.execute(asked.with_for_update())}
+        rows = []
+        for key, mark in self._marks.items():
+            row = known.get(key)
+            first_at = now if row is None or row.seen_at is not None else row.first_at
+            positions = {} if row is None else _positions(row.positions)
+            for shard, n in mark.positions.items():
+                positions[shard] = max(n, positions.get(shard, 0))
+            rows.append(
+                {
+                    "series_id": key[0],
+                    "day": key[1],
+                    "since": mark.since if row is None else min(row.since, mark.since),
+                    "until": mark.until if row is None else max(row.until, mark.until),
+                    "positions": _pack(positions),
+                    "revision": 1 if row is None else row.revision + 1,
+                    "first_at": first_at,
+                    "due_at": min(now + QUIET, first_at + LONGEST),
+                    "seen_at": None,
+                }
+            )
+        upsert(tx, LateSpan, rows)
+        return len(rows)
+
+
+class Span(msgspec.Struct, frozen=True):
+    """A marked span, as it was when it was read."""
+
+    series: SeriesId
+    day: int
+    since: Instant
+    until: Instant
+    positions: dict[str, int]
+    revision: int
+
+    @property
+    def key(self) -> Key:
+        """The row."""
+        return self.series, self.day
+
+    def is_stored(self, stored: Positions) -> bool:
+        """Whether telemetry has come as far as the marks."""
+        return all(stored.get(Shard(shard), 0) >= n for shard, n in self.positions.items())
+
+
+def due(tx: Session, now: Instant, slots: tuple[int, int], *, limit: int, offset: int = 0) -> list[Span]:
+    """Return spans that are to be evaluated, those that have waited longest first.
+
+    `slots` share the series out between workers, by the last byte of their numbers (0 to 255, both within).
+    """
+    columns = (LateSpan.series_id, LateSpan.day, LateSpan.since, LateSpan.until, LateSpan.positions, LateSpan.revision)
+    asked = select(*columns).where(_is_due(now, slots)).order_by(LateSpan.due_at, LateSpan.day, LateSpan.series_id)
+    rows = tx.execute(asked.limit(limit).offset(offset))
+    return [Span(*row[:4], _positions(row[4]), row[5]) for row in rows]
+
+
+def any_due(tx: Session, now: Instant, slots: tuple[int, int]) -> bool:
+    """Return whether there is one."""
+    return bool(tx.scalar(select(exists().where(_is_due(now, slots)))))
+
+
+def take(tx: Session, spans: Iterable[Span]) -> list[Span]:
+    """Lock the rows of spans; return those that nothing has been marked of since they were read."""
+    wanted = {span.key: span for span in spans}
+    mine = _among(wanted)
+    asked = select(LateSpan.series_id, LateSpan.day, LateSpan.revision).where(mine)
+    rows = tx.execute(asked.order_by(LateSpan.series_id, LateSpan.day).with_for_update()).all()
+    return [wanted[series, day] for series, day, revision in rows if wanted[series, day].revision == revision]
+
+
+def finish(tx: Session, spans: Sequence[Span]) -> None:
+    """Forget spans that were evaluated; they were taken in this transaction."""
+    if spans:
+        tx.execute(delete(LateSpan).where(_among({span.key: span for span in spans})))
+
+
+def keep(tx: Session, span: Span, newest: Instant, now: Instant) -> None:
+    """Let a span be evaluated again once its series has a reading newer than `newest`."""
+    mine = and_(LateSpan.series_id == span.series, LateSpan.day == span.day)
+    tx.execute(update(LateSpan).where(mine).values(seen_at=newest, due_at=now + LONGEST))
+
+
+def forget_positions(tx: Session) -> None:
+    """Wait for telemetry no longer: the log is another one, in which the positions of the marks say nothing."""
+    tx.execute(update(LateSpan).values(positions=_pack({})))
+
+
+def _is_due(now: Instant, slots: tuple[int, int]) -> ColumnElement[bool]:
+    newer = select(SeriesState.series_id).where(
+        SeriesState.series_id == LateSpan.series_id, SeriesState.newest_at > LateSpan.seen_at
+    )
+    mine = LateSpan.series_id.op("&")(255).between(*slots)
+    return and_(LateSpan.due_at <= now, mine, or_(LateSpan.seen_at.is_(None), exists(newer)))
+
+
+def _among(keys: Collection[Key]) -> ColumnElement[bool]:
+    return tuple_(LateSpan.series_id, LateSpan.day).in_(sorted(keys))

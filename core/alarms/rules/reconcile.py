@@ -1,0 +1,127 @@
+"""Comparison of the episodes that were evaluated with the alarms that there are: pure functions.
+
+Afterwards each episode is covered by alarms of its zone and rule, and every alarm that late readings alone have made,
+and nobody has touched, is an episode exactly. So these depend on the set of the readings alone.
+
+* An alarm that live readings opened is widened while it is open or nobody has acknowledged it.
+* One that was acknowledged, handled or closed stays as it is; what exceeds it is an alarm of its own, linked to it.
+* One that late readings made is put to its episode's times, or withdrawn where there is none any more.
+"""
+
+from collections.abc import Iterable, Sequence
+from enum import Enum, auto
+
+import msgspec
+
+from core.alarms.rules.sample import Episode
+from core.ids import AlarmId, Centi, ProbeId
+from core.runtime.instant import Instant
+
+
+class Standing(Enum):
+    """What late readings may do to an alarm."""
+
+    WIDENS = auto()
+    FIXED = auto()
+    LATE = auto()
+
+
+class Known(msgspec.Struct, frozen=True):
+    """An alarm of the zone and rule, in event time. `until` lies in the far future while it is open."""
+
+    id: AlarmId
+    since: Instant
+    until: Instant
+    standing: Standing
+
+
+class Found(msgspec.Struct, frozen=True):
+    """An episode of a zone: of one of its probes, or of several that overlap."""
+
+    probe: ProbeId
+    since: Instant
+    until: Instant
+    ended: bool
+    """Whether its end is known."""
+    peak: Centi | None
+    limit: Centi | None
+
+
+class New(msgspec.Struct, frozen=True):
+    """An alarm to be made."""
+
+    found: Found
+    exceeds: AlarmId | None = None
+    """The alarm that is left as it is, and that this one exceeds."""
+
+
+class Changes(msgspec.Struct):
+    """What is to be done."""
+
+    widened: list[tuple[AlarmId, Found]] = []
+    placed: list[tuple[AlarmId, Found]] = []
+    made: list[New] = []
+    withdrawn: list[AlarmId] = []
+
+
+def of_episode(probe: ProbeId, episode: Episode, limit: Centi | None) -> Found:
+    """Return an episode of one probe as one of its zone."""
+    return Found(probe, episode.onset, episode.until, episode.ended is not None, episode.peak, limit)
+
+
+def united(found: Iterable[Found], *, highest: bool) -> list[Found]:
+    """Join the episodes of a zone's probes where they overlap; `highest`: the worst value is the greatest."""
+    joined: list[Found] = []
+    for each in sorted(found, key=lambda one: (one.since, one.probe)):
+        if joined and each.since <= joined[-1].until:
+            last = joined[-1]
+            later = max(last, each, key=lambda one: (one.until, not one.ended))
+            peaks = [one.peak for one in (last, each) if one.peak is not None]
+            peak = (max if highest else min)(peaks) if peaks else None
+            joined[-1] = msgspec.structs.replace(last, until=later.until, ended=later.ended, peak=peak)
+        else:
+            joined.append(each)
+    return joined
+
+
+def reconcile(episodes: Sequence[Found], alarms: Sequence[Known]) -> Changes:
+    """Compare the episodes of a span with the alarms of the zone and rule that touch it; all in order of time."""
+    changes = Changes()
+    late = [alarm for alarm in alarms if alarm.standing is Standing.LATE]
+    standing = [alarm for alarm in alarms if alarm.standing is not Standing.LATE]
+    used: set[AlarmId] = set()
+    for episode in episodes:
+        over = [alarm for alarm in standing if _touch(alarm, episode)]
+        widens = [alarm for alarm in over if alarm.standing is Standing.WIDENS]
+        if widens:
+            changes.widened.append((widens[0].id, episode))
+            continue
+        for piece, exceeds in _exceeding(episode, over):
+            mine = next((alarm for alarm in late if alarm.id not in used and _touch(alarm, piece)), None)
+            if mine is None:
+                changes.made.append(New(piece, exceeds))
+            else:
+                used.add(mine.id)
+                changes.placed.append((mine.id, piece))
+    changes.withdrawn = [alarm.id for alarm in late if alarm.id not in used]
+    return changes
+
+
+def _touch(alarm: Known, found: Found) -> bool:
+    return alarm.since <= found.until and alarm.until >= found.since
+
+
+def _exceeding(episode: Found, over: Sequence[Known]) -> list[tuple[Found, AlarmId | None]]:
+    """Return what of an episode no fixed alarm covers, each piece with the alarm that it exceeds."""
+    if not over:
+        return [(episode, None)]
+    pieces = []
+    covered = episode.since
+    for alarm in sorted(over, key=lambda one: one.since):
+        if alarm.since > covered:
+            piece = msgspec.structs.replace(episode, since=covered, until=alarm.since, ended=True)
+            pieces.append((piece, alarm.id))
+        covered = max(covered, alarm.until)
+    if covered < episode.until:
+        pieces.append((msgspec.structs.replace(episode, since=covered), over[-1].id))
+    return [(piece, exceeds) for piece, exceeds in pieces]
