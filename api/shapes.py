@@ -103,7 +103,8 @@ def place_of(cursor: str | None, length: int) -> tuple[int, ...] | None:
     if cursor is None:
         return None
     try:
-        place = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=tuple[int, ...])
+        plain = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        place = msgspec.json.decode(plain, type=tuple[int, ...])
     except (binascii.Error, msgspec.MsgspecError, ValueError):
         place = ()
     if len(place) != length or not all(0 <= part <= LARGEST_ID for part in place):

@@ -92,8 +92,8 @@ def page(
     context: Mapping[str, Any] = {
         "words": said,
         "request_id": request.state.request_id,
-        "in_language": _in_language(request, address, said("other_language_code")),
-        "address": address or _address(request),
+        "in_language": _shown_at(request, address, lang=said("other_language_code")),
+        "address": _shown_at(request, address),
         "every": every,
         "session": session,
         "csrf": masked(session.csrf) if session else "",
@@ -107,20 +107,16 @@ def page(
     return answer
 
 
-def _in_language(request: Request, address: str, language: str) -> str:
-    """Return where the page is in another language, with what it was asked to show."""
-    shown = {name: value for name, value in request.query_params.items() if name in SHOWN_BY}
-    asked = "" if address else urlencode(shown) + "&" * bool(shown)
-    return f"{address or request.url.path}?{asked}lang={language}"
-
-
-def _address(request: Request) -> str:
-    return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+def _shown_at(request: Request, address: str, **more: str) -> str:
+    """Return where a page is had again, as it was asked to show; in another language with `lang`."""
+    asked = {} if address else {name: value for name, value in request.query_params.items() if name in SHOWN_BY}
+    query = urlencode({**asked, **more})
+    return f"{address or request.url.path}?{query}" if query else address or request.url.path
 
 
 def sign_in_address(request: Request) -> str:
     """Return where to sign in, and come back from to this page."""
-    return f"/sign-in?next={quote(_address(request), safe='/')}"
+    return f"/sign-in?next={quote(_shown_at(request, ''), safe='/')}"
 
 
 def local_path(given: str | None) -> str:

@@ -56,6 +56,7 @@ def test_pages_hold_no_inline_script_or_style(place: Site) -> None:
         ("GET", "/api/v1/units?limit=0", 422, "invalid"),
         ("GET", "/api/v1/units?cursor=nonsense", 422, "invalid"),
         ("GET", "/api/v1/units?cursor=W10", 422, "invalid"),
+        ("GET", "/api/v1/units?cursor=WzFd!*", 422, "invalid"),
         ("GET", "/api/v1/units/1", 404, "not_found"),
         ("GET", "/api/v1/alarms?colour=red", 422, "invalid"),
         ("GET", "/api/v1/alarms?from=yesterday", 422, "invalid"),

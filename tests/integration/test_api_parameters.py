@@ -113,3 +113,13 @@ def test_a_parameter_given_twice_is_refused_unless_the_route_takes_several(place
         assert answer.status_code == 422, path
         assert [fault["problem"] for fault in answer.json()["errors"]] == ["give it once"]
     assert browser.get("/api/v1/alarms?state=open&state=closed").status_code == 200
+
+
+def test_a_page_repeats_nothing_of_an_address_that_it_has_not_understood(place: Site, alarm: AlarmId) -> None:
+    """What a page repeats could be used to guess what else is in it, by its compressed length (ADR 13)."""
+    for path in ("/a/{token}", "/alarms/{alarm}"):
+        params = {"said": "guess-1"} if path == "/alarms/{alarm}" else {"said": "guess-1", "guess-2": "guess-3"}
+        filled = path.format(token=place.link(alarm).removeprefix("/a/"), alarm=alarm)
+        page = place.signed_in("province").get(filled, params=params, headers=HTML)
+        assert page.status_code == 200
+        assert "guess" not in page.text
