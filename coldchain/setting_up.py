@@ -3,7 +3,7 @@
 The command line prints what these return.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -114,15 +114,17 @@ def _take_back(made: list[Path]) -> None:
             path.rmdir() if path.is_dir() else path.unlink()
 
 
-def import_into(settings: Settings, file: Path) -> tuple[int, list[str]]:
+def import_into(
+    settings: Settings, file: Path, progress: Callable[[int, int], None] = lambda _done, _all: None
+) -> tuple[int, list[str]]:
     """Import a file into the records of an installation; returns the exit code and what to say.
 
     Raises: NoSecrets.
     """
     with open_records(settings) as records:
         now = clock_from(settings.virtual_clock).now()
-        report = import_file(records, settings.data_dir, file, actor=OPERATOR, now=now)
-    return (1 if report.mistakes else 0), report.lines()
+        report = import_file(records, settings.data_dir, file, actor=OPERATOR, now=now, progress=progress)
+    return (1 if report.mistakes else 0), report.lines(terminal_language())
 
 
 @contextmanager

@@ -115,11 +115,22 @@ def gateway_password(data_dir: str, number: str) -> str:
 
     Raises: ValueError for a number that is the name of a service.
     """
+    issue_gateway_passwords(data_dir, [number])
+    return read(data_dir).broker[number]
+
+
+def issue_gateway_passwords(data_dir: str, numbers: Iterable[str]) -> dict[str, str]:
+    """Issue a broker password to each gateway that has none, in one write; returns those that were issued.
+
+    Raises: ValueError for a number that is the name of a service.
+    """
     secrets = read(data_dir)
-    if number in secrets.services:
-        raise ValueError(say("secrets.service_number", number=number))
-    if number in secrets.broker:
-        return secrets.broker[number]
-    password = random.token_urlsafe(24)
-    write(data_dir, msgspec.structs.replace(secrets, broker={**secrets.broker, number: password}))
-    return password
+    issued: dict[str, str] = {}
+    for number in numbers:
+        if number in secrets.services:
+            raise ValueError(say("secrets.service_number", number=number))
+        if number not in secrets.broker:
+            issued[number] = random.token_urlsafe(24)
+    if issued:
+        write(data_dir, msgspec.structs.replace(secrets, broker={**secrets.broker, **issued}))
+    return issued

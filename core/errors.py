@@ -3,6 +3,8 @@
 The text is for whoever reads the answer or the log: what was wrong, with the value, and what would be right.
 """
 
+from config.messages import Message
+
 
 class Wrong(Exception):
     """Something asked for can't be done, and the asker can be told why."""
@@ -34,10 +36,11 @@ class BackDated(Conflict):
 
 
 class Invalid(Wrong):
-    """A value can't be used. `field` names it as the asker wrote it."""
+    """A value can't be used. `field` names it as the asker wrote it; `message` is the problem in any language."""
 
-    def __init__(self, field: str, value: object, problem: str) -> None:
+    def __init__(self, field: str, value: object, problem: str | Message) -> None:
         super().__init__(f"{field} = {value!r}: {problem}")
         self.field = field
         self.value = value
-        self.problem = problem
+        self.message = problem
+        self.problem = str(problem)

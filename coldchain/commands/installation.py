@@ -1,5 +1,6 @@
 """Sub-commands of an installation, from `init` to `realign`, and of the secrets that other programs need."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -34,8 +35,9 @@ def import_(
     config: Config = None,
 ) -> None:
     from coldchain import setting_up  # noqa: PLC0415
+    from coldchain.importing.progress import show_progress  # noqa: PLC0415
 
-    finish(*setting_up.import_into(load(config), file))
+    finish(*setting_up.import_into(load(config), file, show_progress(sys.stderr)))
 
 
 @command(app, "check", "setting_up")

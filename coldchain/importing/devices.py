@@ -1,12 +1,32 @@
-"""Equipment, zones, gateways, probes and windows of an import file: added, changed, moved, or left as they are."""
+"""Equipment, zones, gateways, probes and windows of an import file: added, changed, moved, or left as they are.
+
+What stands in the records is read for some hundred rows at once, so that a row that is as the file says takes no
+statement, and new rows are entered together.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy import select
 
+from coldchain.importing.mistakes import FieldProblem, message
 from coldchain.importing.rows import EquipmentRow, GatewayRow, ProbeRow, WindowRow, ZoneRow
 from coldchain.importing.run import Outcome, Run
+from core.db.among import among
 from core.devices import bindings, intervals, registry, windows
+from core.devices.entering import (
+    NewEquipment,
+    NewGateway,
+    NewInUnit,
+    NewProbe,
+    enter_equipment,
+    enter_gateways,
+    enter_probes,
+)
 from core.devices.names import ZoneKind
-from core.devices.registry import NewEquipment, ZoneLimits
+from core.devices.registry import ZoneLimits
 from core.devices.tables import (
     EquipmentUnit,
     Gateway,
@@ -17,58 +37,94 @@ from core.devices.tables import (
     ProbeZone,
     Zone,
 )
-from core.errors import Invalid
-from core.ids import EquipmentId, ProbeId, ZoneId
+from core.ids import EquipmentId, ZoneId
 from core.runtime.instant import MINUTE, Instant, rfc3339
 
+Zones = dict[EquipmentId, dict[ZoneKind, Zone]]
+Placed = TypeVar("Placed", EquipmentUnit, GatewayUnit, ProbeGateway, ProbeZone)
 
-def write_equipment(run: Run, row: EquipmentRow) -> Outcome:
-    """Add an equipment with its zones; or rename it, give it further zones, and place it in another unit."""
+
+def write_equipment(run: Run, rows: Sequence[EquipmentRow]) -> None:
+    """Add equipment with their zones; or rename one, give it further zones, and place it in another unit."""
+    for chunk in run.chunks(rows):
+        ids = {run.equipment[row.code].id for row in chunk if row.code in run.equipment}
+        zones, places = _zones(run, ids), _newest(run, EquipmentUnit, ids)
+        run.settle(
+            chunk,
+            partial(_decide_equipment, run, zones, places),
+            partial(enter_equipment, run.tx, run.actor, now=run.now),
+            run.keep_equipment,
+        )
+
+
+def _decide_equipment(
+    run: Run, zones: Zones, places: dict[int, EquipmentUnit], row: EquipmentRow
+) -> Outcome | NewInUnit:
     unit = run.unit(row.unit)
     known = run.equipment.get(row.code)
     if known is None:
-        new = NewEquipment(row.code, row.name, row.kind, row.zones)
-        since = row.since or run.since
-        run.equipment[row.code] = registry.add_equipment(run.tx, run.actor, new, unit, since=since, now=run.now)
-        return Outcome.ADDED
-    changed = registry.rename_equipment(run.tx, run.actor, known, row.name, row.kind, now=run.now)
+        return NewInUnit(NewEquipment(row.code, row.name, row.kind, row.zones), unit, row.since or run.since)
+    stands = places.get(known.id)
+    stays = stands is not None and stands.until is None and stands.unit_id == unit.id
+    changed = (known.name, known.kind) != (row.name, row.kind.value)
+    if changed:
+        registry.rename_equipment(run.tx, run.actor, known, row.name, row.kind, now=run.now)
     for kind in row.zones:
-        if kind not in _zones(run, known.id):
-            registry.add_zone(run.tx, run.actor, known.id, kind, now=run.now)
+        if kind not in zones[known.id]:
+            zones[known.id][kind] = registry.add_zone(run.tx, run.actor, known.id, kind, now=run.now)
             changed = True
-    stands = intervals.newest(run.tx, EquipmentUnit, known.id)
-    if stands is not None and stands.until is None and stands.unit_id == unit.id:
+    if stands is not None and stays:
         run.begins(row.since, stands.since)
         return Outcome.of(changed=changed)
     bindings.place_equipment(run.tx, run.actor, known.id, unit, row.since or run.now, now=run.now)
     return Outcome.CHANGED
 
 
-def write_zone(run: Run, row: ZoneRow) -> Outcome:
-    """Hold a zone to the limits of the row; an equipment gets the zone if it hasn't one of this kind."""
+def write_zones(run: Run, rows: Sequence[ZoneRow]) -> None:
+    """Hold zones to the limits of their rows; an equipment gets the zone if it hasn't one of this kind."""
+    for chunk in run.chunks(rows):
+        zones = _zones(run, _named(run, chunk))
+        for row in chunk:
+            outcome = run.attempt(row, partial(_write_zone, run, zones, row))
+            if outcome is not None:
+                run.count("zone", outcome)
+
+
+def _write_zone(run: Run, zones: Zones, row: ZoneRow) -> Outcome:
     equipment = run.one_equipment(row.equipment)
-    zone = _zones(run, equipment.id).get(row.kind)
+    zone = zones[equipment.id].get(row.kind)
     added = zone is None
     if zone is None:
         zone = registry.add_zone(run.tx, run.actor, equipment.id, row.kind, now=run.now)
+        zones[equipment.id][row.kind] = zone
     limits = ZoneLimits(profile=row.profile, low=row.low, high=row.high, delay=row.delay, hysteresis=row.hysteresis)
-    changed = registry.set_limits(run.tx, run.actor, zone, limits, now=run.now)
+    changed = registry.limits_of(zone) != limits
+    if changed or added:
+        registry.set_limits(run.tx, run.actor, zone, limits, now=run.now)
     return Outcome.ADDED if added else Outcome.of(changed=changed)
 
 
-def write_gateway(run: Run, row: GatewayRow) -> Outcome:
-    """Add a gateway, or place it in another unit."""
+def write_gateways(run: Run, rows: Sequence[GatewayRow]) -> None:
+    """Add gateways, or place one in another unit."""
+    for chunk in run.chunks(rows):
+        ids = {run.gateways[row.number].id for row in chunk if row.number in run.gateways}
+        places = _newest(run, GatewayUnit, ids)
+        run.settle(
+            chunk,
+            partial(_decide_gateway, run, places),
+            partial(enter_gateways, run.tx, run.actor, now=run.now),
+            run.keep_gateway,
+        )
+
+
+def _decide_gateway(run: Run, places: dict[int, GatewayUnit], row: GatewayRow) -> Outcome | NewGateway:
     if row.number in run.services:
-        problem = "it is the broker user of our own services; give the gateway another"
-        raise Invalid(field="number", value=row.number, problem=problem)
+        raise FieldProblem(field="number", value=row.number, problem=message("service_number"))
     unit = run.unit(row.unit)
     known = run.gateways.get(row.number)
     if known is None:
-        since = row.since or run.since
-        made = registry.add_gateway(run.tx, run.actor, row.number, unit, since=since, now=run.now)
-        run.gateways[row.number] = made
-        return Outcome.ADDED
-    stands = intervals.newest(run.tx, GatewayUnit, known.id)
+        return NewGateway(row.number, unit, row.since or run.since)
+    stands = places.get(known.id)
     if stands is not None and stands.until is None and stands.unit_id == unit.id:
         run.begins(row.since, stands.since)
         return Outcome.UNCHANGED
@@ -76,43 +132,100 @@ def write_gateway(run: Run, row: GatewayRow) -> Outcome:
     return Outcome.CHANGED
 
 
-def write_probe(run: Run, row: ProbeRow) -> Outcome:
-    """Add a probe, or have it read by another gateway, move it to another zone, expect it at another interval.
+class _KnownProbes(NamedTuple):
+    probes: dict[tuple[str, str], Probe]
+    paired: dict[int, ProbeGateway]
+    bound: dict[int, ProbeZone]
+    zones: Zones
 
-    Without `equipment` it stays where it is bound.
+
+def write_probes(run: Run, rows: Sequence[ProbeRow]) -> None:
+    """Add probes, or have one read by another gateway, move it to another zone, expect it at another interval.
+
+    Without `equipment` a probe stays where it is bound.
     """
-    gateway = run.gateway(row.gateway)
-    zone = _zone_of(run, row)
-    namespace = gateway.namespace
-    known = run.tx.scalar(select(Probe).where(Probe.namespace == namespace, Probe.code == row.code.code))
-    if known is None:
-        since = row.since or run.since
-        interval = row.interval or MINUTE
-        known = registry.add_probe(
-            run.tx, run.actor, row.code.code, gateway, interval=interval, since=since, now=run.now
+    for chunk in run.chunks(rows):
+        asked = select(Probe).where(among(run.tx, Probe.code, [row.code.code for row in chunk]))
+        probes = {(probe.namespace, probe.code): probe for probe in run.tx.scalars(asked)}
+        ids = {probe.id for probe in probes.values()}
+        named = _named(run, chunk)
+        known = _KnownProbes(probes, _newest(run, ProbeGateway, ids), _newest(run, ProbeZone, ids), _zones(run, named))
+        run.settle(
+            chunk,
+            partial(_decide_probe, run, known),
+            partial(enter_probes, run.tx, run.actor, now=run.now),
+            lambda _row, _probe: None,
         )
-        if zone is not None:
-            bindings.bind_probe(run.tx, run.actor, known.id, zone, since, now=run.now)
-        return Outcome.ADDED
-    changed = _paired(run, row, known.id, gateway) | _bound(run, row, known.id, zone)
-    if row.interval is not None:
-        changed |= registry.set_interval(run.tx, run.actor, known, row.interval, now=run.now)
-    paired = intervals.newest(run.tx, ProbeGateway, known.id)
-    bound = intervals.newest(run.tx, ProbeZone, known.id)
+
+
+def _decide_probe(run: Run, known: _KnownProbes, row: ProbeRow) -> Outcome | NewProbe:
+    gateway = run.gateway(row.gateway)
+    zone = _zone_of(run, row, known.zones)
+    probe = known.probes.get((gateway.namespace, row.code.code))
+    if probe is None:
+        return NewProbe(row.code.code, gateway, row.since or run.since, row.interval or MINUTE, zone)
+    paired, bound = known.paired.get(probe.id), known.bound.get(probe.id)
+    changed = _pair(run, row, probe, gateway, paired) | _bind(run, row, probe, zone, bound)
+    if row.interval is not None and row.interval != probe.interval:
+        changed |= registry.set_interval(run.tx, run.actor, probe, row.interval, now=run.now)
+    if changed:
+        paired = intervals.newest(run.tx, ProbeGateway, probe.id)
+        bound = intervals.newest(run.tx, ProbeZone, probe.id)
     run.begins(row.since, *(row.since for row in (paired, bound) if row is not None))
     return Outcome.of(changed=changed)
 
 
-def write_window(run: Run, row: WindowRow) -> Outcome:
-    """Begin a window, or end one that is open; 停用 takes effect at its `since`."""
+def _pair(run: Run, row: ProbeRow, probe: Probe, gateway: Gateway, paired: ProbeGateway | None) -> bool:
+    if paired is not None and paired.until is None and paired.gateway_id == gateway.id:
+        return False
+    bindings.pair_probe(run.tx, run.actor, probe.id, gateway.id, row.since or run.now, now=run.now)
+    return True
+
+
+def _bind(run: Run, row: ProbeRow, probe: Probe, zone: ZoneId | None, bound: ProbeZone | None) -> bool:
+    at: Instant = row.since or run.now
+    is_open = bound is not None and bound.until is None
+    if zone is None or (bound is not None and is_open and bound.zone_id == zone):
+        return False
+    bind = bindings.move_probe if is_open else bindings.bind_probe
+    bind(run.tx, run.actor, probe.id, zone, at, now=run.now)
+    return True
+
+
+def _zone_of(run: Run, row: ProbeRow, zones: Zones) -> ZoneId | None:
+    kind = row.zone or row.code.zone
+    if row.equipment is None:
+        if row.zone is not None:
+            raise FieldProblem(field="zone", value=row.zone.value, problem=message("zone_without_equipment"))
+        return None
+    if row.zone is not None and row.code.zone not in {None, row.zone}:
+        raise FieldProblem(field="zone", value=row.zone.value, problem=message("label_says", zone=row.code.zone))
+    there = zones[run.one_equipment(row.equipment).id]
+    shown = {"equipment": row.equipment, "zones": ", ".join(there) or "–"}
+    if kind is None and len(there) != 1:
+        raise FieldProblem(field="zone", value="", problem=message("which_zone", **shown))
+    if kind is not None and kind not in there:
+        raise FieldProblem(field="zone", value=kind.value, problem=message("zones_are", **shown))
+    return there[kind].id if kind is not None else next(iter(there.values())).id
+
+
+def write_windows(run: Run, rows: Sequence[WindowRow]) -> None:
+    """Begin windows, or end one that is open; 停用 takes effect at its `since`."""
+    for chunk in run.chunks(rows):
+        ids = _named(run, chunk)
+        asked = select(MaintenanceWindow).where(among(run.tx, MaintenanceWindow.equipment_id, ids))
+        known = {(window.equipment_id, window.kind, window.since): window for window in run.tx.scalars(asked)}
+        for row in chunk:
+            outcome = run.attempt(row, partial(_write_window, run, known, row))
+            if outcome is not None:
+                run.count("window", outcome)
+
+
+def _write_window(
+    run: Run, windows_there: dict[tuple[EquipmentId, str, Instant], MaintenanceWindow], row: WindowRow
+) -> Outcome:
     equipment = run.one_equipment(row.equipment)
-    known = run.tx.scalar(
-        select(MaintenanceWindow).where(
-            MaintenanceWindow.equipment_id == equipment.id,
-            MaintenanceWindow.kind == row.kind.value,
-            MaintenanceWindow.since == row.since,
-        )
-    )
+    known = windows_there.get((equipment.id, row.kind.value, row.since))
     if known is None:
         windows.begin_window(
             run.tx,
@@ -128,50 +241,26 @@ def write_window(run: Run, row: WindowRow) -> Outcome:
     if row.until is None or row.until == known.until:
         return Outcome.UNCHANGED
     if known.until is not None:
-        problem = f"it ended at {rfc3339(known.until)} already; leave `until` out"
-        raise Invalid(field="until", value=rfc3339(row.until), problem=problem)
+        raise FieldProblem(
+            field="until", value=rfc3339(row.until), problem=message("ended", until=rfc3339(known.until))
+        )
     windows.end_window(run.tx, run.actor, known, row.until, now=run.now)
     return Outcome.CHANGED
 
 
-def _paired(run: Run, row: ProbeRow, probe: ProbeId, gateway: Gateway) -> bool:
-    paired = intervals.newest(run.tx, ProbeGateway, probe)
-    if paired is not None and paired.until is None and paired.gateway_id == gateway.id:
-        return False
-    bindings.pair_probe(run.tx, run.actor, probe, gateway.id, row.since or run.now, now=run.now)
-    return True
+def _zones(run: Run, equipment: set[EquipmentId]) -> Zones:
+    found: Zones = defaultdict(dict)
+    asked = select(Zone).where(among(run.tx, Zone.equipment_id, equipment)).order_by(Zone.id)
+    for zone in run.tx.scalars(asked):
+        found[zone.equipment_id][ZoneKind(zone.kind)] = zone
+    return found
 
 
-def _bound(run: Run, row: ProbeRow, probe: ProbeId, zone: ZoneId | None) -> bool:
-    at: Instant = row.since or run.now
-    bound = intervals.newest(run.tx, ProbeZone, probe)
-    is_open = bound is not None and bound.until is None
-    if zone is None or (bound is not None and is_open and bound.zone_id == zone):
-        return False
-    bind = bindings.move_probe if is_open else bindings.bind_probe
-    bind(run.tx, run.actor, probe, zone, at, now=run.now)
-    return True
+def _newest(run: Run, table: type[Placed], subjects: Collection[int]) -> dict[int, Placed]:
+    """Return the last row of each subject, open or ended."""
+    return {subject: rows[-1] for subject, rows in intervals.rows_of(run.tx, table, subjects).items()}
 
 
-def _zone_of(run: Run, row: ProbeRow) -> ZoneId | None:
-    kind = row.zone or row.code.zone
-    if row.equipment is None:
-        if row.zone is not None:
-            raise Invalid(field="zone", value=row.zone.value, problem="say of which `equipment`")
-        return None
-    if row.zone is not None and row.code.zone not in {None, row.zone}:
-        raise Invalid(
-            field="zone", value=row.zone.value, problem=f"the label says {row.code.zone}; one of the two is wrong"
-        )
-    zones = _zones(run, run.one_equipment(row.equipment).id)
-    there = ", ".join(zones) or "none"
-    if kind is None and len(zones) != 1:
-        raise Invalid(field="zone", value="", problem=f"{row.equipment} has the zones: {there}; say which")
-    if kind is not None and kind not in zones:
-        raise Invalid(field="zone", value=kind.value, problem=f"{row.equipment} has the zones: {there}")
-    return zones[kind].id if kind is not None else next(iter(zones.values())).id
-
-
-def _zones(run: Run, equipment: EquipmentId) -> dict[ZoneKind, Zone]:
-    found = run.tx.scalars(select(Zone).where(Zone.equipment_id == equipment).order_by(Zone.id))
-    return {ZoneKind(zone.kind): zone for zone in found}
+def _named(run: Run, rows: Iterable[ZoneRow | ProbeRow | WindowRow]) -> set[EquipmentId]:
+    """Return the equipment that rows name and the records or the file have."""
+    return {run.equipment[row.equipment].id for row in rows if row.equipment in run.equipment}

@@ -1,97 +1,196 @@
-"""How what stands in a field of an import file is read. Each raises Invalid with what would be right."""
+"""Fields of an import file: how what stands in one is read. Each reader raises WrongField with what would be right."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from coldchain.importing.mistakes import WrongField, message
+from config.characters import forbidden_character
 from core.alarms.profile import names
+from core.devices.names import CHINESE as DEVICE_WORDS
 from core.devices.names import ProbeName, kind_of, parse_probe
 from core.errors import Invalid
 from core.ids import Centi
-from core.runtime.instant import Instant, Milliseconds, instant, parse
+from core.runtime.instant import DAY, Instant, Milliseconds, instant, parse
 from core.units.contacts import ContactLevel
-from core.units.levels import CHINESE
+from core.units.levels import CHINESE as UNIT_WORDS
+from core.units.people import check_openid, checked_phone
 
 T = TypeVar("T")
-Reader = Callable[[str, object], Any]
-"""Turns the name of a field and what stands in it into what a row holds."""
+Reader = Callable[[object], Any]
+"""Turns what stands in a field into what a row holds."""
+Pattern = tuple[str, str]
+"""What a code looks like, and the message that says so."""
+
+UNIT_CODE: Pattern = (r"[0-9A-Za-z]{1,12}", "unit_code")
+EQUIPMENT_CODE: Pattern = (r"[0-9A-Za-z\u4e00-\u9fff][0-9A-Za-z\u4e00-\u9fff._/#()-]{0,39}", "equipment_code")
+GATEWAY_NUMBER: Pattern = (r"[A-Za-z0-9_-]{1,32}", "gateway_number")
+_IN_A_SPREADSHEET = re.compile(r"[+-]?\d+([.,]\d+)?[eE]\+?\d+")
+"""How a spreadsheet shows a number that is too long for its column, and saves it."""
+_EARLIEST, _LATEST = Instant(0), Instant(230 * 365 * DAY)
 
 
-def text(field: str, value: object) -> str:
-    """Read a text or a number that stands for one, such as a code."""
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise Invalid(field=field, value=value, problem="write a text that isn't empty")
+def text(longest: int) -> Reader:
+    """Read a text, or a number that stands for one."""
+
+    def read(value: object) -> str:
+        found = _plain(value)
+        if len(found) > longest:
+            raise WrongField(message("too_long", longest=longest, characters=len(found)))
+        return found
+
+    return read
 
 
-def probe(field: str, value: object) -> ProbeName:
+def code(pattern: Pattern) -> Reader:
+    """Read what something is known by."""
+    regex, hint = re.compile(pattern[0], re.ASCII), pattern[1]
+
+    def read(value: object) -> str:
+        found = _code(value)
+        if not regex.fullmatch(found):
+            raise WrongField(message(hint))
+        return found
+
+    return read
+
+
+def probe(value: object) -> ProbeName:
     """Read a probe's label."""
+    found = _code(value)
     try:
-        return parse_probe(str(value))
+        return parse_probe(found)
     except Invalid as error:
-        raise Invalid(field=field, value=value, problem=error.problem) from None
+        raise WrongField(error.message) from None
 
 
-def moment(field: str, value: object) -> Instant:
+def phone(value: object) -> str:
+    """Read a phone number."""
+    found = _code(value)
+    try:
+        checked_phone(found)
+    except Invalid as error:
+        raise WrongField(error.message) from None
+    return found
+
+
+def openid(value: object) -> str:
+    """Read what WeChat calls somebody."""
+    found = _plain(value)
+    try:
+        check_openid(found)
+    except Invalid as error:
+        raise WrongField(error.message) from None
+    return found
+
+
+def timezone(value: object) -> str:
+    """Read the name of a time zone."""
+    found = _plain(value)
+    try:
+        ZoneInfo(found)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise WrongField(message("timezone")) from None
+    return found
+
+
+def moment(value: object) -> Instant:
     """Read a time with its offset."""
     try:
-        return instant(value) if isinstance(value, datetime) else parse(str(value))
-    except ValueError:
-        problem = "write a time with its offset, such as 2026-01-01T00:00:00+08:00"
-        raise Invalid(field=field, value=value, problem=problem) from None
+        found = instant(value) if isinstance(value, datetime) else parse(str(value))
+    except (ValueError, OverflowError):
+        raise WrongField(message("moment")) from None
+    if not _EARLIEST <= found <= _LATEST:
+        raise WrongField(message("far_moment"))
+    return found
 
 
-def span(field: str, value: object) -> Milliseconds:
+def span(value: object) -> Milliseconds:
     """Read a span of time with its unit."""
-    found = re.fullmatch(r"(\d{1,6})\s*(s|m|h)", str(value))
+    found = re.fullmatch(r"(\d{1,6})\s*(s|m|h)", str(value), re.ASCII)
     if found is None:
-        raise Invalid(field=field, value=value, problem="write a number with its unit, such as 90s, 10m or 2h")
+        raise WrongField(message("span"))
     return Milliseconds(int(found[1]) * {"s": 1_000, "m": 60_000, "h": 3_600_000}[found[2]])
 
 
-def hundredths(field: str, value: object) -> Centi:
+def hundredths(value: object) -> Centi:
     """Read degrees Celsius."""
-    found = re.fullmatch(r"-?\d{1,3}(\.\d{1,2})?", str(value))
+    found = re.fullmatch(r"-?\d{1,3}(\.\d{1,2})?", str(value), re.ASCII)
     if found is None or isinstance(value, bool):
-        problem = "write degrees Celsius with two decimals at most, such as 2.0 or -15"
-        raise Invalid(field=field, value=value, problem=problem)
+        raise WrongField(message("hundredths"))
     return Centi(round(float(str(value)) * 100))
 
 
 def device_word(kinds: type[StrEnum]) -> Reader:
     """Read a kind of device, in either language."""
-    return lambda field, value: kind_of(kinds, str(value), field)
+    return _word(kinds, DEVICE_WORDS)
 
 
 def unit_word(kinds: type[StrEnum]) -> Reader:
     """Read a level or kind of unit, in either language."""
-    return lambda field, value: kind_of(kinds, str(value), field, CHINESE)
+    return _word(kinds, UNIT_WORDS)
 
 
-def level(field: str, value: object) -> ContactLevel:
+def level(value: object) -> ContactLevel:
     """Read the level of a contact."""
     if str(value) not in {"1", "2", "3"}:
-        problem = "write 1 (vaccine manager), 2 (department head) or 3 (unit head)"
-        raise Invalid(field=field, value=value, problem=problem)
+        raise WrongField(message("level"))
     return ContactLevel(int(str(value)))
 
 
-def several(one: Callable[[str, object], T]) -> Callable[[str, object], tuple[T, ...]]:
+def several(one: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
     """Read a list, or in CSV words with spaces or semicolons between them."""
 
-    def each(field: str, value: object) -> tuple[T, ...]:
-        parts = value if isinstance(value, list) else re.split(r"[;；\s]+", str(value).strip())
-        return tuple(dict.fromkeys(one(field, part) for part in parts if part != ""))
+    def each(value: object) -> tuple[T, ...]:
+        parts = value if isinstance(value, list) else re.split(r"[;；、\s]+", str(value).strip())
+        return tuple(dict.fromkeys(one(part) for part in parts if part != ""))
 
     return each
 
 
-def profile(field: str, value: object) -> str:
+def profile(value: object) -> str:
     """Read the name of a rule profile."""
     if value not in names():
-        raise Invalid(field=field, value=value, problem=f"write one of {', '.join(names())}")
+        raise WrongField(message("one_of", known=", ".join(names())))
     return str(value)
+
+
+def check_characters(value: object) -> None:
+    """Let pass a value without characters that nobody sees; a TOML file can have them as escapes."""
+    for part in value if isinstance(value, list) else [value]:
+        if isinstance(part, str) and (found := forbidden_character(part)):
+            raise WrongField(message("character", character=found.name, place=found.position + 1))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float):
+        raise WrongField(message("in_quotes", right=f'"{value:.0f}"'))
+    if isinstance(value, str):
+        raise WrongField(message("empty"))
+    raise WrongField(message("in_quotes", right='"…"'))
+
+
+def _code(value: object) -> str:
+    found = _plain(value)
+    if _IN_A_SPREADSHEET.fullmatch(found):
+        raise WrongField(message("spreadsheet"))
+    return found
+
+
+def _word(kinds: type[StrEnum], words: Mapping[StrEnum, str]) -> Reader:
+    known = ", ".join(f"{kind.value} ({words[kind]})" for kind in kinds)
+
+    def read(value: object) -> StrEnum:
+        try:
+            return kind_of(kinds, str(value), "", words)
+        except Invalid:
+            raise WrongField(message("one_of", known=known)) from None
+
+    return read

@@ -1,148 +1,181 @@
-"""What an import file says: TOML arrays of tables, or CSV with a `type` column, as typed rows.
+"""Import files: TOML arrays of tables, or CSV with a `type` column, read into typed rows.
 
-Every mistake in it is found at once, and told with row, field, value and what would be right.
+Every mistake in a file is found at once, and told with its place, field, value and what would be right. A row whose
+fields are wrong is kept as an entry too, since others refer to it and it refers to others.
 """
 
-import csv
 import difflib
-import io
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from coldchain.importing.fields import moment
+from coldchain.importing.fields import check_characters, moment
+from coldchain.importing.mistakes import Mistake, Place, WrongField, message
 from coldchain.importing.rows import KINDS, KNOWN_BY, Row
-from core.errors import Invalid
+from config.csv_file import Record, header_problems, likely_delimiter, lines_of, records, too_many_cells
+from config.text_file import FileProblem, UnreadableFile, decode, parse_toml
 from core.runtime.instant import Instant
 
+FILE = Place(0)
+_WHOLE = ""
+"""Instead of a field: the row itself is wrong."""
+_COLUMNS = {"type", *(field for _, readers in KINDS.values() for field in readers)}
 
-class Mistake(msgspec.Struct, frozen=True):
-    """One thing to mend: where it stands, which field, what stands there, and what would be right."""
 
-    where: str
-    field: str
-    value: str
-    problem: str
+class Entry(msgspec.Struct, frozen=True):
+    """A row of the file as far as it could be read."""
 
-    def __str__(self) -> str:
-        shown = f"{self.field} = {self.value!r}: " if self.field else ""
-        return f"{self.where}: {shown}{self.problem}"
+    place: Place
+    kind: str
+    values: Mapping[str, Any]
+    """What its fields say, of those that could be read."""
+    row: Row | None
+    """None when something in it is wrong."""
+    key: tuple[str, ...]
+    """By what others refer to it."""
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
     """A file as read."""
 
-    rows: list[Row] = []
+    entries: list[Entry] = []
     mistakes: list[Mistake] = []
-    unreadable: list[tuple[str, ...]] = []
-    """Keys of rows with mistakes: what refers to them has none of its own."""
     since: Instant | None = None
     """From when new bindings are, unless their row says so."""
 
 
+class _Raw(NamedTuple):
+    place: Place
+    kind: str
+    fields: Mapping[str, object]
+
+
 def read(path: Path) -> File:
     """Read a file by its ending, .toml or .csv."""
-    raw = path.read_bytes()
-    known = path.suffix.lower() in {".toml", ".csv"}
-    if known and not raw.strip():
-        return _broken("the file", "holds nothing")
-    if path.suffix.lower() == ".toml":
-        return _read_toml(raw)
-    if path.suffix.lower() == ".csv":
-        return _collected(_csv_rows(raw), None)
-    return _broken("the file", f"{path.name}: neither .toml nor .csv; name it by what it is")
-
-
-def _read_toml(raw: bytes) -> File:
+    kind = path.suffix.lower()
+    if kind not in {".toml", ".csv"}:
+        return File(mistakes=[Mistake(FILE, message("ending", file=path.name))])
     try:
-        tables = tomllib.loads(raw.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        return _broken("the file", f"not TOML in UTF-8: {error}")
+        content = decode(path.read_bytes(), path.name)
+        if not content.strip():
+            return File(mistakes=[Mistake(FILE, message("nothing"))])
+        return _read_csv(content) if kind == ".csv" else _read_toml(parse_toml(content, path.name))
+    except UnreadableFile as error:
+        return File(mistakes=[_mistake(problem) for problem in error.problems])
+
+
+def _mistake(problem: FileProblem) -> Mistake:
+    return Mistake(Place(problem.line, problem.line), problem.problem)
+
+
+def _read_toml(tables: dict[str, Any]) -> File:
+    mistakes: list[Mistake] = []
     since = None
     if "since" in tables:
+        value = tables.pop("since")
         try:
-            since = moment("since", tables.pop("since"))
-        except Invalid as error:
-            return File(mistakes=[Mistake("the file", error.field, str(error.value), error.problem)])
-    return _collected(_toml_rows(tables), since)
+            since = moment(value)
+        except WrongField as error:
+            mistakes.append(Mistake(FILE, error.problem, "since", str(value)))
+    return _collected(_toml_rows(tables, mistakes), since, mistakes)
 
 
-def _toml_rows(tables: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, object]]]:
+def _toml_rows(tables: Mapping[str, Any], mistakes: list[Mistake]) -> Iterator[_Raw]:
+    position = 1
     for kind, listed in tables.items():
         if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
-            yield kind, kind, {"": f"write each as a table headed [[{kind}]]"}
+            mistakes.append(Mistake(Place(position, kind=kind), message("no_table", kind=kind)))
             continue
         for number, table in enumerate(listed, 1):
-            yield kind, f"{kind} {number}", table
+            position += 1
+            yield _Raw(Place(position, number, kind), kind, table)
 
 
-def _csv_rows(raw: bytes) -> Iterator[tuple[str, str, Mapping[str, object]]]:
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("gb18030", errors="replace")  # as Excel writes it on a Chinese Windows
-    lines = csv.reader(io.StringIO(text, newline=""))
-    head = [name.strip() for name in next(lines, [])]
-    if "type" not in head:
-        yield "", "line 1", {"": "the first line must name the columns, one of them `type`"}
-        return
-    for cells in lines:
-        where = f"line {lines.line_num}"
-        filled = {name: cell.strip() for name, cell in zip(head, cells, strict=False) if cell.strip()}
-        if any(cell.strip() for cell in cells[len(head) :]):
-            yield "", where, {"": f"has {len(cells)} cells under {len(head)} columns; a comma too much?"}
+def _read_csv(content: str) -> File:
+    lines, named = lines_of(content)
+    first = next((place for place, (_, line) in enumerate(lines) if line.strip()), 0)
+    delimiter = named or likely_delimiter(lines[first][1])
+    found = records(lines[first:], delimiter)
+    header = next(found)
+    if isinstance(header, FileProblem):
+        return File(mistakes=[_mistake(header), *(_mistake(each) for each in found if isinstance(each, FileProblem))])
+    mistakes = [_mistake(problem) for problem in header_problems(header)]
+    names = [cell.strip() for cell in header.cells]
+    place = Place(header.line, header.line)
+    if "type" not in names:
+        signs = next((sign for sign in "，；|" if sign in lines[first][1]), "")
+        problem = (
+            message("other_delimiter", sign=signs) if signs else message("no_type", columns=", ".join(names)[:200])
+        )
+        return File(mistakes=[*mistakes, Mistake(place, problem)])
+    strange = [name for name in dict.fromkeys(names) if name and name not in _COLUMNS]
+    mistakes += [Mistake(place, _no_such("no_column", name, sorted(_COLUMNS))) for name in strange]
+    return _collected(_csv_rows(found, names, delimiter, mistakes), None, mistakes)
+
+
+def _csv_rows(
+    found: Iterator[Record | FileProblem], names: Sequence[str], delimiter: str, mistakes: list[Mistake]
+) -> Iterator[_Raw]:
+    for record in found:
+        if isinstance(record, FileProblem):
+            mistakes.append(_mistake(record))
             continue
-        kind = str(filled.pop("type", ""))
-        if (kind or filled) and not kind.startswith("#"):
-            yield kind, where, filled
+        filled = {name: cell.strip() for name, cell in zip(names, record.cells, strict=False) if cell.strip()}
+        kind = filled.pop("type", "")
+        if kind.startswith("#"):
+            continue
+        place = Place(record.line, record.line)
+        if problem := too_many_cells(record, len(names), delimiter):
+            mistakes.append(_mistake(problem))
+            yield _Raw(place, kind, {_WHOLE: "", **filled})
+        elif kind or filled:
+            yield _Raw(place, kind, {name: value for name, value in filled.items() if name in _COLUMNS})
 
 
-def _collected(found: Iterator[tuple[str, str, Mapping[str, object]]], since: Instant | None) -> File:
-    rows: list[Row] = []
-    mistakes: list[Mistake] = []
-    unreadable: list[tuple[str, ...]] = []
-    for kind, where, fields in found:
-        row, wrong = _typed(kind, where, fields)
+def _collected(found: Iterator[_Raw], since: Instant | None, mistakes: list[Mistake]) -> File:
+    entries = []
+    for raw in found:
+        entry, wrong = _typed(raw)
         mistakes += wrong
-        if row is not None:
-            rows.append(row)
-        else:
-            unreadable.append((kind, *(str(fields.get(name, "")).strip() for name in KNOWN_BY.get(kind, ()))))
-    return File(rows=rows, mistakes=mistakes, unreadable=unreadable, since=since)
+        entries.append(entry)
+    return File(entries=entries, mistakes=mistakes, since=since)
 
 
-def _typed(kind: str, where: str, fields: Mapping[str, object]) -> tuple[Row | None, list[Mistake]]:
-    if "" in fields:
-        return None, [Mistake(where, "", "", str(fields[""]))]
+def _typed(raw: _Raw) -> tuple[Entry, list[Mistake]]:
+    place, kind, fields = raw
     if kind not in KINDS:
-        return None, [Mistake(where, "type", kind, _instead(kind, KINDS))]
+        problem = _no_such("no_kind", kind, list(KINDS)) if kind else message("no_kind_given")
+        return Entry(place, kind, {}, None, (kind,)), [Mistake(place, problem, "type", kind)]
     made, readers = KINDS[kind]
-    mistakes = [
-        Mistake(where, name, str(fields[name]), f"there is no such field; {_instead(name, readers)}")
-        for name in fields
-        if name not in readers
-    ]
+    mistakes: list[Mistake] = []
     values: dict[str, Any] = {}
     for name, value in fields.items():
-        if name in readers:
-            try:
-                values[name] = readers[name](name, value)
-            except Invalid as error:
-                mistakes.append(Mistake(where, name, str(value), error.problem))
-    needed = [field.name for field in msgspec.structs.fields(made) if field.required and field.name != "where"]
-    if lacking := [name for name in needed if name not in fields]:
-        problem = f"{', '.join(lacking)} missing; a row of type {kind} needs {', '.join(needed)}"
-        mistakes.append(Mistake(where, "", "", problem))
-    return (None if mistakes else made(where=where, **values)), mistakes
+        if name == _WHOLE:
+            continue
+        if name not in readers:
+            mistakes.append(Mistake(place, _no_such("no_field", name, list(readers)), name, str(value)))
+            continue
+        try:
+            check_characters(value)
+            values[name] = readers[name](value)
+        except WrongField as error:
+            mistakes.append(Mistake(place, error.problem, name, str(value)))
+    needed = [field.name for field in msgspec.structs.fields(made) if field.required and field.name != "place"]
+    lacking = [name for name in needed if name not in fields]
+    if lacking and _WHOLE not in fields:
+        values_lacking = {"lacking": ", ".join(lacking), "kind": kind, "needed": ", ".join(needed)}
+        mistakes.append(Mistake(place, message("lacking", **values_lacking)))
+    row = None if mistakes or lacking or _WHOLE in fields else made(place=place, **values)
+    if row is not None:
+        return Entry(place, kind, values, row, row.key), []
+    key = (kind, *(str(values.get(name, fields.get(name, ""))).strip() for name in KNOWN_BY.get(kind, ())))
+    return Entry(place, kind, values, None, key), mistakes
 
 
-def _instead(word: str, known: Mapping[str, object]) -> str:
+def _no_such(name: str, word: str, known: Sequence[str]) -> Any:  # noqa: ANN401
     near = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {near[0]!r}?" if near else f"write one of {', '.join(known)}"
-
-
-def _broken(where: str, problem: str) -> File:
-    return File(mistakes=[Mistake(where, "", "", problem)])
+    if near:
+        return message(f"{name}_near", word=word, near=near[0])
+    return message(name, word=word, known=", ".join(known))

@@ -3,6 +3,7 @@
 import msgspec
 
 from coldchain.importing import fields
+from coldchain.importing.mistakes import Place
 from core.alarms import profile
 from core.devices.names import EquipmentKind, ProbeName, WindowKind, ZoneKind
 from core.ids import Centi
@@ -12,9 +13,9 @@ from core.units.levels import Level, UnitKind
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing in the file, and where it stands there."""
+    """One thing in the file."""
 
-    where: str
+    place: Place
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -145,44 +146,48 @@ class WindowRow(Row, frozen=True, kw_only=True):
         return "window", self.equipment, self.kind, str(self.since)
 
 
+_UNIT, _EQUIPMENT = fields.code(fields.UNIT_CODE), fields.code(fields.EQUIPMENT_CODE)
+_GATEWAY, _PERSON = fields.code(fields.GATEWAY_NUMBER), fields.text(50)
+_ZONE = fields.device_word(ZoneKind)
+
 KINDS: dict[str, tuple[type[Row], dict[str, fields.Reader]]] = {
     "unit": (
         UnitRow,
         {
-            "code": fields.text,
-            "name": fields.text,
+            "code": _UNIT,
+            "name": fields.text(100),
             "kind": fields.unit_word(UnitKind),
             "level": fields.unit_word(Level),
-            "parent": fields.text,
-            "timezone": fields.text,
+            "parent": _UNIT,
+            "timezone": fields.timezone,
         },
     ),
     "person": (
         PersonRow,
         {
-            "name": fields.text,
-            "unit": fields.text,
+            "name": _PERSON,
+            "unit": _UNIT,
             "levels": fields.several(fields.level),
-            "phone": fields.text,
-            "openid": fields.text,
+            "phone": fields.phone,
+            "openid": fields.openid,
         },
     ),
     "equipment": (
         EquipmentRow,
         {
-            "code": fields.text,
-            "name": fields.text,
+            "code": _EQUIPMENT,
+            "name": fields.text(100),
             "kind": fields.device_word(EquipmentKind),
-            "unit": fields.text,
-            "zones": fields.several(fields.device_word(ZoneKind)),
+            "unit": _UNIT,
+            "zones": fields.several(_ZONE),
             "since": fields.moment,
         },
     ),
     "zone": (
         ZoneRow,
         {
-            "equipment": fields.text,
-            "kind": fields.device_word(ZoneKind),
+            "equipment": _EQUIPMENT,
+            "kind": _ZONE,
             "profile": fields.profile,
             "low": fields.hundredths,
             "high": fields.hundredths,
@@ -190,30 +195,27 @@ KINDS: dict[str, tuple[type[Row], dict[str, fields.Reader]]] = {
             "hysteresis": fields.hundredths,
         },
     ),
-    "gateway": (GatewayRow, {"number": fields.text, "unit": fields.text, "since": fields.moment}),
+    "gateway": (GatewayRow, {"number": _GATEWAY, "unit": _UNIT, "since": fields.moment}),
     "probe": (
         ProbeRow,
         {
             "code": fields.probe,
-            "gateway": fields.text,
-            "equipment": fields.text,
-            "zone": fields.device_word(ZoneKind),
+            "gateway": _GATEWAY,
+            "equipment": _EQUIPMENT,
+            "zone": _ZONE,
             "interval": fields.span,
             "since": fields.moment,
         },
     ),
-    "contact": (
-        ContactRow,
-        {"equipment": fields.text, "level": fields.level, "person": fields.text, "unit": fields.text},
-    ),
+    "contact": (ContactRow, {"equipment": _EQUIPMENT, "level": fields.level, "person": _PERSON, "unit": _UNIT}),
     "window": (
         WindowRow,
         {
-            "equipment": fields.text,
+            "equipment": _EQUIPMENT,
             "kind": fields.device_word(WindowKind),
             "since": fields.moment,
             "until": fields.moment,
-            "reason": fields.text,
+            "reason": fields.text(200),
         },
     ),
 }
@@ -221,3 +223,15 @@ KINDS: dict[str, tuple[type[Row], dict[str, fields.Reader]]] = {
 
 KNOWN_BY = {"unit": ("code",), "equipment": ("code",), "gateway": ("number",), "person": ("unit", "name")}
 """The fields behind `Row.key` of the types to which others refer."""
+
+REFERENCES = {
+    "unit": {"parent": "unit"},
+    "person": {"unit": "unit"},
+    "equipment": {"unit": "unit"},
+    "zone": {"equipment": "equipment"},
+    "gateway": {"unit": "unit"},
+    "probe": {"gateway": "gateway", "equipment": "equipment"},
+    "contact": {"equipment": "equipment", "unit": "unit"},
+    "window": {"equipment": "equipment"},
+}
+"""Fields of each type that name a row of another, and of which."""

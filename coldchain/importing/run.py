@@ -1,26 +1,35 @@
 """One import under way: what is known so far, what became of each row, and what is mistaken."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from coldchain.importing.files import File, Mistake
-from coldchain.importing.rows import Row
+from coldchain.importing.files import FILE, Entry, File
+from coldchain.importing.mistakes import FieldProblem, Mistake, message
+from coldchain.importing.references import known_of, unknown_references
+from coldchain.importing.rows import EquipmentRow, GatewayRow, PersonRow, Row, UnitRow
+from config.messages import Message
 from core.db.crypto import FieldCipher
 from core.devices.tables import Equipment, Gateway
 from core.errors import Invalid, Wrong
-from core.ids import UnitId
-from core.runtime.instant import Instant, rfc3339
+from core.ids import PersonId, UnitId
+from core.runtime.instant import DAY, Instant, rfc3339
 from core.units.actor import Actor
 from core.units.tables import Person, Unit
 
 RowT = TypeVar("RowT", bound=Row)
 Known = TypeVar("Known")
+New = TypeVar("New")
+Made = TypeVar("Made")
+
+CHUNK = 500
+"""Rows that are looked up and written together; what a transaction holds in memory at a time depends on it."""
+_FUTURE = 366 * DAY
+"""A beginning further ahead is told as a warning: `since` in 2062 is more likely a slip."""
 
 
 class Outcome(StrEnum):
@@ -47,9 +56,17 @@ class Run:
     """
 
     def __init__(
-        self, tx: Session, actor: Actor, cipher: FieldCipher, file: File, *, services: Sequence[str], now: Instant
+        self,
+        tx: Session,
+        actor: Actor,
+        cipher: FieldCipher,
+        file: File,
+        *,
+        services: Sequence[str],
+        now: Instant,
+        progress: Callable[[int, int], None],
     ) -> None:
-        """`services` are broker users that no gateway may be numbered like."""
+        """`services` are broker users that no gateway may be numbered like; `progress` is told (rows done, rows)."""
         self.tx = tx
         self.services = services
         self.actor = actor
@@ -59,39 +76,75 @@ class Run:
         """From when new things are bound, unless their row says so."""
         self.mistakes = list(file.mistakes)
         self.outcomes: Counter[tuple[str, Outcome]] = Counter()
-        self.units: dict[str, Unit] = {unit.code: unit for unit in tx.scalars(select(Unit)) if unit.code is not None}
-        self.equipment: dict[str, Equipment] = {one.code: one for one in tx.scalars(select(Equipment))}
-        self.gateways: dict[str, Gateway] = {one.number: one for one in tx.scalars(select(Gateway))}
-        self.people: dict[tuple[UnitId, str], Person] = {
-            (one.unit_id, one.name): one for one in tx.scalars(select(Person))
-        }
-        self._where: dict[tuple[str, ...], str] = {}
-        self._mistaken = set(file.unreadable)
+        self.people: dict[tuple[UnitId, str], PersonId] = {}
+        """Those that the file names, once their rows are written."""
+        known = known_of(tx, file.entries)
+        self.units, self.equipment, self.gateways = known
+        self._mistaken = {entry.key for entry in file.entries if entry.row is None}
+        for entry, mistake in unknown_references(file.entries, known):
+            self._mistaken.add(entry.key)
+            self.mistakes.append(mistake)
+        self._rows = self._without_duplicates(file.entries)
+        self._done, self._all = 0, len(self._rows)
+        self._progress = progress
 
-    def each(self, rows: Iterable[RowT], write: Callable[["Run", RowT], Outcome | None]) -> None:
-        """Write rows of one type, and go on behind a mistake so that all are told at once."""
+    def rows(self, kind: type[RowT]) -> list[RowT]:
+        """Return the rows of a type that are not mistaken so far."""
+        return [row for row in self._rows if isinstance(row, kind) and row.key not in self._mistaken]
+
+    def chunks(self, rows: Sequence[RowT]) -> Iterator[list[RowT]]:
+        """Yield rows some hundred at a time, and tell how far the import has come."""
+        for start in range(0, len(rows), CHUNK):
+            chunk = [row for row in rows[start : start + CHUNK] if row.key not in self._mistaken]
+            yield chunk
+            self.tx.flush()
+            self._done += len(chunk)
+            self._progress(self._done, self._all)
+
+    def settle(
+        self,
+        rows: Sequence[RowT],
+        decide: Callable[[RowT], Outcome | New],
+        enter: Callable[[list[New]], Sequence[Made | Wrong]],
+        keep: Callable[[RowT, Made], None],
+    ) -> None:
+        """Decide on each row; what is new is entered together at the end, and kept for rows that refer to it."""
+        new: list[tuple[RowT, New]] = []
         for row in rows:
-            first = self._where.setdefault(row.key, row.where)
-            if first != row.where:
-                self.mistakes.append(Mistake(row.where, row.key[0], row.key[-1], f"stands at {first} already"))
+            decided = self.attempt(row, partial(decide, row))
+            if isinstance(decided, Outcome):
+                self.count(row.key[0], decided)
+            elif decided is not None:
+                new.append((row, decided))
+        results = enter([item for _, item in new]) if new else ()
+        for (row, _), result in zip(new, results, strict=True):
+            if isinstance(result, Wrong):
+                self.refuse(row, result)
             else:
-                self.told(row, partial(write, self, row))
+                keep(row, result)
+                self.count(row.key[0], Outcome.ADDED)
 
-    def told(self, row: Row, write: Callable[[], Outcome | None]) -> None:
-        """Write, and note what became of a row, or why it can't be."""
+    def attempt(self, row: Row, write: Callable[[], Known]) -> Known | None:
+        """Write, or note why a row can't be written."""
         try:
-            outcome = write()
+            return write()
         except PassedOver:
             self._mistaken.add(row.key)
-        except Invalid as error:
+        except FieldProblem as error:
             self._mistaken.add(row.key)
-            self.mistakes.append(Mistake(row.where, error.field, str(error.value), error.problem))
+            self.mistakes.append(Mistake(row.place, error.problem, error.field, error.value))
         except Wrong as error:
-            self._mistaken.add(row.key)
-            self.mistakes.append(Mistake(row.where, "", "", str(error)))
+            self.refuse(row, error)
+        return None
+
+    def refuse(self, row: Row, error: Wrong) -> None:
+        """Note why a row can't be written."""
+        self._mistaken.add(row.key)
+        if isinstance(error, Invalid):
+            self.mistakes.append(Mistake(row.place, error.message, error.field, str(error.value)))
         else:
-            if outcome is not None:
-                self.count(row.key[0], outcome)
+            said = error.args[0]
+            self.mistakes.append(Mistake(row.place, said if isinstance(said, Message) else str(error)))
 
     def count(self, what: str, outcome: Outcome) -> None:
         """Note what became of something."""
@@ -101,41 +154,82 @@ class Run:
         """Whether a row has been told to be mistaken, or refers to one that was."""
         return row.key in self._mistaken
 
-    def unit(self, code: str, field: str = "unit") -> Unit:
+    def is_mistaken_key(self, key: tuple[str, ...]) -> bool:
+        """Whether the row that is known by a key is mistaken."""
+        return key in self._mistaken
+
+    def unit(self, code: str) -> Unit:
         """Return the unit with a code, of the file or the records.
 
-        Raises, like all that follow: Invalid; PassedOver when its own row is mistaken.
+        Raises, like all that follow: PassedOver when its own row is mistaken.
         """
-        return self._found(self.units.get(code), ("unit", code), field, "unit with this code")
+        return _known(self.units, code)
 
     def one_equipment(self, code: str) -> Equipment:
         """Return the equipment with a code."""
-        return self._found(self.equipment.get(code), ("equipment", code), "equipment", "equipment with this code")
+        return _known(self.equipment, code)
 
     def gateway(self, number: str) -> Gateway:
         """Return the gateway with a number."""
-        return self._found(self.gateways.get(number), ("gateway", number), "gateway", "gateway with this number")
+        return _known(self.gateways, number)
 
-    def person(self, unit: Unit, name: str) -> Person:
-        """Return the person of a unit with a name."""
-        key = ("person", unit.code or "", name)
-        return self._found(self.people.get((unit.id, name)), key, "person", f"such person in {unit.name}")
+    def keep_unit(self, row: UnitRow, unit: Unit) -> None:
+        """Let rows that follow refer to a unit that was added; so the next ones."""
+        self.units[row.code] = unit
+
+    def keep_person(self, row: PersonRow, person: Person) -> None:
+        """Keep a person."""
+        self.people[person.unit_id, row.name] = person.id
+
+    def keep_equipment(self, row: EquipmentRow, equipment: Equipment) -> None:
+        """Keep an equipment."""
+        self.equipment[row.code] = equipment
+
+    def keep_gateway(self, row: GatewayRow, gateway: Gateway) -> None:
+        """Keep a gateway."""
+        self.gateways[row.number] = gateway
 
     def begins(self, asked: Instant | None, *stands: Instant) -> None:
         """Check that a row claims no other beginning for what is so already.
 
-        Raises: Invalid.
+        Raises: FieldProblem.
         """
         if asked is not None and asked not in stands:
-            since = " and ".join(sorted({rfc3339(when) for when in stands}))
-            problem = f"it is so since {since}, and an import moves no beginning; leave `since` out"
-            raise Invalid(field="since", value=rfc3339(asked), problem=problem)
+            since = " / ".join(sorted({rfc3339(when) for when in stands}))
+            raise FieldProblem(field="since", value=rfc3339(asked), problem=message("begins", since=since))
 
-    def _found(self, found: Known | None, key: tuple[str, ...], field: str, what: str) -> Known:
-        if key in self._mistaken:
-            raise PassedOver
-        if found is None:
-            raise Invalid(
-                field=field, value=key[-1], problem=f"there is no {what}, neither in the file nor in the records"
-            )
-        return found
+    def _without_duplicates(self, entries: Sequence[Entry]) -> list[Row]:
+        first: dict[tuple[str, ...], Entry] = {}
+        rows = []
+        for entry in entries:
+            if entry.row is None:
+                continue
+            known = first.setdefault(entry.row.key, entry)
+            if known is entry:
+                rows.append(entry.row)
+            else:
+                place = known.place.text()
+                self.mistakes.append(Mistake(entry.place, message("stands_already", place=place), *_last(entry.row)))
+        return rows
+
+
+def warnings_of(file: File, now: Instant) -> list[Mistake]:
+    """Return what may be meant so, but is more likely a slip."""
+    said = [(entry.place, field, entry.values.get(field)) for entry in file.entries for field in ("since", "until")]
+    said.insert(0, (FILE, "since", file.since))
+    return [
+        Mistake(place, message("far_ahead"), field, rfc3339(Instant(value)))
+        for place, field, value in said
+        if isinstance(value, int) and value > now + _FUTURE
+    ]
+
+
+def _last(row: Row) -> tuple[str, str]:
+    return row.key[0], row.key[-1]
+
+
+def _known(known: dict[str, Known], code: str) -> Known:
+    try:
+        return known[code]
+    except KeyError:
+        raise PassedOver from None

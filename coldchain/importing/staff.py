@@ -1,26 +1,45 @@
 """Units and people of an import file: added, changed, or left as they are."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from msgspec.structs import replace
+from sqlalchemy import select
 
-from coldchain.importing.files import Mistake
+from coldchain.importing.mistakes import Mistake, message
 from coldchain.importing.rows import PersonRow, UnitRow
 from coldchain.importing.run import Outcome, Run
+from core.db.among import among
+from core.ids import UnitId
 from core.units import people, tree
+from core.units.people import NewPerson
+from core.units.tables import Person, Unit
 from core.units.tree import Particulars
 
 
-def write_unit(run: Run, row: UnitRow) -> Outcome:
-    """Add a unit, or change and move it to be as the row says. Without `parent` it stays where it hangs."""
-    parent = None if row.parent is None else run.unit(row.parent, "parent")
+def write_units(run: Run, rows: Sequence[UnitRow]) -> None:
+    """Add units, or change and move them to be as their rows say, each behind the one that it hangs under."""
+    waves, circles = parents_first(rows)
+    run.mistakes += circles
+    for wave in waves:
+        for chunk in run.chunks(wave):
+            run.settle(
+                chunk,
+                partial(_decide_unit, run),
+                partial(tree.add_units, run.tx, run.actor, now=run.now),
+                run.keep_unit,
+            )
+
+
+def _decide_unit(run: Run, row: UnitRow) -> Outcome | tuple[Particulars, Unit | None]:
+    """Change a unit that is there. Without `parent` it stays where it hangs."""
+    parent = None if row.parent is None else run.unit(row.parent)
     wanted = Particulars(name=row.name, kind=row.kind, level=row.level, code=row.code)
     if row.timezone is not None:
         wanted = replace(wanted, timezone=row.timezone)
     unit = run.units.get(row.code)
     if unit is None:
-        run.units[row.code] = tree.add_unit(run.tx, run.actor, wanted, parent=parent, now=run.now)
-        return Outcome.ADDED
+        return wanted, parent
     if row.timezone is None:
         wanted = replace(wanted, timezone=unit.timezone)
     moved = parent is not None and unit.parent_id != parent.id
@@ -32,33 +51,44 @@ def write_unit(run: Run, row: UnitRow) -> Outcome:
     return Outcome.of(changed=moved or changed)
 
 
-def parents_first(rows: Sequence[UnitRow]) -> tuple[list[UnitRow], list[Mistake]]:
-    """Order units so that each follows the one that it hangs under; the mistakes are circles."""
+def parents_first(rows: Sequence[UnitRow]) -> tuple[list[list[UnitRow]], list[Mistake]]:
+    """Part units into waves, each of which hangs under those before it; the mistakes are circles."""
     waiting = list(rows)
-    ordered: list[UnitRow] = []
+    waves: list[list[UnitRow]] = []
     while waiting:
         ahead = {row.code for row in waiting}
         ready = [row for row in waiting if row.parent not in ahead]
         if not ready:
-            circle = "hangs, by way of others, under itself"
-            return ordered, [Mistake(row.where, "parent", str(row.parent), circle) for row in waiting]
-        ordered += ready
+            return waves, [Mistake(row.place, message("circle"), "parent", str(row.parent)) for row in waiting]
+        waves.append(ready)
         waiting = [row for row in waiting if row.parent in ahead]
-    return ordered, []
+    return waves, []
 
 
-def write_person(run: Run, row: PersonRow) -> Outcome:
-    """Add a person, or note another phone or openid; what the row doesn't say stays."""
+def write_people(run: Run, rows: Sequence[PersonRow]) -> None:
+    """Add people, or note another phone or openid; what the row doesn't say stays."""
+    for chunk in run.chunks(rows):
+        units = {run.units[row.unit].id for row in chunk if row.unit in run.units}
+        asked = select(Person).where(among(run.tx, Person.unit_id, units))
+        known = {(person.unit_id, person.name): person for person in run.tx.scalars(asked)}
+        run.settle(
+            chunk,
+            partial(_decide_person, run, known),
+            partial(people.add_people, run.tx, run.actor, cipher=run.cipher, now=run.now),
+            run.keep_person,
+        )
+
+
+def _decide_person(run: Run, known: dict[tuple[UnitId, str], Person], row: PersonRow) -> Outcome | NewPerson:
     unit = run.unit(row.unit)
-    person = run.people.get((unit.id, row.name))
-    added = person is None
+    person = known.get((unit.id, row.name))
     if person is None:
-        person = people.add_person(run.tx, run.actor, unit, row.name, now=run.now)
-        run.people[unit.id, row.name] = person
+        return NewPerson(unit, row.name, row.phone, row.openid)
+    run.people[unit.id, row.name] = person.id
     changed = False
     if row.phone is not None:
         changed = people.set_phone(run.tx, run.actor, person, row.phone, run.cipher, now=run.now)
     if row.openid is not None:
         changed |= people.bind_wechat(run.tx, run.actor, person, row.openid, now=run.now)
     run.tx.flush()
-    return Outcome.ADDED if added else Outcome.of(changed=changed)
+    return Outcome.of(changed=changed)

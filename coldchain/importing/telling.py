@@ -1,75 +1,136 @@
 """Who is told at which level, as an import file says: levels of a unit's people, contacts of an equipment."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import select
+from sqlalchemy.orm import InstrumentedAttribute
 
+from coldchain.importing.mistakes import FieldProblem, message
 from coldchain.importing.rows import ContactRow, PersonRow, Row
-from coldchain.importing.run import Outcome, Run
-from core.devices.bindings import unit_of_equipment
+from coldchain.importing.run import CHUNK, Outcome, PassedOver, Run
+from core.db.among import among
+from core.devices import intervals
+from core.devices.tables import EquipmentUnit
+from core.errors import Conflict
 from core.ids import EquipmentId, PersonId, UnitId
-from core.units.contacts import ContactLevel, set_contacts
-from core.units.tables import Contact, Unit
+from core.units.contacts import ContactChange, ContactLevel, change_contacts
+from core.units.tables import Contact, Person, Unit
 
 Told = dict[ContactLevel, list[PersonId]]
 
 
+class _Wanted(NamedTuple):
+    """Who is to be told of something, and the row that says so first."""
+
+    row: Row
+    unit: Unit
+    before: Told
+    after: Told
+    equipment: EquipmentId | None = None
+
+
 def write_levels(run: Run, rows: Sequence[PersonRow]) -> None:
     """Tell each unit's people at the levels that their rows say; whom the file doesn't name, as before."""
-    said: dict[UnitId, dict[PersonId, PersonRow]] = defaultdict(dict)
+    said: dict[str, dict[PersonId, PersonRow]] = defaultdict(dict)
     for row in rows:
         if row.levels is not None and not run.is_mistaken(row):
-            unit = run.unit(row.unit)
-            said[unit.id][run.person(unit, row.name).id] = row
-    for unit_id, named in said.items():
-        before = _told(run, Contact.unit_id == unit_id)
-        after = {
-            level: [person for person in before[level] if person not in named or level in (named[person].levels or ())]
-            + [person for person, row in named.items() if level in (row.levels or ()) and person not in before[level]]
-            for level in ContactLevel
-        }
-        row = next(iter(named.values()))
-        _settle(run, row, run.unit(row.unit), None, before, after)
+            said[row.unit][run.people[run.unit(row.unit).id, row.name]] = row
+    codes = list(said)
+    for start in range(0, len(codes), CHUNK):
+        units = [run.unit(code) for code in codes[start : start + CHUNK]]
+        told = _told(run, Contact.unit_id, [unit.id for unit in units])
+        _settle(run, [_of_unit(unit, said[unit.code or ""], told[unit.id]) for unit in units])
+
+
+def _of_unit(unit: Unit, named: Mapping[PersonId, PersonRow], before: Told) -> _Wanted:
+    after = {
+        level: [person for person in before[level] if person not in named or level in (named[person].levels or ())]
+        + [person for person, row in named.items() if level in (row.levels or ()) and person not in before[level]]
+        for level in ContactLevel
+    }
+    return _Wanted(next(iter(named.values())), unit, before, after)
 
 
 def write_contacts(run: Run, rows: Sequence[ContactRow]) -> None:
     """Tell of an equipment, at each level that the file names for it, exactly those whom it names."""
     named: dict[EquipmentId, Told] = defaultdict(lambda: defaultdict(list))
     homes: dict[EquipmentId, tuple[ContactRow, Unit]] = {}
+    for chunk in run.chunks(rows):
+        there = _Homes(run, chunk)
+        for row in chunk:
+            found = run.attempt(row, partial(there.person, row))
+            if found is not None:
+                equipment, home, person = found
+                named[equipment][row.level].append(person)
+                homes.setdefault(equipment, (row, home))
+    ids = list(named)
+    for start in range(0, len(ids), CHUNK):
+        part = ids[start : start + CHUNK]
+        told = _told(run, Contact.equipment_id, part)
+        _settle(run, [_Wanted(*homes[each], told[each], named[each], each) for each in part])
 
-    def note(run: Run, row: ContactRow) -> None:
-        equipment = run.one_equipment(row.equipment)
-        home = unit_of_equipment(run.tx, equipment.id, run.now)
-        works_in = home if row.unit is None else run.unit(row.unit)
-        person = run.person(works_in, row.person)
-        named[equipment.id][row.level].append(person.id)
-        homes.setdefault(equipment.id, (row, home))
 
-    run.each(rows, note)
-    for equipment, after in named.items():
-        row, home = homes[equipment]
-        _settle(run, row, home, equipment, _told(run, Contact.equipment_id == equipment), after)
+class _Homes:
+    """Where the equipment of some contact rows stands now, and who works in the units that they name."""
+
+    def __init__(self, run: Run, rows: Sequence[ContactRow]) -> None:
+        self._run = run
+        equipment = {run.equipment[row.equipment].id for row in rows if row.equipment in run.equipment}
+        places = intervals.rows_of(run.tx, EquipmentUnit, equipment)
+        now = {each: intervals.covering(rows, run.now) for each, rows in places.items()}
+        stands = {each: row.unit_id for each, row in now.items() if row is not None}
+        units = {unit.id for code in {row.unit for row in rows} if code and (unit := run.units.get(code))}
+        asked = select(Unit).where(among(run.tx, Unit.id, set(stands.values())))
+        homes = {unit.id: unit for unit in run.tx.scalars(asked)}
+        self._home: dict[EquipmentId, Unit] = {EquipmentId(each): homes[unit] for each, unit in stands.items()}
+        people = select(Person.id, Person.unit_id, Person.name)
+        found = run.tx.execute(people.where(among(run.tx, Person.unit_id, units | set(homes))))
+        self._people: dict[tuple[UnitId, str], PersonId] = {(row.unit_id, row.name): row.id for row in found}
+
+    def person(self, row: ContactRow) -> tuple[EquipmentId, Unit, PersonId]:
+        """Return the equipment of a row, the unit that it stands in, and who is to be told.
+
+        Raises: PassedOver, Conflict, FieldProblem.
+        """
+        equipment = self._run.one_equipment(row.equipment)
+        home = self._home.get(equipment.id)
+        if home is None:
+            raise Conflict(message("no_home", equipment=row.equipment))
+        works_in = home if row.unit is None else self._run.unit(row.unit)
+        person = self._people.get((works_in.id, row.person))
+        if person is None:
+            if self._run.is_mistaken_key(("person", works_in.code or "", row.person)):
+                raise PassedOver
+            raise FieldProblem(field="person", value=row.person, problem=message("unknown_person", unit=works_in.name))
+        return equipment.id, home, person
 
 
-def _told(run: Run, owner: ColumnElement[bool]) -> Told:
-    told: Told = {level: [] for level in ContactLevel}
-    for level, person in run.tx.execute(select(Contact.level, Contact.person_id).where(owner).order_by(Contact.id)):
-        told[ContactLevel(level)].append(person)
+def _told(run: Run, owner: InstrumentedAttribute[int | None], ids: Sequence[int]) -> dict[int, Told]:
+    """Return who is told of each so far."""
+    told: dict[int, Told] = {each: {level: [] for level in ContactLevel} for each in ids}
+    asked = select(owner, Contact.level, Contact.person_id).where(among(run.tx, owner, ids)).order_by(Contact.id)
+    for each, level, person in run.tx.execute(asked):
+        assert each is not None  # noqa: S101 (it is among the ids)
+        told[each][ContactLevel(level)].append(person)
     return told
 
 
-def _settle(run: Run, row: Row, unit: Unit, equipment: EquipmentId | None, before: Told, after: Told) -> None:
-    changed = {level: people for level, people in after.items() if people != before[level]}
-
-    def change() -> None:
-        set_contacts(run.tx, run.actor, unit, changed, equipment=equipment, now=run.now)
-
-    if changed:
-        run.told(row, change)
-    for level, people in after.items():
-        if people or before[level]:
-            run.count("contacts of a level", _became(before[level], people))
+def _settle(run: Run, wanted: Sequence[_Wanted]) -> None:
+    changes = []
+    for each in wanted:
+        changed = {level: people for level, people in each.after.items() if people != each.before[level]}
+        if changed:
+            changes.append((each, ContactChange(each.unit, changed, each.equipment)))
+        for level, people in each.after.items():
+            if people or each.before[level]:
+                run.count("contacts", _became(each.before[level], people))
+    refusals = change_contacts(run.tx, run.actor, [change for _, change in changes], now=run.now)
+    for (each, _), refusal in zip(changes, refusals, strict=True):
+        if refusal is not None:
+            run.refuse(each.row, refusal)
 
 
 def _became(before: Sequence[PersonId], after: Sequence[PersonId]) -> Outcome:

@@ -9,7 +9,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 
-def among(tx: Session, column: InstrumentedAttribute[Any], values: Collection[int]) -> ColumnElement[bool]:
+def among(
+    tx: Session, column: InstrumentedAttribute[Any], values: Collection[int] | Collection[str]
+) -> ColumnElement[bool]:
     """Return the condition that a column has one of these values.
 
     They are one parameter. Of `column.in_(values)` each is one, and putting a thousand into a statement takes longer

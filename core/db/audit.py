@@ -1,11 +1,13 @@
 """Who changed what, when: append only. The hash chain seals ranges of rows afterwards, so no writer waits."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+import msgspec
 from sqlalchemy import String, Text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from core.db.insert import insert_all
 from core.db.record import Record
 from core.runtime.instant import Instant
 
@@ -24,16 +26,29 @@ class Audit(Record):
     detail: Mapped[str] = mapped_column(Text)
 
 
+class Change(msgspec.Struct, frozen=True):
+    """What was done to what, for the audit."""
+
+    act: str
+    subject: str
+    detail: Mapping[str, object] = {}
+
+
 def record(
     tx: Session, *, at: Instant, actor: str, act: str, subject: str, detail: Mapping[str, object] | None = None
 ) -> None:
     """Add an audit row to the transaction of the change itself. Never put personal data in `detail`."""
-    tx.add(
-        Audit(
-            at=at,
-            actor=actor,
-            act=act,
-            subject=subject,
-            detail=json.dumps(detail or {}, ensure_ascii=False, sort_keys=True, default=str),
-        )
-    )
+    tx.add(Audit(at=at, actor=actor, act=act, subject=subject, detail=_json(detail or {})))
+
+
+def record_all(tx: Session, changes: Iterable[Change], *, at: Instant, actor: str) -> None:
+    """Add many at once."""
+    rows = [
+        {"at": at, "actor": actor, "act": change.act, "subject": change.subject, "detail": _json(change.detail)}
+        for change in changes
+    ]
+    insert_all(tx, Audit, rows)
+
+
+def _json(detail: Mapping[str, object]) -> str:
+    return json.dumps(detail, ensure_ascii=False, sort_keys=True, default=str)

@@ -1,10 +1,13 @@
 """Rows of a timeline: beginning one, ending one, both at the same instant. The database itself forbids overlap."""
 
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
+from core.db.among import among
 from core.devices.tables import TIMELINES, EquipmentUnit, GatewayUnit, ProbeGateway, ProbeZone
 from core.errors import BackDated, Conflict
 from core.runtime.instant import Instant, rfc3339
@@ -21,6 +24,21 @@ def in_force(tx: Session, table: type[Row], subject: int, at: Instant) -> Row | 
 def newest(tx: Session, table: type[Row], subject: int) -> Row | None:
     """Return the last row of a subject, open or ended."""
     return tx.scalar(select(table).where(_of(table, subject)).order_by(table.since.desc()).limit(1))
+
+
+def rows_of(tx: Session, table: type[Row], subjects: Collection[int]) -> dict[int, list[Row]]:
+    """Return all rows of many subjects, oldest first; a subject without any isn't in it."""
+    column = TIMELINES[table.__tablename__]
+    found: dict[int, list[Row]] = defaultdict(list)
+    asked = select(table).where(among(tx, getattr(table, column), subjects)).order_by(table.since)
+    for row in tx.scalars(asked):
+        found[getattr(row, column)].append(row)
+    return dict(found)
+
+
+def covering(rows: Sequence[Row], at: Instant) -> Row | None:
+    """Return that of a subject's rows that covers an instant."""
+    return next((row for row in rows if row.since <= at and (row.until is None or row.until > at)), None)
 
 
 def begin(tx: Session, row: Row) -> Row:

@@ -1,6 +1,7 @@
 """Entering devices: equipment with its zones and their limits, gateways, probes."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 from sqlalchemy import select
@@ -10,31 +11,38 @@ from core.alarms import profile
 from core.db import audit
 from core.devices import intervals, revision
 from core.devices.bindings import unit_of_equipment, unit_of_gateway
+from core.devices.entering import (
+    NAMESPACE,
+    NewEquipment,
+    NewGateway,
+    NewInUnit,
+    NewProbe,
+    check_interval,
+    enter_equipment,
+    enter_gateways,
+    enter_probes,
+)
 from core.devices.names import EquipmentKind, ZoneKind
 from core.devices.tables import (
     Equipment,
-    EquipmentUnit,
     Gateway,
-    GatewayUnit,
     IntervalVersion,
     LimitsVersion,
     Probe,
     ProbeGateway,
     ProbeZone,
-    Series,
     Zone,
 )
-from core.errors import Conflict, Invalid
+from core.errors import Conflict, Invalid, Wrong
 from core.ids import Centi, EquipmentId
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds, rfc3339
 from core.text import require_plain
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Unit
-from core.wire.topics import GATEWAY_NUMBER
 
-NAMESPACE = "cc"
-"""Of the probes of our own gateways."""
+Made = TypeVar("Made")
+
 WIDEST_HYSTERESIS = Centi(1_000)
 
 
@@ -48,15 +56,6 @@ class ZoneLimits(msgspec.Struct, frozen=True, kw_only=True):
     hysteresis: Centi | None = None
 
 
-class NewEquipment(msgspec.Struct, frozen=True):
-    """An equipment to be entered: its number in the unit's books, what people call it, and its compartments."""
-
-    code: str
-    name: str
-    kind: EquipmentKind
-    zones: Sequence[ZoneKind]
-
-
 def add_equipment(
     tx: Session, actor: Actor, new: NewEquipment, unit: Unit, *, since: Instant, now: Instant
 ) -> Equipment:
@@ -64,24 +63,7 @@ def add_equipment(
 
     Raises: NotGranted, Conflict when its code is taken, Invalid.
     """
-    actor.require(Right.EQUIP, on=unit)
-    revision.bump(tx)
-    require_plain("code", new.code)
-    require_plain("name", new.name)
-    if not new.code.strip() or not new.name.strip():
-        raise Invalid(field="code", value=new.code, problem="an equipment needs a code and a name")
-    if tx.scalar(select(Equipment.id).where(Equipment.code == new.code)) is not None:
-        msg = f"equipment code {new.code} is taken"
-        raise Conflict(msg)
-    made = Equipment(code=new.code, name=new.name, kind=new.kind.value)
-    tx.add(made)
-    tx.flush()
-    tx.add_all([Zone(equipment_id=made.id, kind=kind.value) for kind in dict.fromkeys(new.zones)])
-    tx.add(EquipmentUnit(equipment_id=made.id, unit_id=unit.id, since=since))
-    tx.flush()
-    detail = {"code": new.code, "unit": unit.id, "zones": list(new.zones), "since": since}
-    audit.record(tx, at=now, actor=actor.name, act="equipment added", subject=f"equipment:{made.id}", detail=detail)
-    return made
+    return _one(enter_equipment(tx, actor, [NewInUnit(new, unit, since)], now=now))
 
 
 def rename_equipment(
@@ -182,21 +164,7 @@ def add_gateway(
 
     Raises: NotGranted, Conflict when the number is taken, Invalid.
     """
-    actor.require(Right.BIND, on=unit)
-    revision.bump(tx)
-    if not GATEWAY_NUMBER.fullmatch(number):
-        raise Invalid(field="number", value=number, problem="1 to 32 of A-Z a-z 0-9 _ -")
-    if tx.scalar(select(Gateway.id).where(Gateway.number == number)) is not None:
-        msg = f"gateway number {number} is taken"
-        raise Conflict(msg)
-    made = Gateway(number=number, namespace=namespace)
-    tx.add(made)
-    tx.flush()
-    tx.add(GatewayUnit(gateway_id=made.id, unit_id=unit.id, since=since))
-    tx.flush()
-    detail = {"number": number, "unit": unit.id, "since": since}
-    audit.record(tx, at=now, actor=actor.name, act="gateway added", subject=f"gateway:{made.id}", detail=detail)
-    return made
+    return _one(enter_gateways(tx, actor, [NewGateway(number, unit, since, namespace)], now=now))
 
 
 def add_probe(
@@ -213,23 +181,7 @@ def add_probe(
 
     Raises: NotGranted, Conflict when the code is taken in the gateway's namespace, Invalid.
     """
-    actor.require(Right.BIND, on=unit_of_gateway(tx, gateway.id, since), asked=("gateway", gateway.id))
-    revision.bump(tx)
-    taken = select(Probe.id).where(Probe.namespace == gateway.namespace, Probe.code == code)
-    if tx.scalar(taken) is not None:
-        msg = f"probe code {code} is taken in namespace {gateway.namespace}"
-        raise Conflict(msg)
-    _check_interval(interval)
-    made = Probe(namespace=gateway.namespace, code=code, interval=interval)
-    tx.add(made)
-    tx.flush()
-    tx.add_all(
-        [Series(probe_id=made.id, quantity="t"), ProbeGateway(probe_id=made.id, gateway_id=gateway.id, since=since)]
-    )
-    tx.flush()
-    detail = {"code": code, "gateway": gateway.id, "since": since}
-    audit.record(tx, at=now, actor=actor.name, act="probe added", subject=f"probe:{made.id}", detail=detail)
-    return made
+    return _one(enter_probes(tx, actor, [NewProbe(code, gateway, since, interval)], now=now))
 
 
 def set_interval(tx: Session, actor: Actor, probe: Probe, interval: Milliseconds, *, now: Instant) -> bool:
@@ -239,7 +191,7 @@ def set_interval(tx: Session, actor: Actor, probe: Probe, interval: Milliseconds
     """
     paired = intervals.open_row(tx, ProbeGateway, probe.id)
     actor.require(Right.BIND, on=unit_of_gateway(tx, paired.gateway_id, now), asked=("probe", probe.id))
-    _check_interval(interval)
+    check_interval(interval)
     if probe.interval == interval:
         return False
     revision.bump(tx)
@@ -253,6 +205,8 @@ def set_interval(tx: Session, actor: Actor, probe: Probe, interval: Milliseconds
     return True
 
 
-def _check_interval(interval: Milliseconds) -> None:
-    if not 0 < interval <= DAY:
-        raise Invalid(field="interval", value=interval, problem="must be longer than nothing and at most a day")
+def _one(results: Sequence[Made | Wrong]) -> Made:
+    (result,) = results
+    if isinstance(result, Wrong):
+        raise result
+    return result

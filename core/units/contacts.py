@@ -13,10 +13,11 @@ import msgspec
 from sqlalchemy import ColumnElement, delete, exists, or_, select
 from sqlalchemy.orm import Session
 
-from core.db import audit
 from core.db.among import among
+from core.db.audit import Change, record_all
+from core.db.insert import insert_all
 from core.devices.tables import Equipment, EquipmentUnit, MaintenanceWindow, ProbeZone, Zone
-from core.errors import Invalid
+from core.errors import Invalid, Wrong
 from core.ids import EquipmentId, PersonId, UnitId
 from core.runtime.instant import Instant
 from core.units.actor import Actor
@@ -160,6 +161,14 @@ def unbound_contacts(tx: Session, scope: ColumnElement[bool], at: Instant) -> li
     ]
 
 
+class ContactChange(msgspec.Struct, frozen=True):
+    """Who is to be told at the levels given, of a unit or of one equipment that stands in it; other levels stay."""
+
+    unit: Unit
+    told: Mapping[ContactLevel, Sequence[PersonId]]
+    equipment: EquipmentId | None = None
+
+
 def set_contacts(
     tx: Session,
     actor: Actor,
@@ -173,26 +182,61 @@ def set_contacts(
 
     Raises: NotGranted, Invalid when somebody works outside what the actor may manage.
     """
-    actor.require(Right.CONTACTS, on=unit)
-    owner = Contact.unit_id == unit.id if equipment is None else Contact.equipment_id == equipment
-    for level, people in told.items():
-        tx.execute(delete(Contact).where(owner, Contact.level == level))
-        for person in dict.fromkeys(people):
-            found = tx.get(Person, person)
-            home = None if found is None else tx.get(Unit, found.unit_id)
-            if home is None or not (actor.may(Right.CONTACTS, on=home) or home.id == unit.id):
-                raise Invalid(field="person", value=person, problem="works in a unit that isn't yours to manage")
-            unit_id, equipment_id = (unit.id, None) if equipment is None else (None, equipment)
-            tx.add(Contact(unit_id=unit_id, equipment_id=equipment_id, level=level, person_id=person))
-    tx.flush()
-    audit.record(
-        tx,
-        at=now,
-        actor=actor.name,
-        act="contacts set",
-        subject=f"unit:{unit.id}" if equipment is None else f"equipment:{equipment}",
-        detail={str(int(level)): list(people) for level, people in told.items()},
-    )
+    (refusal,) = change_contacts(tx, actor, [ContactChange(unit, told, equipment)], now=now)
+    if refusal is not None:
+        raise refusal
+
+
+def change_contacts(tx: Session, actor: Actor, changes: Sequence[ContactChange], *, now: Instant) -> list[Wrong | None]:
+    """Make many such changes; returns for each why it was refused, if it was."""
+    people = {person for change in changes for named in change.told.values() for person in named}
+    homes = select(Person.id, Unit).join(Unit, Unit.id == Person.unit_id).where(among(tx, Person.id, people))
+    home_of = {row[0]: row[1] for row in tx.execute(homes)}
+    refusals = [_refusal(actor, change, home_of) for change in changes]
+    made = [change for change, refusal in zip(changes, refusals, strict=True) if refusal is None]
+    _forget(tx, made)
+    rows = [
+        {
+            "unit_id": change.unit.id if change.equipment is None else None,
+            "equipment_id": change.equipment,
+            "level": int(level),
+            "person_id": person,
+        }
+        for change in made
+        for level, named in change.told.items()
+        for person in dict.fromkeys(named)
+    ]
+    insert_all(tx, Contact, rows)
+    record_all(tx, map(_audited, made), at=now, actor=actor.name)
+    return refusals
+
+
+def _audited(change: ContactChange) -> Change:
+    subject = f"unit:{change.unit.id}" if change.equipment is None else f"equipment:{change.equipment}"
+    return Change("contacts set", subject, {str(int(level)): list(named) for level, named in change.told.items()})
+
+
+def _refusal(actor: Actor, change: ContactChange, home_of: Mapping[PersonId, Unit]) -> Wrong | None:
+    try:
+        actor.require(Right.CONTACTS, on=change.unit)
+        for named in change.told.values():
+            for person in named:
+                home = home_of.get(person)
+                if home is None or not (actor.may(Right.CONTACTS, on=home) or home.id == change.unit.id):
+                    raise Invalid(field="person", value=person, problem="works in a unit that isn't yours to manage")
+    except Wrong as refusal:
+        return refusal
+    return None
+
+
+def _forget(tx: Session, changes: Sequence[ContactChange]) -> None:
+    """Delete who was told so far at the levels that change."""
+    for level in ContactLevel:
+        units = {change.unit.id for change in changes if level in change.told and change.equipment is None}
+        equipment = {each.equipment for each in changes if level in each.told and each.equipment is not None}
+        for owners in (among(tx, Contact.unit_id, units), among(tx, Contact.equipment_id, equipment)):
+            gone = delete(Contact).where(Contact.level == level, owners)
+            tx.execute(gone.execution_options(synchronize_session=False))
 
 
 def _present(at: Instant) -> ColumnElement[bool]:

@@ -1,15 +1,22 @@
 """The tree of units: entering one, moving one with all below it. Levels may be skipped."""
 
 import re
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
 from core.db import audit
+from core.db.among import among
+from core.db.audit import Change, record_all
+from core.db.insert import insert_all
 from core.devices import revision
-from core.errors import Conflict, Invalid, NotGranted
+from core.errors import Conflict, Invalid, NotGranted, Wrong
 from core.runtime.instant import Instant
 from core.text import require_plain
 from core.units.actor import Actor
@@ -35,25 +42,54 @@ def add_unit(tx: Session, actor: Actor, unit: Particulars, *, parent: Unit | Non
 
     Raises: NotGranted, Conflict when the code is taken, Invalid when it can't hang there or a value is wrong.
     """
+    (result,) = add_units(tx, actor, [(unit, parent)], now=now)
+    if isinstance(result, Wrong):
+        raise result
+    return result
+
+
+def add_units(
+    tx: Session, actor: Actor, new: Sequence[tuple[Particulars, Unit | None]], *, now: Instant
+) -> list[Unit | Wrong]:
+    """Enter units, each under another that is there already; returns for each what was made, or why not."""
     revision.bump(tx)
-    _check(unit)
-    _check_place(actor, unit, parent)
-    _check_free(tx, unit.code)
-    made = Unit(
-        code=unit.code,
-        name=unit.name,
-        kind=unit.kind.value,
-        level=unit.level.value,
-        parent_id=None if parent is None else parent.id,
-        path=f"new {unit.code} {unit.name}",
-        timezone=unit.timezone,
-    )
-    tx.add(made)
+    codes = [unit.code for unit, _ in new if unit.code is not None]
+    taken = set(tx.scalars(select(Unit.code).where(among(tx, Unit.code, codes))))
+    results: list[dict[str, Any] | Wrong] = []
+    for unit, parent in new:
+        try:
+            _check(unit)
+            _check_place(actor, unit, parent)
+            if unit.code is not None and unit.code in taken:
+                raise Conflict(_taken(unit.code))
+        except Wrong as refusal:
+            results.append(refusal)
+            continue
+        taken.add(unit.code)
+        results.append(_row(unit, parent))
+    rows = [row for row in results if isinstance(row, dict)]
+    insert_all(tx, Unit, rows)
+    found = tx.scalars(select(Unit).where(among(tx, Unit.path, [row["path"] for row in rows])))
+    made = {unit.path: unit for unit in found}
+    for (_, parent), row in zip(new, results, strict=True):
+        if isinstance(row, dict):
+            entered = made[row["path"]]
+            entered.path = f"{'/' if parent is None else parent.path}{entered.id}/"
     tx.flush()
-    made.path = f"{'/' if parent is None else parent.path}{made.id}/"
-    tx.flush()
-    _audit(tx, actor, "unit added", made, now)
-    return made
+    record_all(tx, [_change("unit added", unit) for unit in made.values()], at=now, actor=actor.name)
+    return [row if isinstance(row, Wrong) else made[row["path"]] for row in results]
+
+
+def _row(unit: Particulars, parent: Unit | None) -> dict[str, Any]:
+    return {
+        "code": unit.code,
+        "name": unit.name,
+        "kind": unit.kind.value,
+        "level": unit.level.value,
+        "parent_id": None if parent is None else parent.id,
+        "path": f"new {uuid4().hex}",
+        "timezone": unit.timezone,
+    }
 
 
 def change_unit(tx: Session, actor: Actor, unit: Unit, to: Particulars, *, now: Instant) -> None:
@@ -71,7 +107,7 @@ def change_unit(tx: Session, actor: Actor, unit: Unit, to: Particulars, *, now: 
         _check_free(tx, to.code)
     unit.name, unit.code, unit.timezone = to.name, to.code, to.timezone
     unit.kind, unit.level = to.kind.value, to.level.value
-    _audit(tx, actor, "unit changed", unit, now)
+    record_all(tx, [_change("unit changed", unit)], at=now, actor=actor.name)
 
 
 def particulars(unit: Unit) -> Particulars:
@@ -105,7 +141,9 @@ def move_unit(tx: Session, actor: Actor, unit: Unit, parent: Unit | None, *, now
     )
     unit.parent_id = None if parent is None else parent.id
     tx.flush()
-    tx.expire_all()
+    for known in tx.identity_map.values():  # what the statement changed without them
+        if isinstance(known, Unit) and known.path.startswith(old):
+            set_committed_value(known, "path", new + known.path.removeprefix(old))
     audit.record(
         tx,
         at=now,
@@ -133,8 +171,11 @@ def _check_hangs(unit: Particulars, parent: Unit) -> None:
 
 def _check_free(tx: Session, code: str | None) -> None:
     if code is not None and tx.scalar(select(Unit.id).where(Unit.code == code)) is not None:
-        msg = f"unit code {code} is taken"
-        raise Conflict(msg)
+        raise Conflict(_taken(code))
+
+
+def _taken(code: str) -> str:
+    return f"unit code {code} is taken"
 
 
 def _check(unit: Particulars) -> None:
@@ -150,6 +191,6 @@ def _check(unit: Particulars) -> None:
         raise Invalid(field="timezone", value=unit.timezone, problem=problem) from None
 
 
-def _audit(tx: Session, actor: Actor, act: str, unit: Unit, now: Instant) -> None:
+def _change(act: str, unit: Unit) -> Change:
     detail = {"code": unit.code, "name": unit.name, "kind": unit.kind, "level": unit.level}
-    audit.record(tx, at=now, actor=actor.name, act=act, subject=f"unit:{unit.id}", detail=detail)
+    return Change(act, f"unit:{unit.id}", detail)

@@ -164,7 +164,7 @@ COUNTY = UNIT + FRIDGE + GATEWAY + PROBE
     [
         ('[[unti]]\ncode = "2"', "unti 1: type = 'unti': did you mean 'unit'?"),
         ("[unit2]\n", "unit2: write each as a table headed [[unit2]]"),
-        ("[[unit]\n", "the file: not TOML in UTF-8"),
+        ("[[unit]\n", "line 21: not TOML: Expected"),
         ("since = 2026-01-01\n", "the file: since = '2026-01-01': write a time with its offset"),
         (
             UNIT.replace('"1"', '"2"').replace("county", "shire", 1).replace('level = "county"', 'level = "shire"'),
@@ -176,7 +176,7 @@ COUNTY = UNIT + FRIDGE + GATEWAY + PROBE
         (UNIT.replace('"1"', '"2"') + 'parent = "1"', "unit 2: level = 'county': county (cdc) can't hang under county"),
         (UNIT, "unit 2: unit = '1': stands at unit 1 already"),
         ('[[person]]\nunit = "1"\nname = "x"\nlevels = [4]', "person 1: levels = '[4]': write 1 (vaccine manager)"),
-        ('[[person]]\nunit = "1"\nname = "x"\nphone = "12ab"', "person 1: phone = '12ab': write it as digits"),
+        ('[[person]]\nunit = "1"\nname = "x"\nphone = "12ab"', "person 1: phone = '12ab': write all its digits"),
         (
             '[[zone]]\nequipment = "F1"\nkind = "frozen"\nhigh = "2,5"',
             "zone 1: high = '2,5': write degrees Celsius with two decimals at most",
@@ -240,7 +240,9 @@ def test_all_mistakes_are_told_at_once_and_each_only_once(office: Office) -> Non
         + PROBE.replace("208601", "7").replace('"F1"', '"F2"').replace("10001", "unheard-of")
         + '[[window]]\nequipment = "F2"\nsince = "yesterday"\n'
     )
-    assert [mistake.split(":")[0] for mistake in mistakes] == ["unit 2", "window 1", "probe 1"]
+    assert [mistake.split(":")[0] for mistake in mistakes] == ["unit 2", "probe 1", "window 1"], (
+        "in the order of the file"
+    )
     assert (office.content(), office.audits()) == (before, audits)
 
 
@@ -329,7 +331,7 @@ def test_mistakes_in_a_csv_name_the_line(office: Office) -> None:
         "line 2: has 6 cells under 5 columns; a comma too much?"
     ]
     assert office.imports("code,name\n1,2\n", name="x.csv") == [
-        "line 1: the first line must name the columns, one of them `type`"
+        "line 1: the first line must name the columns, one of them `type`; it names: code, name"
     ]
     assert office.imports("", name="x.txt") == ["the file: x.txt: neither .toml nor .csv; name it by what it is"]
 

@@ -11,14 +11,20 @@ CODE = ("alerting", "api", "coldchain", "collector", "config", "core", "gateway_
 
 
 def test_every_message_of_the_code_is_in_its_catalogue() -> None:
-    """A module that has messages names their package and section once, in its own `_message`."""
+    """One function of a module, or of a package, names the package and the section of the messages there."""
     asked = []
     for file in (file for top in CODE for file in (ROOT / top).glob("**/*.py")):
-        source = file.read_text("utf-8")
-        home = re.search(r'return Message\("([\w.]+)", f"(\w+)\.\{\w+\}"', source)
-        if home:
-            asked += [(home[1], f"{home[2]}.{name}") for name in re.findall(r'_message\(\s*"(\w+)"', source)]
-    assert len(asked) > 10
+        home = re.search(
+            r'def (_?message)\(.*?return Message\("([\w.]+)", f"(\w+)\.\{\w+\}"', file.read_text("utf-8"), re.DOTALL
+        )
+        if home is None:
+            continue
+        name, package, section = home.groups()
+        sources = [file] if name.startswith("_") else file.parent.glob("*.py")
+        for source in sources:
+            found = re.findall(rf'\b{name}\(\s*"(\w+)"', source.read_text("utf-8"))
+            asked += [(package, f"{section}.{each}") for each in found]
+    assert len(asked) > 60
     for package, name in asked:
         assert name in texts(package, "en"), (package, name)
 

@@ -1,0 +1,69 @@
+"""Mistakes of an import file: where, which field, what stands there, and what would be right, in either language."""
+
+import msgspec
+
+from config.catalogue import Language
+from config.messages import Message
+
+_SHOWN = 80
+"""Characters of a value that are shown."""
+
+
+class Place(msgspec.Struct, frozen=True, order=True):
+    """Where something stands in a file."""
+
+    position: int
+    """Counts up through the file; orders mistakes."""
+    number: int = 0
+    """Line of a CSV file, or the how-manieth of its type in a TOML file; 0 for the file as a whole."""
+    kind: str = ""
+    """Type of a TOML table."""
+
+    def text(self, language: Language = "en") -> str:
+        """Return `line 3`, `unit 2` or `the file`."""
+        if self.kind:
+            return f"{self.kind} {self.number}" if self.number else self.kind
+        return message("line" if self.number else "file", number=self.number).text(language)
+
+
+class Mistake(msgspec.Struct, frozen=True):
+    """One thing to mend, or to look at."""
+
+    place: Place
+    problem: Message | str
+    field: str = ""
+    value: str = ""
+
+    def text(self, language: Language = "en") -> str:
+        """Return it in one line."""
+        value = self.value if len(self.value) <= _SHOWN else f"{self.value[:_SHOWN]}…"
+        colon = "：" if language == "zh-CN" else ": "
+        shown = f"{self.field} = {value!r}{colon}" if self.field else ""
+        problem = self.problem.text(language) if isinstance(self.problem, Message) else self.problem
+        return f"{self.place.text(language)}{colon}{shown}{problem}"
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+class WrongField(Exception):
+    """What stands in a field can't be used."""
+
+    def __init__(self, problem: Message | str) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+class FieldProblem(Exception):
+    """A row contradicts what is known; the field says where."""
+
+    def __init__(self, field: str, value: str, problem: Message) -> None:
+        super().__init__(str(problem))
+        self.field = field
+        self.value = value
+        self.problem = problem
+
+
+def message(name: str, **values: object) -> Message:
+    """Return a message of this package's catalogue."""
+    return Message("coldchain.importing", f"import.{name}", values)

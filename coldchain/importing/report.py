@@ -1,0 +1,55 @@
+"""Report of an import: what it did, or everything that keeps it from being done, in either language."""
+
+import msgspec
+
+from coldchain.importing.mistakes import Mistake, message
+from coldchain.importing.run import Outcome
+from config.catalogue import Language, texts
+
+
+class Issued(msgspec.Struct, frozen=True):
+    """A broker password that was made for a gateway now. Shown once: put it into the gateway's secrets."""
+
+    gateway: str
+    password: str
+
+
+class ImportReport(msgspec.Struct, frozen=True):
+    """What an import did; with mistakes, nothing."""
+
+    outcomes: dict[tuple[str, Outcome], int]
+    """How many of which type were added, changed, left as they are."""
+    mistakes: list[Mistake]
+    issued: list[Issued]
+    warnings: list[Mistake] = []
+    """What was done, and is more likely a slip."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is in the records now that wasn't."""
+        return any(outcome is not Outcome.UNCHANGED for _, outcome in self.outcomes)
+
+    def lines(self, language: Language = "en") -> list[str]:
+        """Say it, one line a thing."""
+
+        def said(name: str, **values: object) -> str:
+            return message(name, **values).text(language)
+
+        warned = [said("warning", warning=warning.text(language)) for warning in self.warnings]
+        if self.mistakes:
+            told = [mistake.text(language) for mistake in self.mistakes]
+            return [*told, *warned, said("nothing_imported", mistakes=len(self.mistakes))]
+        if not self.changed:
+            did = [said("nothing_to_do", all=sum(self.outcomes.values()))]
+        else:
+            did = [
+                self._line(what, outcome, count, language) for (what, outcome), count in sorted(self.outcomes.items())
+            ]
+        issued = [said("password", gateway=one.gateway, password=one.password) for one in self.issued]
+        return [*did, *warned, *issued]
+
+    def _line(self, what: str, outcome: Outcome, count: int, language: Language) -> str:
+        words = texts("coldchain.importing", language)
+        return words["report.line"].format(
+            count=count, what=words[f"report.{what}"], outcome=words[f"report.{outcome}"]
+        )
