@@ -11,9 +11,11 @@ from api.asking import SignedIn, TakesTurnToSignIn, Using, forget_session, keep_
 from api.parts import Parts
 from api.shapes import Moment, Shape
 from api.throttle import source_of
-from core.ids import UnitId
+from core.devices.tables import Equipment, EquipmentUnit
+from core.ids import EquipmentId, UnitId
 from core.runtime.instant import Milliseconds
 from core.units import accounts
+from core.units.rights import Right
 from core.units.sessions import Opened, close_session
 from core.units.tables import Unit
 
@@ -42,6 +44,15 @@ class UnitRights(Shape):
     rights: Sequence[str]
 
 
+class EquipmentRights(Shape):
+    """One equipment on which something is granted although nothing is on its unit: its contacts."""
+
+    id: EquipmentId
+    name: str
+    unit_name: str
+    rights: Sequence[str]
+
+
 class WhoAmI(Shape):
     """Who asks, and what was granted to them. `csrf` is empty for a machine."""
 
@@ -49,6 +60,7 @@ class WhoAmI(Shape):
     csrf: str
     expires_at: Moment | None
     units: Sequence[UnitRights]
+    equipment: Sequence[EquipmentRights]
 
 
 @router.post("", status_code=201, dependencies=[TakesTurnToSignIn])
@@ -68,8 +80,24 @@ def who_am_i(asker: SignedIn, parts: Using) -> WhoAmI:
     tops = {held.path.strip("/").rpartition("/")[2]: held.rights for held in asker.actor.holdings}
     with parts.records.read() as tx:
         found = tx.execute(select(Unit.id, Unit.name).where(Unit.id.in_([int(top) for top in tops if top]))).all()
-    units = [UnitRights(id=id_, name=name, rights=sorted(tops[str(id_)])) for id_, name in found]
-    return WhoAmI(name=asker.actor.name, csrf=asker.csrf, expires_at=asker.expires_at, units=units)
+        single = {held.equipment: held for held in asker.actor.equipment}
+        named = tx.execute(
+            select(Equipment.id, Equipment.name, Unit.name)
+            .join(EquipmentUnit, EquipmentUnit.equipment_id == Equipment.id)
+            .join(Unit, Unit.id == EquipmentUnit.unit_id)
+            .where(asker.actor.equipment_scope(Right.SEE, EquipmentUnit.equipment_id), EquipmentUnit.until.is_(None))
+            .order_by(Equipment.id)
+        ).all()
+    return WhoAmI(
+        name=asker.actor.name,
+        csrf=asker.csrf,
+        expires_at=asker.expires_at,
+        units=[UnitRights(id=id_, name=name, rights=sorted(tops[str(id_)])) for id_, name in found],
+        equipment=[
+            EquipmentRights(id=id_, name=name, unit_name=unit, rights=sorted(single[id_].rights))
+            for id_, name, unit in named
+        ],
+    )
 
 
 @router.delete("", status_code=204, dependencies=[Depends(signed_in)])

@@ -412,6 +412,22 @@ def test_a_link_that_was_passed_on_names_nobody(world: World, name: str) -> None
             assert not {"李建国", "王芳", "孙丽", "吴刚"} & set(re.findall(r"[\u4e00-\u9fff]+", answer.text)), thing
 
 
+def test_a_contact_of_one_equipment_finds_it_on_the_first_page_and_nothing_else(world: World) -> None:
+    browser = world.browsers["contact of C-02 from county a"]
+    page = browser.get("/", headers={"accept": "text/html"}).text
+    assert f'href="/zones/{world.zones["C-02"]}"' in page
+    assert page.count('href="/zones/') == 1
+    who = browser.get("/api/v1/session").json()
+    assert who["units"] == []
+    assert [(one["name"], one["unit_name"]) for one in who["equipment"]] == [("冰箱C-02", "甲县疾控中心")]
+    both = world.browsers["contact of C-02 from clinic b"].get("/", headers={"accept": "text/html"}).text
+    assert {int(found) for found in re.findall(r'href="/zones/(\d+)"', both)} == {
+        world.zones[code] for code in ("B-01", "M-01", "C-02")
+    }
+    alarm = world.alarms["C-02"]
+    assert browser.post(f"/api/v1/alarms/{alarm}/acknowledge").json()["handling"] == "acknowledged"
+
+
 @pytest.mark.req("CC-03")
 def test_a_fridge_that_was_moved_takes_neither_its_alarm_nor_its_readings_along(world: World) -> None:
     units, old = world.place.there.units, world.alarms["M-01 before"]
