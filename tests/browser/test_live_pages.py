@@ -150,6 +150,16 @@ def test_what_somebody_is_writing_stays_while_the_rest_is_renewed(
     assert page.locator("#events").get_attribute("open") is not None
 
 
+def test_a_second_phone_sees_that_somebody_is_on_the_way(browser: Browser, place: Site, alarm: AlarmId) -> None:
+    page = left_open(signed_in(browser, place), at(place, alarm, "/alarms/{alarm}"))
+    expect(page.locator("#acknowledge")).to_be_visible()
+    assert place.signed_in("county-a").post(f"/api/v1/alarms/{alarm}/acknowledge").status_code == 200
+    page.clock.run_for(16_000)
+    expect(page.locator("#acknowledge")).to_have_count(0)
+    expect(page.locator("#facts")).to_contain_text("county-a")
+    expect(page.get_by_label("原因")).to_be_visible()
+
+
 def test_a_page_whose_focus_is_on_a_link_keeps_it(browser: Browser, place: Site, alarm: AlarmId) -> None:
     page = left_open(signed_in(browser, place), at(place, alarm, "/"))
     first = page.locator("#zone-1")
