@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from coldchain.demo.county import build, read_logger
+from coldchain.demo.county import read_logger, recall
 from coldchain.simulate.modbus import registers
 from coldchain.simulate.replay import unplayable_rows
 from config.text_file import UnreadableFile
@@ -54,4 +54,5 @@ def test_a_quote_that_nobody_closed_ends_the_replay_before_it_begins(tmp_path: P
         'time,temperature,comment\n2026-03-01 08:00,4.0,\n2026-03-01 08:10,4.2,"door open\n2026-03-01 08:15,9.0,\n'
     )
     with pytest.raises(UnreadableFile, match=r"log.csv: line 3: a quote opens here that the line doesn't close"):
-        build(tmp_path / "demo", replay=log, port=0)
+        recall(tmp_path / "demo", log)
+    assert not (tmp_path / "demo").exists()

@@ -1,13 +1,13 @@
 from pathlib import Path
 
-from coldchain.demo.county import build
+from coldchain.demo.county import build, recall
 from core.runtime.instant import MINUTE, Instant
 
 
 def test_a_replay_goes_on_with_the_row_at_which_it_was_stopped(tmp_path: Path) -> None:
     rows = [f"2026-03-01 08:{minute:02}:00,{minute}.5" for minute in range(0, 50, 10)]
     (tmp_path / "log.csv").write_text("time,temperature\n" + "\n".join(rows) + "\n")
-    county = build(tmp_path / "demo", replay=tmp_path / "log.csv", port=0)
+    county = build(tmp_path / "demo", recall(tmp_path / "demo", tmp_path / "log.csv"), port=0)
     county.stage.prepare()
     shown = []
     for minutes in (-5, 0, 20, 29, 60):
