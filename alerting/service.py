@@ -22,6 +22,7 @@ from config import secrets
 from config.load import WrongSetting
 from config.secrets import Secrets
 from config.settings import Settings
+from config.words import say
 from core.alarms.post import Post
 from core.alarms.watched import Zones
 from core.bus.client import NEAR_S, BrokerAddress, Bus
@@ -58,8 +59,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """
     kept = secrets.read(settings.data_dir)
     if settings.broker.username not in kept.broker:
-        msg = f"no password for broker.username = {settings.broker.username!r} in {secrets.path_in(settings.data_dir)}"
-        raise WrongSetting(msg)
+        raise WrongSetting(secrets.no_service_password(settings.broker.username, settings.data_dir))
     status = StatusFile(settings.data_dir, "alerting", settings.alerting.process, rates=("readings",))
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     channels = _channels(settings, kept, records)
@@ -101,8 +101,7 @@ def _channels(settings: Settings, kept: Secrets, records: Records) -> dict[str, 
     channels = {}
     for name in settings.alerting.channels:
         if name not in known:
-            msg = f"alerting.channels has {name!r}; known: {', '.join(known)}"
-            raise WrongSetting(msg)
+            raise WrongSetting(say("settings.channel", name=repr(name), known=", ".join(known)))
         if (channel := known[name]()) is not None:
             channels[name] = channel
         else:

@@ -23,6 +23,7 @@ from coldchain.demo.screen import span
 from config.catalogue import Language, terminal_language
 from config.load import WrongSetting
 from config.settings import Settings
+from config.words import say
 from core.db.engine import Records, connect, url_for
 from core.health import words
 from core.health.disks import files
@@ -54,8 +55,7 @@ def status(settings: Settings, *, as_json: bool, to: TextIO | None = None) -> in
     folder = Path(settings.data_dir)
     looks = Looks({"data folder": lambda: not folder.exists() or os.access(folder, os.R_OK | os.X_OK)})
     if looks.look(ACCESS_S)["data folder"].seen is False:
-        msg = f"data_dir = {str(folder)!r} can't be read by this user; run it as the one who runs the services"
-        raise WrongSetting(msg)
+        raise WrongSetting(say("settings.closed", folder=repr(str(folder))))
     health = look(settings)
     if as_json:
         (to or sys.stdout).write(_json(health) + "\n")
@@ -80,7 +80,7 @@ def look(settings: Settings) -> Health:
     def log() -> closing[IntakeLog]:
         _must_exist(settings, "intake log")
         if not is_ready(settings.intake.url, settings.data_dir):
-            msg = "no such table: the first collector or alerting worker that starts makes them"
+            msg = f"no such table: {words.say('screen.no_tables', terminal_language())}"
             raise Unavailable(msg)
         return closing(open_log(settings.intake.url, settings.data_dir))
 
@@ -93,7 +93,7 @@ def look(settings: Settings) -> Health:
 def _must_exist(settings: Settings, part: str) -> None:
     file = files(settings).get(part)
     if file and not file.exists():
-        raise FileNotFoundError(errno.ENOENT, "there is none yet", str(file))
+        raise FileNotFoundError(errno.ENOENT, words.say("screen.no_file", terminal_language()), str(file))
 
 
 def _clock(settings: Settings) -> Clock:

@@ -5,6 +5,7 @@ from pathlib import Path
 from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from coldchain.commands.words import say
 from config import secrets
 from config.secrets import Secrets
 from config.settings import Settings
@@ -27,7 +28,7 @@ def init(settings: Settings, operator: str) -> tuple[int, list[str]]:
     from core.telemetry.influx_setup import NeedsOperator, set_up  # noqa: PLC0415 (an edge box never needs it)
 
     if settings.telemetry.store != "influxdb":
-        return 0, ["telemetry.store = 'embedded': nothing to do, the collector makes its files"]
+        return 0, [say("telemetry.embedded")]
 
     def keep(changed: Secrets) -> None:
         secrets.write(settings.data_dir, changed)
@@ -46,10 +47,10 @@ def verify(settings: Settings) -> tuple[int, list[str]]:
 
 def _readings(settings: Settings) -> tuple[int, list[str]]:
     if settings.telemetry.store != "embedded":
-        return 0, ["InfluxDB looks after its own files; on its machine: influxd inspect verify-tsm"]
+        return 0, [say("telemetry.influx")]
     folder = embedded_folder(settings)
     if not folder.exists():
-        return 0, [f"{folder} does not exist: nothing was ever stored"]
+        return 0, [say("telemetry.none", folder=folder)]
     store = EmbeddedTelemetry(folder, read_only=True)
     try:
         found = store.verify()
@@ -57,11 +58,11 @@ def _readings(settings: Settings) -> tuple[int, list[str]]:
         return 1, [str(error)]
     finally:
         store.close()
-    blocks = f"{found.days} day blocks, {found.hours} hour blocks"
-    looked = f"{folder}: {found.readings} readings in {blocks} and {found.frames} frames"
+    counts = {"readings": found.readings, "days": found.days, "hours": found.hours, "frames": found.frames}
+    looked = say("telemetry.looked", None, folder=folder, **counts)
     if found.damage:
-        return 1, [*found.damage, f"{looked}; {len(found.damage)} damaged: put the file back from a backup"]
-    return 0, [f"{looked}, all as they were written"]
+        return 1, [*found.damage, looked + say("telemetry.damaged", count=len(found.damage))]
+    return 0, [looked + say("telemetry.whole")]
 
 
 def _figures(settings: Settings) -> tuple[int, list[str]]:
@@ -69,11 +70,11 @@ def _figures(settings: Settings) -> tuple[int, list[str]]:
     url = url_for(settings.records.url, settings.data_dir)
     file = make_url(url).database if url.startswith("sqlite") else None
     if file and not Path(file).exists():
-        return 0, [f"{file} does not exist: no daily figures"]
+        return 0, [say("telemetry.no_records", file=file)]
     records = Records(connect(url))
     try:
         if pending(records.engine):
-            return 0, ["the records are yet to be migrated by the first service that starts: no daily figures"]
+            return 0, [say("telemetry.to_migrate")]
         with records.read() as tx:
             damage = list(rollups.damage(tx))
             count = tx.scalar(select(func.count()).select_from(Daily))
@@ -82,5 +83,5 @@ def _figures(settings: Settings) -> tuple[int, list[str]]:
     finally:
         records.close()
     if damage:
-        return 1, [*damage, f"{count} daily figures, {len(damage)} damaged: put the records back from a backup"]
-    return 0, [f"{count} daily figures, all as they were computed"]
+        return 1, [*damage, say("telemetry.figures_damaged", count=count, damaged=len(damage))]
+    return 0, [say("telemetry.figures", count=count)]

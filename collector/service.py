@@ -58,8 +58,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """
     password = secrets.read(settings.data_dir).broker.get(settings.broker.username)
     if password is None:
-        msg = f"no password for broker.username = {settings.broker.username!r} in {secrets.path_in(settings.data_dir)}"
-        raise WrongSetting(msg)
+        raise WrongSetting(secrets.no_service_password(settings.broker.username, settings.data_dir))
     counts = Counts()
     status = StatusFile(settings.data_dir, "collector", settings.collector.process, rates=("readings", "stored"))
     opening = _Opening(counts, status, stop)

@@ -68,6 +68,16 @@ def read(data_dir: str, *, edge: bool = False) -> Secrets:
     return kept
 
 
+def no_gateway_password(number: str, data_dir: str) -> str:
+    """Return what is said where a gateway has no password at the broker."""
+    return say("secrets.no_gateway", path=path_in(data_dir), number=number)
+
+
+def no_service_password(username: str, data_dir: str) -> str:
+    """Return what is said where the broker user of the services has no password."""
+    return say("secrets.no_service", username=repr(username), path=path_in(data_dir))
+
+
 def write(data_dir: str, secrets: Secrets) -> None:
     """Replace the file as a whole, mode 0600."""
     path = path_in(data_dir)
@@ -95,7 +105,7 @@ def of_edge_box(secrets: Secrets, gateways: Iterable[str], data_dir: str) -> Sec
     known = {number: password for number, password in secrets.broker.items() if number not in secrets.services}
     for number in gateways:
         if number not in known:
-            raise NoSecrets(say("secrets.no_gateway", path=path_in(data_dir), number=number))
+            raise NoSecrets(no_gateway_password(number, data_dir))
     return Secrets(broker={number: known[number] for number in gateways})
 
 

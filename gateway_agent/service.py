@@ -139,8 +139,7 @@ def _passwords(settings: Settings) -> dict[str, str]:
     known = secrets.read(settings.data_dir, edge=True).broker
     missing = [gateway.number for gateway in settings.agent.gateways if gateway.number not in known]
     if missing:
-        msg = f"{secrets.path_in(settings.data_dir)} has no broker password of gateway {missing[0]}; "
-        raise secrets.NoSecrets(msg + "`coldchain import` issues one, or copy it from the server")
+        raise secrets.NoSecrets(secrets.no_gateway_password(missing[0], settings.data_dir))
     return {gateway.number: known[gateway.number] for gateway in settings.agent.gateways}
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from config.load import WrongSetting
+from config.words import say
 from core.intake.file import VERSION, file_version
 from core.intake.port import IntakeLog
 from core.intake.sqlite import SqliteIntakeLog
@@ -51,8 +52,4 @@ def _file(url: str, data_dir: str) -> Path | None:
 
 
 def _strange(url: str) -> WrongSetting:
-    msg = (
-        f"intake.url = {url!r}: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE; leave it empty for intake.db"
-        " in data_dir"
-    )
-    return WrongSetting(msg)
+    return WrongSetting(say("settings.intake_url", url=repr(url)))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from config.load import WrongSetting
+from config.words import say
 from core.intake.port import Claim, IntakeLog, Taken, Unavailable
 from core.runtime.instant import Milliseconds
 from core.runtime.logs import logger
@@ -35,8 +36,7 @@ class Ownership:
         """
         first, last = (Shard(end) for end in shards.split("-"))
         if first > last:
-            msg = f"{service}.shards = {shards!r} ends before it begins; write the lower one first"
-            raise WrongSetting(msg)
+            raise WrongSetting(say("shards.backwards", service=service, shards=repr(shards)))
         self._intake = intake
         self._claim = Claim(service, worker, first, last, f"{socket.gethostname()}:{Path(data_dir).resolve()}")
         self._lost: WrongSetting | None = None
@@ -93,10 +93,7 @@ class Ownership:
 
     def _refusal(self, other: Claim) -> WrongSetting:
         mine = self._claim
-        ours = f"{mine.service}.shards = {mine.first}-{mine.last} of {mine.worker}"
-        theirs = f"{other.worker}, which has {other.first}-{other.last} on {other.holder}"
-        if mine.worker == other.worker:
-            what = f"{ours}: the name is taken by {theirs}; give each worker its own"
-        else:
-            what = f"{ours} overlaps {theirs}; give each worker its own range"
-        return WrongSetting(f"{what}. If that one is gone for good, try again in {LEASE // 1000} s")
+        ours = say("shards.ours", service=mine.service, first=mine.first, last=mine.last, worker=mine.worker)
+        theirs = say("shards.theirs", worker=other.worker, first=other.first, last=other.last, holder=other.holder)
+        kind = "shards.same_name" if mine.worker == other.worker else "shards.overlap"
+        return WrongSetting(say(kind, ours=ours, theirs=theirs, lease=LEASE // 1000))

@@ -5,6 +5,7 @@ from pathlib import Path
 from config import secrets
 from config.load import WrongSetting
 from config.settings import Settings
+from config.words import say
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.telemetry.port import Telemetry
 
@@ -32,6 +33,5 @@ def _influx(settings: Settings, *, read_only: bool) -> Telemetry:
     if not token:
         name = "influx_read" if read_only else "influx_write"
         where = secrets.path_in(settings.data_dir)
-        msg = f"telemetry.store = 'influxdb': no {name} in {where}; run: coldchain telemetry init"
-        raise WrongSetting(msg)
+        raise WrongSetting(say("secrets.no_influx", name=name, path=where))
     return InfluxTelemetry(settings.telemetry, token, read_only=read_only)
