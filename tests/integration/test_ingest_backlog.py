@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -12,10 +12,11 @@ from collector import ingest
 from collector.counts import Counts
 from collector.ingest import Ingest
 from core.bus.client import Bus, Message
+from core.intake.port import Held
 from core.intake.sqlite import SqliteIntakeLog
 from core.runtime.clock import SystemClock, real_now
 from core.wire.messages import Ack, Batch, ClockReport, Reading
-from core.wire.topics import GatewayNumber, Kind, Topic
+from core.wire.topics import GatewayNumber, Kind, Topic, shard_of
 from tests.fixtures.broker import until
 
 GROUP = 10
@@ -76,8 +77,89 @@ def test_who_was_not_told_yet_is_told_at_an_orderly_end(tmp_path: Path, monkeypa
     log.close()
 
 
-def message(seq: int) -> Message:
+class WatchedLog(SqliteIntakeLog):
+    """The log itself, and how many rows of its quarantine were looked at."""
+
+    looked_at = 0
+
+    def held(self, **asked: Any) -> list[Held]:
+        found = super().held(**asked)
+        self.looked_at += len(found)
+        return found
+
+
+def test_a_full_quarantine_of_a_gateway_makes_no_message_dearer(tmp_path: Path) -> None:
+    """Thirty thousand readings of it are ahead, or wait for an offset that was never known: nobody looks at them again.
+
+    Only those that an offset resolves are, once, a bounded part at a time.
+    """
+    log, broker, stop = WatchedLog(tmp_path / "intake.db"), Broker(), threading.Event()
+    taker = Ingest(log, SystemClock(), Counts(), group=1, linger=0.0, grown=lambda: None)
+    work = threading.Thread(target=taker.run, args=(cast("Bus", broker), stop))
+    work.start()
+
+    def says(seq: int, *readings: Reading, clk: ClockReport = SYNCED, boot: str = "7f3a9c21") -> int:
+        """Return how many rows of the quarantine it took to answer a message."""
+        before = log.looked_at
+        taker.take(message(seq, *readings, clk=clk, boot=boot))
+        until(lambda: broker.told and broker.told[-1] == seq, "its acknowledgement")
+        until(lambda: taker.is_idle, "the end of the work")
+        return log.looked_at - before
+
+    ahead = [Reading("208601", real_now() + 10**8 + n, 4.0) for n in range(500)]
+    unset = [Reading("208601", 5_000 + n, 4.0, 32) for n in range(500)]
+    for seq in range(1, 59, 2):
+        assert says(seq, *ahead) == 0
+        assert says(seq + 1, *unset, clk=ClockReport("none"), boot="00000000") == 0
+    assert says(59, *ahead) == 0
+    assert says(60, *unset, clk=ClockReport("none")) == 0
+    assert sum(log.count_held().values()) == 30_000
+    assert says(61, Reading("208601", real_now(), 4.0)) == 500, "of its own boot alone"
+    assert says(62, Reading("208601", real_now(), 4.0)) == 0
+    assert dict(log.count_held()) == {"implausible_time": 15_000 + 500, "unset_clock": 14_500}
+    stop.set()
+    work.join()
+    log.close()
+
+
+def test_a_back_fill_of_another_gateway_lets_a_live_message_through(tmp_path: Path) -> None:
+    """Of 431 000 readings that came before it, one group at most is taken in before it."""
+    log, broker, stop = SqliteIntakeLog(tmp_path / "intake.db"), Broker(), threading.Event()
+    taker = Ingest(log, SystemClock(), Counts(), group=1000, linger=0.0, grown=lambda: None)
+    other = GatewayNumber("10002")
+    readings = [Reading(f"{208601 + n % 8}", real_now() - 10**7 - n, 4.0) for n in range(500)]
+    for seq in range(1, 863):
+        assert taker.take(message(seq, *readings, gw=other, kind=Kind.BACKFILL))
+    behind = []
+
+    def grown() -> None:
+        behind.append(log.head(shard_of(other)))
+        if log.head(shard_of(GW)):
+            stop.set()
+
+    taker._grown = grown
+    work = threading.Thread(target=taker.run, args=(cast("Bus", broker), stop))
+    work.start()
+    until(lambda: behind, "a first group")
+    taker.take(message(1, Reading("208601", real_now(), 9.4)))
+    work.join()
+    assert 0 < behind[0] <= 60, "a group of back-fill is small"
+    assert behind[-1] - behind[0] <= 2 * 60, "live goes with the next, or with the one behind it"
+    log.close()
+
+
+SYNCED = ClockReport("ntp", 0, 1)
+
+
+def message(
+    seq: int,
+    *readings: Reading,
+    clk: ClockReport = SYNCED,
+    boot: str = "7f3a9c21",
+    gw: GatewayNumber = GW,
+    kind: Kind = Kind.DATA,
+) -> Message:
     now = real_now()
-    said = Batch(1, GW, EP, "7f3a9c21", seq, now, ClockReport("ntp", 0, 1), [Reading("208601", now - seq, 4.0)])
-    topic = str(Topic(GW, Kind.DATA))
+    said = Batch(1, gw, EP, boot, seq, now, clk, list(readings or (Reading("208601", now - seq, 4.0),)))
+    topic = str(Topic(gw, kind))
     return Message(topic, msgspec.json.encode(said), retain=False, mid=seq, connection=1)

@@ -200,6 +200,13 @@ def test_a_fault_beside_the_readings_costs_none_of_them(payload: bytes, fault: s
     assert fault in message.fault
 
 
+def test_of_ranges_declared_lost_each_that_can_be_read_counts() -> None:
+    message = in_parts(body(lost=[[1, 2], ["x", 3], [4, 4], 5, [6]]))
+    assert isinstance(message.heard, Batch)
+    assert message.heard.lost == [(1, 2), (4, 4)]
+    assert message.fault.startswith("lost: ")
+
+
 def test_what_is_cut_off_is_withheld_and_what_stands_before_it_taken_in() -> None:
     whole = body(r=[GOOD, GOOD | {"p": "208602"}, GOOD])
     for end in range(whole.index(b'"r": [') + 80, len(whole)):
