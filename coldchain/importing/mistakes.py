@@ -64,6 +64,6 @@ class FieldProblem(Exception):
         self.problem = problem
 
 
-def message(name: str, **values: object) -> Message:
+def message(name: str, /, **values: object) -> Message:
     """Return a message of this package's catalogue."""
     return Message("coldchain.importing", f"import.{name}", values)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from core.db import audit
 from core.devices import intervals, revision
+from core.devices.messages import message
 from core.devices.tables import Equipment, EquipmentUnit, Gateway, GatewayUnit, Probe, ProbeGateway, ProbeZone, Zone
 from core.errors import Conflict, NotFound
 from core.ids import EquipmentId, GatewayId, ProbeId, UnitId, ZoneId
@@ -153,8 +154,7 @@ def unit_of_equipment(tx: Session, equipment: EquipmentId, at: Instant) -> Unit:
     """
     row = intervals.in_force(tx, EquipmentUnit, equipment, at)
     if row is None:
-        msg = f"equipment {equipment} belongs to no unit at that time; place it first"
-        raise Conflict(msg)
+        raise Conflict(message("equipment_nowhere", equipment=equipment))
     return tx.get_one(Unit, row.unit_id)
 
 
@@ -168,8 +168,7 @@ def unit_of_gateway(tx: Session, gateway: GatewayId, at: Instant) -> Unit:
         return tx.get_one(Unit, row.unit_id)
     if tx.get(Gateway, gateway) is None:
         raise NotFound(what="gateway", name=gateway)
-    msg = f"gateway {gateway} stands in no unit at that time; place it first"
-    raise Conflict(msg)
+    raise Conflict(message("gateway_nowhere", gateway=gateway))
 
 
 def _leave(tx: Session, actor: Actor, right: Right, old: UnitId, unit: Unit, asked: tuple[str, object]) -> None:

@@ -18,6 +18,7 @@ from core.db.audit import Change, record_all
 from core.db.insert import insert_all
 from core.db.record import Record
 from core.devices import intervals, revision
+from core.devices.messages import message
 from core.devices.names import EquipmentKind, ZoneKind
 from core.devices.tables import (
     Equipment,
@@ -210,7 +211,7 @@ def check_interval(interval: Milliseconds) -> None:
     Raises: Invalid.
     """
     if not 0 < interval <= DAY:
-        raise Invalid(field="interval", value=interval, problem="must be longer than nothing and at most a day")
+        raise Invalid(field="interval", value=interval, problem=message("interval"))
 
 
 class _UnitsThen:
@@ -234,8 +235,7 @@ class _UnitsThen:
         """
         row = intervals.covering(self._gateways.get(item.gateway.id, ()), item.since)
         if row is None:
-            msg = f"gateway {item.gateway.number} stands in no unit at that time; place it first"
-            raise Conflict(msg)
+            raise Conflict(message("gateway_nowhere", gateway=item.gateway.number))
         return self._units[row.unit_id]
 
     def of_zone(self, item: NewProbe, zone: ZoneId) -> Unit:
@@ -248,8 +248,7 @@ class _UnitsThen:
         equipment = self._equipment[zone]
         row = intervals.covering(self._places.get(equipment, ()), item.since)
         if row is None:
-            msg = f"equipment {equipment} belongs to no unit at that time; place it first"
-            raise Conflict(msg)
+            raise Conflict(message("equipment_nowhere", equipment=equipment))
         return self._units[row.unit_id]
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from core.db.among import among
+from core.devices.messages import message
 from core.devices.tables import TIMELINES, EquipmentUnit, GatewayUnit, ProbeGateway, ProbeZone
 from core.errors import BackDated, Conflict
 from core.runtime.instant import Instant, rfc3339
@@ -48,11 +49,9 @@ def begin(tx: Session, row: Row) -> Row:
     """
     last = newest(tx, type(row), getattr(row, TIMELINES[row.__tablename__]))
     if last is not None and last.until is None:
-        msg = f"{_name(row)}: one is in force since {rfc3339(last.since)}; end it, or move"
-        raise Conflict(msg)
+        raise Conflict(message("in_force", what=_name(row), since=rfc3339(last.since)))
     if last is not None and last.until is not None and row.since < last.until:
-        msg = f"{_name(row)}: the last one ended at {rfc3339(last.until)}, after {rfc3339(row.since)}"
-        raise BackDated(msg)
+        raise BackDated(message("last_ended", what=_name(row), until=rfc3339(last.until), since=rfc3339(row.since)))
     tx.add(row)
     tx.flush()
     return row
@@ -65,8 +64,7 @@ def open_row(tx: Session, table: type[Row], subject: int) -> Row:
     """
     last = newest(tx, table, subject)
     if last is None or last.until is not None:
-        msg = f"{table.__tablename__.replace('_', ' to ')}: none is in force that could end"
-        raise Conflict(msg)
+        raise Conflict(message("none_in_force", what=table.__tablename__.replace("_", " to ")))
     return last
 
 
@@ -76,8 +74,7 @@ def end(tx: Session, row: Row, at: Instant) -> None:
     Raises: BackDated unless it began before.
     """
     if at <= row.since:
-        msg = f"{_name(row)}: it began at {rfc3339(row.since)}, so it can't end at {rfc3339(at)}"
-        raise BackDated(msg)
+        raise BackDated(message("began", what=_name(row), since=rfc3339(row.since), at=rfc3339(at)))
     row.until = at
     # At once: the unit of work would write the row that follows before this one ends.
     tx.flush()

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from core.devices.messages import message
 from core.errors import Invalid
 
 
@@ -77,8 +78,7 @@ def parse_probe(label: str) -> ProbeName:
     """
     read = _PROBE.fullmatch(label.strip())
     if read is None:
-        problem = "a probe code is 1 to 64 digits or letters, perhaps with 冷藏 or 冷冻 behind it, such as 208604冷冻"
-        raise Invalid(field="probe", value=label, problem=problem)
+        raise Invalid(field="probe", value=label, problem=message("probe"))
     suffix = read["zone"]
     return ProbeName(read["code"], None if suffix is None else kind_of(ZoneKind, suffix, "probe"))
 

@@ -22,6 +22,7 @@ from core.devices.entering import (
     enter_gateways,
     enter_probes,
 )
+from core.devices.messages import message
 from core.devices.names import EquipmentKind, ZoneKind
 from core.devices.tables import (
     Equipment,
@@ -145,15 +146,15 @@ def _check_band(kind: str, limits: ZoneLimits) -> None:
     low = limits.low if limits.low is not None or band is None or band.low is None else band.low.limit
     high = limits.high if limits.high is not None or band is None or band.high is None else band.high.limit
     if low is not None and high is not None and low >= high:
-        raise Invalid(field="low", value=low / 100, problem=f"must be below high = {high / 100}")
+        raise Invalid(field="low", value=low / 100, problem=message("low", high=high / 100))
 
 
 def _check_patience(limits: ZoneLimits) -> None:
     """Refuse a delay or hysteresis with which an alarm would in effect never open, or never end."""
     if limits.delay is not None and not 0 <= limits.delay <= DAY:
-        raise Invalid(field="delay", value=f"{limits.delay // MINUTE}m", problem="must be 0 to 24 hours")
+        raise Invalid(field="delay", value=f"{limits.delay // MINUTE}m", problem=message("delay"))
     if limits.hysteresis is not None and not 0 <= limits.hysteresis <= WIDEST_HYSTERESIS:
-        problem = f"must be 0 to {WIDEST_HYSTERESIS / 100}"
+        problem = message("hysteresis", widest=WIDEST_HYSTERESIS / 100)
         raise Invalid(field="hysteresis", value=limits.hysteresis / 100, problem=problem)
 
 

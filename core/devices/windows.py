@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 from core.db import audit
 from core.devices import revision
 from core.devices.bindings import unit_of_equipment
+from core.devices.messages import message
 from core.devices.names import WindowKind
 from core.devices.tables import MaintenanceWindow
 from core.errors import BackDated, Conflict
@@ -35,8 +36,7 @@ def begin_window(
     require_plain("reason", reason, several_lines=True)
     revision.bump(tx)
     if until is not None and until <= since:
-        msg = f"the window would end at {rfc3339(until)}, not after its beginning at {rfc3339(since)}"
-        raise BackDated(msg)
+        raise BackDated(message("window_ends_before", until=rfc3339(until), since=rfc3339(since)))
     same = select(MaintenanceWindow.id).where(
         MaintenanceWindow.equipment_id == equipment,
         MaintenanceWindow.kind == kind.value,
@@ -45,8 +45,7 @@ def begin_window(
     if until is not None:
         same = same.where(MaintenanceWindow.since < until)
     if tx.scalar(same) is not None:
-        msg = f"equipment {equipment} is {kind.value} in that time already"
-        raise Conflict(msg)
+        raise Conflict(message("window_there", equipment=equipment, kind=kind.value))
     made = MaintenanceWindow(equipment_id=equipment, kind=kind.value, since=since, until=until, reason=reason)
     tx.add(made)
     tx.flush()
@@ -63,11 +62,9 @@ def end_window(tx: Session, actor: Actor, window: MaintenanceWindow, at: Instant
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, window.equipment_id, at), asked=("window", window.id))
     revision.bump(tx)
     if window.until is not None and window.until <= at:
-        msg = f"the window ended at {rfc3339(window.until)} already"
-        raise Conflict(msg)
+        raise Conflict(message("window_ended", until=rfc3339(window.until)))
     if at <= window.since:
-        msg = f"the window began at {rfc3339(window.since)}, so it can't end at {rfc3339(at)}"
-        raise BackDated(msg)
+        raise BackDated(message("window_began", since=rfc3339(window.since), at=rfc3339(at)))
     window.until = at
     detail = {"kind": window.kind, "at": at}
     subject = f"equipment:{window.equipment_id}"

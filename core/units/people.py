@@ -18,6 +18,7 @@ from core.ids import UnitId
 from core.runtime.instant import Instant
 from core.text import require_plain
 from core.units.actor import Actor
+from core.units.messages import message
 from core.units.rights import Right
 from core.units.tables import Person, Unit
 
@@ -27,7 +28,6 @@ _PHONE = re.compile(
 )
 """Mobile; landline with its area code, or without; 400 and 800 numbers; abroad."""
 _OPENID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_BOUND = "this WeChat account is bound to somebody else"
 
 
 class NewPerson(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ def _new_person(
     if item.openid is not None:
         check_openid(item.openid)
         if item.openid in bound:
-            raise Conflict(_BOUND)
+            raise Conflict(message("openid_bound"))
     return {"unit_id": item.unit.id, "name": item.name, "openid": item.openid}
 
 
@@ -116,8 +116,7 @@ def checked_phone(phone: str) -> str:
     """
     plain = plain_phone(phone)
     if not _PHONE.fullmatch(plain):
-        problem = "write all its digits, such as 13812345678, or a landline with its area code, such as 010-12345678"
-        raise Invalid(field="phone", value=phone, problem=problem)
+        raise Invalid(field="phone", value=phone, problem=message("phone"))
     return plain
 
 
@@ -127,8 +126,7 @@ def check_openid(openid: str) -> None:
     Raises: Invalid.
     """
     if not _OPENID.fullmatch(openid):
-        problem = "an openid is 1 to 64 letters, digits, - and _ without blanks; leave it empty where it isn't known"
-        raise Invalid(field="openid", value=openid, problem=problem)
+        raise Invalid(field="openid", value=openid, problem=message("openid"))
 
 
 def set_phone(tx: Session, actor: Actor, person: Person, phone: str, cipher: FieldCipher, *, now: Instant) -> bool:
@@ -156,7 +154,7 @@ def bind_wechat(tx: Session, actor: Actor, person: Person, openid: str, *, now: 
     if person.openid == openid:
         return False
     if tx.scalar(select(Person.id).where(Person.openid == openid)) is not None:
-        raise Conflict(_BOUND)
+        raise Conflict(message("openid_bound"))
     person.openid, person.unreachable_since = openid, None
     audit.record(tx, at=now, actor=actor.name, act="WeChat bound", subject=f"person:{person.id}")
     return True

@@ -21,6 +21,7 @@ from core.runtime.instant import Instant
 from core.text import require_plain
 from core.units.actor import Actor
 from core.units.levels import Level, UnitKind, may_hang
+from core.units.messages import message
 from core.units.rights import Right
 from core.units.tables import Unit
 
@@ -127,8 +128,7 @@ def move_unit(tx: Session, actor: Actor, unit: Unit, parent: Unit | None, *, now
     if parent is not None:
         tx.refresh(parent)
         if parent.path.startswith(unit.path):
-            msg = f"{unit.name} can't hang under {parent.name}, which hangs under it"
-            raise Conflict(msg)
+            raise Conflict(message("under_itself", name=unit.name, parent=parent.name))
     actor.require(Right.UNITS, on=unit)
     _check_place(actor, particulars(unit), parent)
     old = unit.path
@@ -165,7 +165,7 @@ def _check_place(actor: Actor, unit: Particulars, parent: Unit | None) -> None:
 
 def _check_hangs(unit: Particulars, parent: Unit) -> None:
     if not may_hang(unit.kind, unit.level, Level(parent.level)):
-        problem = f"{unit.name} ({unit.kind}) can't hang under {parent.name}, which is of level {parent.level}"
+        problem = message("level", name=unit.name, kind=unit.kind, parent=parent.name, level=parent.level)
         raise Invalid(field="level", value=unit.level.value, problem=problem)
 
 
