@@ -11,18 +11,12 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from api.pages.words import LANGUAGES
 from core.db.engine import Records
 from core.runtime.instant import DAY
-from tests.fixtures.browser import chromium, free_port, on_a_port, phone
+from tests.fixtures.browser import free_port, on_a_port, signed_in
 from tests.fixtures.web import Site, site
 
 DESK = {"width": 1920, "height": 1080}
 A4_INSIDE = {"width": 680, "height": 1010}
 """CSS pixels of an A4 page within margins of 15 mm."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture
@@ -59,13 +53,6 @@ def pages_of(place: Site) -> dict[str, str]:
         "unknown parameter": "/alarms?from=2026-03-28",
         "documentation": "/api/v1/docs",
     }
-
-
-def signed_in(browser: Browser, place: Site, **more: object) -> BrowserContext:
-    context = phone(browser, **more)
-    session = place.signed_in("clinic-a").cookies["cc_session"]
-    context.add_cookies([{"name": "cc_session", "value": session, "url": place.settings.public_url}])
-    return context
 
 
 def each_page(context: BrowserContext, place: Site, pages: dict[str, str]) -> Iterator[tuple[str, Page]]:

@@ -11,17 +11,11 @@ from api.pages.words import LANGUAGES, words
 from core.db.engine import Records
 from core.ids import AlarmId
 from core.runtime.instant import MINUTE, Milliseconds
-from tests.fixtures.browser import chromium, free_port, on_a_port, phone
+from tests.fixtures.browser import free_port, on_a_port, signed_in
 from tests.fixtures.web import Site, site
 
 LIVE = ("/", "/zones/{zone}", "/alarms", "/alarms/{alarm}", "{link}")
 WITH_FIGURES = ("/", "/zones/{zone}", "/alarms/{alarm}", "{link}")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture
@@ -43,11 +37,9 @@ def at(place: Site, alarm: AlarmId, path: str) -> str:
     return place.settings.public_url + filled
 
 
-def signed_in(browser: Browser, place: Site, **more: object) -> BrowserContext:
-    context = phone(browser, **{"java_script_enabled": True, **more})
-    session = place.signed_in("clinic-a").cookies["cc_session"]
-    context.add_cookies([{"name": "cc_session", "value": session, "url": place.settings.public_url}])
-    return context
+def on_phone(browser: Browser, place: Site, **more: object) -> BrowserContext:
+    """Return a phone whose browser runs scripts, as most do."""
+    return signed_in(browser, place, **{"java_script_enabled": True, **more})
 
 
 def left_open(context: BrowserContext, address: str) -> Page:
@@ -60,7 +52,7 @@ def left_open(context: BrowserContext, address: str) -> Page:
 
 
 def test_a_page_that_stays_open_shows_what_is_measured_meanwhile(browser: Browser, place: Site, alarm: AlarmId) -> None:
-    context = signed_in(browser, place)
+    context = on_phone(browser, place)
     pages = [left_open(context, at(place, alarm, path)) for path in WITH_FIGURES]
     for page in pages:
         expect(page.locator("main")).to_contain_text("9.5")
@@ -76,7 +68,7 @@ def test_a_page_that_stays_open_shows_what_is_measured_meanwhile(browser: Browse
 def test_without_a_network_a_page_says_so_and_its_figures_grow_old(
     browser: Browser, place: Site, alarm: AlarmId
 ) -> None:
-    context = signed_in(browser, place)
+    context = on_phone(browser, place)
     pages = [left_open(context, at(place, alarm, path)) for path in WITH_FIGURES]
     for page in pages:
         expect(page.locator(".age").first).to_be_visible()
@@ -97,7 +89,7 @@ def test_without_a_network_a_page_says_so_and_its_figures_grow_old(
 
 
 def test_without_scripts_a_page_gives_the_times_themselves(browser: Browser, place: Site, alarm: AlarmId) -> None:
-    page = signed_in(browser, place, java_script_enabled=False).new_page()
+    page = on_phone(browser, place, java_script_enabled=False).new_page()
     for path in LIVE:
         page.goto(at(place, alarm, path))
         expect(page.locator("#updated")).to_have_text("更新于 03:02:40")
@@ -114,7 +106,7 @@ def test_the_script_writes_ages_as_the_server_would(
 ) -> None:
     minutes = (1.5, 59.5, 60.5, 61.5, 23 * 60 + 59.5, 24 * 60 + 30, 2 * 24 * 60 - 30, 2 * 24 * 60 + 30, 53.5 * 60)
     lengths = [Milliseconds(round(one * MINUTE)) for one in minutes]
-    page = signed_in(browser, place, locale=language).new_page()
+    page = on_phone(browser, place, locale=language).new_page()
     page.goto(at(place, alarm, "/"))
     page.evaluate(_ADD_AGES, lengths)
     told = words(language)
@@ -134,7 +126,7 @@ def test_what_somebody_is_writing_stays_while_the_rest_is_renewed(
 ) -> None:
     browser_of = place.signed_in("clinic-a")
     assert browser_of.post(f"/api/v1/alarms/{alarm}/acknowledge").status_code == 200
-    page = left_open(signed_in(browser, place), at(place, alarm, "/alarms/{alarm}"))
+    page = left_open(on_phone(browser, place), at(place, alarm, "/alarms/{alarm}"))
     cause = page.get_by_label("原因")
     cause.fill("柜门未关")
     page.locator("#events summary").click()
@@ -151,7 +143,7 @@ def test_what_somebody_is_writing_stays_while_the_rest_is_renewed(
 
 
 def test_a_second_phone_sees_that_somebody_is_on_the_way(browser: Browser, place: Site, alarm: AlarmId) -> None:
-    page = left_open(signed_in(browser, place), at(place, alarm, "/alarms/{alarm}"))
+    page = left_open(on_phone(browser, place), at(place, alarm, "/alarms/{alarm}"))
     expect(page.locator("#acknowledge")).to_be_visible()
     assert place.signed_in("county-a").post(f"/api/v1/alarms/{alarm}/acknowledge").status_code == 200
     page.clock.run_for(16_000)
@@ -161,7 +153,7 @@ def test_a_second_phone_sees_that_somebody_is_on_the_way(browser: Browser, place
 
 
 def test_a_page_whose_focus_is_on_a_link_keeps_it(browser: Browser, place: Site, alarm: AlarmId) -> None:
-    page = left_open(signed_in(browser, place), at(place, alarm, "/"))
+    page = left_open(on_phone(browser, place), at(place, alarm, "/"))
     first = page.locator("#zone-1")
     first.focus()
     place.clock.forward(minutes=1)
@@ -173,7 +165,7 @@ def test_a_page_whose_focus_is_on_a_link_keeps_it(browser: Browser, place: Site,
 
 def test_a_server_in_trouble_is_waited_for(browser: Browser, place: Site, alarm: AlarmId) -> None:
     """A screen on a wall must not end on an error page."""
-    page = left_open(signed_in(browser, place), at(place, alarm, "/"))
+    page = left_open(on_phone(browser, place), at(place, alarm, "/"))
     home = at(place, alarm, "/")
 
     def trouble(route: Route) -> None:
@@ -189,7 +181,7 @@ def test_a_server_in_trouble_is_waited_for(browser: Browser, place: Site, alarm:
 
 
 def test_an_ended_session_leads_to_the_sign_in_page(browser: Browser, place: Site, alarm: AlarmId) -> None:
-    context = signed_in(browser, place)
+    context = on_phone(browser, place)
     page = left_open(context, at(place, alarm, "/zones/{zone}"))
     context.clear_cookies()
     page.clock.run_for(16_000)

@@ -9,15 +9,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from core.alarms.tables import Alarm
 from core.db.engine import Records
 from core.ids import AlarmId
-from tests.fixtures.browser import PHONE, chromium, free_port, on_a_port, phone
+from tests.fixtures.browser import PHONE, free_port, on_a_port, phone
 from tests.fixtures.web import PASSWORD, Site, site
 from tests.fixtures.wechat import SECRET, Wechat, wechat_simulator
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
