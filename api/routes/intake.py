@@ -1,10 +1,10 @@
 """What the intake couldn't take in: readings held in quarantine, and messages that couldn't be read. For operators.
 
-Quarantine is told by unit: a held reading belongs to the unit in which its gateway stands. Gateways that stand nowhere,
-and messages that name none that can be trusted, are shown to those only who look after the whole tree.
+Quarantine is told by unit: a held reading belongs to the unit in which its gateway was when it was held. Gateways that
+stand nowhere, and messages that name none that can be trusted, are shown to those only who look after the whole tree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from itertools import chain
 
 from fastapi import APIRouter
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from api.asking import Reading, SignedIn, Using
 from api.shapes import LAST_MOMENT, Cursor, Limit, Moment, Page, Shape, cursor_of, place_of
+from core.devices.directory import Refusal
 from core.devices.tables import Gateway, GatewayUnit
 from core.errors import NotGranted
 from core.intake.port import Held
@@ -24,6 +25,8 @@ from core.wire.topics import GatewayNumber
 
 router = APIRouter(prefix="/intake", tags=["intake"])
 BODY_SHOWN = 500
+NAMES_OTHERS = (Refusal.FOREIGN_GATEWAY, Refusal.STOPPED_EQUIPMENT)
+"""Reasons whose detail names the gateway or the equipment with which a probe was, of whichever unit."""
 
 
 class HeldOut(Shape):
@@ -79,8 +82,8 @@ def quarantine(
         theirs = [gw for gw in may_see if gateway in {None, gw}]
         each = (log.held(gw=GatewayNumber(gw), reason=reason, after=after, limit=limit) for gw in theirs)
         found = sorted(chain.from_iterable(each), key=lambda one: one.id)[:limit]
-    items = [_held(one) for one in found]
-    return Page(items=items, next=cursor_of(items[-1].id) if len(items) == limit else None)
+    items = [_held(one, whole=may_see is None) for one in found if may_see is None or one.since >= may_see[one.gw]]
+    return Page(items=items, next=cursor_of(found[-1].id) if len(found) == limit else None)
 
 
 @router.get("/dead-letters")
@@ -107,8 +110,8 @@ def dead_letters(
     return Page(items=items, next=cursor_of(items[-1].id) if len(items) == limit else None)
 
 
-def _gateways(tx: Session, actor: Actor, now: Instant) -> Sequence[str] | None:
-    """Return the numbers of the gateways whose quarantine the asker looks after; None for all of them.
+def _gateways(tx: Session, actor: Actor, now: Instant) -> Mapping[str, Instant] | None:
+    """Return the gateways whose quarantine the asker looks after, each since it came to its unit; None for all of them.
 
     Raises: NotGranted when they look after none.
     """
@@ -119,7 +122,7 @@ def _gateways(tx: Session, actor: Actor, now: Instant) -> Sequence[str] | None:
         msg = f"{actor.name} looks after no quarantine"
         raise NotGranted(msg)
     asked = (
-        select(Gateway.number)
+        select(Gateway.number, GatewayUnit.since)
         .join(GatewayUnit, GatewayUnit.gateway_id == Gateway.id)
         .join(Unit, Unit.id == GatewayUnit.unit_id)
         .where(
@@ -128,11 +131,13 @@ def _gateways(tx: Session, actor: Actor, now: Instant) -> Sequence[str] | None:
             or_(GatewayUnit.until.is_(None), GatewayUnit.until > now),
         )
     )
-    return tx.scalars(asked).all()
+    return {row.number: row.since for row in tx.execute(asked)}
 
 
-def _held(one: Held) -> HeldOut:
-    shown = HeldOut(id=one.id, gateway=one.gw, reason=one.reason, detail=one.detail, since=one.since)
+def _held(one: Held, *, whole: bool) -> HeldOut:
+    """Write what is held; `whole`: for who looks after all units, and may read what a detail says of other units."""
+    detail = one.detail if whole or one.reason not in NAMES_OTHERS else ""
+    shown = HeldOut(id=one.id, gateway=one.gw, reason=one.reason, detail=detail, since=one.since)
     reading = one.reading
     if isinstance(reading, bytes):
         shown.as_sent = reading.decode("utf-8", "replace")

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from api.shapes import LAST_MOMENT
 from core.db.engine import Records
-from core.devices.tables import EquipmentUnit, MaintenanceWindow, ProbeZone
+from core.devices.tables import EquipmentUnit, GatewayUnit, MaintenanceWindow, ProbeZone
 from core.ids import Centi
 from core.intake.port import Batch, DeadLetter, Stamped, Withheld
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant, Milliseconds, rfc3339
@@ -271,6 +271,31 @@ def test_quarantine_is_for_who_looks_after_it_there(place: Site) -> None:
     letters = place.signed_in("province").get("/api/v1/intake/dead-letters").json()["items"]
     assert [(letter["reason"], letter["bytes"]) for letter in letters] == [("not JSON", 2)]
     assert place.signed_in("technician").get("/api/v1/intake/dead-letters").status_code == 403
+
+
+def test_quarantine_of_a_gateway_that_moved_stays_and_no_detail_names_another_unit(everywhere: Site) -> None:
+    place, numbers = everywhere, ("10001", "10002")
+    for n, number in enumerate(numbers, 1):
+        gw = GatewayNumber(number)
+        reading = Stamped(p="208601", quantity="t", at=NOW, value=Centi(450), q=0, ts=NOW)
+        place.log.append([Batch(shard_of(gw), gw, "ep", "boot", 1, b"h", NOW, "live", (reading,))])
+        for reason in ("foreign_gateway", "unknown_probe"):
+            said = f"probe 208601 was with gateway {numbers[-n]} then, not with {number}"
+            held_at = Instant(NOW - (2 - n) * HOUR)
+            place.log.hold([(shard_of(gw), place.log.head(shard_of(gw)), 0, reason, said)], now=held_at)
+    with place.records.write() as tx:
+        rows = tx.scalars(select(GatewayUnit).order_by(GatewayUnit.gateway_id)).all()
+        rows[0].until = Instant(NOW - MINUTE)  # 10001 leaves clinic a for clinic b, whose technician asks
+        tx.flush()
+        tx.add(GatewayUnit(gateway_id=rows[0].gateway_id, unit_id=rows[1].unit_id, since=Instant(NOW - MINUTE)))
+        grant = tx.scalars(select(Grant).where(Grant.account_id == place.there.accounts["technician"].id)).one()
+        grant.unit_id = rows[1].unit_id
+    theirs = place.signed_in("technician").get("/api/v1/intake/quarantine").json()["items"]
+    assert {one["gateway"] for one in theirs} == {"10002"}
+    assert all("10001" not in str(one) for one in theirs if one["reason"] == "foreign_gateway")
+    whole = place.signed_in("province").get("/api/v1/intake/quarantine").json()["items"]
+    assert {one["gateway"] for one in whole} == {"10001", "10002"}
+    assert all(one["detail"] for one in whole)
 
 
 def test_quarantine_comes_in_pages_whatever_is_in_it(place: Site) -> None:
