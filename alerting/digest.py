@@ -19,6 +19,7 @@ from core.devices.tables import Gateway, ProbeGateway
 from core.ids import PersonId, ProbeId
 from core.runtime.instant import Instant
 from core.units.contacts import ContactLevel, contacts_for
+from core.units.reachability import can_be_told
 from core.units.tables import Person
 
 
@@ -56,9 +57,11 @@ def _tell(
         for person in managers:
             people[person.id] = person
             theirs[person.id].append(alarm)
-        if not managers:
+        to = sum(can_be_told(person, post.channels) for person in managers)
+        if to:
+            tx.add(event(alarm.id, "digest", now, people=to))
+        else:
             tx.add(event(alarm.id, "nobody_to_tell", now, cycle=alarm.cycle, level=int(ContactLevel.VACCINE_MANAGER)))
-        tx.add(event(alarm.id, "digest", now, people=sum(person.openid is not None for person in managers)))
     drafts = []
     for person_id, alarms in theirs.items():
         unit, timezone = zones.unit(alarms[0].unit_id)

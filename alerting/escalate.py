@@ -5,8 +5,8 @@ databases:
 * a step fires once: its messages, its `fired` and the next repeat are one transaction, and the step is claimed from
   `alarm_step` alone, by SKIP LOCKED (on SQLite by BEGIN IMMEDIATE);
 * it fires only while the condition is active: clearing holds it, and what cancels it is the recovery;
-* people are looked up when it fires; one who stands in two levels gets one message; a level without anybody is an
-  event in the alarm's history, and the step counts;
+* people are looked up when it fires; one who stands in two levels gets one message; a level of which nobody can be told
+  is an event of its own in the alarm's history, never "told", and the step counts;
 * the row of the alarm is never locked here, only read: the recovery locks it before it cancels steps.
 """
 
@@ -33,6 +33,7 @@ from core.devices.tables import MaintenanceWindow
 from core.ids import AlarmId, Centi, EquipmentId, PersonId, ZoneId
 from core.runtime.instant import DAY, MINUTE, Instant
 from core.units.contacts import contacts_of
+from core.units.reachability import levels_out_of_reach
 from core.units.tables import Person
 
 AT_ONCE = 500
@@ -231,10 +232,11 @@ class _Turn:
         events: list[dict[str, object]] = []
         for alarm, step, seen in self._fired:
             people: dict[PersonId, Person] = {}
-            for level, of_level in contacts[alarm.equipment_id].items():
-                if level > step.tier:
-                    continue
-                if not of_level:
+            levels = {level: of for level, of in contacts[alarm.equipment_id].items() if level <= step.tier}
+            beyond = levels_out_of_reach(levels, self._post.channels)
+            for level, of_level in levels.items():
+                if level in beyond:
+                    # Its messages are kept all the same: they leave when a channel is configured, or somebody is bound.
                     events.append(event_row(alarm.id, "nobody_to_tell", self._now, cycle=alarm.cycle, level=int(level)))
                 people.update((person.id, person) for person in of_level)
             # In event time; of silence, which has none, until now.
@@ -249,10 +251,10 @@ class _Turn:
                 silent=seen.silent,
             )
             drafts += [_draft(what, step, person) for person in people.values()]
-            to = sum(person.openid is not None for person in people.values())
-            events.append(
-                event_row(alarm.id, "told", self._now, cycle=step.cycle, tier=step.tier, turn=step.turn, people=to)
-            )
+            told = [int(level) for level in levels if level not in beyond]
+            if told:
+                place = {"cycle": step.cycle, "tier": step.tier, "turn": step.turn}
+                events.append(event_row(alarm.id, "told", self._now, person=None, levels=told, **place))
         events += [
             event_row(draft.about, "unreachable", self._now, person=draft.person, tier=draft.tier)
             for draft in self._post.queue(self._tx, drafts, self._now)

@@ -126,6 +126,7 @@ class _Alerting:
             public_url=settings.public_url,
             link_keys=kept.link_keys,
             link_life=Milliseconds(int(settings.api.link * SECOND)),
+            channels=list(channels),
         )
         self._settings = settings
         self._clock = clock

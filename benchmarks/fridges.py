@@ -84,7 +84,12 @@ class Fridges:
     def worker(self, clock: Clock) -> tuple[Engine, Follower]:
         """Return alerting's engine on these records and this log, as a process has it."""
         zones = Zones()
-        post = Post(public_url="https://cc.example", link_keys={"1": "00" * 32}, link_life=Milliseconds(7 * DAY))
+        post = Post(
+            public_url="https://cc.example",
+            link_keys={"1": "00" * 32},
+            link_life=Milliseconds(7 * DAY),
+            channels=["wechat"],
+        )
         follower = Follower(self.records, self._log, Directory(self.records), zones, post, shards="00-ff")
         engine = Engine(
             self.records, intake=self._log, follower=follower, zones=zones, post=post, clock=clock, poll=1.0

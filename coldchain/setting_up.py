@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from coldchain.checks.reach import reach_lines
 from coldchain.commands.words import say
 from coldchain.importing import import_file
 from config import secrets
@@ -124,7 +125,8 @@ def import_into(
     with open_records(settings) as records:
         now = clock_from(settings.virtual_clock).now()
         report = import_file(records, settings.data_dir, file, actor=OPERATOR, now=now, progress=progress)
-    return (1 if report.mistakes else 0), report.lines(terminal_language())
+        untold = [] if report.mistakes else reach_lines(records, settings.channels, now)
+    return (1 if report.mistakes else 0), [*report.lines(terminal_language()), *untold]
 
 
 @contextmanager

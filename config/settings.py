@@ -153,6 +153,11 @@ class Wechat(Section, frozen=True, kw_only=True):
     timeout: Seconds = 8.0
     rate: Annotated[float, Meta(gt=0)] = 200.0
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether messages can be sent with it. An account without its templates is none yet."""
+        return bool(self.app_id and self.template_alarm and self.template_recovery)
+
 
 class Api(Section, frozen=True, kw_only=True):
     """The HTTP process."""
@@ -187,3 +192,9 @@ class Settings(Section, frozen=True, kw_only=True):
     alerting: Alerting = Alerting()
     wechat: Wechat = Wechat()
     api: Api = Api()
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Return the channels of `alerting.channels` that are configured; whether a secret is there, `check` says."""
+        configured = {"wechat": self.wechat.is_complete}
+        return tuple(name for name in self.alerting.channels if configured.get(name))

@@ -98,6 +98,6 @@ def wechat_channel(settings: Settings, secret: str, records: Records) -> WechatC
 
     An account without its templates is none yet: WeChat would refuse each message for good.
     """
-    if not (settings.app_id and secret and settings.template_alarm and settings.template_recovery):
+    if not (settings.is_complete and secret):
         return None
     return WechatChannel(connect(settings, secret, records), settings)

@@ -4,7 +4,7 @@ A person's full name is for those who may see the unit; who merely holds the lin
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,10 +21,13 @@ from core.alarms import listing
 from core.alarms.duration import time_out
 from core.alarms.listing import AlarmSeen
 from core.alarms.live import AHEAD, limits_of
+from core.alarms.message import outbox_key, turn_of
 from core.devices.history import Span, history
 from core.errors import NotFound
-from core.ids import EquipmentId, PersonId
+from core.ids import AlarmId, EquipmentId, PersonId
 from core.runtime.instant import DAY, HOUR, Instant
+from core.units.contacts import ContactLevel, contacts_for
+from core.units.reachability import levels_out_of_reach
 from core.units.rights import Right
 from core.units.tables import Unit
 
@@ -41,12 +44,19 @@ class Happening(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """One person who was, or is being, told. `level` is the lowest at which that happened: their own."""
+    """One message about an alarm to one person, and what became of it."""
 
     person: str
     level: int
+    """Their own: the lowest at which they were told."""
+    what: str
+    """alarm, repeat, recovery."""
+    channel: str
     state: str
     at: Instant
+    """When it was handed over; until then when it was written."""
+    why: str
+    """What the provider said last, of one that isn't handed over."""
 
 
 def view(
@@ -68,6 +78,7 @@ def view(
 
     hidden = listing.hidden_time(tx, alarm, visible, now)
 
+    messages = listing.told(tx, alarm.id, hidden)
     handling = listing.handling_of(tx, alarm.id)
     return {
         "alarm": alarm,
@@ -76,8 +87,11 @@ def view(
         "live": zone_now(tx, parts.telemetry.get(), seen.zone, now, Unit.id == seen.unit.id),
         "band": said.band(low, high),
         "curve": svg(_picture(tx, parts, seen, said, name, now)),
-        "told": told(tx, seen, shown, hidden),
-        "happenings": _happenings(tx, seen, said, shown, hidden),
+        "told": told(messages, shown),
+        "happenings": _happenings(tx, seen, said, shown, hidden, messages),
+        "nobody": levels_out_of_reach(contacts_for(tx, alarm.equipment_id, now), parts.settings.channels)
+        if alarm.state == "open"
+        else (),
         "acknowledged_by": shown(seen.acknowledged_by),
         "out": time_out(alarm, now),
         "on_time": seen.on_time,
@@ -90,18 +104,20 @@ def view(
     }
 
 
-def told(tx: Session, seen: AlarmSeen, shown: Callable[[str | None], str], hidden: Sequence[Span]) -> Sequence[Told]:
-    """Return everybody to whom an alarm message was written, each once, with what became of the last one."""
-    people: dict[PersonId, Told] = {}
-    for one in listing.told(tx, seen.alarm.id, hidden):
-        message = one.message
-        if message.kind != "alarm":
-            continue
-        before = people.get(one.person)
-        level = min(max(1, message.tier), before.level if before else message.tier)
-        at = message.created_at if message.sent_at is None else message.sent_at
-        people[one.person] = Told(shown(one.name), max(1, level), message.state, at)
-    return sorted(people.values(), key=lambda one: one.level)
+def told(messages: Sequence[listing.Told], shown: Callable[[str | None], str]) -> Sequence[Told]:
+    """Return who was told, or is to be, when and on which channel: every message, the newest first."""
+    levels: dict[PersonId, int] = {}
+    for one in messages:
+        levels[one.person] = min(max(1, one.message.tier), levels.get(one.person, len(ContactLevel)))
+    return [_told(one, levels[one.person], shown) for one in reversed(messages)]
+
+
+def _told(one: listing.Told, level: int, shown: Callable[[str | None], str]) -> Told:
+    message = one.message
+    what = "repeat" if message.kind == "alarm" and turn_of(message.key) else message.kind
+    at = message.created_at if message.sent_at is None else message.sent_at
+    why = one.attempts[-1].code if one.attempts and message.state in ("queued", "failed") else ""
+    return Told(shown(one.name), level, what, message.channel, message.state, at, why)
 
 
 def said_of(said: Words, code: str, seen: AlarmSeen, asker: Asker | None, parts: Parts) -> tuple[str, str]:
@@ -121,15 +137,33 @@ def said_of(said: Words, code: str, seen: AlarmSeen, asker: Asker | None, parts:
 
 
 def _happenings(
-    tx: Session, seen: AlarmSeen, said: Words, shown: Callable[[str | None], str], hidden: Sequence[Span]
+    tx: Session,
+    seen: AlarmSeen,
+    said: Words,
+    shown: Callable[[str | None], str],
+    hidden: Sequence[Span],
+    messages: Sequence[listing.Told],
 ) -> Sequence[Happening]:
     """Return what happened; a kind of event that the catalogue doesn't know yet is told by its own name."""
     found = []
     for event, person in listing.events(tx, seen.alarm.id, hidden):
         detail, name = json.loads(event.detail), f"event.{event.kind}"
-        what = said(name, level=detail.get("tier", "")) if name in said else event.kind
+        if event.kind == "told":
+            name = f"event.{_what_came_of_telling(seen.alarm.id, detail, messages)}"
+        levels = detail.get("levels") or [detail.get("level") or detail.get("tier", "")]
+        what = said(name, level=said("comma").join(map(str, levels))) if name in said else event.kind
         found.append(Happening(event.at, what, shown(person) if person else ""))
     return found
+
+
+def _what_came_of_telling(alarm: AlarmId, detail: Mapping[str, Any], messages: Sequence[listing.Told]) -> str:
+    """Return told, telling or told_failed: nobody was told by messages that are still waiting, or were refused."""
+    begins = outbox_key(alarm, detail.get("cycle", 1), detail["tier"], detail.get("turn", 0), 0, "", "alarm")
+    theirs = begins.rsplit(":", 3)[0] + ":"
+    states = {one.message.state for one in messages if one.message.key.startswith(theirs)}
+    if not states or "sent" in states:
+        return "told"
+    return "telling" if "queued" in states else "told_failed"
 
 
 def _picture(tx: Session, parts: Parts, seen: AlarmSeen, said: Words, name: str, now: Instant) -> Picture:

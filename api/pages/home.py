@@ -18,11 +18,16 @@ from core.devices.tables import EquipmentUnit
 from core.errors import NotGranted
 from core.ids import UnitId
 from core.units.actor import Actor
+from core.units.contacts import ContactLevel
+from core.units.reachability import out_of_reach
 from core.units.rights import Right
 from core.units.tables import Unit
 
 router = APIRouter(tags=["pages"])
 ON_A_PAGE = 100
+FIRST = ContactLevel.VACCINE_MANAGER
+NAMED = 5
+"""Equipment nobody can be told of that is named above all others."""
 _URGENCY: Sequence[State] = ("abnormal", "fault", "offline", "unmonitored", "defrost", "stock_take", "repair", "normal")
 
 
@@ -53,6 +58,8 @@ def home(
         others=_others(tx, actor, seen) if seen else (),
         groups=_grouped(zones, seen),
         open_alarms=open_count(tx, counted),
+        untold=out_of_reach(tx, shown, now, parts.settings.channels, levels=[FIRST], limit=NAMED + 1),
+        named=NAMED,
         now=now,
         clock=SiteClock(request, timezone, now),
         every=RENEWED_S,

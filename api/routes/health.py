@@ -25,6 +25,7 @@ from core.runtime.trouble import Kind
 router = APIRouter(tags=["health"])
 
 WITHIN_S = 2.0
+_SERVES = (Kind.DISK_LOW, Kind.UNTOLD, Kind.HELD, *ABOUT_GATEWAYS)
 
 
 class Check(Shape):
@@ -84,13 +85,14 @@ def _may_ask(peer: str, networks: Iterable[str]) -> bool:
 def ready(health: Health) -> Readiness:
     """Return a check for each store, each needed service, and whatever else is wrong.
 
-    A disk that is only almost full, or what is wrong with a gateway, is told, but is no reason not to be ready.
+    What keeps no request from being served is told, but is no reason not to be ready: a disk that is only almost full,
+    what is wrong with a gateway, alarms of which nobody can be told, a provider that refuses.
     """
     here = [status.name for status in health.services or () if status.service in NEEDED]
     names = ["records", "intake log", "telemetry", *here]
     checks = [Check(name=name, ok=True) for name in dict.fromkeys(names) if health.of(name) is None]
     for trouble in health.troubles:
-        waits = trouble.kind not in (Kind.DISK_LOW, *ABOUT_GATEWAYS)
+        waits = trouble.kind not in _SERVES
         checks.append(Check(name=trouble.part, ok=not waits, problem=trouble.kind, detail=public(trouble)))
     return Readiness(ready=all(check.ok for check in checks), checks=sorted(checks, key=lambda check: check.name))
 

@@ -6,6 +6,7 @@ from coldchain.checks.devices import devices, modbus, probes
 from coldchain.checks.finding import Finding, bad, good, say
 from coldchain.checks.folder import folder, privacy
 from coldchain.checks.network import broker, web_pages, wechat
+from coldchain.checks.reach import reach
 from coldchain.checks.stores import intake_log, records, telemetry
 from config.secrets import NoSecrets, Secrets, path_in, read
 from config.settings import Settings
@@ -35,4 +36,5 @@ def check(settings: Settings) -> Iterator[Finding]:
         for line in box.buses:
             yield modbus(box.number, line)
     yield wechat(settings, secrets)
+    yield from reach(settings)
     yield web_pages(settings)

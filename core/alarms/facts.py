@@ -12,7 +12,7 @@ from core.alarms.rules.sample import Rule
 from core.alarms.tables import Alarm, AlarmEvent
 from core.alarms.watched import Zones
 from core.ids import AlarmId, Centi, PersonId
-from core.runtime.instant import Instant
+from core.runtime.instant import Instant, Milliseconds
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -81,10 +81,15 @@ def event_row(
     return {"alarm_id": alarm, "at": now, "kind": kind, "person_id": person, "detail": said}
 
 
-def widen(alarm: Alarm, onset: Instant, peak: Centi | None) -> None:
-    """Let an alarm's last cycle begin as early, and reach as far, as is known now."""
-    if alarm.cycle_onset_at is not None:
+def widen(alarm: Alarm, onset: Instant, peak: Centi | None, *, until: Instant | None = None) -> None:
+    """Let an alarm begin as early, and reach as far, as is known now; `until` is the end of what is known, if it ended.
+
+    What ended before the last cycle began is of an earlier one, of which only the sum is kept.
+    """
+    if alarm.cycle_onset_at is not None and (until is None or until >= alarm.cycle_onset_at):
         alarm.cycle_onset_at = min(alarm.cycle_onset_at, onset)
+    elif alarm.cycle_onset_at is not None:
+        alarm.earlier_out = Milliseconds(alarm.earlier_out + max(0, alarm.onset_at - onset))
     alarm.onset_at = min(alarm.onset_at, onset)
     alarm.peak = worst(Rule(alarm.rule), [alarm.peak, peak])
 

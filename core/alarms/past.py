@@ -84,7 +84,7 @@ def _locked(tx: Session, numbers: Collection[AlarmId]) -> dict[AlarmId, Alarm]:
 
 def _widen(tx: Session, alarm: Alarm, found: Found, now: Instant) -> bool:
     before = (alarm.onset_at, alarm.ended_at, alarm.peak)
-    widen(alarm, found.since, found.peak)
+    widen(alarm, found.since, found.peak, until=found.until)
     if alarm.ended_at is not None:
         alarm.ended_at = max(alarm.ended_at, found.until)
     return _note(tx, alarm, before, now)

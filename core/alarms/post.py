@@ -3,7 +3,7 @@
 The same key is never queued twice, so whoever repeats the work after a crash queues nothing new.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 from sqlalchemy.orm import Session
@@ -36,8 +36,11 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 class Post:
     """Writes messages into the outbox. All begin on WeChat; delivery takes another channel where that fails."""
 
-    def __init__(self, *, public_url: str, link_keys: Mapping[str, str], link_life: Milliseconds) -> None:
-        """`link_life`: how long the link in a message serves."""
+    def __init__(
+        self, *, public_url: str, link_keys: Mapping[str, str], link_life: Milliseconds, channels: Collection[str]
+    ) -> None:
+        """`link_life`: how long the link in a message serves; `channels`: those that are configured."""
+        self.channels = channels
         self._public_url = public_url
         self._link_keys = link_keys
         self._link_life = link_life

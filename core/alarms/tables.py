@@ -200,8 +200,8 @@ class AlarmEvent(Record):
     at: Mapped[Instant]
     kind: Mapped[str] = mapped_column(String(20))
     """opened, reopened, told, nobody_to_tell, unreachable, held, suppressed, resumed, digest, acknowledged, recovered,
-    widened, withdrawn,
-    handled, closed; `detail` has the rest.
+    widened, withdrawn, handled, closed; `detail` has the rest. `told`: messages were written to levels of which
+    somebody can be told; `nobody_to_tell`: of a level nobody can.
     """
     person_id: Mapped[PersonId | None] = mapped_column(ForeignKey("person.id"))
     detail: Mapped[str] = mapped_column(Text, default="{}")

@@ -109,7 +109,7 @@ class Line:
         self._settings = settings
         self._clock = clock
         self._log = log
-        channels = ("wechat",) if settings.wechat.app_id else ()
+        channels = settings.channels
 
         def ask_records() -> Seen:
             with records() as opened:
@@ -292,6 +292,8 @@ def _of_records(settings: Settings, health: Health) -> Iterable[Trouble]:
     """Say what is late; on a virtual clock, where a moment's work looks late, only what alerting's audit says."""
     if health.records and health.records.audit:
         yield Trouble("audit", Kind.OTHER, real_now(), detail=health.records.audit)
+    if health.records and health.records.out_of_reach:
+        yield Trouble("contacts", Kind.UNTOLD, real_now(), detail=_named(health.records))
     if settings.virtual_clock:
         return
     if health.records and health.records.overdue_since is not None:
@@ -302,6 +304,12 @@ def _of_records(settings: Settings, health: Health) -> Iterable[Trouble]:
     for part, lag in (("telemetry writer", health.stored), ("alerting", health.followed)):
         if lag and lag.oldest is not None and health.at - lag.oldest > BEHIND_AFTER:
             yield Trouble(part, Kind.BEHIND, lag.oldest)
+
+
+def _named(records: RecordsSeen) -> str:
+    """Return how many equipment nobody can be told of, and some of it by name."""
+    more = records.out_of_reach - len(records.out_of_reach_first)
+    return f"{records.out_of_reach}: {', '.join(records.out_of_reach_first)}{f' … +{more}' if more else ''}"
 
 
 def _longer(one: Trouble, other: Trouble) -> Trouble:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import func, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from core.alarms.tables import Alarm, AlarmStep, FollowCursor, Outbox, Tick
@@ -11,12 +11,17 @@ from core.db.engine import Records
 from core.intake.port import Backlog, Claim, Fault, GatewayClock, IntakeLog
 from core.runtime.instant import MINUTE, Instant
 from core.telemetry.port import Telemetry
+from core.units.contacts import ContactLevel
+from core.units.reachability import count_out_of_reach, out_of_reach
 from core.wire.topics import GatewayNumber, Shard
 
 READER = "telemetry"
 OVERDUE_AFTER = MINUTE
 PILED_UP = 100
 """Readings of a gateway in quarantine from which on that is a trouble."""
+FIRST = ContactLevel.VACCINE_MANAGER
+"""Who isn't told at once is told after half an hour by a higher level at best: that is trouble already."""
+_NAMED = 5
 _LOOKED_AT = 8
 """Shards whose oldest waiting entry is looked at."""
 
@@ -36,6 +41,10 @@ class RecordsSeen(msgspec.Struct, frozen=True):
     audit: str | None
     """What alerting's last look at itself found; None when it never looked."""
     followed: dict[Shard, int]
+    out_of_reach: int
+    """Monitored equipment of whose alarms nobody of level 1 can be told."""
+    out_of_reach_first: list[str]
+    """Codes and names of some of them."""
 
 
 class LogSeen(msgspec.Struct, frozen=True):
@@ -81,6 +90,11 @@ def look_at_records(records: Records, now: Instant, channels: tuple[str, ...]) -
             overdue_since=since,
             audit=tx.scalar(select(Tick.detail).where(Tick.name == "audit")),
             followed={Shard(row.shard): row.position for row in tx.scalars(select(FollowCursor))},
+            out_of_reach=(count := count_out_of_reach(tx, true(), now, channels, FIRST)),
+            out_of_reach_first=[
+                f"{one.code} {one.name}"
+                for one in (out_of_reach(tx, true(), now, channels, levels=[FIRST], limit=_NAMED) if count else ())
+            ],
         )
 
 

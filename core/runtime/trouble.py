@@ -49,6 +49,8 @@ class Kind(StrEnum):
     BEHIND = "behind"
     OVERDUE = "overdue"
     UNSENT = "unsent"
+    UNTOLD = "untold"
+    """Nobody can be told of an alarm."""
     HELD = "held"
     """A provider refuses what it is given, and it isn't the message's fault: all of it is kept."""
     CLONED = "cloned"

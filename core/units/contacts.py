@@ -69,7 +69,7 @@ def contacts_of(
     asked = list(equipment)
     standing = tx.execute(
         select(EquipmentUnit.equipment_id, EquipmentUnit.unit_id).where(
-            among(tx, EquipmentUnit.equipment_id, asked), _during(EquipmentUnit, at)
+            among(tx, EquipmentUnit.equipment_id, asked), in_force(EquipmentUnit, at)
         )
     )
     in_unit = {row.equipment_id: row.unit_id for row in standing}
@@ -77,7 +77,7 @@ def contacts_of(
         select(Contact.level, Contact.equipment_id, Contact.unit_id, Person)
         .join(Person, Person.id == Contact.person_id)
         .where(
-            or_(among(tx, Contact.equipment_id, asked), among(tx, Contact.unit_id, set(in_unit.values()))), _present(at)
+            or_(among(tx, Contact.equipment_id, asked), among(tx, Contact.unit_id, set(in_unit.values()))), present(at)
         )
         .order_by(Person.id)
     )
@@ -103,15 +103,15 @@ def incomplete_contacts(tx: Session, scope: ColumnElement[bool], at: Instant) ->
     Monitored: it stands in a unit, a probe is bound to a zone of it, and it isn't stopped.
     """
     probed = select(ProbeZone.id).join(Zone, Zone.id == ProbeZone.zone_id)
-    stopped = select(MaintenanceWindow.id).where(MaintenanceWindow.kind == "stopped", _during(MaintenanceWindow, at))
+    stopped = select(MaintenanceWindow.id).where(MaintenanceWindow.kind == "stopped", in_force(MaintenanceWindow, at))
     monitored = tx.execute(
         select(Equipment.id, Equipment.code, Equipment.name, Unit.id)
         .join(EquipmentUnit, EquipmentUnit.equipment_id == Equipment.id)
         .join(Unit, Unit.id == EquipmentUnit.unit_id)
         .where(
             scope,
-            _during(EquipmentUnit, at),
-            exists(probed.where(Zone.equipment_id == Equipment.id, _during(ProbeZone, at))),
+            in_force(EquipmentUnit, at),
+            exists(probed.where(Zone.equipment_id == Equipment.id, in_force(ProbeZone, at))),
             ~exists(stopped.where(MaintenanceWindow.equipment_id == Equipment.id)),
         )
         .order_by(Unit.path, Equipment.code)
@@ -121,7 +121,7 @@ def incomplete_contacts(tx: Session, scope: ColumnElement[bool], at: Instant) ->
     for level, equipment, unit in tx.execute(
         select(Contact.level, Contact.equipment_id, Contact.unit_id)
         .join(Person, Person.id == Contact.person_id)
-        .where(_present(at))
+        .where(present(at))
     ):
         if equipment is not None:
             of_equipment[equipment].add(level)
@@ -141,9 +141,9 @@ def unbound_contacts(tx: Session, scope: ColumnElement[bool], at: Instant) -> li
     rows = tx.execute(
         select(Person, Unit.id, Contact.level)
         .join(Contact, Contact.person_id == Person.id)
-        .outerjoin(EquipmentUnit, (EquipmentUnit.equipment_id == Contact.equipment_id) & _during(EquipmentUnit, at))
+        .outerjoin(EquipmentUnit, (EquipmentUnit.equipment_id == Contact.equipment_id) & in_force(EquipmentUnit, at))
         .join(Unit, or_(Unit.id == Contact.unit_id, Unit.id == EquipmentUnit.unit_id))
-        .where(scope, _present(at), or_(Person.openid.is_(None), Person.unreachable_since.is_not(None)))
+        .where(scope, present(at), or_(Person.openid.is_(None), Person.unreachable_since.is_not(None)))
         .order_by(Unit.path, Person.id, Contact.level)
     )
     people: dict[tuple[UnitId, PersonId], tuple[Person, set[int]]] = {}
@@ -239,9 +239,11 @@ def _forget(tx: Session, changes: Sequence[ContactChange]) -> None:
             tx.execute(gone.execution_options(synchronize_session=False))
 
 
-def _present(at: Instant) -> ColumnElement[bool]:
+def present(at: Instant) -> ColumnElement[bool]:
+    """Return the condition that a person hasn't left."""
     return or_(Person.left_at.is_(None), Person.left_at > at)
 
 
-def _during(table: type[EquipmentUnit | MaintenanceWindow | ProbeZone], at: Instant) -> ColumnElement[bool]:
+def in_force(table: type[EquipmentUnit | MaintenanceWindow | ProbeZone], at: Instant) -> ColumnElement[bool]:
+    """Return the condition that a row of a timeline holds at an instant."""
     return (table.since <= at) & or_(table.until.is_(None), table.until > at)

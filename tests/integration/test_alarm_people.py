@@ -109,7 +109,7 @@ def test_a_contact_without_wechat_is_an_event_not_a_silence(watch: Watch) -> Non
         tx.get_one(Person, watch.people[1]).openid = None
     watch.warms_up()
     assert not watch.told(1)
-    assert watch.events(watch.alarm().id) == ["opened", "told", "unreachable"]
+    assert watch.events(watch.alarm().id) == ["opened", "nobody_to_tell", "unreachable"]
 
 
 @pytest.mark.req("AL-05")

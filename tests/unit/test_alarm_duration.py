@@ -40,6 +40,14 @@ def test_late_readings_that_join_two_cycles_count_nothing_twice() -> None:
     assert time_out(second, at(32)) == 32 * MINUTE
 
 
+def test_late_readings_of_an_earlier_cycle_leave_the_last_one_alone() -> None:
+    second = alarm(earlier_out=12 * MINUTE, cycle_onset_at=at(20), cycle_opened_at=at(30))
+    widen(second, at(0), Centi(990), until=at(12))
+    assert (second.cycle_onset_at, time_out(second, at(32))) == (at(20), 24 * MINUTE)
+    widen(second, at(-5), Centi(990), until=at(12))
+    assert (second.onset_at, second.cycle_onset_at, time_out(second, at(32))) == (at(-5), at(20), 29 * MINUTE)
+
+
 @pytest.mark.parametrize("ended", [at(-3), BEGAN])
 def test_it_is_never_negative(ended: Instant) -> None:
     assert time_out(alarm(ended_at=ended), at(10)) == 0
