@@ -1,8 +1,7 @@
 """Import of a province: how long it takes, that it grows with the file and no faster, and what memory it needs.
 
 `python benchmarks/imports.py` imports a quarter, a half and the whole of 3 000 units with 20 000 zones into fresh
-records, and the whole once more, which changes nothing. Absolute times need a quiet machine; the ratios hold anywhere.
-`--url URL` imports into PostgreSQL instead; each size needs an empty database, so give one size with `--one`.
+records, each twice: the second time changes nothing. Its ratios hold anywhere; seconds need a quiet machine.
 """
 
 import argparse
@@ -11,9 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import province
+from results import Report
+from servers import database, postgres, postgres_version
 
 from coldchain.importing import import_file
 from config import secrets
@@ -22,17 +25,18 @@ from core.db.migrate import upgrade
 from core.runtime.clock import SystemClock
 from core.units.actor import OPERATOR
 
-UNITS = 3_000
+QUESTION = "How long an import of a province takes, and whether it grows with the file or faster."
+UNITS, QUICK_UNITS = 3_000, 120
 WITHIN_S = 30.0
 """For 3 000 units with 20 000 zones, on a quiet machine."""
 RATIO = 1.3
 """Of the CPU time a row takes in the whole file to that in a quarter of it, at most."""
 
 
-def one(units: int, url: str, folder: Path) -> None:
+def one(units: int, folder: Path, url: str) -> None:
     """Import a province here and print its rows, seconds and CPU seconds of both imports, and the peak of memory."""
     file = folder / "province.csv"
-    count = province.write(file, units)
+    rows = province.write(file, units)
     secrets.write(str(folder), secrets.fresh("coldchain"))
     records = Records(connect(url or url_for("", str(folder))))
     upgrade(records.engine)
@@ -44,41 +48,52 @@ def one(units: int, url: str, folder: Path) -> None:
         assert not report.mistakes, report.lines()[:5]
     records.close()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(count, *(f"{seconds:.3f}" for seconds in took), f"{peak:.0f}")
+    print(rows, *(f"{seconds:.3f}" for seconds in took), f"{peak:.0f}")
 
 
 def measured(units: int, url: str) -> list[float]:
     """Return the same of a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, __file__, "--one", str(units), "--folder", folder, *(["--url", url] if url else [])]
+        words = [sys.executable, __file__, "--one", str(units), "--folder", folder, "--url", url]
         done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
     return [float(word) for word in done.stdout.split()]
 
 
-def main() -> int:
-    """Print the table; the exit code says whether growth is linear."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--one", type=int)
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--url", default="")
-    parser.add_argument("--units", type=int, default=UNITS)
+def part(report: Report, name: str, url_of: Callable[[], str], units: int) -> None:
+    """Import into one database, a quarter, a half and the whole."""
+    report.table(f"Into {name}", "units", "rows", "first, s", "CPU, s", "again, s", "CPU ms a row", "peak MiB")
+    per_row = []
+    for size in (units // 4, units // 2, units):
+        rows, first, worked, again, _, peak = measured(size, url_of())
+        per_row.append(1000 * worked / rows)
+        report.row(str(size), rows, first, worked, again, per_row[-1], peak)
+    report.goal(f"{name}: CPU a row, whole to quarter", per_row[-1] / per_row[0], at_most=RATIO)
+    report.goal(f"{name}: seconds of the whole", first, at_most=WITHIN_S)
+
+
+def main() -> None:
+    """Measure on both databases."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small numbers; nothing is kept")
+    parser.add_argument("--only", choices=("sqlite", "postgresql"), help="one database; nothing is kept")
+    for own in ("--one", "--folder", "--url"):
+        parser.add_argument(own, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
-        one(asked.one, asked.url, asked.folder)
-        return 0
-    print("| units | rows | first s | of it CPU | again s | of it CPU | first CPU ms a row | peak MiB |")
-    print("|---|---|---|---|---|---|---|---|")
-    per_row = []
-    for units in (asked.units // 4, asked.units // 2, asked.units):
-        rows, first, worked, again, again_worked, peak = measured(units, asked.url)
-        per_row.append(1000 * worked / rows)
-        seconds = f"{first:.1f} | {worked:.1f} | {again:.1f} | {again_worked:.1f}"
-        print(f"| {units} | {rows:.0f} | {seconds} | {per_row[-1]:.2f} | {peak:.0f} |", flush=True)
-    ratio = per_row[-1] / per_row[0]
-    print(f"\nCPU a row, whole to quarter: {ratio:.2f} (at most {RATIO})")
-    print(f"whole: {first:.1f} s, of which {worked:.1f} s of CPU (on a quiet machine: {WITHIN_S:.0f} s)")
-    return 0 if ratio <= RATIO else 1
+        one(int(asked.one), Path(asked.folder), asked.url)
+        return
+    report = Report("imports", QUESTION, quick=asked.quick)
+    units = QUICK_UNITS if asked.quick else UNITS
+    if asked.only != "postgresql":
+        part(report, "SQLite", lambda: "", units)
+    if asked.only != "sqlite":
+        with postgres() as server:
+            report.server("PostgreSQL", postgres_version())
+            names = count(1)
+            part(report, "PostgreSQL", lambda: database(server, f"province_{next(names)}"), units)
+    if not asked.only:
+        report.keep()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,5 +1,6 @@
 """Gateways of the settings, made ready to run; what contradicts itself is refused at start, all of it at once."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -11,6 +12,9 @@ from core.wire.messages import ProbeInfo
 from gateway_agent.poller import BoundChannel, BusPoller, Unit
 from gateway_agent.profile import Line, Profile, Profiles, WrongProfile
 from gateway_agent.words import say
+
+_CODE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""A probe's code as it travels; the label on it may have 冷藏 or 冷冻 behind that."""
 
 
 class Box(msgspec.Struct, frozen=True):
@@ -101,7 +105,10 @@ def _wrong_bus(bus: Bus, at: str, profiles: Profiles | None) -> Iterator[str]:
 def _wrong_probes(unit: UnitOnBus, at: str, known: Profile) -> Iterator[str]:
     if not unit.probes:
         yield say("gateways.no_probes", at=at)
-    for name in unit.probes:
+    for name, code in unit.probes.items():
+        if not _CODE.fullmatch(code):
+            bare = re.match(r"[A-Za-z0-9_-]*", code.strip())
+            yield say("gateways.label", at=at, name=name, code=repr(code), bare=repr(bare[0] if bare else ""))
         if known.channel(name) is None:
             there_are = ", ".join(channel.name for channel in known.channels)
             yield say("gateways.no_channel", at=at, name=name, profile=unit.profile, names=there_are)

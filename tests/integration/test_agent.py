@@ -239,6 +239,10 @@ def test_what_the_spool_dropped_is_declared_until_covered(tmp_path: Path, device
         ),
         ({"probes": {"t9": "1"}}, "agent.gateways[0].buses[0].units[0].probes.t9: xy-md02 has no such channel"),
         ({"probes": {}}, "agent.gateways[0].buses[0].units[0].probes is empty"),
+        (
+            {"probes": {"t": "208601冷藏"}},
+            "units[0].probes.t = '208601冷藏': write the code alone, as it travels: '208601'",
+        ),
     ],
 )
 def test_what_contradicts_itself_is_refused_at_start(tmp_path: Path, change: dict[str, object], said: str) -> None:

@@ -21,6 +21,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
         ("alarms.py", "--only", "sqlite"),
         ("alarms.py", "--only", "postgresql", "--part", "storm"),
         ("telemetry.py", "--batch", "20000"),
+        ("imports.py", "--only", "sqlite"),
+        ("imports.py", "--only", "postgresql"),
     ],
     ids=" ".join,
 )
