@@ -23,7 +23,8 @@ from core.units.tables import Person, Unit
 
 NOW = parse("2026-05-01T12:00:00+08:00")
 LATER = Instant(NOW + HOUR)
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "import.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = ("import.md", "import.zh-CN.md")
 
 
 class Office:
@@ -59,26 +60,28 @@ def office(records: Records, tmp_path: Path) -> Office:
     return Office(records, tmp_path)
 
 
-def example(language: str) -> str:
-    found = re.search(rf"```{language}\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
+def example(language: str, page: str = "import.md") -> str:
+    found = re.search(rf"```{language}\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL)
     assert found
     return found[1]
 
 
-def test_the_pages_examples_import_and_are_the_same_county(office: Office) -> None:
-    assert office.imports(example("toml")) == []
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_examples_import_and_are_the_same_county(office: Office, page: str) -> None:
+    assert office.imports(example("toml", page)) == []
     assert Outcome.UNCHANGED not in {outcome for _, outcome in office.report.outcomes}
     first = office.content()
-    assert office.imports(example("csv"), name="county.csv", now=LATER) == []
+    assert office.imports(example("csv", page), name="county.csv", now=LATER) == []
     assert not office.report.changed, office.report.lines()
     assert office.content() == first
 
 
-def test_the_page_describes_every_type_and_field() -> None:
-    page = DOCS.read_text("utf-8")
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_describe_every_type_and_field(page: str) -> None:
+    lines = (DOCS / page).read_text("utf-8").splitlines()
     for kind, (_, readers) in KINDS.items():
-        row = next(line for line in page.splitlines() if line.startswith(f"| `{kind}` |"))
-        assert set(readers) == set(re.findall(r"`(\w+)`\**(?:,| \(|;| \||\*|$)", row)) & set(readers), kind
+        row = next(line for line in lines if line.startswith(f"| `{kind}` "))
+        assert set(readers) == set(re.findall(r"`(\w+)`\**(?:,| \(|;| \||\*|$|（|；)", row)) & set(readers), kind
 
 
 def test_what_was_imported_works(office: Office) -> None:
