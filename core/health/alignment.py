@@ -14,6 +14,7 @@ from enum import StrEnum
 
 import msgspec
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from core.alarms.tables import FollowCursor
@@ -21,7 +22,7 @@ from core.db.engine import Records
 from core.intake.identity import read_mark
 from core.intake.port import IntakeLog
 from core.runtime.clock import real_now
-from core.runtime.trouble import Kind, Trouble
+from core.runtime.trouble import Kind, Trouble, kind_of
 from core.telemetry.port import Telemetry
 from core.telemetry.tables import RollupCursor
 from core.wire.topics import Shard
@@ -90,8 +91,13 @@ def of_telemetry(log: IntakeLog, telemetry: Telemetry) -> list[Misplaced]:
 def of_records(log: IntakeLog, records: Records) -> list[Misplaced]:
     """Return the misplaced cursors of the records; raises what the stores raise."""
     copies = {reader: log.cursor(reader) for reader, store in STORE_OF.items() if store == "records"}
-    with records.read() as tx:
-        cursors = cursors_of_records(tx)
+    try:
+        with records.read() as tx:
+            cursors = cursors_of_records(tx)
+    except SQLAlchemyError as error:
+        if kind_of(error) is not Kind.NOT_READY:
+            raise
+        cursors = dict.fromkeys(copies, {})  # they have no tables yet: made anew, or about to be
     return [each for reader, cursor in cursors.items() for each in _compared(log, reader, cursor, copies[reader])]
 
 

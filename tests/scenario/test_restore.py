@@ -12,10 +12,12 @@ import pytest
 import structlog
 
 from core.runtime.trouble import Kind
-from tests.fixtures.restored import Restored, embedded_stores
+from tests.fixtures.restored import Restored, embedded_stores, server_stores
 
-LOG_PUT_BACK = ("older", "empty", "missing")
-DAMAGED = ("truncated", "flipped")
+PUT_BACK = [
+    *(("embedded", damage) for damage in ("older", "empty", "missing")),
+    *(("servers", damage) for damage in ("older", "emptied", "dropped tables")),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -29,13 +31,13 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> Iterator[Restored]:
+def stores(pair: str, tmp_path: Path) -> Iterator[Restored]:
     """Yield the stores of a line that has worked, a copy of each, and more that has come since."""
-    with embedded_stores(tmp_path) as made:
+    with (embedded_stores if pair == "embedded" else server_stores)(tmp_path) as made:
         yield made
 
 
-@pytest.mark.parametrize("damage", LOG_PUT_BACK)
+@pytest.mark.parametrize(("pair", "damage"), PUT_BACK)
 def test_a_log_that_was_put_back_takes_nothing_in_until_it_is_realigned(stores: Restored, damage: str) -> None:
     stores.replace("intake log", damage)
     with stores.up() as line:
@@ -44,6 +46,37 @@ def test_a_log_that_was_put_back_takes_nothing_in_until_it_is_realigned(stores: 
         line.stays_out()
         stores.realign()
         line.says_nothing_of(Kind.PUT_BACK)
+        line.sends_hot()
+        line.is_stored_once()
+        line.has_alarms(1)
+
+
+@pytest.mark.parametrize(("pair", "damage"), PUT_BACK)
+def test_a_telemetry_store_that_was_put_back_is_filled_again_from_the_log(stores: Restored, damage: str) -> None:
+    stores.replace("telemetry", damage)
+    with stores.up() as line:
+        line.sends(3)
+        line.says("telemetry", Kind.PUT_BACK)
+        line.stays_out()
+        stores.realign()
+        line.says_nothing_of(Kind.PUT_BACK)
+        line.sends_hot()
+        line.all_is_there_once()
+        line.has_alarms(1)
+
+
+@pytest.mark.parametrize(("pair", "damage"), PUT_BACK)
+def test_records_that_were_put_back_let_no_number_of_a_series_be_given_again(stores: Restored, damage: str) -> None:
+    stores.replace("records", damage)
+    with stores.up() as line:
+        line.sends(3)
+        line.says("records", Kind.PUT_BACK)
+        line.stays_out()
+        stores.realign()
+        line.says_nothing_of(Kind.PUT_BACK)
+        if damage != "older":
+            stores.enter_again()
+            assert stores.series() == [2], "number 1 has another past"
         line.sends_hot()
         line.is_stored_once()
         line.has_alarms(1)
