@@ -23,7 +23,7 @@ from core.runtime.status import read_all
 from core.runtime.trouble import Kind, first_line
 from core.telemetry import file as telemetry_file
 from core.telemetry.codec import Damaged
-from core.telemetry.open import embedded_folder, open_telemetry
+from core.telemetry.open import open_telemetry
 
 
 def realign(settings: Settings, *, yes: bool) -> tuple[int, list[str]]:
@@ -61,7 +61,10 @@ def realign(settings: Settings, *, yes: bool) -> tuple[int, list[str]]:
 
 
 def _missing(settings: Settings, records: Records) -> str | None:
-    """Return a store that isn't there. It isn't made here: the services make it, and wait."""
+    """Return a store that isn't there. It isn't made here: the services make it, and wait.
+
+    An embedded telemetry store that isn't there answers like an empty one.
+    """
     for part, file in files(settings).items():
         if not file.exists():
             return part.replace(" ", "_")
@@ -69,8 +72,6 @@ def _missing(settings: Settings, records: Records) -> str | None:
         return "records"
     if not is_ready(settings.intake.url, settings.data_dir):
         return "intake_log"
-    if settings.telemetry.store == "embedded" and not (embedded_folder(settings) / "hot.db").exists():
-        return "telemetry"
     return None
 
 

@@ -7,14 +7,14 @@ itself to end before what this process has appended to it. `core.health.alignmen
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from core.db.engine import Records
 from core.health.alignment import Misplaced, of_records, of_telemetry, troubles_of, within
 from core.health.looks import Looks
 from core.intake.port import IntakeLog, Unavailable
+from core.runtime.clock import real_now
 from core.runtime.logs import logger
-from core.runtime.trouble import Trouble, Troubles
+from core.runtime.trouble import Trouble, Troubles, first_line, kind_of
 from core.telemetry.port import Telemetry
 from core.wire.topics import Shard
 
@@ -33,11 +33,14 @@ class Alignment:
         """`shards` are the first and the last of the collector's own."""
         self._looks: Looks[list[Misplaced]] = Looks(
             {
-                "intake log": partial(_answers, intake),
+                "intake log": self._look_at_log,
                 "telemetry": lambda: within(shards, of_telemetry(intake, telemetry)),
                 "records": lambda: within(shards, of_records(intake, records)),
             }
         )
+        self._intake = intake
+        self._is_sound = False
+        """Whether the pages of the log's file were looked at since it was last in doubt."""
         self._found: dict[str, list[Misplaced]] = {}
         self._epoch = 0
         self._aligned = False
@@ -55,6 +58,8 @@ class Alignment:
     def doubt(self) -> None:
         """Close the gate until the next look, which is soon: a store was replaced while it was open."""
         self._aligned = False
+        self._is_sound = False
+        self._found.pop("intake log", None)
         self.wake()
 
     def wake(self) -> None:
@@ -72,6 +77,8 @@ class Alignment:
             if look.answered and look.seen is not None:
                 self._found[part] = look.seen
         troubles = troubles_of(each for some in self._found.values() for each in some)
+        if "intake log" not in self._found and (error := looks["intake log"].error):
+            troubles.append(Trouble("intake log", kind_of(error), real_now(), detail=first_line(error)))
         if self._troubles.set(troubles):
             log.warning("alignment of log and stores", misplaced=[f"{one.part}: {one.detail}" for one in troubles])
         aligned = "intake log" in self._found and not troubles
@@ -79,6 +86,16 @@ class Alignment:
             self._epoch += 1
         self._aligned = aligned
         return aligned
+
+    def _look_at_log(self) -> list[Misplaced]:
+        """Look whether the log answers; before the gate opens, whether its file is sound: a damaged one loses more."""
+        self._intake.names()
+        if not self._is_sound:
+            if damage := self._intake.damage():
+                msg = f"damaged: {damage[0]}"
+                raise Unavailable(msg)
+            self._is_sound = True
+        return []
 
     def run(self, stop: threading.Event, mirrors: Sequence[Callable[[], None]]) -> None:
         """Look until `stop`; while all is aligned, tell the log how far its readers are (`mirrors`)."""
@@ -93,8 +110,3 @@ class Alignment:
             except Exception:
                 log.exception("alignment not looked at")
             self._wanted.wait(EVERY_S)
-
-
-def _answers(intake: IntakeLog) -> list[Misplaced]:
-    intake.names()
-    return []

@@ -102,8 +102,8 @@ class DueDays:
         self._follow(stored, stop)
 
     def mirror(self) -> None:
-        """Tell the log how far it was followed, so that the pruner knows."""
-        if self._cursor:
+        """Tell the log how far it was followed, so that the pruner knows; never what was so before a realignment."""
+        if self._cursor and (self._alignment is None or self._epoch == self._alignment.epoch()):
             self._intake.move_cursor(READER, dict(self._cursor))
 
     def _survey(self, stop: threading.Event) -> None:

@@ -13,6 +13,7 @@ from collector.alignment import Alignment
 from collector.counts import Counts
 from collector.due_days import DueDays
 from collector.ingest import Ingest
+from collector.integrity import Integrity
 from collector.rollups import Rollups
 from collector.telemetry_writer import READER, TelemetryWriter
 from config import secrets
@@ -119,6 +120,7 @@ def _collect(
     """Collect until `stop`; returns the names of threads that don't end, whose stores can't be closed."""
     first, last = (Shard(end) for end in settings.collector.shards.split("-"))
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
+    integrity = Integrity(intake, telemetry, records)
     alignment = Alignment(intake, telemetry, records, shards=(first, last))
     writer = TelemetryWriter(
         intake, telemetry, Directory(records), clock, counts, shards=(first, last), alignment=alignment
@@ -184,6 +186,7 @@ def _collect(
             name="upkeep",
             daemon=True,
         ),
+        threading.Thread(target=integrity.run, args=(stop, alignment.epoch), name="integrity", daemon=True),
         threading.Thread(target=alignment.run, args=(stop, mirrors), name="alignment", daemon=True),
         threading.Thread(
             target=report_idle, args=(clock, settings.collector.process, is_idle, stop), name="barrier", daemon=True
@@ -192,7 +195,7 @@ def _collect(
     for thread in threads:
         thread.start()
     bus.start()
-    threads.append(status.keep(facts, stop, lambda: [*counts.troubles(), *alignment.troubles()]))
+    threads.append(status.keep(facts, stop, lambda: [*counts.troubles(), *alignment.troubles(), *integrity.troubles()]))
     stop.wait()
     ends = monotonic() + END_WITHIN_S
     writer.wake()

@@ -154,9 +154,9 @@ class TelemetryWriter:
         return self._oldest.fresh_until(shard, after, since)
 
     def mirror(self) -> None:
-        """Tell the log how far the store has come, so that the pruner knows."""
+        """Tell the log how far the store has come, so that the pruner knows; never what was so before a realignment."""
         positions = self.stored()
-        if positions:
+        if positions and (self._alignment is None or self._epoch == self._alignment.epoch()):
             self._intake.move_cursor(READER, positions)
 
     def run(self, stop: threading.Event) -> None:

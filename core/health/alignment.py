@@ -97,7 +97,7 @@ def of_records(log: IntakeLog, records: Records) -> list[Misplaced]:
     except SQLAlchemyError as error:
         if kind_of(error) is not Kind.NOT_READY:
             raise
-        cursors = dict.fromkeys(copies, {})  # they have no tables yet: made anew, or about to be
+        cursors = {reader: {} for reader in copies}  # they have no tables yet: made anew, or about to be
     return [each for reader, cursor in cursors.items() for each in _compared(log, reader, cursor, copies[reader])]
 
 

@@ -3,7 +3,7 @@
 Durable means WAL with `synchronous=FULL`: a commit that returned survives kill -9 and a loss of power. Every write is
 one BEGIN IMMEDIATE, so writers of all processes come one after another and order of position is order of commit.
 
-A file that was replaced or deleted meanwhile is opened anew (tried by tests/integration/test_replaced_files.py): what
+A file that was replaced or deleted meanwhile is opened anew (tried by tests/scenario/test_restore.py): what
 was written to one that no path leads to would be gone with the last process that has it open.
 """
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from core.intake import seen
 from core.intake.identity import fresh_name
 from core.intake.port import Unavailable, WrongVersion
-from core.runtime.sqlite import FileId, file_id, look_into, to_wal
+from core.runtime.sqlite import FileId, file_id, look_into, malformed_text, to_wal
 
 BUSY_S = 5.0
 _LARGEST_WAL = 64 * 2**20
@@ -96,11 +96,10 @@ class LogFile:
         self._path = path
         self._lock = threading.Lock()
         self._idle: list[_Opened] = []
-        self._prepared: FileId | None = None
         self._closed = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._connection():
+            with malformed_text(), self._connection():
                 pass
         except (OSError, sqlite3.Error) as error:
             self.close()
@@ -139,7 +138,7 @@ class LogFile:
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         try:
-            with self._connection() as db:
+            with malformed_text(), self._connection() as db:
                 db.execute(begin)
                 try:
                     yield db
@@ -175,16 +174,13 @@ class LogFile:
     def _connect(self) -> "_Opened":
         db = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            file = file_id(self._path)
-            if file != self._prepared:
-                self._prepare(db)
-                self._prepared = file
+            self._prepare(db)
             db.execute("PRAGMA synchronous=FULL")
             db.execute(f"PRAGMA journal_size_limit={_LARGEST_WAL}")
         except BaseException:
             db.close()
             raise
-        return _Opened(db, file)
+        return _Opened(db, file_id(self._path))
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         if self._version(db) == VERSION and db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
@@ -215,7 +211,7 @@ def file_version(path: Path) -> int:
     if not path.exists():
         return 0
     try:
-        with closing(look_into(path)) as db:
+        with malformed_text(), closing(look_into(path)) as db:
             return _version(db, path)
     except sqlite3.Error as error:
         msg = f"{path}: {error}"

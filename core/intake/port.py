@@ -71,6 +71,8 @@ class Batch(msgspec.Struct, frozen=True):
     """What was taken off `ts` because the batch was stamped in the future (clock_skew), once for all of it."""
     held: tuple[Withheld, ...] = ()
     """Readings of the same message that no follower of the log is to see yet. Empty when read from the log."""
+    damaged: bool = False
+    """The row is damaged: it had readings that can't be read any more."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -224,6 +226,12 @@ class IntakeLog(Protocol):
 
         These are the first, the `most` highest, and those that hold a number `asked` about.
         """
+
+    def damage(self) -> list[str]:
+        """Return what is damaged in its files, as far as their structure tells: quick. Empty for a server's."""
+
+    def verify(self) -> list[str]:
+        """Return every row that is damaged, and what contradicts itself: reads all. Others read and write meanwhile."""
 
     def names(self) -> list[str]:
         """Return all names that the log ever had, the present one last. A cursor may have any of them in its mark."""

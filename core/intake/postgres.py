@@ -32,6 +32,7 @@ from core.intake.port import (
 )
 from core.intake.reached import Reached
 from core.intake.server import Db, LogServer
+from core.intake.verifying import damage_of
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.topics import GatewayNumber, Shard, shard_of
 
@@ -81,6 +82,14 @@ class PostgresIntakeLog:
         """Return the ranges seen, no more than are of use."""
         with self._server.transaction() as db:
             return statements.known(db, asked, most)
+
+    def damage(self) -> list[str]:
+        """Return nothing: the server looks after its own files."""
+        return []
+
+    def verify(self) -> list[str]:
+        """Return every row that is damaged, and shards that don't end where their counter says."""
+        return damage_of(self)
 
     def names(self) -> list[str]:
         """Return all names that the log ever had."""

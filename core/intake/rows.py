@@ -1,8 +1,20 @@
-"""How a batch lies in a row, in either database: what is looked for has a column of its own, the rest is msgpack."""
+"""Rows of the intake log in either database: what is looked for has a column of its own, the rest is msgpack.
 
+| bytes of the column `batch` | meaning |
+|---|---|
+| 0 | 0xC1, which no msgpack begins with; without it the row is of an earlier version, and all of it is msgpack |
+| 1–4 | CRC-32, big-endian, of gw, ep, seq, received, origin, hash and of what follows |
+| 5… | msgpack of boot, shift and readings |
+
+Databases have no checksums of their pages, and a value with one bit turned would be another temperature. A row whose
+checksum is wrong is read as a batch without readings, and said to be damaged.
+"""
+
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Literal
+from zlib import crc32
 
 import msgspec
 
@@ -15,6 +27,10 @@ DEAD_LETTERS_KEPT = 5_000
 """Of all gateways together, so that fifty with the most don't displace the others'."""
 LONGEST_DETAIL = 500
 LARGEST_LETTER = 65_536
+
+_CHECKED = 0xC1
+_FIRST = bytes([_CHECKED])
+_HEAD = struct.Struct(">BI")
 
 COLUMNS = "n, gw, ep, seq, hash, received, origin, batch"
 """Of an entry, as `unpack` takes them."""
@@ -40,14 +56,37 @@ _held: msgspec.msgpack.Decoder[Stamped | bytes] = msgspec.msgpack.Decoder(Stampe
 
 def pack(batch: Batch) -> bytes:
     """Return what goes into the column `batch`."""
-    return _encode(_Rest(batch.boot, batch.shifted, batch.readings))
+    rest = _encode(_Rest(batch.boot, batch.shifted, batch.readings))
+    crc = _crc(batch.gw, batch.ep, batch.seq, batch.received, batch.origin, batch.hash, rest)
+    return _HEAD.pack(_CHECKED, crc) + rest
 
 
 def unpack(shard: Shard, row: Row) -> Entry:
-    """Return the entry of a row."""
-    n, gw, ep, seq, hash_, received, origin, rest = row
-    left = _rest(rest)
+    """Return the entry of a row; one that is damaged has no readings."""
+    n, gw, ep, seq, hash_, received, origin, packed = row
+    try:
+        left = _rest(_checked(gw, ep, seq, received, origin, hash_, packed))
+    except (ValueError, TypeError, struct.error, msgspec.MsgspecError):
+        return Entry(n, Batch(shard, gw, ep, "", seq, hash_, received, origin, (), damaged=True))
     return Entry(n, Batch(shard, gw, ep, left.boot, seq, hash_, received, origin, left.readings, left.shifted))
+
+
+def _checked(gw: str, ep: str, seq: int, received: int, origin: str, hash_: bytes, packed: bytes) -> bytes:
+    """Return the msgpack of a row.
+
+    Raises: ValueError when its checksum is wrong.
+    """
+    if packed[:1] != _FIRST:
+        return packed
+    rest = packed[_HEAD.size :]
+    if _HEAD.unpack_from(packed)[1] != _crc(gw, ep, seq, received, origin, hash_, rest):
+        msg = f"entry of {gw}, seq {seq}: checksum"
+        raise ValueError(msg)
+    return rest
+
+
+def _crc(gw: str, ep: str, seq: int, received: int, origin: str, hash_: bytes, rest: bytes) -> int:
+    return crc32(rest, crc32(hash_, crc32(f"{gw}\0{ep}\0{seq}\0{received}\0{origin}\0".encode())))
 
 
 def pack_reading(reading: Stamped | bytes) -> bytes:

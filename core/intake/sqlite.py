@@ -29,6 +29,7 @@ from core.intake.port import (
     Withheld,
 )
 from core.intake.reached import Reached
+from core.intake.verifying import damage_of
 from core.runtime.clock import real_now
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.topics import GatewayNumber, Shard
@@ -77,6 +78,16 @@ class SqliteIntakeLog:
         """Return the ranges seen, no more than are of use."""
         with self._file.read() as db:
             return {life: seen.some_of(db, life, seqs, most) for life, seqs in asked.items()}
+
+    def damage(self) -> list[str]:
+        """Return what SQLite finds wrong with the pages."""
+        with self._file.read() as db:
+            said = [text for (text,) in db.execute("PRAGMA quick_check(3)")]
+        return [] if said == ["ok"] else said
+
+    def verify(self) -> list[str]:
+        """Return every row that is damaged, and shards that don't end where their counter says."""
+        return [*self.damage(), *damage_of(self)]
 
     def names(self) -> list[str]:
         """Return all names that the log ever had."""

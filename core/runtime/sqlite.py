@@ -2,6 +2,8 @@
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -35,6 +37,16 @@ def to_wal(db: sqlite3.Connection) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+@contextmanager
+def malformed_text() -> Iterator[None]:
+    """Turn what Python says of a damaged file's text, or of SQLite's words about it, into an error of SQLite."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        msg = f"database disk image is malformed: {error}"
+        raise sqlite3.DatabaseError(msg) from error
 
 
 def look_into(path: Path) -> sqlite3.Connection:

@@ -195,6 +195,10 @@ class EmbeddedTelemetry:
         """
         return verify(self._hot, self._months)
 
+    def damage(self) -> list[str]:
+        """Return what `verify` finds damaged."""
+        return self.verify().damage
+
     def close(self) -> None:
         """Close the files."""
         self._hot.close()

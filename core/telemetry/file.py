@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from core.runtime.sqlite import FileId, file_id, to_wal
+from core.runtime.sqlite import FileId, file_id, malformed_text, to_wal
 
 _BUSY_S = 5.0
 _LARGEST_WAL = 64 * 2**20
@@ -66,7 +66,7 @@ class StoreFile:
         Raises: ReadOnly; Closed; Replaced; sqlite3.OperationalError when other writers held the file for five seconds,
         or the disk is full.
         """
-        with self._writing:
+        with self._writing, malformed_text():
             self._must_be_open()
             if self._read_only:
                 msg = f"{self.path} was opened for reading only"
@@ -92,7 +92,7 @@ class StoreFile:
 
         Raises: Closed, WrongVersion.
         """
-        with self._reading:
+        with self._reading, malformed_text():
             self._must_be_open()
             if self._reader is not None and file_id(self.path) != self._read_file:
                 self._reader.close()
@@ -137,7 +137,8 @@ class StoreFile:
     def _open_to_write(self) -> sqlite3.Connection:
         writer = self._connect("rwc")
         try:
-            self._prepare(writer)
+            with malformed_text():
+                self._prepare(writer)
         except BaseException:
             writer.close()
             raise

@@ -107,6 +107,9 @@ class Telemetry(Protocol):
     def latest(self, series: Sequence[SeriesId]) -> dict[SeriesId, Sample]:
         """Return each series' reading with the greatest `at`, failed or not; a series without any is left out."""
 
+    def damage(self) -> list[str]:
+        """Return what is damaged, by every checksum; reads all. Empty for a store that looks after its own files."""
+
     def seal(self, before: Instant) -> None:
         """Compact what lies wholly before an instant; the telemetry writer calls it every minute or so.
 

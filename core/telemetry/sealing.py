@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from core.runtime import logs
-from core.runtime.instant import HOUR, Instant
+from core.runtime.instant import DAY, HOUR, Instant
 from core.telemetry.codec import Damaged, decode_block, decode_frame, encode_block
 from core.telemetry.columns import SERIES_BITS, Columns, later_wins
 from core.telemetry.hot import Hot
@@ -130,6 +130,7 @@ def drop_hours(hot: Hot, until: Instant) -> None:
             "DELETE FROM hour_block WHERE key IN (SELECT key FROM hour_block WHERE key < ? LIMIT ?)",
             first_kept << SERIES_BITS,
         ),
+        ("DELETE FROM day_seal WHERE day IN (SELECT day FROM day_seal WHERE day < ? LIMIT ?)", until // DAY),
         ("DELETE FROM latest WHERE series IN (SELECT series FROM latest WHERE at < ? LIMIT ?)", first_kept * HOUR),
     ):
         gone = CHUNK

@@ -20,6 +20,13 @@ from core.telemetry.months import Months, date_of, days_within
 _PAGE = 500
 _EVER = (-(2**62), 2**62)
 
+_SEALED = """
+SELECT day FROM day_seal WHERE NOT EXISTS (
+  SELECT 1 FROM hour_block WHERE key >= day_seal.day * 24 << 24 AND key < (day_seal.day + 1) * 24 << 24)
+ORDER BY day
+"""
+_HAS_DAY = "SELECT 1 FROM block WHERE key >= ? AND key < ? LIMIT 1"
+
 _Reading = Callable[[], AbstractContextManager[sqlite3.Connection | None]]
 _Row = tuple[int, int, bytes]
 
@@ -49,6 +56,7 @@ def verify(hot: Hot, kept: Months) -> Verified:
         for key, _, data in _rows(hot.read, "hour_block", ("key", "key"), _EVER, f"{hot.path}", found):
             found.hours += 1
             _count(found, f"{hot.path}, hour_block {key}", _hour, key, data)
+    found.damage += _missing_days(hot, kept)
     for month in kept.between(0, months.LAST):
         path = kept.path(month)
 
@@ -65,6 +73,30 @@ def verify(hot: Hot, kept: Months) -> Verified:
                 found.days += 1
                 _count(found, where, _day, key, data)
     return found
+
+
+def _missing_days(hot: Hot, kept: Months) -> list[str]:
+    """Name sealed days that neither their month's file has nor hot.db: the file is gone, or an older one."""
+    try:
+        with hot.read() as db:
+            sealed = [day for (day,) in db.execute(_SEALED)] if db else []
+    except sqlite3.DatabaseError:
+        return []  # told with the file itself
+    missing: dict[int, list[int]] = {}
+    for day in sealed:
+        month = months.month_of(day)
+        try:
+            with kept.read(month) as db:
+                bounds = day << SERIES_BITS, (day + 1) << SERIES_BITS
+                there = db is not None and db.execute(_HAS_DAY, bounds).fetchone()
+        except (Damaged, sqlite3.DatabaseError):
+            continue
+        if not there:
+            missing.setdefault(month, []).append(day)
+    return [
+        f"{kept.path(month)}: {len(days)} sealed days are not in it, from {date_of(min(days))} to {date_of(max(days))}"
+        for month, days in missing.items()
+    ]
 
 
 def _is_sound(reading: _Reading, path: Path, found: Verified) -> bool:

@@ -80,3 +80,53 @@ def test_records_that_were_put_back_let_no_number_of_a_series_be_given_again(sto
         line.sends_hot()
         line.is_stored_once()
         line.has_alarms(1)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+@pytest.mark.parametrize(("pair", "part"), [("embedded", part) for part in ("records", "intake log", "telemetry")])
+def test_a_damaged_file_is_named_and_costs_nothing_that_was_acknowledged(
+    stores: Restored, part: str, damage: str
+) -> None:
+    """It is put back from a backup, as status advises, which is then told as what it is."""
+    stores.replace(part, damage)
+    with stores.up() as line:
+        line.sends(3)
+        line.says(part, Kind.DAMAGED)
+        if (part, damage) == ("intake log", "truncated"):
+            line.stays_out()
+    stores.replace(part, "older")
+    with stores.up() as line:
+        line.says(part, Kind.PUT_BACK)
+        stores.realign()
+        line.says_nothing_of(Kind.PUT_BACK, Kind.DAMAGED)
+        line.sends_hot()
+        line.is_stored_once()
+        line.has_alarms(1)
+
+
+@pytest.mark.parametrize("damage", ["older", "missing"])
+@pytest.mark.parametrize(("pair", "part"), [("embedded", part) for part in ("records", "intake log", "telemetry")])
+def test_a_file_that_is_replaced_under_running_services_is_noticed(stores: Restored, part: str, damage: str) -> None:
+    """What is written to a file that no path leads to would be gone with the process that has it open."""
+    with stores.up() as line:
+        line.sends(2)
+        line.is_stored_once()
+        line.is_followed()
+        stores.replace(part, damage)
+        if part == "intake log":
+            line.sends(3)  # none of which may be acknowledged, from the first on
+        line.says(part, Kind.PUT_BACK, service="collector")
+        line.sends(3)
+        line.stays_out()
+        if (part, damage) != ("records", "missing"):
+            stores.realign()
+            line.is_stored_once()
+    with stores.up() as line:  # records are made anew by the first service that starts
+        if (part, damage) == ("records", "missing"):
+            line.says(part, Kind.PUT_BACK, service="alerting")
+            stores.realign()
+            stores.enter_again()
+        line.says_nothing_of(Kind.PUT_BACK)
+        line.sends_hot()
+        line.is_stored_once()
+        line.has_alarms(1)
