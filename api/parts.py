@@ -1,5 +1,6 @@
 """What the HTTP process works with, and how a route gets at it."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
@@ -11,9 +12,10 @@ from api.throttle import Guesses, Throttle
 from config.secrets import Secrets
 from config.settings import Settings
 from core.db.engine import Records
-from core.health.line import Line
+from core.health.line import Health, Line
 from core.intake.port import IntakeLog
 from core.runtime.clock import Clock, monotonic
+from core.runtime.connections import RareLog
 from core.runtime.logs import logger
 from core.telemetry.port import Telemetry
 from core.wechat.oauth import OAuth
@@ -114,11 +116,14 @@ class Parts:
             log=log.entered,
             telemetry=telemetry.entered,
         )
+        self.look: asyncio.Task[Health] | None = None
+        """The look at the line that is under way."""
         self.metrics = Metrics()
         self.slots = Slots(AT_ONCE, of_one=AT_ONCE_OF_ONE)
         self.sign_in_slots = Slots(SIGN_INS_AT_ONCE, of_one=SIGN_INS_AT_ONCE // 2)
         self.throttle = Throttle(SIGN_INS, 60.0)
         self.guesses = Guesses()
+        self.guessing = RareLog("guesses of passwords were slowed")
         self.oauth = OAuth(settings.wechat, secrets.wechat_secret) if settings.wechat.app_id else None
 
     @property

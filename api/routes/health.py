@@ -54,7 +54,7 @@ async def healthz() -> PlainTextResponse:
 async def readyz(request: Request) -> Response:
     """Say whether stores and services are there, and what is wrong with each that isn't; within about two seconds."""
     parts: Parts = request.app.state.parts
-    readiness = ready(await asyncio.to_thread(parts.line.look, WITHIN_S))
+    readiness = ready(await _look(parts))
     status = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
     return JSONResponse(readiness.model_dump(), status)
 
@@ -69,6 +69,13 @@ async def metrics(request: Request) -> PlainTextResponse:
         raise NotGranted(msg)
     text = await asyncio.to_thread(parts.metrics.text)
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+
+async def _look(parts: Parts) -> Health:
+    """Return what a look finds; all who ask meanwhile share it, so that however many ask, a look is soon."""
+    if parts.look is None or parts.look.done():
+        parts.look = asyncio.create_task(asyncio.to_thread(parts.line.look, WITHIN_S))
+    return await asyncio.shield(parts.look)
 
 
 def _may_ask(peer: str, networks: Iterable[str]) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from api.asking import SignedIn, TakesTurnToSignIn, Using, forget_session, keep_session, session_cookie, signed_in
 from api.parts import Parts
 from api.shapes import Moment, Shape
-from api.throttle import source_of
+from api.throttle import TooMany, source_of
 from core.devices.tables import Equipment, EquipmentUnit
 from core.ids import EquipmentId, UnitId
 from core.runtime.instant import Milliseconds
@@ -113,8 +113,12 @@ def open_session(request: Request, parts: Parts, username: str, password: str) -
     Raises: TooMany, NotSignedIn.
     """
     source = source_of(request.client.host if request.client else "")
-    parts.throttle.spend(source)
-    parts.guesses.spend(username, source)
+    try:
+        parts.throttle.spend(source)
+        parts.guesses.spend(username, source)
+    except TooMany:
+        parts.guessing.note(source=source)
+        raise
     lasts = Milliseconds(int(parts.settings.api.session * 1000))
     opened = accounts.sign_in(parts.records, username, password, now=parts.clock.now(), lasts=lasts)
     parts.guesses.forget(username, source)

@@ -7,6 +7,7 @@ tests/integration/test_web_server.py tries each.
 """
 
 import asyncio
+import logging
 import socket
 from typing import Any
 
@@ -31,6 +32,26 @@ WAITING_TO_BE_ACCEPTED = 1_024
 _TICKS_A_SECOND = 10
 
 
+class _Junk(logging.Filter):
+    """Counts uvicorn's warnings of what is no request, which anybody can cause by the thousand."""
+
+    texts = ("Invalid HTTP request", "Unsupported upgrade request", "No supported WebSocket library")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rare = RareLog("connections sent what is no HTTP request")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let pass all other lines."""
+        if not record.getMessage().startswith(self.texts):
+            return True
+        self.rare.note()
+        return False
+
+
+_JUNK = _Junk()
+
+
 class WebServer(uvicorn.Server):
     """uvicorn, which by itself leaves connections open that outlast `timeout_graceful_shutdown`.
 
@@ -45,6 +66,7 @@ class WebServer(uvicorn.Server):
         config.backlog = ACCEPTED_AT_ONCE
         config.h11_max_incomplete_event_size = LARGEST_HEAD
         super().__init__(config)
+        logging.getLogger("uvicorn.error").addFilter(_JUNK)
         self._limited = self.server_state = LimitedConnections(connection_limit(most_connections))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -58,6 +80,7 @@ class WebServer(uvicorn.Server):
         """Look at all connections once a second; uvicorn calls this ten times."""
         if counter % _TICKS_A_SECOND == 0:
             self._limited.end_slow(asyncio.get_running_loop().time())
+            _JUNK.rare.tell()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

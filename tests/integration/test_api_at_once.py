@@ -21,6 +21,7 @@ from config.settings import Records as RecordsSettings
 from config.settings import Settings
 from core.db import engine
 from core.db.engine import Records
+from core.health.line import Health
 from core.ids import SeriesId
 from core.runtime.clock import SystemClock
 from core.runtime.instant import DAY, Instant, rfc3339
@@ -114,6 +115,28 @@ def test_who_waits_is_answered_in_the_end(place: Site, slow: Slow) -> None:
         until(lambda: slow.under_way == AT_ONCE_OF_ONE)
         slow.go_on.set()
         assert statuses([one.result() for one in asked]) == {200: 30}
+
+
+def test_however_many_ask_for_readiness_the_line_is_looked_at_once(place: Site) -> None:
+    looked, go_on, look = 0, threading.Event(), place.parts.line.look
+
+    def slowly(within_s: float) -> Health:
+        nonlocal looked
+        looked += 1
+        assert go_on.wait(WITHIN_S)
+        return look(within_s)
+
+    place.parts.line.look = slowly  # type: ignore[method-assign]
+    with ThreadPoolExecutor(50) as many:
+        asked = [many.submit(place.stranger().get, "/readyz") for _ in range(50)]
+        until(lambda: looked == 1)
+        assert place.stranger().get("/healthz").status_code == 200
+        go_on.set()
+        assert statuses([one.result() for one in asked]) == {503: 50}
+    assert looked < 50
+    before = looked
+    place.stranger().get("/readyz")
+    assert looked == before + 1
 
 
 @pytest.mark.parametrize("database", DATABASES)

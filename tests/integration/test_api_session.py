@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
 from api.throttle import Throttle
 from core.db.engine import Records
+from core.runtime.connections import RareLog
 from core.runtime.instant import HOUR, MINUTE
 from core.units.actor import OPERATOR
 from core.units.rights import Role
@@ -83,6 +85,13 @@ def test_whoever_guesses_waits_and_the_owner_elsewhere_does_not(place: Site, use
     assert [guess("10.1.1.1") for _ in range(5)] == [refused] * 5
     status, code, after = guess("10.1.1.1")
     assert (status, code, after in {"1", "2", "3", "4"}) == (429, "too_many", True)
+    with capture_logs() as lines:
+        place.parts.guessing = RareLog("guesses of passwords were slowed")
+        for _ in range(5):
+            guess("10.1.1.1")
+    slowed = [line for line in lines if line["event"] == "guesses of passwords were slowed"]
+    assert [line["source"] for line in slowed] == ["10.1.1.1"]
+    assert username not in str(slowed)
     assert guess("10.1.1.2") == refused
     assert sign_in(place.stranger(peer="10.1.1.3")) == 201
 

@@ -82,6 +82,9 @@ def test_the_api_answers_whoever_asks_while_hundreds_say_nothing(tmp_path: Path)
                 assert answer.status_code == 200
             for one in idle:
                 one.close()
+        for _ in range(200):
+            with socket.create_connection(("127.0.0.1", port), WITHIN_S) as junk:
+                junk.sendall(b"\x16\x03\x01 no request\r\n\r\n")
         checks = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=WITHIN_S).json()["checks"]
         assert any(check["name"] == "records" and check["ok"] for check in checks)
         quiet(log)
