@@ -1,7 +1,10 @@
 """`coldchain up`: everything that one machine runs."""
 
+import sys
 from pathlib import Path
 from threading import Event
+
+import typer
 
 from coldchain.checks.network import told
 from coldchain.commands.words import say
@@ -9,9 +12,13 @@ from coldchain.supervisor import Service, Supervisor
 from config import secrets
 from config.load import WrongSetting
 from config.settings import Settings
-from core.runtime.port_holder import foreign_holder
+from core.runtime.clock import monotonic
+from core.runtime.port_holder import Holder, foreign_holder
 from gateway_agent import boxes
 from gateway_agent.profile import Profiles
+
+ENDING_S = 3.0
+LOOK_S = 0.1
 
 
 def services(settings: Settings) -> list[Service]:
@@ -33,6 +40,8 @@ def run(settings: Settings, stop: Event) -> None:
     secrets.read(settings.data_dir)
     boxes.check(settings.agent.gateways, Profiles(Path(settings.agent.profiles)))
     refuse_taken_ports(settings)
+    if sys.stdout.isatty():
+        typer.echo(say("up.running", url=settings.public_url, folder=settings.data_dir))
     Supervisor(services(settings)).run(stop)
 
 
@@ -47,8 +56,17 @@ def refuse_taken_ports(settings: Settings) -> None:
     taken = [
         say("up.port_taken", key=key, port=port, holder=told(holder))
         for key, (host, port) in wanted.items()
-        for holder in [foreign_holder(host, port, settings.data_dir)]
-        if holder
+        if (holder := _lasting_holder(host, port, settings.data_dir)) is not None
     ]
     if taken:
         raise WrongSetting("\n".join(taken))
+
+
+def _lasting_holder(host: str, port: int, data_dir: str) -> Holder | None:
+    """Return who holds a port. One that can't be named may be a child of ours that is ending: it has a moment."""
+    ends = monotonic() + ENDING_S
+    while True:
+        holder = foreign_holder(host, port, data_dir)
+        if holder is None or holder.pid or monotonic() > ends:
+            return holder
+        Event().wait(LOOK_S)

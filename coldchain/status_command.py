@@ -109,7 +109,7 @@ def screen(health: Health, language: Language) -> RenderableType:
     parts: list[RenderableType] = [_troubles(health, language)]
     parts.append(_services(health, says))
     parts.append(_line(health, says))
-    parts.append(_disks(health, says))
+    parts.append(_disks(health, says, words.say.section("part", language)))
     return Group(*parts)
 
 
@@ -168,11 +168,12 @@ def _line(health: Health, says: Mapping[str, str]) -> Table:
     return table
 
 
-def _disks(health: Health, says: Mapping[str, str]) -> Table:
+def _disks(health: Health, says: Mapping[str, str], names: Mapping[str, str]) -> Table:
     table = _table(says["disks"], says["folder"], says["free"])
     for disk in health.disks:
         style = "bold red" if disk.trouble() else ""
-        table.add_row(f"{disk.folder} ({', '.join(disk.parts)})", Text(_room(disk.free), style=style))
+        parts = ", ".join(names.get(part, part) for part in disk.parts)
+        table.add_row(f"{disk.folder} ({parts})", Text(_room(disk.free), style=style))
     return table
 
 

@@ -9,6 +9,7 @@ import typer
 from coldchain.commands.options import Config, finish
 from coldchain.commands.words import command, group, say
 from config.load import load
+from core.runtime import logs
 
 app = group()
 
@@ -44,6 +45,7 @@ def import_(
 def check(config: Config = None) -> None:
     from coldchain.checks import check as run_checks  # noqa: PLC0415
 
+    logs.set_up("check", level="ERROR")  # what is found is said by the findings
     failed = 0
     for finding in run_checks(load(config)):
         typer.echo(str(finding))
