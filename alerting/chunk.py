@@ -16,18 +16,15 @@ from core.alarms.late_spans import Marks
 from core.alarms.lifecycle import lock, settle
 from core.alarms.post import Post
 from core.alarms.rules import course as courses
-from core.alarms.rules import silence, skew
+from core.alarms.rules import silence
 from core.alarms.rules.course import Bounds
 from core.alarms.rules.sample import GOING_ON, Rule, Sample
 from core.alarms.watched import Zones
 from core.devices.directory import Place
 from core.ids import AlarmId, Centi, SeriesId, ZoneId
 from core.runtime.instant import Instant
-from core.runtime.logs import logger
 from core.wire.quality import Quality
 from core.wire.topics import Shard
-
-log = logger(__name__)
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -111,24 +108,10 @@ class Chunk:
             return
         if course.recent.zone is None and not course.recent.samples and not reading.released:
             course.recent.zone = place.zone
-        if reading.released or place.zone != course.recent.zone:
-            self._mark(reading)
-        elif not courses.is_late(course, sample.at):
-            course.recent.clock = skew.on_time(course.recent.clock, reading.received)
-            probe.ended += courses.take(course, self._zones.bounds(place.zone, place.interval), sample)
+        if reading.released or place.zone != course.recent.zone or courses.is_late(course, sample.at):
+            self._marks.add(place.series, reading.at, reading.shard, reading.n)
         else:
-            self._take_late(probe, self._zones.bounds(place.zone, place.interval), reading, sample)
-
-    def _take_late(self, probe: Probe, bounds: Bounds, reading: Reading, sample: Sample) -> None:
-        believed = [] if reading.q & Quality.BACKFILLED else _believed(probe, sample, reading.received)
-        for one in believed:
-            if not courses.is_late(probe.course, one.at):
-                probe.ended += courses.take(probe.course, bounds, one)
-        if not believed:
-            self._mark(reading)
-
-    def _mark(self, reading: Reading) -> None:
-        self._marks.add(reading.place.series, reading.at, reading.shard, reading.n)
+            probe.ended += courses.take(course, self._zones.bounds(place.zone, place.interval), sample)
 
     def _mark_unnoticed(self, series: SeriesId, probe: Probe) -> None:
         """Mark excursions that began and ended within this chunk: no alarm has opened for them."""
@@ -191,24 +174,6 @@ class Chunk:
                 # A limit that was taken from the zone says nothing of the temperature.
                 measured=rule not in limits or limit is not None,
             )
-
-
-def _believed(probe: Probe, sample: Sample, received: Instant) -> list[Sample]:
-    """Return what a late live reading leads the live state to take in; nothing while it may be a straggler."""
-    recent = probe.course.recent
-    moved = skew.moved(recent.clock, sample, received)
-    if moved is not None:
-        if received > recent.clock.received:
-            recent.clock = msgspec.structs.replace(recent.clock, received=received, suspects=())
-        return [moved]
-    recent.clock = skew.suspect(recent.clock, sample, received)
-    convicted = skew.convicted(recent.clock)
-    if convicted is None:
-        return []
-    recent.clock, believed = convicted
-    # `clock_skew` is what the message catalogue calls it.
-    log.warning("clock_skew found", probe=probe.place.probe, behind_ms=recent.clock.shift)
-    return believed
 
 
 def _end_of_silence(probe: Probe, zone: ZoneId) -> Iterable[Evidence]:

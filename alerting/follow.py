@@ -30,7 +30,7 @@ from core.intake.turns import in_turn
 from core.runtime.clock import monotonic
 from core.runtime.instant import MINUTE, SECOND, Instant, Milliseconds
 from core.runtime.logs import logger
-from core.wire.quality import Quality
+from core.wire.quality import of_origin
 from core.wire.topics import Shard
 
 log = logger(__name__)
@@ -190,6 +190,7 @@ class Follower:
     def _resolved(self, shard: Shard, entry: Entry) -> Iterable[Reading]:
         """Return the temperatures of an entry with their places; the telemetry writer holds what belongs nowhere."""
         batch, future = entry.batch, 0
+        origin = of_origin(batch.origin)
         for stamped in batch.readings:
             if stamped.quantity != "t":
                 continue
@@ -198,7 +199,7 @@ class Follower:
                 continue
             place = self._directory.allot(batch.gw, stamped.p, stamped.quantity, stamped.at)
             if isinstance(place, Place):
-                q = stamped.q | Quality.BACKFILLED if batch.origin == "backfill" else stamped.q
+                q = stamped.q | origin
                 yield Reading(
                     place, shard, entry.n, stamped.at, batch.received, stamped.value, int(q), batch.origin == "released"
                 )

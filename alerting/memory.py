@@ -4,9 +4,8 @@ A calm probe costs one row a chunk: its limits remember nothing, and its silence
 
 Guarantee: a memory that can't be read (another version wrote it, its bytes rotted) stops nobody. The rules of that
 probe begin anew behind its newest reading, from the columns beside the memory: an alarm that is open is neither opened
-again nor over before readings say so. Lost with it are an excursion that was still too short to alarm, which counts
-anew; and the shift of a device's clock, which is found again. It is logged, counted, and written over in the same
-chunk. What can still be read is believed.
+again nor over before readings say so. Lost with it is an excursion that was still too short to alarm, which counts
+anew. It is logged, counted, and written over in the same chunk. What can still be read is believed.
 """
 
 from collections.abc import Iterable, Mapping

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 import pytest
 from sqlalchemy import delete
 
+from collector import clocks
 from core.alarms.handling import acknowledge
 from core.health.words import wrong
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant, Milliseconds
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.telemetry.port import Unavailable
 from core.units.tables import Contact, Person
+from core.wire.messages import Batch, ClockReport
 from core.wire.topics import GatewayNumber, Shard, shard_of
 from tests.fixtures.alerting import DAWN, Watch, ago, ahead, on_both
 from tests.fixtures.broker import until
@@ -174,12 +176,23 @@ def test_device_clocks_of_1970_and_of_tomorrow_wake_nobody(watch: Watch) -> None
     assert not watch.alarms()
 
 
-def skewed(watch: Watch, minutes: int, value: float, behind: Milliseconds = Milliseconds(8 * HOUR)) -> None:
-    """Let a gateway send a live reading a minute, by a clock that is behind."""
-    for _ in range(minutes):
-        ahead(watch, 1)
-        watch.reads(value, at=Instant(watch.clock.time - behind))
-        watch.run()
+class SkewedClock:
+    """A gateway whose clock is behind, and the collector, which corrects its times once it has found that."""
+
+    def __init__(self, watch: Watch, behind: Milliseconds) -> None:
+        self._watch = watch
+        self._behind = behind
+        self._judged: clocks.Judged | None = None
+
+    def reads(self, minutes: int, value: float) -> None:
+        """Let it send a live reading a minute."""
+        for _ in range(minutes):
+            ahead(self._watch, 1)
+            now = self._watch.clock.time
+            sent = Batch(1, "10001", "00" * 8, "00" * 4, 1, now - self._behind, ClockReport("ntp", 0, 1), [])
+            self._judged = clocks.judge(self._judged, sent, now)
+            self._watch.reads(value, at=Instant(sent.sent + clocks.lag_of(self._judged, sent, now)))
+            self._watch.run()
 
 
 @pytest.mark.req("AL-14")
@@ -189,13 +202,14 @@ def test_a_device_clock_that_jumps_back_blinds_nobody(watch: Watch) -> None:
     watch.reads(5.0)
     watch.forward(60, showing=5.0)
     jumped = watch.clock.time
-    skewed(watch, 13, 15.0)
+    gateway = SkewedClock(watch, Milliseconds(8 * HOUR))
+    gateway.reads(13, 15.0)
     alarm = watch.alarm()
-    assert (alarm.rule, alarm.state, alarm.onset_at) == ("above", "open", jumped + MINUTE)
+    assert (alarm.rule, alarm.state, alarm.onset_at) == ("above", "open", jumped + clocks.CONVINCED * MINUTE)
     assert watch.tiers(1) == [1]
     watch.delivered()
     watch.engine = watch.worker()
-    skewed(watch, 60, 15.0)
+    gateway.reads(60, 15.0)
     assert (watch.alarm().state, watch.tiers(2)[0], watch.tiers(3)[0]) == ("open", 2, 3)
     watch.forward(2, showing=15.0)
     assert watch.alarm().state == "open", "the clock was set right, the fridge is as hot"
@@ -209,10 +223,11 @@ def test_a_device_clock_that_jumps_back_blinds_nobody(watch: Watch) -> None:
 def test_a_clock_that_jumps_back_in_an_alarm_neither_ends_it_nor_hides_its_end(watch: Watch) -> None:
     watch.fridge()
     watch.warms_up()
-    skewed(watch, 20, 9.4)
-    skewed(watch, 20, 9.4, Milliseconds(3 * HOUR))
+    SkewedClock(watch, Milliseconds(8 * HOUR)).reads(20, 9.4)
+    gateway = SkewedClock(watch, Milliseconds(3 * HOUR))
+    gateway.reads(20, 9.4)
     assert watch.alarm().state == "open"
-    skewed(watch, 10, 5.0, Milliseconds(3 * HOUR))
+    gateway.reads(10, 5.0)
     assert (watch.alarm().state, watch.alarm().cycle) == ("recovered", 1)
     assert not watch.told(1, "digest")
 
@@ -221,7 +236,7 @@ def test_stragglers_among_readings_on_time_and_a_backlog_are_late_data_as_ever(w
     watch.fridge()
     watch.forward(60, showing=5.0)
     for _ in range(20):
-        skewed(watch, 2, 15.0, Milliseconds(30 * MINUTE))
+        SkewedClock(watch, Milliseconds(30 * MINUTE)).reads(2, 15.0)
         watch.forward(1, showing=5.0)
     for minutes in range(30):
         ahead(watch, 1)

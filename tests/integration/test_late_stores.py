@@ -121,7 +121,7 @@ def test_a_hundred_probes_whose_readings_come_late_have_the_alarms_of_readings_i
     to_come = [(code, batch) for code in fridges for batch in in_batches(chance, measured[code])]
     chance.shuffle(to_come)
     for number, (code, batch) in enumerate(to_come):
-        origin = "released" if chance.random() < 0.05 else "backfill"
+        origin = "released" if chance.random() < 0.05 else chance.choice(("live", "backfill"))
         watch.reads_all(code, batch, origin=origin)
         if number % 40 == 0:
             watch.clock.time = Instant(watch.clock.time + chance.choice((1, 20, 70)) * 1000)

@@ -13,12 +13,11 @@ from core.runtime.instant import MINUTE, Instant
 from tests.fixtures.alerting import DAWN, Fridge, Watch
 from tests.fixtures.databases import DATABASES, opened
 
-CALM = ["ok", 0, None, 0, 0, 0, None]
 OF_BEFORE = {
-    "above": msgspec.msgpack.encode([CALM, CALM, CALM, CALM, 0]),
-    "recent": msgspec.msgpack.encode([1, [], None, None, 0, True]),
+    "above": msgspec.msgpack.encode({"live": "ok", "settled": "ok"}),
+    "recent": msgspec.msgpack.encode({"zone": 1, "samples": []}),
 }
-"""As they were written when one gap was remembered, not several."""
+"""As a version might have written them that names what it remembers."""
 ROTTEN = dict.fromkeys(("above", "recent"), b"\x96\x01")
 
 

@@ -17,7 +17,6 @@ from core.alarms.rules import excursion, sensor
 from core.alarms.rules.excursion import CALM, Excursion, Limit
 from core.alarms.rules.sample import GOING_ON, Condition, Episode, Rule, Sample
 from core.alarms.rules.sensor import UNKNOWN, Sensor, Trust
-from core.alarms.rules.skew import DeviceClock
 from core.ids import ZoneId
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 
@@ -65,7 +64,6 @@ class Recent(msgspec.Struct, array_like=True):
     """Whose the live state is."""
     samples: list[Sample] = []
     """In event order: the newest, and all that aren't older than the watermark."""
-    clock: DeviceClock = DeviceClock()
 
 
 class Ended(msgspec.Struct, frozen=True):
