@@ -12,13 +12,14 @@ Guarantees, tried by tests/integration/test_late_readings.py and test_late_store
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from alerting.late_snapshot import RULES, Reader, Snapshot, is_calm, read_around, snapshot, zones_of
+from alerting.late_snapshot import RULES, Due, Reader, Snapshot, due, is_calm, read_around, snapshot, zones_of
 from alerting.memory import Probe, load, save
 from config.load import WrongSetting
 from config.secrets import NoSecrets
@@ -41,7 +42,7 @@ from core.devices import revision
 from core.devices.directory import Place
 from core.ids import Centi
 from core.intake.port import Unavailable as LogUnavailable
-from core.runtime.clock import Clock
+from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
 from core.runtime.trouble import Troubles, first_line
@@ -49,8 +50,8 @@ from core.telemetry.port import Telemetry
 
 log = logger(__name__)
 
-AT_ONCE = 200
-"""Spans that are read at once."""
+WRITER_S = 0.5
+"""Real seconds that the telemetry writer is given to store what alerting has followed."""
 POLL_S = 1.0
 BEHIND_S = 0.5
 """Real seconds that a slice waits for live work."""
@@ -149,10 +150,10 @@ class Late:
         Raises: OSError when the store can't be read; SQLAlchemyError; Unavailable of the log.
         """
         spans, known = self._next(self._clock.now())
-        if not spans:
+        if known is None:
             return False
-        curves = read_around(self._telemetry(), spans)
-        calm = [span for span in spans if is_calm(span, known, curves[span.series])]
+        pieces = read_around(self._telemetry(), spans)
+        calm = [span for span in spans if is_calm(span, known, pieces[span.key].curve)]
         if calm:
             with self._records.write() as tx:
                 taken = late_spans.take(tx, calm)
@@ -161,7 +162,7 @@ class Late:
             self.evaluated += len(calm)
         for span in spans:
             if span not in calm:
-                self._evaluate(span, known)
+                self._evaluate(span, known, Reader(self._telemetry(), span, pieces[span.key]))
                 self.evaluated += 1
         return True
 
@@ -175,24 +176,32 @@ class Late:
             self._store = self._open_store()
         return self._store
 
-    def _next(self, now: Instant) -> tuple[list[Span], Snapshot]:
-        """Return spans that are due and stored, with what the records say at that moment."""
-        with self._records.read() as tx:
-            if not late_spans.any_due(tx, now, self._slots):
-                return [], Snapshot(0, {}, {}, frozenset(), {})
-            store = self._telemetry()
-            stored = store.positions()
-            spans: list[Span] = []
-            offset = 0
-            while not spans and (page := late_spans.due(tx, now, self._slots, limit=AT_ONCE, offset=offset)):
-                spans = [span for span in page if span.is_stored(stored)]
-                offset += len(page)
-            return spans, snapshot(tx, {span.series for span in spans})
+    def _next(self, now: Instant) -> tuple[list[Span], Snapshot | None]:
+        """Return spans that are due and stored, with what the records say of them."""
+        offset = 0
+        while True:
+            with self._records.read() as tx:
+                found = due(tx, now, self._slots, offset)
+            if not found.spans:
+                return [], None
+            spans = self._stored(found)
+            if spans:
+                with self._records.read() as tx:
+                    return spans, snapshot(tx, spans, found.newest)
+            offset += len(found.spans)
 
-    def _evaluate(self, span: Span, known: Snapshot) -> None:
+    def _stored(self, found: Due) -> list[Span]:
+        """Return the spans that telemetry has; its writer, which follows the same log, is given a moment."""
+        ends = monotonic() + WRITER_S
+        while True:
+            spans = found.stored(self._telemetry().positions())
+            if spans or monotonic() > ends:
+                return spans
+            time.sleep(0.02)
+
+    def _evaluate(self, span: Span, known: Snapshot, reader: Reader) -> None:
         """Evaluate one span, zone by zone, and make of it what it is."""
         now = self._clock.now()
-        reader = Reader(self._telemetry())
         results: dict[Key, tuple[ZoneEpisodes, Sequence[Readings]]] = {}
         for zone in zones_of(span, known):
             probes = [

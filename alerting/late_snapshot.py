@@ -9,21 +9,24 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.alarms import past, zone_stays
-from core.alarms.late_spans import Span
-from core.alarms.lifecycle import Key
+from core.alarms import late_spans, past, zone_stays
+from core.alarms.late_spans import Key, Span
+from core.alarms.lifecycle import Key as ZoneRule
 from core.alarms.rules import evaluation
 from core.alarms.rules.reconcile import Known
 from core.alarms.rules.sample import UNUSABLE, Condition, Rule, Sample
-from core.alarms.tables import RuleState, SeriesState
+from core.alarms.tables import FollowCursor, RuleState, SeriesState
 from core.alarms.zone_stays import ProbeStays
 from core.db.among import among
 from core.devices import revision
 from core.ids import SeriesId, ZoneId
 from core.runtime.instant import HOUR, Instant, Milliseconds
 from core.telemetry.port import Curve, Telemetry
+from core.wire.topics import Shard
 
 RULES = (Rule.ABOVE, Rule.BELOW)
+AT_ONCE = 200
+"""Spans that are evaluated together."""
 MARGIN = Milliseconds(HOUR)
 """Around a span in which nothing may have been beyond a limit, for it to be calm: longer than a rule takes to clear."""
 
@@ -36,15 +39,56 @@ class Snapshot(msgspec.Struct, frozen=True):
     newest: Mapping[SeriesId, Instant]
     beyond: frozenset[SeriesId]
     """Series with a limit's condition that isn't ok."""
-    alarms: Mapping[Key, Sequence[Known]]
+    alarms: Mapping[ZoneRule, Sequence[Known]]
 
 
-def snapshot(tx: Session, series: set[SeriesId]) -> Snapshot:
-    """Read what the records say of some series, of those that share a zone with them, and of their zones' alarms."""
+class Piece(msgspec.Struct, frozen=True):
+    """All readings of a series in [since, until)."""
+
+    since: Instant
+    until: Instant
+    curve: Curve
+
+
+class Due(msgspec.Struct, frozen=True):
+    """Spans that are due, and how far the live state of their series had come at that moment."""
+
+    spans: Sequence[Span]
+    newest: Mapping[SeriesId, Instant]
+    followed: Mapping[SeriesId, tuple[Shard, int]]
+    """How far alerting had followed the shard that brings the series."""
+
+    def stored(self, positions: Mapping[Shard, int]) -> list[Span]:
+        """Return the spans of which telemetry has every reading that was marked or is in the live state."""
+        return [span for span in self.spans if span.is_stored(positions) and self._has_live(span, positions)]
+
+    def _has_live(self, span: Span, positions: Mapping[Shard, int]) -> bool:
+        shard, n = self.followed.get(span.series, (None, 0))
+        return shard is None or positions.get(shard, 0) >= n
+
+
+def due(tx: Session, now: Instant, slots: tuple[int, int], offset: int) -> Due:
+    """Return the spans that are due, a page at a time."""
+    spans = late_spans.due(tx, now, slots, limit=AT_ONCE, offset=offset)
+    asked = (
+        select(SeriesState.series_id, SeriesState.newest_at, FollowCursor.shard, FollowCursor.position)
+        .join(FollowCursor, FollowCursor.shard == SeriesState.shard)
+        .where(among(tx, SeriesState.series_id, {span.series for span in spans}), SeriesState.newest_at > 0)
+    )
+    rows = tx.execute(asked).all()
+    return Due(spans, {row[0]: row[1] for row in rows}, {row[0]: (Shard(row[2]), row[3]) for row in rows})
+
+
+def snapshot(tx: Session, spans: Sequence[Span], newest: Mapping[SeriesId, Instant]) -> Snapshot:
+    """Read what the records say of the series of spans, of those that share a zone with them, and of their alarms.
+
+    `newest` is how far the live state of those series had come when it was known to be stored.
+    """
+    series = {span.series for span in spans}
     stays = zone_stays.load(tx, series)
     ids = set(stays) | series
-    newest = select(SeriesState.series_id, SeriesState.newest_at).where(
-        among(tx, SeriesState.series_id, ids), SeriesState.newest_at > 0
+    of_all = select(SeriesState.series_id, SeriesState.newest_at).where(
+        among(tx, SeriesState.series_id, ids - series), SeriesState.newest_at > 0
     )
     beyond = select(RuleState.series_id).where(
         among(tx, RuleState.series_id, ids), RuleState.rule.in_(RULES), RuleState.condition != Condition.OK
@@ -53,7 +97,7 @@ def snapshot(tx: Session, series: set[SeriesId]) -> Snapshot:
     return Snapshot(
         revision.current(tx),
         stays,
-        {row[0]: row[1] for row in tx.execute(newest)},
+        {**{row[0]: row[1] for row in tx.execute(of_all)}, **newest},
         frozenset(tx.scalars(beyond)),
         past.known_alarms(tx, zones),
     )
@@ -91,29 +135,27 @@ def is_calm(span: Span, known: Snapshot, curve: Curve) -> bool:
     return True
 
 
-def read_around(telemetry: Telemetry, spans: Sequence[Span]) -> dict[SeriesId, Curve]:
-    """Read around all spans, by day, since those of one day lie in the same hours."""
+def read_around(telemetry: Telemetry, spans: Sequence[Span]) -> dict[Key, Piece]:
+    """Read around spans, by day, since those of one day lie in the same hours."""
     by_day: dict[int, list[Span]] = defaultdict(list)
     for span in spans:
         by_day[span.day].append(span)
-    curves: dict[SeriesId, Curve] = {}
-    pieces: dict[SeriesId, list[Curve]] = defaultdict(list)
-    for _, of_day in sorted(by_day.items()):
+    pieces: dict[Key, Piece] = {}
+    for day, of_day in sorted(by_day.items()):
         since = Instant(min(span.since for span in of_day) - MARGIN)
-        until = Instant(max(span.until for span in of_day) + MARGIN)
+        until = Instant(max(span.until for span in of_day) + MARGIN + 1)
         for series, curve in telemetry.multi_range([span.series for span in of_day], since, until).items():
-            pieces[series].append(curve)
-    for series, parts in pieces.items():
-        curves[series] = parts[0] if len(parts) == 1 else _joined(parts)
-    return curves
+            pieces[series, day] = Piece(since, until, curve)
+    return pieces
 
 
 class Reader:
     """What was read of series for one evaluation; each range is read once."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: Telemetry, span: Span, piece: Piece) -> None:
+        """Begin with what was read around the span."""
         self._telemetry = telemetry
-        self._read: dict[SeriesId, tuple[Instant, Instant, list[Sample]]] = {}
+        self._read = {span.series: (piece.since, piece.until, _samples(span.series, piece.curve))}
 
     def of(self, series: SeriesId) -> evaluation.Read:
         """Return how a series is read."""
@@ -125,7 +167,7 @@ class Reader:
             if known is None or since < known[0] or until > known[1]:
                 first, end = (since, until) if known is None else (min(since, known[0]), max(until, known[1]))
                 curve = self._telemetry.range(series, first, end)
-                known = first, end, [Sample(one.at, one.value, one.q) for one in curve.samples(series)]
+                known = first, end, _samples(series, curve)
                 self._read[series] = known
             samples = known[2]
             place, end_place = (bisect_left(samples, at, key=lambda one: one.at) for at in (since, until))
@@ -134,9 +176,5 @@ class Reader:
         return read
 
 
-def _joined(parts: Sequence[Curve]) -> Curve:
-    """Put the pieces of a series together; where they overlap, they say the same."""
-    at = np.concatenate([part.at for part in parts])
-    order = np.unique(at, return_index=True)[1]
-    value, q = (np.concatenate([getattr(part, name) for part in parts]) for name in ("value", "q"))
-    return Curve(at[order], value[order], q[order])
+def _samples(series: SeriesId, curve: Curve) -> list[Sample]:
+    return [Sample(one.at, one.value, one.q) for one in curve.samples(series)]

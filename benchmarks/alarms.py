@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 from fridges import INTERVAL, Fridges
+from late import of_a_gateway, of_a_province
 from restart import restart
 from results import Report
 from servers import database, postgres, postgres_version
@@ -144,7 +145,7 @@ def _plain(records: Records, rows: dict[type, list[dict[str, object]]]) -> float
 def main() -> int:
     wanted = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     wanted.add_argument("--only", choices=["sqlite", "postgresql"])
-    wanted.add_argument("--part", choices=["samples", "storm", "told", "restart"])
+    wanted.add_argument("--part", choices=["samples", "storm", "late", "told", "restart"])
     wanted.add_argument("--quick", action="store_true", help="small, and nothing kept")
     asked = wanted.parse_args()
     logs.set_up("benchmark", level="ERROR")
@@ -160,6 +161,10 @@ def main() -> int:
                 samples(report, name, url("samples"), *((80, 5) if asked.quick else (2_000, 20)))
             if asked.part in (None, "storm"):
                 storm(report, name, url("storm"), 100 if asked.quick else 10_000, 5 if name == "sqlite" else 8)
+            if asked.part in (None, "late"):
+                hours = 6 if asked.quick else 24
+                of_a_gateway(report, name, (url("live"), url("late")), hours)
+                of_a_province(report, name, url("province"), 40 if asked.quick else 20_000, hours)
             if asked.part in (None, "told"):
                 told_in_time(report, name, url("told"), 10 if asked.quick else 200)
             if asked.part in (None, "restart"):

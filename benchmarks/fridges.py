@@ -9,6 +9,9 @@ from sqlalchemy import Table, insert
 
 from alerting.engine import Engine
 from alerting.follow import Follower
+from alerting.late import Late
+from collector.counts import Counts
+from collector.telemetry_writer import TelemetryWriter
 from core.alarms.post import Post
 from core.alarms.watched import Zones
 from core.db.engine import Records
@@ -30,7 +33,8 @@ from core.ids import Centi
 from core.intake.port import Batch, IntakeLog, Stamped
 from core.runtime.clock import Clock
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
-from core.wire.topics import GatewayNumber, shard_of
+from core.telemetry.port import Telemetry
+from core.wire.topics import GatewayNumber, Shard, shard_of
 from tests.fixtures.county import add_contact, add_unit
 
 OF_GATEWAY = 8
@@ -42,7 +46,7 @@ OPENIDS = {level: f"openid-level{level}" for level in (1, 2, 3)}
 class Fridges:
     """`count` fridges of one unit, a zone and a probe each, eight to a gateway; all ids are 1 to `count`."""
 
-    def __init__(self, records: Records, log: IntakeLog, count: int) -> None:
+    def __init__(self, records: Records, log: IntakeLog, count: int, *, interval: Milliseconds = INTERVAL) -> None:
         self.records = records
         self.count = count
         self._log = log
@@ -56,7 +60,7 @@ class Fridges:
         self._write(EquipmentUnit, ({"equipment_id": n, "unit_id": unit, "since": 0} for n in numbers))
         self._write(Gateway, ({"id": n, "number": gateway(n)} for n in gateways))
         self._write(GatewayUnit, ({"gateway_id": n, "unit_id": unit, "since": 0} for n in gateways))
-        self._write(Probe, ({"id": n, "namespace": "cc", "code": code(n), "interval": INTERVAL} for n in numbers))
+        self._write(Probe, ({"id": n, "namespace": "cc", "code": code(n), "interval": interval} for n in numbers))
         self._write(Series, ({"id": n, "probe_id": n, "quantity": "t"} for n in numbers))
         self._write(ProbeZone, ({"probe_id": n, "zone_id": n, "since": 0} for n in numbers))
         self._write(ProbeGateway, ({"probe_id": n, "gateway_id": of(n), "since": 0} for n in numbers))
@@ -80,6 +84,43 @@ class Fridges:
         batches = [self._batch(number, inside, celsius, at, received or at) for number, inside in by_gateway.items()]
         for first in range(0, len(batches), 500):
             self._log.append(batches[first : first + 500])
+
+    def append(
+        self, batches: Iterable[Sequence[tuple[int, Instant, float]]], *, received: Instant, origin: str
+    ) -> None:
+        """Append batches of readings (fridge, taken at, celsius), each of fridges of one gateway."""
+        made = []
+        for readings in batches:
+            self._seq += 1
+            gw = gateway(of(readings[0][0]))
+            made.append(
+                Batch(
+                    shard=shard_of(gw),
+                    gw=gw,
+                    ep="00" * 8,
+                    boot="00" * 4,
+                    seq=self._seq,
+                    hash=sha256(f"{gw} {self._seq}".encode()).digest()[:16],
+                    received=received,
+                    origin=origin,  # type: ignore[arg-type]
+                    readings=tuple(
+                        Stamped(code(fridge), "t", at, Centi(round(celsius * 100)), 0, at)
+                        for fridge, at, celsius in readings
+                    ),
+                )
+            )
+        for first in range(0, len(made), 500):
+            self._log.append(made[first : first + 500])
+
+    def late(self, clock: Clock, telemetry: Telemetry, engine: Engine) -> Late:
+        """Return what evaluates late readings, as a process has it."""
+        post = Post(public_url="https://cc.example", link_keys={"1": "00" * 32}, link_life=Milliseconds(7 * DAY))
+        return Late(self.records, lambda: telemetry, Zones(), post, clock, shards="00-ff", live=engine)
+
+    def writer(self, clock: Clock, telemetry: Telemetry) -> TelemetryWriter:
+        """Return the telemetry writer of a collector."""
+        shards = Shard("00"), Shard("ff")
+        return TelemetryWriter(self._log, telemetry, Directory(self.records), clock, Counts(), shards=shards)
 
     def worker(self, clock: Clock) -> tuple[Engine, Follower]:
         """Return alerting's engine on these records and this log, as a process has it."""

@@ -63,10 +63,10 @@ def watch(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Watch]:
         made.close()
 
 
-def some_hours(chance: random.Random) -> list[Reading]:
+def some_hours(chance: random.Random, since: Instant = DAWN, minutes: int = 275) -> list[Reading]:
     """Return what a probe measured between two live readings: warm and cold stretches, gaps, failures."""
     minute, warm, made = 1, False, []
-    while minute < 275:
+    while minute < minutes:
         if chance.random() < 0.05:
             warm = not warm
         if chance.random() < 0.04:
@@ -76,7 +76,7 @@ def some_hours(chance: random.Random) -> list[Reading]:
             if chance.random() < 0.03
             else chance.choice((8.1, 9.0, 9.5) if warm else (5.0, 5.0, 5.0, 5.0, 7.4, 7.6))
         )
-        made.append((Instant(DAWN + minute * MINUTE), t))
+        made.append((Instant(since + minute * MINUTE), t))
         minute += 1
     return made
 

@@ -1,0 +1,195 @@
+"""What a backlog costs: of one gateway beside the same readings live, and of a province while other alarms open.
+
+The telemetry store is the embedded one, in the same process; its writer isn't part of the figures of one gateway, for
+it writes the same for both.
+"""
+
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from fridges import OF_GATEWAY, Fridges
+from results import Report
+
+from alerting.engine import Engine
+from alerting.follow import Follower
+from alerting.late import Late
+from collector.telemetry_writer import TelemetryWriter
+from core.alarms import late_spans
+from core.alarms.tables import Alarm, Outbox
+from core.db.engine import Records, connect
+from core.db.migrate import upgrade
+from core.intake.sqlite import SqliteIntakeLog
+from core.runtime.instant import HOUR, MINUTE, SECOND, Instant
+from core.telemetry.embedded import EmbeddedTelemetry
+from tests.fixtures.alerting import HandClock
+
+NOW = Instant(1_774_632_960_000)
+IN_BATCH = 400
+"""Readings of a message of a backlog: fifty minutes of a gateway's eight probes."""
+WARM = 40
+"""Minutes that each fridge is too warm in the day."""
+EVERY_S = 0.5
+"""Between two alarms that open while a backlog is worked off."""
+Reading = tuple[int, Instant, float]
+
+
+class Plant(NamedTuple):
+    """Fridges, and all that works for them."""
+
+    fridges: Fridges
+    engine: Engine
+    follower: Follower
+    late: Late
+    writer: TelemetryWriter
+    clock: HandClock
+
+
+@contextmanager
+def plant(url: str, fridges: int) -> Iterator[Plant]:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
+        records = Records(connect(url or f"sqlite:///{folder}/records.db"))
+        opened.callback(records.close)
+        upgrade(records.engine)
+        log = SqliteIntakeLog(Path(folder) / "intake.db")
+        opened.callback(log.close)
+        telemetry = EmbeddedTelemetry(Path(folder) / "telemetry")
+        opened.callback(telemetry.close)
+        clock, made = HandClock(NOW), Fridges(records, log, fridges, interval=MINUTE)
+        engine, follower = made.worker(clock)
+        yield Plant(made, engine, follower, made.late(clock, telemetry, engine), made.writer(clock, telemetry), clock)
+
+
+def a_day(fridges: Sequence[int], hours: int) -> list[list[Reading]]:
+    """Return the readings of fridges of one gateway before now, in batches: each is too warm for a while."""
+    minutes = hours * 60
+    taken = [
+        (fridge, Instant(NOW - (minutes - n) * MINUTE), 9.4 if warm(fridge, n) else 4.0 + n % 5 / 10)
+        for n in range(1, minutes)
+        for fridge in fridges
+    ]
+    return [taken[first : first + IN_BATCH] for first in range(0, len(taken), IN_BATCH)]
+
+
+def begin(at: Plant, hours: int) -> None:
+    at.fridges.read(4.0, Instant(NOW - hours * HOUR), received=NOW)
+    at.engine.run_once()
+
+
+def store(at: Plant) -> None:
+    """Let the telemetry writer come to the head of the log."""
+    stop = threading.Event()
+    thread = threading.Thread(target=at.writer.run, args=(stop,))
+    thread.start()
+    at.writer.wake()
+    while not at.writer.is_idle or at.writer.lag():
+        time.sleep(0.01)
+    stop.set()
+    at.writer.wake()
+    thread.join()
+
+
+def warm(fridge: int, minute: int) -> bool:
+    return 60 <= minute - 7 * fridge % 200 < 60 + WARM
+
+
+def of_a_gateway(report: Report, name: str, url: tuple[str, str], hours: int) -> None:
+    """Compare a gateway's backlog in shuffled blocks with the same readings live."""
+    everything = list(range(1, OF_GATEWAY + 1))
+    batches = a_day(everything, hours)
+    readings = sum(map(len, batches))
+    used = {}
+    with plant(url[0], OF_GATEWAY) as at:
+        begin(at, hours)
+        at.fridges.append(batches, received=NOW, origin="live")
+        began = time.process_time()
+        at.engine.run_once()
+        used["live"] = time.process_time() - began
+        store(at)
+    with plant(url[1], OF_GATEWAY) as at:
+        begin(at, hours)
+        at.fridges.read(4.0, NOW)
+        at.engine.run_once()
+        random.Random(1).shuffle(batches)
+        at.fridges.append(batches, received=NOW, origin="backfill")
+        began = time.process_time()
+        at.engine.run_once()
+        followed = time.process_time() - began
+        store(at)
+        at.clock.time = Instant(NOW + late_spans.QUIET)
+        began = time.process_time()
+        while at.late.step():
+            pass
+        used["late"] = followed + time.process_time() - began
+        with at.fridges.records.read() as tx:
+            found = tx.scalar(sa.select(sa.func.count()).where(Alarm.rule == "above", Alarm.origin == "late"))
+    assert found == OF_GATEWAY, f"{found} excursions were found, not {OF_GATEWAY}"
+    report.table(f"{name}: {readings:,} readings of a gateway, {hours} h", "", "CPU seconds", "to live")
+    report.row("live, in order", used["live"], 1.0)
+    report.row("late, in shuffled blocks: followed and evaluated", used["late"], used["late"] / used["live"])
+    report.goal(f"{name}: a backlog to the same readings live", used["late"] / used["live"], at_most=2.0, unit="×")
+
+
+def of_a_province(report: Report, name: str, url: str, count: int, hours: int) -> None:
+    """Work off the backlog of all fridges but a few, whose alarms open meanwhile."""
+    others = 200
+    with plant(url, count + others) as at:
+        begin(at, hours)
+        at.fridges.read(4.0, NOW, fridges=range(1, count + 1))
+        at.engine.run_once()
+        chance = random.Random(1)
+        readings = 0
+        for first in range(1, count + 1, OF_GATEWAY):
+            batches = a_day(range(first, min(first + OF_GATEWAY, count + 1)), hours)
+            chance.shuffle(batches)
+            readings += sum(map(len, batches))
+            at.fridges.append(batches, received=NOW, origin="backfill")
+        stop = threading.Event()
+        threads = [threading.Thread(target=run, args=(stop,)) for run in (at.engine.run, at.late.run, at.writer.run)]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        waits: list[float] = []
+        followed = 0.0
+        while not followed or not at.late.is_idle():
+            waits.append(_alarm(at, count + 1 + len(waits)))
+            if not followed and not at.engine.is_behind():
+                followed = time.perf_counter() - began
+                at.clock.time = Instant(at.clock.time + late_spans.LONGEST + SECOND)
+            time.sleep(EVERY_S)
+        took = time.perf_counter() - began
+        stop.set()
+        at.late.wake()
+        at.engine.wake()
+        at.writer.wake()
+        for thread in threads:
+            thread.join()
+        with at.fridges.records.read() as tx:
+            found = tx.scalar(sa.select(sa.func.count()).where(Alarm.rule == "above", Alarm.origin == "late"))
+    assert found == count, f"{found} excursions were found, not {count}"
+    report.table(f"{name}: {readings:,} readings of {count:,} probes, {hours} h late", "", "seconds", "k readings/s")
+    report.row("followed", followed, readings / followed / 1e3)
+    report.row("stored, followed and evaluated", took, readings / took / 1e3)
+    report.row(f"worst of {len(waits)} other alarms, from the log to the outbox", max(waits), None)
+    report.goal(f"{name}: other gateways' alarms meanwhile", max(waits), at_most=5, unit="s")
+
+
+def _alarm(at: Plant, fridge: int) -> float:
+    """Let a fridge of another gateway be too warm, now that its delay is over; return when its message is written."""
+    now = at.clock.time
+    readings = [(fridge, Instant(now - n * MINUTE), 9.4) for n in range(10, -1, -1)]
+    at.fridges.append([readings], received=now, origin="live")
+    began = time.perf_counter()
+    at.engine.wake()
+    while True:
+        with at.fridges.records.read() as tx:
+            told = sa.select(Outbox.id).join(Alarm, Alarm.id == Outbox.alarm_id).where(Alarm.zone_id == fridge)
+            if tx.scalar(told.limit(1)) is not None:
+                return time.perf_counter() - began
+        time.sleep(0.01)
