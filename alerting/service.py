@@ -12,8 +12,8 @@ from typing import TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from alerting.audit import Audit
+from alerting.channels.configured import configured_channels
 from alerting.channels.port import Channel
-from alerting.channels.wechat import wechat_channel
 from alerting.deliver import Delivery
 from alerting.engine import Engine
 from alerting.follow import Follower
@@ -22,7 +22,6 @@ from config import secrets
 from config.load import WrongSetting
 from config.secrets import Secrets
 from config.settings import Settings
-from config.words import say
 from core.alarms.post import Post
 from core.alarms.watched import Zones
 from core.bus.client import NEAR_S, BrokerAddress, Bus
@@ -62,7 +61,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         raise WrongSetting(secrets.no_service_password(settings.broker.username, settings.data_dir))
     status = StatusFile(settings.data_dir, "alerting", settings.alerting.process, rates=("readings",))
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
-    channels = _channels(settings, kept, records)
+    channels = configured_channels(settings, kept, records)
     clock = _until_there("clock", lambda: clock_from(settings.virtual_clock), status, stop)
     _until_there("records", lambda: upgrade(records.engine), status, stop)
     intake = _until_there("intake log", lambda: open_log(settings.intake.url, settings.data_dir), status, stop)
@@ -91,22 +90,6 @@ def _until_there(part: str, opened: Callable[[], T], status: StatusFile, stop: t
             status.write({"problem": f"{part}: {first_line(error)}"}, troubles.now())
             stop.wait(OPEN_S)
     return None
-
-
-def _channels(settings: Settings, kept: Secrets, records: Records) -> dict[str, Channel]:
-    """Return the channels that are configured, in the order of falling back."""
-    known: dict[str, Callable[[], Channel | None]] = {
-        "wechat": lambda: wechat_channel(settings.wechat, kept.wechat_secret, records),
-    }
-    channels = {}
-    for name in settings.alerting.channels:
-        if name not in known:
-            raise WrongSetting(say("settings.channel", name=repr(name), known=", ".join(known)))
-        if (channel := known[name]()) is not None:
-            channels[name] = channel
-        else:
-            log.warning("channel not configured: its messages stay queued", channel=name)
-    return channels
 
 
 class _Alerting:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from coldchain import __version__
-from coldchain.commands import installation, services, telemetry, tokens, trying, users
+from coldchain.commands import installation, messages, services, telemetry, tokens, trying, users
 from coldchain.commands.words import group, say, translate_typer, usage_error
 from config.load import WrongSetting
 from config.secrets import NoSecrets
@@ -20,7 +20,7 @@ USAGE = 2
 app = group("coldchain", say("command.coldchain"))
 for part in (installation.app, services.app, trying.app):
     app.add_typer(part)
-for part in (users.app, tokens.app, telemetry.app):
+for part in (users.app, tokens.app, messages.app, telemetry.app):
     app.add_typer(part, rich_help_panel=say("panel.setting_up"))
 
 

@@ -1,0 +1,33 @@
+"""Channels that are configured, in the order of falling back."""
+
+from collections.abc import Callable
+
+from alerting.channels.port import Channel
+from alerting.channels.wechat import wechat_channel
+from config.load import WrongSetting
+from config.secrets import Secrets
+from config.settings import Settings
+from config.words import say
+from core.db.engine import Records
+from core.runtime.logs import logger
+
+log = logger(__name__)
+
+
+def configured_channels(settings: Settings, kept: Secrets, records: Records) -> dict[str, Channel]:
+    """Return the channels of `alerting.channels` that can send, by name.
+
+    Raises: WrongSetting for a name that is no channel's.
+    """
+    known: dict[str, Callable[[], Channel | None]] = {
+        "wechat": lambda: wechat_channel(settings.wechat, kept.wechat_secret, records),
+    }
+    channels = {}
+    for name in settings.alerting.channels:
+        if name not in known:
+            raise WrongSetting(say("settings.channel", name=repr(name), known=", ".join(known)))
+        if (channel := known[name]()) is not None:
+            channels[name] = channel
+        else:
+            log.warning("channel not configured: its messages stay queued", channel=name)
+    return channels

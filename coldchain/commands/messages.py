@@ -1,0 +1,28 @@
+"""Sub-command of messages to people: `message test`."""
+
+from typing import Annotated
+
+import typer
+
+from coldchain.commands.options import Config, finish
+from coldchain.commands.words import command, group, say
+from config.load import load
+
+app = group("message", say("command.message"))
+
+
+@app.callback()
+def _of_messages() -> None:
+    """Keep `test` a sub-command, though it is the only one."""
+
+
+@command(app, "test")
+def send_test_message(
+    person: Annotated[str, typer.Argument(help=say("option.person"))],
+    config: Config = None,
+) -> None:
+    from coldchain.message_test import send_test  # noqa: PLC0415
+    from core.runtime import logs  # noqa: PLC0415
+
+    logs.set_up("message", level="ERROR")
+    finish(*send_test(load(config), person))

@@ -1,0 +1,117 @@
+"""Test message: handed to one person through every channel that is configured, and what came of each.
+
+It goes past the outbox, so it needs no alerting service and waits behind nothing. Who gets it counts as reachable from
+then on; whom WeChat refuses is marked, as for any message.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import or_, select, update
+
+from alerting.channels.configured import configured_channels
+from alerting.channels.port import Address, Channel, Message, Receipt, Recipient, Refused, Retry
+from coldchain.commands.words import say
+from coldchain.setting_up import open_records
+from config import secrets
+from config.settings import Settings
+from core.alarms.message import OpsFacts, compose, on_channel, outbox_key
+from core.alarms.post import CHANNEL
+from core.db import audit
+from core.db.engine import Records
+from core.runtime.clock import clock_from, real_now
+from core.runtime.instant import Instant
+from core.units.tables import Person, Unit
+
+Told = tuple[int, list[str]]
+_LONGEST_NUMBER = 18
+
+
+def send_test(settings: Settings, named: str) -> Told:
+    """Send a test message to the person with this name or number; returns exit code and what to say."""
+    kept = secrets.read(settings.data_dir)
+    with open_records(settings) as records:
+        now = clock_from(settings.virtual_clock).now()
+        people = _people(records, named, now)
+        if len(people) != 1:
+            return 1, _choice(people, named)
+        person, unit = people[0]
+        channels = configured_channels(settings, kept, records)
+        if not channels:
+            return 1, [say("message.no_channel")]
+        sent, lines = _send(records, channels, person, unit, now)
+    return (0 if sent else 1), lines
+
+
+def _people(records: Records, named: str, now: Instant) -> list[tuple[Person, Unit]]:
+    asked = select(Person, Unit).join(Unit, Unit.id == Person.unit_id)
+    is_number = named.isascii() and named.isdigit() and len(named) <= _LONGEST_NUMBER
+    who = Person.id == int(named) if is_number else Person.name == named
+    here = or_(Person.left_at.is_(None), Person.left_at > now)
+    with records.read() as tx:
+        return [(person, unit) for person, unit in tx.execute(asked.where(who, here).order_by(Person.id))]
+
+
+def _choice(people: Sequence[tuple[Person, Unit]], named: str) -> list[str]:
+    if not people:
+        return [say("message.nobody", name=named)]
+    each = [say("message.one_of", number=person.id, name=person.name, unit=unit.name) for person, unit in people]
+    return [say("message.several", name=named), *each]
+
+
+def _send(
+    records: Records, channels: dict[str, Channel], person: Person, unit: Unit, now: Instant
+) -> tuple[bool, list[str]]:
+    """Hand it over on each channel, one after another, outside any transaction."""
+    key = outbox_key(f"test-{real_now()}", 1, 1, 0, person.id, CHANNEL, "ops")
+    facts = OpsFacts(unit=unit.name, timezone=unit.timezone, subject="coldchain", trouble="test", since=now)
+    first = Message(key, "ops", compose("ops", facts, key=key, to=person.openid or "", link="", template_id=""))
+    lines, outcomes = [], {}
+    for name, channel in channels.items():
+        outcome = _hand_over(name, channel, first, Recipient(person.openid, person.phone))
+        outcomes[name] = outcome.code if isinstance(outcome, Retry | Refused) else "sent"
+        lines.append(_said(name, person, outcome))
+        if name == CHANNEL:
+            _mark(records, person, outcome, now)
+    with records.write() as tx:
+        audit.record(
+            tx, at=now, actor="operator", act="test message sent", subject=f"person:{person.id}", detail=outcomes
+        )
+    return "sent" in outcomes.values(), lines
+
+
+def _hand_over(name: str, channel: Channel, first: Message, to: Recipient) -> Receipt | Retry | Refused:
+    address: Address = to.openid or ""
+    message = first
+    if name != CHANNEL:
+        taken = channel.take_over(first, to)
+        if taken is None:
+            return Refused("unknown", say("message.not_known_there"))
+        address, message = taken[0], Message(on_channel(first.key, name), first.kind, taken[1])
+    try:
+        return channel.send(message, address)
+    except (Retry, Refused) as error:
+        return error
+
+
+def _said(name: str, person: Person, outcome: Receipt | Retry | Refused) -> str:
+    channel = say(f"channel.{name}")
+    match outcome:
+        case Receipt():
+            return say("message.sent", channel=channel, name=person.name, number=outcome.number)
+        case Refused(code="unbound"):
+            return say("message.unbound", channel=channel, name=person.name)
+        case Refused(unreachable=True):
+            return say("message.unreachable", channel=channel, name=person.name, code=str(outcome))
+        case Refused():
+            return say("message.refused", channel=channel, code=str(outcome))
+        case _:
+            return say("message.held", channel=channel, code=str(outcome))
+
+
+def _mark(records: Records, person: Person, outcome: Receipt | Retry | Refused, now: Instant) -> None:
+    this = update(Person).where(Person.id == person.id)
+    with records.write() as tx:
+        if isinstance(outcome, Receipt):
+            tx.execute(this.values(unreachable_since=None))
+        elif isinstance(outcome, Refused) and outcome.unreachable:
+            tx.execute(this.where(Person.unreachable_since.is_(None)).values(unreachable_since=now))
