@@ -43,3 +43,8 @@ _FORBIDDEN = (
 )
 _IN_LINES = re.compile(f"[{_BREAKS}{_FORBIDDEN}{_PLANES_ENDS}]")
 _IN_LINE = re.compile(f"[\\x00-\\x1f{_FORBIDDEN}{_PLANES_ENDS}]")
+
+
+def shown(text: str) -> str:
+    """Return a text as it may be printed: in quotes and escaped where it has characters that nobody sees."""
+    return text if text.isprintable() else repr(text)

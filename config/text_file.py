@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from config.catalogue import Language
-from config.characters import forbidden_character
+from config.characters import forbidden_character, shown
 from config.messages import Message
 
 _MARKS = (
@@ -49,7 +49,7 @@ class FileProblem(msgspec.Struct, frozen=True):
         if self.line:
             where.append(_message("line", line=self.line).text(language))
         if self.column:
-            where.append(_message("column", column=self.column).text(language))
+            where.append(_message("column", column=shown(self.column)).text(language))
         value = f"{self.value!r} " if self.value else ""
         between, colon = ("，", "：") if language == "zh-CN" else (", ", ": ")
         return f"{between.join(where)}{colon if where else ''}{value}{self.problem.text(language)}"
@@ -82,18 +82,33 @@ def decode(raw: bytes, name: str) -> str:
 
     Raises: UnreadableFile.
     """
+    text = decoded(raw, name)
+    if problems := forbidden_characters(text):
+        raise UnreadableFile(name, problems)
+    return text
+
+
+def decoded(raw: bytes, name: str) -> str:
+    """Return the same with whatever characters it has, for who tells of them together with other problems.
+
+    Raises: UnreadableFile.
+    """
     try:
         text = _decoded(raw)
     except _Undecodable as error:
         raise UnreadableFile(name, [error.problem]) from None
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def forbidden_characters(text: str) -> list[FileProblem]:
+    """Return the first character of each line that no text may have."""
     if forbidden_character(text, several_lines=True) is None:
-        return text
-    problems = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if found := forbidden_character(line.replace("\t", " ")):
-            problems.append(FileProblem(_message("character", character=found.name, place=found.position + 1), number))
-    raise UnreadableFile(name, problems)
+        return []
+    return [
+        FileProblem(_message("character", character=found.name, place=found.position + 1), number)
+        for number, line in enumerate(text.split("\n"), 1)
+        if (found := forbidden_character(line.replace("\t", " ")))
+    ]
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:

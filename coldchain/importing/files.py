@@ -14,8 +14,9 @@ import msgspec
 from coldchain.importing.fields import check_characters, moment
 from coldchain.importing.mistakes import Mistake, Place, WrongField, message
 from coldchain.importing.rows import KINDS, KNOWN_BY, Row
+from config.characters import shown
 from config.csv_file import Record, header_problems, likely_delimiter, lines_of, records, too_many_cells
-from config.text_file import FileProblem, UnreadableFile, decode, parse_toml
+from config.text_file import FileProblem, UnreadableFile, decode, decoded, forbidden_characters, parse_toml
 from core.runtime.instant import Instant
 
 FILE = Place(0)
@@ -58,16 +59,25 @@ def read(path: Path) -> File:
     if kind not in {".toml", ".csv"}:
         return File(mistakes=[Mistake(FILE, message("ending", file=path.name))])
     try:
-        content = decode(path.read_bytes(), path.name)
+        content = decoded(path.read_bytes(), path.name)
         if not content.strip():
             return File(mistakes=[Mistake(FILE, message("nothing"))])
-        return _read_csv(content) if kind == ".csv" else _read_toml(parse_toml(content, path.name))
+        if kind == ".csv":
+            return _with_characters(_read_csv(content), content)
+        return _read_toml(parse_toml(decode(path.read_bytes(), path.name), path.name))
     except UnreadableFile as error:
         return File(mistakes=[_mistake(problem) for problem in error.problems])
 
 
 def _mistake(problem: FileProblem) -> Mistake:
     return Mistake(Place(problem.line, problem.line), problem.problem)
+
+
+def _with_characters(file: File, content: str) -> File:
+    """Tell of characters that nobody sees, on lines where no field has been told to have one."""
+    told = {mistake.place.number for mistake in file.mistakes if mistake.is_about("character")}
+    more = [_mistake(problem) for problem in forbidden_characters(content) if problem.line not in told]
+    return msgspec.structs.replace(file, mistakes=[*file.mistakes, *more])
 
 
 def _read_toml(tables: dict[str, Any]) -> File:
@@ -86,7 +96,7 @@ def _toml_rows(tables: Mapping[str, Any], mistakes: list[Mistake]) -> Iterator[_
     position = 1
     for kind, listed in tables.items():
         if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
-            mistakes.append(Mistake(Place(position, kind=kind), message("no_table", kind=kind)))
+            mistakes.append(Mistake(Place(position, kind=kind), message("no_table", kind=shown(kind))))
             continue
         for number, table in enumerate(listed, 1):
             position += 1
@@ -107,7 +117,9 @@ def _read_csv(content: str) -> File:
     if "type" not in names:
         signs = next((sign for sign in "，；|" if sign in lines[first][1]), "")
         problem = (
-            message("other_delimiter", sign=signs) if signs else message("no_type", columns=", ".join(names)[:200])
+            message("other_delimiter", sign=signs)
+            if signs
+            else message("no_type", columns=", ".join(map(repr, names))[:200])
         )
         return File(mistakes=[*mistakes, Mistake(place, problem)])
     strange = [name for name in dict.fromkeys(names) if name and name not in _COLUMNS]

@@ -3,6 +3,7 @@
 import msgspec
 
 from config.catalogue import Language
+from config.characters import shown
 from config.messages import Message
 
 _SHOWN = 80
@@ -22,7 +23,7 @@ class Place(msgspec.Struct, frozen=True, order=True):
     def text(self, language: Language = "en") -> str:
         """Return `line 3`, `unit 2` or `the file`."""
         if self.kind:
-            return f"{self.kind} {self.number}" if self.number else self.kind
+            return f"{shown(self.kind)} {self.number}" if self.number else shown(self.kind)
         return message("line" if self.number else "file", number=self.number).text(language)
 
 
@@ -34,13 +35,17 @@ class Mistake(msgspec.Struct, frozen=True):
     field: str = ""
     value: str = ""
 
+    def is_about(self, name: str) -> bool:
+        """Whether its problem is this message of the catalogue."""
+        return isinstance(self.problem, Message) and self.problem.name == f"import.{name}"
+
     def text(self, language: Language = "en") -> str:
         """Return it in one line."""
         value = self.value if len(self.value) <= _SHOWN else f"{self.value[:_SHOWN]}…"
         colon = "：" if language == "zh-CN" else ": "
-        shown = f"{self.field} = {value!r}{colon}" if self.field else ""
+        said = f"{shown(self.field)} = {value!r}{colon}" if self.field else ""
         problem = self.problem.text(language) if isinstance(self.problem, Message) else self.problem
-        return f"{self.place.text(language)}{colon}{shown}{problem}"
+        return f"{self.place.text(language)}{colon}{said}{problem}"
 
     def __str__(self) -> str:
         return self.text()

@@ -8,7 +8,7 @@ the logger's clock showed, in the zone that the caller names.
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from config.text_file import decode
+from config.text_file import UnreadableFile, decoded, forbidden_characters
 from core.logger_files.fridge_tag import is_fridge_tag, read_fridge_tag
 from core.logger_files.model import LoggerFile
 from core.logger_files.table import read_table
@@ -27,7 +27,20 @@ def parse(raw: bytes, name: str, zone: ZoneInfo) -> LoggerFile:
 
     Raises: UnreadableFile.
     """
-    text = decode(raw, name)
+    text = decoded(raw, name)
+    characters = forbidden_characters(text)
+    try:
+        file = (
+            read_fridge_tag(text, name, zone) if is_fridge_tag(text) else read_table(text, name, Path(name).stem, zone)
+        )
+    except UnreadableFile as error:
+        raise UnreadableFile(name, [*error.problems, *characters]) from None
+    if characters:
+        raise UnreadableFile(name, characters)
+    return file
+
+
+def _read(text: str, name: str, zone: ZoneInfo) -> LoggerFile:
     if is_fridge_tag(text):
         return read_fridge_tag(text, name, zone)
     return read_table(text, name, Path(name).stem, zone)

@@ -334,7 +334,7 @@ def test_mistakes_in_a_csv_name_the_line(office: Office) -> None:
         "line 2: has 6 cells under 5 columns; a comma too much?"
     ]
     assert office.imports("code,name\n1,2\n", name="x.csv") == [
-        "line 1: the first line must name the columns, one of them `type`; it names: code, name"
+        "line 1: the first line must name the columns, one of them `type`; it names: 'code', 'name'"
     ]
     assert office.imports("", name="x.txt") == ["the file: x.txt: neither .toml nor .csv; name it by what it is"]
 

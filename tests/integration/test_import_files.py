@@ -95,6 +95,8 @@ def test_what_people_put_where_an_identifier_belongs_is_refused(sqlite_records: 
         "unit,1.23E+11,,乡卫生院,pov,township,,,,,,,,\n"
         "gateway,,1.0001e4,,,,,610102,,,,,,\n"
         "probe,2.08601E+11,,,,,,,,,,,,\n"
+        "equipment,CG-01\u200b,,冰箱,fridge,,,610102,refrigerated,,,,,\n"
+        "#note,\u200b,,,,,,,,,,,,\n"
     )
     said = told(imports(sqlite_records, folder, HEAD + rows))
     starts = [
@@ -106,6 +108,8 @@ def test_what_people_put_where_an_identifier_belongs_is_refused(sqlite_records: 
         "line 8: number = '1.0001e4': is what a spreadsheet made",
         "line 9: code = '2.08601E+11': is what a spreadsheet made",
         "line 9: gateway missing",
+        "line 10: code = 'CG-01\\u200b': character 6 is U+200B ZERO WIDTH SPACE",
+        "line 11: character 7 is U+200B ZERO WIDTH SPACE",
     ]
     assert len(said) == len(starts), said
     for one, start in zip(said, starts, strict=True):

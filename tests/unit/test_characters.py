@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.characters import forbidden_character
+from config.characters import forbidden_character, shown
 
 SHOWN = {"\u0600", "\u0601", "\u0602", "\u0603", "\u0604", "\u0605", "\u06dd", "\u070f", "\u0890", "\u0891", "\u08e2"}
 SHOWN |= {"\U000110bd", "\U000110cd"} | {chr(code) for code in range(0x13430, 0x13440)}
@@ -61,3 +61,7 @@ def test_it_finds_the_first(text: str) -> None:
     if found is not None:
         assert text[found.position] == found.character
         assert forbidden_character(text[: found.position]) is None
+
+
+def test_what_is_printed_of_a_strange_name_is_escaped() -> None:
+    assert [shown(text) for text in ("温度", "a\x1b[31m", "\u202ex")] == ["温度", "'a\\x1b[31m'", "'\\u202ex'"]

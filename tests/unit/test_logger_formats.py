@@ -176,7 +176,10 @@ def test_more_than_two_decimals_are_rounded_and_said() -> None:
         ("Time,Temperature\n2026-02-30 08:00,4\n2026-03-01 24:05,9\n", ["line 2, column Time: ", "line 3, column Time: "]),
         ("Time,Temperature\n2026-11-03 08:00,4\n", ["1 readings; at least two are needed"]),
         ("Time,Temperature\n,4\n2026-11-03 08:00,4\n", ["line 2, column Time: is no time"]),
-        ("Time,Temperature\n2026-11-03 08:00,4\u200b\n", ["line 2: character 19 is U+200B ZERO WIDTH SPACE"]),
+        (
+            "Time,Temperature,Note\n2026-11-03 08:00,4,\u200b\n2026-11-03 08:05,warm,\n",
+            ["line 3, column Temperature: 'warm' is", "line 2: character 20 is U+200B ZERO WIDTH SPACE"],
+        ),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_all_at_once(text: str, told: list[str]) -> None:
