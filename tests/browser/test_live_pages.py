@@ -140,6 +140,11 @@ def test_what_somebody_is_writing_stays_while_the_rest_is_renewed(
     expect(cause).to_have_value("柜门未关")
     expect(cause).to_be_focused()
     assert page.locator("#events").get_attribute("open") is not None
+    report = {"cause": "停电", "action": "发电", "disposition": "可继续使用"}
+    assert place.signed_in("county-a").post(f"/api/v1/alarms/{alarm}/handling", json=report).status_code == 201
+    page.clock.run_for(16_000)
+    expect(page.locator("#head")).to_contain_text("已处理完成")
+    expect(cause).to_have_value("柜门未关")
 
 
 def test_a_second_phone_sees_that_somebody_is_on_the_way(browser: Browser, place: Site, alarm: AlarmId) -> None:

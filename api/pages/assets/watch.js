@@ -19,7 +19,7 @@
     one.hidden = false;
   });
 
-  const written = () => document.querySelector('[data-written]') || [...document.querySelectorAll('main textarea, main input:not([type=hidden])')]
+  const written = part => part.querySelector('[data-written]') || [...part.querySelectorAll('textarea, input:not([type=hidden])')]
     .some(field => field === document.activeElement || field.value !== field.defaultValue);
   const live = main => [...main.querySelectorAll('[data-live]')];
   const same = (a, b) => [a, b].map(one => one.outerHTML.replace(/name="csrf" value="\w+"/g, '')).reduce((x, y) => x === y);
@@ -37,10 +37,10 @@
   const show = page => {
     const old = document.querySelector('main'), fresh = page.querySelector('main');
     const ids = main => live(main).map(one => one.id).join();
-    if (ids(old) !== ids(fresh) && !written()) return swap(old, fresh);
+    if (ids(old) !== ids(fresh) && !written(old)) return swap(old, fresh);
     live(fresh).forEach(one => {  // what somebody is writing stays where it is
       const shown = document.getElementById(one.id);
-      if (shown) swap(shown, one);
+      if (shown && !written(shown)) swap(shown, one);
     });
   };
   const renew = async () => {
@@ -50,7 +50,7 @@
     try {
       const answer = await fetch(from, { headers: { Accept: 'text/html' }, credentials: 'same-origin', signal: limit.signal });
       const gone = answer.redirected || [401, 403, 404, 410].includes(answer.status);
-      if (gone && !written()) return location.assign(from);
+      if (gone && !written(document)) return location.assign(from);
       if (gone || !answer.ok) throw new Error(answer.status);
       show(new DOMParser().parseFromString(await answer.text(), 'text/html'));
       since = began;
