@@ -18,7 +18,7 @@ def shape(page: Path) -> dict[str, int]:
 
 
 def test_the_pages_of_an_operator_are_there() -> None:
-    assert {"commands", "settings", "trouble"} <= set(PAGES)
+    assert {"commands", "import", "settings", "trouble"} <= set(PAGES)
 
 
 @pytest.mark.parametrize("name", PAGES)
