@@ -1,5 +1,6 @@
 """Command `coldchain`: its sub-commands put together, and its errors as one clear line each."""
 
+import errno
 import sys
 from io import TextIOWrapper
 from typing import Annotated
@@ -16,6 +17,8 @@ from core.runtime.single import AlreadyRunning
 
 USAGE = 2
 """Exit code of a command that could not begin: wrong usage, a wrong setting, missing secrets."""
+
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 
 app = group("coldchain", say("command.coldchain"))
 for part in (installation.app, services.app, trying.app):
@@ -44,6 +47,11 @@ def main() -> None:
         sys.exit(USAGE)
     except (WrongSetting, NoSecrets) as error:
         sys.stderr.writelines(f"coldchain: {line}\n" for line in str(error).splitlines())
+        sys.exit(USAGE)
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE or not error.filename:
+            raise
+        sys.stderr.write(f"coldchain: {say('init.not_written', path=error.filename, problem=error.strerror)}\n")
         sys.exit(USAGE)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from coldchain.checks.reach import reach_lines
 from coldchain.commands.words import say
@@ -140,12 +140,19 @@ def open_records(settings: Settings) -> Iterator[Records]:
     try:
         try:
             upgrade(records.engine)
-        except (SQLAlchemyError, NewerDatabase) as error:
-            trouble = Trouble("records", kind_of(error), real_now())
-            reason = str(getattr(error, "orig", error)).splitlines()[0]
-            language = terminal_language()
-            lines = f"{wrong(trouble, language)}: {reason}", advice(trouble, language)
-            raise WrongSetting("\n".join(lines)) from None
-        yield records
+        except NewerDatabase as error:
+            raise WrongSetting(str(error)) from None
+        except SQLAlchemyError as error:
+            raise _unusable(error) from None
+        try:
+            yield records
+        except OperationalError as error:  # a file that may not be written, a full disk, a server that went away
+            raise _unusable(error) from None
     finally:
         records.close()
+
+
+def _unusable(error: SQLAlchemyError) -> WrongSetting:
+    trouble, language = Trouble("records", kind_of(error), real_now()), terminal_language()
+    reason = str(getattr(error, "orig", error)).splitlines()[0]
+    return WrongSetting(f"{wrong(trouble, language)}: {reason}\n{advice(trouble, language)}")

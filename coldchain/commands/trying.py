@@ -8,8 +8,10 @@ import typer
 
 from coldchain.commands.services import stop_event
 from coldchain.commands.words import command, group, say
+from config.load import WrongSetting
 from core.runtime import logs
 from core.runtime.lifecycle import stop_on_signals
+from core.runtime.port_holder import foreign_holder
 
 app = group()
 
@@ -36,7 +38,10 @@ def wechat_sim(
     port: Annotated[int, typer.Option(min=0, max=65535, help=say("option.wechat_port"))] = 8090,
     clock: Annotated[str, typer.Option(help=say("option.clock"))] = "",
 ) -> None:
+    from coldchain.checks.network import told  # noqa: PLC0415
     from coldchain.simulate.wechat.service import run  # noqa: PLC0415
 
+    if holder := foreign_holder(host, port, ""):
+        raise WrongSetting(say("up.port_taken", key="--port", port=port, holder=told(holder)))
     logs.set_up("wechat-sim", plain=sys.stderr.isatty())
     run(folder, host=host, port=port, virtual_clock=clock, stop=stop_event())

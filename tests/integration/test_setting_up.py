@@ -2,6 +2,8 @@
 
 import re
 import stat
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -235,3 +237,39 @@ def test_records_that_cannot_be_opened_are_told_in_lines_and_not_as_a_traceback(
         access.list_users(load(tmp_path / "coldchain.toml"))
     first, _second = str(refused.value).splitlines()
     assert first.startswith("the records: the file is damaged: ")
+
+
+def test_no_right_to_write_is_one_line_and_no_traceback(tmp_path: Path) -> None:
+    """/proc is where not even root may make a file; nor is a file a folder."""
+    setting_up.init(tmp_path)
+    (tmp_path / "county.toml").write_text(COUNTY)
+    commands = [
+        ["init", "/proc/here"],
+        ["demo", "--folder", "/proc/here"],
+        ["wechat-sim", "--folder", "county.toml/here", "--port", "0"],
+    ]
+    for words in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "coldchain", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2, (words, done)
+        (line,) = done.stderr.splitlines()
+        assert next(word for word in words if "here" in word) in line
+        assert "can't be" in line
+
+
+def test_records_that_may_only_be_read_are_told_by_the_command_that_would_write_them(tmp_path: Path) -> None:
+    setting_up.init(tmp_path)
+    settings = load(tmp_path / "coldchain.toml")
+    (tmp_path / "county.toml").write_text(COUNTY)
+    setting_up.import_into(settings, tmp_path / "county.toml")
+
+    def write_all_the_same() -> None:
+        with setting_up.open_records(settings) as records, records.write() as tx:
+            tx.execute(text("PRAGMA query_only = 1"))
+            tx.execute(text("DELETE FROM person"))
+
+    with pytest.raises(WrongSetting) as refused:
+        write_all_the_same()
+    first, _second = str(refused.value).splitlines()
+    assert first == "the records can't be opened for writing: attempt to write a readonly database"

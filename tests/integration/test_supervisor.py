@@ -216,3 +216,12 @@ def test_an_api_alone_waits_for_its_port_and_says_once_whose_it_is(tmp_path: Pat
     finally:
         api.kill()
         api.wait()
+
+
+def test_a_wechat_simulator_with_a_taken_port_says_whose_it_is_and_leaves_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = up_in(tmp_path, "wechat-sim", "--port", str(other.getsockname()[1]))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"is held by pytest, process {os.getpid()};" in line
+    assert list(tmp_path.iterdir()) == []
