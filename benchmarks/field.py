@@ -41,7 +41,7 @@ def probe(gateway: int, place: int) -> str:
     return f"2{gateway:04d}{place}"
 
 
-def messages(gateways: int, batches: int, now: Instant) -> Iterator[tuple[str, bytes]]:
+def messages(gateways: int, batches: int, now: Instant, life: int = 0) -> Iterator[tuple[str, bytes]]:
     """Yield topic and payload of each message in the order of time: a minute of all gateways, then the next."""
     names = numbers(gateways)
     for seq in range(1, batches + 1):
@@ -51,7 +51,7 @@ def messages(gateways: int, batches: int, now: Instant) -> Iterator[tuple[str, b
                 Reading(probe(gateway, place), at - 50 * place, round(4 + (seq * (place + 1) % 30) / 10, 1))
                 for place in range(READINGS)
             ]
-            batch = Batch(1, gw, f"{gateway:016x}", "7f3a9c21", seq, at, ClockReport("ntp", 0, 1), readings)
+            batch = Batch(1, gw, f"{life:08x}{gateway:08x}", "7f3a9c21", seq, at, ClockReport("ntp", 0, 1), readings)
             yield str(Topic(gw, Kind.DATA)), msgspec.json.encode(batch)
 
 
@@ -70,12 +70,12 @@ def county(gateways: int) -> str:
     return "\n".join(parts)
 
 
-def publish(port: int, password: str, gateways: int, batches: int) -> None:
+def publish(port: int, password: str, gateways: int, batches: int, life: int) -> None:
     """Publish all as fast as the broker takes it, and wait for every PUBACK."""
     with _signed_in(port, "coldchain", password, "bench-publisher") as broker:
         packets: list[bytes] = []
         number = 0
-        for topic, payload in [*messages(gateways, batches, real_now()), ("cc/v1/bench/over", _OVER)]:
+        for topic, payload in [*messages(gateways, batches, real_now(), life), ("cc/v1/bench/over", _OVER)]:
             number = number % 60_000 + 1
             packets.append(_publish_packet(topic, payload, number))
             if len(packets) == _IN_FLIGHT:
@@ -165,6 +165,6 @@ if __name__ == "__main__":
     what, port_, secrets_file, *rest = sys.argv[1:]
     secret = msgspec.json.decode(Path(secrets_file).read_bytes())["broker"]["coldchain"]
     if what == "publish":
-        publish(int(port_), secret, int(rest[0]), int(rest[1]))
+        publish(int(port_), secret, *map(int, rest))
     else:
         count(int(port_), secret)

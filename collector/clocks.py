@@ -46,6 +46,17 @@ class Judged(GatewayClock, frozen=True):
         return not self.behind and not self.suspects
 
 
+def is_late(batch: Batch, received: Instant) -> bool:
+    """Whether a message came long after it was sent, as nearly none does."""
+    return received - batch.sent > BEHIND
+
+
+def tells_nothing(clock: Judged, batch: Batch, received: Instant) -> bool:
+    """Whether a late message was received with the last suspect, as much of a backlog is: that proves nothing."""
+    suspects = clock.suspects
+    return bool(suspects) and suspects[-1].received == received and is_late(batch, received)
+
+
 def judge(clock: Judged | None, batch: Batch, received: Instant) -> Judged:
     """Return what is thought of a clock after a live message."""
     if clock is None or clock.boot != batch.boot:

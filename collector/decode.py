@@ -78,7 +78,7 @@ class Aside(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """A message that was read, or those parts of it that could be."""
 
     topic: Topic

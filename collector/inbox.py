@@ -64,7 +64,11 @@ class Inbox:
                 self._stands_still = not self._room.wait_for(lambda: self._fits(message), PATIENCE_S)
             if not self._fits(message):
                 return False
-            self._count(message, 1)
+            self._messages += 1
+            self._bytes += len(message.payload)
+            if lane is self._backfill:
+                self._backfill_messages += 1
+                self._backfill_bytes += len(message.payload)
             lane.append(message)
             if self._wanted and len(self._live) + len(self._backfill) >= self._wanted:
                 self._arrived.notify()
@@ -89,8 +93,12 @@ class Inbox:
     def done(self, taken: Sequence[Message]) -> None:
         """Make room for others: these are in the log, or given up."""
         with self._lock:
-            for message in taken:
-                self._count(message, -1)
+            self._messages -= len(taken)
+            self._bytes -= sum(len(message.payload) for message in taken)
+            if self._backfill_messages:
+                sizes = [len(message.payload) for message in taken if _is_backfill(message)]
+                self._backfill_messages -= len(sizes)
+                self._backfill_bytes -= sum(sizes)
             self._stands_still = False
             self._room.notify_all()
 
@@ -102,13 +110,6 @@ class Inbox:
             self._arrived.wait(left)
         self._wanted = 0
         return len(self._live) + len(self._backfill) >= messages
-
-    def _count(self, message: Message, one: int) -> None:
-        self._messages += one
-        self._bytes += one * len(message.payload)
-        if _is_backfill(message):
-            self._backfill_messages += one
-            self._backfill_bytes += one * len(message.payload)
 
     def _fits(self, message: Message) -> bool:
         room = self._messages < MESSAGES and self._bytes + len(message.payload) <= BYTES

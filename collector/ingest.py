@@ -46,6 +46,7 @@ LONGEST_WAIT_S = 5.0
 TELL_S = 0.5
 """So often a gateway is told while more waits behind a group; else after each group."""
 _PAGE = 2_000
+_NONE = Milliseconds(0)
 
 
 class _Owed:
@@ -239,7 +240,7 @@ class Ingest:
                 group.offsets[topic.gw, heard.boot] = offset
         elif isinstance(heard, messages.Birth):
             group.asked[topic.gw, heard.ep].add(heard.seq)
-        if isinstance(heard, messages.Batch | messages.Birth) and fault:
+        if fault and isinstance(heard, messages.Batch | messages.Birth):
             if (topic.gw, heard.ep) in self._faulty:  # it says so in each of its messages
                 fault = ""
             self._faulty.add((topic.gw, heard.ep))
@@ -249,6 +250,10 @@ class Ingest:
     def _behind(self, group: _Group, topic: Topic, sent: messages.Batch, now: Instant) -> Milliseconds:
         """Return how far the clock that a batch was stamped by runs behind, after what this message tells of it."""
         known = self._clocks.get(topic.gw)
+        if known is None and not clocks.is_late(sent, now):
+            return _NONE
+        if known is not None and clocks.tells_nothing(known, sent, now):
+            return clocks.lag_of(known, sent, now)
         if topic.kind is Kind.DATA:
             found = clocks.judge(known, sent, now)
             if found.behind != (known.behind if known else 0):

@@ -41,6 +41,8 @@ REJECTED = "rejected"
 """Reason of a reading that the store itself will never take, such as one from before its retention."""
 ENTRIES = 500
 SAMPLES = 20_000
+FEWEST = 20
+"""Entries of a shard that are read at once, where each has many readings: the other shards wait for them."""
 POLL_S = 1.0
 SHORTEST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
@@ -123,6 +125,8 @@ class TelemetryWriter:
         self._positions: dict[Shard, int] | None = None
         self._served = ""
         """The shard that the last chunk ended with."""
+        self._entry_size = SAMPLES // FEWEST
+        """Readings in the largest of some entries that were read last; what was larger before counts for a while."""
         self._oldest = Oldest()
         self._known = False
         self._woken = threading.Event()
@@ -245,16 +249,20 @@ class TelemetryWriter:
         oldest: dict[Shard, Instant] = {}
         followed = self._followed()
         turns = {shard: followed[shard] for shard in in_turn(followed, self._served)}
-        for heads in _together(turns, self._positions):
-            found = self._intake.read_each({shard: self._positions.get(shard, 0) for shard in heads}, ENTRIES)
+        largest = self._entry_size // 2
+        most = max(FEWEST, min(ENTRIES, SAMPLES // self._entry_size))
+        for heads in _together(turns, self._positions, most):
+            found = self._intake.read_each({shard: self._positions.get(shard, 0) for shard in heads}, most)
             for shard, entries in found.items():
                 oldest[shard] = min([chunk.add(shard, entry, self._directory) for entry in entries], default=END)
                 # Nothing to read below the head means pruned rows: this store was put back to an older state.
                 moved[shard] = entries[-1].n if entries else heads[shard]
                 marks[shard] = mark(self._log_name, entries[-1].batch if entries else None)
                 self._served = shard
+            largest = max(largest, 1, *(len(entry.batch.readings) for some in found.values() for entry in some[-1:]))
             if len(chunk.samples) >= SAMPLES:
                 break
+        self._entry_size = max(1, largest)
         if not moved:
             return False
         self._hold(chunk.refused)
@@ -284,15 +292,15 @@ class TelemetryWriter:
             log.info("readings held", detail=refused[0].detail, **Counter(each.reason for each in refused))
 
 
-def _together(heads: Mapping[Shard, int], positions: Mapping[Shard, int]) -> Iterator[dict[Shard, int]]:
-    """Yield the heads of shards that have grown, so many at once that there are about ENTRIES to be read."""
+def _together(heads: Mapping[Shard, int], positions: Mapping[Shard, int], most: int) -> Iterator[dict[Shard, int]]:
+    """Yield the heads of shards that have grown, so many at once that there are about `most` entries to be read."""
     some: dict[Shard, int] = {}
     expected = 0
     for shard, head in heads.items():
         if head > positions.get(shard, 0):
             some[shard] = head
-            expected += min(ENTRIES, head - positions.get(shard, 0))
-            if expected >= ENTRIES:
+            expected += min(most, head - positions.get(shard, 0))
+            if expected >= most:
                 yield some
                 some, expected = {}, 0
     if some:

@@ -1,6 +1,7 @@
 """What the writer puts into quarantine, to the reading: of the directory's refusals and of the store's."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,7 @@ def test_each_reading_is_stored_with_its_origin(site: Site) -> None:
 def test_a_backlog_of_one_shard_lets_no_other_wait_for_its_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry_writer, "ENTRIES", 5)
     monkeypatch.setattr(telemetry_writer, "SAMPLES", 5)
+    monkeypatch.setattr(telemetry_writer, "FEWEST", 5)
     other = next(GatewayNumber(str(n)) for n in range(20_000, 30_000) if shard_of(GatewayNumber(str(n))) > shard_of(GW))
     for seq in range(1, 21):
         take(site, seq, ("208601", seq))
@@ -94,3 +96,22 @@ def test_a_backlog_of_one_shard_lets_no_other_wait_for_its_end(site: Site, monke
     stored = writer.stored()
     assert stored[shard_of(other)] == 1
     assert 0 < stored[shard_of(GW)] < 20
+
+
+def test_a_back_fill_in_large_messages_is_stored_in_small_parts(site: Site) -> None:
+    """431 000 readings of one gateway, 500 a message: what another sends meanwhile is stored with the next part."""
+    other = next(GatewayNumber(str(n)) for n in range(20_000, 30_000) if shard_of(GatewayNumber(str(n))) > shard_of(GW))
+    some = tuple(Stamped("208601", "t", at(n / 100), Centi(400), 64, at(n / 100)) for n in range(500))
+    for seq in range(1, 200):
+        site.log.append([Batch(shard_of(GW), GW, EP, "7f3a9c21", seq, b"x", at(9), "backfill", some)])
+    site.log.append([Batch(shard_of(other), other, EP, "7f3a9c21", 1, b"x", at(9), "live", ())])
+    writer = site.collectors[0].writer
+    writer._refresh()
+    parts = []
+    while writer._follow():
+        stored = writer.stored()
+        parts.append(stored[shard_of(GW)])
+        assert len(parts) < 3 or stored[shard_of(other)] == 1
+    sizes = [now - before for before, now in pairwise([0, *parts])]
+    assert max(sizes) * 500 <= telemetry_writer.SAMPLES
+    assert parts[-1] == 199
