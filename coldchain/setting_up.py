@@ -3,12 +3,14 @@
 The command line prints what these return.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from coldchain.checks.damage import has_people
 from coldchain.checks.reach import reach_lines
 from coldchain.commands.words import say
 from coldchain.importing import import_file
@@ -19,10 +21,14 @@ from config.secrets import NoSecrets
 from config.settings import Settings
 from core.db.engine import Records, connect, url_for
 from core.db.migrate import NewerDatabase, upgrade
+from core.health.alignment import of_records, of_telemetry
 from core.health.words import advice, wrong
+from core.intake import port as intake
+from core.intake.open import is_ready, open_log
 from core.runtime.clock import clock_from, real_now
 from core.runtime.private import close_to_others, private_places
 from core.runtime.trouble import Trouble, kind_of
+from core.telemetry.open import open_telemetry
 from core.units.actor import OPERATOR
 
 START = """\
@@ -93,6 +99,8 @@ def _init(folder: Path, made: list[Path]) -> list[str]:
     if path.exists():
         secrets.read(settings.data_dir)
         done.append(say("init.there", path=path))
+    elif has_people(settings):
+        raise WrongSetting(say("init.keys_gone", path=path))
     else:
         _make(path.parent, made)
         secrets.write(settings.data_dir, secrets.fresh(settings.broker.username))
@@ -123,10 +131,24 @@ def import_into(
     Raises: NoSecrets.
     """
     with open_records(settings) as records:
+        if _is_misplaced(settings, records):
+            return 1, [say("import.realign")]
         now = clock_from(settings.virtual_clock).now()
         report = import_file(records, settings.data_dir, file, actor=OPERATOR, now=now, progress=progress)
         untold = [] if report.mistakes else reach_lines(records, settings.channels, now)
     return (1 if report.mistakes else 0), [*report.lines(terminal_language()), *untold]
+
+
+def _is_misplaced(settings: Settings, records: Records) -> bool:
+    """Whether the records were put back: what they would number anew has readings under that number already."""
+    with suppress(intake.Unavailable, intake.WrongVersion, WrongSetting, sqlite3.Error, OSError):
+        if is_ready(settings.intake.url, settings.data_dir):
+            with closing(open_log(settings.intake.url, settings.data_dir)) as log:
+                if of_records(log, records):
+                    return True
+                with closing(open_telemetry(settings, read_only=True)) as telemetry:
+                    return bool(of_telemetry(log, telemetry))
+    return False
 
 
 @contextmanager

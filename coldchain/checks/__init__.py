@@ -1,7 +1,12 @@
 """`coldchain check`: does everything that the settings name answer, and if not, what to mend. It changes nothing."""
 
+import sqlite3
 from collections.abc import Iterator
 
+import msgspec
+from sqlalchemy.exc import SQLAlchemyError
+
+from coldchain.checks.damage import damage, has_people
 from coldchain.checks.devices import devices, modbus, probes
 from coldchain.checks.finding import Finding, bad, good, say
 from coldchain.checks.folder import folder, privacy
@@ -10,6 +15,7 @@ from coldchain.checks.reach import reach
 from coldchain.checks.stores import intake_log, records, telemetry
 from config.secrets import NoSecrets, Secrets, path_in, read
 from config.settings import Settings
+from core.runtime.trouble import first_line
 
 __all__ = ["Finding", "check"]
 
@@ -23,18 +29,28 @@ def check(settings: Settings) -> Iterator[Finding]:
         secrets = read(settings.data_dir)
         yield good(say("what.secrets"), say("secrets.good", path=path_in(settings.data_dir)))
     except NoSecrets as error:
-        yield bad(say("what.secrets"), str(error), "coldchain init")
+        again = say("secrets.put_back", path=path_in(settings.data_dir))
+        yield bad(say("what.secrets"), str(error), again if has_people(settings) else "coldchain init")
+    yield from damage(settings)
     yield records(settings)
     yield intake_log(settings)
     yield telemetry(settings, secrets)
     yield broker(settings, secrets)
     yield from devices(settings)
-    yield from probes(settings)
+    yield from _as_far_as_it_goes("what.probes", probes(settings))
     for box in settings.agent.gateways:
         if secrets and box.number not in secrets.broker:
             yield bad(say("what.gateway", number=box.number), say("gateway.no_password"), say("gateway.import"))
         for line in box.buses:
             yield modbus(box.number, line)
     yield wechat(settings, secrets)
-    yield from reach(settings)
+    yield from _as_far_as_it_goes("what.contacts", reach(settings))
     yield web_pages(settings)
+
+
+def _as_far_as_it_goes(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield findings of records, which may be damaged anywhere; where they can't be read any more, that is one."""
+    try:
+        yield from findings
+    except (SQLAlchemyError, sqlite3.Error, ValueError, msgspec.MsgspecError) as error:
+        yield bad(say(what), first_line(error), say("stores.unreadable"))

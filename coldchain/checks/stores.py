@@ -1,21 +1,25 @@
 """Checks of the stores: records, intake log, telemetry."""
 
 import re
+import sqlite3
 from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from coldchain.checks.damage import remedy
 from coldchain.checks.finding import Finding, bad, good, say
 from config.load import WrongSetting
 from config.secrets import Secrets
 from config.settings import Settings
 from core.db.engine import connect, url_for
 from core.db.migrate import NewerDatabase, pending
+from core.health.disks import files
 from core.intake import port as intake
 from core.intake.open import is_ready
-from core.runtime.sqlite import look_into
+from core.runtime.sqlite import look_into, malformed_text
+from core.runtime.trouble import Kind, kind_of
 from core.telemetry.open import embedded_folder
 from core.telemetry.port import Unavailable
 
@@ -30,12 +34,14 @@ def records(settings: Settings) -> Finding:
         return good(what, shown + say("stores.later"))
     engine = looking_into(settings)
     try:
-        with engine.connect() as connection:
+        with malformed_text(), engine.connect() as connection:
             connection.execute(text("SELECT 1"))
-        behind = pending(engine)
-    except SQLAlchemyError as error:
+        with malformed_text():
+            behind = pending(engine)
+    except (SQLAlchemyError, sqlite3.Error) as error:
         reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        return bad(what, f"{shown}: {reason}", say("records.mend"))
+        damaged = file and kind_of(error) is Kind.DAMAGED
+        return bad(what, f"{shown}: {reason}", remedy(file) if file and damaged else say("records.mend"))
     except NewerDatabase as error:
         return bad(what, f"{shown}: {error}", say("stores.newer"))
     finally:
@@ -59,7 +65,9 @@ def intake_log(settings: Settings) -> Finding:
     try:
         ready = is_ready(settings.intake.url, settings.data_dir)
     except (intake.Unavailable, intake.WrongVersion, WrongSetting, OSError) as error:
-        return bad(what, f"{shown}: {str(error).splitlines()[0]}", say("intake.mend"))
+        file = files(settings).get("intake log")
+        mend = remedy(file) if file and kind_of(error) is Kind.DAMAGED else say("intake.mend")
+        return bad(what, f"{shown}: {str(error).splitlines()[0]}", mend)
     return good(what, shown + ("" if ready else say("stores.later")))
 
 

@@ -32,7 +32,8 @@ class Disk(msgspec.Struct, frozen=True):
     def trouble(self) -> Trouble | None:
         """Return what is wrong with it."""
         kind = self._kind()
-        return Trouble(self.parts[0], kind, real_now(), self.folder, f"{self.free >> 20} MiB free") if kind else None
+        part = "intake log" if "intake log" in self.parts else self.parts[0]  # what is there says most of the rest
+        return Trouble(part, kind, real_now(), self.folder, f"{self.free >> 20} MiB free") if kind else None
 
     def _kind(self) -> Kind | None:
         if self.read_only:

@@ -35,7 +35,7 @@ from core.health.stores import (
 from core.intake.port import Claim, IntakeLog
 from core.runtime.clock import Clock, monotonic, real_now
 from core.runtime.instant import MINUTE, Instant, Milliseconds
-from core.runtime.status import Status, read_all
+from core.runtime.status import Status, is_alive, read_all
 from core.runtime.trouble import Kind, Trouble, Troubles
 from core.telemetry.port import Telemetry
 from core.wire.topics import Shard
@@ -48,6 +48,8 @@ NEEDED = ("collector", "alerting")
 STORES = ("records", "intake log", "telemetry")
 READERS = ("telemetry", "alerting")
 """Of the intake log."""
+UNWRITABLE = (Kind.DISK_FULL, Kind.READ_ONLY, Kind.DISK_FAILS)
+"""Of a disk: nothing can be kept on it."""
 SHARDS = 256
 BEHIND_AFTER = Milliseconds(2 * MINUTE)
 UNSENT_AFTER = Milliseconds(5 * MINUTE)
@@ -227,13 +229,16 @@ class Line:
             *_of_records(self._settings, health),
             *(troubles_of_gateways(health.log, health.at) if health.log else ()),
         ]
-        full = {trouble.part for trouble in told if trouble.kind in (Kind.DISK_FULL, Kind.READ_ONLY, Kind.DISK_FAILS)}
+        full = {trouble.part for trouble in told if trouble.kind in UNWRITABLE}
         for disk in health.disks:
             trouble = disk.trouble()
             if trouble and not full.intersection(disk.parts):
                 told.append(trouble)
         merged: dict[tuple[str, Kind], Trouble] = {}
+        shared = {part for disk in health.disks if "intake log" in disk.parts for part in disk.parts}
         for trouble in told:
+            if trouble.kind in UNWRITABLE and trouble.part in shared:
+                trouble = msgspec.structs.replace(trouble, with_log=True)  # noqa: PLW2901
             known = merged.get((trouble.part, trouble.kind))
             merged[trouble.part, trouble.kind] = _longer(known, trouble) if known else trouble
         where = addresses(self._settings)
@@ -264,6 +269,8 @@ def _of_services(settings: Settings, health: Health) -> Iterable[Trouble]:
     for status in health.services or ():
         if status.fresh:
             yield from status.troubles
+        elif _can_not_tell(status, health.disks):
+            continue
         elif status.service in NEEDED or not status.facts.get("ended"):
             yield Trouble(status.name, Kind.SILENT, status.at)
     here = {status.service for status in health.services or ()}
@@ -276,6 +283,12 @@ def _of_services(settings: Settings, health: Health) -> Iterable[Trouble]:
         if shards:
             # Of another machine's worker nothing else tells: what isn't taken in isn't behind either.
             yield Trouble(f"{service} shards", Kind.UNCOVERED, real_now(), detail=f"shards {', '.join(shards)}")
+
+
+def _can_not_tell(status: Status, disks: Iterable[Disk]) -> bool:
+    """Whether a process that has told nothing for a while runs, and its status can't be written for want of room."""
+    kinds = {trouble.kind for disk in disks if "data folder" in disk.parts and (trouble := disk.trouble())}
+    return bool(kinds & set(UNWRITABLE)) and not status.facts.get("ended") and is_alive(status.pid)
 
 
 def nobodys(service: str, claims: Iterable[Claim]) -> Sequence[str]:

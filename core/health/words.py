@@ -23,7 +23,7 @@ def wrong(trouble: Trouble, language: Language = "en") -> str:
 def advice(trouble: Trouble, language: Language = "en") -> str:
     """Return what happens meanwhile, where that isn't plain, and what to do."""
     texts = say.section("meanwhile", language)
-    meanwhile = texts.get(trouble.kind) or texts.get(trouble.part, "")
+    meanwhile = texts.get(trouble.kind) or texts.get("intake log" if trouble.with_log else trouble.part, "")
     command = next((service for service in _SERVICES if trouble.part.startswith(f"{service}-")), trouble.part)
     mend = say(f"mend.{trouble.kind}", language, service=command, process=trouble.part)
     between = "。" if language == "zh-CN" else "; "

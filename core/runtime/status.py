@@ -130,6 +130,17 @@ class StatusFile:
         return {name: round((float(facts.get(name, 0)) - float(then[name])) * 60 / (now - began), 1) for name in then}
 
 
+def is_alive(pid: int) -> bool:
+    """Return whether a process of this machine runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def read_all(data_dir: str | Path) -> dict[str, Status]:
     """Return what every process of a data folder said last, by the process's name."""
     found = (StatusFile(data_dir, path.stem).read() for path in sorted((Path(data_dir) / "status").glob("*.json")))

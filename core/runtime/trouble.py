@@ -76,6 +76,8 @@ class Trouble(msgspec.Struct, frozen=True):
     """File, folder or address."""
     detail: str = ""
     """What the program underneath said."""
+    with_log: bool = False
+    """The intake log is on the same disk: what happens meanwhile is what happens to it."""
 
 
 _BY_ERRNO = {

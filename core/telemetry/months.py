@@ -24,7 +24,7 @@ _STEPS = (
 )
 _PAGE_BYTES = 32_768
 """A day's block is 1 to 2 kB: of SQLite's usual pages of 4 kB a third would be air."""
-_NAME = re.compile(r"(\d{6})\.db")
+NAME = re.compile(r"(\d{6})\.db")
 _EPOCH = date(1970, 1, 1)
 LAST = 999_912
 """No month is later."""
@@ -66,7 +66,7 @@ class Months:
             names = [path.name for path in self._folder.iterdir()]
         except FileNotFoundError:
             return []
-        found = (int(name[1]) for name in map(_NAME.fullmatch, names) if name)
+        found = (int(name[1]) for name in map(NAME.fullmatch, names) if name)
         return sorted(month for month in found if first <= month <= last)
 
     @contextmanager

@@ -7,6 +7,7 @@ wrong; when it is over both are silent again, without a restart; at the end ever
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Event
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from coldchain.demo.stage import free_port
 from config.settings import Intake as IntakeSettings
 from config.settings import Records as RecordsSettings
 from core.db.engine import Records, connect
+from core.runtime.status import STALE
 from core.runtime.trouble import Kind
 from tests.fixtures.broker import until
 from tests.fixtures.databases import empty_url, fresh_url
@@ -65,6 +67,28 @@ def test_a_full_disk_stops_its_part_alone_and_costs_nothing(part: str, tmp_path:
             line.arrives()
         if part in ("telemetry", "data folder"):
             line.has_alarms(1)
+        disk.free()
+        line.says_nothing_of(Kind.DISK_FULL)
+        line.all_is_there_once()
+        line.has_alarms(1)
+
+
+def test_a_full_disk_with_everything_on_it_is_told_as_what_it_is(tmp_path: Path) -> None:
+    """As after `coldchain init`: one data folder. Nothing is taken in, and nobody who runs is called silent."""
+    url = fresh_url("sqlite", tmp_path)
+    with small_disk(tmp_path / "one", mib=24) as disk, line_up(embedded_in(tmp_path / "one", url)) as line:
+        line.sends(5)
+        line.arrives()
+        disk.fill()
+        line.sends(60, readings=200)
+        line.sends_hot()
+        line.says("intake log", Kind.DISK_FULL)
+        Event().wait(STALE / 1000 + 1)  # as long as it takes to call a service silent
+        line.stays_out()
+        told = line.readiness()
+        assert {kind for _, kind, _ in told} - {Kind.UNTOLD} == {Kind.DISK_FULL}
+        assert {said for _, _, said in told if "taken in" in said} == set()
+        assert all("nothing is acknowledged" in said for part, _, said in told if part in ("records", "intake log"))
         disk.free()
         line.says_nothing_of(Kind.DISK_FULL)
         line.all_is_there_once()
