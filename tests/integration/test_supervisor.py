@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -225,3 +226,29 @@ def test_a_wechat_simulator_with_a_taken_port_says_whose_it_is_and_leaves_nothin
     (line,) = done.stderr.splitlines()
     assert f"is held by pytest, process {os.getpid()};" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_up_that_was_killed_is_followed_by_the_next_though_its_children_still_hold_the_ports(tmp_path: Path) -> None:
+    installed(tmp_path, api=free_port(), broker=free_port())
+    command = [sys.executable, "-m", "coldchain", "up"]
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        first = subprocess.Popen(command, cwd=tmp_path, stderr=output)
+        eventually(lambda: {b"api started", b"broker listening"} <= events(log), within_s=120)
+        first.kill()
+        first.wait()
+        before = log.stat().st_size
+        second = subprocess.Popen(command, cwd=tmp_path, stderr=output)
+    try:
+        eventually(lambda: {b"api started", b"broker listening"} <= events(log, before), within_s=120)
+        assert second.poll() is None
+        assert b" is held by " not in log.read_bytes()
+        second.terminate()
+        assert second.wait(60) == 0
+    finally:
+        second.kill()
+        second.wait()
+
+
+def events(log: Path, since: int = 0) -> set[bytes]:
+    return set(re.findall(rb'"event": ?"([^"]+)"', log.read_bytes()[since:]))
