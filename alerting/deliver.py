@@ -41,7 +41,7 @@ log = logger(__name__)
 
 THREADS = SENDERS
 LOOK_S = 0.05
-LAST_WORDS_S = 2.0
+LAST_WORDS_S = 8.0
 
 
 class Delivery:

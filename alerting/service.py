@@ -32,7 +32,7 @@ from core.intake.open import open_log
 from core.intake.ownership import Ownership
 from core.intake.port import IntakeLog, Unavailable
 from core.runtime.barrier import report_idle
-from core.runtime.clock import Clock, clock_from
+from core.runtime.clock import Clock, clock_from, monotonic
 from core.runtime.instant import SECOND, Milliseconds
 from core.runtime.logs import logger
 from core.runtime.schedule import Ticks
@@ -46,7 +46,8 @@ log = logger(__name__)
 OPEN_S = 0.5
 AUDIT_S = 1.0
 OFFLINE_S = 5.0
-END_WITHIN_S = 2.0
+END_WITHIN_S = 10.0
+"""For all threads together: what is being handed over would else be handed over again by the next life."""
 
 T = TypeVar("T")
 
@@ -181,8 +182,9 @@ class _Alerting:
         engine.wake()
         self._late.wake()
         self._bus.stop()
+        ends = monotonic() + END_WITHIN_S
         for thread in threads:
-            thread.join(END_WITHIN_S)
+            thread.join(max(0.0, ends - monotonic()))
 
     def _is_idle(self) -> bool:
         # What is late is evaluated before what it opened is told, and that before it is delivered.

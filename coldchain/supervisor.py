@@ -26,7 +26,10 @@ FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 5.0
 HEALTHY_AFTER_S = 10.0
 LOOK_S = 0.1
-PATIENCE_S = 8.0
+PATIENCE_S = 25.0
+"""How long a child may take to stop before it is killed: long on a busy machine, less than the 30 s that systemd and
+Docker give us. A collector that hangs ends itself sooner.
+"""
 PARENT = "COLDCHAIN_PARENT"
 """Environment variable: process number of the supervisor that a child ends with."""
 COLDCHAIN = (sys.executable, "-m", "coldchain")

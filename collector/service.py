@@ -45,7 +45,7 @@ COUNT_S = 5.0
 QUARANTINE_KEEP = Milliseconds(90 * DAY)
 QUARANTINE_MOST = 100_000
 """Of one gateway: nine days of eight probes that are read once a minute. The oldest go first, and are counted."""
-END_WITHIN_S = 2.0
+END_WITHIN_S = 8.0
 """Between the order to stop and the end of the threads; one that hangs in a store is left to the end of the process."""
 _ALL = ("00", "ff")
 

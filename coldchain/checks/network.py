@@ -14,7 +14,7 @@ from config.settings import Settings
 from core.bus.client import BrokerAddress, Bus
 from core.runtime.port_holder import Holder, foreign_holder, holder_of
 
-ANSWER_WITHIN_S = 3.0
+ANSWER_WITHIN_S = 10.0
 
 
 def broker(settings: Settings, secrets: Secrets | None) -> Finding:

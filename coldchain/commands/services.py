@@ -17,8 +17,8 @@ from core.runtime.lifecycle import end_within, stop_on_signals
 from core.runtime.private import close_to_others, private_places
 from core.runtime.single import only_one
 
-COLLECTOR_ENDS_S = 3.0
-"""Real seconds from a signal to its end, whatever store or broker hangs."""
+COLLECTOR_ENDS_S = 10.0
+"""Real seconds from a signal to its end at most, whatever store or broker hangs; on a busy machine it needs some."""
 
 app = group()
 

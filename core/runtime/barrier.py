@@ -22,7 +22,7 @@ class Barrier:
         self._seen: dict[str, tuple[int, int]] = {}
         self._question: dict[str, str] = {}
 
-    def wait(self, processes: Sequence[str], step: int, *, within_s: float = 30.0) -> None:
+    def wait(self, processes: Sequence[str], step: int, *, within_s: float = 300.0) -> None:
         """Ask the processes, in this order, and wait for each answer.
 
         Raises: TimeoutError naming the process that did not answer.

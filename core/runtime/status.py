@@ -20,7 +20,8 @@ from core.runtime.trouble import Trouble, Troubles
 log = logger(__name__)
 
 EVERY_S = 2.0
-STALE = Milliseconds(10_000)
+STALE = Milliseconds(30_000)
+"""A service that has written nothing for so long is silent: many times its rule, which a busy machine breaks."""
 RATE_OVER_S = 60.0
 
 Facts = Mapping[str, int | float | str | bool]
