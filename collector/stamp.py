@@ -79,11 +79,13 @@ def stamp(message: Message, sent: messages.Batch, received: Instant, behind: Mil
             and reading.v is None
             and p.isprintable()
         ):
-            readings.append(Stamped(p, "t", Instant(ts - shift), Centi(round(celsius * 100)), q, Instant(ts)))
+            at, value = ts - shift, round(celsius * 100)
+            # To call a NewType takes as long as a comparison, three of them for every reading there is.
+            readings.append(Stamped(p, "t", at, value, q, ts))  # type: ignore[arg-type]
             continue
-        at, reason, doubt = _instant(reading, shift, offset, newest)
+        when, reason, doubt = _instant(reading, shift, offset, newest)
         fault = next(_faults(reading), "")
-        stamped = Stamped(reading.p, reading.k or "t", at, None if fault else _value(reading), q, Instant(reading.ts))
+        stamped = Stamped(reading.p, reading.k or "t", when, None if fault else _value(reading), q, Instant(reading.ts))
         if fault:
             held.append(Withheld(stamped, IMPLAUSIBLE, f"r[{places[place] if places else place}]: {fault}"))
         elif reason:

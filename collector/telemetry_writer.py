@@ -75,7 +75,8 @@ class _Chunk:
         gw, oldest, refused, origin = batch.gw, END, [], int(of_origin(batch.origin))
         for index, reading in enumerate(batch.readings):
             at = reading.at
-            oldest = min(oldest, at)
+            if at < oldest:  # noqa: PLR1730 (as `min` would say it, in a fifth of its time)
+                oldest = at
             place = directory.allot(gw, reading.p, reading.quantity, at)
             if isinstance(place, Place):
                 self.samples.append(Sample(place.series, at, reading.value, reading.q | origin))
