@@ -114,8 +114,7 @@ class Fridges:
 
     def late(self, clock: Clock, telemetry: Telemetry, engine: Engine) -> Late:
         """Return what evaluates late readings, as a process has it."""
-        post = Post(public_url="https://cc.example", link_keys={"1": "00" * 32}, link_life=Milliseconds(7 * DAY))
-        return Late(self.records, lambda: telemetry, Zones(), post, clock, shards="00-ff", live=engine)
+        return Late(self.records, lambda: telemetry, Zones(), _post(), clock, shards="00-ff", live=engine)
 
     def writer(self, clock: Clock, telemetry: Telemetry) -> TelemetryWriter:
         """Return the telemetry writer of a collector."""
@@ -124,13 +123,7 @@ class Fridges:
 
     def worker(self, clock: Clock) -> tuple[Engine, Follower]:
         """Return alerting's engine on these records and this log, as a process has it."""
-        zones = Zones()
-        post = Post(
-            public_url="https://cc.example",
-            link_keys={"1": "00" * 32},
-            link_life=Milliseconds(7 * DAY),
-            channels=["wechat"],
-        )
+        zones, post = Zones(), _post()
         follower = Follower(self.records, self._log, Directory(self.records), zones, post, shards="00-ff")
         engine = Engine(
             self.records, intake=self._log, follower=follower, zones=zones, post=post, clock=clock, poll=1.0
@@ -151,6 +144,15 @@ class Fridges:
             origin="live",
             readings=tuple(Stamped(code(fridge), "t", at, value, 0, at) for fridge in fridges),
         )
+
+
+def _post() -> Post:
+    return Post(
+        public_url="https://cc.example",
+        link_keys={"1": "00" * 32},
+        link_life=Milliseconds(7 * DAY),
+        channels=["wechat"],
+    )
 
 
 class _Unit(msgspec.Struct):

@@ -63,6 +63,10 @@ class AlarmOut(Shape):
     """From the alarm to its acknowledgement."""
     on_time: bool | None
     """Acknowledged within 30 minutes."""
+    origin: str
+    """live; late: made of readings that came late; withdrawn: made so, and later readings have left nothing of it."""
+    exceeds: AlarmId | None
+    """The alarm that a late one exceeds, which somebody had acknowledged or handled before."""
 
 
 class AttemptOut(Shape):

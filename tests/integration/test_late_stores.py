@@ -27,7 +27,7 @@ from tests.fixtures.influx import influx_at
 from tests.fixtures.late_model import of_all
 
 CASES = 100
-HOURS = 5
+HOURS = 3
 LIMIT = profile.bounds(profile.load("china-2017"), "refrigerated", MINUTE, Differences()).above
 Reading = tuple[Instant, float | None]
 
@@ -63,7 +63,7 @@ def watch(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Watch]:
         made.close()
 
 
-def some_hours(chance: random.Random, since: Instant = DAWN, minutes: int = 275) -> list[Reading]:
+def some_hours(chance: random.Random, since: Instant = DAWN, minutes: int = 155) -> list[Reading]:
     """Return what a probe measured between two live readings: warm and cold stretches, gaps, failures."""
     minute, warm, made = 1, False, []
     while minute < minutes:
@@ -110,7 +110,7 @@ def test_a_hundred_probes_whose_readings_come_late_have_the_alarms_of_readings_i
     for n in range(CASES):
         code = f"20{n:04}"
         fridges[code] = watch.fridge(code, gateways=(f"1{n % 10:04}",))
-    ends = [(Instant(DAWN + minute * MINUTE), 5.0) for minute in range(286, HOURS * 60)]
+    ends = [(Instant(DAWN + minute * MINUTE), 5.0) for minute in range(166, HOURS * 60)]
     measured: dict[str, list[Reading]] = {code: some_hours(chance) for code in fridges}
     watch.clock.time = Instant(DAWN + HOURS * 60 * MINUTE)
     for code in fridges:
@@ -123,7 +123,7 @@ def test_a_hundred_probes_whose_readings_come_late_have_the_alarms_of_readings_i
     for number, (code, batch) in enumerate(to_come):
         origin = "released" if chance.random() < 0.05 else chance.choice(("live", "backfill"))
         watch.reads_all(code, batch, origin=origin)
-        if number % 40 == 0:
+        if number % 100 == 0:
             watch.clock.time = Instant(watch.clock.time + chance.choice((1, 20, 70)) * 1000)
             alive(watch)
     alive(watch)
@@ -142,7 +142,7 @@ def test_a_hundred_probes_whose_readings_come_late_have_the_alarms_of_readings_i
         ]
         wanted = [((one.onset - DAWN) // MINUTE, (one.until - DAWN) // MINUTE) for one in of_all(LIMIT, samples)]
         assert sorted(found.get(fridge.zone, [])) == wanted, code
-    assert sum(map(len, found.values())) > CASES, "hardly anything was too warm: the test shows nothing"
+    assert sum(map(len, found.values())) > CASES // 2, "hardly anything was too warm: the test shows nothing"
     of_limits = [alarm.id for alarm in watch.alarms() if alarm.rule == "above"]
     assert {step.tier for alarm in of_limits for step in watch.steps(alarm)} == {DIGEST}, "somebody was paged"
 

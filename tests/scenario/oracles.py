@@ -25,6 +25,7 @@ from core.runtime.instant import DAY, MINUTE, SECOND, Instant, Milliseconds
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.telemetry.open import open_telemetry
 from core.units.tables import Person
+from core.wire.quality import of_origin
 from core.wire.topics import GatewayNumber, Shard
 from gateway_agent.spool import Spool
 from tests.scenario.county import LEVELS, County
@@ -101,7 +102,7 @@ class LogWatch:
                         self.batches[batch.gw, batch.ep, batch.seq] += 1
                         self.readings.update((each.p, each.at) for each in batch.readings)
                     for each in batch.readings:
-                        self.taken[each.p][each.at] = (each.value, each.q)
+                        self.taken[each.p][each.at] = (each.value, each.q | of_origin(batch.origin))
                 self._read[shard] = numbers[-1]
 
     def close(self) -> None:
