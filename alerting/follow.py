@@ -7,15 +7,14 @@ Guarantees, tried by tests/integration/test_follow.py and test_alerting_races.py
 * on SQLite a chunk is smaller, and others get their turn behind it (`Records.write_much`).
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from itertools import accumulate
 
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from alerting.chunk import Chunk, Reading
+from alerting.read_ahead import ReadAhead
 from core.alarms.post import Post
 from core.alarms.tables import FollowCursor
 from core.alarms.watched import Zones
@@ -23,10 +22,9 @@ from core.db.engine import Records
 from core.db.insert import upsert
 from core.devices.directory import Directory, Place
 from core.health.alignment import Fault, Misaligned, Misplaced, of_alerting, within
-from core.ids import ZoneId
+from core.ids import AlarmId, ZoneId
 from core.intake.identity import mark
 from core.intake.port import Entry, IntakeLog
-from core.intake.turns import in_turn
 from core.runtime.clock import monotonic
 from core.runtime.instant import MINUTE, SECOND, Instant, Milliseconds
 from core.runtime.logs import logger
@@ -40,8 +38,6 @@ CHUNK = 1000
 """Readings in one transaction, about: an entry isn't divided."""
 CHUNK_SQLITE = 500
 """There others wait for its end: calm readings shall take about 10 ms."""
-BACKLOG_WEIGHT = 5
-"""So many readings of a backlog count as one: most are late, and only marked."""
 FRESH = Milliseconds(5 * SECOND)
 """A reading is of now for so long after its receipt: what stands behind it in the log came within moments."""
 MIRROR_EVERY_S = 1.0
@@ -78,8 +74,7 @@ class Follower:
         """Whether there is no other worker's shard."""
         self._positions: dict[Shard, int] = {}
         self._log_name = ""
-        self._served = ""
-        """The shard that the last chunk ended with."""
+        self._ahead = ReadAhead(intake)
         self._mirrored: dict[Shard, int] = {}
         self._mirror_at = 0.0
         self.readings = 0
@@ -94,6 +89,7 @@ class Follower:
 
         Raises: SQLAlchemyError while the records are away; Unavailable; Misaligned.
         """
+        self._ahead.clear()
         cursor, found = of_alerting(self._log, self._records)
         if misplaced := within((Shard(self._first), Shard(self._last)), found):
             raise Misaligned(misplaced)
@@ -120,10 +116,12 @@ class Follower:
             for entry in of_shard:
                 for reading in self._resolved(shard, entry):
                     chunk.add(reading)
-        with self._records.write_much() as tx:
-            self._move(tx, {shard: of_shard[-1] for shard, of_shard in entries.items()})
-            self._zones.refresh(tx)
-            opened, recovered = chunk.settle(tx, self._post)
+        try:
+            opened, recovered = self._settle(entries, chunk)
+        except BaseException:
+            self._ahead.clear()
+            raise
+        self._ahead.followed(entries)
         self._positions.update({shard: of_shard[-1].n for shard, of_shard in entries.items()})
         self.readings += len(chunk)
         self.begun_anew += chunk.begun_anew
@@ -134,6 +132,12 @@ class Follower:
             log.info("alarms recovered", alarms=recovered)
         self._mirror()
         return True
+
+    def _settle(self, entries: Mapping[Shard, list[Entry]], chunk: Chunk) -> tuple[list[AlarmId], list[AlarmId]]:
+        with self._records.write_much() as tx:
+            self._move(tx, {shard: of_shard[-1] for shard, of_shard in entries.items()})
+            self._zones.refresh(tx)
+            return chunk.settle(tx, self._post)
 
     def has_reached(self, heads: Mapping[Shard, int]) -> bool:
         """Whether the shards of ours were followed as far as that."""
@@ -157,35 +161,12 @@ class Follower:
             self.mirror()
 
     def _next(self) -> dict[Shard, list[Entry]]:
-        """Return the next entries of shards that have any, about a chunk in all.
-
-        One shard's before the next one's: of a backlog a chunk has much of few probes, and their rows are written once.
-        The next chunk begins with the next shard, so that no shard waits for the end of another's backlog.
-        """
+        """Return the next entries of shards that have any, about a chunk in all."""
         heads = {shard: head for shard, head in self._log.heads().items() if self._first <= shard <= self._last}
         for shard, n in self._positions.items():
             if self._first <= shard <= self._last and n > heads.get(shard, 0):
                 raise Misaligned([Misplaced(READER, shard, Fault.BEYOND_HEAD, n, n, heads.get(shard, 0))])
-        turns = in_turn(heads, self._served)
-        behind = {shard: n for shard in turns if (n := self._positions.get(shard, 0)) < heads[shard]}
-        found: dict[Shard, list[Entry]] = defaultdict(list)
-        room = self._chunk
-        while behind and room > 0:
-            most = 1 + room // 10
-            waiting = accumulate(heads[shard] - n for shard, n in behind.items())
-            some = {shard: behind[shard] for shard, n in zip(behind, (0, *waiting), strict=False) if n < most}
-            for shard, entries in self._log.read_each(some, most).items():
-                for entry in entries:
-                    if room <= 0:
-                        return found
-                    found[shard].append(entry)
-                    behind[shard], self._served = entry.n, shard
-                    batch = entry.batch
-                    weight = 1 if batch.origin == "live" else BACKLOG_WEIGHT
-                    room -= -(-len(batch.readings) // weight)
-                if len(entries) < most:
-                    del behind[shard]
-        return found
+        return self._ahead.next(self._positions, heads, self._chunk)
 
     def _resolved(self, shard: Shard, entry: Entry) -> Iterable[Reading]:
         """Return the temperatures of an entry with their places; the telemetry writer holds what belongs nowhere."""

@@ -223,6 +223,7 @@ def alarm_out(one: AlarmSeen, now: Instant) -> AlarmOut:
         out_seconds=time_out(one.alarm, now) / 1000,
         handling_seconds=None if one.handling_time is None else one.handling_time / 1000,
         on_time=one.on_time,
+        exceeds=one.alarm.exceeds_id,
     )
 
 

@@ -110,7 +110,7 @@ def test_a_hundred_probes_whose_readings_come_late_have_the_alarms_of_readings_i
     for n in range(CASES):
         code = f"20{n:04}"
         fridges[code] = watch.fridge(code, gateways=(f"1{n % 10:04}",))
-    ends = [(Instant(DAWN + minute * MINUTE), 5.0) for minute in range(166, HOURS * 60)]
+    ends = [(Instant(DAWN + minute * MINUTE), 5.0) for minute in range(168, HOURS * 60)]
     measured: dict[str, list[Reading]] = {code: some_hours(chance) for code in fridges}
     watch.clock.time = Instant(DAWN + HOURS * 60 * MINUTE)
     for code in fridges:

@@ -79,8 +79,8 @@ def test_twenty_probes_whose_batches_come_in_disorder_have_the_alarms_of_reading
     with line_in(tmp_path, "embedded") as line:
         zones = add_probes(line)
         alerting = Alerting(line)
-        measured = {code: some_hours(chance, BEGAN, 140) for code in zones}
-        ends = [(Instant(NOW - minute * MINUTE), 5.0) for minute in range(15, -1, -1)]
+        measured = {code: some_hours(chance, BEGAN, 134) for code in zones}
+        ends = [(Instant(NOW - minute * MINUTE), 5.0) for minute in range(12, -1, -1)]
         live = [(BEGAN, 5.0), *ends]
         with collecting(line), Gateway(line.settings) as gateway:
             seq = 0

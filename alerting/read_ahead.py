@@ -1,0 +1,70 @@
+"""Read-ahead of the intake log: the next entries of every shard, live ones before those of a backlog.
+
+Within a shard the order of the log stands. Among shards those go first whose next entry is live, so that a live reading
+waits for no other shard's backlog (tests/integration/test_follow.py); of what is left one shard's comes before the next
+one's: of a backlog a chunk has much of few probes then, and their rows are written once. The next chunk begins with the
+next shard, so that no shard waits for the end of another's backlog.
+"""
+
+from collections.abc import Mapping
+
+from core.intake.port import Entry, IntakeLog
+from core.intake.turns import in_turn
+from core.wire.topics import Shard
+
+BACKLOG_WEIGHT = 5
+"""So many readings of a backlog count as one: most are late, and only marked."""
+LOOKED_AT = 256
+"""Entries that are read of shards of which none is at hand, in all."""
+
+
+class ReadAhead:
+    """What was read of the log and isn't followed yet. To be used by one thread."""
+
+    def __init__(self, log: IntakeLog) -> None:
+        self._log = log
+        self._entries: dict[Shard, list[Entry]] = {}
+        self._served = ""
+        """The shard that the last chunk ended with."""
+
+    def clear(self) -> None:
+        """Forget all: it may not be what stands behind the cursors."""
+        self._entries.clear()
+
+    def next(self, positions: Mapping[Shard, int], heads: Mapping[Shard, int], room: int) -> dict[Shard, list[Entry]]:
+        """Return the entries that come next, of about `room` readings; they stay at hand until they are `followed`."""
+        turns = in_turn((shard for shard, head in heads.items() if positions.get(shard, 0) < head), self._served)
+        missing = [shard for shard in turns if not self._entries.get(shard)]
+        if missing:
+            self._read({shard: positions.get(shard, 0) for shard in missing}, max(1, LOOKED_AT // len(missing)))
+        taken: dict[Shard, list[Entry]] = {}
+        for live in (True, False):
+            for shard in turns:
+                while room > 0 and (entry := self._after(shard, len(taken.get(shard, ())), heads[shard], room)):
+                    if live and entry.batch.origin != "live":
+                        break
+                    taken.setdefault(shard, []).append(entry)
+                    self._served = shard
+                    room -= _weight(entry)
+        return taken
+
+    def followed(self, taken: Mapping[Shard, list[Entry]]) -> None:
+        """Let go of entries that the cursors have passed."""
+        for shard, entries in taken.items():
+            del self._entries[shard][: len(entries)]
+
+    def _after(self, shard: Shard, place: int, head: int, room: int) -> Entry | None:
+        """Return the entry of a shard at a place, read now where it isn't at hand; None behind the head."""
+        known = self._entries.setdefault(shard, [])
+        if place == len(known) and known and known[-1].n < head:
+            self._read({shard: known[-1].n}, 1 + room // 10)
+        return known[place] if place < len(known) else None
+
+    def _read(self, after: Mapping[Shard, int], limit: int) -> None:
+        for shard, entries in self._log.read_each(after, limit).items():
+            self._entries.setdefault(shard, []).extend(entries)
+
+
+def _weight(entry: Entry) -> int:
+    size = len(entry.batch.readings)
+    return size if entry.batch.origin == "live" else -(-size // BACKLOG_WEIGHT)
