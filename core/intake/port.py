@@ -68,7 +68,7 @@ class Batch(msgspec.Struct, frozen=True):
     origin: Literal["live", "backfill", "released"]
     readings: tuple[Stamped, ...]
     shifted: Milliseconds = Milliseconds(0)
-    """What was taken off `ts` because the batch was stamped in the future (clock_skew), once for all of it."""
+    """What was taken off `ts` for a clock that is ahead (below 0: behind), once for all of it."""
     held: tuple[Withheld, ...] = ()
     """Readings of the same message that no follower of the log is to see yet. Empty when read from the log."""
     damaged: bool = False
