@@ -104,6 +104,11 @@ class Lanes:
             lane.sending.acknowledged(ack)
         return False
 
+    @property
+    def wait_for_proof(self) -> bool:
+        """Whether readings wait for a first acknowledgement, since the file may be an old copy."""
+        return bool(self._disk and not self._disk.spool.is_proven)
+
     def restart(self, now: Instant) -> None:
         """Take everything as unsent: there is a new connection."""
         for lane in self._lanes():

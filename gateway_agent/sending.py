@@ -47,6 +47,8 @@ class Sending:
         self._tokens = 1.0
         self._tokens_at = 0.0
         self._all_seen = False
+        self._holds_back = False
+        """Whether there are batches that wait for a first acknowledgement."""
 
     def restart(self, now: Instant) -> None:
         """Take everything in the spool as unsent again: a new connection, or rows that came back."""
@@ -65,6 +67,8 @@ class Sending:
             for seq, at in self._sent.items()
             if seq > ack.upto and not any(first <= seq <= last for first, last in ack.have)
         }
+        if self._holds_back and self._spool.is_proven:  # the first one lets more be sent
+            self._holds_back = self._all_seen = False
 
     def next(self, now: Instant, real: float) -> Iterator[tuple[Spooled, Kind]]:
         """Yield what is to be published now and by which topic; each counts as sent once it is yielded."""
@@ -103,7 +107,7 @@ class Sending:
             # Live ones have waited too long for a free place: the older of them are backlog now.
             self._split(now)
             rows = self._spool.after(max(self._live_sent, self._live_from - 1), 1)
-        return rows[0] if rows else None
+        return rows[0] if rows and rows[0].seq <= self._spool.may_send_upto else None
 
     def _split(self, now: Instant) -> None:
         """Draw the line between backlog and live: the unbroken run of young batches at the end is live."""
@@ -120,6 +124,9 @@ class Sending:
     def _next_backlog(self) -> Spooled | None:
         while rows := self._spool.after(self._backlog_sent, self._pace.in_flight + 1):
             for row in rows:
+                if row.seq > self._spool.may_send_upto:
+                    self._holds_back = True
+                    break
                 if row.seq >= self._live_from:
                     break
                 if row.seq not in self._sent:

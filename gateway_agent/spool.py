@@ -9,7 +9,9 @@ Guarantees, tried by tests/unit/test_spool.py and tests/integration/test_agent.p
   collector knows as duplicates. It saves half of the writes to a memory card.
 
 An acknowledgement of numbers that this spool never gave means that the file is an old copy (a restored card): the spool
-then begins a new life, a new `ep`, and sends again all it has, rather than delete what was never sent.
+then begins a new life, a new `ep`, and sends again all it has, rather than delete what was never sent. A copy that has
+counted on past the numbers that were acknowledged would not notice, so numbers given since the file was opened are not
+sent (`may_send_upto`) before a first acknowledgement has come, and one that covers any of them shows the copy as well.
 """
 
 import secrets
@@ -69,11 +71,14 @@ class Spool:
         self._deletes = 0
         self._ep = ""
         self._seq = self._depth = self._size = 0
+        self._proven = False
+        """Whether this is no old copy: it was made now, or an acknowledgement has come since it was opened."""
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5)
         try:
             self._open(str(path))
+            self._opened_at = self._seq
         except BaseException:
             self._db.close()
             raise
@@ -87,6 +92,16 @@ class Spool:
     def seq(self) -> int:
         """Last number given."""
         return self._seq
+
+    @property
+    def may_send_upto(self) -> int:
+        """Last number that may be sent now."""
+        return self._seq if self._proven else self._opened_at
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether it is known that this is no old copy."""
+        return self._proven
 
     @property
     def depth(self) -> int:
@@ -145,10 +160,11 @@ class Spool:
         Raises: sqlite3.Error when the disk refuses.
         """
         covered = [(1, ack.upto), *ack.have] if ack.upto > 0 else list(ack.have)
-        if any(last > self._seq for _, last in covered):
+        if any(last > self.may_send_upto for _, last in covered):
             log.error("spool is an old copy; a new life begins", acked=max(covered)[1], given=self._seq)
             self._new_life()
             return False
+        self._proven = True
         try:
             self._begin()
             for first, last in covered:
@@ -221,6 +237,7 @@ class Spool:
             for statement in _SCHEMA:
                 self._db.execute(statement)
             self._db.execute("INSERT INTO life VALUES (1, ?, 0)", (secrets.token_hex(8),))
+            self._proven = True
             self._db.execute(f"PRAGMA user_version = {VERSION}")
             self._commit()
 
@@ -272,6 +289,7 @@ class Spool:
     def _new_life(self) -> None:
         self.flush()
         self._db.execute("UPDATE life SET ep = ?", (secrets.token_hex(8),))
+        self._proven = True
         self._count()
 
     def _rows(self, sql: str, *values: int) -> list[Spooled]:

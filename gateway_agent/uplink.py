@@ -85,6 +85,8 @@ class Uplink:
         self._flush_at = 0.0
         self._health_due = False
         self._introduced = False
+        self._ask_at = 0.0
+        self._resend_after = agent.resend_after
         self._lanes = Lanes(
             folder / f"{identity.number}.db",
             Pace(agent.in_flight, agent.resend_after, agent.backfill_rate),
@@ -215,6 +217,8 @@ class Uplink:
                 self._health_due = True
         self._introduced = self._introduced and self._bus.connected
         if self._introduced:
+            if self._lanes.wait_for_proof and monotonic() >= self._ask_at:
+                self._introduce()
             self._publish()
             self._publish_health()
         if monotonic() >= self._flush_at:
@@ -255,6 +259,7 @@ class Uplink:
             self._health_due = not self._say(Kind.HEALTH, health)
 
     def _introduce(self) -> None:
+        self._ask_at = monotonic() + self._resend_after
         self._say(Kind.BIRTH, self._voice.birth(self._lanes.main))
         self._say(Kind.STATE, self._voice.state("online"))
 

@@ -65,9 +65,10 @@ class SpoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.given)
     @rule(data=st.data())
     def acknowledge(self, data: st.DataObject) -> None:
-        upto = data.draw(st.integers(0, self.given))
-        have = data.draw(st.lists(st.tuples(st.integers(1, self.given), st.integers(0, 3)), max_size=2))
-        ranges = [(first, min(first + more, self.given)) for first, more in have]
+        sent = self.spool.may_send_upto
+        upto = data.draw(st.integers(0, sent))
+        have = data.draw(st.lists(st.tuples(st.integers(1, sent), st.integers(0, 3)), max_size=2)) if sent else []
+        ranges = [(first, min(first + more, sent)) for first, more in have]
         assert self.spool.acknowledge(Ack(self.ep, upto, ranges))
         self.acked |= set(range(1, upto + 1))
         for first, last in ranges:
@@ -264,3 +265,42 @@ def test_a_row_that_cannot_be_read_any_more_goes_out_as_it_is_and_keeps_none_beh
         assert (heard.heard.seq, heard.heard.r) == (7, [Reading("208601", 1_774_632_960_000, 4.2)])
         assert heard.aside[0].raw.startswith(strange)
     spool.close()
+
+
+def test_an_old_copy_that_has_counted_on_loses_nothing_to_an_acknowledgement_of_its_other_life(tmp_path: Path) -> None:
+    """The card was put back, and the box read on for a while before it was connected."""
+    file, copy = tmp_path / "10001.db", tmp_path / "copy.db"
+    spool = opened(file)
+    for n in range(5):
+        spool.append([Reading(p="208601", ts=n, t=4.0)], boot="00000000", at=Instant(n))
+    spool.close()
+    shutil.copy(file, copy)
+    again = opened(file)
+    assert again.acknowledge(Ack(again.ep, 5, []))
+    for n in range(10):
+        again.append([Reading(p="208601", ts=100 + n, t=4.0)], boot="00000000", at=Instant(100 + n))
+    assert again.may_send_upto == 15
+    again.close()
+    shutil.copy(copy, file)
+    back = opened(file)
+    first_ep = back.ep
+    for n in range(30):
+        back.append([Reading(p="208601", ts=500 + n, t=4.0)], boot="11111111", at=Instant(500 + n))
+    assert back.may_send_upto == 5, "nothing goes out under a number that may be another's"
+    assert not back.acknowledge(Ack(first_ep, 15, []))
+    assert back.ep != first_ep
+    assert (back.depth, back.may_send_upto) == (35, 35)
+    back.close()
+
+
+def test_a_spool_that_is_opened_again_sends_what_is_new_once_it_is_acknowledged_to(tmp_path: Path) -> None:
+    spool = opened(tmp_path / "10001.db")
+    spool.append([Reading(p="208601", ts=1, t=4.0)], boot="00000000", at=Instant(1))
+    ep = spool.ep
+    spool.close()
+    again = opened(tmp_path / "10001.db")
+    again.append([Reading(p="208601", ts=2, t=4.0)], boot="11111111", at=Instant(2))
+    assert (again.may_send_upto, again.is_proven) == (1, False)
+    assert again.acknowledge(Ack(ep, 1, []))
+    assert (again.ep, again.may_send_upto, again.depth) == (ep, 2, 1)
+    again.close()
