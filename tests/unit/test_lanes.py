@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from core.runtime.instant import DAY, Instant
 from core.wire.messages import Ack, Reading
 from core.wire.topics import Kind
@@ -97,4 +99,30 @@ def test_nothing_unsound_is_promised_of_memory(tmp_path: Path) -> None:
     assert lanes.polled == {"bus": T0 + 2}
     assert lanes.main.depth == 1
     assert lanes.depth == 2
+    lanes.close()
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "overwritten"])
+def test_a_spool_that_is_gone_or_damaged_begins_anew_under_an_ep_of_its_own(tmp_path: Path, damage: str) -> None:
+    """Under the old one its numbers would be given again, and be taken for a cloned box."""
+    file = tmp_path / "s.db"
+    lanes = lanes_at(file)
+    for number in range(1, 60):
+        keep(lanes, number, readings=10)
+    before = lanes.main.ep
+    lanes.close()
+    whole = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(
+            {"empty": b"", "truncated": whole[: len(whole) // 2], "overwritten": b"x" * len(whole)}[damage]
+        )
+    lanes = lanes_at(file)
+    keep(lanes, 60)
+    keep(lanes, 61)
+    list(lanes.next(T0, 1.0))
+    assert lanes.main.ep != before
+    assert len(list(tmp_path.glob("s.db.damaged-*"))) == (damage in ("truncated", "overwritten"))
+    assert sent(lanes, 100.0), "what is read from now on goes out"
     lanes.close()
