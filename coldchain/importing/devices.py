@@ -24,6 +24,7 @@ from core.devices.entering import (
     enter_equipment,
     enter_gateways,
     enter_probes,
+    probes_known,
 )
 from core.devices.names import ZoneKind
 from core.devices.registry import ZoneLimits
@@ -145,8 +146,8 @@ def write_probes(run: Run, rows: Sequence[ProbeRow]) -> None:
     Without `equipment` a probe stays where it is bound.
     """
     for chunk in run.chunks(rows):
-        asked = select(Probe).where(among(run.tx, Probe.code, [row.code.code for row in chunk]))
-        probes = {(probe.namespace, probe.code): probe for probe in run.tx.scalars(asked)}
+        namespaces = {run.gateways[row.gateway].namespace for row in chunk if row.gateway in run.gateways}
+        probes = probes_known(run.tx, namespaces, [row.code.code for row in chunk])
         ids = {probe.id for probe in probes.values()}
         named = _named(run, chunk)
         known = _KnownProbes(probes, _newest(run, ProbeGateway, ids), _newest(run, ProbeZone, ids), _zones(run, named))

@@ -5,12 +5,13 @@ tens of thousands. What comes first may be needed by what follows, so the caller
 probes. Single ones are entered by `core.devices.registry`, which calls these.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, String, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from core.db.among import among
@@ -159,8 +160,8 @@ def enter_probes(tx: Session, actor: Actor, new: Sequence[NewProbe], *, now: Ins
     belonged to no unit then, or Invalid.
     """
     revision.bump(tx)
-    asked = select(Probe.namespace, Probe.code).where(among(tx, Probe.code, [item.code for item in new]))
-    taken: set[object] = {tuple(row) for row in tx.execute(asked)}
+    there = probes_known(tx, {item.gateway.namespace for item in new}, [item.code for item in new])
+    taken: set[object] = set(there)
     unit_then = _UnitsThen(tx, new)
 
     def one(item: NewProbe) -> Row:
@@ -175,8 +176,7 @@ def enter_probes(tx: Session, actor: Actor, new: Sequence[NewProbe], *, now: Ins
     results = [_attempt(partial(one, item)) for item in new]
     inserted = [row for row in results if isinstance(row, dict)]
     insert_all(tx, Probe, inserted)
-    found = tx.scalars(select(Probe).where(among(tx, Probe.code, [row["code"] for row in inserted])))
-    made = {(probe.namespace, probe.code): probe for probe in found}
+    made = probes_known(tx, {row["namespace"] for row in inserted}, [row["code"] for row in inserted])
     pairs = [
         (item, made[item.gateway.namespace, item.code])
         for item, row in zip(new, results, strict=True)
@@ -203,6 +203,21 @@ def enter_probes(tx: Session, actor: Actor, new: Sequence[NewProbe], *, now: Ins
     binding = [Change("probe bound", f"probe:{each.id}", {"zone": item.zone, "at": item.since}) for item, each in bound]
     record_all(tx, [*added, *binding], at=now, actor=actor.name)
     return [row if isinstance(row, Wrong) else made[row["namespace"], row["code"]] for row in results]
+
+
+def probes_known(tx: Session, namespaces: Collection[str], codes: Collection[str]) -> dict[tuple[str, str], Probe]:
+    """Return the probes with one of these codes in one of these namespaces.
+
+    Looked up one by one in their index: within the transaction that adds them PostgreSQL has no statistics of them yet,
+    and would compare each of them with each code.
+    """
+    if tx.get_bind().dialect.name == "postgresql":
+        each = func.unnest(bindparam(None, sorted(codes), ARRAY(String))).column_valued()
+        of_codes: ColumnElement[bool] = Probe.code.in_(select(each))
+    else:
+        of_codes = among(tx, Probe.code, codes)
+    asked = select(Probe).where(Probe.namespace.in_(sorted(namespaces)), of_codes)
+    return {(probe.namespace, probe.code): probe for probe in tx.scalars(asked)}
 
 
 def check_interval(interval: Milliseconds) -> None:
