@@ -276,7 +276,7 @@ class World:
             for tier, (whom, at) in enumerate(told, 1):
                 tx.add(
                     Outbox(
-                        key=f"{code}:{tier}",
+                        key=f"{row.id}:1:{tier}:0:{whom}:wechat:alarm",
                         alarm_id=row.id,
                         kind="alarm",
                         person_id=whom,
