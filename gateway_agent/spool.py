@@ -7,6 +7,8 @@ Guarantees, tried by tests/unit/test_spool.py and tests/integration/test_agent.p
 * (ep, seq) is given once: a number is never used again for other readings, whatever is deleted or killed.
 * Deleting waits for the next commit: after a crash acknowledged rows may come back and be sent again, which the
   collector knows as duplicates. It saves half of the writes to a memory card.
+* A row whose bytes have changed on the card (each has a CRC-32) is never sent as if it had been measured: it is put
+  into `damaged`, where it can be looked at, and declared in `lost`; tried by tests/unit/test_spool_damage.py.
 
 An acknowledgement of numbers that this spool never gave means that the file is an old copy (a restored card): the spool
 then begins a new life, a new `ep`, and sends again all it has, rather than delete what was never sent. A copy that has
@@ -14,8 +16,10 @@ counted on past the numbers that were acknowledged would not notice, so numbers 
 sent (`may_send_upto`) before a first acknowledgement has come, and one that covers any of them shows the copy as well.
 """
 
+import re
 import secrets
 import sqlite3
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,13 +31,24 @@ from core.wire.messages import LONGEST_BATCH, MOST_LOST, Ack, Ranges, Reading
 
 log = logger(__name__)
 
-VERSION = 1
-_SCHEMA = (
-    "CREATE TABLE life (one INTEGER PRIMARY KEY CHECK (one = 1), ep TEXT NOT NULL, seq INTEGER NOT NULL) STRICT",
-    "CREATE TABLE batch (seq INTEGER PRIMARY KEY, boot TEXT NOT NULL, at INTEGER NOT NULL, r BLOB NOT NULL) STRICT",
-    "CREATE TABLE lost (first INTEGER PRIMARY KEY, last INTEGER NOT NULL) STRICT",
-    "CREATE TABLE polled (bus TEXT PRIMARY KEY, due INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+_STEPS = (
+    (
+        "CREATE TABLE life (one INTEGER PRIMARY KEY CHECK (one = 1), ep TEXT NOT NULL, seq INTEGER NOT NULL) STRICT",
+        "CREATE TABLE batch (seq INTEGER PRIMARY KEY, boot TEXT NOT NULL, at INTEGER NOT NULL, r BLOB NOT NULL) STRICT",
+        "CREATE TABLE lost (first INTEGER PRIMARY KEY, last INTEGER NOT NULL) STRICT",
+        "CREATE TABLE polled (bus TEXT PRIMARY KEY, due INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    ),
+    (
+        # Rows of an earlier version have no checksum and are believed.
+        "ALTER TABLE batch ADD COLUMN crc INTEGER",
+        """CREATE TABLE damaged (
+             seq INTEGER NOT NULL, ep TEXT NOT NULL, boot BLOB, at BLOB, r BLOB, crc INTEGER, PRIMARY KEY (ep, seq))""",
+    ),
 )
+"""What brings a file from each version to the next. The first step makes it."""
+VERSION = len(_STEPS)
+MOST_DAMAGED = 1_000
+"""Rows in `damaged`; of more the oldest go."""
 LARGEST_R = 60_000
 """Bytes of readings in a batch: leaves room for the rest of a 64 KiB message."""
 ROW_BYTES = 64
@@ -41,6 +56,8 @@ ROW_BYTES = 64
 CLOCK_WAS_SET = Instant(1_577_836_800_000)
 """2020-01-01: what is stamped before was read with the clock unset; its age is unknown, so it isn't dropped for age."""
 COMMIT_AFTER_DELETES = 200
+_ROWS = "SELECT seq, boot, at, r, crc FROM batch"
+_EP = re.compile("[0-9a-f]{16}")
 
 
 class DamagedSpool(Exception):
@@ -56,6 +73,11 @@ class Spooled(msgspec.Struct, frozen=True):
     """When it was spooled, by the injected clock."""
     r: bytes
     """Its readings as JSON, as they will be sent."""
+
+    @property
+    def crc(self) -> int:
+        """The checksum over everything."""
+        return zlib.crc32(self.r, zlib.crc32(f"{self.seq} {self.boot} {self.at}".encode()))
 
 
 class Spool:
@@ -76,6 +98,7 @@ class Spool:
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5)
+        self._db.text_factory = _text
         try:
             self._open(str(path))
             self._opened_at = self._seq
@@ -136,8 +159,8 @@ class Spool:
         try:
             self._begin()
             self._db.executemany(
-                "INSERT INTO batch (seq, boot, at, r) VALUES (?, ?, ?, ?)",
-                [(row.seq, row.boot, row.at, row.r) for row in fresh],
+                "INSERT INTO batch (seq, boot, at, r, crc) VALUES (?, ?, ?, ?, ?)",
+                [(row.seq, row.boot, row.at, row.r, row.crc) for row in fresh],
             )
             self._db.execute("UPDATE life SET seq = ?", (self._seq + len(fresh),))
             self._db.executemany(
@@ -179,7 +202,15 @@ class Spool:
 
     def after(self, seq: int, limit: int) -> list[Spooled]:
         """Return up to `limit` batches behind `seq`, in order."""
-        return self._rows("SELECT seq, boot, at, r FROM batch WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit)
+        found: list[Spooled] = []
+        while len(found) < limit:
+            asked = limit - len(found)
+            page = self._db.execute(f"{_ROWS} WHERE seq > ? ORDER BY seq LIMIT ?", (seq, asked)).fetchall()
+            found += self._sound(page)
+            if len(page) < asked:
+                break
+            seq = page[-1][0]
+        return found
 
     def young_from(self, since: Instant) -> int:
         """Return the first number of the unbroken run of batches at the end that were spooled at or after `since`."""
@@ -192,7 +223,7 @@ class Spool:
 
     def get(self, seq: int) -> Spooled | None:
         """Return a batch, None when it has left."""
-        rows = self._rows("SELECT seq, boot, at, r FROM batch WHERE seq = ?", seq)
+        rows = self._sound(self._db.execute(f"{_ROWS} WHERE seq = ?", (seq,)).fetchall())
         return rows[0] if rows else None
 
     def flush(self) -> None:
@@ -218,28 +249,51 @@ class Spool:
         try:
             self._prepare(path)
             self._count()
+            self._mend()
         except sqlite3.OperationalError:  # locked, full, read-only: not the file's fault
             raise
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter when SQLite names what it can't read
             msg = f"{path} is not a spool: {error}"
             raise DamagedSpool(msg) from None
 
     def _prepare(self, path: str) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, VERSION):
+        if not 0 <= version <= VERSION:
             msg = f"{path} is a spool of version {version}; this agent knows {VERSION}"
             raise DamagedSpool(msg)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA journal_size_limit = 4194304")
-        if version == 0:
-            self._begin()
-            for statement in _SCHEMA:
+        if version == VERSION:
+            return
+        self._begin()
+        for step in _STEPS[version:]:
+            for statement in step:
                 self._db.execute(statement)
+        if version == 0:
             self._db.execute("INSERT INTO life VALUES (1, ?, 0)", (secrets.token_hex(8),))
             self._proven = True
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
-            self._commit()
+        self._db.execute(f"PRAGMA user_version = {VERSION}")
+        self._commit()
+
+    def _mend(self) -> None:
+        """Let no turned bit of what describes the rows harm them.
+
+        A number that rows say was given is never given again, what is here isn't declared lost, and a life that nobody
+        could acknowledge ends.
+        """
+        [highest] = self._db.execute(
+            "SELECT max(coalesce((SELECT max(seq) FROM batch), 0), ?)", (self._seq,)
+        ).fetchone()
+        wrong = "first < 1 OR first > last OR last > ? OR EXISTS (SELECT 1 FROM batch WHERE seq BETWEEN first AND last)"
+        [false] = self._db.execute(f"SELECT count(*) FROM lost WHERE {wrong}", (highest,)).fetchone()  # noqa: S608
+        if highest == self._seq and not false and _EP.fullmatch(self._ep):
+            return
+        log.error("damaged spool mended; a new life begins", ep=self._ep, given=self._seq, highest=highest, false=false)
+        self._begin()
+        self._db.execute(f"DELETE FROM lost WHERE {wrong}", (highest,))  # noqa: S608
+        self._db.execute("UPDATE life SET seq = ?", (highest,))
+        self._new_life()
 
     def _count(self) -> None:
         self._ep, self._seq = self._db.execute("SELECT ep, seq FROM life").fetchone()
@@ -279,9 +333,7 @@ class Spool:
             if self._size <= self._limit_bytes and not too_old:
                 break
             self._delete(seq, seq)
-            merged = self._db.execute("UPDATE lost SET last = ? WHERE last = ?", (seq, seq - 1)).rowcount
-            if not merged:
-                self._db.execute("INSERT INTO lost VALUES (?, ?)", (seq, seq))
+            self._declare_lost(seq)
             first, last = first or seq, seq
         if last:
             log.error("spool overflowed, oldest batches dropped", first=first, last=last, ep=self._ep)
@@ -292,8 +344,48 @@ class Spool:
         self._proven = True
         self._count()
 
-    def _rows(self, sql: str, *values: int) -> list[Spooled]:
-        return [Spooled(seq, boot, Instant(at), r) for seq, boot, at, r in self._db.execute(sql, values)]
+    def _declare_lost(self, seq: int) -> None:
+        merged = self._db.execute("UPDATE lost SET last = ? WHERE last = ?", (seq, seq - 1)).rowcount
+        if not merged:
+            self._db.execute("INSERT INTO lost VALUES (?, ?)", (seq, seq))
+
+    def _sound(self, found: Sequence[tuple[int, str, int, bytes, int | None]]) -> list[Spooled]:
+        """Return the rows whose bytes are what was written; the others are set aside."""
+        rows = []
+        for seq, boot, at, r, crc in found:
+            row = Spooled(seq, boot, Instant(at), r)
+            if crc is None or crc == row.crc:
+                rows.append(row)
+            else:
+                self._set_aside(seq)
+        return rows
+
+    def _set_aside(self, seq: int) -> None:
+        """Move a damaged row out of what is sent; while the disk refuses that, it stays and isn't sent either."""
+        try:
+            self._begin()
+            self._db.execute(
+                "INSERT OR REPLACE INTO damaged (ep, seq, boot, at, r, crc)"
+                " SELECT ?, seq, boot, at, r, crc FROM batch WHERE seq = ?",
+                (self._ep, seq),
+            )
+            self._db.execute(
+                "DELETE FROM damaged WHERE rowid NOT IN (SELECT rowid FROM damaged ORDER BY rowid DESC LIMIT ?)",
+                (MOST_DAMAGED,),
+            )
+            self._delete(seq, seq)
+            self._declare_lost(seq)
+            self._commit()
+        except sqlite3.Error as error:
+            self._back_out()
+            log.warning("damaged batch not set aside yet", ep=self._ep, seq=seq, error=str(error))
+        else:
+            log.error("damaged batch set aside, and declared lost", ep=self._ep, seq=seq)
+
+
+def _text(raw: bytes) -> str:
+    """Decode what may have turned bits: its row's checksum tells."""
+    return raw.decode("utf-8", "replace")
 
 
 def _parts(readings: Sequence[Reading]) -> list[bytes]:

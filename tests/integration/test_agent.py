@@ -20,7 +20,7 @@ from core.runtime.instant import DAY, MINUTE, Instant
 from core.wire.messages import Reading
 from core.wire.topics import Kind
 from gateway_agent import service
-from gateway_agent.spool import Spool
+from gateway_agent.spool import VERSION, Spool
 from tests.fixtures.broker import broker, running, until
 from tests.fixtures.modbus import bus_to, line
 from tests.fixtures.uplinks import GW, Upstream, agent_in
@@ -209,7 +209,7 @@ def test_a_damaged_spool_is_set_aside_and_polling_goes_on(tmp_path: Path, device
         up.saw(lambda up: len(up.stored) > 2, "batches")
     [aside] = folder.glob("*.damaged-*")
     assert aside.read_bytes().startswith(b"not a database")
-    assert sqlite3.connect(folder / f"{GW}.db").execute("PRAGMA user_version").fetchone() == (1,)
+    assert sqlite3.connect(folder / f"{GW}.db").execute("PRAGMA user_version").fetchone() == (VERSION,)
 
 
 def test_what_the_spool_dropped_is_declared_until_covered(tmp_path: Path, devices: ModbusDevices) -> None:

@@ -13,7 +13,7 @@ from collector.decode import decode
 from core.runtime.instant import DAY, Instant, Milliseconds
 from core.wire.messages import MOST_LOST, Ack, Batch, Reading
 from core.wire.topics import GatewayNumber, Kind
-from gateway_agent.spool import CLOCK_WAS_SET, LARGEST_R, ROW_BYTES, DamagedSpool, Spool, Spooled
+from gateway_agent.spool import CLOCK_WAS_SET, LARGEST_R, ROW_BYTES, VERSION, DamagedSpool, Spool, Spooled
 from gateway_agent.voice import Identity, Voice
 from tests.fixtures.site import Standing
 
@@ -233,9 +233,9 @@ def test_what_is_no_spool_is_not_touched(tmp_path: Path) -> None:
         opened(tmp_path / "s.db")
     assert (tmp_path / "s.db").read_bytes().startswith(b"rubbish")
     newer = sqlite3.connect(tmp_path / "t.db")
-    newer.execute("PRAGMA user_version = 2")
+    newer.execute(f"PRAGMA user_version = {VERSION + 1}")
     newer.close()
-    with pytest.raises(DamagedSpool, match="version 2"):
+    with pytest.raises(DamagedSpool, match=f"version {VERSION + 1}"):
         opened(tmp_path / "t.db")
 
 
