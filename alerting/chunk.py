@@ -80,8 +80,8 @@ class Chunk:
             if recent.zone is not None:
                 bounds = self._zones.bounds(recent.zone, probe.place.interval)
                 evidence += self._evidence(probe, recent.zone, bounds)
-                evidence += _end_of_silence(probe, recent.zone)
                 self._mark_unnoticed(series, probe)
+            evidence += _end_of_silence(probe, recent.zone)
             evidence += probe.left
         save(tx, probes, self._zones, self._now)
         self._marks.write(tx, self._now)
@@ -139,9 +139,6 @@ class Chunk:
                 began = probe.memory(rule)
                 if began.condition in GOING_ON and probe.was[rule].condition not in GOING_ON:
                     self._mark_span(place.series, began.onset, probe.course.newest)
-            if probe.was_silent:
-                gone = Evidence(zone=old, rule=Rule.PROBE_OFFLINE, probe=place.probe, onset=self._now, measured=False)
-                probe.left.append(gone)
         probe.place = place
         probe.course = courses.begin(place.zone)
         probe.ended = []
@@ -176,8 +173,13 @@ class Chunk:
             )
 
 
-def _end_of_silence(probe: Probe, zone: ZoneId) -> Iterable[Evidence]:
+def _end_of_silence(probe: Probe, zone: ZoneId | None) -> Iterable[Evidence]:
+    """Return what ends the alarm of a silence, in whichever zone it was found: heard there again, or gone from it."""
     known = probe.silence
-    if known is not None and probe.silence_ends and known.zone_id == zone:
-        onset, ended = probe.silent_since, probe.spoke
-        yield Evidence(zone=zone, rule=Rule.PROBE_OFFLINE, probe=probe.place.probe, onset=onset, ended=ended)
+    if known is None or not probe.was_silent:
+        return
+    rule, onset = Rule.PROBE_OFFLINE, probe.silent_since
+    if known.zone_id != zone:
+        yield Evidence(zone=known.zone_id, rule=rule, probe=probe.place.probe, onset=onset, measured=False)
+    elif probe.silence_ends:
+        yield Evidence(zone=known.zone_id, rule=rule, probe=probe.place.probe, onset=onset, ended=probe.spoke)

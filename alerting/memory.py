@@ -56,6 +56,8 @@ class Probe:
         except UNREADABLE as error:
             self.unreadable = str(error)
             self.course = _anew(row, rules)
+        self.was_in = self.course.recent.zone
+        """The zone whose the live state was; None of a probe that was in none, or has sent nothing of now yet."""
         self.shard = row.shard if row else ""
         self.received: Instant | None = row.received_at if row else None
         """Server time of the last reading with a value."""
@@ -127,7 +129,9 @@ def save(tx: Session, probes: Mapping[SeriesId, Probe], zones: Zones, now: Insta
     for series, probe in probes.items():
         zone = probe.course.recent.zone
         if zone is None:
-            tx.execute(delete(RuleState).where(RuleState.series_id == series))
+            # Of a probe that only old readings have come of, the row of silence stays: its alarm waits for the end.
+            if probe.was_in is not None:
+                tx.execute(delete(RuleState).where(RuleState.series_id == series))
         else:
             rule_rows += _rule_rows(series, probe, zone, now)
             rule_rows += _silence_row(series, probe, zone, zones, now)

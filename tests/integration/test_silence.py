@@ -4,9 +4,9 @@ import pytest
 from sqlalchemy import select
 
 from core.devices import revision
-from core.devices.tables import ProbeGateway
+from core.devices.tables import ProbeGateway, ProbeZone
 from core.runtime.instant import MINUTE, Instant
-from tests.fixtures.alerting import DAWN, Watch, ahead, on_both
+from tests.fixtures.alerting import DAWN, Watch, ago, ahead, on_both
 
 
 @pytest.mark.parametrize(("silent", "minutes"), [(None, 15), (4, 15), (8, 15)])
@@ -99,3 +99,43 @@ def test_after_our_own_absence_a_probe_gets_a_grace_to_speak(watch: Watch) -> No
     assert not watch.alarms()
     watch.forward(5)
     assert [alarm.rule for alarm in watch.alarms()] == ["probe_offline"]
+
+
+@on_both
+def test_what_is_released_of_a_probe_that_never_spoke_leaves_its_silence_to_its_first_reading(watch: Watch) -> None:
+    watch.fridge()
+    watch.run()
+    watch.forward(20)
+    assert (watch.alarm().rule, watch.alarm().state) == ("probe_offline", "open")
+    watch.reads(5.0, 5.0, at=ago(watch, 10), origin="released")
+    watch.run()
+    assert watch.alarm().state == "open"
+    watch.reads(5.0)
+    watch.run()
+    assert watch.alarm().state == "recovered"
+
+
+@on_both
+@pytest.mark.parametrize("into_another", [True, False])
+def test_a_silent_probe_that_speaks_for_the_first_time_elsewhere_ends_its_alarm(
+    watch: Watch,
+    into_another: bool,  # noqa: FBT001
+) -> None:
+    fridge, other = watch.fridge(), watch.fridge("208602")
+    watch.run()
+    for _ in range(4):
+        watch.forward(5, showing=5.0, code="208602")
+    assert (watch.alarm().rule, watch.alarm().state) == ("probe_offline", "open")
+    with watch.records.write() as tx:
+        place = tx.scalars(select(ProbeZone).where(ProbeZone.zone_id == fridge.zone)).one()
+        place.until = watch.clock.time
+        if into_another:
+            tx.add(ProbeZone(probe_id=place.probe_id, zone_id=other.zone, since=watch.clock.time))
+        revision.bump(tx)
+    watch.reads(5.0)
+    watch.run()
+    for _ in range(3):
+        watch.forward(1, showing=5.0)
+        watch.reads(5.0, code="208602")
+    assert [(one.zone_id, one.state) for one in watch.alarms()] == [(fridge.zone, "recovered")]
+    assert not watch.told(1, "recovery")
