@@ -311,6 +311,23 @@ def test_the_recipient_notes_what_was_done_and_the_alarm_closes(place: Site, ala
         assert tx.get_one(Alarm, alarm).state == "closed"
 
 
+def test_whoever_isnt_signed_in_finds_the_way_to_the_handling_record(place: Site, alarm: AlarmId) -> None:
+    """Also once somebody has acknowledged: the page asks for the record, and another phone or a PC is to write it."""
+    link = place.link(alarm)
+    recipient = identified(place, link, "openid-王芳")
+    assert "用微信确认身份后确认报警" in place.stranger(**HTML).get(link).text
+    acknowledge(recipient, link)
+    for happens in (lambda: None, lambda: place.recovers(alarm)):
+        happens()
+        page = place.stranger(**HTML).get(link).text
+        assert "用微信确认身份后填写处理记录" in page
+        assert "登录账号填写处理记录" in page
+        assert f'{link}/wechat"' in page
+        assert "填写处理记录</a>" not in recipient.get(link).text, "who is known has the form itself"
+    recipient.post(f"{link}/handling", data={"csrf": form_token(recipient.get(link).text), **REPORT})
+    assert "填写处理记录</a>" not in place.stranger(**HTML).get(link).text
+
+
 def test_without_an_official_account_an_account_of_the_web_acknowledges(
     sqlite_records: Records, tmp_path: Path
 ) -> None:
