@@ -7,7 +7,8 @@ Guarantees, tried by tests/integration/test_late_readings.py and test_late_store
 * a span is evaluated once telemetry has come as far as its marks, and with all that can be read then;
 * its end is one transaction that finds the marks and the devices' revision unmoved, or changes nothing: then it is
   evaluated again. So whatever is killed, alarms are a function of the readings (`core.alarms.rules.evaluation`);
-* what late readings show pages only where the live state is itself beyond the limit (`course.join`).
+* what late readings show pages only where the live state is itself beyond the limit (`course.join`);
+* a span that can't be evaluated (what telemetry has of it is damaged) is put aside for a while, and no other waits.
 """
 
 import sqlite3
@@ -16,10 +17,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from alerting.late_snapshot import RULES, Due, Reader, Snapshot, due, is_calm, read_around, snapshot, zones_of
+from alerting.late_snapshot import AT_ONCE, RULES, Due, Reader, Snapshot, due, is_calm, read_around, snapshot, zones_of
 from alerting.memory import Probe, load, save
 from config.load import WrongSetting
 from config.secrets import NoSecrets
@@ -45,7 +47,8 @@ from core.intake.port import Unavailable as LogUnavailable
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
-from core.runtime.trouble import Troubles, first_line
+from core.runtime.trouble import Kind, Troubles, first_line
+from core.telemetry.codec import Damaged
 from core.telemetry.port import Telemetry
 
 log = logger(__name__)
@@ -56,6 +59,8 @@ POLL_S = 1.0
 BEHIND_S = 0.5
 """Real seconds that a slice waits for live work."""
 AGAIN_S = 1.0
+ASIDE_S = 300.0
+"""Real seconds after which a span that couldn't be evaluated is tried again."""
 STORE, EVALUATION = "telemetry reader", "late readings"
 """Parts that a pass may fail by. Records and log are the engine's to tell."""
 
@@ -95,6 +100,10 @@ class Late:
         self._slots = int(first, 16), int(last, 16)
         self._live = live
         self._woken = threading.Event()
+        self._most = AT_ONCE
+        """Spans that are evaluated together: fewer after a failure, until it is known whose it was."""
+        self._aside: dict[late_spans.Key, float] = {}
+        """Spans that can't be evaluated, and when they are tried again."""
         self.evaluated = 0
         """Spans since the start."""
         self.troubles = Troubles()
@@ -116,19 +125,28 @@ class Late:
                 stop.wait(AGAIN_S)
             except (OSError, sqlite3.Error, NoSecrets, WrongSetting) as error:
                 self.close()
-                if self.troubles.note(STORE, error):
-                    log.warning("late readings wait for telemetry", problem=first_line(error))
+                self._note_store(error)
                 stop.wait(AGAIN_S)
             except Exception as error:
                 if self.troubles.note(EVALUATION, f"{type(error).__name__}: {first_line(error)}"):
                     log.exception("late readings not evaluated")
                 stop.wait(AGAIN_S)
             else:
-                for part in (STORE, EVALUATION):
-                    self.troubles.note(part, None)
+                self._passed(worked=worked)
                 if not worked:
                     self._woken.wait(POLL_S)
         self.close()
+
+    def _passed(self, *, worked: bool) -> None:
+        if not worked:
+            self._most = AT_ONCE
+        if self._most == AT_ONCE and not self._aside:
+            for part in (STORE, EVALUATION):
+                self.troubles.note(part, None)
+
+    def _note_store(self, error: Exception) -> None:
+        if self.troubles.note(STORE, error, kind=Kind.DAMAGED if isinstance(error, Damaged) else None):
+            log.warning("late readings wait for telemetry", problem=first_line(error))
 
     def close(self) -> None:
         """Let go of the store."""
@@ -152,6 +170,24 @@ class Late:
         spans, known = self._next(self._clock.now())
         if known is None:
             return False
+        try:
+            self._evaluate_all(spans, known)
+        except Exception as error:
+            self._divide(spans)
+            if not isinstance(error, Damaged):
+                raise
+            self._note_store(error)
+        else:
+            self._most = min(AT_ONCE, self._most * 2)
+        return True
+
+    def _divide(self, spans: Sequence[Span]) -> None:
+        """Take fewer spans next; put one aside that failed by itself."""
+        if len(spans) == 1:
+            self._aside[spans[0].key] = monotonic() + ASIDE_S
+        self._most = max(1, len(spans) // 4)
+
+    def _evaluate_all(self, spans: Sequence[Span], known: Snapshot) -> None:
         pieces = read_around(self._telemetry(), spans)
         calm = [span for span in spans if is_calm(span, known, pieces[span.key].curve)]
         if calm:
@@ -164,7 +200,6 @@ class Late:
             if span not in calm:
                 self._evaluate(span, known, Reader(self._telemetry(), span, pieces[span.key]))
                 self.evaluated += 1
-        return True
 
     def _wait_for_live_work(self, stop: threading.Event) -> None:
         waited = 0.0
@@ -178,20 +213,24 @@ class Late:
 
     def _next(self, now: Instant) -> tuple[list[Span], Snapshot | None]:
         """Return spans that are due and stored, with what the records say of them."""
+        self._aside = {key: again for key, again in self._aside.items() if again > monotonic()}
         offset = 0
         while True:
             with self._records.read() as tx:
                 found = due(tx, now, self._slots, offset)
             if not found.spans:
                 return [], None
-            spans = self._stored(found)
+            spans = self._stored(found)[: self._most]
             if spans:
                 with self._records.read() as tx:
                     return spans, snapshot(tx, spans, found.newest)
             offset += len(found.spans)
 
-    def _stored(self, found: Due) -> list[Span]:
+    def _stored(self, due_now: Due) -> list[Span]:
         """Return the spans that telemetry has; its writer, which follows the same log, is given a moment."""
+        found = msgspec.structs.replace(due_now, spans=[span for span in due_now.spans if span.key not in self._aside])
+        if not found.spans:
+            return []
         ends = monotonic() + WRITER_S
         while True:
             spans = found.stored(self._telemetry().positions())

@@ -1,17 +1,22 @@
 """Readings that come late, twice, or with a clock that is wrong: what they wake, and what they are a record of."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
 from collector import clocks
 from core.alarms.handling import acknowledge
+from core.devices.tables import Series
 from core.health.words import wrong
+from core.ids import SeriesId
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant, Milliseconds
+from core.runtime.trouble import Kind
+from core.telemetry.codec import Damaged
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.telemetry.port import Unavailable
+from core.telemetry.port import Curve, Unavailable
 from core.units.tables import Contact, Person
 from core.wire.messages import Batch, ClockReport
 from core.wire.topics import GatewayNumber, Shard, shard_of
@@ -344,6 +349,59 @@ class Broken:
 
     def close(self) -> None:
         pass
+
+
+class PartlyUnreadable(EmbeddedTelemetry):
+    """A store of which the readings of some series can't be read."""
+
+    unreadable: set[SeriesId]
+    error: Exception
+
+    def multi_range(self, series: Sequence[SeriesId], since: Instant, until: Instant) -> dict[SeriesId, Curve]:
+        if self.unreadable & set(series):
+            raise self.error
+        return super().multi_range(series, since, until)
+
+
+@pytest.mark.req("AL-14")
+@pytest.mark.parametrize("error", [Damaged("block of day 20540: checksum"), ValueError("an error of ours")])
+def test_what_can_not_be_read_of_one_probe_keeps_no_other_s_late_readings_waiting(
+    watch: Watch, tmp_path: Path, error: Exception
+) -> None:
+    codes = ("208601", "208602", "208603")
+    fridges = [watch.fridge(code) for code in codes]
+    for code in codes:
+        watch.reads(5.0, code=code)
+    watch.run()
+    ahead(watch, 200)
+    for code in codes:
+        watch.reads(5.0, code=code)
+        watch.reads(*[5.0] * 30, *[9.5] * 60, *[5.0] * 100, code=code, at=ago(watch, 190), origin="backfill")
+    watch.engine.run_once()
+    watch.store()
+    ahead(watch, 6)
+    store = PartlyUnreadable(tmp_path / "telemetry")
+    with watch.records.read() as tx:
+        store.unreadable, store.error = {min(tx.scalars(select(Series.id)))}, error
+    whole, watch.telemetry = watch.telemetry, store
+    stop, late = threading.Event(), watch.late_worker()
+    thread = threading.Thread(target=late.run, args=(stop,))
+    thread.start()
+    try:
+        until(lambda: len(watch.alarms()) == 2, "the others' excursions", within_s=60)
+        until(late.is_idle, "what can be evaluated was", within_s=60)
+        assert [trouble.kind for trouble in late.troubles.now()] == [
+            Kind.DAMAGED if isinstance(error, Damaged) else Kind.OTHER
+        ]
+    finally:
+        stop.set()
+        late.wake()
+        thread.join()
+    assert {alarm.zone_id for alarm in watch.alarms()} == {fridge.zone for fridge in fridges[1:]}
+    watch.telemetry = whole
+    watch.late = watch.late_worker()
+    watch.run()
+    assert {alarm.zone_id for alarm in watch.alarms()} == {fridge.zone for fridge in fridges}
 
 
 @pytest.mark.req("AL-14")
