@@ -292,6 +292,10 @@ class Late:
                 opened, _ = settle(tx, self._zones, self._post, evidence, now)
                 told["opened"] = opened
             goes_on = any(probe.memory(rule).condition in GOING_ON for rule in settled)
+        # So that nobody acknowledges or handles one between the look at it and its change.
+        past.hold(
+            tx, [alarm.id for key, (found, _) in results.items() for alarm in _touched(found, before.get(key, ()))]
+        )
         alarms = past.known_alarms(tx, zones)
         for key, (found, readings) in results.items():
             changes = reconcile(found.episodes, _touched(found, alarms.get(key, ())))

@@ -62,6 +62,11 @@ def known_alarms(tx: Session, zones: Collection[ZoneId]) -> dict[Key, list[Known
     return found
 
 
+def hold(tx: Session, numbers: Collection[AlarmId]) -> None:
+    """Let nobody else change these alarms until the end of the transaction."""
+    _locked(tx, numbers)
+
+
 def change(tx: Session, zones: Zones, key: Key, changes: Changes, peak: Peak, now: Instant) -> Changed:
     """Do what a comparison has come to. The zone is locked."""
     rows = _locked(tx, [*(each for each, _ in changes.widened), *(each for each, _ in changes.placed)])

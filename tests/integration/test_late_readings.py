@@ -9,6 +9,7 @@ from sqlalchemy import delete, select
 
 from collector import clocks
 from core.alarms.handling import acknowledge
+from core.alarms.rules.reconcile import Changes, Found, Known, reconcile
 from core.devices.tables import Series
 from core.health.words import wrong
 from core.ids import SeriesId
@@ -279,6 +280,42 @@ def test_what_exceeds_an_alarm_that_was_acknowledged_is_a_linked_record(watch: W
     watch.reads(*[9.9] * 5, at=Instant(begin + 20 * MINUTE), origin="backfill")
     watch.evaluate_late()
     assert len(watch.alarms()) == 2
+
+
+@pytest.mark.parametrize("watch", ["postgresql"], indirect=True)
+def test_an_alarm_that_is_acknowledged_at_the_moment_of_its_change_stays_as_it_was_seen(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch.fridge()
+    watch.reads(5.0)
+    watch.run()
+    ahead(watch, 120)
+    watch.reads(5.0)
+    begin = ago(watch, 119)
+    watch.reads(*[9.5] * 20, *[5.0] * 10, at=Instant(begin + 30 * MINUTE), origin="backfill")
+    watch.evaluate_late()
+    first = watch.alarm()
+    somebody = watch.person(1)
+
+    def take_it_on() -> None:
+        with watch.records.write() as tx:
+            acknowledge(tx, somebody, first.id, through="web", now=watch.clock.time)
+
+    other = threading.Thread(target=take_it_on)
+
+    def compared(episodes: Sequence[Found], alarms: Sequence[Known]) -> Changes:
+        if alarms and not other.ident:
+            other.start()
+            other.join(1)  # it comes first if nothing holds it
+        return reconcile(episodes, alarms)
+
+    monkeypatch.setattr("alerting.late.reconcile", compared)
+    watch.reads(*[5.0] * 10, *[9.9] * 20, at=begin, origin="backfill")
+    watch.evaluate_late()
+    other.join()
+    happened = watch.events(first.id)
+    assert "acknowledged" in happened
+    assert "widened" not in happened[happened.index("acknowledged") :]
 
 
 @pytest.mark.req("AL-14")
