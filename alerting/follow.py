@@ -4,6 +4,7 @@ Guarantees, tried by tests/integration/test_follow.py and test_alerting_races.py
 * the cursor of a shard moves in the transaction of everything that its entries led to, so a crash anywhere repeats
   nothing and skips nothing; a second process on the same shard loses the race for the cursor and changes nothing;
 * memory is read from the records for each chunk, so a series may come through another shard and worker than last time;
+* a chunk is settled by the devices that the records have at that moment, or done again;
 * on SQLite a chunk is smaller, and others get their turn behind it (`Records.write_much`).
 """
 
@@ -17,9 +18,10 @@ from alerting.chunk import Chunk, Reading
 from alerting.read_ahead import ReadAhead
 from core.alarms.post import Post
 from core.alarms.tables import FollowCursor
-from core.alarms.watched import Zones
+from core.alarms.watched import Outdated, Zones
 from core.db.engine import Records
 from core.db.insert import upsert
+from core.devices import revision
 from core.devices.directory import Directory, Place
 from core.health.alignment import Fault, Misaligned, Misplaced, of_alerting, within
 from core.ids import AlarmId, ZoneId
@@ -101,8 +103,8 @@ class Follower:
     def step(self, now: Instant) -> bool:
         """Take one chunk; returns whether there was one. What it opens, opens at `now`.
 
-        Raises: Overtaken or Misaligned, after which `start` must be called again; SQLAlchemyError, after which `step`
-        may be.
+        Raises: Overtaken or Misaligned, after which `start` must be called again; Outdated or SQLAlchemyError, after
+        which `step` may be.
         """
         if self._directory.refresh():
             with self._records.read() as tx:
@@ -137,6 +139,10 @@ class Follower:
         with self._records.write_much() as tx:
             self._move(tx, {shard: of_shard[-1] for shard, of_shard in entries.items()})
             self._zones.refresh(tx)
+            if revision.current(tx) != self._directory.revision:
+                # Whose the readings are was looked up before: those of a probe that has come since would be passed by.
+                msg = f"devices, revision {revision.current(tx)}"
+                raise Outdated(msg)
             return chunk.settle(tx, self._post)
 
     def has_reached(self, heads: Mapping[Shard, int]) -> bool:

@@ -80,6 +80,11 @@ class Directory:
         self._records = records
         self._known = _Known()
 
+    @property
+    def revision(self) -> int:
+        """Which state of the records it knows."""
+        return self._known.revision
+
     def refresh(self) -> bool:
         """Load anew if anything has changed since; returns whether it did. One small query when nothing has."""
         with self._records.read() as tx:

@@ -1,18 +1,22 @@
 """From the log to alarms: each kind of equipment, moved probes, and a cursor that nobody shares."""
 
 import threading
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import select, update
 
-from alerting.follow import Overtaken
+from alerting.chunk import Reading
+from alerting.follow import Follower, Overtaken
 from core.alarms.tables import Alarm, AlarmStep, FollowCursor, RuleState, SeriesState
+from core.alarms.watched import Outdated
 from core.devices import revision
 from core.devices.tables import Equipment, Gateway, MaintenanceWindow, Probe, ProbeGateway, ProbeZone
 from core.intake.port import Entry
 from core.runtime.instant import HOUR, MINUTE, SECOND, Instant, Milliseconds
-from core.wire.topics import Shard, shard_of
+from core.wire.topics import GatewayNumber, Shard, shard_of
 from tests.fixtures.alerting import DAWN, Fridge, Watch, ago, ahead, on_both
+from tests.fixtures.county import add_probe
 
 
 @pytest.mark.req("CC-01", "AL-14")
@@ -42,6 +46,33 @@ def move(watch: Watch, fridge: Fridge, other: Fridge | None) -> None:
         if other:
             tx.add(ProbeZone(probe_id=probe, zone_id=other.zone, since=watch.clock.time))
         revision.bump(tx)
+
+
+@on_both
+def test_a_probe_that_is_entered_while_its_readings_are_followed_is_evaluated_all_the_same(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fridge = watch.fridge()
+    watch.gateways["208602"] = GatewayNumber("10001")
+    watch.run()
+    ahead(watch, 30)
+    watch.reads(5.0)
+    watch.reads(*[9.5] * 30, code="208602", at=ago(watch, 29))
+    looked_up = Follower._resolved
+
+    def resolved(follower: Follower, shard: Shard, entry: Entry) -> list[Reading]:
+        found = list(looked_up(follower, shard, entry))
+        with watch.records.write() as tx:
+            if tx.scalar(select(Probe).where(Probe.code == "208602")) is None:
+                add_probe(tx, "208602", tx.scalars(select(Gateway.id)).one(), fridge.zone)
+                revision.bump(tx)
+        return found
+
+    monkeypatch.setattr(Follower, "_resolved", resolved)
+    with suppress(Outdated):
+        watch.run()
+    watch.run()
+    assert (watch.alarm().rule, watch.alarm().state) == ("above", "open")
 
 
 @on_both
