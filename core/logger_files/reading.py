@@ -38,9 +38,3 @@ def parse(raw: bytes, name: str, zone: ZoneInfo) -> LoggerFile:
     if characters:
         raise UnreadableFile(name, characters)
     return file
-
-
-def _read(text: str, name: str, zone: ZoneInfo) -> LoggerFile:
-    if is_fridge_tag(text):
-        return read_fridge_tag(text, name, zone)
-    return read_table(text, name, Path(name).stem, zone)

@@ -44,11 +44,12 @@ class InfluxCursor:
                 told = flux.rows(answer.data)
             finally:
                 answer.release_conn()
-        found: dict[Shard, tuple[str, int, str]] = {}
+        found: dict[Shard, tuple[int, str, str]] = {}
         for row in told:
-            shard, point = Shard(row["shard"]), (row["_time"], int(row["_value"]), row["log"])
+            # Of two names of a log the later has the higher position; the clock may have been set back between them.
+            shard, point = Shard(row["shard"]), (int(row["_value"]), row["_time"], row["log"])
             found[shard] = max(point, found.get(shard, point))
-        return {shard: (n, f"{log}/" if log != flux.NO_LOG else "") for shard, (_, n, log) in found.items()}
+        return {shard: (n, f"{log}/" if log != flux.NO_LOG else "") for shard, (n, _, log) in found.items()}
 
     def move(self, positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
         """Note how far shards have been stored, never back.

@@ -331,3 +331,15 @@ def test_the_collector_itself_stores_there_and_others_read_with_a_token_of_their
     log = SqliteIntakeLog(tmp_path / "intake.db")
     assert log.cursor(READER) == {SHARD: 20}
     log.close()
+
+
+def test_a_cursor_that_moves_on_after_the_clock_was_set_back_and_the_log_renamed_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(bucket_of(tmp_path)) as store:
+        ahead = Instant(real_now() + 5 * 3_600_000)
+        monkeypatch.setattr("core.telemetry.influx_cursor.real_now", lambda: ahead)
+        store.write_batch(good(1), {SHARD: 10}, {SHARD: "before/"})
+        monkeypatch.undo()
+        store.write_batch(good(1), {SHARD: 11}, {SHARD: "after/"})
+        assert store.cursor() == {SHARD: (11, "after/")}
