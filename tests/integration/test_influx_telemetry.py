@@ -1,7 +1,7 @@
 """What a real InfluxDB refuses, and what becomes of readings while it is ill, slow, killed or away."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,13 +18,14 @@ from core.db.engine import Records, connect
 from core.devices import revision
 from core.devices.directory import Directory
 from core.ids import Centi, SeriesId
-from core.intake.port import Batch, Stamped, Unavailable
+from core.intake.port import Batch, Stamped
 from core.intake.sqlite import SqliteIntakeLog
 from core.runtime.clock import clock_from, real_now
 from core.runtime.instant import DAY, SECOND, Instant
 from core.telemetry import flux, port
 from core.telemetry.file import ReadOnly
 from core.telemetry.influx import InfluxTelemetry
+from core.telemetry.influx_cursor import InfluxCursor
 from core.telemetry.open import open_telemetry
 from core.telemetry.port import Rejected, Sample
 from core.wire.topics import GatewayNumber, Shard, shard_of
@@ -177,10 +178,10 @@ class Line:
                 self.sent.append((when, seq))
 
     @contextmanager
-    def following(self, store: InfluxTelemetry, log: SqliteIntakeLog | None = None) -> Iterator[TelemetryWriter]:
+    def following(self, store: InfluxTelemetry) -> Iterator[TelemetryWriter]:
         ends = (Shard("00"), Shard("ff"))
         directory = Directory(self.records)
-        writer = TelemetryWriter(log or self.log, store, directory, clock_from(""), self.counts, shards=ends)
+        writer = TelemetryWriter(self.log, store, directory, clock_from(""), self.counts, shards=ends)
         stop = threading.Event()
         thread = threading.Thread(target=writer.run, args=(stop,))
         thread.start()
@@ -194,7 +195,10 @@ class Line:
 
     def arrived(self, store: InfluxTelemetry) -> bool:
         """Whether the cursor is at the head, and the store has each reading once, with its value."""
-        if self.log.cursor(READER).get(SHARD) != self.log.head(SHARD):
+        try:
+            if store.positions().get(SHARD) != self.log.head(SHARD):
+                return False
+        except port.Unavailable:  # the server is still coming up
             return False
         for series in (SeriesId(1), SeriesId(2)):
             there = [(each.at, each.value) for each in store.range(series, *EVER).samples(series)]
@@ -236,29 +240,30 @@ def test_the_writer_holds_what_the_store_refuses_and_goes_on(tmp_path: Path, lin
             until(lambda: len(line.log.held(reason="rejected")) == 2, "it to be refused again")
 
 
-def test_the_cursor_moves_after_the_write_and_a_crash_between_doubles_nothing(tmp_path: Path, line: Line) -> None:
+def test_the_cursor_moves_after_the_write_and_a_crash_between_doubles_nothing(
+    tmp_path: Path, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     moved: list[int] = []
+    move = InfluxCursor.move
 
-    class Crashing(SqliteIntakeLog):
-        def move_cursor(self, reader: str, positions: object) -> None:
-            assert len(store.range(SeriesId(1), *EVER)) == len(line.sent), "the cursor moved before the write"
-            moved.append(len(moved))
-            if len(moved) <= 2:
-                msg = "killed here"
-                raise Unavailable(msg)
-            super().move_cursor(reader, positions)  # type: ignore[arg-type]
+    def crashing(cursor: InfluxCursor, positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
+        assert len(store.range(SeriesId(1), *EVER)) == len(line.sent), "the cursor moved before the write"
+        moved.append(len(moved))
+        if len(moved) <= 2:
+            msg = "killed here"
+            raise port.Unavailable(msg)
+        move(cursor, positions, marks)
 
-    crashing = Crashing(tmp_path / "intake.db")
+    monkeypatch.setattr(InfluxCursor, "move", crashing)
     with opened(bucket_of(tmp_path)) as store:
         line.append(5)
-        with line.following(store, crashing):
+        with line.following(store):
             until(lambda: line.arrived(store), "all in telemetry, once")
         assert len(moved) == 3
-        # A new process begins where the log says, and has nothing to do.
+        # A new process begins where the store says, and has nothing to do.
         with line.following(store) as writer:
             until(lambda: writer.is_idle, "the head")
         assert line.counts.facts()["stored"] == 10
-    crashing.close()
 
 
 def test_while_the_server_is_away_the_log_keeps_everything(line: Line, own: Influxd) -> None:
@@ -266,7 +271,8 @@ def test_while_the_server_is_away_the_log_keeps_everything(line: Line, own: Infl
     with opened(through(own.settings("unused"), own.url, timeout=2), token) as store:
         line.append(2)
         with line.following(store) as writer:
-            until(lambda: line.arrived(store), "the first in telemetry")
+            until(lambda: line.arrived(store) and writer.lag() == 0, "the first in telemetry")
+            writer.mirror()
             own.kill()
             line.append(30)
             writer.wake()
@@ -300,6 +306,8 @@ def test_a_server_that_answers_late_or_wrongly_loses_nothing(tmp_path: Path, lin
     settings = bucket_of(tmp_path)
     with Proxy(settings.url) as way, opened(settings) as direct:
         with opened(through(settings, way.url, timeout=0.3)) as store, line.following(store) as writer:
+            line.append(1)
+            until(lambda: line.arrived(direct), "the first in telemetry")  # the cursor has been read
             for fault in ("500", "cut", "hang", "blame"):
                 way.fault = fault  # type: ignore[assignment]
                 before = way.seen["/api/v2/write"]
@@ -327,10 +335,11 @@ def test_the_collector_itself_stores_there_and_others_read_with_a_token_of_their
         gateway.send_until_covered(range(1, 21))
         reader = open_telemetry(settings, read_only=True)
         until(lambda: len(reader.range(SeriesId(1), *EVER)) == 20, "all in telemetry")
+        assert reader.positions() == {SHARD: 20}
         reader.close()
-    log = SqliteIntakeLog(tmp_path / "intake.db")
-    assert log.cursor(READER) == {SHARD: 20}
-    log.close()
+        log = SqliteIntakeLog(tmp_path / "intake.db")
+        until(lambda: log.cursor(READER) == {SHARD: 20}, "the log to know it too")
+        log.close()
 
 
 def test_a_cursor_that_moves_on_after_the_clock_was_set_back_and_the_log_renamed_is_read(
