@@ -18,6 +18,9 @@ from core.runtime.single import only_one
 
 ROOT = Path(__file__).resolve().parents[2]
 
+OWN_NAME = Path("/proc/self/comm").read_text("utf-8").strip()
+"""Of the process that runs the tests: pytest, or a worker of it."""
+
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Service:
@@ -182,7 +185,7 @@ def test_up_with_a_taken_port_says_whose_it_is_in_a_line_each(tmp_path: Path) ->
         installed(tmp_path, api=web.getsockname()[1], broker=mqtt.getsockname()[1])
         done = up_in(tmp_path, "up")
     assert done.returncode == 2
-    holder = f"is held by pytest, process {os.getpid()}; end that program, or set another port"
+    holder = f"is held by {OWN_NAME}, process {os.getpid()}; end that program, or set another port"
     assert [line.split(" = ")[0] for line in done.stderr.splitlines()] == [
         "coldchain: coldchain.toml: api.port",
         "coldchain: coldchain.toml: broker.port",
@@ -210,7 +213,7 @@ def test_an_api_alone_waits_for_its_port_and_says_once_whose_it_is(tmp_path: Pat
     try:
         eventually(lambda: b"api started" in log.read_bytes(), within_s=60)
         assert log.read_bytes().count(b"web port not to be had") == 1
-        assert f"pytest, process {os.getpid()}".encode() in log.read_bytes()
+        assert f"{OWN_NAME}, process {os.getpid()}".encode() in log.read_bytes()
         assert b"Traceback" not in log.read_bytes()
         api.terminate()
         assert api.wait(15) == 0
@@ -224,7 +227,7 @@ def test_a_wechat_simulator_with_a_taken_port_says_whose_it_is_and_leaves_nothin
         done = up_in(tmp_path, "wechat-sim", "--port", str(other.getsockname()[1]))
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert f"is held by pytest, process {os.getpid()};" in line
+    assert f"is held by {OWN_NAME}, process {os.getpid()};" in line
     assert list(tmp_path.iterdir()) == []
 
 
