@@ -15,6 +15,8 @@ from core.bus.client import BrokerAddress, Bus
 from core.runtime.port_holder import Holder, foreign_holder, holder_of
 
 ANSWER_WITHIN_S = 10.0
+LOOPBACK = re.compile(r"https?://(127\.[\d.]+|localhost|\[::1\])(:|/|$)")
+"""Addresses by which a machine reaches nothing but itself."""
 
 
 def broker(settings: Settings, secrets: Secrets | None) -> Finding:
@@ -82,7 +84,8 @@ def web_pages(settings: Settings) -> Finding:
             probe.bind((host, port))
         except OSError as error:
             return _not_free(what, where, settings, error)
-    return good(what, say("web.free", where=where, url=settings.public_url))
+    here = LOOPBACK.match(settings.public_url)
+    return good(what, say("web.free_here" if here else "web.free", where=where, url=settings.public_url))
 
 
 def _not_free(what: str, where: str, settings: Settings, error: OSError) -> Finding:

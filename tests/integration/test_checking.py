@@ -192,6 +192,12 @@ def test_a_port_that_somebody_holds_is_said(ask: Ask) -> None:
     assert "api.port" in finding.mend
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"])
+def test_an_address_of_this_machine_alone_is_not_said_to_be_reached_by_phones(ask: Ask, url: str) -> None:
+    assert "no phone can open: set public_url" in ask(public_url=url)["web pages"].seen
+    assert "phones reach it as http://cold.example" in ask(public_url="http://cold.example")["web pages"].seen
+
+
 def test_a_port_that_this_installation_serves_is_well_and_another_ones_is_not(
     ask: Ask, sqlite_records: Records, tmp_path: Path
 ) -> None:
