@@ -29,14 +29,23 @@ class Refused(Wrong):
     """What an operator asked for and can't be done; its text is in their language."""
 
 
+def why_not_add(settings: Settings, username: str, *, unit_code: str, role: str) -> str:
+    """Return why such an account can't be made, whatever its password, or nothing: to be said before one is asked."""
+    try:
+        _role(role)
+        with open_records(settings) as records, records.read() as tx:
+            _place_for(tx, username, unit_code)
+    except Wrong as error:
+        return _in_words(error)
+    return ""
+
+
 def add_user(settings: Settings, username: str, password: str, *, unit_code: str, role: str) -> Told:
     """Make an account with a role on a unit and all below it."""
     try:
         granted, hashed = _role(role), _hashed(username, password)
         with open_records(settings) as records, records.write() as tx:
-            unit = _unit(tx, unit_code)
-            if tx.scalar(select(Account.id).where(Account.username == username)) is not None:
-                raise Refused(say("access.taken", name=username))
+            unit = _place_for(tx, username, unit_code)
             now = clock_from(settings.virtual_clock).now()
             create_account(tx, OPERATOR, username=username, password_hash=hashed, unit=unit, role=granted, now=now)
             name = unit.name
@@ -129,6 +138,14 @@ def end_of(expires: str, now: Instant, zone: ZoneInfo) -> Instant | None:
     if last < today:
         raise Refused(say("access.past", expires=expires))
     return ends
+
+
+def _place_for(tx: Session, username: str, code: str) -> Unit:
+    """Return the unit of a new account, whose name nobody has."""
+    unit = _unit(tx, code)
+    if tx.scalar(select(Account.id).where(Account.username == username)) is not None:
+        raise Refused(say("access.taken", name=username))
+    return unit
 
 
 def _unit(tx: Session, code: str) -> Unit:

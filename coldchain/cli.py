@@ -39,7 +39,8 @@ def main() -> None:
     except typer.Abort:
         sys.exit(1)
     except typer.TyperException as error:
-        sys.stderr.write(f"coldchain: {usage_error(error)}\n")
+        if error.format_message():  # none where no word was given: the help has been shown then
+            sys.stderr.write(f"coldchain: {usage_error(error)}\n")
         sys.exit(USAGE)
     except AlreadyRunning as error:
         told = say("up.already", folder=error.data_dir, pid=error.pid or "?")

@@ -31,5 +31,7 @@ def password(*, from_stdin: bool) -> str:
     """Return the password that the operator types twice, or the first line of standard input."""
     if from_stdin:
         return sys.stdin.readline().rstrip("\n")
+    if not sys.stdin.isatty():
+        finish(1, [say("user.no_terminal")])
     asked: str = typer.prompt(say("user.password"), hide_input=True, confirmation_prompt=say("user.password_again"))
     return asked

@@ -22,8 +22,11 @@ def add(
 ) -> None:
     from coldchain import access  # noqa: PLC0415
 
+    settings = load(config)
+    if why_not := access.why_not_add(settings, username, unit_code=unit, role=role):
+        finish(1, [why_not])
     given = password(from_stdin=password_stdin)
-    finish(*access.add_user(load(config), username, given, unit_code=unit, role=role))
+    finish(*access.add_user(settings, username, given, unit_code=unit, role=role))
 
 
 @command(app, "list")
@@ -42,4 +45,5 @@ def password_(
 ) -> None:
     from coldchain import access  # noqa: PLC0415
 
-    finish(*access.set_password(load(config), username, password(from_stdin=password_stdin)))
+    settings = load(config)
+    finish(*access.set_password(settings, username, password(from_stdin=password_stdin)))

@@ -132,6 +132,8 @@ def test_who_cannot_be_added_is_told_why(
     code, (line,) = access.add_user(settings, username, password, unit_code=unit, role=role)
     assert code == 1
     assert told in line
+    before = access.why_not_add(settings, username, unit_code=unit, role=role)
+    assert before == ("" if "too short" in told else line), "said before a password is asked for"
 
 
 def test_a_mistaken_file_ends_with_exit_code_1(tmp_path: Path) -> None:

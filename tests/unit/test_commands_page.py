@@ -16,6 +16,7 @@ def told(*words: str, locale: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         env={**environment, "LANG": locale},
         check=False,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
@@ -85,3 +86,34 @@ def test_wrong_usage_is_refused_in_one_line_with_where_to_read_on(locale: str, p
         assert first.startswith("coldchain: ")
         assert case[place] in first
         assert hint in second
+
+
+@pytest.mark.parametrize(
+    ("locale", "no_folder", "no_terminal"),
+    [
+        (
+            "C.UTF-8",
+            "no coldchain.toml here",
+            "no terminal to ask for the password on; hand it over with --password-stdin",
+        ),
+        ("zh_CN.UTF-8", "没有 coldchain.toml：", "没有终端可供输入密码；请用 --password-stdin"),
+    ],
+)
+def test_a_password_is_asked_for_last_and_only_on_a_terminal(
+    tmp_path: Path, locale: str, no_folder: str, no_terminal: str
+) -> None:
+    asked = ("-m", "coldchain", "user", "password", "li")
+    answer = told(*asked, "--config", str(tmp_path / "none.toml"), locale=locale)
+    assert (answer.returncode, "none.toml" in answer.stderr) == (2, True)
+    assert no_folder in told(*asked, locale=locale).stderr
+    (tmp_path / "coldchain.toml").write_text("")
+    answer = told(*asked, "--config", str(tmp_path / "coldchain.toml"), locale=locale)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert no_terminal in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+
+
+def test_without_a_word_the_help_is_shown_and_no_empty_error() -> None:
+    answer = told("-m", "coldchain", locale="C.UTF-8")
+    assert "coldchain init" in answer.stdout
+    assert (answer.returncode, answer.stderr) == (2, "")
