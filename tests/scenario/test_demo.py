@@ -165,7 +165,7 @@ def test_what_a_file_says_is_what_is_stored_and_what_alarms(tmp_path: Path) -> N
     ("words", "told"),
     [
         (("--stop-after", "soon"), "write it like 90s, 45m, 2h or 1d"),
-        (("--replay", __file__), "no column of times and none of temperatures"),
+        (("--replay", __file__), "no line names a column of times and one of temperatures"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(tmp_path: Path, words: tuple[str, ...], told: str) -> None:

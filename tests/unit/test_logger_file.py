@@ -119,7 +119,10 @@ def test_a_csv_file_is_read(tmp_path: Path, text: str) -> None:
     ("text", "problem"),
     [
         ("", "holds nothing"),
-        ("when,temperature\n", "line 1: no column of times and none of temperatures among: 'when', 'temperature'"),
+        (
+            "when,temperature\n",
+            "line 1: no line names a column of times and one of temperatures; this one has 'when', 'temperature'",
+        ),
         ("time;temperature\n", "0 readings; at least two"),
         ("time,temperature\n2026-03-28T03:00:00+08:00,4\n", "at least two"),
         ("time,temperature\n2026-03-28 03:00,warm\n", "line 2, column temperature: 'warm' is no temperature"),

@@ -144,7 +144,8 @@ def test_more_than_two_decimals_are_rounded_and_said() -> None:
     ("text", "told"),
     [
         ("", ["holds nothing"]),
-        ("when,temperature\n1,2\n", ["line 1: no column of times and none of temperatures among: 'when', 'temperature'"]),
+        ("when,temperature\n1,2\n", ["line 1: no line names a column of times and one of temperatures; this one has 'when', 'temperature'"]),
+        ("Date,Time,Ch1\n2026-11-03,08:00,4\n", ["line 1: no line names a column of times and one of temperatures; this one has"]),
         ("Time,Temp(F)\n2026-11-03 08:00,40\n", ["line 1: column 'Temp(F)' is in °F"]),
         ("Time,Temperature\n2026-11-03 08:00,40 °F\n2026-11-03 08:05,4\n", ["line 2, column Temperature: '40 °F' is in"]),
         ("Time,Temp 1,Temp 2\n2026-11-03 08:00,4,5\n", ["line 1: several columns may be the temperature: 'Temp 1', 'Temp 2'"]),
