@@ -16,6 +16,9 @@ from core.runtime.clock import monotonic
 
 UP_WITHIN_S = 300
 
+LICENSE = Path(__file__).parents[2] / "LICENSE"
+"""A text that is no logger's file. Not this one: what is told of a file quotes it, with any words looked for."""
+
 
 def demo(folder: Path, *words: str, expect: int = 0) -> str:
     done = subprocess.run(
@@ -165,7 +168,7 @@ def test_what_a_file_says_is_what_is_stored_and_what_alarms(tmp_path: Path) -> N
     ("words", "told"),
     [
         (("--stop-after", "soon"), "write it like 90s, 45m, 2h or 1d"),
-        (("--replay", __file__), "no line names a column of times and one of temperatures"),
+        (("--replay", str(LICENSE)), "LICENSE: line 1: no line names a column of times and one of temperatures"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
