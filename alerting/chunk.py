@@ -19,6 +19,7 @@ from core.alarms.rules import course as courses
 from core.alarms.rules import silence
 from core.alarms.rules.course import Bounds
 from core.alarms.rules.sample import GOING_ON, Rule, Sample
+from core.alarms.unplaced import Unplaced
 from core.alarms.watched import Zones
 from core.devices.directory import Place
 from core.ids import AlarmId, Centi, SeriesId, ZoneId
@@ -50,6 +51,8 @@ class Chunk:
         self._now = now
         self._readings: list[Reading] = []
         self._marks = Marks()
+        self.unplaced = Unplaced()
+        """Readings of which nobody knows where they belong."""
         self._last: dict[SeriesId, tuple[Shard, int]] = {}
         """Where the last reading of each series stands in the log."""
         self.begun_anew = 0
@@ -85,6 +88,7 @@ class Chunk:
             evidence += probe.left
         save(tx, probes, self._zones, self._now)
         self._marks.write(tx, self._now)
+        self.unplaced.write(tx)
         # All at once and in order, so that two workers never wait for each other's zones crosswise.
         lock(tx, {one.zone for one in evidence})
         return settle(tx, self._zones, post, evidence, self._now)

@@ -8,7 +8,7 @@ Guarantees, tried by tests/integration/test_follow.py and test_alerting_races.py
 * on SQLite a chunk is smaller, and others get their turn behind it (`Records.write_much`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
@@ -16,13 +16,14 @@ from sqlalchemy.orm import Session
 
 from alerting.chunk import Chunk, Reading
 from alerting.read_ahead import ReadAhead
+from core.alarms import unplaced
 from core.alarms.post import Post
 from core.alarms.tables import FollowCursor
 from core.alarms.watched import Outdated, Zones
 from core.db.engine import Records
 from core.db.insert import upsert
 from core.devices import revision
-from core.devices.directory import Directory, Place
+from core.devices.directory import RESOLVABLE, Directory, Place
 from core.health.alignment import Fault, Misaligned, Misplaced, of_alerting, within
 from core.ids import AlarmId, ZoneId
 from core.intake.identity import mark
@@ -31,7 +32,7 @@ from core.runtime.clock import monotonic
 from core.runtime.instant import MINUTE, SECOND, Instant, Milliseconds
 from core.runtime.logs import logger
 from core.wire.quality import of_origin
-from core.wire.topics import Shard
+from core.wire.topics import Shard, shard_of
 
 log = logger(__name__)
 
@@ -109,6 +110,7 @@ class Follower:
         if self._directory.refresh():
             with self._records.read() as tx:
                 self._zones.refresh(tx)
+            self._place(now)
         entries = self._next()
         if not entries:
             self._mirror()
@@ -116,8 +118,7 @@ class Follower:
         chunk = Chunk(self._zones, now)
         for shard, of_shard in entries.items():
             for entry in of_shard:
-                for reading in self._resolved(shard, entry):
-                    chunk.add(reading)
+                self._resolve(shard, entry, chunk)
         try:
             opened, recovered = self._settle(entries, chunk)
         except BaseException:
@@ -174,8 +175,8 @@ class Follower:
                 raise Misaligned([Misplaced(READER, shard, Fault.BEYOND_HEAD, n, n, heads.get(shard, 0))])
         return self._ahead.next(self._positions, heads, self._chunk)
 
-    def _resolved(self, shard: Shard, entry: Entry) -> Iterable[Reading]:
-        """Return the temperatures of an entry with their places; the telemetry writer holds what belongs nowhere."""
+    def _resolve(self, shard: Shard, entry: Entry, chunk: Chunk) -> None:
+        """Add the temperatures of an entry with their places; the telemetry writer holds what belongs nowhere."""
         batch, future = entry.batch, 0
         origin = of_origin(batch.origin)
         for stamped in batch.readings:
@@ -186,12 +187,28 @@ class Follower:
                 continue
             place = self._directory.allot(batch.gw, stamped.p, stamped.quantity, stamped.at)
             if isinstance(place, Place):
-                q = stamped.q | origin
-                yield Reading(
-                    place, shard, entry.n, stamped.at, batch.received, stamped.value, int(q), batch.origin == "released"
-                )
+                q, released = int(stamped.q | origin), batch.origin == "released"
+                chunk.add(Reading(place, shard, entry.n, stamped.at, batch.received, stamped.value, q, released))
+            elif place.reason in RESOLVABLE:
+                chunk.unplaced.add(batch.gw, stamped.p, stamped.at, shard, entry.n)
         if future:
             log.warning("readings from the future passed by", gw=batch.gw, seq=batch.seq, readings=future)
+
+    def _place(self, now: Instant) -> None:
+        """Let what was passed by be evaluated, of probes that have a place by now."""
+        with self._records.read() as tx:
+            noted = [span for span in unplaced.spans(tx) if self._first <= shard_of(span.gw) <= self._last]
+        placed = []
+        for span in noted:
+            for at in (span.until, span.since):
+                place = self._directory.allot(span.gw, span.code, "t", at)
+                if isinstance(place, Place):
+                    placed.append((span, place.series))
+                    break
+        if placed:
+            with self._records.write() as tx:
+                unplaced.mark(tx, placed, now)
+            log.info("readings that were passed by are marked", probes=[span.code for span, _ in placed])
 
     def _move(self, tx: Session, entries: Mapping[Shard, Entry]) -> None:
         """Move cursors first, so that whoever comes second learns it before doing anything.

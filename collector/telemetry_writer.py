@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from collector.alignment import Alignment
 from collector.counts import Counts
 from collector.oldest import Oldest
-from core.devices.directory import Directory, Place, Refusal, Refused
+from core.devices.directory import RESOLVABLE, Directory, Place, Refusal, Refused
 from core.devices.spans import END
 from core.intake.identity import mark
 from core.intake.port import Entry, Held, IntakeLog, Stamped, Unavailable
@@ -35,8 +35,6 @@ from core.wire.topics import GatewayNumber, Shard
 log = logger(__name__)
 
 READER = "telemetry"
-RESOLVABLE = (Refusal.UNKNOWN_PROBE, Refusal.FOREIGN_GATEWAY, Refusal.NO_SERIES)
-"""What a change of the records can mend. Readings of a stopped equipment stay held (CC-19) until a person decides."""
 REJECTED = "rejected"
 """Reason of a reading that the store itself will never take, such as one from before its retention."""
 ENTRIES = 500

@@ -232,6 +232,23 @@ class FollowCursor(Record):
     """Which log, and which entry, `position` is of (`core.intake.identity`)."""
 
 
+class UnplacedSpan(Record):
+    """Readings that alerting has passed by, since the records didn't pair their probe with their gateway then.
+
+    Telemetry may store them all the same, if it comes to them after the records were corrected.
+    """
+
+    __tablename__ = "unplaced_span"
+
+    gw: Mapped[str] = mapped_column(String(32), primary_key=True)
+    code: Mapped[str] = mapped_column(String(64), primary_key=True)
+    since: Mapped[Instant]
+    until: Mapped[Instant]
+    """Event time of the oldest and the newest."""
+    positions: Mapped[bytes] = mapped_column(LargeBinary)
+    """Of the newest in each shard of the intake log (msgpack)."""
+
+
 class LateSpan(Record):
     """Late readings of a day of a series that are still to be evaluated, from the telemetry store.
 

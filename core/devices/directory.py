@@ -61,6 +61,10 @@ class Refusal(StrEnum):
     """The probe is known, this quantity of it was never seen: `Directory.allot` mends it."""
 
 
+RESOLVABLE = (Refusal.UNKNOWN_PROBE, Refusal.FOREIGN_GATEWAY, Refusal.NO_SERIES)
+"""What a change of the records can mend. Readings of a stopped equipment stay held (CC-19) until a person decides."""
+
+
 class Refused(msgspec.Struct, frozen=True):
     """A reading that is to be held, and what a person needs to know to resolve it."""
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from sqlalchemy import select, update
 
-from alerting.chunk import Reading
+from alerting.chunk import Chunk
 from alerting.follow import Follower, Overtaken
 from core.alarms.tables import Alarm, AlarmStep, FollowCursor, RuleState, SeriesState
 from core.alarms.watched import Outdated
@@ -58,17 +58,16 @@ def test_a_probe_that_is_entered_while_its_readings_are_followed_is_evaluated_al
     ahead(watch, 30)
     watch.reads(5.0)
     watch.reads(*[9.5] * 30, code="208602", at=ago(watch, 29))
-    looked_up = Follower._resolved
+    looked_up = Follower._resolve
 
-    def resolved(follower: Follower, shard: Shard, entry: Entry) -> list[Reading]:
-        found = list(looked_up(follower, shard, entry))
+    def resolve(follower: Follower, shard: Shard, entry: Entry, chunk: Chunk) -> None:
+        looked_up(follower, shard, entry, chunk)
         with watch.records.write() as tx:
             if tx.scalar(select(Probe).where(Probe.code == "208602")) is None:
                 add_probe(tx, "208602", tx.scalars(select(Gateway.id)).one(), fridge.zone)
                 revision.bump(tx)
-        return found
 
-    monkeypatch.setattr(Follower, "_resolved", resolved)
+    monkeypatch.setattr(Follower, "_resolve", resolve)
     with suppress(Outdated):
         watch.run()
     watch.run()

@@ -1,0 +1,102 @@
+"""Readings that alerting has passed by, because the records didn't say where they belong: kept as spans of a probe.
+
+The telemetry writer holds such readings, and alerting follows them once they are released. But a writer that comes to
+them later, after the probe was entered, stores them at once. So what was passed by is noted in the transaction that
+moves the cursor over it, and marked for evaluation from telemetry (`core.alarms.late_spans`) once the probe has a
+place. Readings that were held and released are marked twice, with no effect.
+
+Tried by tests/integration/test_unplaced.py.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+
+import msgspec
+from sqlalchemy import and_, delete, select, update
+from sqlalchemy.orm import Session
+
+from core.alarms.late_spans import Marks
+from core.alarms.tables import UnplacedSpan
+from core.db.among import among
+from core.db.insert import upsert
+from core.ids import SeriesId
+from core.runtime.instant import DAY, Instant
+from core.wire.topics import GatewayNumber, Shard
+
+MOST_OF_A_GATEWAY = 500
+"""Probes; a gateway that names more is in error, and its readings are held where people see them."""
+Key = tuple[GatewayNumber, str]
+"""Gateway, and the code that it gives a probe."""
+_pack = msgspec.msgpack.Encoder().encode
+_positions = msgspec.msgpack.Decoder(dict[str, int]).decode
+
+
+class Span(msgspec.Struct):
+    """What was passed by of a probe."""
+
+    gw: GatewayNumber
+    code: str
+    since: Instant
+    until: Instant
+    positions: dict[str, int]
+
+
+class Unplaced:
+    """What one transaction passes by: `add` the readings, then `write`."""
+
+    def __init__(self) -> None:
+        self._spans: dict[Key, Span] = {}
+
+    def add(self, gw: GatewayNumber, code: str, at: Instant, shard: Shard, n: int) -> None:
+        """Take a reading that stands at position `n` of its shard of the log."""
+        span = self._spans.setdefault((gw, code), Span(gw, code, at, at, {}))
+        span.since, span.until = min(span.since, at), max(span.until, at)
+        span.positions[shard] = n
+
+    def write(self, tx: Session) -> None:
+        """Write the spans, each joined to what is noted of its probe already."""
+        if not self._spans:
+            return
+        known = {(span.gw, span.code): span for span in spans(tx, {gw for gw, _ in self._spans})}
+        count: dict[GatewayNumber, int] = defaultdict(int)
+        for gw, _ in known:
+            count[gw] += 1
+        rows = []
+        for key, span in self._spans.items():
+            row = known.get(key)
+            if row is None:
+                if count[span.gw] >= MOST_OF_A_GATEWAY:
+                    continue
+                count[span.gw] += 1
+                row = span
+            positions = row.positions | span.positions
+            since, until = min(row.since, span.since), max(row.until, span.until)
+            rows.append({"gw": key[0], "code": key[1], "since": since, "until": until, "positions": _pack(positions)})
+        upsert(tx, UnplacedSpan, rows)
+
+
+def spans(tx: Session, gateways: Collection[GatewayNumber] | None = None) -> list[Span]:
+    """Return what was passed by, of some gateways or of all."""
+    asked = select(*UnplacedSpan.__table__.c).order_by(UnplacedSpan.gw, UnplacedSpan.code)
+    if gateways is not None:
+        asked = asked.where(among(tx, UnplacedSpan.gw, gateways)).with_for_update()
+    return [Span(row.gw, row.code, row.since, row.until, _positions(row.positions)) for row in tx.execute(asked)]
+
+
+def mark(tx: Session, placed: Iterable[tuple[Span, SeriesId]], now: Instant) -> None:
+    """Let spans of probes that have a place now be evaluated, and forget them."""
+    marks = Marks()
+    for span, series in placed:
+        for day in range(span.since // DAY, span.until // DAY + 1):
+            for at in (max(span.since, Instant(day * DAY)), min(span.until, Instant((day + 1) * DAY - 1))):
+                for shard, n in span.positions.items():
+                    marks.add(series, at, Shard(shard), n)
+        mine = and_(UnplacedSpan.gw == span.gw, UnplacedSpan.code == span.code, UnplacedSpan.until == span.until)
+        # One that has grown meanwhile stays, and is marked whole the next time.
+        tx.execute(delete(UnplacedSpan).where(mine, UnplacedSpan.since == span.since))
+    marks.write(tx, now)
+
+
+def forget_positions(tx: Session) -> None:
+    """Forget where the readings stand: the log is another one."""
+    tx.execute(update(UnplacedSpan).values(positions=_pack({})))
