@@ -155,11 +155,17 @@ def test_it_ends_in_time_while_somebody_holds_a_connection_open(tmp_path: Path) 
     slow.close()
 
 
-def test_a_taken_port_is_an_error_of_the_process(tmp_path: Path) -> None:
+def test_a_taken_port_is_waited_for_until_the_process_is_stopped(tmp_path: Path) -> None:
     with running(settings_in(tmp_path / "a")) as client:
-        taken = settings_in(tmp_path / "b")
-        with pytest.raises(OSError, match="in use"):
-            run(Settings(data_dir=taken.data_dir, api=Api(port=client.base_url.port or 0)), threading.Event())
+        settings = Settings(data_dir=settings_in(tmp_path / "b").data_dir, api=Api(port=client.base_url.port or 0))
+        stop = threading.Event()
+        waiting = threading.Thread(target=run, args=(settings, stop))
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+        stop.set()
+        waiting.join(30)
+        assert not waiting.is_alive()
 
 
 def test_records_of_a_newer_version_end_it(tmp_path: Path) -> None:
