@@ -105,8 +105,9 @@ def _asked(call: Call) -> bool:
     return bool(call.args[2].asked)
 
 
-RELEASING = "releasing from quarantine"
-"""Happens only after somebody has entered what was held for lack of it."""
+RELEASING, LATE = "releasing from quarantine", "late readings"
+ONCE_ENTERED = (RELEASING, LATE)
+"""What happens only after somebody has entered what was held for lack of it; released readings are late ones."""
 COLLECTOR = (
     Point("collector", "received, before the append", Reach(f"{_INGEST}._append", BEFORE, _batches)),
     Point(
