@@ -1,4 +1,9 @@
-"""What every test run has: the requirements that its passing tests show, in the summary and as a file."""
+"""Every test run: which tests it has, how many workers, and which requirements its passing tests show.
+
+`pytest` without paths leaves out what is marked `long` and takes two workers where there are two cores;
+`pytest -m long` runs the rest. Whoever names files or tests gets exactly these, in one process. The requirements that
+the first run shows are kept in a file, so that the summary of the second counts both.
+"""
 
 import csv
 import gc
@@ -22,6 +27,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
+
+WORKERS = 2
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "docs" / "requirements.csv"
 MATRIX = ROOT / "requirements-shown.csv"
@@ -35,6 +42,16 @@ def nothing_is_left_open() -> Iterator[None]:
     """
     yield
     gc.collect()
+
+
+def is_whole(config: pytest.Config) -> bool:
+    """Whether nobody has named files or tests."""
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return 0 for none but this process: a worker needs a second to come up."""
+    return WORKERS if is_whole(config) and (os.cpu_count() or 1) >= WORKERS else 0
 
 
 class _Ledger:
@@ -71,6 +88,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if is_whole(config) and not config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)
     known = config.stash[_LEDGER].known
     for item in items:
         for mark in item.iter_markers("req"):
@@ -83,15 +104,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     ledger = config.stash[_LEDGER]
     good = ledger.passed - ledger.failed
+    if config.option.markexpr:
+        for name, tests in _shown_before().items():
+            ledger.marked[name] |= tests
+            good |= tests
     shown = {name for name, tests in ledger.marked.items() if tests & good and not tests & ledger.failed}
+    for text in ledger.told:
+        terminalreporter.section("counted")
+        terminalreporter.line(text)
+    if not is_whole(config):
+        if ledger.marked:
+            terminalreporter.section("requirements")
+            terminalreporter.line(f"shown: {' '.join(sorted(shown)) or 'none'}")
+        return
     with MATRIX.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(["id", "shown", "tests"])
         for name in ledger.known:
             table.writerow([name, "yes" if name in shown else "no", " ".join(sorted(ledger.marked[name]))])
-    for text in ledger.told:
-        terminalreporter.section("counted")
-        terminalreporter.line(text)
     terminalreporter.section("requirements")
     by_subsystem: dict[str, list[str]] = defaultdict(list)
     for name, subsystem in ledger.known.items():
@@ -100,3 +130,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         line = f"{subsystem}: {len(shown.intersection(names))} of {len(names)} shown"
         failed = [name for name in names if ledger.marked[name] & ledger.failed]
         terminalreporter.line(f"{line}; failed: {' '.join(failed)}" if failed else line)
+
+
+def _shown_before() -> dict[str, set[str]]:
+    """Return the requirements that the run before this one showed, and by which tests."""
+    if not MATRIX.exists():
+        return {}
+    with MATRIX.open(encoding="utf-8", newline="") as file:
+        return {row["id"]: set(row["tests"].split(" ")) for row in csv.DictReader(file) if row["shown"] == "yes"}
