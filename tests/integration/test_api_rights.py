@@ -31,6 +31,8 @@ from tests.fixtures.county import add_contact, add_fridge, add_gateway, add_prob
 from tests.fixtures.routes import routes_of
 from tests.fixtures.web import HASHED, NOW, Browser, Site, site
 
+pytestmark = pytest.mark.long
+
 MOVED = Instant(NOW - HOUR)
 REPORT = {"cause": "door", "action": "closed it", "disposition": "fit for use"}
 TIME = {"from": rfc3339(Instant(NOW - 6 * HOUR)), "to": rfc3339(Instant(NOW + 1))}

@@ -10,6 +10,8 @@ import pytest
 from tests.fixtures.broker import mosquitto_binary
 from tests.fixtures.influx import binary
 
+pytestmark = pytest.mark.long
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 

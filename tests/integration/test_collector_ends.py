@@ -21,6 +21,8 @@ from tests.fixtures.databases import empty_url
 from tests.fixtures.publisher import Gateway
 from tests.fixtures.tcp_proxy import through, to_postgres
 
+pytestmark = pytest.mark.long
+
 MARGIN_S = 4.0
 """For a busy machine."""
 

@@ -28,6 +28,8 @@ from tests.fixtures.delivering import (
 from tests.fixtures.messages import add_alarm, add_people, queue
 from tests.fixtures.wechat import Wechat
 
+pytestmark = pytest.mark.long
+
 
 def test_two_workers_share_one_outbox(sim: Wechat, records: Records, people: list[PersonId]) -> None:
     queue_many(records, people, 200)

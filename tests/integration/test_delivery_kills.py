@@ -19,6 +19,8 @@ from tests.fixtures.delivering import assert_each_once
 from tests.fixtures.messages import add_alarm, add_people, queue
 from tests.fixtures.wechat import SECRET, Wechat, wechat_simulator
 
+pytestmark = pytest.mark.long
+
 LEASE_S = 4.0
 PEOPLE = ("a", "b", "c")
 

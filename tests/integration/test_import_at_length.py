@@ -19,6 +19,8 @@ from core.units.tables import Contact, Person, Unit
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import province
 
+pytestmark = pytest.mark.long
+
 NOW = parse("2026-05-01T12:00:00+08:00")
 SMALL, LARGE = 150, 600
 

@@ -26,6 +26,8 @@ from tests.fixtures.databases import opened
 from tests.fixtures.influx import influx_at
 from tests.fixtures.late_model import of_all
 
+pytestmark = pytest.mark.long
+
 CASES = 100
 HOURS = 3
 LIMIT = profile.bounds(profile.load("china-2017"), "refrigerated", MINUTE, Differences()).above

@@ -17,6 +17,8 @@ from tests.fixtures.databases import empty_url, fresh_url
 from tests.fixtures.intake_logs import batch
 from tests.fixtures.tcp_proxy import TcpProxy, through, to_postgres
 
+pytestmark = pytest.mark.long
+
 PATIENCE_S = 1.0
 IN_TIME_S = 6.0
 """A connection that was in the pool, one attempt to connect, and room for a busy machine."""

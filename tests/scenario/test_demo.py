@@ -14,6 +14,8 @@ import pytest
 
 from core.runtime.clock import monotonic
 
+pytestmark = pytest.mark.long
+
 UP_WITHIN_S = 300
 
 LICENSE = Path(__file__).parents[2] / "LICENSE"

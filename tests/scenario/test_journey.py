@@ -11,6 +11,8 @@ from core.runtime.instant import MINUTE
 from tests.fixtures.servers import PAIRS, Pair
 from tests.scenario.county import HIGH, LOW, County, Fridge, running, staged
 
+pytestmark = pytest.mark.long
+
 FRIDGE = Fridge("BX-1", "美菱冰箱", {"208601": HIGH, "208602": LOW})
 
 

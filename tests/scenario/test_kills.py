@@ -16,6 +16,8 @@ from tests.scenario.kill_report import lines
 from tests.scenario.kill_story import FRIDGES, story
 from tests.scenario.machines import until
 
+pytestmark = pytest.mark.long
+
 HITS = 3
 """Of each point, in a run of both pairs."""
 SHARED: dict[Pair, int] = {"embedded": 2, "servers": 1}

@@ -10,6 +10,8 @@ from tests.scenario.fault_points import SUPERVISOR as POINTS
 from tests.scenario.faults import Armoury
 from tests.scenario.machines import SUPERVISOR, Machines, until
 
+pytestmark = pytest.mark.long
+
 WITHIN_S = 60.0
 
 

@@ -27,6 +27,8 @@ from core.telemetry.windows import day_edges, exposures
 from tests.fixtures.servers import PAIRS, Pair
 from tests.scenario.county import HIGH, LOW, Fridge, staged
 
+pytestmark = pytest.mark.long
+
 FILE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "fridgetag2l.txt"
 SITE = ZoneInfo("Asia/Shanghai")
 DAYS: dict[Pair, Sequence[int]] = {"embedded": range(38), "servers": (0, 25, 26)}

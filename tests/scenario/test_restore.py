@@ -14,6 +14,8 @@ import structlog
 from core.runtime.trouble import Kind
 from tests.fixtures.restored import Restored, embedded_stores, server_stores
 
+pytestmark = pytest.mark.long
+
 PUT_BACK = [
     *(("embedded", damage) for damage in ("older", "empty", "missing")),
     *(("servers", damage) for damage in ("older", "emptied", "dropped tables")),

@@ -24,6 +24,8 @@ from tests.fixtures.broker import until
 from tests.fixtures.servers import PAIRS, Pair
 from tests.scenario.county import HALVES, HIGH, LEVELS, LONGEST_S, LOW, County, Fridge, changed, python, running, staged
 
+pytestmark = pytest.mark.long
+
 ROOM = Fridge("LK-1", "一号冷库", {"200101": HIGH, "200102": LOW}, kind="冷库")
 EARLY = Fridge("BX-1", "美菱冰箱", {"208601": HIGH})
 LATE = Fridge("BX-2", "海尔冰箱", {"208602": HIGH})

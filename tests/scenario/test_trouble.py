@@ -36,6 +36,8 @@ from tests.fixtures.troubled import (
     services_up,
 )
 
+pytestmark = pytest.mark.long
+
 WHO_SAYS = {"intake log": "collector", "telemetry": "collector", "records": "alerting", "data folder": ""}
 """The service that finds trouble of a part by itself."""
 
