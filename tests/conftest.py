@@ -1,8 +1,9 @@
 """Every test run: which tests it has, how many workers, and which requirements its passing tests show.
 
-`pytest` without paths leaves out what is marked `long` and takes two workers where there are two cores;
-`pytest -m long` runs the rest. Whoever names files or tests gets exactly these, in one process. The requirements that
-the first run shows are kept in a file, so that the summary of the second counts both.
+`pytest` without paths takes two workers where there are two cores, and leaves out what is marked `long` or is tried on
+PostgreSQL, InfluxDB or Mosquitto as well as on the embedded kind; `pytest -m long` runs the rest. Whoever names files
+or tests gets exactly these, in one process. The requirements that the first run shows are kept in a file, so that the
+summary of the second counts both.
 """
 
 import csv
@@ -29,6 +30,8 @@ hypothesis.settings.load_profile("any machine")
 
 
 WORKERS = 2
+SERVERS = frozenset({"postgresql", "influxdb", "mosquitto", "servers"})
+"""Parameters of tests that run once on each kind of store or broker."""
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "docs" / "requirements.csv"
 MATRIX = ROOT / "requirements-shown.csv"
@@ -47,6 +50,12 @@ def nothing_is_left_open() -> Iterator[None]:
 def is_whole(config: pytest.Config) -> bool:
     """Whether nobody has named files or tests."""
     return config.args_source is pytest.Config.ArgsSource.TESTPATHS
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None and not SERVERS.isdisjoint(callspec.id.split("-")):
+        item.add_marker("long")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -14,6 +14,8 @@ from core.runtime.instant import DAY
 from tests.fixtures.browser import free_port, on_a_port, signed_in
 from tests.fixtures.web import Site, site
 
+pytestmark = pytest.mark.long
+
 DESK = {"width": 1920, "height": 1080}
 A4_INSIDE = {"width": 680, "height": 1010}
 """CSS pixels of an A4 page within margins of 15 mm."""
