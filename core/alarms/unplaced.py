@@ -21,7 +21,10 @@ from core.db.among import among
 from core.db.insert import upsert
 from core.ids import SeriesId
 from core.runtime.instant import DAY, Instant
+from core.runtime.logs import logger
 from core.wire.topics import GatewayNumber, Shard
+
+log = logger(__name__)
 
 MOST_OF_A_GATEWAY = 500
 """Probes; a gateway that names more is in error, and its readings are held where people see them."""
@@ -66,6 +69,7 @@ class Unplaced:
             row = known.get(key)
             if row is None:
                 if count[span.gw] >= MOST_OF_A_GATEWAY:
+                    log.warning("readings passed by are not noted: too many probes", gw=span.gw, probe=span.code)
                     continue
                 count[span.gw] += 1
                 row = span
