@@ -179,9 +179,8 @@ class DueDays:
                     # Nothing to read up to there means pruned rows: the records were put back to an older state.
                     position = readable[-1].n if readable else upto
                     days = set(self._late(readable))
-                if days or position == upto:
-                    self._come_to({shard: position}, days)
-                self._cursor[shard] = position
+                # Kept each time: were it ahead in memory only, the log would be told of more than the records know.
+                self._come_to({shard: position}, days)
 
     def _fresh(self, shard: Shard, upto: int) -> int:
         """Return up to where a shard need not be read: from the cursor to there nothing is of a day that is over."""

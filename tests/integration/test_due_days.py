@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from collector import due_days
 from core.db.engine import Records
 from core.devices import bindings
+from core.health.alignment import of_records
 from core.ids import GatewayId, ProbeId, ZoneId
 from core.intake.port import Entry
 from core.telemetry.tables import DueDay, RollupCursor
@@ -99,6 +101,30 @@ def test_what_was_stored_in_an_earlier_life_is_read_again(site: Site, monkeypatc
     site.takes("208601", course(DAY_MIN + 20, DAY_MIN + 25))
     site.works()
     assert read.entries == 3
+
+
+def test_pages_without_late_readings_are_kept_as_followed_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log must never be told of more than the records know: they would look as if they had been put back."""
+    monkeypatch.setattr(due_days, "ENTRIES", 2)
+    site.is_day(1)
+    for n in range(5):
+        site.takes("208601", course(DAY_MIN + n, DAY_MIN + n + 1))
+    site.takes("208601", course(100, 130))
+    site.collectors[0].store()
+    site.starts_again()
+    site.collectors[0].store()
+    read = site.log.read
+
+    def read_and_look(shard: Shard, after: int, limit: int) -> list[Entry]:
+        site.collectors[0].due_days.mirror()
+        assert not of_records(site.log, site.records)
+        return read(shard, after, limit)
+
+    monkeypatch.setattr(site.log, "read", read_and_look)
+    site.collectors[0].due_days.mark(threading.Event())
+    assert due(site) == [(0, 1)]
+    site.collectors[0].due_days.mirror()
+    assert not of_records(site.log, site.records)
 
 
 def test_of_two_shards_the_one_with_late_readings_alone_is_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
