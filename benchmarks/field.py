@@ -121,6 +121,11 @@ def count(port: int, password: str) -> None:
     client.loop_stop()
 
 
+def forget(port: int, password: str, client_id: str) -> None:
+    """End the session that the broker keeps for a client, with all that waits in it."""
+    _signed_in(port, "coldchain", password, client_id).close()
+
+
 def _signed_in(port: int, user: str, password: str, client_id: str) -> socket.socket:
     broker = socket.create_connection(("127.0.0.1", port))
     broker.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -166,5 +171,7 @@ if __name__ == "__main__":
     secret = msgspec.json.decode(Path(secrets_file).read_bytes())["broker"]["coldchain"]
     if what == "publish":
         publish(int(port_), secret, *map(int, rest))
+    elif what == "forget":
+        forget(int(port_), secret, *rest)
     else:
         count(int(port_), secret)

@@ -74,6 +74,10 @@ class Line(Installation):
         self._lives += 1
         subprocess.run(self.helper("publish", str(self.gateways), str(self.batches), str(self._lives)), check=True)
 
+    def forget(self, client_id: str) -> None:
+        """End a subscriber's session: it would take in again what is published for the next one."""
+        subprocess.run(self.helper("forget", client_id), check=True)
+
     def helper(self, what: str, *words: str) -> list[str]:
         file = str(secrets.path_in(self.settings.data_dir))
         return [sys.executable, str(HERE / "field.py"), what, str(self.settings.broker.port), file, *words]
@@ -100,6 +104,8 @@ def drain(at: Line, ranges: Sequence[str] = ALONE) -> Drained:
             return _watched(at, log, before, names, ranges)
     finally:
         log.close()
+        for name in names:
+            at.forget(name)
 
 
 def _start(at: Line, running: ExitStack, names: Sequence[str], ranges: Sequence[str]) -> None:
