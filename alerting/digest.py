@@ -30,26 +30,29 @@ def send_digests(
     if not steps:
         return
     gateways = _gateways(tx, {alarm.probe_id for alarm in alarms})
-    number_of_first = {gateways.get(alarm.probe_id, ""): step.id for step, alarm in zip(steps, alarms, strict=True)}
+    first_alarm = {gateways.get(alarm.probe_id, ""): alarm for alarm in alarms}
     siblings = _waiting(tx, {step.id for step in steps})
     theirs = _gateways(tx, {alarm.probe_id for _, alarm in siblings})
     for step, alarm in [*zip(steps, alarms, strict=True), *siblings]:
         gateway = gateways.get(alarm.probe_id, theirs.get(alarm.probe_id, ""))
-        if gateway in number_of_first:
+        if gateway in first_alarm:
             step.state, step.fired_at = "fired", now
     of_gateway: dict[str, list[Alarm]] = defaultdict(list)
     for alarm in [*alarms, *(alarm for _, alarm in siblings)]:
         gateway = gateways.get(alarm.probe_id, theirs.get(alarm.probe_id, ""))
-        if gateway in number_of_first and alarm.state == "recovered":
+        if gateway in first_alarm and alarm.state == "recovered":
             of_gateway[gateway].append(alarm)
     for gateway, over in of_gateway.items():
-        _tell(tx, zones, post, gateway, over, number_of_first[gateway], now)
+        _tell(tx, zones, post, gateway, over, first_alarm[gateway], now)
 
 
 def _tell(
-    tx: Session, zones: Zones, post: Post, gateway: str, over: Sequence[Alarm], number: int, now: Instant
+    tx: Session, zones: Zones, post: Post, gateway: str, over: Sequence[Alarm], first: Alarm, now: Instant
 ) -> None:
-    """Write to each level-1 contact about the alarms that are theirs; `number` makes this digest one of its own."""
+    """Write to each level-1 contact about the alarms that are theirs.
+
+    `first` sets this digest apart from the gateway's others.
+    """
     people: dict[PersonId, Person] = {}
     theirs: dict[PersonId, list[Alarm]] = defaultdict(list)
     for alarm in over:
@@ -75,7 +78,16 @@ def _tell(
         )
         openid = people[person_id].openid
         drafts.append(
-            Draft(kind="digest", facts=what, person=person_id, openid=openid, tier=1, about=f"gw{gateway}", turn=number)
+            Draft(
+                kind="digest",
+                facts=what,
+                person=person_id,
+                openid=openid,
+                tier=1,
+                about=f"gw{gateway}",
+                cycle=first.cycle,
+                turn=first.id,
+            )
         )
     for draft in post.queue(tx, drafts, now):
         for alarm in theirs[draft.person]:

@@ -33,7 +33,7 @@ def render(
     room = share(rows - len(greeting), told=len(view.told), alarms=len(view.alarms), zones=len(view.zones))
     lines = [Text(line, style="bold", no_wrap=True, overflow="ellipsis") for line in greeting]
     zones = sorted(view.zones, key=lambda zone: not zone.abnormal) if room.zones < len(view.zones) else view.zones
-    alarms = sorted(view.alarms, key=lambda alarm: (alarm.state != "open", -alarm.id))
+    alarms = sorted(view.alarms, key=lambda alarm: alarm.state != "open")
     return Group(
         *lines,
         _told(view.told[::-1], room.told, texts),

@@ -20,7 +20,7 @@ from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, SeriesState
 from core.db.engine import Records
 from core.devices.names import ZoneKind, zone_name
 from core.devices.tables import Equipment, EquipmentUnit, Probe, ProbeZone, Series, Zone
-from core.ids import AlarmId, Centi
+from core.ids import Centi
 from core.runtime.instant import Instant, Milliseconds
 from core.units.tables import Person, Unit
 
@@ -41,7 +41,6 @@ class ZoneLine(msgspec.Struct, frozen=True):
 class AlarmLine(msgspec.Struct, frozen=True):
     """An alarm that is not closed."""
 
-    id: AlarmId
     zone: str
     rule: str
     level: int
@@ -130,7 +129,6 @@ class Watcher:
         with self._records.read() as tx:
             alarms = [
                 AlarmLine(
-                    alarm.id,
                     zone_name(equipment, ZoneKind(kind)),
                     self._texts["rule"].get(alarm.rule, alarm.rule),
                     level or 0,
@@ -144,7 +142,7 @@ class Watcher:
                     .join(Zone, Zone.id == Alarm.zone_id)
                     .join(Equipment, Equipment.id == Zone.equipment_id)
                     .where(Alarm.state != "closed")
-                    .order_by(Alarm.opened_at)
+                    .order_by(Alarm.opened_at.desc())
                 )
             ]
             abnormal = {alarm.zone for alarm in alarms if alarm.state == "open"}

@@ -31,7 +31,7 @@ from core.alarms.watched import Watched, Zones
 from core.db.among import among
 from core.db.insert import insert_all, insert_missing
 from core.devices.tables import EquipmentUnit, Zone
-from core.ids import AlarmId, Centi, EquipmentId, UnitId, ZoneId
+from core.ids import AlarmId, Centi, EquipmentId, UnitId, ZoneId, new_alarm_id
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
 from core.runtime.logs import logger
 
@@ -88,9 +88,9 @@ def settle(
         else:
             new[key] = alarm_row(watched, seen, unit, now)
     tx.flush()
-    for key, alarm in _insert(tx, new).items():
-        row = new[key]
-        opening = Opening(alarm, 1, now, zones[key[0]].profile.policy, draining=_draining(by_key[key]))
+    insert_all(tx, Alarm, list(new.values()))
+    for key, row in new.items():
+        opening = Opening(row["id"], 1, now, zones[key[0]].profile.policy, draining=_draining(by_key[key]))
         opened.append(_Opened(opening, row["onset_at"], row["opening_value"]))
     _keep(tx, kept, now)
     write_steps(tx, [one.opening for one in opened], now)
@@ -127,6 +127,7 @@ def alarm_row(watched: Watched, seen: Sequence[Evidence], unit: UnitId, now: Ins
     first = min(seen, key=lambda one: one.onset)
     snapshot = Snapshot(watched.profile.title, first.limit, watched.profile.policy)
     return {
+        "id": new_alarm_id(),
         "zone_id": watched.zone,
         "equipment_id": watched.equipment,
         "unit_id": unit,
@@ -141,17 +142,6 @@ def alarm_row(watched: Watched, seen: Sequence[Evidence], unit: UnitId, now: Ins
         "limit": first.limit,
         "snapshot": msgspec.json.encode(snapshot).decode(),
     }
-
-
-def _insert(tx: Session, new: Mapping[Key, Mapping[str, Any]]) -> dict[Key, AlarmId]:
-    """Write new alarms, and return their numbers: of a zone and a rule one is open."""
-    if not new:
-        return {}
-    insert_all(tx, Alarm, list(new.values()))
-    numbered = select(Alarm.zone_id, Alarm.rule, Alarm.id).where(Alarm.state == "open")
-    found = tx.execute(numbered.where(among(tx, Alarm.zone_id, {zone for zone, _ in new})))
-    known = {(zone, Rule(rule)): alarm for zone, rule, alarm in found}
-    return {key: known[key] for key in new}
 
 
 def standing_units(tx: Session, equipment: Iterable[EquipmentId], at: Instant) -> dict[EquipmentId, UnitId]:

@@ -85,7 +85,10 @@ Facts = AlarmFacts | DigestFacts | OpsFacts
 
 
 def outbox_key(alarm: AlarmId | str, cycle: int, tier: int, turn: int, person: int, channel: str, kind: Kind) -> str:
-    """Return what makes a message one: the same key is never queued twice. `alarm` may be `gw10001` for a digest."""
+    """Return what makes a message one: the same key is never queued twice.
+
+    A digest has `gw10001` in place of the alarm, and the first alarm that it tells of in place of the turn.
+    """
     return f"{alarm}:{cycle}:{tier}:{turn}:{person}:{channel}:{kind}"
 
 

@@ -4,7 +4,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, String, 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.record import Record
-from core.ids import AlarmId, Centi, EquipmentId, PersonId, ProbeId, SeriesId, UnitId, ZoneId
+from core.ids import AlarmId, Centi, EquipmentId, PersonId, ProbeId, SeriesId, UnitId, ZoneId, new_alarm_id
 from core.runtime.instant import Instant, Milliseconds
 
 
@@ -71,7 +71,7 @@ class Alarm(Record):
         Index(None, "unit_id", "state"),
     )
 
-    id: Mapped[AlarmId] = mapped_column(primary_key=True)
+    id: Mapped[AlarmId] = mapped_column(primary_key=True, autoincrement=False, default=new_alarm_id)
     zone_id: Mapped[ZoneId] = mapped_column(ForeignKey("zone.id"), index=True)
     equipment_id: Mapped[EquipmentId] = mapped_column(ForeignKey("equipment.id"))
     unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"))

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from coldchain.demo.screen import render, share
 from coldchain.demo.watch import AlarmLine, Told, View, ZoneLine, texts
-from core.ids import AlarmId, Centi
+from core.ids import Centi
 from core.runtime.instant import HOUR, MINUTE, Instant, Milliseconds
 
 NOW = Instant(1_774_600_000_000)
@@ -23,9 +23,7 @@ def view(zones: int, alarms: int, told: int) -> View:
             for n in range(zones)
         ],
         [
-            AlarmLine(
-                AlarmId(n), f"冰箱{n}号冷藏", "too warm", 1, "open", "unacknowledged", Milliseconds(n * HOUR), None
-            )
+            AlarmLine(f"冰箱{n}号冷藏", "too warm", 1, "open", "unacknowledged", Milliseconds(n * HOUR), None)
             for n in range(alarms)
         ],
         [Told(NOW, f"王小梅{n}", TEXT, LINK, f"http://127.0.0.1:23456/sim/open/{n}") for n in range(told)],
