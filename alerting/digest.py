@@ -1,10 +1,10 @@
-"""What late data held, in one message a gateway: excursions that were over before anyone could be told.
+"""Digest of late data: one message a gateway about excursions that were over before anyone could be told.
 
-Each is an alarm that waits for its handling record; the digest tells level 1 that they are there.
+Each is an alarm that waits for its handling record; the digest tells level 1 that there are such alarms.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -16,9 +16,9 @@ from core.alarms.recovery import DIGEST
 from core.alarms.tables import Alarm, AlarmStep
 from core.alarms.watched import Zones
 from core.devices.tables import Gateway, ProbeGateway
-from core.ids import PersonId, ProbeId
+from core.ids import EquipmentId, PersonId, ProbeId
 from core.runtime.instant import Instant
-from core.units.contacts import ContactLevel, contacts_for
+from core.units.contacts import ContactLevel, contacts_of
 from core.units.reachability import can_be_told
 from core.units.tables import Person
 
@@ -31,23 +31,30 @@ def send_digests(
         return
     gateways = _gateways(tx, {alarm.probe_id for alarm in alarms})
     first_alarm = {gateways.get(alarm.probe_id, ""): alarm for alarm in alarms}
-    siblings = _waiting(tx, {step.id for step in steps})
-    theirs = _gateways(tx, {alarm.probe_id for _, alarm in siblings})
-    for step, alarm in [*zip(steps, alarms, strict=True), *siblings]:
-        gateway = gateways.get(alarm.probe_id, theirs.get(alarm.probe_id, ""))
+    waiting = _waiting(tx, {step.id for step in steps})
+    gateways = {**_gateways(tx, {alarm.probe_id for _, alarm in waiting}), **gateways}
+    of_gateway: dict[str, list[Alarm]] = defaultdict(list)
+    for step, alarm in [*zip(steps, alarms, strict=True), *waiting]:
+        gateway = gateways.get(alarm.probe_id, "")
         if gateway in first_alarm:
             step.state, step.fired_at = "fired", now
-    of_gateway: dict[str, list[Alarm]] = defaultdict(list)
-    for alarm in [*alarms, *(alarm for _, alarm in siblings)]:
-        gateway = gateways.get(alarm.probe_id, theirs.get(alarm.probe_id, ""))
-        if gateway in first_alarm and alarm.state == "recovered":
-            of_gateway[gateway].append(alarm)
+            if alarm.state == "recovered":
+                of_gateway[gateway].append(alarm)
+    contacts = contacts_of(tx, {alarm.equipment_id for over in of_gateway.values() for alarm in over}, now)
+    managers = {equipment: levels[ContactLevel.VACCINE_MANAGER] for equipment, levels in contacts.items()}
     for gateway, over in of_gateway.items():
-        _tell(tx, zones, post, gateway, over, first_alarm[gateway], now)
+        _tell(tx, zones, post, gateway, over, managers, first_alarm[gateway], now)
 
 
 def _tell(
-    tx: Session, zones: Zones, post: Post, gateway: str, over: Sequence[Alarm], first: Alarm, now: Instant
+    tx: Session,
+    zones: Zones,
+    post: Post,
+    gateway: str,
+    over: Sequence[Alarm],
+    managers: Mapping[EquipmentId, Sequence[Person]],
+    first: Alarm,
+    now: Instant,
 ) -> None:
     """Write to each level-1 contact about the alarms that are theirs.
 
@@ -56,19 +63,19 @@ def _tell(
     people: dict[PersonId, Person] = {}
     theirs: dict[PersonId, list[Alarm]] = defaultdict(list)
     for alarm in over:
-        managers = contacts_for(tx, alarm.equipment_id, now)[ContactLevel.VACCINE_MANAGER]
-        for person in managers:
+        contacts = managers[alarm.equipment_id]
+        for person in contacts:
             people[person.id] = person
             theirs[person.id].append(alarm)
-        to = sum(can_be_told(person, post.channels) for person in managers)
-        if to:
-            tx.add(event(alarm.id, "digest", now, people=to))
+        reachable = sum(can_be_told(person, post.channels) for person in contacts)
+        if reachable:
+            tx.add(event(alarm.id, "digest", now, people=reachable))
         else:
             tx.add(event(alarm.id, "nobody_to_tell", now, cycle=alarm.cycle, level=int(ContactLevel.VACCINE_MANAGER)))
     drafts = []
     for person_id, alarms in theirs.items():
         unit, timezone = zones.unit(alarms[0].unit_id)
-        what = DigestFacts(
+        digest = DigestFacts(
             unit=unit,
             timezone=timezone,
             gateway=gateway,
@@ -76,13 +83,12 @@ def _tell(
             first=min(alarm.onset_at for alarm in alarms),
             last=max(alarm.ended_at or alarm.onset_at for alarm in alarms),
         )
-        openid = people[person_id].openid
         drafts.append(
             Draft(
                 kind="digest",
-                facts=what,
+                facts=digest,
                 person=person_id,
-                openid=openid,
+                openid=people[person_id].openid,
                 tier=1,
                 about=f"gw{gateway}",
                 cycle=first.cycle,
@@ -94,12 +100,12 @@ def _tell(
             tx.add(event(alarm.id, "unreachable", now, person=draft.person, tier=draft.tier))
 
 
-def _waiting(tx: Session, but: Iterable[int]) -> list[tuple[AlarmStep, Alarm]]:
-    """Return the other alarms that wait for a digest."""
+def _waiting(tx: Session, known: Iterable[int]) -> list[tuple[AlarmStep, Alarm]]:
+    """Return the alarms that wait for a digest, without those whose steps are `known`."""
     rows = tx.execute(
         select(AlarmStep, Alarm)
         .join(Alarm, Alarm.id == AlarmStep.alarm_id)
-        .where(AlarmStep.state == "due", AlarmStep.tier == DIGEST, AlarmStep.id.not_in(list(but)))
+        .where(AlarmStep.state == "due", AlarmStep.tier == DIGEST, AlarmStep.id.not_in(list(known)))
         .with_for_update(skip_locked=True, of=AlarmStep)
     )
     return [(step, alarm) for step, alarm in rows]  # a Row is no pair of types

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, select
+from sqlalchemy.event import listen
 
 from collector import clocks
 from core.alarms.handling import acknowledge
@@ -69,6 +70,25 @@ def test_a_digest_that_reaches_nobody_says_so(watch: Watch, anybody: bool) -> No
     watch.forward(15, showing=5.0)
     assert not watch.told(1, "digest")
     assert ("unreachable" if anybody else "nobody_to_tell") in watch.events(watch.alarm().id)
+
+
+def test_a_digest_of_many_alarms_asks_once_whom_it_goes_to(watch: Watch) -> None:
+    codes = [f"20860{n}" for n in range(1, 7)]
+    for code in codes:
+        watch.fridge(code)
+        watch.reads(5.0, code=code)
+    watch.run()
+    ahead(watch, 200)
+    for code in codes:
+        watch.reads(5.0, code=code)
+        watch.reads(*[5.0] * 30, *[9.5] * 60, *[5.0] * 100, code=code, at=ago(watch, 190), origin="backfill")
+    watch.evaluate_late()
+    statements: list[str] = []
+    listen(watch.records.engine, "before_cursor_execute", lambda *said: statements.append(said[2]))
+    watch.forward(10)
+    (digest,) = watch.told(1, "digest")
+    assert "6次" in digest.body.decode()
+    assert len([one for one in statements if "FROM contact" in one]) == 1
 
 
 @on_both
