@@ -33,7 +33,7 @@ from core.alarms.lifecycle import Key, lock, settle
 from core.alarms.post import Post
 from core.alarms.rules import course as courses
 from core.alarms.rules import evaluation
-from core.alarms.rules.evaluation import Readings, ZoneEpisodes
+from core.alarms.rules.evaluation import BEGINNING, END, Readings, ZoneEpisodes
 from core.alarms.rules.excursion import Excursion
 from core.alarms.rules.reconcile import Known, reconcile
 from core.alarms.rules.sample import GOING_ON, UNUSABLE, Condition, Rule
@@ -63,6 +63,8 @@ ASIDE_S = 300.0
 """Real seconds after which a span that couldn't be evaluated is tried again."""
 STORE, EVALUATION = "telemetry reader", "late readings"
 """Parts that a pass may fail by. Records and log are the engine's to tell."""
+Results = Mapping[Key, tuple[ZoneEpisodes, Sequence[Readings]]]
+"""What was evaluated of each zone and rule, and the readings that it was made of."""
 
 
 class LiveWork(Protocol):
@@ -248,7 +250,7 @@ class Late:
                 for each, runs in in_zone(zone, known.stays.values())
             ]
             for rule in RULES:
-                alarms = known.alarms.get((zone, rule), ())
+                alarms = self._alarms((zone, rule), known)
                 results[zone, rule] = evaluation.of_zone(rule, probes, (span.since, span.until), alarms), probes
         with self._records.write() as tx:
             changed = self._finish(tx, span, known, results, now)
@@ -256,12 +258,21 @@ class Late:
             log.info("late readings evaluated", series=span.series, since=span.since, until=span.until, **changed)
             self._live.wake()
 
+    def _alarms(self, key: Key, known: Snapshot) -> evaluation.Alarms:
+        def touching(since: Instant, until: Instant) -> list[Known]:
+            if known.since <= since and until <= known.until:
+                return _touching(known.alarms.get(key, ()), since, until)
+            with self._records.read() as tx:
+                return past.known_alarms(tx, [key[0]], since, until).get(key, [])
+
+        return touching
+
     def _finish(
         self,
         tx: Session,
         span: Span,
         known: Snapshot,
-        results: Mapping[Key, tuple[ZoneEpisodes, Sequence[Readings]]],
+        results: Results,
         now: Instant,
     ) -> dict[str, object]:
         """End an evaluation, unless something that it was made of has changed meanwhile."""
@@ -272,10 +283,8 @@ class Late:
         self._zones.refresh(tx)
         zones = {zone for zone, _ in results}
         lock(tx, zones)
-        before = past.known_alarms(tx, zones)
-        for key, (found, _) in results.items():
-            if _touched(found, before.get(key, ())) != _touched(found, known.alarms.get(key, ())):
-                return {}
+        if _alarms_touched(tx, results) != {key: found.alarms for key, (found, _) in results.items()}:
+            return {}
         settled = {
             rule: found.settled[mine.probe]
             for (_, rule), (found, _) in results.items()
@@ -293,12 +302,10 @@ class Late:
                 told["opened"] = opened
             goes_on = any(probe.memory(rule).condition in GOING_ON for rule in settled)
         # So that nobody acknowledges or handles one between the look at it and its change.
-        past.hold(
-            tx, [alarm.id for key, (found, _) in results.items() for alarm in _touched(found, before.get(key, ()))]
-        )
-        alarms = past.known_alarms(tx, zones)
+        past.hold(tx, [alarm.id for found, _ in results.values() for alarm in found.alarms])
+        alarms = _alarms_touched(tx, results)
         for key, (found, readings) in results.items():
-            changes = reconcile(found.episodes, _touched(found, alarms.get(key, ())))
+            changes = reconcile(found.episodes, alarms[key])
             made, changed = past.change(tx, self._zones, key, changes, _peak(key[1], readings), now)
             if made or changed:
                 told[str(key[1])] = {"made": made, "changed": changed}
@@ -334,8 +341,16 @@ class Late:
         return evidence
 
 
-def _touched(found: ZoneEpisodes, alarms: Iterable[Known]) -> list[Known]:
-    return [alarm for alarm in alarms if alarm.since <= found.until and alarm.until >= found.since]
+def _alarms_touched(tx: Session, results: Results) -> dict[Key, Sequence[Known]]:
+    """Return the alarms as they are now of each zone and rule that touch what was evaluated of it."""
+    since = min((found.since for found, _ in results.values()), default=END)
+    until = max((found.until for found, _ in results.values()), default=BEGINNING)
+    alarms = past.known_alarms(tx, {zone for zone, _ in results}, since, until)
+    return {key: _touching(alarms.get(key, ()), found.since, found.until) for key, (found, _) in results.items()}
+
+
+def _touching(alarms: Iterable[Known], since: Instant, until: Instant) -> list[Known]:
+    return [alarm for alarm in alarms if alarm.touches(since, until)]
 
 
 def _peak(rule: Rule, probes: Sequence[Readings]) -> past.Peak:

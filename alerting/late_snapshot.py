@@ -39,7 +39,10 @@ class Snapshot(msgspec.Struct, frozen=True):
     newest: Mapping[SeriesId, Instant]
     beyond: frozenset[SeriesId]
     """Series with a limit's condition that isn't ok."""
+    since: Instant
+    until: Instant
     alarms: Mapping[ZoneRule, Sequence[Known]]
+    """Those that touch [since, until]: `MARGIN` around the spans."""
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -94,12 +97,16 @@ def snapshot(tx: Session, spans: Sequence[Span], newest: Mapping[SeriesId, Insta
         among(tx, RuleState.series_id, ids), RuleState.rule.in_(RULES), RuleState.condition != Condition.OK
     )
     zones = {run[0].zone for each in series if each in stays for run in stays[each].runs}
+    since = Instant(min(span.since for span in spans) - MARGIN)
+    until = Instant(max(span.until for span in spans) + MARGIN)
     return Snapshot(
         revision.current(tx),
         stays,
         {**{row[0]: row[1] for row in tx.execute(of_all)}, **newest},
         frozenset(tx.scalars(beyond)),
-        past.known_alarms(tx, zones),
+        since,
+        until,
+        past.known_alarms(tx, zones, since, until),
     )
 
 
@@ -115,10 +122,10 @@ def is_calm(span: Span, known: Snapshot, curve: Curve) -> bool:
     zones = zones_of(span, known)
     if span.series in known.beyond and zones:
         return False
-    since, until = span.since - MARGIN, span.until + MARGIN
+    since, until = Instant(span.since - MARGIN), Instant(span.until + MARGIN)
     for zone in zones:
         for rule in RULES:
-            if any(one.since <= until and one.until >= since for one in known.alarms.get((zone, rule), ())):
+            if any(alarm.touches(since, until) for alarm in known.alarms.get((zone, rule), ())):
                 return False
     usable = ~np.isnan(curve.value) & ((curve.q & UNUSABLE) == 0)
     for run in known.stays[span.series].runs if zones else ():

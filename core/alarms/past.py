@@ -8,7 +8,7 @@ there are is decided by `core.alarms.rules.reconcile`.
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from core.alarms.evidence import Evidence
@@ -38,8 +38,8 @@ class Changed(NamedTuple):
     changed: list[AlarmId]
 
 
-def known_alarms(tx: Session, zones: Collection[ZoneId]) -> dict[Key, list[Known]]:
-    """Return the alarms of excursions in some zones, in event order, without those that were withdrawn."""
+def known_alarms(tx: Session, zones: Collection[ZoneId], since: Instant, until: Instant) -> dict[Key, list[Known]]:
+    """Return the alarms of excursions in some zones that touch [since, until], in event order, none withdrawn."""
     found: dict[Key, list[Known]] = {}
     asked = select(Alarm.id, Alarm.zone_id, Alarm.rule, Alarm.onset_at, Alarm.ended_at, Alarm.state, Alarm.origin)
     rows = tx.execute(
@@ -48,17 +48,19 @@ def known_alarms(tx: Session, zones: Collection[ZoneId]) -> dict[Key, list[Known
             among(tx, Alarm.zone_id, zones),
             Alarm.rule.in_([Rule.ABOVE, Rule.BELOW]),
             Alarm.origin != "withdrawn",
+            Alarm.onset_at <= until,
+            or_(Alarm.state == "open", func.coalesce(Alarm.ended_at, Alarm.onset_at) >= since),
         )
         .order_by(Alarm.onset_at, Alarm.id)
     )
     for number, zone, rule, onset, ended, state, origin, handling in rows:
-        until = END if state == "open" else onset if ended is None else ended
+        ends = END if state == "open" else onset if ended is None else ended
         untouched = state == "recovered" and handling == "unacknowledged"
         if state == "open" or (untouched and origin == "live"):
             standing = Standing.WIDENS
         else:
             standing = Standing.LATE if untouched else Standing.FIXED
-        found.setdefault((zone, Rule(rule)), []).append(Known(number, onset, until, standing))
+        found.setdefault((zone, Rule(rule)), []).append(Known(number, onset, ends, standing))
     return found
 
 

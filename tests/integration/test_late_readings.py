@@ -1,19 +1,23 @@
 """Readings that come late, twice, or with a clock that is wrong: what they wake, and what they are a record of."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, select
 from sqlalchemy.event import listen
+from sqlalchemy.orm import Session
 
 from collector import clocks
 from core.alarms.handling import acknowledge
+from core.alarms.lifecycle import Key
+from core.alarms.past import known_alarms
 from core.alarms.rules.reconcile import Changes, Found, Known, reconcile
+from core.alarms.tables import Alarm
 from core.devices.tables import Series
 from core.health.words import wrong
-from core.ids import SeriesId
+from core.ids import SeriesId, ZoneId
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant, Milliseconds
 from core.runtime.trouble import Kind
 from core.telemetry.codec import Damaged
@@ -300,6 +304,65 @@ def test_what_exceeds_an_alarm_that_was_acknowledged_is_a_linked_record(watch: W
     watch.reads(*[9.9] * 5, at=Instant(begin + 20 * MINUTE), origin="backfill")
     watch.evaluate_late()
     assert len(watch.alarms()) == 2
+
+
+def old_alarms(watch: Watch, like: Alarm, days: int) -> None:
+    """Enter a closed alarm of an hour on each of the days before an alarm."""
+    columns = {column.name: getattr(like, column.name) for column in Alarm.__table__.c if column.name != "id"}
+    with watch.records.write() as tx:
+        for day in range(1, days + 1):
+            onset = Instant(like.onset_at - day * DAY)
+            closed = {"state": "closed", "handling": "handled", "onset_at": onset, "ended_at": onset + HOUR}
+            tx.add(Alarm(**{**columns, **closed}))
+
+
+@on_both
+def test_of_all_alarms_of_a_zone_those_near_late_readings_are_read(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch.fridge()
+    watch.warms_up()
+    watch.forward(6, showing=5.0)
+    old_alarms(watch, watch.alarm(), days=50)
+    ahead(watch, 300)
+    watch.reads(5.0)
+    watch.run()
+    read: list[int] = []
+
+    def reading(tx: Session, zones: Collection[ZoneId], *span: Instant) -> dict[Key, list[Known]]:
+        found = known_alarms(tx, zones, *span)
+        read.append(sum(map(len, found.values())))
+        return found
+
+    monkeypatch.setattr("core.alarms.past.known_alarms", reading)
+    watch.reads(*[9.5] * 30, *[5.0] * 10, at=ago(watch, 60), origin="backfill")
+    watch.evaluate_late()
+    assert len(watch.alarms()) == 52
+    assert read
+    assert sum(read) == 0, "alarms that can't overlap the late readings were read"
+
+
+@on_both
+def test_an_alarm_far_from_late_readings_counts_where_their_excursion_reaches_it(watch: Watch) -> None:
+    watch.fridge()
+    watch.reads(5.0)
+    watch.run()
+    ahead(watch, 800)
+    watch.reads(5.0)
+    watch.run()
+    begin = ago(watch, 700)
+    watch.reads(*[9.5] * 60, *[5.0] * 10, at=begin, origin="backfill")
+    watch.evaluate_late()
+    first = watch.alarm()
+    with watch.records.write() as tx:
+        acknowledge(tx, watch.person(1), first.id, through="web", now=watch.clock.time)
+    watch.reads(*[9.5] * 540, at=Instant(begin + 60 * MINUTE), origin="backfill")
+    watch.evaluate_late()
+    watch.reads(*[9.5] * 10, *[5.0] * 10, at=Instant(begin + 600 * MINUTE), origin="backfill")
+    watch.evaluate_late()
+    first, second = watch.alarms()
+    assert (first.onset_at, first.ended_at) == (begin, begin + 60 * MINUTE)
+    assert (second.onset_at, second.ended_at, second.exceeds_id) == (first.ended_at, begin + 610 * MINUTE, first.id)
 
 
 @pytest.mark.parametrize("watch", ["postgresql"], indirect=True)

@@ -31,6 +31,8 @@ FIRST_LOOK = Milliseconds(HOUR)
 FARTHER = 4
 Read = Callable[[Instant, Instant], Sequence[Sample]]
 """Returns the readings of [since, until) in event order, each instant once."""
+Alarms = Callable[[Instant, Instant], Sequence[Known]]
+"""Returns the alarms of a zone and rule that touch [since, until], in event order."""
 
 
 class Stay(msgspec.Struct, frozen=True):
@@ -72,6 +74,8 @@ class ZoneEpisodes(msgspec.Struct, frozen=True):
     since: Instant
     until: Instant
     episodes: Sequence[Found]
+    alarms: Sequence[Known]
+    """Those that touch [since, until]."""
     settled: Mapping[ProbeId, Excursion]
     """State at the watermark of each probe that is in the zone now and was evaluated up to there."""
     unfinished: frozenset[ProbeId]
@@ -182,9 +186,7 @@ def around(
             return found
 
 
-def of_zone(
-    rule: Rule, probes: Sequence[Readings], span: tuple[Instant, Instant], alarms: Sequence[Known]
-) -> ZoneEpisodes:
+def of_zone(rule: Rule, probes: Sequence[Readings], span: tuple[Instant, Instant], alarms: Alarms) -> ZoneEpisodes:
     """Return the episodes of a zone that a span touches, of all its probes together.
 
     The span is widened until no episode and no alarm reaches beyond it: two probes and three short excursions may be
@@ -212,11 +214,11 @@ def of_zone(
                     if told.episodes and told.episodes[-1].ended is None:
                         unfinished.add(each.probe)
         episodes = united(found, highest=rule is Rule.ABOVE)
-        touched = [alarm for alarm in alarms if alarm.since <= last and alarm.until >= first]
+        touched = alarms(first, last)
         lows = [first, *(one.since for one in episodes), *(one.since for one in touched)]
         highs = [last, *(one.until for one in episodes), *(one.until for one in touched if one.until < END)]
         if (min(lows), max(highs)) == (first, last):
-            return ZoneEpisodes(first, last, episodes, settled, frozenset(unfinished))
+            return ZoneEpisodes(first, last, episodes, touched, settled, frozenset(unfinished))
         first, last = min(lows), max(highs)
 
 

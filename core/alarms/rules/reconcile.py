@@ -34,6 +34,10 @@ class Known(msgspec.Struct, frozen=True):
     until: Instant
     standing: Standing
 
+    def touches(self, since: Instant, until: Instant) -> bool:
+        """Return whether the alarm lies within [since, until], or reaches into it."""
+        return self.since <= until and self.until >= since
+
 
 class Found(msgspec.Struct, frozen=True):
     """An episode of a zone: of one of its probes, or of several that overlap."""
@@ -91,13 +95,14 @@ def reconcile(episodes: Sequence[Found], alarms: Sequence[Known]) -> Changes:
     standing = [alarm for alarm in alarms if alarm.standing is not Standing.LATE]
     used: set[AlarmId] = set()
     for episode in episodes:
-        over = [alarm for alarm in standing if _touch(alarm, episode)]
+        over = [alarm for alarm in standing if alarm.touches(episode.since, episode.until)]
         widens = [alarm for alarm in over if alarm.standing is Standing.WIDENS]
         if widens:
             changes.widened.append((widens[0].id, episode))
             continue
         for piece, exceeds in _exceeding(episode, over):
-            mine = next((alarm for alarm in late if alarm.id not in used and _touch(alarm, piece)), None)
+            touching = (alarm for alarm in late if alarm.touches(piece.since, piece.until))
+            mine = next((alarm for alarm in touching if alarm.id not in used), None)
             if mine is None:
                 changes.made.append(New(piece, exceeds))
             else:
@@ -107,15 +112,11 @@ def reconcile(episodes: Sequence[Found], alarms: Sequence[Known]) -> Changes:
     return changes
 
 
-def _touch(alarm: Known, found: Found) -> bool:
-    return alarm.since <= found.until and alarm.until >= found.since
-
-
 def _exceeding(episode: Found, over: Sequence[Known]) -> list[tuple[Found, AlarmId | None]]:
     """Return what of an episode no fixed alarm covers, each piece with the alarm that it exceeds."""
     if not over:
         return [(episode, None)]
-    pieces = []
+    pieces: list[tuple[Found, AlarmId | None]] = []
     covered = episode.since
     for alarm in sorted(over, key=lambda one: one.since):
         if alarm.since > covered:
@@ -124,4 +125,4 @@ def _exceeding(episode: Found, over: Sequence[Known]) -> list[tuple[Found, Alarm
         covered = max(covered, alarm.until)
     if covered < episode.until:
         pieces.append((msgspec.structs.replace(episode, since=covered), over[-1].id))
-    return [(piece, exceeds) for piece, exceeds in pieces]
+    return pieces
