@@ -1,4 +1,4 @@
-"""Evaluation of late readings: marked spans are read from the telemetry store, and alarms are made of what they show.
+"""Evaluation of late readings: marked spans are read from the telemetry store, and what they show becomes alarms.
 
 It works in a thread of its own, in slices behind the live work, and outside any transaction but for its end. So neither
 a backlog nor a store that can't be read delays what is live.
@@ -6,22 +6,23 @@ a backlog nor a store that can't be read delays what is live.
 Guarantees, tried by tests/integration/test_late_readings.py and test_late_stores.py on both databases and both stores:
 * a span is evaluated once telemetry has come as far as its marks, and with all that can be read then;
 * its end is one transaction that finds the marks and the devices' revision unmoved, or changes nothing: then it is
-  evaluated again. So whatever is killed, alarms are a function of the readings (`core.alarms.rules.evaluation`);
+  evaluated again. Marks that never end hold nothing up: five minutes after the first, and each five minutes again, a
+  span is evaluated with what telemetry has, and stays marked. So whatever is killed, alarms are a function of the
+  readings (`core.alarms.rules.evaluation`);
 * what late readings show pages only where the live state is itself beyond the limit (`course.join`);
 * a span that can't be evaluated (what telemetry has of it is damaged) is put aside for a while, and no other waits.
 """
 
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from alerting.late_snapshot import AT_ONCE, RULES, Due, Reader, Snapshot, due, is_calm, read_around, snapshot, zones_of
+from alerting.late_queue import SpanQueue
+from alerting.late_snapshot import RULES, Reader, Snapshot, is_calm, read_around, snapshot, zones_of
 from alerting.memory import Probe, load, save
 from config.load import WrongSetting
 from config.secrets import NoSecrets
@@ -44,7 +45,7 @@ from core.devices import revision
 from core.devices.directory import Place
 from core.ids import Centi
 from core.intake.port import Unavailable as LogUnavailable
-from core.runtime.clock import Clock, monotonic
+from core.runtime.clock import Clock
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
 from core.runtime.trouble import Kind, Troubles, first_line
@@ -53,14 +54,10 @@ from core.telemetry.port import Telemetry
 
 log = logger(__name__)
 
-WRITER_S = 0.5
-"""Real seconds that the telemetry writer is given to store what alerting has followed."""
 POLL_S = 1.0
 BEHIND_S = 0.5
 """Real seconds that a slice waits for live work."""
 AGAIN_S = 1.0
-ASIDE_S = 300.0
-"""Real seconds after which a span that couldn't be evaluated is tried again."""
 STORE, EVALUATION = "telemetry reader", "late readings"
 """Parts that a pass may fail by. Records and log are the engine's to tell."""
 Results = Mapping[Key, tuple[ZoneEpisodes, Sequence[Readings]]]
@@ -99,13 +96,9 @@ class Late:
         self._post = post
         self._clock = clock
         first, last = shards.split("-")
-        self._slots = int(first, 16), int(last, 16)
+        self._queue = SpanQueue(records, self._telemetry, (int(first, 16), int(last, 16)))
         self._live = live
         self._woken = threading.Event()
-        self._most = AT_ONCE
-        """Spans that are evaluated together: fewer after a failure, until it is known whose it was."""
-        self._aside: dict[late_spans.Key, float] = {}
-        """Spans that can't be evaluated, and when they are tried again."""
         self.evaluated = 0
         """Spans since the start."""
         self.troubles = Troubles()
@@ -134,15 +127,13 @@ class Late:
                     log.exception("late readings not evaluated")
                 stop.wait(AGAIN_S)
             else:
-                self._passed(worked=worked)
+                self._passed()
                 if not worked:
                     self._woken.wait(POLL_S)
         self.close()
 
-    def _passed(self, *, worked: bool) -> None:
-        if not worked:
-            self._most = AT_ONCE
-        if self._most == AT_ONCE and not self._aside:
+    def _passed(self) -> None:
+        if self._queue.is_well():
             for part in (STORE, EVALUATION):
                 self.troubles.note(part, None)
 
@@ -157,9 +148,8 @@ class Late:
             self._store = None
 
     def is_idle(self) -> bool:
-        """Whether all that is due has been evaluated; true too while the store can't be read."""
-        with self._records.read() as tx:
-            idle = not late_spans.any_due(tx, self._clock.now(), self._slots)
+        """Return whether all that is due has been evaluated; true too while the store can't be read."""
+        idle = not self._queue.has_any(self._clock.now())
         if not idle:
             self.wake()
         return idle or bool(self.troubles.now())
@@ -169,34 +159,32 @@ class Late:
 
         Raises: OSError when the store can't be read; SQLAlchemyError; Unavailable of the log.
         """
-        spans, known = self._next(self._clock.now())
-        if known is None:
+        candidates = self._queue.next(self._clock.now())
+        if not candidates:
             return False
+        spans = [each.span for each in candidates]
+        with self._records.read() as tx:
+            known = snapshot(tx, candidates)
         try:
             self._evaluate_all(spans, known)
         except Exception as error:
-            self._divide(spans)
+            self._queue.failed(spans)
             if not isinstance(error, Damaged):
                 raise
             self._note_store(error)
         else:
-            self._most = min(AT_ONCE, self._most * 2)
+            self._queue.evaluated(spans)
         return True
-
-    def _divide(self, spans: Sequence[Span]) -> None:
-        """Take fewer spans next; put one aside that failed by itself."""
-        if len(spans) == 1:
-            self._aside[spans[0].key] = monotonic() + ASIDE_S
-        self._most = max(1, len(spans) // 4)
 
     def _evaluate_all(self, spans: Sequence[Span], known: Snapshot) -> None:
         pieces = read_around(self._telemetry(), spans)
         calm = [span for span in spans if is_calm(span, known, pieces[span.key].curve)]
         if calm:
             with self._records.write() as tx:
-                taken = late_spans.take(tx, calm)
+                unmoved = late_spans.take(tx, calm)
                 if revision.current(tx) == known.revision:
-                    late_spans.finish(tx, taken)
+                    late_spans.finish(tx, unmoved)
+                    late_spans.postpone(tx, _overdue(calm, unmoved, self._clock.now()), self._clock.now())
             self.evaluated += len(calm)
         for span in spans:
             if span not in calm:
@@ -212,33 +200,6 @@ class Late:
         if self._store is None:
             self._store = self._open_store()
         return self._store
-
-    def _next(self, now: Instant) -> tuple[list[Span], Snapshot | None]:
-        """Return spans that are due and stored, with what the records say of them."""
-        self._aside = {key: again for key, again in self._aside.items() if again > monotonic()}
-        offset = 0
-        while True:
-            with self._records.read() as tx:
-                found = due(tx, now, self._slots, offset)
-            if not found.spans:
-                return [], None
-            spans = self._stored(found)[: self._most]
-            if spans:
-                with self._records.read() as tx:
-                    return spans, snapshot(tx, spans, found.newest)
-            offset += len(found.spans)
-
-    def _stored(self, due_now: Due) -> list[Span]:
-        """Return the spans that telemetry has; its writer, which follows the same log, is given a moment."""
-        found = msgspec.structs.replace(due_now, spans=[span for span in due_now.spans if span.key not in self._aside])
-        if not found.spans:
-            return []
-        ends = monotonic() + WRITER_S
-        while True:
-            spans = found.stored(self._telemetry().positions())
-            if spans or monotonic() > ends:
-                return spans
-            time.sleep(0.02)
 
     def _evaluate(self, span: Span, known: Snapshot, reader: Reader) -> None:
         """Evaluate one span, zone by zone, and make of it what it is."""
@@ -275,10 +236,15 @@ class Late:
         results: Results,
         now: Instant,
     ) -> dict[str, object]:
-        """End an evaluation, unless something that it was made of has changed meanwhile."""
+        """End an evaluation, unless something that it was made of has changed meanwhile.
+
+        Of an overdue span it counts although more was marked meanwhile; the span is then evaluated again.
+        """
         mine = known.stays.get(span.series)
         memory = load(tx, {span.series: _place(mine)}) if mine is not None else {}
-        if not late_spans.take(tx, [span]) or revision.current(tx) != known.revision:
+        unmoved = late_spans.take(tx, [span])
+        overdue = _overdue([span], unmoved, now)
+        if not (unmoved or overdue) or revision.current(tx) != known.revision:
             return {}
         self._zones.refresh(tx)
         zones = {zone for zone, _ in results}
@@ -310,7 +276,9 @@ class Late:
             if made or changed:
                 told[str(key[1])] = {"made": made, "changed": changed}
         unfinished = any(mine is not None and mine.probe in found.unfinished for found, _ in results.values())
-        if unfinished and not goes_on:
+        if overdue:
+            late_spans.postpone(tx, overdue, now)
+        elif unfinished and not goes_on:
             late_spans.keep(tx, span, known.newest.get(span.series, Instant(0)), now)
         else:
             late_spans.finish(tx, [span])
@@ -339,6 +307,11 @@ class Late:
                     )
                 )
         return evidence
+
+
+def _overdue(spans: Sequence[Span], unmoved: Sequence[Span], now: Instant) -> list[Span]:
+    """Return the spans that were marked during their evaluation, and wait no longer for that to end."""
+    return [span for span in spans if span not in unmoved and span.is_overdue(now)]
 
 
 def _alarms_touched(tx: Session, results: Results) -> dict[Key, Sequence[Known]]:

@@ -1,4 +1,4 @@
-"""Material of an evaluation of late readings: what the records say of some spans, and the readings around them."""
+"""Snapshot for an evaluation of late readings: what the records say of some spans, and the readings around them."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -9,24 +9,22 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.alarms import late_spans, past, zone_stays
+from alerting.late_queue import Candidate
+from core.alarms import past, zone_stays
 from core.alarms.late_spans import Key, Span
 from core.alarms.lifecycle import Key as ZoneRule
 from core.alarms.rules import evaluation
 from core.alarms.rules.reconcile import Known
 from core.alarms.rules.sample import UNUSABLE, Condition, Rule, Sample
-from core.alarms.tables import FollowCursor, RuleState, SeriesState
+from core.alarms.tables import RuleState, SeriesState
 from core.alarms.zone_stays import ProbeStays
 from core.db.among import among
 from core.devices import revision
 from core.ids import SeriesId, ZoneId
 from core.runtime.instant import HOUR, Instant, Milliseconds
 from core.telemetry.port import Curve, Telemetry
-from core.wire.topics import Shard
 
 RULES = (Rule.ABOVE, Rule.BELOW)
-AT_ONCE = 200
-"""Spans that are evaluated together."""
 MARGIN = Milliseconds(HOUR)
 """Around a span in which nothing may have been beyond a limit, for it to be calm: longer than a rule takes to clear."""
 
@@ -53,40 +51,13 @@ class Piece(msgspec.Struct, frozen=True):
     curve: Curve
 
 
-class Due(msgspec.Struct, frozen=True):
-    """Spans that are due, and how far the live state of their series had come at that moment."""
-
-    spans: Sequence[Span]
-    newest: Mapping[SeriesId, Instant]
-    followed: Mapping[SeriesId, tuple[Shard, int]]
-    """How far alerting had followed the shard that brings the series."""
-
-    def stored(self, positions: Mapping[Shard, int]) -> list[Span]:
-        """Return the spans of which telemetry has every reading that was marked or is in the live state."""
-        return [span for span in self.spans if span.is_stored(positions) and self._has_live(span, positions)]
-
-    def _has_live(self, span: Span, positions: Mapping[Shard, int]) -> bool:
-        shard, n = self.followed.get(span.series, (None, 0))
-        return shard is None or positions.get(shard, 0) >= n
-
-
-def due(tx: Session, now: Instant, slots: tuple[int, int], offset: int) -> Due:
-    """Return the spans that are due, a page at a time."""
-    spans = late_spans.due(tx, now, slots, limit=AT_ONCE, offset=offset)
-    asked = (
-        select(SeriesState.series_id, SeriesState.newest_at, FollowCursor.shard, FollowCursor.position)
-        .join(FollowCursor, FollowCursor.shard == SeriesState.shard)
-        .where(among(tx, SeriesState.series_id, {span.series for span in spans}), SeriesState.newest_at > 0)
-    )
-    rows = tx.execute(asked).all()
-    return Due(spans, {row[0]: row[1] for row in rows}, {row[0]: (Shard(row[2]), row[3]) for row in rows})
-
-
-def snapshot(tx: Session, spans: Sequence[Span], newest: Mapping[SeriesId, Instant]) -> Snapshot:
+def snapshot(tx: Session, candidates: Sequence[Candidate]) -> Snapshot:
     """Read what the records say of the series of spans, of those that share a zone with them, and of their alarms.
 
-    `newest` is how far the live state of those series had come when it was known to be stored.
+    Of the series themselves it has how far the live state had come when that was known to be stored.
     """
+    spans = [each.span for each in candidates]
+    newest = {each.span.series: each.newest for each in candidates if each.newest is not None}
     series = {span.series for span in spans}
     stays = zone_stays.load(tx, series)
     ids = set(stays) | series
@@ -118,7 +89,7 @@ def zones_of(span: Span, known: Snapshot) -> list[ZoneId]:
 
 
 def is_calm(span: Span, known: Snapshot, curve: Curve) -> bool:
-    """Whether nothing can have come of a span: all inside the limits around it, no condition and no alarm near."""
+    """Return whether a span can hold no excursion: all inside the limits around it, no condition and no alarm near."""
     zones = zones_of(span, known)
     if span.series in known.beyond and zones:
         return False

@@ -2,7 +2,7 @@
 
 A mark is set in the transaction that moves alerting's cursor over the reading, so none is lost and none is set twice
 with effect; the marks of a series and a day are one row. A row is due a minute after its last mark, at latest five
-after its first.
+after the first that no evaluation has taken in.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -95,14 +95,19 @@ class Span(msgspec.Struct, frozen=True):
     until: Instant
     positions: dict[str, int]
     revision: int
+    first_at: Instant
 
     @property
     def key(self) -> Key:
         """The row."""
         return self.series, self.day
 
+    def is_overdue(self, now: Instant) -> bool:
+        """Return whether the span waits no longer for its marks to end."""
+        return now >= self.first_at + LONGEST
+
     def is_stored(self, stored: Positions) -> bool:
-        """Whether telemetry has come as far as the marks."""
+        """Return whether telemetry has come as far as the marks."""
         return all(stored.get(Shard(shard), 0) >= n for shard, n in self.positions.items())
 
 
@@ -111,10 +116,14 @@ def due(tx: Session, now: Instant, slots: tuple[int, int], *, limit: int, offset
 
     `slots` share the series out between workers, by the last byte of their numbers (0 to 255, both within).
     """
-    columns = (LateSpan.series_id, LateSpan.day, LateSpan.since, LateSpan.until, LateSpan.positions, LateSpan.revision)
-    asked = select(*columns).where(_is_due(now, slots)).order_by(LateSpan.due_at, LateSpan.day, LateSpan.series_id)
+    columns = (LateSpan.series_id, LateSpan.day, LateSpan.since, LateSpan.until, LateSpan.positions)
+    asked = (
+        select(*columns, LateSpan.revision, LateSpan.first_at)
+        .where(_is_due(now, slots))
+        .order_by(LateSpan.due_at, LateSpan.day, LateSpan.series_id)
+    )
     rows = tx.execute(asked.limit(limit).offset(offset))
-    return [Span(*row[:4], _positions(row[4]), row[5]) for row in rows]
+    return [Span(*row[:4], _positions(row[4]), *row[5:]) for row in rows]
 
 
 def any_due(tx: Session, now: Instant, slots: tuple[int, int]) -> bool:
@@ -134,7 +143,14 @@ def take(tx: Session, spans: Iterable[Span]) -> list[Span]:
 def finish(tx: Session, spans: Sequence[Span]) -> None:
     """Forget spans that were evaluated; they were taken in this transaction."""
     if spans:
-        tx.execute(delete(LateSpan).where(_among({span.key: span for span in spans})))
+        tx.execute(delete(LateSpan).where(_among({span.key for span in spans})))
+
+
+def postpone(tx: Session, spans: Sequence[Span], now: Instant) -> None:
+    """Let spans that were marked during their evaluation wait as if that had been their first mark."""
+    if spans:
+        mine = _among({span.key for span in spans})
+        tx.execute(update(LateSpan).where(mine).values(first_at=now, due_at=now + QUIET, seen_at=None))
 
 
 def keep(tx: Session, span: Span, newest: Instant, now: Instant) -> None:

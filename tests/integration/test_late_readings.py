@@ -1,11 +1,11 @@
 """Readings that come late, twice, or with a clock that is wrong: what they wake, and what they are a record of."""
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.event import listen
 from sqlalchemy.orm import Session
 
@@ -14,7 +14,7 @@ from core.alarms.handling import acknowledge
 from core.alarms.lifecycle import Key
 from core.alarms.past import known_alarms
 from core.alarms.rules.reconcile import Changes, Found, Known, reconcile
-from core.alarms.tables import Alarm
+from core.alarms.tables import Alarm, LateSpan
 from core.devices.tables import Series
 from core.health.words import wrong
 from core.ids import SeriesId, ZoneId
@@ -540,6 +540,85 @@ def test_late_readings_wait_until_telemetry_has_them_all(watch: Watch) -> None:
     watch.run()
     assert watch.late.is_idle()
     assert watch.alarm().state == "recovered"
+
+
+class ReadMeanwhile(EmbeddedTelemetry):
+    """A store during whose reading something else happens."""
+
+    meanwhile: Callable[[], None]
+
+    def multi_range(self, series: Sequence[SeriesId], since: Instant, until: Instant) -> dict[SeriesId, Curve]:
+        self.meanwhile()
+        return super().multi_range(series, since, until)
+
+
+class EndlessBacklog:
+    """A backlog with an excursion, of which more comes every ten seconds and during each evaluation."""
+
+    def __init__(self, watch: Watch, *, behind: bool) -> None:
+        """`behind`: telemetry never has the newest of it."""
+        self.watch = watch
+        self._behind = behind
+        self._minute = 0
+        watch.fridge()
+        watch.reads(5.0)
+        watch.run()
+        ahead(watch, 600)
+        watch.reads(5.0)
+        watch.run()
+        self._begin = ago(watch, 590)
+        watch.reads(*[9.5] * 60, *[5.0] * 10, at=self._begin, origin="backfill")
+        watch.engine.run_once()
+        watch.store()
+        store = ReadMeanwhile(watch.folder / "telemetry")
+        store.meanwhile = self._more
+        self._whole, watch.telemetry = watch.telemetry, store
+        self.late = watch.late_worker()
+
+    def _more(self) -> None:
+        self._minute += 1
+        at = Instant(self._begin + (100 + self._minute % 300) * MINUTE)
+        self.watch.reads(5.0, at=at, origin="backfill")
+        self.watch.engine.run_once()
+
+    def goes_on(self, seconds: int) -> int:
+        """Let it go on; return how often late readings were evaluated meanwhile."""
+        before = self.late.evaluated
+        for _ in range(0, seconds, 10):
+            ahead(self.watch, 1 / 6)
+            if not self._behind:
+                self._more()
+            self.watch.store()
+            if self._behind:
+                self._more()
+            self.late.step()
+        return self.late.evaluated - before
+
+    def ends(self) -> None:
+        self.late.close()
+        self.watch.telemetry = self._whole
+        self.watch.evaluate_late()
+
+
+@pytest.mark.req("AL-14")
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_backlog_that_never_ends_has_its_alarm_after_five_minutes_and_is_not_evaluated_all_the_time(
+    watch: Watch,
+    monkeypatch: pytest.MonkeyPatch,
+    behind: bool,  # noqa: FBT001
+) -> None:
+    monkeypatch.setattr("alerting.late_queue.WRITER_S", 0.0)
+    backlog = EndlessBacklog(watch, behind=behind)
+    backlog.goes_on(290)
+    assert not watch.alarms()
+    backlog.goes_on(20)
+    alarm = watch.alarm()
+    assert (alarm.origin, alarm.state, alarm.peak) == ("late", "recovered", 950)
+    assert backlog.goes_on(600) <= 2
+    with watch.records.read() as tx:
+        assert tx.scalar(select(func.count()).select_from(LateSpan)), "what was marked meanwhile waits"
+    backlog.ends()
+    assert len(watch.alarms()) == 1
 
 
 @pytest.mark.req("AL-14")
