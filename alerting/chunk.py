@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from alerting.memory import Probe, load, save
 from core.alarms.evidence import Evidence
 from core.alarms.late_spans import Marks
-from core.alarms.lifecycle import lock, settle
+from core.alarms.lifecycle import FOLLOWED_LATE, lock, settle
 from core.alarms.post import Post
 from core.alarms.rules import course as courses
 from core.alarms.rules import silence
@@ -118,11 +118,15 @@ class Chunk:
             probe.ended += courses.take(course, self._zones.bounds(place.zone, place.interval), sample)
 
     def _mark_unnoticed(self, series: SeriesId, probe: Probe) -> None:
-        """Mark excursions that began and ended within this chunk: no alarm has opened for them."""
+        """Mark ended excursions for which no alarm may have opened: they began within this chunk, or in a late one."""
         for ended in probe.ended:
             was = probe.was[ended.rule]
-            if was.condition not in GOING_ON or was.onset < ended.episode.onset:
+            if self._was_late(probe) or was.condition not in GOING_ON or was.onset < ended.episode.onset:
                 self._mark_span(series, ended.episode.onset, ended.episode.until)
+
+    def _was_late(self, probe: Probe) -> bool:
+        """Return whether a probe was followed so late that an excursion may have opened nothing (`lifecycle`)."""
+        return probe.was_newest <= self._now - FOLLOWED_LATE
 
     def _mark_span(self, series: SeriesId, since: Instant, until: Instant) -> None:
         shard, n = self._last[series]
@@ -141,7 +145,8 @@ class Chunk:
             ]
             for rule in (Rule.ABOVE, Rule.BELOW):
                 began = probe.memory(rule)
-                if began.condition in GOING_ON and probe.was[rule].condition not in GOING_ON:
+                unnoticed = self._was_late(probe) or probe.was[rule].condition not in GOING_ON
+                if began.condition in GOING_ON and unnoticed:
                     self._mark_span(place.series, began.onset, probe.course.newest)
         probe.place = place
         probe.course = courses.begin(place.zone)
@@ -158,7 +163,7 @@ class Chunk:
         for rule, was in probe.was.items():
             now = probe.memory(rule)
             goes_on, went_on = now.condition in GOING_ON, was.condition in GOING_ON
-            if not (goes_on or went_on) or (now == was and draining is None):
+            if not (goes_on or went_on) or (now == was and draining is None and not self._was_late(probe)):
                 continue
             limit = limits.get(rule)
             over = [found.episode for found in probe.ended if found.rule is rule]
@@ -167,6 +172,7 @@ class Chunk:
                 rule=rule,
                 probe=probe.place.probe,
                 onset=now.onset if goes_on else was.onset,
+                at=newest.at if newest and rule in limits else None,
                 value=newest.value if newest else None,
                 peak=getattr(now if goes_on else was, "peak", None),
                 limit=limit.value if limit else None,

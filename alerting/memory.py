@@ -62,6 +62,7 @@ class Probe:
         self.received: Instant | None = row.received_at if row else None
         """Server time of the last reading with a value."""
         self.was_backlog = bool(row and row.q & Quality.BACKFILLED)
+        self.was_newest = self.course.newest
         self.was = {rule: self.memory(rule) for rule in (Rule.ABOVE, Rule.BELOW, Rule.BAD_SENSOR)}
         self.heard: Instant | None = None
         """Server time of the chunk's last reading that shows that the probe lives, with a value or without."""

@@ -15,6 +15,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     probe: ProbeId
     onset: Instant
     """Event time; of silence, server time."""
+    at: Instant | None = None
+    """When the newest reading was taken, of a rule that late readings are evaluated by."""
     value: Centi | None = None
     """The newest reading."""
     peak: Centi | None = None

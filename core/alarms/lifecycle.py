@@ -37,6 +37,8 @@ from core.runtime.logs import logger
 
 log = logger(__name__)
 
+FOLLOWED_LATE = Milliseconds(10 * MINUTE)
+"""A reading that is followed so long after it was taken says nothing of now."""
 LONGEST_DRAIN = Milliseconds(10 * MINUTE)
 Key = tuple[ZoneId, Rule]
 
@@ -64,6 +66,8 @@ def settle(
     lock(tx, {zone for zone, _ in by_key})
     conditions = read_conditions(tx, {zone for zone, _ in by_key})
     alarms = _alarms(tx, by_key, now)
+    known = _known_already(tx, {key: seen for key, seen in by_key.items() if not alarms.get(key, (None,))[0]}, now)
+    conditions = {key: condition for key, condition in conditions.items() if key not in known}
     units = standing_units(tx, {zones[zone].equipment for zone, _ in by_key}, now)
     opened: list[_Opened] = []
     new: dict[Key, dict[str, Any]] = {}
@@ -176,6 +180,37 @@ def _alarms(tx: Session, keys: Mapping[Key, object], now: Instant) -> dict[Key, 
         open_one, old = found.get(key, (None, None))
         found[key] = (alarm, old) if alarm.state == "open" else (open_one, alarm)
     return found
+
+
+def _known_already(tx: Session, by_key: Mapping[Key, Sequence[Evidence]], now: Instant) -> set[Key]:
+    """Return the zones and rules of which late followed readings show what an alarm that has ended is about.
+
+    A zone's probes may come through two shards, and one be followed an hour later than the other. Such an excursion
+    opens nothing: it is marked where it ends (`alerting.chunk`) and compared with that alarm, or goes on until now.
+    """
+    late: dict[Key, tuple[Instant, Instant]] = {}
+    """From the onset to the newest reading."""
+    for key, seen in by_key.items():
+        times = [one.at for one in seen if one.at is not None]
+        if len(times) == len(seen) and max(times) <= now - FOLLOWED_LATE:
+            late[key] = min(one.onset for one in seen), max(times)
+    if not late:
+        return set()
+    ended = select(Alarm.zone_id, Alarm.rule, Alarm.onset_at, Alarm.ended_at).where(
+        among(tx, Alarm.zone_id, {zone for zone, _ in late}),
+        Alarm.state != "open",
+        Alarm.origin != "withdrawn",
+        Alarm.onset_at <= max(newest for _, newest in late.values()),
+        Alarm.ended_at >= min(onset for onset, _ in late.values()),
+    )
+    known = set()
+    for zone, rule, since, until in tx.execute(ended):
+        key = (zone, Rule(rule))
+        if key in late and until is not None and since <= late[key][1] and until >= late[key][0]:
+            known.add(key)
+    if known:
+        log.info("excursions of alarms that have ended, followed late", zones=sorted({zone for zone, _ in known}))
+    return known
 
 
 def _just_recovered(alarm: Alarm, policy: Policy, now: Instant) -> bool:
