@@ -178,7 +178,7 @@ class Follower:
     def _resolve(self, shard: Shard, entry: Entry, chunk: Chunk) -> None:
         """Add the temperatures of an entry with their places; the telemetry writer holds what belongs nowhere."""
         batch, future = entry.batch, 0
-        origin = of_origin(batch.origin)
+        origin, released = int(of_origin(batch.origin)), batch.origin == "released"
         for stamped in batch.readings:
             if stamped.quantity != "t":
                 continue
@@ -187,7 +187,7 @@ class Follower:
                 continue
             place = self._directory.allot(batch.gw, stamped.p, stamped.quantity, stamped.at)
             if isinstance(place, Place):
-                q, released = int(stamped.q | origin), batch.origin == "released"
+                q = stamped.q | origin
                 chunk.add(Reading(place, shard, entry.n, stamped.at, batch.received, stamped.value, q, released))
             elif place.reason in RESOLVABLE:
                 chunk.unplaced.add(batch.gw, stamped.p, stamped.at, shard, entry.n)

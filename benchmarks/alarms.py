@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 from fridges import INTERVAL, Fridges
-from late import of_a_gateway, of_a_province
+from late import of_a_gateway, of_a_province, of_one_shard
 from restart import restart
 from results import Report
 from servers import database, postgres, postgres_version
@@ -39,6 +39,8 @@ from core.runtime.instant import MINUTE, Instant, Milliseconds
 from tests.fixtures.alerting import HandClock
 
 NOW = Instant(1_774_632_960_000)
+SHARD_OF_PROVINCE = 20
+"""Gateways of the fullest shard of 2 500 gateways, about."""
 WRITTEN = (SeriesState, RuleState, Alarm, AlarmStep, AlarmEvent, Outbox)
 
 
@@ -164,6 +166,8 @@ def main() -> int:
             if asked.part in (None, "late"):
                 hours = 6 if asked.quick else 24
                 of_a_gateway(report, name, (url("live"), url("late")), hours)
+                for gateways in (1, SHARD_OF_PROVINCE):
+                    of_one_shard(report, name, url(f"shard{gateways}"), gateways, hours)
                 of_a_province(report, name, url("province"), 40 if asked.quick else 20_000, hours)
             if asked.part in (None, "told"):
                 told_in_time(report, name, url("told"), 10 if asked.quick else 200)

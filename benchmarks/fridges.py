@@ -1,5 +1,6 @@
 """A province of fridges written in bulk, and readings of them in a log: what `alarms.py` measures the engine on."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import cast
@@ -46,19 +47,32 @@ OPENIDS = {level: f"openid-level{level}" for level in (1, 2, 3)}
 class Fridges:
     """`count` fridges of one unit, a zone and a probe each, eight to a gateway; all ids are 1 to `count`."""
 
-    def __init__(self, records: Records, log: IntakeLog, count: int, *, interval: Milliseconds = INTERVAL) -> None:
+    def __init__(
+        self,
+        records: Records,
+        log: IntakeLog,
+        count: int,
+        *,
+        interval: Milliseconds = INTERVAL,
+        one_shard: bool = False,
+    ) -> None:
+        """`one_shard`: all gateways are of the same shard of the log."""
         self.records = records
         self.count = count
         self._log = log
         self._seq = 0
+        names = (gateway(n) for n in itertools.count(1))
+        shard = shard_of(gateway(1))
+        wanted = (name for name in names if not one_shard or shard_of(name) == shard)
+        self._gateways = list(itertools.islice(wanted, (count - 1) // OF_GATEWAY + 1))
         with records.write() as tx:
             unit = add_unit(tx, "省疾控").id
         numbers = range(1, count + 1)
-        gateways = range(1, (count - 1) // OF_GATEWAY + 2)
+        gateways = range(1, len(self._gateways) + 1)
         self._write(Equipment, ({"id": n, "code": f"E{n}", "name": f"冰箱{n}", "kind": "fridge"} for n in numbers))
         self._write(Zone, ({"id": n, "equipment_id": n, "kind": "refrigerated"} for n in numbers))
         self._write(EquipmentUnit, ({"equipment_id": n, "unit_id": unit, "since": 0} for n in numbers))
-        self._write(Gateway, ({"id": n, "number": gateway(n)} for n in gateways))
+        self._write(Gateway, ({"id": n, "number": self._gateways[n - 1]} for n in gateways))
         self._write(GatewayUnit, ({"gateway_id": n, "unit_id": unit, "since": 0} for n in gateways))
         self._write(Probe, ({"id": n, "namespace": "cc", "code": code(n), "interval": interval} for n in numbers))
         self._write(Series, ({"id": n, "probe_id": n, "quantity": "t"} for n in numbers))
@@ -92,7 +106,7 @@ class Fridges:
         made = []
         for readings in batches:
             self._seq += 1
-            gw = gateway(of(readings[0][0]))
+            gw = self._gateways[of(readings[0][0]) - 1]
             made.append(
                 Batch(
                     shard=shard_of(gw),
@@ -131,7 +145,7 @@ class Fridges:
         return engine, follower
 
     def _batch(self, number: int, fridges: Sequence[int], celsius: float, at: Instant, received: Instant) -> Batch:
-        gw = gateway(number)
+        gw = self._gateways[number - 1]
         value = Centi(round(celsius * 100))
         return Batch(
             shard=shard_of(gw),

@@ -1,4 +1,5 @@
-"""What a backlog costs: of one gateway beside the same readings live, and of a province while other alarms open.
+"""Cost of a backlog: of one gateway beside the same readings live, of a province while other alarms open, and of
+gateways whose shard of the log a live reading shares.
 
 The telemetry store is the embedded one, in the same process; its writer isn't part of the figures of one gateway, for
 it writes the same for both.
@@ -22,7 +23,7 @@ from alerting.follow import Follower
 from alerting.late import Late
 from collector.telemetry_writer import TelemetryWriter
 from core.alarms import late_spans
-from core.alarms.tables import Alarm, Outbox
+from core.alarms.tables import Alarm, LateSpan, Outbox
 from core.db.engine import Records, connect
 from core.db.migrate import upgrade
 from core.intake.sqlite import SqliteIntakeLog
@@ -52,7 +53,7 @@ class Plant(NamedTuple):
 
 
 @contextmanager
-def plant(url: str, fridges: int) -> Iterator[Plant]:
+def plant(url: str, fridges: int, *, one_shard: bool = False) -> Iterator[Plant]:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
         records = Records(connect(url or f"sqlite:///{folder}/records.db"))
         opened.callback(records.close)
@@ -61,12 +62,12 @@ def plant(url: str, fridges: int) -> Iterator[Plant]:
         opened.callback(log.close)
         telemetry = EmbeddedTelemetry(Path(folder) / "telemetry")
         opened.callback(telemetry.close)
-        clock, made = HandClock(NOW), Fridges(records, log, fridges, interval=MINUTE)
+        clock, made = HandClock(NOW), Fridges(records, log, fridges, interval=MINUTE, one_shard=one_shard)
         engine, follower = made.worker(clock)
         yield Plant(made, engine, follower, made.late(clock, telemetry, engine), made.writer(clock, telemetry), clock)
 
 
-def a_day(fridges: Sequence[int], hours: int) -> list[list[Reading]]:
+def a_day(fridges: Sequence[int], hours: int, in_batch: int = IN_BATCH) -> list[list[Reading]]:
     """Return the readings of fridges of one gateway before now, in batches: each is too warm for a while."""
     minutes = hours * 60
     taken = [
@@ -74,7 +75,7 @@ def a_day(fridges: Sequence[int], hours: int) -> list[list[Reading]]:
         for n in range(1, minutes)
         for fridge in fridges
     ]
-    return [taken[first : first + IN_BATCH] for first in range(0, len(taken), IN_BATCH)]
+    return [taken[first : first + in_batch] for first in range(0, len(taken), in_batch)]
 
 
 def begin(at: Plant, hours: int) -> None:
@@ -180,6 +181,50 @@ def of_a_province(report: Report, name: str, url: str, count: int, hours: int) -
     report.goal(f"{name}: other gateways' alarms meanwhile", max(waits), at_most=5, unit="s")
 
 
+def of_one_shard(report: Report, name: str, url: str, gateways: int, hours: int) -> None:
+    """Let a fridge be too warm whose live readings come behind the backlog of gateways of the same shard.
+
+    The backlog is all there before any of it is followed, a batch a minute, as gateways keep it.
+    """
+    count = gateways * OF_GATEWAY
+    with plant(url, count + OF_GATEWAY, one_shard=True) as at:
+        begin(at, hours)
+        at.fridges.read(4.0, NOW)
+        at.engine.run_once()
+        entries = readings = 0
+        for first in range(1, count + 1, OF_GATEWAY):
+            batches = a_day(range(first, first + OF_GATEWAY), hours, OF_GATEWAY)
+            entries += len(batches)
+            readings += sum(map(len, batches))
+            at.fridges.append(batches, received=NOW, origin="backfill")
+        at.clock.time = Instant(NOW + 11 * MINUTE)
+        stop = threading.Event()
+        thread = threading.Thread(target=at.engine.run, args=(stop,))
+        with at.fridges.records.read() as tx:
+            marked = tx.scalar(sa.select(sa.func.count()).select_from(LateSpan))
+        assert not marked, "the backlog was followed before the live reading came"
+        live = [(count + 1, Instant(NOW + n * MINUTE), 9.4) for n in range(12)]
+        at.fridges.append([live], received=at.clock.time, origin="live")
+        began, used = time.perf_counter(), time.process_time()
+        thread.start()
+        _wait_for_message(at, count + 1)
+        took, used = time.perf_counter() - began, time.process_time() - used
+        stop.set()
+        at.engine.wake()
+        thread.join()
+    report.table(
+        f"{name}: a live reading behind the backlog of {gateways} of its shard's gateways, {hours} h late",
+        "",
+        "seconds",
+        "CPU seconds",
+        "entries/s",
+        "k readings/s",
+    )
+    followed = f"{readings:,} readings followed, and the message written"
+    report.row(followed, took, used, entries / took, readings / took / 1e3)
+    report.goal(f"{name}: alarm behind the backlog of {gateways} gateways in its shard", took, at_most=5, unit="s")
+
+
 def _alarm(at: Plant, fridge: int) -> float:
     """Let a fridge of another gateway be too warm, now that its delay is over; return when its message is written."""
     now = at.clock.time
@@ -187,9 +232,14 @@ def _alarm(at: Plant, fridge: int) -> float:
     at.fridges.append([readings], received=now, origin="live")
     began = time.perf_counter()
     at.engine.wake()
+    _wait_for_message(at, fridge)
+    return time.perf_counter() - began
+
+
+def _wait_for_message(at: Plant, fridge: int) -> None:
+    told = sa.select(Outbox.id).join(Alarm, Alarm.id == Outbox.alarm_id).where(Alarm.zone_id == fridge).limit(1)
     while True:
         with at.fridges.records.read() as tx:
-            told = sa.select(Outbox.id).join(Alarm, Alarm.id == Outbox.alarm_id).where(Alarm.zone_id == fridge)
-            if tx.scalar(told.limit(1)) is not None:
-                return time.perf_counter() - began
+            if tx.scalar(told) is not None:
+                return
         time.sleep(0.01)
