@@ -1,1 +1,1 @@
-"""The embedded MQTT broker: amqtt behind a gate of our own. Enough for a county; a province runs Mosquitto or EMQX."""
+"""Embedded MQTT broker: amqtt behind our own packet filter. Enough for a county; a province runs Mosquitto or EMQX."""

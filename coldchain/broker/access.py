@@ -1,7 +1,8 @@
-"""Who may sign in to the embedded broker, and what each may say and hear.
+"""Access rules of the embedded broker: sign-in, and the topics of each user.
 
-The same rules as in the broker configuration that ships for production: a gateway, whose user name is its number, says
-`cc/v1/<shard>/<number>/up/#` and hears `cc/v1/<shard>/<number>/down/#`; the services' user may do everything.
+The rules are those of the Mosquitto configuration in deploy/. A gateway, whose user name is its number, may publish on
+`cc/v1/<shard>/<number>/up/#` and subscribe to `cc/v1/<shard>/<number>/down/#`. The services' user may do everything.
+Tried by tests/integration/test_broker.py.
 """
 
 import hmac
@@ -17,10 +18,10 @@ _NOBODY = "no user has this, so that an unknown name takes as long as a wrong pa
 
 
 class Access:
-    """Answers from the secrets of a data folder, read again whenever the file changes.
+    """Access rules over the secrets of a data folder, which are read again whenever their file changes.
 
-    So a gateway that `coldchain import` has just issued a password to signs in without a restart. A password that was
-    taken away ends nothing that is connected already.
+    So a gateway to which `coldchain import` has issued a password can sign in without a restart. Removing a password
+    does not end connections that are open.
     """
 
     def __init__(self, data_dir: str, service_user: str) -> None:
@@ -31,18 +32,18 @@ class Access:
         self._passwords: dict[str, str] = {}
 
     def may_sign_in(self, user: str | None, password: str | None) -> bool:
-        """Whether the password is that of the user. Nobody signs in without a name, or while there are no secrets."""
+        """Return whether the password is that of the user; never without a user name or without secrets."""
         self._refresh()
-        known = self._passwords.get(user or "")
-        same = hmac.compare_digest((known or _NOBODY).encode(), (password or "").encode())
-        return same and bool(known) and (user == self._service_user or bool(GATEWAY_NUMBER.fullmatch(user or "")))
+        expected = self._passwords.get(user or "")
+        matches = hmac.compare_digest((expected or _NOBODY).encode(), (password or "").encode())
+        return matches and bool(expected) and (user == self._service_user or bool(GATEWAY_NUMBER.fullmatch(user or "")))
 
     def may_say(self, user: str, topic: str) -> bool:
-        """Whether the user may publish on a topic."""
+        """Return whether the user may publish on a topic."""
         return user == self._service_user or topic.startswith(_home(user) + "up/")
 
     def may_hear(self, user: str, topic: str) -> bool:
-        """Whether the user may subscribe to a filter, or be sent a message on a topic."""
+        """Return whether the user may subscribe to a filter, or receive a message on a topic."""
         return user == self._service_user or topic.startswith(_home(user) + "down/")
 
     def _refresh(self) -> None:
@@ -59,6 +60,6 @@ class Access:
 
 
 def _home(user: str) -> str:
-    """Return where a gateway's topics begin. A number holds no wildcard and no slash, so a prefix decides."""
+    """Return the prefix of a gateway's topics. A number has no wildcard and no slash, so comparing prefixes is safe."""
     gw = GatewayNumber(user)
     return f"cc/v1/{shard_of(gw)}/{gw}/"

@@ -1,14 +1,15 @@
-"""What stands between a socket and amqtt: no packet reaches the broker, or leaves it, that hasn't been looked at here.
+"""Packet filter between a socket and amqtt: it checks every packet on its way into the broker and out of it.
 
-amqtt 0.12 does these things, which the gate makes harmless (tests/integration/test_broker.py tries each):
-* it throws out the session of a client id *before* it asks for the password: so credentials are checked here, and a
-  client id counts only among the same user's;
-* it sends last wills without asking whether the client might say them: refused at CONNECT;
-* it hands every connecting client the retained messages of *everybody's* subscriptions: dropped on their way out;
-* it never ends a connection whose keep-alive has passed, and one that stopped reading fills its memory: the gate does;
-* its take-over leaves the old connection half alive, and its will comes late: the gate ends the old one first;
-* it drops what is said on a forbidden topic in silence, like most: here the connection ends, and the log says why;
-* it parses what follows a short packet's body as the next packet: only whole, well-formed packets go in.
+It makes these defects of amqtt 0.12 harmless; tests/integration/test_broker.py tries each:
+* amqtt ends the session of a client id *before* it checks the password. So the password is checked here, and client ids
+  are kept apart by user.
+* It sends last wills without checking the topic. Such a will is refused at CONNECT.
+* It sends every new client the retained messages of *everybody's* subscriptions. They are dropped on the way out.
+* It never ends a connection whose keep-alive has passed, and buffers without limit for a client that stopped reading.
+  Both connections are ended here.
+* Its take-over leaves the old connection half open, and the will comes late. The old connection is ended first.
+* It silently drops messages on a forbidden topic, like most brokers. Here the connection ends, and the log says why.
+* It parses the bytes behind a packet that is too short as the next packet. Only whole, well-formed packets pass.
 """
 
 import asyncio
@@ -40,26 +41,27 @@ from core.runtime.logs import logger
 log = logger(__name__)
 
 LARGEST_PACKET = 256 * 1024
-"""Larger than any message of the contract, so that one that is too long is still dead-lettered by the collector."""
+"""Larger than any message of the wire contract, so that the collector sees a message that is too long and can
+dead-letter it."""
 SIGN_IN_WITHIN_S = 10.0
 READ_WITHIN_S = 10.0
-"""How long a client may leave its socket full."""
+"""Time for which a client may leave its socket full."""
 
 _LEVEL_3_1_1 = 4
 _LEVEL_5 = 5
 _REFUSED_IN_5 = bytes((0x20, 3, 0, 0x84, 0))
 _NO_SUCH_FILTER = "#/refused"
-"""amqtt answers a filter with # before its end with the failure code that a forbidden one deserves."""
+"""Filter that amqtt answers with a failure code, since # is not at its end. It replaces a forbidden filter."""
 _BODY_LENGTH = {PINGREQ: 0, DISCONNECT: 0, PUBACK: 2, PUBREC: 2, PUBREL: 2, PUBCOMP: 2}
 _LONGEST_LENGTH = 4
 
 
 class Refused(Exception):
-    """The connection ends here; the text says why."""
+    """End of a connection that broke a rule; the text says which."""
 
 
 class Gate:
-    """One connection, as amqtt sees it: both its ReaderAdapter and its WriterAdapter."""
+    """One connection, as reader and writer of amqtt (its ReaderAdapter and WriterAdapter)."""
 
     def __init__(self, access: Access, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._access = access
@@ -74,11 +76,12 @@ class Gate:
         self.keep_alive = 0
 
     async def sign_in(self) -> None:
-        """Read the CONNECT packet, check it, and keep it for amqtt: under the user's name, clean, without keep-alive.
+        """Read and check the CONNECT packet, and keep a changed copy for amqtt.
 
-        Sessions are always clean: amqtt keeps the queue of an absent client in memory without limit, loses it at a
-        restart and marks what it held as retained, so nothing is built on it.
-        Raises: Refused, after the client has been told.
+        In the copy the client id begins with the user name, the session is clean and there is no keep-alive. amqtt
+        keeps the queue of an absent client in memory without limit, loses it at a restart and marks its messages as
+        retained; so kept sessions are not used.
+        Raises: Refused, after the client was sent the reason where MQTT has a code for it.
         """
         async with asyncio.timeout(SIGN_IN_WITHIN_S):
             kind, _flags, body = await self._whole_packet()
@@ -118,17 +121,20 @@ class Gate:
         self._heard()
 
     def overdue(self, now: float) -> bool:
-        """Whether one and a half times the keep-alive has passed in silence (`now` of the loop's clock)."""
+        """Return whether nothing came for one and a half times the keep-alive; `now` is the event loop's time."""
         return self._deadline is not None and now > self._deadline
 
     def end(self) -> None:
-        """Cut the connection; amqtt sees the end of the stream, and sends the last will."""
+        """Close the connection at once; amqtt sees the end of the stream and sends the last will."""
         self._closed = True
         self._writer.transport.abort()
         self._reader.feed_eof()
 
     async def read(self, n: int = -1) -> bytes:
-        """Return exactly n bytes of a packet; nothing once the connection has ended."""
+        """Return exactly n bytes of a packet that passed the checks.
+
+        Raises: ConnectionResetError when the connection has ended or a packet is shorter than it says.
+        """
         if self._at == len(self._packet):
             await self._next_packet()
         self._at, start = self._at + n, self._at
@@ -139,11 +145,14 @@ class Gate:
         return self._packet[start : self._at]
 
     def feed_eof(self) -> None:
-        """Acknowledge the end."""
+        """Signal the end of the stream to the reader; amqtt calls it."""
         self._reader.feed_eof()
 
     def write(self, data: bytes) -> None:
-        """Send a packet, unless it is a message that this user may not hear. amqtt writes whole packets."""
+        """Send a packet, unless it is a message on a topic that this user may not hear.
+
+        amqtt passes one whole packet at each call.
+        """
         if self._closed:
             return
         if data[0] >> 4 == PUBLISH:
@@ -155,7 +164,7 @@ class Gate:
         self._writer.write(data)
 
     async def drain(self) -> None:
-        """Wait until the client has read; one that doesn't is let go."""
+        """Wait until the client has read; end the connection of one that doesn't read within `READ_WITHIN_S`."""
         if self._closed:
             return
         try:
@@ -166,16 +175,16 @@ class Gate:
             self.end()
 
     def get_peer_info(self) -> tuple[str, int] | None:
-        """Return address and port of the client."""
+        """Return address and port of the client, or None when they are unknown."""
         peer = self._writer.get_extra_info("peername")
         return (str(peer[0]), int(peer[1])) if peer else None
 
     def get_ssl_info(self) -> ssl.SSLObject | None:
-        """Return nothing: the embedded broker speaks without TLS."""
+        """Return None: the embedded broker has no TLS."""
         return None
 
     async def close(self) -> None:
-        """End the connection in order."""
+        """Close the connection after what was written has been sent."""
         self._closed = True
         self._writer.close()
 
@@ -238,10 +247,10 @@ class Gate:
             raise Refused(msg)
 
     def _hears(self, topic: str) -> bool:
-        heard = self._access.may_hear(self.user, topic)
-        if not heard:
+        allowed = self._access.may_hear(self.user, topic)
+        if not allowed:
             log.warning("broker subscription refused", client=self.client_id, topic=topic)
-        return heard
+        return allowed
 
     def _heard(self) -> None:
         if self.keep_alive:

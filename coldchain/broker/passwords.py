@@ -1,4 +1,4 @@
-"""The password file of a Mosquitto: a line a user, hashed as `mosquitto_passwd` does it (PBKDF2, SHA-512)."""
+"""Password file of Mosquitto: one line a user, hashed as `mosquitto_passwd` does (PBKDF2 with SHA-512)."""
 
 import hashlib
 import secrets as random
@@ -6,11 +6,11 @@ from base64 import b64encode
 from collections.abc import Mapping
 
 _ROUNDS = 101
-"""Mosquitto's own number. Our passwords are 24 random bytes, which no number of rounds is needed for."""
+"""Mosquitto's own number. Our passwords are 24 random bytes, so more rounds would add no safety."""
 
 
 def password_lines(passwords: Mapping[str, str]) -> list[str]:
-    """Return the lines of the file, in order of the user."""
+    """Return the lines of the file, sorted by user."""
     return [f"{user}:{_hashed(password)}" for user, password in sorted(passwords.items())]
 
 

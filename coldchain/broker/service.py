@@ -1,11 +1,13 @@
-"""The process `coldchain broker`: amqtt for the installations that have no broker of their own.
+"""Service `coldchain broker`: amqtt for installations without a broker of their own.
 
-MQTT 3.1.1 without TLS, about a thousand messages a second. What it can't do, and who makes up for it:
-* it loses everything at a restart, retained messages too: agents publish birth and state at every connection, and send
-  again what no `down/ack` covered;
-* a message that a client has not acknowledged within 5 s, or before its connection ended, is gone: the same;
-* a client that is away misses what is said: `down/ack` is repeated on birth and on every duplicate, `wake` only hints;
-* gateways that speak MQTT themselves and keep nothing have no guarantee here.
+It speaks MQTT 3.1.1 without TLS and carries about a thousand messages a second. Its limits, and why nothing is lost:
+* It loses everything at a restart, retained messages too. Agents publish birth and state at every connection, and send
+  again whatever no `down/ack` covers.
+* It loses a message that a client has not acknowledged within 5 s or before its connection ended. Agents send it again.
+* A client that is not connected misses messages. `down/ack` is repeated after each birth and each duplicate; `wake`
+  only saves time.
+* Gateways that speak MQTT themselves and keep no spool have no guarantee with this broker.
+Tried by tests/integration/test_broker.py.
 """
 
 import asyncio
@@ -30,12 +32,13 @@ _END_WITHIN_S = 2.0
 _LISTENER = "default"
 MOST_CONNECTIONS = 2_000
 _NOT_ACKNOWLEDGED = ("Timeout waiting for PUBACK", "Received PUBACK for unknown", "Task failed and will be skipped")
-"""How amqtt complains, message by message and with a traceback, of a client that is slow to acknowledge. A collector
-whose disk is full is one, says so itself, and would fill the log as well."""
+"""Beginnings of amqtt's log lines about a client that is slow to acknowledge: one with a traceback for each message.
+
+A collector with a full disk is such a client. It reports that itself, and these lines would fill the log as well."""
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Serve until `stop`. While another process holds the port, tries again."""
+    """Serve until `stop`. While another process holds the port, try again."""
     for name in ("amqtt.broker", "amqtt.mqtt.protocol.handler"):
         logging.getLogger(name).addFilter(_worth_logging)
     asyncio.run(_serve(settings, stop))
@@ -51,7 +54,7 @@ async def _serve(settings: Settings, stop: threading.Event) -> None:
     broker = Broker(
         BrokerConfig(
             listeners={_LISTENER: ListenerConfig(type=ListenerType.EXTERNAL)},
-            # The gate has checked the password; all that is left to ask is whether there is a name.
+            # The gate has checked the password, so amqtt only has to require a user name.
             plugins={"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": False}},
         )
     )
@@ -68,15 +71,15 @@ async def _serve(settings: Settings, stop: threading.Event) -> None:
 
 
 async def _listen(house: "_House", settings: Settings, stopped: "asyncio.Task[bool]") -> asyncio.Server | None:
-    said = ""
+    last_error = ""
     while not stopped.done():
         try:
             server = await asyncio.start_server(house.enter, settings.broker.host, settings.broker.port)
         except OSError as error:
-            if str(error) != said:
+            if str(error) != last_error:
                 holder = str(holder_of(settings.broker.port))
                 log.warning("broker port not to be had", port=settings.broker.port, error=str(error), holder=holder)
-            said = str(error)
+            last_error = str(error)
             await asyncio.wait([stopped], timeout=_LOOK_S / 4)
             continue
         log.info("broker listening", host=settings.broker.host, port=server.sockets[0].getsockname()[1])
@@ -85,10 +88,10 @@ async def _listen(house: "_House", settings: Settings, stopped: "asyncio.Task[bo
 
 
 class _House:
-    """Who is connected.
+    """All open connections.
 
-    When there are too many connections, the oldest that hasn't signed in makes room; a gateway that has is never given
-    up for a stranger.
+    When there are too many, the oldest connection that has not signed in is ended. One that has signed in is never
+    ended to make room.
     """
 
     def __init__(self, broker: Broker, access: Access) -> None:
@@ -97,14 +100,14 @@ class _House:
         self._inside: dict[str, tuple[Gate, asyncio.Event]] = {}
         self._open: set[asyncio.StreamWriter] = set()
         self._strangers: dict[asyncio.StreamWriter, None] = {}
-        """Who has not signed in yet, the oldest first."""
+        """Connections that have not signed in yet, the oldest first."""
         self._limit = connection_limit(MOST_CONNECTIONS)
         self._crowded = RareLog("more broker connections than this process takes; strangers were ended")
         self._refused = RareLog("broker sign-ins refused")
         self._lost = RareLog("broker connections ended before they signed in")
 
     async def enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection to its end."""
+        """Serve one connection until it ends."""
         self._open.add(writer)
         self._strangers[writer] = None
         self._make_room()
@@ -124,8 +127,8 @@ class _House:
             else:
                 self._lost.note(peer=str(gate.get_peer_info()), reason=str(error) or type(error).__name__)
         except Exception:
-            # amqtt has bugs of its own, such as a dictionary that changes under its loop. One connection ends, and
-            # its client comes back; the others never notice.
+            # amqtt has bugs, such as a dictionary that changes while it is iterated. Only this connection ends, and its
+            # client connects again.
             log.exception("broker connection failed", client=gate.client_id)
         finally:
             self._strangers.pop(writer, None)
@@ -138,12 +141,12 @@ class _House:
             self._open.discard(writer)
 
     async def watch(self) -> None:
-        """End connections that have been silent for too long."""
+        """End connections whose keep-alive has passed, for as long as the broker runs."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_LOOK_S)
-            for rare in (self._crowded, self._refused, self._lost):
-                rare.tell()
+            for rare_log in (self._crowded, self._refused, self._lost):
+                rare_log.tell()
             for gate, _gone in list(self._inside.values()):
                 if gate.overdue(loop.time()):
                     log.info("broker client fell silent", client=gate.client_id)
@@ -151,18 +154,18 @@ class _House:
 
     async def empty(self) -> None:
         """End all connections."""
-        leaving = [gone.wait() for _gate, gone in self._inside.values()]
+        departures = [gone.wait() for _gate, gone in self._inside.values()]
         for gate, _gone in list(self._inside.values()):
             gate.end()
-        if leaving:
-            await asyncio.wait([asyncio.ensure_future(one) for one in leaving], timeout=_END_WITHIN_S)
-        for writer in self._open:  # whoever has not signed in, or doesn't read what was written to him
+        if departures:
+            await asyncio.wait([asyncio.ensure_future(departure) for departure in departures], timeout=_END_WITHIN_S)
+        for writer in self._open:  # those that have not signed in, or don't read what was written to them
             writer.transport.abort()
         await asyncio.sleep(0)
 
     def _make_room(self) -> None:
-        living = sum(not writer.is_closing() for writer in self._open) if len(self._open) > self._limit else 0
-        if living > self._limit:
+        open_count = sum(not writer.is_closing() for writer in self._open) if len(self._open) > self._limit else 0
+        if open_count > self._limit:
             oldest = next(writer for writer in self._strangers if not writer.is_closing())
             oldest.transport.abort()
             self._crowded.note(limit=self._limit)
