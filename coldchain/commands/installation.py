@@ -1,4 +1,4 @@
-"""Sub-commands of an installation, from `init` to `realign`, and of the secrets that other programs need."""
+"""Sub-commands for an installation, from `init` to `realign`, and for the secrets that other programs need."""
 
 import sys
 from pathlib import Path
@@ -45,7 +45,7 @@ def import_(
 def check(config: Config = None) -> None:
     from coldchain.checks import check as run_checks  # noqa: PLC0415
 
-    logs.set_up("check", level="ERROR")  # what is found is said by the findings
+    logs.set_up("check", level="ERROR")  # the findings say everything else
     failed = 0
     for finding in run_checks(load(config)):
         typer.echo(str(finding))

@@ -1,4 +1,4 @@
-"""Sub-command of messages to people: `message test`."""
+"""Sub-command for messages to people: `message test`."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ app = group("message", say("command.message"))
 
 @app.callback()
 def _of_messages() -> None:
-    """Keep `test` a sub-command, though it is the only one."""
+    """Make Typer treat `test` as a sub-command, although it is the only one."""
 
 
 @command(app, "test")

@@ -1,4 +1,4 @@
-"""Options that several sub-commands take, and how each ends: its lines, its exit code."""
+"""Options that several sub-commands share, and the common end of a sub-command: its lines and exit code."""
 
 import sys
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ import typer
 from coldchain.commands.words import say
 
 CONFIG = "COLDCHAIN_CONFIG"
-"""Environment variable that names the settings; `up` hands them to its children so."""
+"""Environment variable with the path of the settings file; `up` passes it to its children."""
 
 Config = Annotated[
     Path | None,
@@ -21,17 +21,17 @@ PasswordFromStdin = Annotated[bool, typer.Option("--password-stdin", help=say("o
 
 
 def finish(code: int, lines: Iterable[str]) -> None:
-    """Print what a command has to say, to standard error when it failed, and end with its exit code."""
+    """Print the lines of a command, to standard error if it failed, and exit with its code."""
     for line in lines:
         typer.echo(line, err=code != 0)
     raise typer.Exit(code)
 
 
 def password(*, from_stdin: bool) -> str:
-    """Return the password that the operator types twice, or the first line of standard input."""
+    """Return the password from the first line of standard input, or as the operator types it twice."""
     if from_stdin:
         return sys.stdin.readline().rstrip("\n")
     if not sys.stdin.isatty():
         finish(1, [say("user.no_terminal")])
-    asked: str = typer.prompt(say("user.password"), hide_input=True, confirmation_prompt=say("user.password_again"))
-    return asked
+    typed: str = typer.prompt(say("user.password"), hide_input=True, confirmation_prompt=say("user.password_again"))
+    return typed

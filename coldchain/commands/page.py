@@ -1,7 +1,8 @@
-"""Page docs/commands.md and its Chinese twin, written from the command line itself.
+"""Generator of docs/commands.md and docs/commands.zh-CN.md from the command line's own texts.
 
-`LANG=zh_CN.UTF-8 python -m coldchain.commands.page > docs/commands.zh-CN.md` renews the Chinese one, and
-`LANG=C python -m coldchain.commands.page > docs/commands.md` the English; a test fails when one isn't up to date.
+`LANG=C python -m coldchain.commands.page > docs/commands.md` writes the English page, and
+`LANG=zh_CN.UTF-8 python -m coldchain.commands.page > docs/commands.zh-CN.md` the Chinese one.
+tests/unit/test_commands_page.py fails when one is out of date.
 """
 
 import sys
@@ -14,12 +15,12 @@ from coldchain.commands.words import say
 
 
 def page() -> str:
-    """Return the page in the terminal's language."""
+    """Return the page in the language of the terminal."""
     command = typer.main.get_command(app)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="coldchain")
-    own = say.section("page")
+    translated = say.section("page")
     for name, english in say.section("page", "en").items():
-        text = text.replace(english, own[name])
+        text = text.replace(english, translated[name])
     return f"{text.strip()}\n"
 
 

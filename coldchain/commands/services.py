@@ -1,4 +1,4 @@
-"""Sub-commands that run until they are stopped: `up`, and each service by itself."""
+"""Sub-commands that run until they are stopped: `up`, and one for each service."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ from core.runtime.private import close_to_others, private_places
 from core.runtime.single import only_one
 
 COLLECTOR_ENDS_S = 10.0
-"""Real seconds from a signal to its end at most, whatever store or broker hangs; on a busy machine it needs some."""
+"""Longest time, in real seconds, from a signal to the end of the collector, even if a store or the broker hangs."""
 
 app = group()
 
@@ -56,8 +56,8 @@ def broker(config: Config = None, changed: Changed = None) -> None:
 def serve(name: str, config: Path | None, module: str, changed: Sequence[str] | None = None) -> None:
     """Set up logs and signals of a service and run it, one process at a time, until it is asked to stop.
 
-    Settings and secrets are looked at first, so that what is wrong is said at once and a start that fails leaves
-    nothing behind; then the module with its `run` is imported.
+    Settings and secrets are read first: a mistake is reported at once, and a failed start leaves nothing behind. Then
+    the service's module is imported and its `run` is called.
     """
     settings = load(config, changed or ())
     secrets.read(settings.data_dir, edge=name == "gateway")
@@ -69,23 +69,23 @@ def serve(name: str, config: Path | None, module: str, changed: Sequence[str] | 
     stop = stop_event()
     if name == "collector":
         end_within(COLLECTOR_ENDS_S)
-    named = {
+    process_names = {
         "collector": settings.collector.process,
         "alerting": settings.alerting.process,
         "api": settings.api.process,
     }
-    with only_one(settings.data_dir, named.get(name, name), stop, wait=name != "up") as ours:
-        if ours:
+    with only_one(settings.data_dir, process_names.get(name, name), stop, wait=name != "up") as is_the_only_one:
+        if is_the_only_one:
             try:
                 run(settings, stop)
             except WrongSetting as error:
-                # What only the service itself can see: a profile that doesn't exist, a channel that is unknown.
+                # Only the service itself can find this one, such as an unknown profile or channel.
                 source = config or "coldchain.toml"
                 raise WrongSetting("\n".join(f"{source}: {line}" for line in str(error).splitlines())) from error
 
 
 def stop_event() -> Event:
-    """Return the event that a signal, or the end of the supervisor, sets."""
+    """Return an event that is set by a signal or by the end of the supervisor."""
     from coldchain.supervisor import end_with_parent  # noqa: PLC0415
 
     stop = stop_on_signals()

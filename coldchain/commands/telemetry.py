@@ -1,4 +1,4 @@
-"""Sub-commands of the store of the readings: `telemetry init`, `telemetry verify`."""
+"""Sub-commands for the telemetry store: `telemetry init`, `telemetry verify`."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Sub-commands of machines that use the API: `token issue`, `token list`, `token revoke`."""
+"""Sub-commands for the tokens of machines that use the API: `token issue`, `token list`, `token revoke`."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Sub-commands to try it with: `demo` and `wechat-sim`."""
+"""Sub-commands for trying the system without devices: `demo` and `wechat-sim`."""
 
 import sys
 from pathlib import Path

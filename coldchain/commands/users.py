@@ -1,4 +1,4 @@
-"""Sub-commands of people who sign in: `user add`, `user list`, `user password`."""
+"""Sub-commands for the accounts of people who sign in: `user add`, `user list`, `user password`."""
 
 from typing import Annotated
 
@@ -23,10 +23,10 @@ def add(
     from coldchain import access  # noqa: PLC0415
 
     settings = load(config)
-    if why_not := access.why_not_add(settings, username, unit_code=unit, role=role):
-        finish(1, [why_not])
-    given = password(from_stdin=password_stdin)
-    finish(*access.add_user(settings, username, given, unit_code=unit, role=role))
+    if refusal := access.why_not_add(settings, username, unit_code=unit, role=role):
+        finish(1, [refusal])
+    new_password = password(from_stdin=password_stdin)
+    finish(*access.add_user(settings, username, new_password, unit_code=unit, role=role))
 
 
 @command(app, "list")

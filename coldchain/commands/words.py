@@ -1,4 +1,4 @@
-"""Texts of the command line, and the classes that make Typer's own words follow the locale."""
+"""Texts of the command line, and the classes that translate Typer's own texts."""
 
 import re
 from collections.abc import Callable
@@ -17,11 +17,9 @@ class Group(TyperGroup):
     """Group of commands whose help is in the terminal's language."""
 
     def get_usage(self, ctx: typer.Context) -> str:  # type: ignore[override]
-        """Return the usage line."""
         return _usage(super().get_usage(ctx))
 
     def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
-        """Return the parameters; those that Typer adds by itself are told in the terminal's language too."""
         return _translated(super().get_params(ctx))
 
 
@@ -29,11 +27,9 @@ class Command(TyperCommand):
     """Command whose help is in the terminal's language."""
 
     def get_usage(self, ctx: typer.Context) -> str:  # type: ignore[override]
-        """Return the usage line."""
         return _usage(super().get_usage(ctx))
 
     def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]
-        """Return the parameters; those that Typer adds by itself are told in the terminal's language too."""
         return _translated(super().get_params(ctx))
 
 
@@ -51,28 +47,28 @@ def group(name: str | None = None, help_text: str = "") -> typer.Typer:
 
 
 def command(app: typer.Typer, name: str, panel: str | None = None) -> Callable[[Callable[..., None]], Any]:
-    """Add a function to a group as a command; its help is the text `command.<its whole name>`."""
-    whole = f"{app.info.name} {name}" if isinstance(app.info.name, str) else name
+    """Add a function to a group as a command; its help is the text `command.<full name>`."""
+    full_name = f"{app.info.name} {name}" if isinstance(app.info.name, str) else name
     return app.command(
-        name, cls=Command, help=say(f"command.{whole}"), rich_help_panel=say(f"panel.{panel}") if panel else None
+        name, cls=Command, help=say(f"command.{full_name}"), rich_help_panel=say(f"panel.{panel}") if panel else None
     )
 
 
 def translate_typer() -> None:
-    """Let the headings that Typer draws be in the terminal's language."""
+    """Translate the headings that Typer draws into the terminal's language."""
     for constant, text in say.section("heading").items():
         setattr(rich_utils, constant, text)
 
 
 def usage_error(error: typer.TyperException) -> str:
-    """Return what is wrong with a command line, and where to read more."""
-    said = error.format_message()
+    """Return the text of a usage error, with the command that explains more."""
+    message = error.format_message()
     if terminal_language() != "en":
         pairs = zip(say.section("typer.pattern", "en").values(), say.section("typer.pattern").values(), strict=True)
         for pattern, text in pairs:
-            said = re.sub(pattern, text, said, flags=re.IGNORECASE)
+            message = re.sub(pattern, text, message, flags=re.IGNORECASE)
     context = getattr(error, "ctx", None)
-    return f"{said}\n{say('typer.hint', command=context.command_path if context else 'coldchain')}"
+    return f"{message}\n{say('typer.hint', command=context.command_path if context else 'coldchain')}"
 
 
 def _usage(text: str) -> str:
@@ -80,7 +76,9 @@ def _usage(text: str) -> str:
 
 
 def _translated(parameters: list[Any]) -> list[Any]:
-    own = dict(zip(say.section("typer.option", "en").values(), say.section("typer.option").values(), strict=True))
+    translations = dict(
+        zip(say.section("typer.option", "en").values(), say.section("typer.option").values(), strict=True)
+    )
     for parameter in parameters:
-        parameter.help = own.get(parameter.help, parameter.help)
+        parameter.help = translations.get(parameter.help, parameter.help)
     return parameters
