@@ -1,4 +1,7 @@
-"""`coldchain check`: does everything that the settings name answer, and if not, what to mend. It changes nothing."""
+"""Checks of an installation for `coldchain check`: whether everything that the settings name works, and what to mend.
+
+A check changes nothing.
+"""
 
 import sqlite3
 from collections.abc import Iterator
@@ -21,7 +24,7 @@ __all__ = ["Finding", "check"]
 
 
 def check(settings: Settings) -> Iterator[Finding]:
-    """Look at everything, in the order in which one would mend it."""
+    """Run all checks, in the order in which an operator would mend what they find."""
     yield folder(settings.data_dir)
     yield from privacy(settings)
     secrets: Secrets | None = None
@@ -29,8 +32,8 @@ def check(settings: Settings) -> Iterator[Finding]:
         secrets = read(settings.data_dir)
         yield good(say("what.secrets"), say("secrets.good", path=path_in(settings.data_dir)))
     except NoSecrets as error:
-        again = say("secrets.put_back", path=path_in(settings.data_dir))
-        yield bad(say("what.secrets"), str(error), again if has_people(settings) else "coldchain init")
+        advice = say("secrets.put_back", path=path_in(settings.data_dir))
+        yield bad(say("what.secrets"), str(error), advice if has_people(settings) else "coldchain init")
     yield from damage(settings)
     yield records(settings)
     yield intake_log(settings)
@@ -49,7 +52,7 @@ def check(settings: Settings) -> Iterator[Finding]:
 
 
 def _as_far_as_it_goes(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Yield findings of records, which may be damaged anywhere; where they can't be read any more, that is one."""
+    """Yield the findings of a check that reads the records; if they can't be read any further, that is the last one."""
     try:
         yield from findings
     except (SQLAlchemyError, sqlite3.Error, ValueError, msgspec.MsgspecError) as error:

@@ -1,4 +1,4 @@
-"""Checks of files for damage: what SQLite finds wrong with their pages, and the remedy that loses least."""
+"""Checks of SQLite files for damaged pages, and the remedy that loses least."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -19,37 +19,37 @@ from core.telemetry.open import embedded_folder
 
 
 def damage(settings: Settings) -> Iterator[Finding]:
-    """Look through the pages of every SQLite file of an installation; nothing is changed."""
-    named, looked = False, 0
+    """Check the pages of every SQLite file of an installation."""
+    is_damaged, checked_files = False, 0
     for file in _files(settings):
-        looked += 1
-        if said := damage_of(file):
-            named = True
-            yield bad(say("what.files"), f"{file}: {said}", remedy(file))
-    if looked and not named:
-        yield good(say("what.files"), say("damage.none", count=looked))
+        checked_files += 1
+        if problem := damage_of(file):
+            is_damaged = True
+            yield bad(say("what.files"), f"{file}: {problem}", remedy(file))
+    if checked_files and not is_damaged:
+        yield good(say("what.files"), say("damage.none", count=checked_files))
 
 
 def damage_of(file: Path) -> str:
-    """Return what is wrong with the pages of a file, empty when nothing is or it is in other trouble than damage."""
+    """Return what is wrong with the pages of a file; empty if nothing is, or if the trouble is no damage."""
     try:
         with malformed_text(), closing(look_into(file)) as db:
-            said = [row[0] for row in db.execute("PRAGMA quick_check(1)")]
+            results = [row[0] for row in db.execute("PRAGMA quick_check(1)")]
             version = db.execute("PRAGMA schema_version").fetchone()[0]
     except sqlite3.Error as error:
         return first_line(error) if kind_of(error) is Kind.DAMAGED else ""
-    if said != ["ok"]:
-        return str(said[0])
+    if results != ["ok"]:
+        return str(results[0])
     return "" if version else say("damage.empty")
 
 
 def remedy(file: Path) -> str:
-    """Return what to do about a damaged file."""
+    """Return the advice for a damaged file."""
     return say("damage.mend", file=file)
 
 
 def has_people(settings: Settings) -> bool:
-    """Whether the records hold people, whose phone numbers are encrypted with the keys that are there now."""
+    """Return whether the records have people; their phone numbers can be read only with the present keys."""
     file = files(settings).get("records")
     if file and not file.exists():
         return False
@@ -62,7 +62,7 @@ def has_people(settings: Settings) -> bool:
         with malformed_text(), engine.connect() as connection:
             return connection.execute(text("SELECT 1 FROM person LIMIT 1")).first() is not None
     except (SQLAlchemyError, sqlite3.Error) as error:
-        return kind_of(error) is Kind.DAMAGED  # whose they are can't be read, but they are somebody's
+        return kind_of(error) is Kind.DAMAGED  # damaged records may well have people
     finally:
         engine.dispose()
 

@@ -1,4 +1,4 @@
-"""Checks of the agent's devices: their settings and profiles, the probes that the records know, the lines."""
+"""Checks of the agent's devices: settings and profiles, probes known to the records, Modbus lines."""
 
 import os
 from collections import defaultdict
@@ -22,7 +22,7 @@ Pairs = dict[str, set[str]]
 
 
 def devices(settings: Settings) -> Iterator[Finding]:
-    """Read the settings of the agent as the agent does at its start, and every device profile of one's own."""
+    """Check the settings of the agent as it does at its start, and every device profile that the user wrote."""
     from gateway_agent import boxes  # noqa: PLC0415 (pymodbus is slow to import)
     from gateway_agent.profile import Profiles, WrongProfile  # noqa: PLC0415
 
@@ -30,12 +30,12 @@ def devices(settings: Settings) -> Iterator[Finding]:
     for name in profiles.own():
         what = say("what.profile", name=name)
         try:
-            known = profiles.load(name)
+            device_profile = profiles.load(name)
         except WrongProfile as error:
             yield bad(what, str(error), say("profile.mend"))
         else:
-            channels = ", ".join(channel.name for channel in known.channels)
-            yield good(what, say("profile.good", device=known.device, channels=channels))
+            channels = ", ".join(channel.name for channel in device_profile.channels)
+            yield good(what, say("profile.good", device=device_profile.device, channels=channels))
     if not settings.agent.gateways:
         return
     what = say("what.devices")
@@ -49,44 +49,47 @@ def devices(settings: Settings) -> Iterator[Finding]:
 
 
 def probes(settings: Settings) -> Iterator[Finding]:
-    """Compare the probes that the agent is to read with those that the records pair with its gateways.
+    """Compare the probes that the agent reads with those that the records pair with its gateways.
 
-    Readings of a probe that the records don't know, or pair with another gateway, are withheld; a probe of this
-    machine's gateways that no unit reads is silent for ever.
+    Readings of a probe that the records don't know, or pair with another gateway, go to quarantine. A paired probe that
+    no device of this machine reads will never have a reading.
     """
-    read: Pairs = {
+    read_probes: Pairs = {
         box.number: {code for line in box.buses for unit in line.units for code in unit.probes.values()}
         for box in settings.agent.gateways
     }
-    if not read:
+    if not read_probes:
         return
     what = say("what.probes")
-    known = _known(settings)
-    if known is None:
+    paired_probes = _known(settings)
+    if paired_probes is None:
         yield good(what, say("probes.no_records"))
         return
-    home = {code: number for number, codes in known.items() for code in codes}
-    well = True
-    for number, codes in sorted(read.items()):
-        for code in sorted(codes - known.get(number, set())):
-            well = False
-            seen = say("probes.paired" if code in home else "probes.unknown", code=code, gateway=number)
-            seen += say("probes.with", gateway=home[code]) if code in home else ""
+    gateway_of = {code: number for number, codes in paired_probes.items() for code in codes}
+    all_match = True
+    for number, codes in sorted(read_probes.items()):
+        for code in sorted(codes - paired_probes.get(number, set())):
+            all_match = False
+            seen = say("probes.paired" if code in gateway_of else "probes.unknown", code=code, gateway=number)
+            seen += say("probes.with", gateway=gateway_of[code]) if code in gateway_of else ""
             yield bad(what, seen, say("probes.import" if code.isascii() else "probes.code"))
-        for code in sorted(known.get(number, set()) - codes):
-            well = False
+        for code in sorted(paired_probes.get(number, set()) - codes):
+            all_match = False
             yield bad(what, say("probes.unread", code=code, gateway=number), say("probes.read"))
-    if well:
-        yield good(what, say("probes.good", count=sum(map(len, read.values()))))
+    if all_match:
+        yield good(what, say("probes.good", count=sum(map(len, read_probes.values()))))
 
 
 def _known(settings: Settings) -> Pairs | None:
-    """Return what the records pair now; None on a machine without them, or when they can't be read (said above)."""
+    """Return the present pairs in the records; None if there are no records or they can't be read.
+
+    Unreadable records are a finding of another check.
+    """
     file = files(settings).get("records")
     if file and not file.exists():
         return None
     engine = looking_into(settings)
-    found: Pairs = defaultdict(set)
+    pairs: Pairs = defaultdict(set)
     try:
         if pending(engine):
             return None
@@ -98,16 +101,16 @@ def _known(settings: Settings) -> Pairs | None:
                 .where(ProbeGateway.until.is_(None))
             )
             for number, code in rows:
-                found[number].add(code)
+                pairs[number].add(code)
     except (SQLAlchemyError, NewerDatabase):
         return None
     finally:
         engine.dispose()
-    return found
+    return pairs
 
 
 def modbus(number: str, line: Bus) -> Finding:
-    """Look whether a Modbus line can be opened."""
+    """Check whether a Modbus line can be opened."""
     what = say("what.line", number=number, name=line.name)
     if line.kind == "rtu":
         if os.access(line.device, os.R_OK | os.W_OK):

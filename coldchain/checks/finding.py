@@ -1,4 +1,4 @@
-"""Finding of `coldchain check`: what was looked at, how it is, and what to do when it isn't good."""
+"""Finding of `coldchain check`: the thing that was checked, its state, and what to do if it isn't good."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ say = Catalogue("coldchain.checks")
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at; `mend` says what to do when it isn't good."""
+    """One thing that was checked: `what` names it, `seen` is its state, `mend` says what to do if it isn't good."""
 
     what: str
     good: bool
@@ -22,10 +22,8 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def good(what: str, seen: str) -> Finding:
-    """Return what is as it should be."""
     return Finding(what, good=True, seen=seen)
 
 
 def bad(what: str, seen: str, mend: str) -> Finding:
-    """Return what is to be mended."""
     return Finding(what, good=False, seen=seen, mend=mend)

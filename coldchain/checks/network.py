@@ -1,4 +1,4 @@
-"""Checks of what is reached over the network: broker, WeChat, and the port of the web pages."""
+"""Checks of the network: broker, WeChat, and the port of the web pages."""
 
 import errno
 import http.client
@@ -16,11 +16,14 @@ from core.runtime.port_holder import Holder, foreign_holder, holder_of
 
 ANSWER_WITHIN_S = 10.0
 LOOPBACK = re.compile(r"https?://(127\.[\d.]+|localhost|\[::1\])(:|/|$)")
-"""Addresses by which a machine reaches nothing but itself."""
+"""URLs that only this machine itself can open."""
 
 
 def broker(settings: Settings, secrets: Secrets | None) -> Finding:
-    """Sign in to the broker as the services do; an embedded one need not run, but its port must be free or ours."""
+    """Sign in to the broker as the services do.
+
+    An embedded broker need not run, but its port must be free or held by this installation.
+    """
     what, where = say("what.broker"), f"{settings.broker.host}:{settings.broker.port}"
     if secrets is None:
         return bad(what, say("secrets.needed"), "coldchain init")
@@ -53,26 +56,26 @@ def broker(settings: Settings, secrets: Secrets | None) -> Finding:
 
 
 def wechat(settings: Settings, secrets: Secrets | None) -> Finding:
-    """Ask WeChat for a token."""
+    """Check the WeChat settings, and ask WeChat for a token."""
     what = say("what.wechat")
-    asked = settings.wechat
-    if not asked.app_id:
+    wechat_settings = settings.wechat
+    if not wechat_settings.app_id:
         return good(what, say("wechat.none"))
     if not (secrets and secrets.wechat_secret):
-        return bad(what, say("wechat.no_secret", app_id=asked.app_id), say("wechat.put_secret"))
-    missing = [name for name in ("template_alarm", "template_recovery") if not getattr(asked, name)]
+        return bad(what, say("wechat.no_secret", app_id=wechat_settings.app_id), say("wechat.put_secret"))
+    missing = [name for name in ("template_alarm", "template_recovery") if not getattr(wechat_settings, name)]
     if missing:
         return bad(what, say("wechat.no_template", names=", ".join(missing)), say("wechat.set"))
     from core.wechat.client import try_token  # noqa: PLC0415 (wechatpy is slow to import)
 
-    problem = try_token(asked, secrets.wechat_secret)
+    problem = try_token(wechat_settings, secrets.wechat_secret)
     if problem:
-        return bad(what, f"{asked.base_url}: {problem}", say("wechat.mend"))
-    return good(what, say("wechat.good", url=asked.base_url, app_id=asked.app_id))
+        return bad(what, f"{wechat_settings.base_url}: {problem}", say("wechat.mend"))
+    return good(what, say("wechat.good", url=wechat_settings.base_url, app_id=wechat_settings.app_id))
 
 
 def web_pages(settings: Settings) -> Finding:
-    """Look whether the port is free, or served by this very installation."""
+    """Check that the port of the web pages is free or held by this installation."""
     what = say("what.web")
     if not re.fullmatch(r"https?://[^/\s]+(/.*)?", settings.public_url):
         return bad(what, say("web.no_address", url=repr(settings.public_url)), say("web.write"))
@@ -84,8 +87,8 @@ def web_pages(settings: Settings) -> Finding:
             probe.bind((host, port))
         except OSError as error:
             return _not_free(what, where, settings, error)
-    here = LOOPBACK.match(settings.public_url)
-    return good(what, say("web.free_here" if here else "web.free", where=where, url=settings.public_url))
+    only_this_machine = LOOPBACK.match(settings.public_url)
+    return good(what, say("web.free_here" if only_this_machine else "web.free", where=where, url=settings.public_url))
 
 
 def _not_free(what: str, where: str, settings: Settings, error: OSError) -> Finding:
@@ -95,32 +98,32 @@ def _not_free(what: str, where: str, settings: Settings, error: OSError) -> Find
     if holder.is_of(settings.data_dir):
         return good(what, say("web.ours", where=where))
     if holder.data_dir or is_coldchain(settings.api.host, settings.api.port):
-        other = holder.data_dir or say("holder.unknown_folder")
-        return bad(what, say("web.another", where=where, holder=told(holder), folder=other), say("web.port"))
+        other_folder = holder.data_dir or say("holder.unknown_folder")
+        return bad(what, say("web.another", where=where, holder=told(holder), folder=other_folder), say("web.port"))
     return bad(what, say("network.held", where=where, holder=told(holder)), say("web.port"))
 
 
 def told(holder: Holder) -> str:
-    """Return the holder of a port in words."""
+    """Return a text that names the holder of a port."""
     return say("holder.process", name=holder.name, pid=holder.pid) if holder.pid else say("holder.other_user")
 
 
 def is_coldchain(host: str, port: int) -> bool:
-    """Whether a web server of ours answers there: ours say that they live in one word, and number each answer."""
-    asked = http.client.HTTPConnection(host, port, timeout=ANSWER_WITHIN_S)
+    """Return whether a Coldchain web server answers there: by the text of /healthz and the request id in its header."""
+    connection = http.client.HTTPConnection(host, port, timeout=ANSWER_WITHIN_S)
     try:
-        asked.request("GET", "/healthz")
-        answer = asked.getresponse()
-        numbered = re.fullmatch(r"[0-9a-f]{16}", answer.headers.get("x-request-id", ""))
-        return answer.status == HTTPStatus.OK and answer.read(16) == b"ok\n" and numbered is not None
+        connection.request("GET", "/healthz")
+        response = connection.getresponse()
+        has_request_id = re.fullmatch(r"[0-9a-f]{16}", response.headers.get("x-request-id", ""))
+        return response.status == HTTPStatus.OK and response.read(16) == b"ok\n" and has_request_id is not None
     except (OSError, http.client.HTTPException):
         return False
     finally:
-        asked.close()
+        connection.close()
 
 
 def answers(host: str, port: int) -> bool:
-    """Whether something accepts connections there."""
+    """Return whether something accepts connections there."""
     try:
         with socket.create_connection((host, port), timeout=ANSWER_WITHIN_S):
             return True

@@ -1,4 +1,4 @@
-"""Check of the contacts: whether somebody of each level can be told of each monitored equipment."""
+"""Check of the contacts: whether somebody at each level can be told about each monitored equipment."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -21,7 +21,7 @@ _NAMED = 5
 
 
 def reach(settings: Settings) -> Iterator[Finding]:
-    """Look for equipment of whose alarms nobody can be told; records that can't be read are another check's."""
+    """Find equipment about whose alarms nobody can be told. Unreadable records are a finding of another check."""
     file = files(settings).get("records")
     if file and not file.exists():
         return
@@ -29,32 +29,36 @@ def reach(settings: Settings) -> Iterator[Finding]:
     try:
         if pending(engine):
             return
-        untold = reach_lines(Records(engine), settings.channels, _now(settings))
+        lines = reach_lines(Records(engine), settings.channels, _now(settings))
     except (SQLAlchemyError, NewerDatabase):
         return
     finally:
         engine.dispose()
     what = say("what.contacts")
-    if not untold:
+    if not lines:
         yield good(what, say("contacts.good"))
-    for line in untold:
+    for line in lines:
         yield bad(what, line, say("contacts.mend" if settings.channels else "contacts.no_channel"))
 
 
 def reach_lines(records: Records, channels: Collection[str], now: Instant) -> list[str]:
-    """Return a line for each level: of how much equipment nobody can be told there, and some of it by name."""
+    """Return a line for each level at which nobody can be told about some equipment, with its count and some names."""
     with records.read() as tx:
-        found = out_of_reach(tx, true(), now, channels)
-    counts = Counter(level for one in found for level in one.levels)
+        unreached = out_of_reach(tx, true(), now, channels)
+    counts = Counter(level for equipment in unreached for level in equipment.levels)
     return [
-        say(f"contacts.nobody_{int(level)}", count=counts[level], named=_named(level, found))
+        say(f"contacts.nobody_{int(level)}", count=counts[level], named=_named(level, unreached))
         for level in ContactLevel
         if counts[level]
     ]
 
 
-def _named(level: ContactLevel, found: Collection[OutOfReach]) -> str:
-    names = [f"{one.code} {one.name} ({one.unit_name})" for one in found if level in one.levels]
+def _named(level: ContactLevel, unreached: Collection[OutOfReach]) -> str:
+    names = [
+        f"{equipment.code} {equipment.name} ({equipment.unit_name})"
+        for equipment in unreached
+        if level in equipment.levels
+    ]
     return ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
 
 

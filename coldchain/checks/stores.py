@@ -1,4 +1,4 @@
-"""Checks of the stores: records, intake log, telemetry."""
+"""Checks of the three stores: records, intake log, telemetry."""
 
 import re
 import sqlite3
@@ -25,7 +25,7 @@ from core.telemetry.port import Unavailable
 
 
 def records(settings: Settings) -> Finding:
-    """Look into the records."""
+    """Check that the records can be read and whether they need a migration."""
     what = say("what.records")
     url = make_url(url_for(settings.records.url, settings.data_dir))
     shown = url.render_as_string(hide_password=True)
@@ -50,7 +50,7 @@ def records(settings: Settings) -> Finding:
 
 
 def looking_into(settings: Settings) -> Engine:
-    """Return an engine on the records that changes nothing: an SQLite file is opened only to read."""
+    """Return an engine on the records; an SQLite file is opened read-only."""
     url = make_url(url_for(settings.records.url, settings.data_dir))
     if url.get_backend_name() != "sqlite":
         return connect(settings.records.url)
@@ -58,7 +58,7 @@ def looking_into(settings: Settings) -> Engine:
 
 
 def intake_log(settings: Settings) -> Finding:
-    """Look into the intake log."""
+    """Check that the intake log can be opened."""
     what = say("what.intake")
     where = settings.intake.url or say("intake.default")
     shown = re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", where)
@@ -72,17 +72,17 @@ def intake_log(settings: Settings) -> Finding:
 
 
 def telemetry(settings: Settings, secrets: Secrets | None) -> Finding:
-    """Ask an InfluxDB whether both tokens serve; the embedded store is made of files."""
+    """Check both tokens of an InfluxDB. The embedded store has only files, which another check reads."""
     what = say("what.telemetry")
-    asked = settings.telemetry
-    if asked.store == "embedded":
+    telemetry_settings = settings.telemetry
+    if telemetry_settings.store == "embedded":
         return good(what, say("telemetry.embedded", folder=embedded_folder(settings)))
     if secrets is None:
         return bad(what, say("secrets.needed"), "coldchain init")
     from core.telemetry.influx_setup import Server  # noqa: PLC0415 (an edge box never needs it)
 
-    server = Server(asked)
-    where = say("telemetry.where", url=asked.url)
+    server = Server(telemetry_settings)
+    where = say("telemetry.where", url=telemetry_settings.url)
     try:
         version = server.version()
         lack = say("telemetry.fresh") if server.is_fresh() else ""
@@ -92,4 +92,4 @@ def telemetry(settings: Settings, secrets: Secrets | None) -> Finding:
         return bad(what, str(error), say("telemetry.mend"))
     if lack:
         return bad(what, f"{where}: {lack}", "coldchain telemetry init")
-    return good(what, say("telemetry.good", where=where, version=version, bucket=asked.bucket))
+    return good(what, say("telemetry.good", where=where, version=version, bucket=telemetry_settings.bucket))
