@@ -1,1 +1,1 @@
-"""Stand-ins for what a newcomer doesn't have: devices, loggers, WeChat. Real protocols over real sockets."""
+"""Simulators of devices, logger files and WeChat, which speak the real protocols over real sockets."""

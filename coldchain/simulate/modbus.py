@@ -1,8 +1,9 @@
-"""Modbus devices that aren't there: units behind a TCP port, an RTU converter or a serial line, with faults at will.
+"""Simulator of Modbus devices: units behind a TCP port, an RTU converter or a serial line, with faults on demand.
 
-Frames are written by hand and registers are made by turning the profile round, apart from the agent's code and from
-pymodbus: a test against it checks both. The values come from a callable, so that physics, a logger's file or a test
-says what a probe feels. It behaves like a device: unknown units are silent, unknown registers and long blocks refused.
+Frames are built by hand, and registers are computed from the device profile. Neither uses the agent's code or pymodbus,
+so a test against the simulator checks both. Values come from a callable: physics, a logger's file or a test decides
+what a probe measures. The simulator behaves like a device: an unknown unit does not answer, and unknown registers and
+blocks that are too long are refused.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ log = logger(__name__)
 
 Framing = Literal["tcp", "rtu", "serial"]
 Value = Callable[[str], float | None]
-"""Answers what a channel measures now, in its unit; None when its sensor is broken."""
+"""Function from the name of a channel to its present value, in the channel's unit; None for a broken sensor."""
 
 MBAP_BYTES = 7
 REQUEST_BYTES = 8
@@ -34,7 +35,7 @@ ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_COUNT = 1, 2, 3
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """How a unit misbehaves: for the next `times` requests, or until it is mended."""
+    """Fault of a unit for its next `times` requests, or until it is cleared."""
 
     kind: Literal[
         "dead",
@@ -48,23 +49,25 @@ class Fault(msgspec.Struct, frozen=True):
         "bad_crc",
         "noise_before",
     ]
-    """`other_transaction` goes with TCP, `bad_crc` with RTU; `noise_before` is followed by the right answer."""
+    """`other_transaction` exists on TCP only, `bad_crc` and `noise_before` on RTU only.
+
+    `noise_before` is followed by the right answer."""
     seconds: float = 0.5
-    """How late a `late` answer is."""
+    """Delay of a `late` answer."""
     code: int = 4
-    """Of an `exception`; 4 is device failure."""
+    """Modbus code of an `exception`; 4 is device failure."""
     times: int | None = None
 
 
 class _Unit:
-    def __init__(self, known: Profile, read: Value) -> None:
-        self.profile = known
+    def __init__(self, device_profile: Profile, read: Value) -> None:
+        self.profile = device_profile
         self.read = read
         self.fault: Fault | None = None
         self.left = 0
 
     def misbehaves(self) -> Fault | None:
-        """Return the fault of this request, and count it down."""
+        """Return the fault for this request and count it down."""
         fault = self.fault
         if fault and fault.times is not None:
             self.left -= 1
@@ -73,31 +76,31 @@ class _Unit:
         return fault
 
     def words(self, function: int) -> dict[int, int]:
-        """Return all that the device holds for a function, by address."""
-        held: dict[int, int] = {}
+        """Return all words that the device has for a function code, by address."""
+        words: dict[int, int] = {}
         for channel in self.profile.channels:
             value = self.read(channel.name)
             if channel.selector and channel.selector.function == function:
-                held[channel.selector.address] = int(next(iter(channel.selector.scales)))
+                words[channel.selector.address] = int(next(iter(channel.selector.scales)))
             if channel.status and channel.status.function == function:
-                held[channel.status.address] = channel.status.mask if value is None else 0
+                words[channel.status.address] = channel.status.mask if value is None else 0
             if channel.function == function:
                 for step, word in enumerate(registers(channel, value)):
-                    bits = held.get(channel.address + step, 0) if channel.type == "bit" else 0
-                    held[channel.address + step] = word | bits
-        return held
+                    bits = words.get(channel.address + step, 0) if channel.type == "bit" else 0
+                    words[channel.address + step] = word | bits
+        return words
 
 
 class ModbusDevices:
     """Units on one line, served by a thread of their own."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, framing: Framing = "tcp") -> None:
-        """Port 0 takes a free one. With `serial` it is a pseudo terminal, whose name is in `device`."""
+        """Port 0 takes a free port. With `serial` the line is a pseudo terminal, whose name is in `device`."""
         self.host = host
         self.port = port
         self.device = ""
         self.reads: Counter[int] = Counter()
-        """Requests that each unit has been asked."""
+        """Number of requests to each unit."""
         self._framing = framing
         self._units: dict[int, _Unit] = {}
         self._writers: set[asyncio.StreamWriter] = set()
@@ -108,17 +111,20 @@ class ModbusDevices:
         self._thread = threading.Thread(target=self._run, name="modbus-devices", daemon=True)
 
     def add(self, address: int, kind: str | Profile, read: Value) -> None:
-        """Put a unit of a profile on the line; `read` is called from the line's thread, once a channel and request."""
+        """Add a unit with a device profile to the line.
+
+        `read` is called from the line's thread, once for each channel and request.
+        """
         self._units[address] = _Unit(profile.load(kind) if isinstance(kind, str) else kind, read)
 
     def fail(self, address: int, fault: Fault | None) -> None:
-        """Let a unit misbehave, or mend it."""
+        """Set the fault of a unit, or clear it with None."""
         unit = self._units[address]
         unit.left = fault.times or 0 if fault else 0
         unit.fault = fault
 
     def start(self) -> None:
-        """Serve; `port` or `device` says where.
+        """Start to serve; afterwards `port` or `device` says where.
 
         Raises: OSError when the port is taken.
         """
@@ -128,7 +134,7 @@ class ModbusDevices:
             raise self._problem
 
     def stop(self) -> None:
-        """End, and close every connection."""
+        """Stop serving and close every connection."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join()
@@ -148,12 +154,12 @@ class ModbusDevices:
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._end.wait()
-        # asyncio forgets a connection that was accepted in the turn in which its server is closed, and leaves it open.
-        # So no more are accepted, those that were end, and the server is closed at last.
+        # asyncio leaves a connection open that was accepted in the same loop iteration in which its server is closed.
+        # So first stop accepting, then end all connections, and close the server last.
         for listening in server.sockets:
             self._loop.remove_reader(listening.fileno())
         ending = {asyncio.current_task()}
-        while others := asyncio.all_tasks() - ending:  # one that was just accepted starts another
+        while others := asyncio.all_tasks() - ending:  # a connection that was just accepted starts another task
             for writer in self._writers:
                 writer.transport.abort()
             await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
@@ -163,15 +169,15 @@ class ModbusDevices:
         ours, theirs = pty.openpty()
         tty.setraw(theirs)
         self.device = os.ttyname(theirs)
-        heard = bytearray()
+        received = bytearray()
 
         def send(answer: bytes) -> None:
             os.write(ours, answer)
 
         def on_bytes() -> None:
-            heard.extend(os.read(ours, 1024))
-            for request in _rtu_requests(heard):
-                self._answer_rtu(request, send, heard.clear)
+            received.extend(os.read(ours, 1024))
+            for request in _rtu_requests(received):
+                self._answer_rtu(request, send, received.clear)
 
         self._loop.add_reader(ours, on_bytes)
         self._ready.set()
@@ -182,7 +188,7 @@ class ModbusDevices:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
-        heard = bytearray()
+        received = bytearray()
 
         def send(answer: bytes) -> None:
             if not writer.is_closing():
@@ -190,12 +196,12 @@ class ModbusDevices:
 
         try:
             while chunk := await reader.read(1024):
-                heard.extend(chunk)
+                received.extend(chunk)
                 if self._framing == "tcp":
-                    for head, request in _tcp_requests(heard):
+                    for head, request in _tcp_requests(received):
                         self._answer_tcp(head, request, send, writer.transport.abort)
                 else:
-                    for request in _rtu_requests(heard):
+                    for request in _rtu_requests(received):
                         self._answer_rtu(request, send, writer.transport.abort)
         except ConnectionError:
             pass
@@ -210,8 +216,8 @@ class ModbusDevices:
 
         def framed(body: bytes, kind: str = "") -> bytes:
             transaction = int.from_bytes(head[:2], "big") + (kind == "other_transaction")
-            said_by = unit + (kind == "other_unit")
-            return struct.pack(">H", transaction) + head[2:] + struct.pack(">HB", len(body) + 1, said_by) + body
+            unit_in_answer = unit + (kind == "other_unit")
+            return struct.pack(">H", transaction) + head[2:] + struct.pack(">HB", len(body) + 1, unit_in_answer) + body
 
         self._answer(unit, request[1:], framed, send, drop)
 
@@ -258,7 +264,7 @@ class ModbusDevices:
 
 
 def registers(channel: Channel, value: float | None) -> list[int]:
-    """Return the words that a device would hold for a value: the profile turned round."""
+    """Return the words in which a device of this profile would hold a value."""
     if channel.type == "bit":
         return [int(bool(value)) << (0 if channel.function in COILS else channel.bit)]
     size = 2 * channel.span
@@ -268,10 +274,10 @@ def registers(channel: Channel, value: float | None) -> list[int]:
         scale = next(iter(channel.selector.scales.values())) if channel.selector else channel.scale
         number = (value - channel.offset) / scale
     if channel.type in ("f32", "f64"):
-        straight = struct.pack(">f" if channel.type == "f32" else ">d", float("nan") if value is None else number)
+        encoded = struct.pack(">f" if channel.type == "f32" else ">d", float("nan") if value is None else number)
     else:
-        straight = (round(number) % (1 << (8 * size))).to_bytes(size, "big")
-    words = [straight[at : at + 2] for at in range(0, size, 2)]
+        encoded = (round(number) % (1 << (8 * size))).to_bytes(size, "big")
+    words = [encoded[at : at + 2] for at in range(0, size, 2)]
     if channel.order in ("CDAB", "DCBA"):
         words.reverse()
     if channel.order in ("BADC", "DCBA"):
@@ -280,7 +286,7 @@ def registers(channel: Channel, value: float | None) -> list[int]:
 
 
 def crc16(frame: bytes) -> bytes:
-    """Return the two bytes that end an RTU frame, low first."""
+    """Return the two bytes that end an RTU frame, low byte first (Modbus over serial line)."""
     crc = 0xFFFF
     for byte in frame:
         crc ^= byte
@@ -290,15 +296,15 @@ def crc16(frame: bytes) -> bytes:
 
 
 def _body(unit: _Unit, function: int, start: int, count: int) -> bytes:
-    """Return function code and data of the answer, or a refusal."""
+    """Return function code and data of the answer, or an exception answer."""
     if function not in (1, 2, 3, 4):
         return bytes([function | 0x80, ILLEGAL_FUNCTION])
     if not 1 <= count <= unit.profile.block.longest:
         return bytes([function | 0x80, ILLEGAL_COUNT])
-    held = unit.words(function)
-    if not held or start < min(held) or start + count > max(held) + 1:
+    words_by_address = unit.words(function)
+    if not words_by_address or start < min(words_by_address) or start + count > max(words_by_address) + 1:
         return bytes([function | 0x80, ILLEGAL_ADDRESS])
-    words = [held.get(address, 0) for address in range(start, start + count)]
+    words = [words_by_address.get(address, 0) for address in range(start, start + count)]
     if function in COILS:
         bits = sum(bool(word) << place for place, word in enumerate(words))
         data = bits.to_bytes((count + 7) // 8, "little")
@@ -307,23 +313,23 @@ def _body(unit: _Unit, function: int, start: int, count: int) -> bytes:
     return bytes([function, len(data)]) + data
 
 
-def _tcp_requests(heard: bytearray) -> list[tuple[bytes, bytes]]:
-    """Take whole requests off what was heard: (transaction and protocol, unit and body)."""
-    found = []
-    while len(heard) >= MBAP_BYTES and len(heard) >= (end := 6 + int.from_bytes(heard[4:6], "big")):
-        found.append((bytes(heard[:4]), bytes(heard[6:end])))
-        del heard[:end]
-    return found
+def _tcp_requests(received: bytearray) -> list[tuple[bytes, bytes]]:
+    """Remove complete requests from the received bytes; return (transaction and protocol, unit and body) of each."""
+    requests = []
+    while len(received) >= MBAP_BYTES and len(received) >= (end := 6 + int.from_bytes(received[4:6], "big")):
+        requests.append((bytes(received[:4]), bytes(received[6:end])))
+        del received[:end]
+    return requests
 
 
-def _rtu_requests(heard: bytearray) -> list[bytes]:
-    """Take whole requests off what was heard; what fails its CRC is thrown away, as a device does."""
-    found = []
-    while len(heard) >= REQUEST_BYTES:
-        frame = bytes(heard[:REQUEST_BYTES])
-        del heard[:REQUEST_BYTES]
+def _rtu_requests(received: bytearray) -> list[bytes]:
+    """Remove complete requests from the received bytes and return them; a wrong CRC discards all, as in a device."""
+    requests = []
+    while len(received) >= REQUEST_BYTES:
+        frame = bytes(received[:REQUEST_BYTES])
+        del received[:REQUEST_BYTES]
         if crc16(frame[:-2]) == frame[-2:]:
-            found.append(frame[:-2])
+            requests.append(frame[:-2])
         else:
-            heard.clear()
-    return found
+            received.clear()
+    return requests

@@ -1,8 +1,9 @@
-"""How warm it is in a simulated fridge: believable, and the same for the same seed and time, however often it is asked.
+"""Physical model of the temperature in a simulated chamber.
 
-A chamber is a mass that leaks towards its surroundings and is cooled by a compressor between two thermostat points; a
-puff of warm air while a door is open; and a probe that follows both slowly. Steps lie on a fixed grid of time, so that
-asking every second or every hour gives the same curve. China has one time zone and no summer time; so have chambers.
+The same seed and instant give the same temperature, however often it is read. A chamber is a mass that warms towards
+its surroundings and is cooled by a compressor between two thermostat points, warm air that enters while a door is open,
+and a probe that follows both slowly. Steps lie on a fixed grid of time, so reading every second or every hour gives the
+same curve. Local time is that of China: UTC+8 without summer time. Tried by tests/unit/test_physics.py.
 """
 
 import math
@@ -18,50 +19,50 @@ from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant, Millisecond
 STEP = Milliseconds(20 * SECOND)
 LOCAL = Milliseconds(8 * HOUR)
 CLINIC = ((8.0, 11.5), (13.5, 17.0))
-"""Hours in which doors are opened."""
+"""Local hours in which doors are opened."""
 LONGEST_JUMP = Milliseconds(3 * DAY)
-"""A longer one is not walked through; the chamber begins anew the day before."""
+"""Longest pause between two reads that is computed step by step; after a longer one the chamber begins a day before."""
 
 Kind = Literal["refrigerated", "freezer", "cold_room", "vehicle"]
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What goes wrong from `since` to `until` (for good when None)."""
+    """Fault of a chamber from `since` to `until`; it lasts for ever if `until` is None."""
 
     kind: Literal["compressor", "thermostat", "door"]
-    """It doesn't cool; it doesn't stop cooling; it stands open."""
+    """compressor: it doesn't cool; thermostat: it doesn't stop cooling; door: the door stands open."""
     since: Instant
     until: Instant | None = None
 
     def at(self, now: int) -> bool:
-        """Whether it is so now."""
+        """Return whether the fault exists at an instant."""
         return self.since <= now and (self.until is None or now < self.until)
 
 
 class Build(msgspec.Struct, frozen=True):
-    """What a kind of chamber is like. Temperatures in °C, rates in °C an hour."""
+    """Constants of a kind of chamber. Temperatures are in °C, rates in °C an hour."""
 
     on: float
-    """The thermostat's points."""
+    """Thermostat: the compressor starts at `on` and stops at `off`."""
     off: float
     leak: Milliseconds
     """Time constant of warming to the surroundings without cooling."""
     cooling: float
     coldest: float
-    """What a compressor that never stops comes to."""
+    """Temperature that the mass approaches if the compressor never stops."""
     puff: float
-    """Share of the difference to the surroundings that the air takes on while a door stands open."""
+    """Share of the difference to the surroundings by which the air warms while a door is open."""
     openings: tuple[int, int]
-    """A day, fewest and most."""
+    """Fewest and most openings a day."""
     open_for: tuple[int, int]
-    """Seconds."""
+    """Shortest and longest opening, in seconds."""
     defrosts: tuple[float, ...]
-    """Local hours."""
+    """Local hours at which a defrost begins."""
     defrost_for: Milliseconds
     heating: float
     ambient: float
     swing: float
-    """Half of what the surroundings differ between four in the morning and four in the afternoon."""
+    """Half of the difference of the surroundings between four in the morning and four in the afternoon."""
 
 
 BUILDS: dict[Kind, Build] = {
@@ -88,29 +89,29 @@ BUILDS: dict[Kind, Build] = {
 }  # fmt: skip
 
 
-def _share(pace: Milliseconds) -> float:
-    """Return how much of the way to its goal something goes in a step."""
-    return 1 - math.exp(-STEP / pace)
+def _share(time_constant: Milliseconds) -> float:
+    """Return the share of the way to its goal that a value with this time constant covers in one step."""
+    return 1 - math.exp(-STEP / time_constant)
 
 
 PROBE_FOLLOWS = _share(Milliseconds(4 * MINUTE))
 PUFF_GROWS = _share(Milliseconds(45 * SECOND))
 PUFF_DIES = _share(Milliseconds(3 * MINUTE))
 OPEN_LEAK = 4.0
-"""How many times faster the mass warms while a door stands open."""
+"""Factor by which the mass warms faster while a door is open."""
 NOISE = 0.03
-"""°C at most, to either side."""
+"""Largest noise of a reading, in °C."""
 
 
 class Chamber:
-    """One chamber with its probe, asked with rising times; an earlier one gets what was last. For one thread."""
+    """One chamber with its probe. Instants must rise; an earlier one gets the last temperature. Not thread-safe."""
 
     def __init__(self, kind: Kind, seed: int, faults: Sequence[Fault] = ()) -> None:
         self._build = BUILDS[kind]
         self._seed = seed
         self._faults = tuple(faults)
         self._next = 0
-        """The step to do next, counted from 1970."""
+        """Number of the next step, counted from 1970."""
         self._day = 0
         self._opened: frozenset[int] = frozenset()
         self._defrosting: frozenset[int] = frozenset()
@@ -119,7 +120,7 @@ class Chamber:
         self._cooling = False
 
     def temperature(self, now: Instant) -> float:
-        """Return what the probe shows, in °C."""
+        """Return the temperature that the probe shows, in °C."""
         step, into_step = divmod(now, STEP)
         if step < self._next - 1:
             return self._probe
@@ -131,7 +132,7 @@ class Chamber:
         return self._before + (self._probe - self._before) * into_step / STEP + noise
 
     def add(self, fault: Fault) -> None:
-        """Let something more go wrong, from now on or later."""
+        """Add a fault that begins now or later."""
         self._faults = (*self._faults, fault)
 
     def _begin(self, when: int) -> None:
@@ -141,22 +142,22 @@ class Chamber:
         self._cooling = False
 
     def _advance(self) -> None:
-        """Go one step of the grid on: `_before` belongs to its begin, `_probe` to its end."""
+        """Compute the next step of the grid: `_before` is the probe's temperature at its start, `_probe` at its end."""
         build, now = self._build, self._next * STEP
         local = now + LOCAL
         if local // DAY != self._day:
             self._begin_day(local // DAY)
         hour = local % DAY / HOUR
         ambient = self._ambient(hour)
-        wrong = [fault.kind for fault in self._faults if fault.at(now)]
-        open_door = self._next in self._opened or "door" in wrong
+        faults = [fault.kind for fault in self._faults if fault.at(now)]
+        open_door = self._next in self._opened or "door" in faults
         defrosting = self._next in self._defrosting
 
         if self._mass >= build.on:
             self._cooling = True
         elif self._mass <= build.off:
             self._cooling = False
-        cools = (self._cooling or "thermostat" in wrong) and "compressor" not in wrong and not defrosting
+        cools = (self._cooling or "thermostat" in faults) and "compressor" not in faults and not defrosting
         rate = (ambient - self._mass) * HOUR / build.leak
         if open_door:
             rate *= OPEN_LEAK
@@ -187,7 +188,7 @@ class Chamber:
         )
 
     def _door_steps(self, midnight: int, draw: random.Random) -> Iterator[int]:
-        """Yield the steps in which a door is open: each opening has a share of the clinic's hours to itself."""
+        """Yield the steps in which a door is open. Each opening lies in an equal share of the clinic's hours."""
         openings = draw.randint(*self._build.openings)
         share = sum(last - first for first, last in CLINIC) / openings
         for n in range(openings):

@@ -1,4 +1,4 @@
-"""Check of a logger's file against the simulated device that is to show it: what the file says is what is stored."""
+"""Check of a logger's file for a replay: the simulated device must be able to show every value of the file."""
 
 from coldchain.simulate.modbus import registers
 from config.messages import Message
@@ -10,9 +10,9 @@ from gateway_agent.profile import Channel
 
 
 def unplayable_rows(file: LoggerFile, channel: Channel) -> list[FileProblem]:
-    """Return the rows that an agent would read from the device otherwise than the file says.
+    """Return the rows whose value the agent would read differently from the simulated device.
 
-    A device has steps and a range, and values of its own that mean a broken sensor, such as 85.0 of a DS18B20.
+    A device has a resolution and a range, and values that mean a broken sensor, such as 85.0 of a DS18B20.
     """
     shown: dict[Centi | None, Centi | None] = {}
     problems = []

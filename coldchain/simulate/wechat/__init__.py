@@ -1,5 +1,7 @@
-"""A WeChat for tests, demos and integrators: it answers as the platform does, and tells what each person received.
+"""Simulator of WeChat for tests, demos and integrators.
 
-An account that it speaks for (`account`), its access tokens (`tokens`), what its people have and received (`phones`),
-faults on demand (`faults`), the platform's own endpoints (`platform`), and pages and levers for people (`desk`).
+It answers like the platform, and shows what each person received.
+
+Its modules: the official account (`account`), access tokens (`tokens`), people and their messages (`phones`), faults on
+demand (`faults`), WeChat's own endpoints (`platform`), and pages and controls for people and tests (`desk`).
 """

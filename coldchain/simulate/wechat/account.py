@@ -1,4 +1,4 @@
-"""The official account that the simulator speaks for: its credentials, templates, limits, and what a field may hold."""
+"""Official account of the simulator: credentials, templates, quotas, and the allowed values of template fields."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,13 @@ from typing import Literal
 import msgspec
 
 State = Literal["subscribed", "unsubscribed", "blocking", "blacklisted", "snapshot"]
-"""`blocking` gets no template messages, `snapshot` opens pages in the preview that has no real openid (快照页)."""
+"""State of a person towards the account.
+
+`blocking` gets no template messages; `snapshot` opens pages in the preview that has no real openid (快照页)."""
 
 
 class User(msgspec.Struct, frozen=True):
-    """A person with WeChat, as the account knows them."""
+    """Person with WeChat, as the account knows them."""
 
     openid: str
     name: str
@@ -19,20 +21,20 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Template(msgspec.Struct, frozen=True):
-    """A category template (类目模板): lines of a label and a field, such as 温度:{{thing3.DATA}}."""
+    """Category template (类目模板): lines of a label and a field, such as 温度:{{thing3.DATA}}."""
 
     id: str
     title: str
     content: str
 
     def labels(self) -> Mapping[str, str]:
-        """Return each field's key with its label."""
-        found = re.findall(r"^\s*(.*?)[:：]?\s*\{\{(\w+)\.DATA\}\}\s*$", self.content, re.MULTILINE)
-        return {key: label for label, key in found}
+        """Return the label of each field, by the field's key."""
+        pairs = re.findall(r"^\s*(.*?)[:：]?\s*\{\{(\w+)\.DATA\}\}\s*$", self.content, re.MULTILINE)
+        return {key: label for label, key in pairs}
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """What is configured; the rest (people, messages) is kept."""
+    """Configuration of the account. People and messages are not part of it; `Phones` stores them."""
 
     app_id: str = "wx-demo"
     secret: str = "demo-secret"  # noqa: S105 (nobody's)
@@ -53,9 +55,9 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     users: Sequence[User] = ()
     token_life_s: float = 7200.0
     a_day: int = 100_000
-    """Template messages a day (errcode 45009 beyond)."""
+    """Most template messages a day; errcode 45009 beyond."""
     a_minute: int = 100_000
-    """And a minute (45011)."""
+    """Most template messages a minute; errcode 45011 beyond."""
 
 
 _CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
@@ -78,17 +80,17 @@ _KINDS: Mapping[str, re.Pattern[str]] = {
 
 
 def misfit(template: Template, data: object) -> str | None:
-    """Return the first key whose value the platform would not take for the template, None when all fit.
+    """Return the first key whose value WeChat would refuse for the template, or None.
 
-    Keys must be exactly the template's. Lengths are counted in UTF-16 units, the strictest reading of 字符.
+    Keys must be exactly those of the template. Lengths are counted in UTF-16 units, the strictest reading of 字符.
     """
-    wanted = template.labels()
+    labels = template.labels()
     if not isinstance(data, dict):
         return "data"
-    unknown = next((key for key in data if key not in wanted), None)
+    unknown = next((key for key in data if key not in labels), None)
     if unknown is not None:
         return str(unknown)
-    for key in wanted:
+    for key in labels:
         value = data.get(key, {})
         text = value.get("value") if isinstance(value, dict) else None
         kind = _KINDS.get(key.rstrip("0123456789"))
@@ -98,5 +100,5 @@ def misfit(template: Template, data: object) -> str | None:
 
 
 def _units(text: str) -> str:
-    """Return the text with two signs for each character outside the basic plane."""
+    """Return the text with two characters in place of each one outside the basic plane, as UTF-16 counts."""
     return re.sub(r"[^\u0000-\uffff]", "\ufffd\ufffd", text)

@@ -1,4 +1,4 @@
-"""Pages and levers for people and tests: what every phone shows, who there is, faults, tokens. All under `/sim/`."""
+"""Pages and controls of the simulator under `/sim/`: phones, people, faults and tokens, for people and tests."""
 
 import msgspec
 from starlette.requests import Request
@@ -14,7 +14,7 @@ SHOWN = 20
 
 
 class Desk:
-    """The simulator's own endpoints. They are never hit by a fault."""
+    """Endpoints of the simulator itself. Faults never hit them."""
 
     def __init__(self, platform: Platform, faults: Faults) -> None:
         self._platform = platform
@@ -22,7 +22,6 @@ class Desk:
         self._faults = faults
 
     def routes(self) -> list[Route]:
-        """Return the endpoints."""
         return [
             Route("/sim/", self._all_phones),
             Route("/sim/phone/{openid}", self._one_phone),
@@ -36,7 +35,10 @@ class Desk:
 
     async def _all_phones(self, _request: Request) -> Response:
         messages = self._phones.received(newest=200)
-        phones = [(user, [one for one in messages[::-1] if one.openid == user.openid]) for user in self._phones.users()]
+        phones = [
+            (user, [message for message in messages[::-1] if message.openid == user.openid])
+            for user in self._phones.users()
+        ]
         return HTMLResponse(page("phones.html", phones=phones, templates=self._templates(), shown=3))
 
     async def _one_phone(self, request: Request) -> Response:
@@ -47,7 +49,7 @@ class Desk:
         return HTMLResponse(page("phones.html", phones=[(user, messages)], templates=self._templates(), shown=SHOWN))
 
     async def _open(self, request: Request) -> Response:
-        """Open the link in a message on the phone that got it: this browser is that person's from now on."""
+        """Open the link of a message on the phone that got it; from then on this browser is that person's phone."""
         number = request.path_params["number"]
         message = next(iter(self._phones.received(after=number - 1, before=number + 1)), None)
         user = self._phones.user(message.openid) if message else None
@@ -58,9 +60,9 @@ class Desk:
         return answer
 
     async def _log(self, request: Request) -> Response:
-        """Return what was received: `?after=number&openid=`."""
-        asked = request.query_params
-        received = self._phones.received(after=int(asked.get("after", 0)), openid=asked.get("openid"))
+        """Return the received messages: `?after=number&openid=`."""
+        query = request.query_params
+        received = self._phones.received(after=int(query.get("after", 0)), openid=query.get("openid"))
         return _json({"messages": received})
 
     async def _calls(self, _request: Request) -> Response:
@@ -86,7 +88,7 @@ class Desk:
         return _json({"faults": self._faults.planned})
 
     async def _tokens(self, request: Request) -> Response:
-        """Spoil every token: `expire` (42001, asking gives another) or `revoke` (40001, until forced)."""
+        """Make every token bad: `expire` (42001; the next request gets a new one) or `revoke` (40001 until forced)."""
         acts = {"expire": self._platform.tokens.expire, "revoke": self._platform.tokens.revoke}
         act = acts.get(request.path_params["act"])
         if act is None:
@@ -95,8 +97,8 @@ class Desk:
         return _json({})
 
     def _templates(self) -> dict[str, tuple[str, dict[str, str]]]:
-        return {one.id: (one.title, dict(one.labels())) for one in self._platform.account.templates}
+        return {template.id: (template.title, dict(template.labels())) for template in self._platform.account.templates}
 
 
-def _json(said: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(said), status, media_type="application/json")
+def _json(content: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")

@@ -1,4 +1,4 @@
-"""What can go wrong between us and WeChat, on demand: faults of an endpoint, for so many requests.
+"""Faults between Coldchain and WeChat, on demand: of one endpoint, for a number of requests.
 
 POST /sim/faults  {"endpoint": "message/template/send", "kind": "lost_answer", "times": 1}
 """
@@ -19,12 +19,12 @@ REMEMBERED_CALLS = 20_000
 
 
 class Fault(msgspec.Struct, kw_only=True):
-    """One fault. `lost_answer`, `truncated` and `slow` do what was asked; the others do nothing."""
+    """One fault. With `lost_answer`, `truncated` and `slow` the request takes effect; with the others it doesn't."""
 
     endpoint: Annotated[str, Meta(min_length=1, description="how its path ends, such as message/template/send")]
     kind: Kind
     times: Annotated[int, Meta(ge=1, description="requests that it hits")] | None = 1
-    """None: until it is cleared."""
+    """Number of requests, or None until the fault is cleared."""
     every: Annotated[int, Meta(ge=1, description="2 hits every second request")] = 1
     seconds: Annotated[float, Meta(ge=0, description="of hang and slow")] = 0.0
     errcode: int = -1
@@ -33,14 +33,14 @@ class Fault(msgspec.Struct, kw_only=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A request as it came in."""
+    """Request that came in, with the fault that hit it."""
 
     path: str
     fault: Kind | None
 
 
 class Faults:
-    """ASGI middleware that makes things go wrong, and remembers what was called."""
+    """ASGI middleware that applies the faults and records all requests."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -48,7 +48,7 @@ class Faults:
         self.calls: deque[Call] = deque(maxlen=REMEMBERED_CALLS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or don't."""
+        """Answer a request, with the next fault of its endpoint if there is one."""
         if scope["type"] != "http" or scope["path"].startswith("/sim/"):
             await self._app(scope, receive, send)
             return
@@ -67,8 +67,8 @@ class Faults:
             await self._answered(scope, receive)
             await _reset(receive, send)
         else:
-            done = await self._answered(scope, receive) if fault.kind == "truncated" else b""
-            await _instead(fault, done)(scope, receive, send)
+            body = await self._answered(scope, receive) if fault.kind == "truncated" else b""
+            await _instead(fault, body)(scope, receive, send)
 
     def _next(self, path: str) -> Fault | None:
         for fault in self.planned:
@@ -85,7 +85,7 @@ class Faults:
         return None
 
     async def _answered(self, scope: Scope, receive: Receive) -> bytes:
-        """Let the platform do its work and keep its answer to ourselves."""
+        """Let the platform handle the request, and return the body of its answer without sending it."""
         parts: list[bytes] = []
 
         async def keep(message: Message) -> None:
@@ -95,20 +95,20 @@ class Faults:
         return b"".join(parts)
 
 
-def _instead(fault: Fault, done: bytes) -> Response:
-    """Return what comes in place of the platform's answer."""
+def _instead(fault: Fault, body: bytes) -> Response:
+    """Return the answer that a fault puts in the place of the platform's."""
     if fault.kind == "http_502":
         return HTMLResponse("<h1>502 Bad Gateway</h1>", 502)
     if fault.kind == "html":
         return HTMLResponse("<!DOCTYPE html><title>Wi-Fi</title>请先登录")
     if fault.kind == "truncated":
-        return Response(done[: len(done) // 2], media_type="application/json")
-    said = {"errcode": fault.errcode, "errmsg": f"{fault.errmsg} rid: 0-0-0"}
-    return Response(msgspec.json.encode(said), media_type="application/json")
+        return Response(body[: len(body) // 2], media_type="application/json")
+    error = {"errcode": fault.errcode, "errmsg": f"{fault.errmsg} rid: 0-0-0"}
+    return Response(msgspec.json.encode(error), media_type="application/json")
 
 
 async def _reset(receive: Receive, send: Send) -> None:
-    """Break the connection with a TCP reset. ASGI has no word for it, so this reaches for uvicorn's transport."""
+    """Break the connection with a TCP reset. ASGI has no means for it, so this uses uvicorn's transport."""
     transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined] # uvicorn's own request
     plain: socket.socket = transport.get_extra_info("socket")
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

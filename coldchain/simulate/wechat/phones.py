@@ -1,8 +1,10 @@
-"""What people really received: a log that is durable once WeChat has said yes, and that nothing can change.
+"""Durable, unchangeable log of the messages that people received, with the people themselves, in one SQLite file.
 
-Guarantees: an answer with errcode 0 follows the commit (`synchronous=FULL`); triggers refuse any change or removal of a
-row; a second message with the same `client_msg_id` to the same person within 10 real minutes adds none, also when the
-simulator was killed in between. People and their state are kept beside it.
+Guarantees:
+* An answer with errcode 0 follows the commit (`synchronous=FULL`).
+* Triggers refuse to change or delete a row of the log.
+* A second message with the same `client_msg_id` to the same person within 10 minutes of real time is not added, even if
+  the simulator was killed in between.
 """
 
 import random
@@ -33,19 +35,19 @@ BEGIN SELECT RAISE(ABORT, 'what was received remains'); END;
 
 
 class Received(msgspec.Struct, frozen=True):
-    """A message on a person's phone."""
+    """Message on a person's phone."""
 
     number: int
-    """Counts up by one, over all phones."""
+    """Counted from 1 without holes, over all phones."""
     at: Instant
-    """On the clock that the system works by."""
+    """Arrival, on the system's clock."""
     real: Instant
     openid: str
     name: str
     template: str
     client_msg_id: str | None
     msgid: str
-    """As text: it exceeds 2^53."""
+    """A number as text, since it exceeds 2^53."""
     url: str
     data: dict[str, dict[str, str]]
     body: str
@@ -53,7 +55,7 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class Phones:
-    """The phones of an account, in one SQLite file. Used by one thread."""
+    """Phones of all people of an account. Not thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,38 +72,37 @@ class Phones:
         self._db.execute("COMMIT")
 
     def users(self) -> list[User]:
-        """Return everybody, by name."""
+        """Return all people, sorted by name."""
         return [User(*row) for row in self._db.execute("SELECT openid, name, state FROM user ORDER BY name, openid")]
 
     def user(self, openid: str) -> User | None:
-        """Return one person."""
         row = self._db.execute("SELECT openid, name, state FROM user WHERE openid = ?", (openid,)).fetchone()
         return User(*row) if row else None
 
     def receive(self, body: bytes, *, at: Instant, real: Instant) -> str:
-        """Put a message on its person's phone unless it has been there for less than the window; returns its msgid."""
-        said = msgspec.json.decode(body)
-        openid, once = said["touser"], said.get("client_msg_id")
-        seen = self._db.execute(
+        """Add a message to a phone, unless the same one arrived there within the window; return its msgid."""
+        request = msgspec.json.decode(body)
+        openid, client_msg_id = request["touser"], request.get("client_msg_id")
+        earlier = self._db.execute(
             "SELECT msgid FROM received WHERE openid = ? AND client_msg_id = ? AND real > ?",
-            (openid, once, real - WINDOW_MS),
+            (openid, client_msg_id, real - WINDOW_MS),
         ).fetchone()
-        if seen:
-            return str(seen[0])
+        if earlier:
+            return str(earlier[0])
         msgid = str(random.randrange(2**60, 2**62))  # noqa: S311 (a number, not a secret)
-        fields = msgspec.json.encode(said["data"]).decode()
+        fields = msgspec.json.encode(request["data"]).decode()
         self._db.execute(
             "INSERT INTO received (at, real, openid, template, client_msg_id, msgid, url, data, body)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (at, real, openid, said["template_id"], once, msgid, said.get("url", ""), fields, body),
+            (at, real, openid, request["template_id"], client_msg_id, msgid, request.get("url", ""), fields, body),
         )
         return msgid
 
     def received(
         self, *, after: int = 0, before: int = 2**62, openid: str | None = None, newest: int | None = None
     ) -> Sequence[Received]:
-        """Return messages in the order of arrival: those between two numbers, of one person, the last few."""
-        found = self._db.execute(
+        """Return messages in the order of arrival, filtered by number, person and count of the newest."""
+        cursor = self._db.execute(
             "SELECT number, at, real, openid, coalesce(name, openid), template, client_msg_id, msgid, url, data,"
             " CAST(body AS TEXT)"
             " FROM received LEFT JOIN user USING (openid)"
@@ -109,15 +110,16 @@ class Phones:
             (after, before, openid, openid, -1 if newest is None else newest),
         )
         rows = [
-            Received(number, at, real, person, name, template, once, msgid, url, msgspec.json.decode(data), body)
-            for number, at, real, person, name, template, once, msgid, url, data, body in found
+            Received(
+                number, at, real, person, name, template, client_msg_id, msgid, url, msgspec.json.decode(data), body
+            )
+            for number, at, real, person, name, template, client_msg_id, msgid, url, data, body in cursor
         ]
         return rows[::-1]
 
     def count_since(self, real: Instant) -> int:
-        """Return how many messages arrived since a real moment: what quotas look at."""
+        """Return how many messages arrived since an instant of real time; quotas count so."""
         return int(self._db.execute("SELECT count(*) FROM received WHERE real >= ?", (real,)).fetchone()[0])
 
     def close(self) -> None:
-        """Close the file."""
         self._db.close()

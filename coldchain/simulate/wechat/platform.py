@@ -1,4 +1,4 @@
-"""WeChat's own endpoints, as its documentation and its behaviour have them: errors come with HTTP 200 and a ` rid:`."""
+"""WeChat's own endpoints, as documented and observed: errors come with HTTP 200 and a ` rid:`."""
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,9 +19,9 @@ from core.runtime.instant import DAY, MINUTE, Instant
 
 CODE_LIFE_MS = 300_000
 PHONE = "wechat_sim_phone"
-"""Cookie: whose phone this browser is."""
+"""Cookie with the openid of the person whose phone this browser is."""
 ANSWERED = "wechat_sim_answered"
-"""Cookie: that was told a moment ago."""
+"""Cookie that is present for a minute after a person was chosen."""
 REMEMBERED_S = 30 * 86_400
 ASKS_AGAIN_WITHIN_S = 60
 _AUTHORIZE = "/connect/oauth2/authorize"
@@ -36,7 +36,7 @@ _NOT_SENT_TO: Mapping[str, tuple[int, str]] = {
 
 
 class Wrong(Exception):
-    """An answer with an errcode."""
+    """Answer with an errcode."""
 
     def __init__(self, errcode: int, errmsg: str) -> None:
         super().__init__(errcode, errmsg)
@@ -45,7 +45,10 @@ class Wrong(Exception):
 
 
 class Platform:
-    """The platform as one account sees it. Runs on one event loop; `real_now` counts tokens, codes and windows."""
+    """WeChat's platform as one account sees it, on one event loop.
+
+    `real_now` is the time for the lives of tokens and codes and for quotas.
+    """
 
     def __init__(self, account: Account, phones: Phones, clock: Clock, real_now: Callable[[], Instant]) -> None:
         self.account = account
@@ -58,7 +61,6 @@ class Platform:
         self._used: set[str] = set()
 
     def routes(self) -> list[Route]:
-        """Return the endpoints."""
         cgi = {
             "token": (self._token, "GET"),
             "stable_token": (self._stable_token, "POST"),
@@ -67,10 +69,10 @@ class Platform:
             "user/info": (self._user_info, "GET"),
             "clear_quota": (self._clear_quota, "POST"),
         }
-        found = [Route(f"/cgi-bin/{name}", _answering(work), methods=[method]) for name, (work, method) in cgi.items()]
-        found.append(Route("/sns/oauth2/access_token", _answering(self._identify)))
-        found.append(Route(_AUTHORIZE, self._authorize))
-        return found
+        routes = [Route(f"/cgi-bin/{name}", _answering(work), methods=[method]) for name, (work, method) in cgi.items()]
+        routes.append(Route("/sns/oauth2/access_token", _answering(self._identify)))
+        routes.append(Route(_AUTHORIZE, self._authorize))
+        return routes
 
     async def _token(self, request: Request) -> dict[str, Any]:
         self._check_credential(request.query_params)
@@ -78,17 +80,17 @@ class Platform:
         return {"access_token": token, "expires_in": seconds}
 
     async def _stable_token(self, request: Request) -> dict[str, Any]:
-        asked = await _body(request)
-        self._check_credential(asked)
-        token, seconds = self.tokens.stable(force=bool(asked.get("force_refresh")))
+        credential = await _body(request)
+        self._check_credential(credential)
+        token, seconds = self.tokens.stable(force=bool(credential.get("force_refresh")))
         return {"access_token": token, "expires_in": seconds}
 
-    def _check_credential(self, asked: Mapping[str, Any]) -> None:
-        if asked.get("grant_type") != "client_credential":
+    def _check_credential(self, credential: Mapping[str, Any]) -> None:
+        if credential.get("grant_type") != "client_credential":
             raise Wrong(40002, "invalid grant_type")
-        if asked.get("appid") != self.account.app_id:
+        if credential.get("appid") != self.account.app_id:
             raise Wrong(40013, "invalid appid")
-        if asked.get("secret") != self.account.secret:
+        if credential.get("secret") != self.account.secret:
             raise Wrong(40125, "invalid appsecret")
 
     def _check_token(self, request: Request) -> None:
@@ -108,16 +110,16 @@ class Platform:
             raise Wrong(45009, "reach max api daily quota limit")
         if self.phones.count_since(max(self.quota_from, Instant(real - MINUTE))) >= self.account.a_minute:
             raise Wrong(45011, "api minute-quota reach limit, must slower, retry next minute")
-        said = await _body(request)
-        user = self.phones.user(str(said.get("touser")))
+        message = await _body(request)
+        user = self.phones.user(str(message.get("touser")))
         if user is None:
             raise Wrong(40003, "invalid openid")
-        template = next((known for known in self.account.templates if known.id == said.get("template_id")), None)
+        template = next((known for known in self.account.templates if known.id == message.get("template_id")), None)
         if template is None:
             raise Wrong(40037, "invalid template_id")
-        if (key := misfit(template, said.get("data"))) is not None:
+        if (key := misfit(template, message.get("data"))) is not None:
             raise Wrong(47003, f"argument invalid! data.{key}.value invalid")
-        if len(str(said.get("client_msg_id", ""))) > LONGEST_ONCE:
+        if len(str(message.get("client_msg_id", ""))) > LONGEST_ONCE:
             raise Wrong(47003, "argument invalid! client_msg_id too long")
         if user.state in _NOT_SENT_TO:
             raise Wrong(*_NOT_SENT_TO[user.state])
@@ -155,42 +157,43 @@ class Platform:
         return {"errcode": 0, "errmsg": "ok"}
 
     async def _authorize(self, request: Request) -> Response:
-        """Ask on whose phone the page is opened; `&as=openid` answers by itself, as WeChat does on a real phone.
+        """Show a page that asks whose phone this is, then redirect back with a code.
 
-        So does a browser that was told before whose phone it is. Asked again soon, it asks: the answer was another's.
+        With `&as=openid` it redirects at once, as WeChat does on a real phone; so it does if the browser's cookie names
+        a person. A second request within a minute shows the page again, since the first answer may have been wrong.
         """
-        asked = request.query_params
-        back = asked.get("redirect_uri", "")
-        wrong = (
-            asked.get("appid") != self.account.app_id
-            or asked.get("response_type") != "code"
-            or asked.get("scope") not in {"snsapi_base", "snsapi_userinfo"}
+        query = request.query_params
+        back = query.get("redirect_uri", "")
+        is_invalid = (
+            query.get("appid") != self.account.app_id
+            or query.get("response_type") != "code"
+            or query.get("scope") not in {"snsapi_base", "snsapi_userinfo"}
             or urlsplit(back).scheme not in {"http", "https"}
         )
-        if wrong:
+        if is_invalid:
             return HTMLResponse(page("refused.html"), 400)
         remembered = None if ANSWERED in request.cookies else unquote(request.cookies.get(PHONE, ""))
-        openid = asked.get("as", remembered)
+        openid = query.get("as", remembered)
         user = self.phones.user(openid) if openid else None
         if user is None:
-            if "as" in asked:
+            if "as" in query:
                 return HTMLResponse(page("refused.html"), 404)
-            return HTMLResponse(page("authorize.html", users=self.phones.users(), asked=dict(asked)))
+            return HTMLResponse(page("authorize.html", users=self.phones.users(), asked=dict(query)))
         code = secrets.token_hex(16)
         self._codes[code] = (user, Instant(self._now() + CODE_LIFE_MS))
-        answer = urlencode({"code": code, "state": asked.get("state", "")})
+        answer = urlencode({"code": code, "state": query.get("state", "")})
         redirect = RedirectResponse(f"{back}{'&' if urlsplit(back).query else '?'}{answer}", 302)
         remember(redirect, user)
         redirect.set_cookie(ANSWERED, "1", max_age=ASKS_AGAIN_WITHIN_S, path=_AUTHORIZE, samesite="lax")
         return redirect
 
     async def _identify(self, request: Request) -> dict[str, Any]:
-        asked = request.query_params
-        if asked.get("appid") != self.account.app_id:
+        query = request.query_params
+        if query.get("appid") != self.account.app_id:
             raise Wrong(40013, "invalid appid")
-        if asked.get("secret") != self.account.secret:
+        if query.get("secret") != self.account.secret:
             raise Wrong(40125, "invalid appsecret")
-        code = asked.get("code", "")
+        code = query.get("code", "")
         if code in self._used:
             raise Wrong(40163, "code been used")
         user, ends = self._codes.get(code, (None, Instant(0)))
@@ -209,30 +212,30 @@ class Platform:
 
 
 def remember(answer: Response, user: User) -> None:
-    """Let a browser be this person's phone from now on."""
+    """Set the cookie that makes a browser this person's phone."""
     answer.set_cookie(PHONE, quote(user.openid), max_age=REMEMBERED_S, httponly=True, samesite="lax")
     answer.delete_cookie(ANSWERED, path=_AUTHORIZE, samesite="lax")
 
 
 async def _body(request: Request) -> dict[str, Any]:
     try:
-        said = msgspec.json.decode(await request.body())
+        content = msgspec.json.decode(await request.body())
     except msgspec.DecodeError:
-        said = None
-    if not isinstance(said, dict):
+        content = None
+    if not isinstance(content, dict):
         raise Wrong(47001, "data format error")
-    return said
+    return content
 
 
 def _answering(work: Callable[[Request], Awaitable[dict[str, Any]]]) -> Callable[[Request], Awaitable[Response]]:
-    """Make an endpoint of what answers or is Wrong."""
+    """Return an endpoint that sends what `work` returns, or the errcode of the `Wrong` that it raises."""
 
     async def answer(request: Request) -> Response:
         try:
-            said = await work(request)
+            content = await work(request)
         except Wrong as wrong:
             rid = "-".join(secrets.token_hex(4) for _ in range(3))
-            said = {"errcode": int(wrong.errcode), "errmsg": f"{wrong.errmsg} rid: {rid}"}
-        return Response(msgspec.json.encode(said), media_type="application/json")
+            content = {"errcode": int(wrong.errcode), "errmsg": f"{wrong.errmsg} rid: {rid}"}
+        return Response(msgspec.json.encode(content), media_type="application/json")
 
     return answer

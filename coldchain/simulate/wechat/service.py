@@ -1,4 +1,4 @@
-"""`coldchain wechat-sim`: the simulator behind a real socket."""
+"""Server of the WeChat simulator, for `coldchain wechat-sim`, demos and tests."""
 
 import socket
 import threading
@@ -26,7 +26,7 @@ LAST_ANSWERS_S = 1
 def make_app(
     folder: Path, clock: Clock, account: Account | None = None, *, now: Callable[[], Instant] = real_now
 ) -> Faults:
-    """Make the ASGI app. Phones live in `folder`; `clock` stamps what arrives, `now` is real time."""
+    """Return the ASGI app. Phones are stored in `folder`; `clock` stamps what arrives, `now` is real time."""
     phones = Phones(folder)
     platform = Platform(account or Account(), phones, clock, now)
     phones.register(platform.account.users)
@@ -37,12 +37,15 @@ def make_app(
 
 
 class Simulator:
-    """The app on a port, in a thread of this process."""
+    """HTTP server of the app, in a thread of this process."""
 
     def __init__(self, app: Faults, *, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Raises OSError when the port is taken; 0 takes a free one."""
+        """Listen on a port; 0 takes a free one.
+
+        Raises: OSError when the port is taken.
+        """
         self._socket = socket.create_server((host, port), backlog=512)
-        # asyncio doesn't recognise this socket as TCP, and an answer's body would wait 40 ms for an acknowledgement.
+        # asyncio does not set TCP_NODELAY on this socket by itself; without it an answer's body waits 40 ms.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.url = f"http://{host}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
@@ -60,11 +63,11 @@ class Simulator:
         )
 
     def start(self) -> None:
-        """Answer from now on; the socket is open already, so nobody is turned away."""
+        """Start to answer. The socket has been open since the beginning, so no connection was refused meanwhile."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Answer no more."""
+        """Stop the server and close its socket."""
         self._server.should_exit = True
         self._thread.join(LAST_ANSWERS_S + 2)
         self._socket.close()
@@ -79,7 +82,7 @@ def run(
     virtual_clock: str = "",
     account: Account | None = None,
 ) -> None:
-    """Answer until `stop`. `virtual_clock` is the file of a demo's clock, which stamps the log."""
+    """Serve until `stop`. `virtual_clock` is the file of a virtual clock, which then stamps the log."""
     simulator = Simulator(make_app(folder, clock_from(virtual_clock), account), host=host, port=port)
     simulator.start()
     log.info("wechat simulator started", url=simulator.url)

@@ -1,7 +1,8 @@
-"""Which access tokens serve, as the platform has it: in real time, like the programs that hold them.
+"""Access tokens of the simulated platform, in real time.
 
-A plain token ends the one before, which overlaps for five minutes. The stable one is another world: the same is given
-until five minutes before its end, unless a refresh is forced, which ends it at once and works twice a minute at most.
+A plain token ends the one before, which stays valid for five more minutes. The stable token is independent of plain
+ones: the same token is given until five minutes before its end. A forced refresh ends it at once; it works at most
+twice a minute.
 """
 
 import secrets
@@ -15,7 +16,7 @@ FORCED_APART_MS = 30_000
 
 
 class Standing(IntEnum):
-    """What the platform answers to a token; the errcode where it is bad."""
+    """Validity of a token; for a bad one the value is WeChat's errcode."""
 
     GOOD = 0
     INVALID = 40001
@@ -23,7 +24,7 @@ class Standing(IntEnum):
 
 
 class Tokens:
-    """The tokens of one account; `now` is real time."""
+    """Tokens of one account; `now` is real time."""
 
     def __init__(self, life_s: float, now: Callable[[], Instant]) -> None:
         self._life = int(life_s * 1000)
@@ -35,14 +36,14 @@ class Tokens:
         self._forced_at = -FORCED_APART_MS
 
     def plain(self) -> tuple[str, int]:
-        """Give a new plain token and its seconds."""
+        """Return a new plain token and its life in seconds."""
         if self._plain:
             self._ends[self._plain] = min(self._ends[self._plain], Instant(self._now() + OVERLAP_MS))
         self._plain = self._mint()
         return self._plain, self._seconds(self._plain)
 
     def stable(self, *, force: bool) -> tuple[str, int]:
-        """Give the stable token and its seconds left."""
+        """Return the stable token and the seconds that it is still valid."""
         now = self._now()
         early = min(OVERLAP_MS, self._life // 4)
         if force and now - self._forced_at >= FORCED_APART_MS:
@@ -54,17 +55,17 @@ class Tokens:
         return self._stable, self._seconds(self._stable)
 
     def standing(self, token: str) -> Standing:
-        """Return what a token is worth."""
+        """Return whether a token is valid, expired or unknown."""
         if token in self._revoked or token not in self._ends:
             return Standing.INVALID
         return Standing.GOOD if self._now() < self._ends[token] else Standing.EXPIRED
 
     def expire(self) -> None:
-        """End all tokens as if their time were over: 42001, and asking gives another."""
+        """Let all tokens expire: 42001; the next request gets a new one."""
         self._ends = dict.fromkeys(self._ends, self._now())
 
     def revoke(self) -> None:
-        """Make all tokens bad without a reason: 40001, and only a forced refresh gives another."""
+        """Revoke all tokens without a reason: 40001; only a forced refresh gives a new one."""
         self._revoked |= set(self._ends)
 
     def _mint(self) -> str:

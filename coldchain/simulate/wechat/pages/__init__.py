@@ -1,4 +1,4 @@
-"""The simulator's pages: plain HTML for a phone, no scripts, nothing from another host."""
+"""HTML pages of the simulator, for a phone: no scripts, nothing from another host."""
 
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -21,5 +21,4 @@ _pages.filters["local"] = _local
 
 
 def page(name: str, **shown: object) -> str:
-    """Return a page with what it shows."""
     return _pages.get_template(name).render(shown)
