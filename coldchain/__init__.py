@@ -1,3 +1,3 @@
-"""The command `coldchain`: where the services, the embedded broker, the demo and the simulators are put together."""
+"""Command `coldchain`: puts the services, the embedded broker, the demo and the simulators together."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m coldchain` is the command `coldchain`; the supervisor starts its children so."""
+"""Entry point of `python -m coldchain`, by which the supervisor starts its children."""
 
 from coldchain.cli import main
 

@@ -1,6 +1,6 @@
-"""Accounts of people and tokens of machines, as an operator makes and ends them on the command line.
+"""Accounts of people and tokens of machines, as an operator creates and ends them on the command line.
 
-Each use case returns the exit code and what to say; what can't be done is said in the operator's language.
+Each use case returns the exit code and the lines to print. Refusals are in the operator's language.
 """
 
 from datetime import date, timedelta
@@ -26,11 +26,14 @@ Told = tuple[int, list[str]]
 
 
 class Refused(Wrong):
-    """What an operator asked for and can't be done; its text is in their language."""
+    """Refusal of an operator's request; its text is in the operator's language."""
 
 
 def why_not_add(settings: Settings, username: str, *, unit_code: str, role: str) -> str:
-    """Return why such an account can't be made, whatever its password, or nothing: to be said before one is asked."""
+    """Return why such an account can't be created, or an empty string.
+
+    The password plays no part, so the command can refuse before it asks for one.
+    """
     try:
         _role(role)
         with open_records(settings) as records, records.read() as tx:
@@ -41,13 +44,13 @@ def why_not_add(settings: Settings, username: str, *, unit_code: str, role: str)
 
 
 def add_user(settings: Settings, username: str, password: str, *, unit_code: str, role: str) -> Told:
-    """Make an account with a role on a unit and all below it."""
+    """Create an account with a role on a unit and all units below it."""
     try:
-        granted, hashed = _role(role), _hashed(username, password)
+        granted_role, hashed = _role(role), _hashed(username, password)
         with open_records(settings) as records, records.write() as tx:
             unit = _place_for(tx, username, unit_code)
             now = clock_from(settings.virtual_clock).now()
-            create_account(tx, OPERATOR, username=username, password_hash=hashed, unit=unit, role=granted, now=now)
+            create_account(tx, OPERATOR, username=username, password_hash=hashed, unit=unit, role=granted_role, now=now)
             name = unit.name
     except Wrong as error:
         return 1, [_in_words(error)]
@@ -55,10 +58,10 @@ def add_user(settings: Settings, username: str, password: str, *, unit_code: str
 
 
 def list_users(settings: Settings) -> Told:
-    """Say who may sign in, as what and where."""
+    """List the accounts with their roles and units."""
     now = clock_from(settings.virtual_clock).now()
     with open_records(settings) as records, records.read() as tx:
-        found = tx.execute(
+        rows = tx.execute(
             select(Account, Grant.role, Unit.name)
             .outerjoin(
                 Grant,
@@ -67,12 +70,12 @@ def list_users(settings: Settings) -> Told:
             .outerjoin(Unit, Unit.id == Grant.unit_id)
             .order_by(Account.username, Unit.path)
         ).all()
-        lines = [_account_line(account, role, unit) for account, role, unit in found]
+        lines = [_account_line(account, role, unit) for account, role, unit in rows]
     return 0, lines or [say("access.nobody")]
 
 
 def set_password(settings: Settings, username: str, password: str) -> Told:
-    """Give an account another password and end its sessions."""
+    """Set another password for an account and end its sessions."""
     try:
         hashed = _hashed(username, password)
         with open_records(settings) as records, records.write() as tx:
@@ -86,22 +89,22 @@ def set_password(settings: Settings, username: str, password: str) -> Told:
 
 
 def issue(settings: Settings, name: str, *, unit_code: str, role: str, expires: str) -> Told:
-    """Make a token; its text is the only line, and nobody sees it again."""
+    """Create a token. Its text is the only line returned and can't be shown again."""
     zone, now = ZoneInfo(settings.timezone), clock_from(settings.virtual_clock).now()
     try:
-        granted, ends = _role(role), end_of(expires, now, zone)
+        granted_role, ends = _role(role), end_of(expires, now, zone)
         with open_records(settings) as records, records.write() as tx:
             unit = _unit(tx, unit_code)
             if _token(tx, name) is not None:
                 raise Refused(say("access.token_taken", name=name))
-            text = issue_token(tx, OPERATOR, name=name, unit=unit, role=granted, expires_at=ends, now=now)
+            text = issue_token(tx, OPERATOR, name=name, unit=unit, role=granted_role, expires_at=ends, now=now)
     except Wrong as error:
         return 1, [_in_words(error)]
     return 0, [text]
 
 
 def list_tokens(settings: Settings) -> Told:
-    """Say which tokens there are, what each may do and until when."""
+    """List the tokens with their roles, units and ends."""
     zone, now = ZoneInfo(settings.timezone), clock_from(settings.virtual_clock).now()
     with open_records(settings) as records, records.read() as tx:
         rows = tx.execute(select(ApiToken, Unit.name).join(Unit, Unit.id == ApiToken.unit_id).order_by(ApiToken.name))
@@ -110,7 +113,7 @@ def list_tokens(settings: Settings) -> Told:
 
 
 def revoke(settings: Settings, name: str) -> Told:
-    """End a token at once. What has ended stays listed, since the audit names it."""
+    """End a token at once. An ended token stays listed, since the audit names it."""
     now = clock_from(settings.virtual_clock).now()
     with open_records(settings) as records, records.write() as tx:
         token = _token(tx, name)
@@ -123,9 +126,9 @@ def revoke(settings: Settings, name: str) -> Told:
 
 
 def end_of(expires: str, now: Instant, zone: ZoneInfo) -> Instant | None:
-    """Return when a token ends that is to serve through a day (2027-06-30), for days (365d), or `never`: None.
+    """Return the end of a token: of a day (2027-06-30), after days (365d), or None for `never`.
 
-    Raises: Refused.
+    Raises: Refused when `expires` is neither, or lies in the past.
     """
     if expires == NEVER:
         return None
@@ -141,7 +144,7 @@ def end_of(expires: str, now: Instant, zone: ZoneInfo) -> Instant | None:
 
 
 def _place_for(tx: Session, username: str, code: str) -> Unit:
-    """Return the unit of a new account, whose name nobody has."""
+    """Return the unit for a new account, once its name is known to be free."""
     unit = _unit(tx, code)
     if tx.scalar(select(Account.id).where(Account.username == username)) is not None:
         raise Refused(say("access.taken", name=username))
@@ -191,7 +194,7 @@ def _role(role: str) -> Role:
 
 
 def _in_words(error: Wrong) -> str:
-    """Return what the domain refused for a reason that only it knows."""
+    """Return the text of an error that the domain raised."""
     if isinstance(error, Invalid) and error.field == "role":
         return say("access.not_there", role=error.value)
     if isinstance(error, Invalid):

@@ -1,4 +1,4 @@
-"""Command `coldchain`: its sub-commands put together, and its errors as one clear line each."""
+"""Command line of `coldchain`: all sub-commands, and each error as one clear line."""
 
 import errno
 import sys
@@ -28,23 +28,26 @@ for part in (users.app, tokens.app, messages.app, telemetry.app):
 
 
 def main() -> None:
-    """Run the command; wrong usage, a wrong setting or missing secrets are one clear line and exit code 2."""
+    """Run the command.
+
+    Wrong usage, a wrong setting and missing secrets each print one line and end with exit code 2.
+    """
     only_ours()
     translate_typer()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # what a terminal of another encoding can't show ends nothing
+        if isinstance(stream, TextIOWrapper):  # a character that the terminal can't show must not end the command
             stream.reconfigure(errors="replace")
     try:
         code = app(standalone_mode=False)
     except typer.Abort:
         sys.exit(1)
     except typer.TyperException as error:
-        if error.format_message():  # none where no word was given: the help has been shown then
+        if error.format_message():  # empty when no argument was given: Typer has printed the help then
             sys.stderr.write(f"coldchain: {usage_error(error)}\n")
         sys.exit(USAGE)
     except AlreadyRunning as error:
-        told = say("up.already", folder=error.data_dir, pid=error.pid or "?")
-        sys.stderr.write(f"coldchain: {told}\n")
+        message = say("up.already", folder=error.data_dir, pid=error.pid or "?")
+        sys.stderr.write(f"coldchain: {message}\n")
         sys.exit(USAGE)
     except (WrongSetting, NoSecrets) as error:
         sys.stderr.writelines(f"coldchain: {line}\n" for line in str(error).splitlines())

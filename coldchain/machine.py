@@ -1,4 +1,4 @@
-"""`coldchain up`: everything that one machine runs."""
+"""Set of services that one machine runs, started by `coldchain up`."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ LOOK_S = 0.1
 
 
 def services(settings: Settings) -> list[Service]:
-    """Return the children of one machine in the order in which a reading passes them."""
+    """Return the services of one machine, in the order in which a reading passes them."""
     names = ["collector", "alerting", "api"]
     if settings.broker.embedded:
         names.insert(0, "broker")
@@ -32,10 +32,10 @@ def services(settings: Settings) -> list[Service]:
 
 
 def run(settings: Settings, stop: Event) -> None:
-    """Run them until `stop`.
+    """Run all services until `stop`.
 
     Raises: NoSecrets when `coldchain init` has not been run; WrongSetting for devices that can't be read and for ports
-    that another program holds, which would otherwise only be said by a child that ends again and again.
+    that another program holds. Without these checks a child would only end and be restarted again and again.
     """
     secrets.read(settings.data_dir)
     boxes.check(settings.agent.gateways, Profiles(Path(settings.agent.profiles)))
@@ -46,9 +46,9 @@ def run(settings: Settings, stop: Event) -> None:
 
 
 def refuse_taken_ports(settings: Settings) -> None:
-    """Refuse to start what could never listen.
+    """Refuse ports on which another program listens.
 
-    Raises: WrongSetting, which names the setting, the port, and whose it is.
+    Raises: WrongSetting, which names the setting, the port and its holder.
     """
     wanted = {"api.port": (settings.api.host, settings.api.port)}
     if settings.broker.embedded:
@@ -63,7 +63,10 @@ def refuse_taken_ports(settings: Settings) -> None:
 
 
 def _lasting_holder(host: str, port: int, data_dir: str) -> Holder | None:
-    """Return who holds a port. One that can't be named may be a child of ours that is ending: it has a moment."""
+    """Return the holder of a port, or None.
+
+    A holder without a name may be a former child that is ending, so it gets `ENDING_S` to do so.
+    """
     ends = monotonic() + ENDING_S
     while True:
         holder = foreign_holder(host, port, data_dir)

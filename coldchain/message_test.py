@@ -1,7 +1,7 @@
-"""Test message: handed to one person through every channel that is configured, and what came of each.
+"""Test message to one person through every configured channel.
 
-It goes past the outbox, so it needs no alerting service and waits behind nothing. Who gets it counts as reachable from
-then on; whom WeChat refuses is marked, as for any message.
+It bypasses the outbox, so it needs no alerting service and waits behind no other message. A person who gets it counts
+as reachable; a person whom WeChat refuses is marked unreachable, as for any message.
 """
 
 from collections.abc import Sequence
@@ -27,15 +27,15 @@ _LONGEST_NUMBER = 18
 
 
 def send_test(settings: Settings, named: str) -> Told:
-    """Send a test message to the person with this name or number; returns exit code and what to say."""
-    kept = secrets.read(settings.data_dir)
+    """Send a test message to the person with this name or number; return the exit code and the lines to print."""
+    kept_secrets = secrets.read(settings.data_dir)
     with open_records(settings) as records:
         now = clock_from(settings.virtual_clock).now()
         people = _people(records, named, now)
         if len(people) != 1:
             return 1, _choice(people, named)
         person, unit = people[0]
-        channels = configured_channels(settings, kept, records)
+        channels = configured_channels(settings, kept_secrets, records)
         if not channels:
             return 1, [say("message.no_channel")]
         sent, lines = _send(records, channels, person, unit, now)
@@ -43,25 +43,25 @@ def send_test(settings: Settings, named: str) -> Told:
 
 
 def _people(records: Records, named: str, now: Instant) -> list[tuple[Person, Unit]]:
-    asked = select(Person, Unit).join(Unit, Unit.id == Person.unit_id)
+    query = select(Person, Unit).join(Unit, Unit.id == Person.unit_id)
     is_number = named.isascii() and named.isdigit() and len(named) <= _LONGEST_NUMBER
-    who = Person.id == int(named) if is_number else Person.name == named
-    here = or_(Person.left_at.is_(None), Person.left_at > now)
+    is_named = Person.id == int(named) if is_number else Person.name == named
+    is_present = or_(Person.left_at.is_(None), Person.left_at > now)
     with records.read() as tx:
-        return [(person, unit) for person, unit in tx.execute(asked.where(who, here).order_by(Person.id))]
+        return [(person, unit) for person, unit in tx.execute(query.where(is_named, is_present).order_by(Person.id))]
 
 
 def _choice(people: Sequence[tuple[Person, Unit]], named: str) -> list[str]:
     if not people:
         return [say("message.nobody", name=named)]
-    each = [say("message.one_of", number=person.id, name=person.name, unit=unit.name) for person, unit in people]
-    return [say("message.several", name=named), *each]
+    choices = [say("message.one_of", number=person.id, name=person.name, unit=unit.name) for person, unit in people]
+    return [say("message.several", name=named), *choices]
 
 
 def _send(
     records: Records, channels: dict[str, Channel], person: Person, unit: Unit, now: Instant
 ) -> tuple[bool, list[str]]:
-    """Hand it over on each channel, one after another, outside any transaction."""
+    """Send the message on each channel in turn, outside any transaction."""
     key = outbox_key(f"test-{real_now()}", 1, 1, 0, person.id, CHANNEL, "ops")
     facts = OpsFacts(unit=unit.name, timezone=unit.timezone, subject="coldchain", trouble="test", since=now)
     first = Message(key, "ops", compose("ops", facts, key=key, to=person.openid or "", link="", template_id=""))
@@ -109,9 +109,9 @@ def _said(name: str, person: Person, outcome: Receipt | Retry | Refused) -> str:
 
 
 def _mark(records: Records, person: Person, outcome: Receipt | Retry | Refused, now: Instant) -> None:
-    this = update(Person).where(Person.id == person.id)
+    update_person = update(Person).where(Person.id == person.id)
     with records.write() as tx:
         if isinstance(outcome, Receipt):
-            tx.execute(this.values(unreachable_since=None))
+            tx.execute(update_person.values(unreachable_since=None))
         elif isinstance(outcome, Refused) and outcome.unreachable:
-            tx.execute(this.where(Person.unreachable_since.is_(None)).values(unreachable_since=now))
+            tx.execute(update_person.where(Person.unreachable_since.is_(None)).values(unreachable_since=now))

@@ -1,6 +1,6 @@
-"""Installation: what `coldchain init` makes, and the records that `coldchain import` and others open.
+"""Set-up of an installation: settings and secrets by `coldchain init`, devices and people by `coldchain import`.
 
-The command line prints what these return.
+Each function returns the lines that the command line prints.
 """
 
 import sqlite3
@@ -66,59 +66,59 @@ START = """\
 
 
 def init(folder: Path) -> list[str]:
-    """Make coldchain.toml and the secrets where they are missing; overwrites nothing. Returns what was done.
+    """Create coldchain.toml and the secrets where they are missing; return what was done. Nothing is overwritten.
 
-    Raises: WrongSetting when a coldchain.toml is there that can't be used, or nothing can be written; then nothing that
-    was made is left behind.
+    Raises: WrongSetting when an existing coldchain.toml can't be used or the folder can't be written; then everything
+    that was created is removed again.
     """
-    made: list[Path] = []
+    created: list[Path] = []
     try:
-        return _init(folder, made)
+        return _init(folder, created)
     except OSError as error:
-        _take_back(made)
+        _take_back(created)
         where = error.filename or folder
         raise WrongSetting(say("init.not_written", path=where, problem=error.strerror)) from None
     except (WrongSetting, NoSecrets):
-        _take_back(made)
+        _take_back(created)
         raise
 
 
-def _init(folder: Path, made: list[Path]) -> list[str]:
-    done: list[str] = []
+def _init(folder: Path, created: list[Path]) -> list[str]:
+    lines: list[str] = []
     file = folder / "coldchain.toml"
     if file.exists():
-        done.append(say("init.there", path=file))
+        lines.append(say("init.there", path=file))
     else:
-        _make(folder, made)
+        _make(folder, created)
         with file.open("x", encoding="utf-8") as new:
-            made.append(file)
+            created.append(file)
             new.write(START)
-        done.append(say("init.settings", path=file))
+        lines.append(say("init.settings", path=file))
     settings = load(file)
     path = secrets.path_in(settings.data_dir)
     if path.exists():
         secrets.read(settings.data_dir)
-        done.append(say("init.there", path=path))
+        lines.append(say("init.there", path=path))
     elif has_people(settings):
         raise WrongSetting(say("init.keys_gone", path=path))
     else:
-        _make(path.parent, made)
+        _make(path.parent, created)
         secrets.write(settings.data_dir, secrets.fresh(settings.broker.username))
-        done.append(say("init.secrets", path=path))
+        lines.append(say("init.secrets", path=path))
     close_to_others(private_places(settings))
-    done.append(say("init.next"))
-    return done
+    lines.append(say("init.next"))
+    return lines
 
 
-def _make(folder: Path, made: list[Path]) -> None:
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    for each in reversed(missing):
+def _make(folder: Path, created: list[Path]) -> None:
+    missing_folders = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing_folders):
         each.mkdir()
-        made.append(each)
+        created.append(each)
 
 
-def _take_back(made: list[Path]) -> None:
-    for path in reversed(made):
+def _take_back(created: list[Path]) -> None:
+    for path in reversed(created):
         with suppress(OSError):
             path.rmdir() if path.is_dir() else path.unlink()
 
@@ -126,7 +126,7 @@ def _take_back(made: list[Path]) -> None:
 def import_into(
     settings: Settings, file: Path, progress: Callable[[int, int], None] = lambda _done, _all: None
 ) -> tuple[int, list[str]]:
-    """Import a file into the records of an installation; returns the exit code and what to say.
+    """Import a file into the records of an installation; return the exit code and the lines to print.
 
     Raises: NoSecrets.
     """
@@ -140,7 +140,10 @@ def import_into(
 
 
 def _is_misplaced(settings: Settings, records: Records) -> bool:
-    """Whether the records were put back: what they would number anew has readings under that number already."""
+    """Return whether the records are an older copy.
+
+    An older copy would number new probes with ids under which telemetry already has readings.
+    """
     with suppress(intake.Unavailable, intake.WrongVersion, WrongSetting, sqlite3.Error, OSError):
         if is_ready(settings.intake.url, settings.data_dir):
             with closing(open_log(settings.intake.url, settings.data_dir)) as log:
@@ -153,11 +156,11 @@ def _is_misplaced(settings: Settings, records: Records) -> bool:
 
 @contextmanager
 def open_records(settings: Settings) -> Iterator[Records]:
-    """Open the records, brought to this version, for one command.
+    """Open the records for one command, migrated to this version.
 
     Raises: NoSecrets; WrongSetting when they can't be used.
     """
-    secrets.read(settings.data_dir)  # a folder that `init` didn't make is another than the one that was meant
+    secrets.read(settings.data_dir)  # without secrets this is not a folder of `init`, so probably the wrong one
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     try:
         try:
@@ -168,7 +171,7 @@ def open_records(settings: Settings) -> Iterator[Records]:
             raise _unusable(error) from None
         try:
             yield records
-        except OperationalError as error:  # a file that may not be written, a full disk, a server that went away
+        except OperationalError as error:  # the file is read-only, the disk is full, or the server is gone
             raise _unusable(error) from None
     finally:
         records.close()

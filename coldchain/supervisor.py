@@ -1,10 +1,11 @@
-"""Keeps child processes running: the embedded broker and the services of one machine.
+"""Supervisor of child processes: the embedded broker and the services of one machine.
 
 Guarantees, tried by tests/scenario/test_kills.py and tests/integration/test_supervisor.py:
-* a child that ends, however, or can't be started is started again with back-off (0.2 s doubling to 5 s, reset after
-  10 s of health);
-* children end with the supervisor, also when it is killed with -9 (each looks at its parent twice a second);
-* two generations of one service never work at once: a service waits for its lock file (`core.runtime.single`).
+* A child that ends for any reason, or can't be started, is started again with back-off: 0.2 s doubling to 5 s, reset
+  once a child has run for 10 s.
+* Children end with the supervisor, also when it is killed with -9: each checks for its parent twice a second.
+* Two generations of one service never work at the same time: a service waits for its lock file
+  (`core.runtime.single`).
 """
 
 import os
@@ -27,17 +28,17 @@ LONGEST_WAIT_S = 5.0
 HEALTHY_AFTER_S = 10.0
 LOOK_S = 0.1
 PATIENCE_S = 25.0
-"""How long a child may take to stop before it is killed: long on a busy machine, less than the 30 s that systemd and
-Docker give us. A collector that hangs ends itself sooner.
-"""
+"""Time for a child to stop before it is killed: enough on a busy machine, less than the 30 s of systemd and Docker.
+
+A collector that hangs ends itself sooner."""
 PARENT = "COLDCHAIN_PARENT"
-"""Environment variable: process number of the supervisor that a child ends with."""
+"""Environment variable with the process id of the supervisor. A child ends when that process ends."""
 COLDCHAIN = (sys.executable, "-m", "coldchain")
-"""How a child is started; its arguments follow."""
+"""Command that starts a child; its arguments follow."""
 
 
 class Service(msgspec.Struct, frozen=True):
-    """A child: its name and the words behind `coldchain` that start it."""
+    """Name of a child, and the arguments of `coldchain` that start it."""
 
     name: str
     arguments: tuple[str, ...]
@@ -54,14 +55,14 @@ class _Child:
 
 
 class Supervisor:
-    """Runs services until it is stopped. `log_folder` takes what they print, else it goes where ours goes."""
+    """Runner of services. Their output goes to files in `log_folder`, or where the supervisor's own output goes."""
 
     def __init__(self, services: Sequence[Service], *, log_folder: Path | None = None) -> None:
         self._children = {service.name: _Child(service) for service in services}
         self._log_folder = log_folder
 
     def run(self, stop: threading.Event) -> None:
-        """Start everything and keep it running until `stop`; then end all and wait for them."""
+        """Start all services and keep them running until `stop`; then end them and wait for each."""
         try:
             while not stop.wait(LOOK_S):
                 self.look()
@@ -69,7 +70,7 @@ class Supervisor:
             self.end()
 
     def look(self) -> None:
-        """Start what is not running and due; note what has ended."""
+        """Note which children have ended, and start those whose back-off is over."""
         for child in self._children.values():
             if child.process is not None and child.process.poll() is not None:
                 self._ended(child, child.process.returncode)
@@ -77,7 +78,7 @@ class Supervisor:
                 self._start(child)
 
     def end(self) -> None:
-        """Ask all to stop, last started first, and kill what has not within `PATIENCE_S`."""
+        """Ask all children to stop, the last started first; kill those that still run after `PATIENCE_S`."""
         running = [child.process for child in reversed(self._children.values()) if child.process]
         for process in running:
             process.terminate()
@@ -91,16 +92,16 @@ class Supervisor:
                 process.wait()
 
     def pid(self, name: str) -> int | None:
-        """Return the process number of a running child."""
+        """Return the process id of a child, or None while it is not running."""
         process = self._children[name].process
         return process.pid if process and process.poll() is None else None
 
     def restarts(self) -> dict[str, int]:
-        """Return how often each child was started again."""
+        """Return the number of restarts of each child."""
         return {name: max(0, child.restarts) for name, child in self._children.items()}
 
     def kill(self, name: str) -> None:
-        """Kill a child with -9, for those who want to see what happens."""
+        """Kill a child with -9. Only the demo and tests do so."""
         pid = self.pid(name)
         if pid:
             os.kill(pid, signal.SIGKILL)
@@ -109,7 +110,7 @@ class Supervisor:
         child.started = monotonic()
         try:
             child.process = self._spawn(child.service)
-        except OSError as error:  # a full disk or no memory for it now: it may be mended
+        except OSError as error:  # such as a full disk or no memory: it may work later
             log.warning("child not started", child=child.service.name, error=str(error), again_in_s=child.wait)
             self._later(child)
             return
@@ -124,7 +125,7 @@ class Supervisor:
             self._log_folder.mkdir(parents=True, exist_ok=True)
             output = (self._log_folder / f"{service.name}.log").open("ab")
         try:
-            # A group of its own: Ctrl-C in a terminal is for the supervisor, which then asks each child once.
+            # Each child has its own process group, so Ctrl-C reaches the supervisor only, which asks each child once.
             return subprocess.Popen(  # noqa: S603 (our own)
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
             )
@@ -145,7 +146,7 @@ class Supervisor:
 
 
 def end_with_parent(stop: threading.Event) -> None:
-    """Set `stop` once the supervisor that started this process is gone; ends the process hard if that doesn't help."""
+    """Set `stop` once the supervisor that started this process is gone; after `PATIENCE_S` end the process at once."""
     parent = int(os.environ.get(PARENT, "0"))
     if not parent:
         return

@@ -1,4 +1,7 @@
-"""What `coldchain telemetry init` and `coldchain telemetry verify` do; the command line prints what these return."""
+"""Set-up and verification of the telemetry store, for `coldchain telemetry init` and `coldchain telemetry verify`.
+
+Each returns the exit code and the lines that the command line prints.
+"""
 
 from pathlib import Path
 
@@ -20,9 +23,10 @@ from core.telemetry.tables import Daily
 
 
 def init(settings: Settings, operator: str) -> tuple[int, list[str]]:
-    """Make what the store of the settings needs, where it is missing; returns the exit code and what was done.
+    """Create what the configured store lacks; return the exit code and what was done.
 
-    `operator` is a token of whoever set an InfluxDB up, empty where `coldchain telemetry init` did it itself.
+    `operator` is an all-access token of an InfluxDB that somebody else has set up. It is empty when
+    `coldchain telemetry init` set the InfluxDB up itself.
     Raises: NoSecrets.
     """
     from core.telemetry.influx_setup import NeedsOperator, set_up  # noqa: PLC0415 (an edge box never needs it)
@@ -40,7 +44,7 @@ def init(settings: Settings, operator: str) -> tuple[int, list[str]]:
 
 
 def verify(settings: Settings) -> tuple[int, list[str]]:
-    """Read every stored byte against its checksum, daily figures too; returns the exit code and what was found."""
+    """Compare every stored byte, daily figures included, with its checksum; return the exit code and the findings."""
     readings, figures = _readings(settings), _figures(settings)
     return max(readings[0], figures[0]), [*readings[1], *figures[1]]
 
@@ -53,20 +57,20 @@ def _readings(settings: Settings) -> tuple[int, list[str]]:
         return 0, [say("telemetry.none", folder=folder)]
     store = EmbeddedTelemetry(folder, read_only=True)
     try:
-        found = store.verify()
+        verified = store.verify()
     except WrongVersion as error:
         return 1, [str(error)]
     finally:
         store.close()
-    counts = {"readings": found.readings, "days": found.days, "hours": found.hours, "frames": found.frames}
-    looked = say("telemetry.looked", None, folder=folder, **counts)
-    if found.damage:
-        return 1, [*found.damage, looked + say("telemetry.damaged", count=len(found.damage))]
-    return 0, [looked + say("telemetry.whole")]
+    counts = {"readings": verified.readings, "days": verified.days, "hours": verified.hours, "frames": verified.frames}
+    summary = say("telemetry.looked", None, folder=folder, **counts)
+    if verified.damage:
+        return 1, [*verified.damage, summary + say("telemetry.damaged", count=len(verified.damage))]
+    return 0, [summary + say("telemetry.whole")]
 
 
 def _figures(settings: Settings) -> tuple[int, list[str]]:
-    """Look at the records' daily figures, without making records where there are none."""
+    """Verify the daily figures in the records. Records that don't exist are not created."""
     url = url_for(settings.records.url, settings.data_dir)
     file = make_url(url).database if url.startswith("sqlite") else None
     if file and not Path(file).exists():
