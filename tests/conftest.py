@@ -1,9 +1,9 @@
-"""Every test run: which tests it has, how many workers, and which requirements its passing tests show.
+"""Configuration of every test run: its choice of tests, its workers, and its summary of the requirements.
 
-`pytest` without paths takes two workers where there are two cores, and leaves out what is marked `long` or is tried on
-PostgreSQL, InfluxDB or Mosquitto as well as on the embedded kind; `pytest -m long` runs the rest. Whoever names files
-or tests gets exactly these, in one process. The requirements that the first run shows are kept in a file, so that the
-summary of the second counts both.
+`pytest` without paths uses two workers on a machine with two cores. It leaves out tests that are marked `long` and the
+repetitions of tests on PostgreSQL, InfluxDB and Mosquitto; `pytest -m long` runs these. If files or tests are named,
+exactly these run, in one process. The first run saves the requirements that it shows in a file, so that the summary of
+the second run counts both.
 """
 
 import csv
@@ -21,7 +21,7 @@ from tests.fixtures.databases import records, sqlite_records
 __all__ = ["records", "sqlite_records"]
 
 os.environ["LC_ALL"] = "C.UTF-8"
-"""Commands answer in the language of the locale: in English, unless a test asks for Chinese."""
+"""Locale that makes commands answer in English, unless a test sets another."""
 
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -31,7 +31,7 @@ hypothesis.settings.load_profile("any machine")
 
 WORKERS = 2
 SERVERS = frozenset({"postgresql", "influxdb", "mosquitto", "servers"})
-"""Parameters of tests that run once on each kind of store or broker."""
+"""Test parameters that stand for a server rather than an embedded store or broker."""
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "docs" / "requirements.csv"
 MATRIX = ROOT / "requirements-shown.csv"
@@ -39,16 +39,16 @@ MATRIX = ROOT / "requirements-shown.csv"
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_is_left_open() -> Iterator[None]:
-    """Fail the last test of a file for a socket, file or database that its tests left open.
+    """Fail the last test of a file if its tests left a socket, file or database open.
 
-    Else a later file would be blamed, whose test was running when the garbage was found by chance.
+    Otherwise a test of a later file would fail, which happens to run when the garbage is collected.
     """
     yield
     gc.collect()
 
 
 def is_whole(config: pytest.Config) -> bool:
-    """Whether nobody has named files or tests."""
+    """Return whether no files or tests were named."""
     return config.args_source is pytest.Config.ArgsSource.TESTPATHS
 
 
@@ -59,12 +59,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return 0 for none but this process: a worker needs a second to come up."""
+    """Return the number of workers; 0 runs the tests in this process, since a worker needs a second to start."""
     return WORKERS if is_whole(config) and (os.cpu_count() or 1) >= WORKERS else 0
 
 
 class _Ledger:
-    """What the reports of this run say; with several workers each runs a part, and the first process hears of all."""
+    """Results of this run. With several workers the first process gets the reports of all."""
 
     def __init__(self) -> None:
         with REQUIREMENTS.open(encoding="utf-8") as file:
@@ -73,7 +73,7 @@ class _Ledger:
         self.failed: set[str] = set()
         self.passed: set[str] = set()
         self.told: list[str] = []
-        """What tests counted (`record_property("report", …)`): shown also when they pass."""
+        """Lines that tests report with `record_property("report", …)`; they are printed even if all tests pass."""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         test = report.nodeid
@@ -98,13 +98,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if is_whole(config) and not config.option.markexpr:
-        long = [item for item in items if item.get_closest_marker("long")]
+        long_tests = [item for item in items if item.get_closest_marker("long")]
         items[:] = [item for item in items if not item.get_closest_marker("long")]
-        config.hook.pytest_deselected(items=long)
-    known = config.stash[_LEDGER].known
+        config.hook.pytest_deselected(items=long_tests)
+    known_requirements = config.stash[_LEDGER].known
     for item in items:
         for mark in item.iter_markers("req"):
-            unknown = [name for name in mark.args if name not in known]
+            unknown = [name for name in mark.args if name not in known_requirements]
             if unknown:
                 pytest.fail(f"{item.nodeid}: {', '.join(unknown)} is not in docs/requirements.csv", pytrace=False)
             item.user_properties += [("req", name) for name in mark.args]
@@ -112,12 +112,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     ledger = config.stash[_LEDGER]
-    good = ledger.passed - ledger.failed
+    passed = ledger.passed - ledger.failed
     if config.option.markexpr:
         for name, tests in _shown_before().items():
             ledger.marked[name] |= tests
-            good |= tests
-    shown = {name for name, tests in ledger.marked.items() if tests & good and not tests & ledger.failed}
+            passed |= tests
+    shown = {name for name, tests in ledger.marked.items() if tests & passed and not tests & ledger.failed}
     for text in ledger.told:
         terminalreporter.section("counted")
         terminalreporter.line(text)
@@ -127,10 +127,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.line(f"shown: {' '.join(sorted(shown)) or 'none'}")
         return
     with MATRIX.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["id", "shown", "tests"])
+        writer = csv.writer(file)
+        writer.writerow(["id", "shown", "tests"])
         for name in ledger.known:
-            table.writerow([name, "yes" if name in shown else "no", " ".join(sorted(ledger.marked[name]))])
+            writer.writerow([name, "yes" if name in shown else "no", " ".join(sorted(ledger.marked[name]))])
     terminalreporter.section("requirements")
     by_subsystem: dict[str, list[str]] = defaultdict(list)
     for name, subsystem in ledger.known.items():
@@ -142,7 +142,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _shown_before() -> dict[str, set[str]]:
-    """Return the requirements that the run before this one showed, and by which tests."""
+    """Return the requirements that the run before this one showed, with their tests."""
     if not MATRIX.exists():
         return {}
     with MATRIX.open(encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""The browser of a file of tests; each test has contexts of its own."""
+"""Browser for each file of tests; every test opens its own contexts."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What tests share: a county under watch, a WeChat with people to be told, an embedded store in small measures."""
+"""Shared fixtures: a county with alerting, a WeChat simulator with people, a small embedded store."""
 
 from tests.fixtures.alerting import watch
 from tests.fixtures.delivering import people, running, sim

@@ -1,9 +1,9 @@
-"""A small county on a stepped clock, told as a story: real devices, broker, services and WeChat, each its own process.
+"""Small county on a stepped clock for scenario tests: devices, broker, services and WeChat, each in its own process.
 
-A step of the clock is a barrier: when `forward` returns, agent, collectors and alerting have done all that was due.
-
-It stands on a pair: `embedded` is one machine with one of each service; `servers` is Mosquitto, InfluxDB and PostgreSQL
-with two collectors and two alerting workers, each for half of the shards, and two API processes. A story is the same.
+A step of the clock is a barrier: when `forward` returns, agent, collectors and alerting have done everything that was
+due. The same test runs on two kinds of installation, here called pairs. `embedded` is one machine with one process for
+each service. `servers` is Mosquitto, InfluxDB and PostgreSQL with two collectors and two alerting workers, each for
+half of the shards, and two API processes.
 """
 
 import subprocess
@@ -32,10 +32,11 @@ from tests.scenario.people import Phone
 START = parse("2026-03-28T22:00:00+08:00")
 LEVELS = {1: "openid-manager", 2: "openid-head", 3: "openid-director"}
 LOW, HIGH = "10002", "10001"
-"""Gateways of the first and of the second half of the shards: with two of each service, of one and of the other."""
+"""Gateways in the first and in the second half of the shards; on `servers` each belongs to another worker."""
 HALVES = ("00-7f", "80-ff")
 LONGEST_S = 180.0
-"""For services to start, or to do what is due by a step: seconds, but half a minute on a machine with other work."""
+"""Time-out for the start of services and for a step of the clock. Both take seconds, on a busy machine half a
+minute."""
 
 PEOPLE = """
 since = 2020-01-01T00:00:00+08:00
@@ -69,7 +70,7 @@ openid = "openid-director"
 
 
 class Fridge(msgspec.Struct, frozen=True):
-    """A refrigerated zone and the probes in it: probe code → number of the gateway that reads it."""
+    """Fridge with one refrigerated zone; `probes` has the gateway number of each probe code."""
 
     code: str
     name: str
@@ -77,11 +78,11 @@ class Fridge(msgspec.Struct, frozen=True):
     kind: str = "冰箱"
     zone: str = "冷藏"
     forgotten: bool = False
-    """It is read, and nobody has entered it into the records."""
+    """Its probes are read, but it is not in the records yet."""
 
 
 class County:
-    """What a story says to the county, and asks of it."""
+    """The county, with the actions and questions of a scenario test."""
 
     def __init__(
         self,
@@ -96,16 +97,16 @@ class County:
         self.interval_s = interval_s
         self.settings = settings
         self.servers = servers
-        """What it stands on; None: embedded."""
+        """Servers of the installation; None if it is embedded."""
         self.second_api_port = free_port() if servers else 0
         self.records = Records(connect(url_for(settings.records.url, settings.data_dir)))
         self.keeper = keeper
         self.fridges = {fridge.name: fridge for fridge in fridges}
         self.shown: dict[str, float | None] = {}
         self.order = ["gateway_agent", "collector", "alerting"]
-        """Names of the processes, in the order in which a step of the clock waits for them."""
+        """Process names in the order in which a step of the clock waits for them."""
         if servers:
-            # What one worker found in a zone whose probes are in both halves is the other's to go on with.
+            # A zone may have probes in both halves: what one worker finds, the other must continue with, so twice each.
             self.order = ["gateway_agent", "collector", "collector-2", *("alerting", "alerting-2") * 2]
         self._phones = {level: Phone(stage.wechat_url, openid) for level, openid in LEVELS.items()}
 
@@ -114,7 +115,7 @@ class County:
         return self.keeper.now()
 
     def services(self) -> list[Service]:
-        """Return the services as children of a supervisor, by the names of their processes."""
+        """Return the services, one for each process, for a supervisor."""
         if not self.servers:
             return self.stage.services()
         first, second = HALVES
@@ -130,7 +131,7 @@ class County:
         ]
 
     def elsewhere(self, url: str) -> str:
-        """Return a link as another API process serves it; where there is one only, as it is."""
+        """Return a link with the address of the second API process; unchanged if there is only one."""
         if not self.servers:
             return url
         second = f"http://{HOST}:{self.second_api_port}"
@@ -141,22 +142,22 @@ class County:
         return self._phones[level]
 
     def show(self, fridge: str, celsius: float | None) -> None:
-        """Let all probes of a fridge measure this from now on."""
+        """Set the temperature that all probes of a fridge measure from now on."""
         for probe in self.fridges[fridge].probes:
             self.shown[probe] = celsius
 
     def forward(self, *, minutes: int = 0, seconds: int = 0, every: int = 60) -> None:
-        """Let time pass, a poll at a time."""
-        until = Instant(self.now + minutes * MINUTE + seconds * SECOND)
-        while self.now < until:
-            polled = (self.now // (every * SECOND) + 1) * every * SECOND
-            self.step(Instant(min(until, polled)))
+        """Move the clock forward, one polling interval at each step."""
+        end = Instant(self.now + minutes * MINUTE + seconds * SECOND)
+        while self.now < end:
+            next_poll = (self.now // (every * SECOND) + 1) * every * SECOND
+            self.step(Instant(min(end, next_poll)))
 
     def step(self, to: Instant) -> None:
         Barrier(self.stage.clock_file).wait(self.order, self.keeper.step_to(to), within_s=LONGEST_S)
 
     def forward_until_alarm(self, *, within: int = 30) -> int:
-        """Let minutes pass until level 1 has a new alarm message; returns how many."""
+        """Move the clock forward until level 1 gets a new alarm message; return the minutes."""
         before = len(self.phone(1).alarms())
         for minute in range(1, within + 1):
             self.forward(minutes=1)
@@ -165,11 +166,11 @@ class County:
         raise AssertionError(f"no alarm within {within} min")
 
     def enter_at_last(self, fridge: str) -> None:
-        """Enter one that was forgotten, as an operator would; it has stood there since 2020."""
-        found = self.fridges[fridge]
-        assert found.forgotten
-        parts = ["since = 2020-01-01T00:00:00+08:00", *_written([found], self.interval_s)]
-        _import(self.stage, self.settings, f"{found.code}.toml", parts)
+        """Enter a forgotten fridge into the records as an operator would, with a beginning in 2020."""
+        forgotten_fridge = self.fridges[fridge]
+        assert forgotten_fridge.forgotten
+        parts = ["since = 2020-01-01T00:00:00+08:00", *_written([forgotten_fridge], self.interval_s)]
+        _import(self.stage, self.settings, f"{forgotten_fridge.code}.toml", parts)
 
     def close(self) -> None:
         for phone in self._phones.values():
@@ -212,13 +213,13 @@ def _import(stage: Stage, settings: Settings, name: str, parts: Sequence[str]) -
 
 
 def changed(service: Service, name: str = "", **settings: object) -> Service:
-    """Return a service with other settings, and another name where it is a second one."""
-    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    return Service(name or service.name, (*service.arguments, *words))
+    """Return a service with other settings, and with another name if one is given."""
+    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    return Service(name or service.name, (*service.arguments, *options))
 
 
 def boxes_of(fridges: Sequence[Fridge]) -> list[Box]:
-    """One R4DCB08 a gateway, its probes on channels t1, t2 …"""
+    """Return one R4DCB08 device for each gateway, with its probes on channels t1, t2 …"""
     probes: dict[str, list[str]] = {}
     for fridge in fridges:
         for probe, gateway in fridge.probes.items():
@@ -240,7 +241,7 @@ def staged(
     interval_s: int = 60,
     more: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Iterator[County]:
-    """Yield a county whose devices, servers and settings stand, and none of whose services run yet."""
+    """Yield a county with running devices and servers; its services are not started."""
     servers = Servers() if pair == "servers" else None
     settings_of: dict[str, Mapping[str, object]] = {"agent": {"resend_after": 1.0}, "alerting": {"tick": 0.5}}
     for laid_over in (servers.settings() if servers else {}, more or {}):
@@ -275,18 +276,18 @@ def staged(
 
 @contextmanager
 def running(county: County, services: Sequence[Service] | None = None) -> Iterator[Supervisor]:
-    """Run WeChat and the services (the county's unless given), each its own process, until all answer.
+    """Run WeChat and the services, each in its own process; yield once all answer and the phones are registered.
 
-    All phones are registered.
+    `services` are those of the county, unless given.
     """
     logs, services = county.stage.folder / "log", [county.stage.wechat(), *(services or county.services())]
     supervisor = Supervisor(services, log_folder=logs)
     supervisor.look()
 
     def answers_yet(url: str) -> bool:
-        for service in services:  # nobody starts again what ends here, so it would be waited for in vain
-            words = logs / f"{service.name}.log"
-            assert supervisor.pid(service.name), f"{service.name} ended: {words.read_text()[-2000:]}"
+        for service in services:  # the supervisor is not running here, so a service that ended will never answer
+            log_file = logs / f"{service.name}.log"
+            assert supervisor.pid(service.name), f"{service.name} ended: {log_file.read_text()[-2000:]}"
         return answers(url)
 
     try:
@@ -314,11 +315,11 @@ def answers(url: str) -> bool:
         return False
 
 
-def python(*words: str, folder: Path) -> "subprocess.Popen[str]":
-    """Start `coldchain` with words, as an operator would, its output in a file."""
-    with (folder / f"{words[0]}.out").open("a") as output:
+def python(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
+    """Start `coldchain` with arguments, as an operator would; its output goes to a file."""
+    with (folder / f"{arguments[0]}.out").open("a") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "coldchain", *words],
+            [sys.executable, "-m", "coldchain", *arguments],
             stdout=output,
             stderr=output,
             stdin=subprocess.DEVNULL,

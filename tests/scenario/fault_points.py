@@ -1,6 +1,6 @@
-"""Every boundary at which a process may die with something half done, in the order in which a reading passes them.
+"""Fault points: all boundaries at which a process may die with work half done, in the order in which a reading passes.
 
-What each promises is in docs/kills.md. `tests/scenario/test_kills.py` hits each of them three times a run.
+docs/kills.md says what holds at each. `tests/scenario/test_kills.py` kills three times at each of them.
 """
 
 import re
@@ -107,7 +107,7 @@ def _asked(call: Call) -> bool:
 
 RELEASING, LATE = "releasing from quarantine", "late readings"
 ONCE_ENTERED = (RELEASING, LATE)
-"""What happens only after somebody has entered what was held for lack of it; released readings are late ones."""
+"""Points that are reached only after a forgotten device was entered: its readings are released, and are then late."""
 COLLECTOR = (
     Point("collector", "received, before the append", Reach(f"{_INGEST}._append", BEFORE, _batches)),
     Point(
@@ -220,7 +220,7 @@ COLLECTOR = (
         Reach(f"{_FILE_LOG}.prune", BEFORE),
         pairs=EMBEDDED,
     ),
-    # Its first three transactions only ask.
+    # The first three transactions of pruning only read.
     Point(
         "collector",
         "pruning the log, before the commit",
@@ -297,5 +297,5 @@ POINTS = (*GATEWAY, *BROKER, *COLLECTOR, *ALERTING, *API, *SUPERVISOR)
 
 
 def points_of(pair: str) -> list[Point]:
-    """Return the points that exist on a pair."""
+    """Return the fault points that exist on a pair."""
     return [point for point in POINTS if pair in point.pairs]

@@ -1,7 +1,7 @@
-"""`coldchain` with fault points in it: `python -m tests.scenario.faulted collector --config …`.
+"""Command `coldchain` with fault points: `python -m tests.scenario.faulted collector --config …`.
 
-Its supervisor starts its children in the same way. `faulted many FILE` supervises the services of a JSON file, which
-stands for the systemd of many machines.
+Its supervisor starts children with fault points too. `faulted many FILE` supervises the services in a JSON file, as
+systemd does on several machines.
 """
 
 import os
@@ -24,17 +24,17 @@ FOLDER = "COLDCHAIN_TEST_FAULTS"
 PAIR = "COLDCHAIN_TEST_PAIR"
 MANY = "many"
 LONGEST_WAIT_S = 0.4
-"""The supervisor's back-off is tried elsewhere; here it would only be waited for."""
+"""Shorter back-off of the supervisor; tests/integration/test_supervisor.py tests the real one."""
 UPKEEP_S = 1.0
-"""So often the collector seals and prunes: a clock that runs sixty times as fast asks for it."""
+"""Shorter interval of sealing and pruning in the collector, since the clock runs many times faster."""
 
 
 BLOCKS = 12
-"""So many a commit when hours and days are sealed, so that there are moments between."""
+"""Fewer blocks in each commit when hours and days are sealed, so that there are boundaries to die at."""
 
 
 def main() -> None:
-    """Be that process."""
+    """Install the fault points of the named process and run it."""
     process = sys.argv[1]
     supervises = process in ("up", MANY)
     points = [point for point in points_of(os.environ[PAIR]) if point.process == ("up" if supervises else process)]
@@ -56,10 +56,10 @@ def main() -> None:
 
 
 def _hurry(module: str, name: str, value: float) -> None:
-    """Replace a figure that is only there to save work."""
-    home = import_module(module)
-    assert name in vars(home), f"{module} has no {name} any more"
-    setattr(home, name, value)
+    """Replace a constant that exists only to save work."""
+    module_object = import_module(module)
+    assert name in vars(module_object), f"{module} has no {name} any more"
+    setattr(module_object, name, value)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How a process kills itself with -9 at a named point of its code, once the story asks for it.
+"""Fault injection: a process kills itself with -9 at a named point of its code once a test has armed that point.
 
 `python -m tests.scenario.faulted …` runs `coldchain …` with the points of `fault_points` wrapped around the product's
-own functions; nothing in the product knows of them, and a point whose function was renamed is an error at the start.
-Arms and hits are files in a folder that the story and all processes share. An arm is taken by renaming it, so it kills
-one process once, whichever comes first.
+own functions. The product knows nothing of them, and a point whose function was renamed is an error at the start. Arms
+and hits are files in a folder that the test and all processes share. A process takes an arm by renaming its file, so
+each arm kills exactly one process, the first that arrives.
 """
 
 import os
@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 
 class When(Enum):
-    """When, as seen from a function; the last two are for one that yields a transaction."""
+    """Moment relative to a call; the last two are for functions that yield a transaction."""
 
     BEFORE = "before it is called"
     AFTER = "after it has returned"
@@ -33,7 +33,7 @@ class When(Enum):
 
 
 class Call(NamedTuple):
-    """A call of a wrapped function, as a condition sees it; `result` is None before there is one."""
+    """Call of a wrapped function, as a condition gets it; `result` is None before the call has returned."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -45,7 +45,7 @@ def always(_call: Call) -> bool:
 
 
 class Reach(NamedTuple):
-    """A place in the code: `module:Class.method`, or `module:name` as that module knows the function."""
+    """Place in the code: `module:Class.method`, or `module:name` for a function as that module has imported it."""
 
     target: str
     when: When
@@ -53,25 +53,27 @@ class Reach(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A fault point of one kind of process."""
+    """Fault point of one kind of process."""
 
     process: str
     name: str
     at: Reach
     behind: Reach | None = None
-    """It counts only once this was passed, in the same thread (an api answers a request in several)."""
+    """Place that must have been passed first in the same thread.
+
+    In the API it may be any thread, since one request uses several."""
     nth: int = 1
-    """The how many-th arrival since then."""
+    """Which arrival since then kills, counted from 1."""
     pairs: tuple[str, ...] = ("embedded", "servers")
 
     @property
     def slug(self) -> str:
-        """The name of its files."""
+        """Return the name of the point's files."""
         return re.sub(r"[^a-z0-9]+", "-", f"{self.process} {self.name}".lower())
 
 
 class Armoury:
-    """The folder of arms and hits."""
+    """Folder with the files of arms and hits."""
 
     def __init__(self, folder: Path) -> None:
         self._arms, self._hits = folder / "arms", folder / "hits"
@@ -88,7 +90,7 @@ class Armoury:
         return sum(1 for _ in self._hits.glob(f"{point.slug}.*"))
 
     def take(self, point: Point) -> bool:
-        """Whether it was armed; it is no more."""
+        """Disarm a point and count a hit; return whether it was armed."""
         with suppress(FileNotFoundError):
             (self._arms / point.slug).rename(self._hits / f"{point.slug}.{os.getpid()}.{time.monotonic_ns()}")
             return True
@@ -98,23 +100,23 @@ class Armoury:
 def install(points: Sequence[Point], armoury: Armoury) -> None:
     """Wrap the functions of these points in this process.
 
-    Raises: LookupError for a function that isn't there (any more).
+    Raises: LookupError for a function that doesn't exist.
     """
     listeners: dict[str, list[tuple[Reach, Callable[[], None]]]] = defaultdict(list)
     for point in points:
         trap = _Trap(point, armoury)
-        # First the reach itself: a point that lies behind its own function shall not count the same call.
+        # The point itself comes before its `behind`: if both are one function, one call must not count for both.
         listeners[point.at.target].append((point.at, trap.arrive))
         if point.behind:
             listeners[point.behind.target].append((point.behind, trap.pass_by))
-    for target, told in listeners.items():
+    for target, callbacks in listeners.items():
         owner, name, function = find(target)
-        yields = any(reach.when in (When.COMMIT, When.COMMITTED) for reach, _ in told)
-        setattr(owner, name, (_around_transaction if yields else _around)(function, told))
+        yields = any(reach.when in (When.COMMIT, When.COMMITTED) for reach, _ in callbacks)
+        setattr(owner, name, (_around_transaction if yields else _around)(function, callbacks))
 
 
 class _Trap:
-    """One point in this process."""
+    """Fault point as it is installed in this process."""
 
     def __init__(self, point: Point, armoury: Armoury) -> None:
         self._point = point
@@ -142,15 +144,15 @@ class _Trap:
 
 
 def find(target: str) -> tuple[Any, str, Callable[..., Any]]:
-    """Return where a function lives, its name there, and itself.
+    """Return the owner of a function, its name there, and the function.
 
-    Raises: LookupError.
+    Raises: LookupError when there is none.
     """
     module, _, path = target.partition(":")
     owner: Any = import_module(module)
-    *holders, name = path.split(".")
-    for holder in holders:
-        owner = getattr(owner, holder, None)
+    *class_names, name = path.split(".")
+    for class_name in class_names:
+        owner = getattr(owner, class_name, None)
     function: Callable[..., Any] | None = vars(owner).get(name) if owner is not None else None
     if function is None:
         msg = f"fault point {target}: there is no such function; tests/scenario/fault_points.py names the old one"
@@ -158,25 +160,25 @@ def find(target: str) -> tuple[Any, str, Callable[..., Any]]:
     return owner, name, function
 
 
-def _tell(told: Sequence[tuple[Reach, Callable[[], None]]], when: When, call: Call) -> None:
-    for reach, listener in told:
+def _tell(callbacks: Sequence[tuple[Reach, Callable[[], None]]], when: When, call: Call) -> None:
+    for reach, callback in callbacks:
         if reach.when is when and reach.only(call):
-            listener()
+            callback()
 
 
-def _around(function: Callable[..., Any], told: Sequence[tuple[Reach, Callable[[], None]]]) -> Callable[..., Any]:
+def _around(function: Callable[..., Any], callbacks: Sequence[tuple[Reach, Callable[[], None]]]) -> Callable[..., Any]:
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        _tell(told, When.BEFORE, Call(args, kwargs))
+        _tell(callbacks, When.BEFORE, Call(args, kwargs))
         result = function(*args, **kwargs)
-        _tell(told, When.AFTER, Call(args, kwargs, result))
+        _tell(callbacks, When.AFTER, Call(args, kwargs, result))
         return result
 
     return wrapped
 
 
 def _around_transaction(
-    function: Callable[..., Any], told: Sequence[tuple[Reach, Callable[[], None]]]
+    function: Callable[..., Any], callbacks: Sequence[tuple[Reach, Callable[[], None]]]
 ) -> Callable[..., Any]:
     @contextmanager
     @wraps(function)
@@ -185,7 +187,7 @@ def _around_transaction(
             yield tx
             if isinstance(tx, Session):
                 tx.flush()  # so that the statements have reached the database
-            _tell(told, When.COMMIT, Call(args, kwargs, tx))
-        _tell(told, When.COMMITTED, Call(args, kwargs))
+            _tell(callbacks, When.COMMIT, Call(args, kwargs, tx))
+        _tell(callbacks, When.COMMITTED, Call(args, kwargs))
 
     return wrapped

@@ -1,4 +1,4 @@
-"""What a run of kills says of itself, also when all is well: hits of points, kills of processes, the figures found."""
+"""Report of a run of kills: hits of each fault point, kills of each process, and the counted figures."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -44,17 +44,17 @@ FIGURES: Sequence[tuple[str, str]] = (
 
 
 def figures(tally: Tally) -> list[tuple[str, str]]:
-    """Return what was counted, line by line: of what, how much."""
+    """Return (subject, text with counts) for each line of the report."""
     counted = {name: getattr(tally, name) for name in tally.__struct_fields__}
     return [(what, words.format(**counted)) for what, words in FIGURES]
 
 
 def lines(heading: str, hits: Mapping[Point, int], kills: Counter[str], tally: Tally) -> list[str]:
     """Return the report as text for a terminal."""
-    found = [heading]
-    found += [f"  {hits[point]} × {point.process}: {point.name}" for point in hits]
+    report = [heading]
+    report += [f"  {hits[point]} × {point.process}: {point.name}" for point in hits]
     if kills:
-        found.append("  at random: " + ", ".join(f"{name} {number}" for name, number in kills.most_common()))
-    found += [f"  {what}: {words}" for what, words in figures(tally)]
-    found += [f"  WRONG: {what}" for what in tally.wrong]
-    return found
+        report.append("  at random: " + ", ".join(f"{name} {number}" for name, number in kills.most_common()))
+    report += [f"  {what}: {words}" for what, words in figures(tally)]
+    report += [f"  WRONG: {what}" for what in tally.wrong]
+    return report

@@ -1,4 +1,4 @@
-"""The story of the kill scenarios: a county at thirty times the speed of time, in which something dies all the time."""
+"""Kill scenario: a county at thirty times the speed of real time, in which processes are killed all the time."""
 
 import random
 import threading
@@ -36,24 +36,25 @@ FORGOTTEN = [
     Fridge(f"YW-{number}", f"药物柜{number}", {f"2087{number:02}": GATEWAYS[number % 2]}, forgotten=True)
     for number in range(1, 6)
 ]
-"""Fridges whose readings are held in quarantine until somebody enters them."""
+"""Fridges whose readings stay in quarantine until the registrar enters the fridges."""
 Times = Callable[[Point], int]
-"""How often a point is to be hit."""
+"""Function from a fault point to the number of hits that it must get."""
 PAUSE_S = 0.3
 KEEP_S = 30 * 60
-"""The intake log is pruned after half an hour of the clock, a minute of ours."""
+"""Age at which entries of the intake log are pruned: half an hour of the clock, a minute of real time."""
 TICK_S = 0.2
 ENTERED_EVERY_S = 2.0
 OUTAGE = "outage"
 LANES = {"gateway": OUTAGE, "up": OUTAGE}
-"""Those whose death stops the measuring: between two of them every gateway shall have measured."""
+"""Processes whose death stops the measurements. They share a lane: between two such kills every gateway must
+measure."""
 WEATHER_DAYS = 6
-"""Of the clock: the weather is known for more than the longest run."""
+"""Days of the clock for which episodes are drawn: more than the longest run."""
 LONG_S = 300.0
 
 
 class Story:
-    """A county whose services run, and may be killed."""
+    """Running county whose processes are killed."""
 
     def __init__(self, county: County, folder: Path, episodes: Sequence[Episode]) -> None:
         self.county = county
@@ -74,7 +75,7 @@ class Story:
         )
 
     def calm(self) -> Tally:
-        """Stop the clock, wait until all that was due has been done, end all, and look at everything from outside."""
+        """Stop the clock, wait until everything due is done, stop all processes, and examine the stores and phones."""
         self.registrar.notice()
         until(lambda: not self.registrar.left, "all fridges are entered", LONG_S)
         self._going.close()
@@ -89,27 +90,27 @@ class Story:
         return tally
 
     def _keep_the_clock(self, stop: threading.Event) -> None:
-        """Let time fly, but not past measurements: where none has come for a while, a loaded machine is given time."""
-        came, since = 0, monotonic()
+        """Run the clock fast, but slow it down while no batch arrives, so that a busy machine can keep up."""
+        batches_before, since = 0, monotonic()
         while not stop.wait(0.2):
-            if self.watch is None or self.batches() != came:
-                came, since = self.batches(), monotonic()
+            if self.watch is None or self.batches() != batches_before:
+                batches_before, since = self.batches(), monotonic()
             self.county.keeper.speed = SPEED if monotonic() - since < HESITATES_S else SLOWLY
             self.county.keeper.save()
 
     def end(self) -> None:
-        """Leave nothing running, however it went."""
+        """End everything, in whatever state it is."""
         self._going.close()
         self.machines.end()
         if self.watch:
             self.watch.close()
 
     def batches(self) -> int:
-        """Return how many have come so far."""
+        """Return how many batches are in the log so far."""
         return self.watch.batches.total() if self.watch else 0
 
     def open_alarms(self) -> int:
-        """Return how many alarms are open; 0 while nobody can say."""
+        """Return how many alarms are open; 0 while the records can't be read."""
         try:
             with self.county.records.read() as tx:
                 return tx.scalar(select(func.count()).where(Alarm.state == "open")) or 0
@@ -117,9 +118,9 @@ class Story:
             return 0
 
     def kill_at_points(self, points: Sequence[Point], *, times: Times, within_s: float) -> None:
-        """Let each point be hit as often as `times` says of it.
+        """Kill at each point as often as `times` says.
 
-        One process of a kind dies at a time, but those of several kinds at once.
+        One process of a kind dies at a time; processes of several kinds die at the same time.
         """
         self.history.begin()
         ends = monotonic() + within_s
@@ -127,27 +128,29 @@ class Story:
         for point in points:
             lanes.setdefault(LANES.get(point.process, point.process), _Lane(self)).points.append(point)
         while any(lane.left(times) for lane in lanes.values()):
-            left = [f"{one.process}: {one.name}" for lane in lanes.values() for one in lane.left(times)]
+            left = [
+                f"{point_left.process}: {point_left.name}" for lane in lanes.values() for point_left in lane.left(times)
+            ]
             assert monotonic() < ends, f"not hit often enough within {within_s} s: {left}"
             for name, lane in lanes.items():
                 lane.tend(times, readings_first=name == OUTAGE)
             threading.Event().wait(PAUSE_S)
-        for point in points:  # one that was hit for the last time while it was being armed is armed still
+        for point in points:  # a point that was hit for the last time while it was armed again is still armed
             self.armoury.disarm(point)
         self.history.end()
 
     def kill_at_random(self, number: int, chance: random.Random) -> None:
-        """Kill whatever chance names, so often; it is waited for where it isn't running just now."""
+        """Kill randomly chosen processes `number` times; wait for a process that is not running."""
         for _ in range(number):
-            target, came = chance.choice(self.machines.names), self.batches()
+            target, batches_before = chance.choice(self.machines.names), self.batches()
             threading.Event().wait(chance.uniform(0.1, 1.4))
             until(lambda target=target: self.machines.kill(target), f"{target} runs", LONG_S)
-            # What never gets going can't be interrupted: some readings come through before the next.
-            until(lambda came=came: self.batches() > came, "readings come", LONG_S)
+            # Let some readings pass before the next kill: work that has not begun can't be interrupted.
+            until(lambda batches_before=batches_before: self.batches() > batches_before, "readings come", LONG_S)
 
 
 class _Lane:
-    """Fault points that are hit one after another."""
+    """Fault points of which one is hit at a time."""
 
     def __init__(self, of: Story) -> None:
         self.points: list[Point] = []
@@ -158,36 +161,36 @@ class _Lane:
         return [point for point in self.points if self._story.armoury.hits(point) < times(point)]
 
     def tend(self, times: Times, *, readings_first: bool) -> None:
-        """Arm what is left, unless one of them has just been hit."""
+        """Arm the points that need more hits, unless one of the lane was just hit."""
         hits = sum(self._story.armoury.hits(point) for point in self.points)
-        came = self._story.batches()
+        batches = self._story.batches()
         if hits != self._hits:
-            self._hits, self._batches = hits, came
+            self._hits, self._batches = hits, batches
             for point in self.points:
                 self._story.armoury.disarm(point)
-        elif not readings_first or came >= self._batches + len(GATEWAYS):
+        elif not readings_first or batches >= self._batches + len(GATEWAYS):
             for point in self.left(times):
                 self._story.armoury.arm(point)
 
 
 @contextmanager
 def story(folder: Path, pair: Pair, chance: random.Random) -> Iterator[Story]:
-    """Yield the running story; `chance` makes the weather."""
-    more = {"intake": {"keep": KEEP_S}, "alerting": {"tick": TICK_S}}
+    """Yield the running scenario; `chance` draws the episodes."""
+    settings = {"intake": {"keep": KEEP_S}, "alerting": {"tick": TICK_S}}
     with staged(
-        folder, [*FRIDGES, *FORGOTTEN], pair, speed=SPEED, start=START, interval_s=INTERVAL_S, more=more
+        folder, [*FRIDGES, *FORGOTTEN], pair, speed=SPEED, start=START, interval_s=INTERVAL_S, more=settings
     ) as county:
         wechat = python(*county.stage.wechat().arguments, folder=folder)
-        begun: Story | None = None
+        running_story: Story | None = None
         try:
             episodes = weather(
                 [fridge.name for fridge in FRIDGES], county.now, chance, apart_min=1.5, days=WEATHER_DAYS
             )
-            begun = Story(county, folder, episodes)
-            yield begun
+            running_story = Story(county, folder, episodes)
+            yield running_story
         finally:
-            if begun:
-                begun.end()
+            if running_story:
+                running_story.end()
             wechat.terminate()
             wechat.wait(10)
 

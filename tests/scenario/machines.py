@@ -1,7 +1,7 @@
-"""What runs in a kill scenario, and how each part of it dies: our processes, their supervisor, and the servers.
+"""Processes of a kill scenario and the ways to kill them: services, their supervisor, and the servers.
 
-All services are children of one supervisor: of `coldchain up` where the county is embedded, else of one that stands for
-the systemd of its machines. It is started again when it was killed, as an init system would.
+All services are children of one supervisor: of `coldchain up` in an embedded county, otherwise of one that does what
+systemd would on several machines. A killed supervisor is started again, as an init system would do.
 """
 
 import json
@@ -26,14 +26,14 @@ ROOT = Path(__file__).resolve().parents[2]
 SUPERVISOR = "up"
 KILLED = -signal.SIGKILL
 UP_WITHIN_S = 60.0
-"""A supervisor that was started; a loaded machine takes seconds."""
+"""Time-out for the start of a supervisor, which takes seconds on a busy machine."""
 
 
 class Machines:
-    """The processes of a county; every one may be killed at any time."""
+    """Processes of a county; each may be killed at any time."""
 
     def __init__(self, county: County, faults: Path) -> None:
-        """`faults` is the folder of the fault points' arms."""
+        """`faults` is the folder of the armoury."""
         self._folder = county.stage.folder
         self._environment = {
             **os.environ,
@@ -60,7 +60,7 @@ class Machines:
         )
         self.kills: Counter[str] = Counter()
         self.unexpected: list[str] = []
-        """Ends of the supervisor that nobody asked for."""
+        """Ends of the supervisor that no test caused."""
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._process = self._start()
@@ -69,11 +69,11 @@ class Machines:
 
     @property
     def names(self) -> list[str]:
-        """Everything that can be killed."""
+        """Return the names of all processes that can be killed."""
         return [*(service.name for service in self._services), SUPERVISOR, *self._servers]
 
     def kill(self, name: str) -> bool:
-        """Kill it with -9; False when it isn't running just now. Servers and supervisor are up again at the return."""
+        """Kill a process with -9; return False if it isn't running. Servers and supervisor run again at the return."""
         if name in self._servers:
             self._servers[name]()
         elif name == SUPERVISOR:
@@ -95,7 +95,7 @@ class Machines:
         return True
 
     def stop(self) -> None:
-        """End everything in order; a supervisor that has just died at a fault point is up again first."""
+        """Stop all processes in order; a supervisor that has just died at a fault point is started again first."""
         until(self._supervises, "the supervisor is up", UP_WITHIN_S)
         self._stop.set()
         self._tending.join()
@@ -104,16 +104,16 @@ class Machines:
         assert code == 0, f"the supervisor ended with {code}"
 
     def end(self) -> None:
-        """End everything, whatever state it is in; children follow their supervisor."""
+        """Kill the supervisor, in whatever state it is; its children end with it."""
         self._stop.set()
         self._tending.join()
         self._process.kill()
         self._process.wait()
 
     def crashes(self) -> list[str]:
-        """Children that ended by themselves, as their supervisor's log tells: with another code than kill -9 has."""
-        said = (self._folder / "supervisor.out").read_text("utf-8")
-        return [line for line in said.splitlines() if "child ended" in line and _code(line) != KILLED]
+        """Return the log lines of children that ended with another code than that of kill -9."""
+        log = (self._folder / "supervisor.out").read_text("utf-8")
+        return [line for line in log.splitlines() if "child ended" in line and _code(line) != KILLED]
 
     def _start(self) -> "subprocess.Popen[bytes]":
         with (self._folder / "supervisor.out").open("ab") as output:
@@ -133,23 +133,23 @@ class Machines:
                     self._start_again()
 
     def _start_again(self) -> None:
-        """Start the supervisor, which has ended; whoever calls has the lock."""
+        """Start the supervisor again after it has ended. The caller holds the lock."""
         code = self._process.returncode
         if code != KILLED:
             self.unexpected.append(f"the supervisor ended with {code}")
         self._process = self._start()
 
     def _supervises(self) -> bool:
-        """Whether the supervisor has started a child: from then on it also ends in order when it is asked to."""
+        """Return whether the supervisor has started a child; from then on it also stops in order when asked."""
         return any(self._child(service.name) is not None for service in self._services)
 
     def _child(self, name: str) -> int | None:
-        wanted = next(service.arguments for service in self._services if service.name == name)
+        arguments = next(service.arguments for service in self._services if service.name == name)
         try:
             children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
             for child in children:
-                words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
-                if tuple(words[3:-1]) == wanted:
+                command_line = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
+                if tuple(command_line[3:-1]) == arguments:
                     return int(child)
         except (FileNotFoundError, ProcessLookupError):
             pass
@@ -171,12 +171,12 @@ def _code(line: str) -> int | None:
     try:
         return int(json.loads(line)["code"])
     except (ValueError, KeyError):
-        found = re.search(r"code=(-?\d+)", line)
-        return int(found[1]) if found else None
+        match = re.search(r"code=(-?\d+)", line)
+        return int(match[1]) if match else None
 
 
 def until(true: Callable[[], object], what: str, within_s: float) -> None:
-    """Wait until something is true."""
+    """Wait until `true` returns something true; fail after `within_s` with `what`."""
     ends = monotonic() + within_s
     while not true():
         assert monotonic() < ends, f"{what}: not within {within_s} s"

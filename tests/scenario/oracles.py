@@ -1,7 +1,7 @@
-"""What must be true after any number of kills, seen from outside: from the phones and from what the stores give back.
+"""Oracles of the kill scenarios: what must hold after any number of kills, read from the phones and the stores.
 
-`LogWatch` reads the intake log all the time, since it is pruned behind its readers. `examine` compares at the end, when
-nothing is under way any more, and returns figures and everything that is wrong; no process of the system is asked.
+`LogWatch` reads the intake log all the time, since it is pruned behind its readers. `examine` compares everything at
+the end, when no work is under way, and returns counts and all that is wrong. No process of the system takes part.
 """
 
 import json
@@ -32,11 +32,11 @@ from tests.scenario.county import LEVELS, County
 from tests.scenario.unrest import Episode, History, Staff, Value
 
 LIMIT, DELAY, GAP_INTERVALS = 800, Milliseconds(10 * MINUTE), 3
-"""Of the rule that fridges are under (config/rules/china-2017.toml)."""
+"""Constants of the rule for the fridges (config/rules/china-2017.toml): 0.01 °C, milliseconds, polling intervals."""
 
 
 class Tally(msgspec.Struct, kw_only=True):
-    """Figures of a run, and what is wrong."""
+    """Counts of a run, and a sentence for everything that is wrong."""
 
     batches_spooled: int = 0
     batches_logged: int = 0
@@ -67,7 +67,7 @@ class Tally(msgspec.Struct, kw_only=True):
 
 
 class LogWatch:
-    """Reads the intake log from outside, always behind its head."""
+    """Reader of the intake log in the test's process that keeps up with its head."""
 
     def __init__(self, county: County) -> None:
         self._log = open_log(county.settings.intake.url, county.settings.data_dir)
@@ -75,9 +75,9 @@ class LogWatch:
         self.wrong: list[str] = []
         self.batches: Counter[tuple[str, str, int]] = Counter()
         self.readings: Counter[tuple[str, int]] = Counter()
-        """(probe, instant): how often it came from its gateway."""
+        """How often a reading (probe, instant) came from its gateway."""
         self.taken: dict[str, dict[int, Value]] = defaultdict(dict)
-        """Of each probe all that came by the log."""
+        """All values of each probe in the log, by instant."""
 
     def run(self, stop: threading.Event) -> None:
         while not stop.wait(0.5):
@@ -100,9 +100,9 @@ class LogWatch:
                     batch = entry.batch
                     if batch.origin != "released":
                         self.batches[batch.gw, batch.ep, batch.seq] += 1
-                        self.readings.update((each.p, each.at) for each in batch.readings)
-                    for each in batch.readings:
-                        self.taken[each.p][each.at] = (each.value, each.q | of_origin(batch.origin))
+                        self.readings.update((reading.p, reading.at) for reading in batch.readings)
+                    for reading in batch.readings:
+                        self.taken[reading.p][reading.at] = (reading.value, reading.q | of_origin(batch.origin))
                 self._read[shard] = numbers[-1]
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class LogWatch:
 
 
 class _Told(NamedTuple):
-    """A row of the outbox."""
+    """Row of the outbox."""
 
     key: str
     alarm: int | None
@@ -123,7 +123,7 @@ class _Told(NamedTuple):
 
 
 def examine(county: County, watch: LogWatch, history: History, staff: Staff, episodes: Iterable[Episode]) -> Tally:
-    """Look at everything; nothing may be under way."""
+    """Compare logs, stores, records and phones. No work may be under way."""
     tally = Tally()
     watch.catch_up()
     tally.wrong += watch.wrong
@@ -136,7 +136,7 @@ def examine(county: County, watch: LogWatch, history: History, staff: Staff, epi
 
 
 def _spooled_and_logged(county: County, watch: LogWatch, tally: Tally) -> None:
-    """Every batch that was spooled is in the log, once."""
+    """Check that every spooled batch is in the log once."""
     log = open_log(county.settings.intake.url, county.settings.data_dir)
     spools = sorted((Path(county.settings.data_dir) / "spool").glob("*.db"))
     if {file.stem for file in spools} != set(county.stage.lines):
@@ -175,7 +175,7 @@ def _spooled_and_logged(county: County, watch: LogWatch, tally: Tally) -> None:
 
 
 def _stored(county: County, readings: Mapping[str, Mapping[int, Value]], tally: Tally) -> None:
-    """Telemetry has what the log had, and the history, to the last bit, and nothing else."""
+    """Check that telemetry has exactly the readings of the log and of the written history."""
     store = open_telemetry(county.settings, read_only=True)
     with county.records.read() as tx:
         series = dict(tx.execute(select(Probe.code, Series.id).join(Series, Series.probe_id == Probe.id)).all())
@@ -184,15 +184,15 @@ def _stored(county: County, readings: Mapping[str, Mapping[int, Value]], tally: 
             tally.wrong.append(f"probe {code} is not in the records")
             continue
         curve = store.range(SeriesId(series[code]), Instant(0), Instant(2**52))
-        stored = {int(one.at): (one.value, one.q) for one in curve.samples(SeriesId(series[code]))}
-        lost, invented = taken.keys() - stored.keys(), stored.keys() - taken.keys()
+        stored = {int(sample.at): (sample.value, sample.q) for sample in curve.samples(SeriesId(series[code]))}
+        lost, unexpected = taken.keys() - stored.keys(), stored.keys() - taken.keys()
         altered = [at for at in taken.keys() & stored.keys() if taken[at] != stored[at]]
         tally.readings_stored += len(stored)
         tally.readings_lost += len(lost)
-        tally.readings_altered += len(altered) + len(invented)
-        if lost or invented or altered:
+        tally.readings_altered += len(altered) + len(unexpected)
+        if lost or unexpected or altered:
             tally.wrong.append(
-                f"probe {code}: {len(lost)} readings lost {sorted(lost)[:3]}, {len(invented)} from nowhere, "
+                f"probe {code}: {len(lost)} readings lost {sorted(lost)[:3]}, {len(unexpected)} from nowhere, "
                 f"{len(altered)} altered {[(taken[at], stored[at]) for at in altered[:3]]}"
             )
     if isinstance(store, EmbeddedTelemetry) and store.verify().damage:
@@ -201,14 +201,14 @@ def _stored(county: County, readings: Mapping[str, Mapping[int, Value]], tally: 
 
 
 def _is_of_the_past(event: AlarmEvent) -> bool:
-    """Whether an alarm began with this as a record of what was over."""
+    """Return whether the event opened an alarm for an excursion that was already over."""
     return event.kind == "opened" and json.loads(event.detail).get("late") is True
 
 
 def _alarms(
     county: County, episodes: Sequence[Episode], taken: Mapping[str, Mapping[int, Value]], tally: Tally
 ) -> None:
-    """No zone and rule ever had two alarms at once; each opened once a cycle."""
+    """Check that no zone and rule had two open alarms at once, and that each alarm opened once a cycle."""
     with county.records.read() as tx:
         alarms = {alarm.id: alarm for alarm in tx.scalars(select(Alarm))}
         names = dict(tx.execute(select(Equipment.id, Equipment.name)).all())
@@ -218,7 +218,7 @@ def _alarms(
     late = {event.alarm_id for event in events if _is_of_the_past(event)}
     for event in events:
         alarm = alarms[event.alarm_id]
-        # What was found when it was over is a record, beside which another alarm may be open.
+        # An alarm made after its excursion was over may exist beside an open one.
         key = (alarm.zone_id, alarm.rule, alarm.id if alarm.id in late else 0)
         if event.kind in ("opened", "reopened"):
             openings[alarm.id] += 1
@@ -248,10 +248,10 @@ def _episodes(
     taken: Mapping[str, Mapping[int, Value]],
     tally: Tally,
 ) -> None:
-    """Each time that a fridge was too warm there was one alarm; alarms are told by their onset, in event time.
+    """Check that each episode in which a fridge was too warm has one alarm, found by its onset in event time.
 
-    There may be another where nothing was measured for so long that the time between says nothing, and records of what
-    was over when its readings came. `onsets` says of each alarm whether it is such a record.
+    Two alarms are allowed if a gap in the readings splits the episode. Alarms that were made after their excursion was
+    over are allowed besides; `onsets` says of each alarm whether it is such a late one.
     """
     gap = Milliseconds(GAP_INTERVALS * county.interval_s * SECOND)
     for episode in episodes:
@@ -266,39 +266,50 @@ def _episodes(
                     stretches[-1].append(at)
                 else:
                     stretches.append([at])
-        may = [one for one in stretches if one[-1] - one[0] >= DELAY]
-        must = [one for one in may if one[-1] - one[0] > DELAY + county.interval_s * SECOND]
-        found = [one for one in onsets.get(episode.fridge, []) if episode.since <= one[0] <= episode.until]
-        told = sum(not late for _, late in found)
-        tally.episodes += bool(must)
-        if (must and not found) or told > len(may):
-            tally.wrong.append(f"{episode}: measured {[(one[0], one[-1]) for one in stretches]}, alarms since {found}")
-            tally.alarms_missed += bool(must and not found)
-            tally.alarms_doubled += max(0, told - len(may))
+        possible = [stretch for stretch in stretches if stretch[-1] - stretch[0] >= DELAY]
+        required = [stretch for stretch in possible if stretch[-1] - stretch[0] > DELAY + county.interval_s * SECOND]
+        alarms = [alarm for alarm in onsets.get(episode.fridge, []) if episode.since <= alarm[0] <= episode.until]
+        live_alarms = sum(not late for _, late in alarms)
+        tally.episodes += bool(required)
+        if (required and not alarms) or live_alarms > len(possible):
+            tally.wrong.append(
+                f"{episode}: measured {[(stretch[0], stretch[-1]) for stretch in stretches]}, alarms since {alarms}"
+            )
+            tally.alarms_missed += bool(required and not alarms)
+            tally.alarms_doubled += max(0, live_alarms - len(possible))
 
 
 def _messages(county: County, tally: Tally) -> None:
-    """What the records say was sent is what the phones got, once; and everybody whom a step names was told by it."""
+    """Check that the phones got each sent message once, and that each step told everybody whom it names."""
     received = Counter(
         (LEVELS[level], message["client_msg_id"]) for level in LEVELS for message in county.phone(level).messages
     )
     level_of = {openid: level for level, openid in LEVELS.items()}
     with county.records.read() as tx:
         rows = tx.execute(select(Outbox, Person.openid).join(Person, Person.id == Outbox.person_id)).all()
-        told = [
+        rows_of_outbox = [
             _Told(row.key, row.alarm_id, row.cycle, row.tier, row.kind, level_of[openid], row.state, row.attempts)
             for row, openid in rows
         ]
     tally.messages_told = received.total()
     tally.messages_doubled = sum(times - 1 for times in received.values())
-    # More than ten minutes apart, since WeChat drops the others: promised to nobody (docs/kills.md), and counted.
-    tally.messages_superseded = sum(one.state == "superseded" for one in told)
+    # Duplicates here came more than ten minutes apart, since WeChat drops the others. docs/kills.md promises nothing
+    # about them; they are counted.
+    tally.messages_superseded = sum(outbox_row.state == "superseded" for outbox_row in rows_of_outbox)
     if tally.messages_doubled:
         tally.wrong.append(f"told twice: {[key for key, times in received.items() if times > 1][:5]}")
-    sent = {(LEVELS[one.level], client_msg_id(one.key)) for one in told if one.state == "sent"}
-    # Handed over by a process that was killed before it could write it down, and no longer true when its turn came
-    # again: it is on the phone, and its row says that a try was begun.
-    begun = {(LEVELS[one.level], client_msg_id(one.key)) for one in told if one.state == "superseded" and one.attempts}
+    sent = {
+        (LEVELS[outbox_row.level], client_msg_id(outbox_row.key))
+        for outbox_row in rows_of_outbox
+        if outbox_row.state == "sent"
+    }
+    # Superseded messages may have been received: their sender was killed before it recorded the outcome, and when their
+    # turn came again they were no longer true. Their rows have an attempt.
+    begun = {
+        (LEVELS[outbox_row.level], client_msg_id(outbox_row.key))
+        for outbox_row in rows_of_outbox
+        if outbox_row.state == "superseded" and outbox_row.attempts
+    }
     unwritten = set(received) - sent
     tally.messages_missing += len(sent - set(received))
     tally.messages_unwritten = len(unwritten)
@@ -306,41 +317,45 @@ def _messages(county: County, tally: Tally) -> None:
         tally.wrong.append(
             f"sent, not received: {len(sent - set(received))}; received, and nobody knows why: {unwritten - begun}"
         )
-    unfinished = [one for one in told if one.state not in ("sent", "superseded")]
+    unfinished = [outbox_row for outbox_row in rows_of_outbox if outbox_row.state not in ("sent", "superseded")]
     if unfinished:
         tally.wrong.append(f"neither sent nor superseded: {unfinished[:5]}")
-    for key, times in Counter(one.key for one in told).items():
+    for key, times in Counter(outbox_row.key for outbox_row in rows_of_outbox).items():
         if times > 1:
             tally.wrong.append(f"queued twice: {key}")
-    _fired(county, told, tally)
+    _fired(county, rows_of_outbox, tally)
 
 
-def _fired(county: County, told: Iterable[_Told], tally: Tally) -> None:
-    """Everybody whom a fired step names was told by it, or by a higher one that was due together with it."""
+def _fired(county: County, outbox_rows: Iterable[_Told], tally: Tally) -> None:
+    """Check that each fired step, or a higher one due with it, told everybody whom it names."""
     with county.records.read() as tx:
         steps = tx.execute(
             select(AlarmStep.alarm_id, AlarmStep.cycle, AlarmStep.tier, AlarmStep.turn).where(
                 AlarmStep.state == "fired", AlarmStep.tier > 0
             )
         ).all()
-        standing = {alarm.id: (alarm.state, alarm.cycle) for alarm in tx.scalars(select(Alarm))}
+        state_of = {alarm.id: (alarm.state, alarm.cycle) for alarm in tx.scalars(select(Alarm))}
     tally.steps_fired = len(steps)
     by_person: dict[tuple[int | None, int, int], list[_Told]] = defaultdict(list)
-    for one in told:
-        if one.kind == "alarm":
-            by_person[one.alarm, one.cycle, one.level].append(one)
+    for row in outbox_rows:
+        if row.kind == "alarm":
+            by_person[row.alarm, row.cycle, row.level].append(row)
     for alarm, cycle, tier, turn in steps:
-        # What was overtaken by the recovery needn't be told any more.
-        over = standing[alarm] != ("open", cycle)
+        # After a recovery the messages of the step need not be sent any more.
+        is_over = state_of[alarm] != ("open", cycle)
         for level in range(1, tier + 1):
-            own = [one for one in by_person[alarm, cycle, level] if (one.tier, turn_of(one.key)) >= (tier, turn)]
-            if not own or not (over or any(one.state == "sent" for one in own)):
+            told_by_step = [
+                row for row in by_person[alarm, cycle, level] if (row.tier, turn_of(row.key)) >= (tier, turn)
+            ]
+            if not told_by_step or not (is_over or any(row.state == "sent" for row in told_by_step)):
                 tally.messages_missing += 1
-                tally.wrong.append(f"step {tier}/{turn} of alarm {alarm}, cycle {cycle}: level {level} was told {own}")
+                tally.wrong.append(
+                    f"step {tier}/{turn} of alarm {alarm}, cycle {cycle}: level {level} was told {told_by_step}"
+                )
 
 
 def _deeds(county: County, staff: Staff, tally: Tally) -> None:
-    """What people were told is done, was done, and once; the audit says so too."""
+    """Check that every act that the API confirmed is recorded once, in alarm events and in the audit."""
     with county.records.read() as tx:
         events = tx.scalars(select(AlarmEvent).where(AlarmEvent.kind.in_(["acknowledged", "handled"]))).all()
         causes = dict(tx.execute(select(HandlingRecord.alarm_id, HandlingRecord.cause)).all())

@@ -1,4 +1,4 @@
-"""The phones and pages of a scenario: what people see and press, over HTTP, as they would."""
+"""People of a scenario: their phones, and the pages that they open and submit over HTTP."""
 
 import re
 from typing import Any
@@ -7,7 +7,7 @@ import httpx
 
 
 class Phone:
-    """A person's phone: the messages that the WeChat simulator delivered, and its browser inside WeChat."""
+    """Phone of a person: the messages that the WeChat simulator delivered, and WeChat's browser."""
 
     def __init__(self, wechat_url: str, openid: str) -> None:
         self.openid = openid
@@ -21,18 +21,22 @@ class Phone:
     @property
     def messages(self) -> list[dict[str, Any]]:
         answer = httpx.get(f"{self._wechat_url}/sim/log", params={"openid": self.openid}, timeout=10, trust_env=False)
-        found: list[dict[str, Any]] = answer.json()["messages"]
-        return found
+        messages: list[dict[str, Any]] = answer.json()["messages"]
+        return messages
 
     def alarms(self, about: str = "") -> list[dict[str, Any]]:
-        """Alarm messages, first of each tier and repeats alike, whose text names `about`."""
-        return [one for one in self.messages if one["template"] == "alarm" and about in one["data"]["thing2"]["value"]]
+        """Return the alarm messages, repeats included, whose text names `about`."""
+        return [
+            message
+            for message in self.messages
+            if message["template"] == "alarm" and about in message["data"]["thing2"]["value"]
+        ]
 
     def recoveries(self) -> list[dict[str, Any]]:
-        return [one for one in self.messages if one["template"] == "recovery"]
+        return [message for message in self.messages if message["template"] == "recovery"]
 
     def open(self, url: str) -> httpx.Response:
-        """Open a link as WeChat's browser does: through its OAuth page, as the owner of this phone."""
+        """Open a link as WeChat's browser does: through the OAuth page, as the owner of this phone."""
         answer = self._browser.get(url)
         for _ in range(6):
             if not answer.is_redirect:
@@ -44,14 +48,14 @@ class Phone:
         raise AssertionError(f"redirected for ever from {url}")
 
     def press(self, page: httpx.Response, ends: str, /, **written: str) -> httpx.Response:
-        """Submit the page's form whose action ends so, with its hidden fields and what is `written` in it.
+        """Submit the form of a page whose action ends with `ends`, and follow the redirect.
 
-        Follows the redirect.
+        Its hidden fields are sent with the fields `written`.
         """
         for form in re.findall(r"<form[^>]*>.*?</form>", page.text, re.DOTALL):
-            where = re.search(r'action="([^"]*)"', form)
-            if where and where[1].split("?")[0].endswith(ends):
+            action = re.search(r'action="([^"]*)"', form)
+            if action and action[1].split("?")[0].endswith(ends):
                 hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form))
-                answer = self._browser.post(str(page.url.join(where[1])), data={**hidden, **written})
+                answer = self._browser.post(str(page.url.join(action[1])), data={**hidden, **written})
                 return self.open(str(answer.url.join(answer.headers["location"]))) if answer.is_redirect else answer
         raise AssertionError(f"no form for {ends} on {page.url}:\n{page.text[:2000]}")

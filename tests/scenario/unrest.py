@@ -1,7 +1,7 @@
-"""What goes on in a county while its machines are killed: fridges that warm and cool, and people who see to alarms.
+"""Activity in a county while its processes are killed: fridges that warm and cool, and people who handle alarms.
 
-People are stubborn: what an API process did not answer, since it was killed, is asked again in the same words, of
-whichever process answers. What they did is kept here, to be held against the records at the end.
+A request that an API process did not answer, since it was killed, is sent again unchanged to either process. What
+people did is kept here and compared with the records at the end.
 """
 
 import random
@@ -28,13 +28,13 @@ from tests.scenario.county import County
 WARM, COOL = 9.4, 5.0
 HISTORY_EVERY_S = 5.0
 HISTORY_DAYS = 13
-"""Days between two that are laid in: every second or third lies in a month of its own."""
+"""Days between two written hours, so that every second or third hour is in another month."""
 Value = tuple[int | None, int]
-"""Of a reading: hundredths, quality."""
+"""Value in hundredths of a degree, and quality, of a reading."""
 
 
 class Episode(NamedTuple):
-    """A fridge is too warm, from an instant up to another."""
+    """Time [since, until) in which a fridge is too warm."""
 
     fridge: str
     since: Instant
@@ -42,7 +42,7 @@ class Episode(NamedTuple):
 
 
 class Weather:
-    """Lets fridges be warm in their episodes, and cool between them."""
+    """Temperatures of all fridges: warm during their episodes, cool between them."""
 
     def __init__(self, county: County, episodes: Sequence[Episode]) -> None:
         self._county = county
@@ -57,13 +57,13 @@ class Weather:
 
     def show(self) -> None:
         now = self._county.now
-        warm = {one.fridge for one in self._episodes if one.since <= now < one.until}
+        warm = {episode.fridge for episode in self._episodes if episode.since <= now < episode.until}
         for fridge in self._county.fridges:
             self._county.show(fridge, WARM if fridge in warm else COOL)
 
 
 class Staff:
-    """Acknowledges every alarm and keeps a handling record of each that has recovered."""
+    """Person who acknowledges every alarm and writes the handling record of each recovered one."""
 
     def __init__(self, county: County) -> None:
         self._urls = [county.stage.url, county.elsewhere(county.stage.url + "/").rstrip("/")]
@@ -72,11 +72,11 @@ class Staff:
             role, now = Role.BUSINESS_ADMIN, county.now
             self._token = issue_token(tx, OPERATOR, name="staff", unit=unit, role=role, expires_at=None, now=now)
         self.acknowledged: set[tuple[int, int]] = set()
-        """(alarm, cycle) that we were told is acknowledged."""
+        """(alarm, cycle) of each acknowledgement that the API confirmed."""
         self.handled: dict[int, str] = {}
-        """Alarm: what the record says."""
+        """Cause in each handling record that the API confirmed, by alarm."""
         self.again = 0
-        """Requests that were not answered, and were asked again."""
+        """Number of requests that were sent again, since they were not answered."""
         self.refused: list[str] = []
 
     def run(self, stop: threading.Event) -> None:
@@ -96,45 +96,45 @@ class Staff:
         for alarm in self._listed(client, state="recovered"):
             if alarm["id"] in self.handled or alarm["handling"] == "handled":
                 continue
-            said = {"cause": f"门没关 {alarm['id']}", "action": "关门", "disposition": "无需处置"}
+            report = {"cause": f"门没关 {alarm['id']}", "action": "关门", "disposition": "无需处置"}
             key = f"handling-{alarm['id']}"
-            answer = self._insist(client, stop, f"/api/v1/alarms/{alarm['id']}/handling", said, key)
+            answer = self._insist(client, stop, f"/api/v1/alarms/{alarm['id']}/handling", report, key)
             if answer is not None:
                 self.handled[alarm["id"]] = answer["cause"]
 
-    def _listed(self, client: httpx.Client, **asked: str) -> list[dict[str, Any]]:
-        answer = client.get(f"{self._urls[0]}/api/v1/alarms", params={**asked, "limit": 200})
+    def _listed(self, client: httpx.Client, **filters: str) -> list[dict[str, Any]]:
+        answer = client.get(f"{self._urls[0]}/api/v1/alarms", params={**filters, "limit": 200})
         if answer.status_code != 200:
             raise _NotNow
         items: list[dict[str, Any]] = answer.json()["items"]
         return items
 
     def _insist(
-        self, client: httpx.Client, stop: threading.Event, path: str, said: dict[str, str], key: str | None
+        self, client: httpx.Client, stop: threading.Event, path: str, body: dict[str, str], key: str | None
     ) -> dict[str, Any] | None:
-        """Ask until somebody answers; None when `stop` came first, or when it was refused."""
+        """Send a request until it is answered; return None if it was refused or `stop` was set first."""
         headers = {"Idempotency-Key": key} if key else {}
-        turn = 0
+        attempt = 0
         while not stop.is_set():
             try:
-                answer = client.post(f"{self._urls[turn % 2]}{path}", json=said, headers=headers)
+                answer = client.post(f"{self._urls[attempt % 2]}{path}", json=body, headers=headers)
             except httpx.HTTPError:
                 self.again += 1
             else:
                 if answer.status_code in (200, 201):
-                    done: dict[str, Any] = answer.json()
-                    return done
+                    confirmed: dict[str, Any] = answer.json()
+                    return confirmed
                 if answer.status_code < 500:
                     self.refused.append(f"{path}: {answer.status_code} {answer.text[:300]}")
                     return None
                 self.again += 1
-            turn += 1
+            attempt += 1
             stop.wait(0.2)
         return None
 
 
 class Registrar:
-    """Enters the fridges that were forgotten, one after another, once somebody has noticed."""
+    """Operator who enters the forgotten fridges one after another, once `notice` was called."""
 
     def __init__(self, county: County, every_s: float) -> None:
         self._county = county
@@ -153,9 +153,9 @@ class Registrar:
 
 
 class History:
-    """Lays an hour of months past into telemetry, again and again, so that there is something to compact all the time.
+    """Writer of hours of past months into telemetry, so that there is always something to compact.
 
-    It writes as a process of its own would, beside the collector; begin it with `begin`, end it with `end`.
+    It writes beside the collector, as another process would, from `begin` until `end`.
     """
 
     def __init__(self, county: County) -> None:
@@ -168,7 +168,7 @@ class History:
         self._wanted.set()
 
     def end(self) -> None:
-        """Lay in no more; returns when nothing is being written."""
+        """Stop writing; return when the last write is done."""
         if self._wanted.is_set():
             self._wanted.clear()
             self._ended.wait(60)
@@ -179,27 +179,32 @@ class History:
         with self._county.records.read() as tx:
             series = dict(tx.execute(select(Probe.code, Series.id).join(Series, Series.probe_id == Probe.id)).all())
         store = open_telemetry(self._county.settings)
-        back = 0
+        days_back = 0
         while self._wanted.is_set() and not stop.wait(HISTORY_EVERY_S):
-            back += HISTORY_DAYS
-            hour = (self._county.now - back * DAY) // HOUR * HOUR
+            days_back += HISTORY_DAYS
+            hour = (self._county.now - days_back * DAY) // HOUR * HOUR
             instants = [Instant(hour + turn * 10 * MINUTE) for turn in range(3)]
             store.write_batch(
-                [Sample(SeriesId(each), at, Centi(400 + each), 0) for each in series.values() for at in instants], {}
+                [
+                    Sample(SeriesId(series_id), at, Centi(400 + series_id), 0)
+                    for series_id in series.values()
+                    for at in instants
+                ],
+                {},
             )
-            for code, each in series.items():
-                self.laid[code].update((int(at), (400 + each, 0)) for at in instants)
+            for code, series_id in series.items():
+                self.laid[code].update((int(at), (400 + series_id, 0)) for at in instants)
         store.close()
         self._ended.set()
 
 
 class _NotNow(Exception):
-    """The list could not be had."""
+    """The list of alarms can't be read at present."""
 
 
 @contextmanager
 def going_on(*works: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Let these run meanwhile, each in a thread."""
+    """Run functions, each in a thread, while the block runs."""
     stop = threading.Event()
     threads = [threading.Thread(target=work, args=(stop,), daemon=True) for work in works]
     for thread in threads:
@@ -215,16 +220,16 @@ def going_on(*works: Callable[[threading.Event], None]) -> Iterator[None]:
 def weather(
     fridges: Sequence[str], start: Instant, chance: random.Random, *, apart_min: float, days: int
 ) -> list[Episode]:
-    """Let every fridge be too warm for 28 to 80 minutes, again and again: they begin one after another.
+    """Return episodes of 28 to 80 minutes for every fridge; the first ones begin `apart_min` minutes after each other.
 
-    The shortest are over before level 2, the longest see level 3. Between, a fridge is cool for so long that its alarm
-    is over, and the next one is another.
+    The shortest end before level 2 is due, the longest reach level 3. Between two, a fridge is cool long enough that
+    the next episode opens another alarm.
     """
-    found = []
+    episodes = []
     for number, fridge in enumerate(fridges):
         at = start + round(number * apart_min * MINUTE)
         while at < start + days * DAY:
             until = at + chance.randint(28, 80) * MINUTE
-            found.append(Episode(fridge, Instant(at), Instant(until)))
+            episodes.append(Episode(fridge, Instant(at), Instant(until)))
             at = until + chance.randint(45, 60) * MINUTE
-    return found
+    return episodes
