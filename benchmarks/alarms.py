@@ -1,10 +1,9 @@
-"""How quickly an alarm reaches a person, on both databases: the goals of the alarm engine.
+"""Benchmark of the alarm engine on both databases.
 
     .venv/bin/python benchmarks/alarms.py [--quick] [--only sqlite|postgresql]
 
-The engine is the one of `coldchain alerting`; PostgreSQL is durable (fsync on). Where the machine sets a limit,
-that is measured in the same run: a plain executemany of the very rows that were written, and the rules alone without
-any database.
+The engine is that of `coldchain alerting`; PostgreSQL is durable (fsync on). The limits that the machine sets are
+measured in the same run: a plain executemany of the same rows, and the rules without a database.
 """
 
 import argparse
@@ -41,11 +40,12 @@ from tests.fixtures.alerting import HandClock
 NOW = Instant(1_774_632_960_000)
 SHARD_OF_PROVINCE = 20
 """Gateways of the fullest shard of 2 500 gateways, about."""
+QUESTION = "How quickly an alarm reaches a person, on both databases: the goals of the alarm engine."
 WRITTEN = (SeriesState, RuleState, Alarm, AlarmStep, AlarmEvent, Outbox)
 
 
 class Ward(NamedTuple):
-    """Fridges, and the engine that watches them."""
+    """Fridges with the alarm engine over them."""
 
     fridges: Fridges
     engine: Engine
@@ -54,36 +54,36 @@ class Ward(NamedTuple):
 
 
 @contextmanager
-def ward(url: str, fridges: int) -> Iterator[Ward]:
+def ward(url: str, count: int) -> Iterator[Ward]:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
         records = Records(connect(url or f"sqlite:///{folder}/records.db"))
         opened.callback(records.close)
         upgrade(records.engine)
         log = SqliteIntakeLog(Path(folder) / "intake.db")
         opened.callback(log.close)
-        clock, made = HandClock(NOW), Fridges(records, log, fridges)
-        engine, follower = made.worker(clock)
-        yield Ward(made, engine, follower, clock)
+        clock, fridges = HandClock(NOW), Fridges(records, log, count)
+        engine, follower = fridges.worker(clock)
+        yield Ward(fridges, engine, follower, clock)
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:
-    """Return how long something took, and how much of the processor."""
-    began, used = time.perf_counter(), time.process_time()
+    """Return the seconds and the CPU seconds of a function."""
+    began, cpu_before = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - began, time.process_time() - used
+    return time.perf_counter() - began, time.process_time() - cpu_before
 
 
 def rules_alone(samples: int) -> float:
-    """Return samples a second of processor of the rules without records or log."""
+    """Return samples for each CPU second of the rules alone, without records and log."""
     bounds = profile.bounds(profile.load(profile.DEFAULT), "refrigerated", Milliseconds(MINUTE), profile.Differences())
     course = courses.begin(ZoneId(1))
-    made = [Sample(Instant(NOW + n * MINUTE), Centi(400 + n % 7 * 10), 0) for n in range(samples)]
-    _, used = seconds(lambda: [courses.take(course, bounds, sample) for sample in made])
-    return samples / used
+    test_samples = [Sample(Instant(NOW + n * MINUTE), Centi(400 + n % 7 * 10), 0) for n in range(samples)]
+    _, cpu_s = seconds(lambda: [courses.take(course, bounds, sample) for sample in test_samples])
+    return samples / cpu_s
 
 
 def samples(report: Report, name: str, url: str, count: int, minutes: int) -> None:
-    """Follow calm readings: nothing opens, and all that is remembered is written."""
+    """Measure how fast readings within the limits are followed: no alarm opens, and all rule state is written."""
     with ward(url, count) as at:
         at.fridges.read(4.0, NOW)
         at.engine.run_once()
@@ -91,8 +91,8 @@ def samples(report: Report, name: str, url: str, count: int, minutes: int) -> No
             at.fridges.read(4.0 + minute % 3 / 10, Instant(NOW + minute * MINUTE))
         at.clock.time = Instant(NOW + minutes * MINUTE)
         before = at.follower.readings
-        took, used = seconds(at.engine.run_once)
-        rate = (at.follower.readings - before) / took
+        elapsed_s, cpu_s = seconds(at.engine.run_once)
+        rate = (at.follower.readings - before) / elapsed_s
         assert at.follower.readings - before == count * minutes
         limit = rules_alone(200_000)
         report.table(
@@ -100,26 +100,26 @@ def samples(report: Report, name: str, url: str, count: int, minutes: int) -> No
             *("", "k samples/s", "µs CPU a sample", "to the rules"),
         )
         report.row("rules alone", limit / 1e3, 1e6 / limit, 1.0)
-        report.row("engine with records and log", rate / 1e3, used / count / minutes * 1e6, rate / limit)
+        report.row("engine with records and log", rate / 1e3, cpu_s / count / minutes * 1e6, rate / limit)
         report.goal(f"{name}: rule engine", rate / 1e3, at_least=20, unit="k samples/s")
 
 
 def storm(report: Report, name: str, url: str, count: int, most_s: float) -> None:
-    """Open as many alarms as there are fridges in one pass, with their steps and the messages to level 1."""
+    """Measure an opening of alarms in all fridges at once, with their steps and the messages to level 1."""
     with ward(url, count) as at:
         at.fridges.read(4.0, NOW)
         at.engine.run_once()
         at.clock.time = Instant(NOW + INTERVAL)
         at.fridges.read(9.4, at.clock.time)
-        took, used = seconds(at.engine.run_once)
+        elapsed_s, cpu_s = seconds(at.engine.run_once)
         rows = _rows(at.fridges.records)
         assert len(rows[Alarm]) == len(rows[Outbox]) == count, {table: len(each) for table, each in rows.items()}
         limit = _plain(at.fridges.records, rows)
         report.table(f"{name}: {count:,} alarms at once", *("", "seconds", "CPU seconds", "to the limit"))
         written = sum(map(len, rows.values()))
         report.row(f"executemany of the same {written:,} rows, no keys", limit, None, 1.0)
-        report.row("readings to alarms, steps, events, outbox", took, used, took / limit)
-        report.goal(f"{name}: {count:,} alarms committed with steps and outbox", took, at_most=most_s, unit="s")
+        report.row("readings to alarms, steps, events, outbox", elapsed_s, cpu_s, elapsed_s / limit)
+        report.goal(f"{name}: {count:,} alarms committed with steps and outbox", elapsed_s, at_most=most_s, unit="s")
 
 
 def _rows(records: Records) -> dict[type, list[dict[str, object]]]:
@@ -128,51 +128,51 @@ def _rows(records: Records) -> dict[type, list[dict[str, object]]]:
 
 
 def _plain(records: Records, rows: dict[type, list[dict[str, object]]]) -> float:
-    """Return the seconds that plain inserts of rows take, into tables without keys, one transaction a table."""
+    """Return the seconds of plain inserts of the same rows into tables without keys, one transaction a table."""
     copies = {}
-    for table, found in rows.items():
+    for table, table_rows in rows.items():
         columns = [sa.Column(column.name, column.type) for column in table.__table__.c]  # type: ignore[attr-defined]
-        copies[sa.Table(f"plain_{table.__tablename__}", sa.MetaData(), *columns)] = found  # type: ignore[attr-defined]
+        copies[sa.Table(f"plain_{table.__tablename__}", sa.MetaData(), *columns)] = table_rows  # type: ignore[attr-defined]
     for copy in copies:
         copy.create(records.engine)
 
     def write() -> None:
-        for copy, found in copies.items():
+        for copy, table_rows in copies.items():
             with records.write() as tx:
-                tx.execute(sa.insert(copy), found)
+                tx.execute(sa.insert(copy), table_rows)
 
     return seconds(write)[0]
 
 
 def main() -> int:
-    wanted = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    wanted.add_argument("--only", choices=["sqlite", "postgresql"])
-    wanted.add_argument("--part", choices=["samples", "storm", "late", "told", "restart"])
-    wanted.add_argument("--quick", action="store_true", help="small, and nothing kept")
-    asked = wanted.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["sqlite", "postgresql"])
+    parser.add_argument("--part", choices=["samples", "storm", "late", "told", "restart"])
+    parser.add_argument("--quick", action="store_true", help="small, and nothing kept")
+    arguments = parser.parse_args()
     logs.set_up("benchmark", level="ERROR")
-    report = Report("alarms", str(__doc__).partition("\n")[0], quick=asked.quick or bool(asked.only or asked.part))
+    report = Report("alarms", QUESTION, quick=arguments.quick or bool(arguments.only or arguments.part))
     with ExitStack() as opened:
-        new = dict.fromkeys(["sqlite"], lambda _part: "") if asked.only != "postgresql" else {}
-        if asked.only != "sqlite":
+        url_makers = dict.fromkeys(["sqlite"], lambda _part: "") if arguments.only != "postgresql" else {}
+        if arguments.only != "sqlite":
             server = opened.enter_context(postgres())
             report.server("PostgreSQL", postgres_version())
-            new["postgresql"] = lambda part: database(server, part)
-        for name, url in new.items():
-            if asked.part in (None, "samples"):
-                samples(report, name, url("samples"), *((80, 5) if asked.quick else (2_000, 20)))
-            if asked.part in (None, "storm"):
-                storm(report, name, url("storm"), 100 if asked.quick else 10_000, 5 if name == "sqlite" else 8)
-            if asked.part in (None, "late"):
-                hours = 6 if asked.quick else 24
+            url_makers["postgresql"] = lambda part: database(server, part)
+        for name, url in url_makers.items():
+            if arguments.part in (None, "samples"):
+                samples(report, name, url("samples"), *((80, 5) if arguments.quick else (2_000, 20)))
+            if arguments.part in (None, "storm"):
+                storm(report, name, url("storm"), 100 if arguments.quick else 10_000, 5 if name == "sqlite" else 8)
+            if arguments.part in (None, "late"):
+                hours = 6 if arguments.quick else 24
                 of_a_gateway(report, name, (url("live"), url("late")), hours)
                 for gateways in (1, SHARD_OF_PROVINCE):
                     of_one_shard(report, name, url(f"shard{gateways}"), gateways, hours)
-                of_a_province(report, name, url("province"), 40 if asked.quick else 20_000, hours)
-            if asked.part in (None, "told"):
-                told_in_time(report, name, url("told"), 10 if asked.quick else 200)
-            if asked.part in (None, "restart"):
-                restart(report, name, url("restarted"), 200 if asked.quick else 50_000)
+                of_a_province(report, name, url("province"), 40 if arguments.quick else 20_000, hours)
+            if arguments.part in (None, "told"):
+                told_in_time(report, name, url("told"), 10 if arguments.quick else 200)
+            if arguments.part in (None, "restart"):
+                restart(report, name, url("restarted"), 200 if arguments.quick else 50_000)
     report.keep()
     return 0
 

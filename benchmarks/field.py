@@ -1,7 +1,7 @@
-"""Gateways for `ingest.py`: what they say, a publisher that costs next to nothing, and the bare subscriber beside us.
+"""Gateways for `ingest.py`: their messages, a publisher, and a bare subscriber to compare the collector with.
 
-The publisher and the subscriber are processes: `python field.py publish|count …`, started by `ingest.py`. The
-publisher writes packets itself, since a client library would need more of the machine than what is measured.
+Publisher and subscriber are processes that `ingest.py` starts: `python field.py publish|count …`. The publisher builds
+the packets itself, since a client library would need more CPU time than what is measured.
 """
 
 import json
@@ -25,12 +25,12 @@ from core.wire.messages import Batch, ClockReport, Reading
 from core.wire.topics import UP, GatewayNumber, Kind, Topic
 
 READINGS = 8
-"""In a message: what an R4DCB08 has."""
+"""Readings in a message: an R4DCB08 has eight channels."""
 SINCE = "2020-01-01T00:00:00+08:00"
 _IN_FLIGHT = 500
 _PUBLISH, _PUBACK = 0x32, 4
 _OVER = b"over"
-"""A last message tells the counting subscriber that this was all."""
+"""Last message, which tells the counting subscriber to stop."""
 
 
 def numbers(gateways: int) -> list[GatewayNumber]:
@@ -42,7 +42,7 @@ def probe(gateway: int, place: int) -> str:
 
 
 def messages(gateways: int, batches: int, now: Instant, life: int = 0) -> Iterator[tuple[str, bytes]]:
-    """Yield topic and payload of each message in the order of time: a minute of all gateways, then the next."""
+    """Yield topic and payload of all messages in order of time: one batch of every gateway, then the next."""
     names = numbers(gateways)
     for seq in range(1, batches + 1):
         at = now - (batches - seq) * MINUTE // 4
@@ -56,7 +56,7 @@ def messages(gateways: int, batches: int, now: Instant, life: int = 0) -> Iterat
 
 
 def county(gateways: int) -> str:
-    """Return the file to import: a unit, its gateways, a fridge and the probes of each."""
+    """Return the import file: a unit, its gateways, and a fridge with a probe for each channel."""
     parts = [f'since = {SINCE}\n[[unit]]\ncode = "610103"\nname = "碑林区疾控中心"\nkind = "cdc"\nlevel = "county"\n']
     for gateway, gw in enumerate(numbers(gateways)):
         parts.append(f'[[gateway]]\nnumber = "{gw}"\nunit = "610103"\n')
@@ -71,7 +71,7 @@ def county(gateways: int) -> str:
 
 
 def publish(port: int, password: str, gateways: int, batches: int, life: int) -> None:
-    """Publish all as fast as the broker takes it, and wait for every PUBACK."""
+    """Publish all messages as fast as the broker takes them, and wait for every PUBACK."""
     with _signed_in(port, "coldchain", password, "bench-publisher") as broker:
         packets: list[bytes] = []
         number = 0
@@ -84,9 +84,9 @@ def publish(port: int, password: str, gateways: int, batches: int, life: int) ->
 
 
 def count(port: int, password: str) -> None:
-    """Count what comes for `bench-bare`, as plain paho does it: no decoding, no store, acknowledged by the library.
+    """Count the messages for client `bench-bare` with plain paho: no decoding, no store, acknowledged by the library.
 
-    Without `count` on its standard input it leaves when it has subscribed, and its session stays.
+    Without `count` on standard input it disconnects once it has subscribed; its session stays on the broker.
     """
     heard, began, used, subscribed, over = 0, 0.0, 0.0, threading.Event(), threading.Event()
 
@@ -115,7 +115,7 @@ def count(port: int, password: str) -> None:
         took, used = time.monotonic() - began, time.process_time() - used
         print(json.dumps({"heard": heard, "s": took, "processor_s": used}), flush=True)
         ended = Properties(PacketTypes.DISCONNECT)
-        ended.SessionExpiryInterval = 0  # else the broker would keep for it what is published for others
+        ended.SessionExpiryInterval = 0  # otherwise the broker would go on to queue messages for this session
         client.disconnect(properties=ended)
     client.disconnect()
     client.loop_stop()
@@ -137,13 +137,13 @@ def _signed_in(port: int, user: str, password: str, client_id: str) -> socket.so
 
 
 def _deliver(broker: socket.socket, packets: list[bytes]) -> None:
-    """Send packets at once and wait until each is acknowledged; empties the list."""
+    """Send packets at once, wait until all are acknowledged, and empty the list."""
     broker.sendall(b"".join(packets))
-    left = _PUBACK * len(packets)
-    while left:
-        got = len(broker.recv(65_536))
-        assert got, "the broker ended the publisher's connection"
-        left -= got
+    bytes_left = _PUBACK * len(packets)
+    while bytes_left:
+        received = len(broker.recv(65_536))
+        assert received, "the broker ended the publisher's connection"
+        bytes_left -= received
     packets.clear()
 
 

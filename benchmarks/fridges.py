@@ -1,4 +1,4 @@
-"""A province of fridges written in bulk, and readings of them in a log: what `alarms.py` measures the engine on."""
+"""Fridges of a province, written in bulk, and their readings in an intake log, for the alarm benchmarks."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -45,7 +45,7 @@ OPENIDS = {level: f"openid-level{level}" for level in (1, 2, 3)}
 
 
 class Fridges:
-    """`count` fridges of one unit, a zone and a probe each, eight to a gateway; all ids are 1 to `count`."""
+    """`count` fridges of one unit, each with a zone and a probe, eight on a gateway; all ids are 1 to `count`."""
 
     def __init__(
         self,
@@ -56,15 +56,15 @@ class Fridges:
         interval: Milliseconds = INTERVAL,
         one_shard: bool = False,
     ) -> None:
-        """`one_shard`: all gateways are of the same shard of the log."""
+        """With `one_shard` all gateways are in the same shard of the log."""
         self.records = records
         self.count = count
         self._log = log
         self._seq = 0
         names = (gateway(n) for n in itertools.count(1))
         shard = shard_of(gateway(1))
-        wanted = (name for name in names if not one_shard or shard_of(name) == shard)
-        self._gateways = list(itertools.islice(wanted, (count - 1) // OF_GATEWAY + 1))
+        chosen_names = (name for name in names if not one_shard or shard_of(name) == shard)
+        self._gateways = list(itertools.islice(chosen_names, (count - 1) // OF_GATEWAY + 1))
         with records.write() as tx:
             unit = add_unit(tx, "省疾控").id
         numbers = range(1, count + 1)
@@ -90,24 +90,27 @@ class Fridges:
     def read(
         self, celsius: float, at: Instant, *, fridges: Sequence[int] = (), received: Instant | None = None
     ) -> None:
-        """Append a reading of each fridge (all, unless given), taken at `at`."""
+        """Append one reading of each fridge, taken at `at`; of all fridges, unless some are given."""
         by_gateway: dict[int, list[int]] = {}
         for fridge in fridges or range(1, self.count + 1):
             by_gateway.setdefault(of(fridge), []).append(fridge)
         self._seq += 1
-        batches = [self._batch(number, inside, celsius, at, received or at) for number, inside in by_gateway.items()]
+        batches = [
+            self._batch(number, fridges_of_gateway, celsius, at, received or at)
+            for number, fridges_of_gateway in by_gateway.items()
+        ]
         for first in range(0, len(batches), 500):
             self._log.append(batches[first : first + 500])
 
     def append(
         self, batches: Iterable[Sequence[tuple[int, Instant, float]]], *, received: Instant, origin: str
     ) -> None:
-        """Append batches of readings (fridge, taken at, celsius), each of fridges of one gateway."""
-        made = []
+        """Append batches of readings (fridge, instant, °C); the fridges of a batch belong to one gateway."""
+        intake_batches = []
         for readings in batches:
             self._seq += 1
             gw = self._gateways[of(readings[0][0]) - 1]
-            made.append(
+            intake_batches.append(
                 Batch(
                     shard=shard_of(gw),
                     gw=gw,
@@ -123,20 +126,20 @@ class Fridges:
                     ),
                 )
             )
-        for first in range(0, len(made), 500):
-            self._log.append(made[first : first + 500])
+        for first in range(0, len(intake_batches), 500):
+            self._log.append(intake_batches[first : first + 500])
 
     def late(self, clock: Clock, telemetry: Telemetry, engine: Engine) -> Late:
-        """Return what evaluates late readings, as a process has it."""
+        """Return the evaluator of late readings, as `coldchain alerting` creates it."""
         return Late(self.records, lambda: telemetry, Zones(), _post(), clock, shards="00-ff", live=engine)
 
     def writer(self, clock: Clock, telemetry: Telemetry) -> TelemetryWriter:
-        """Return the telemetry writer of a collector."""
+        """Return the telemetry writer, as `coldchain collector` creates it."""
         shards = Shard("00"), Shard("ff")
         return TelemetryWriter(self._log, telemetry, Directory(self.records), clock, Counts(), shards=shards)
 
     def worker(self, clock: Clock) -> tuple[Engine, Follower]:
-        """Return alerting's engine on these records and this log, as a process has it."""
+        """Return engine and follower on these records and this log, as `coldchain alerting` creates them."""
         zones, post = Zones(), _post()
         follower = Follower(self.records, self._log, Directory(self.records), zones, post, shards="00-ff")
         engine = Engine(
@@ -174,7 +177,7 @@ class _Unit(msgspec.Struct):
 
 
 def of(fridge: int) -> int:
-    """Return the gateway that reads a fridge."""
+    """Return the number of the gateway that reads a fridge."""
     return (fridge - 1) // OF_GATEWAY + 1
 
 

@@ -1,4 +1,4 @@
-"""A data folder with settings, secrets and commands of `coldchain`, as a user has it, for the benchmarks."""
+"""Installation for the benchmarks: a data folder with settings and secrets, and the commands of `coldchain`."""
 
 import signal
 import subprocess
@@ -18,7 +18,7 @@ _COLDCHAIN = (sys.executable, "-m", "coldchain")
 
 
 class Installation:
-    """`more` is text of coldchain.toml: tables of settings."""
+    """Installation in a folder; `more` is further text of its coldchain.toml."""
 
     def __init__(self, folder: Path, more: str = "", *, broker: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,19 +32,20 @@ class Installation:
         self.settings: Settings = load(self.config)
         secrets.write(self.settings.data_dir, secrets.fresh("coldchain"))
         self.processes: dict[str, int] = {}
-        """Pids of what takes part, by name."""
+        """Process ids of services and servers, by name."""
 
     def command(self, *words: str) -> None:
-        """Run a command of coldchain to its end."""
-        whole = [*_COLDCHAIN, *words, "--config", str(self.config)]
-        subprocess.run(whole, check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
+        """Run a command of `coldchain` and wait for its end."""
+        command = [*_COLDCHAIN, *words, "--config", str(self.config)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
 
     @contextmanager
-    def service(self, name: str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Run `coldchain <name>` with `words`, or with the settings when there are none; end it as systemd does."""
-        whole = [*_COLDCHAIN, name, *(words or ("--config", str(self.config)))]
+    def service(self, name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run `coldchain <name>` with arguments, by default `--config`, while the block runs; stop it as systemd
+        does."""
+        command = [*_COLDCHAIN, name, *(arguments or ("--config", str(self.config)))]
         with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(whole, stdout=log, stderr=log, cwd=self.folder)
+            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
         try:
             yield process
         except TimeoutError:
@@ -56,7 +57,10 @@ class Installation:
 
 
 def until(true: Callable[[], object], what: str, *, look_s: float = 0.05) -> None:
-    """Wait until something is true."""
+    """Wait until `true` returns something true.
+
+    Raises: TimeoutError with `what`.
+    """
     ends = time.monotonic() + WITHIN_S
     while not true():
         if time.monotonic() > ends:

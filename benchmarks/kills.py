@@ -1,11 +1,12 @@
-"""Whatever is killed with -9, as often as you like: what was lost, what was doubled, who was told.
+"""Long run of random kills with -9, which counts what was lost and doubled, and who was told.
 
     .venv/bin/python benchmarks/kills.py --pair servers --kills 500 [--minutes 60] [--seed 1] [--quick]
 
-The story is that of tests/scenario/test_kills.py, which CI tells with a few dozen kills: a county at thirty times the
-speed of time, whose fridges warm and cool, so that alarms open, escalate, are acknowledged and handled, and recover.
-A kill takes one of our processes, their supervisor with all of them, or a server (Mosquitto, InfluxDB, PostgreSQL; each
-comes up again on its data). `--seed` gives the same targets in the same order; where a process is hit is chance.
+The scenario is that of tests/scenario/test_kills.py, which CI runs with a few dozen kills: a county at thirty times the
+speed of real time, whose fridges warm and cool, so that alarms open, escalate, are acknowledged and handled, and
+recover. A kill hits one of our processes, their supervisor with all of them, or a server (Mosquitto, InfluxDB,
+PostgreSQL; each is started again on its data). `--seed` gives the same targets in the same order; the moment of each
+kill is random.
 """
 
 import argparse
@@ -32,30 +33,30 @@ ALARMS = 3
 
 
 def main() -> int:
-    """Kill, look, tell; returns 1 when anything is wrong."""
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--pair", choices=PAIRS, default="embedded", help="what the county stands on")
-    asked.add_argument("--kills", type=int, default=500)
-    asked.add_argument("--minutes", type=float, default=60.0, help="end after so long, however many it were by then")
-    asked.add_argument("--seed", type=int, default=1)
-    asked.add_argument("--quick", action="store_true", help="print, and keep no file")
-    given = asked.parse_args()
-    report = Report(f"kills-{given.pair}", _question(given.pair), quick=given.quick)
+    """Run the kills, examine and report; return 1 if anything is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pair", choices=PAIRS, default="embedded", help="what the county stands on")
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--minutes", type=float, default=60.0, help="end after so long, however many it were by then")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="print, and keep no file")
+    arguments = parser.parse_args()
+    report = Report(f"kills-{arguments.pair}", _question(arguments.pair), quick=arguments.quick)
     folder = Path(tempfile.mkdtemp(prefix="cc-kills-"))
-    chance = random.Random(given.seed)
+    chance = random.Random(arguments.seed)
     began = time.monotonic()
-    with story(folder, given.pair, random.Random(given.seed)) as running:
+    with story(folder, arguments.pair, random.Random(arguments.seed)) as running:
         since = running.county.now
         running.registrar.notice()
         until(lambda: not running.registrar.left, "all fridges are entered", 60)
         until(lambda: running.open_alarms() >= ALARMS, "alarms are open", 600)
-        done, ends = 0, began + given.minutes * 60
-        while done < given.kills and time.monotonic() < ends:
-            part = min(TOLD_EVERY, given.kills - done)
-            running.kill_at_random(part, chance)
-            done += part
-            took, left = time.monotonic() - began, running.open_alarms()
-            print(f"{done} of {given.kills} after {took:.0f} s; {left} alarms open", flush=True)
+        done, ends = 0, began + arguments.minutes * 60
+        while done < arguments.kills and time.monotonic() < ends:
+            batch_of_kills = min(TOLD_EVERY, arguments.kills - done)
+            running.kill_at_random(batch_of_kills, chance)
+            done += batch_of_kills
+            elapsed_s, open_alarms = time.monotonic() - began, running.open_alarms()
+            print(f"{done} of {arguments.kills} after {elapsed_s:.0f} s; {open_alarms} alarms open", flush=True)
         tally = running.calm()
         hours = (running.county.now - since) / HOUR
     _write(report, running, tally, took_s=time.monotonic() - began, hours=hours)
@@ -67,8 +68,13 @@ def main() -> int:
 
 
 def _question(pair: str) -> str:
-    stands = {"embedded": "one machine (`coldchain up`)", "servers": "Mosquitto, InfluxDB and PostgreSQL, two of each"}
-    return f"What is lost, doubled or left untold when processes are killed with -9 at random, on {stands[pair]}?"
+    installations = {
+        "embedded": "one machine (`coldchain up`)",
+        "servers": "Mosquitto, InfluxDB and PostgreSQL, two of each",
+    }
+    return (
+        f"What is lost, doubled or left untold when processes are killed with -9 at random, on {installations[pair]}?"
+    )
 
 
 def _write(report: Report, running: Story, tally: Tally, *, took_s: float, hours: float) -> None:

@@ -1,4 +1,4 @@
-"""Import file of a province: units in a tree, people at three levels, equipment, gateways and probes."""
+"""Import file of a province, for the import benchmark: a tree of units with people, equipment, gateways and probes."""
 
 import csv
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ COLUMNS = (
 ZONES_PER_UNIT = 20 / 3
 """20 000 zones in 3 000 units."""
 COUNTIES = 30
-"""Units under each city, and clinics under each county."""
+"""Counties under each city, and clinics under each county."""
 
 
 def rows(units: int) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a province of so many units: about 15 rows a unit."""
+    """Yield the rows of a province with so many units, about 15 rows for each."""
     yield {"type": "unit", "code": "51", "name": "某省疾控中心", "kind": "cdc", "level": "province"}
     zones = 0
     for unit in range(1, units):
@@ -39,7 +39,7 @@ def rows(units: int) -> Iterator[dict[str, Any]]:
 
 
 def write(path: Path, units: int) -> int:
-    """Write the file; returns how many rows it has."""
+    """Write the file and return the number of its rows."""
     with path.open("w", encoding="utf-8", newline="") as file:
         out = csv.DictWriter(file, COLUMNS)
         out.writeheader()
@@ -51,7 +51,7 @@ def write(path: Path, units: int) -> int:
 
 
 def _place(unit: int) -> tuple[str, str, str]:
-    """Return code, parent's code and level: cities first, then their counties, then clinics."""
+    """Return code, parent's code and level of a unit: cities come first, then their counties, then clinics."""
     if unit <= COUNTIES:
         return f"C{unit:05}", "51", "city"
     if unit <= COUNTIES * (COUNTIES + 1):

@@ -1,4 +1,4 @@
-"""How long after its start an alerting process has fired what was due, with tens of thousands of alarms open."""
+"""Restart of alerting with tens of thousands of open alarms: time until the step that is due has fired."""
 
 import tempfile
 import time
@@ -22,12 +22,12 @@ from tests.fixtures.alerting import HandClock
 
 
 def restart(report: Report, name: str, url: str, count: int) -> None:
-    """Start `coldchain alerting` with `count` alarms open, one of whose steps is due; WeChat isn't configured."""
+    """Measure a start of `coldchain alerting` with `count` open alarms and one step due, without WeChat."""
     with tempfile.TemporaryDirectory() as folder:
-        made = Installation(Path(folder), f'[records]\nurl = "{url}"\n')
-        records = Records(connect(url_for(made.settings.records.url, made.settings.data_dir)))
+        installation = Installation(Path(folder), f'[records]\nurl = "{url}"\n')
+        records = Records(connect(url_for(installation.settings.records.url, installation.settings.data_dir)))
         upgrade(records.engine)
-        log = open_log("", made.settings.data_dir)
+        log = open_log("", installation.settings.data_dir)
         try:
             fridges = Fridges(records, log, count)
             _open_one(fridges)
@@ -38,17 +38,19 @@ def restart(report: Report, name: str, url: str, count: int) -> None:
                 first = sa.and_(AlarmStep.alarm_id == 1, AlarmStep.tier == 2)
                 tx.execute(sa.update(AlarmStep).where(first).values(due_at=Instant(real_now() - SECOND)))
             began = time.monotonic()
-            with made.service("alerting") as alerting:
+            with installation.service("alerting") as alerting:
                 until(lambda: _told(records), "the second level told", look_s=0.02)
-                took, used = time.monotonic() - began, processor_s(alerting.pid)
-            told = _told(records)
-            assert told == [1, 1], f"alarms whose second step was told of, once to each of two levels: {told}"
+                elapsed_s, cpu_s = time.monotonic() - began, processor_s(alerting.pid)
+            told_alarms = _told(records)
+            assert told_alarms == [1, 1], (
+                f"alarms whose second step was told of, once to each of two levels: {told_alarms}"
+            )
         finally:
             log.close()
             records.close()
     report.table(f"{name}: alerting started with {count:,} alarms open", "", "seconds", "CPU seconds")
-    report.row("process started → the one due step fired", took, used)
-    report.goal(f"{name}: restart with {count:,} open alarms → first correct tick", took, at_most=5, unit="s")
+    report.row("process started → the one due step fired", elapsed_s, cpu_s)
+    report.goal(f"{name}: restart with {count:,} open alarms → first correct tick", elapsed_s, at_most=5, unit="s")
 
 
 def _told(records: Records) -> list[int]:
@@ -57,7 +59,7 @@ def _told(records: Records) -> list[int]:
 
 
 def _open_one(fridges: Fridges) -> None:
-    """Let the engine open the alarm of the first fridge."""
+    """Open the alarm of the first fridge with the engine."""
     clock = HandClock(Instant(real_now() - 10 * MINUTE))
     engine, _ = fridges.worker(clock)
     fridges.read(9.4, clock.time, fridges=[1])
@@ -67,8 +69,8 @@ def _open_one(fridges: Fridges) -> None:
 
 
 def _open_the_others(records: Records) -> None:
-    """Copy what the engine has written of the first fridge for all others, whose ids are alike."""
-    for table, own in (
+    """Copy the rows that the engine wrote for the first fridge to all others, whose ids follow the same rule."""
+    for table, ids in (
         (SeriesState, ("series_id",)),
         (RuleState, ("series_id", "zone_id")),
         (Alarm, ("id", "zone_id", "equipment_id", "probe_id")),
@@ -76,18 +78,18 @@ def _open_the_others(records: Records) -> None:
         (AlarmEvent, ("alarm_id",)),
         (Outbox, ("alarm_id",)),
     ):
-        _copy(records, cast("sa.Table", table.__table__), own)
+        _copy(records, cast("sa.Table", table.__table__), ids)
 
 
-def _copy(records: Records, table: sa.Table, own: tuple[str, ...]) -> None:
-    names = [column.name for column in table.c if column.name in own or column.name != "id"]
+def _copy(records: Records, table: sa.Table, ids: tuple[str, ...]) -> None:
+    names = [column.name for column in table.c if column.name in ids or column.name != "id"]
     fridge = Zone.__table__.c.id
-    chosen: dict[str, sa.ColumnElement[Any]] = {name: fridge if name in own else table.c[name] for name in names}
-    if "key" in chosen:
-        chosen["key"] = sa.cast(fridge, sa.String) + table.c.key
-    every = table.join(Zone.__table__, sa.true())
-    copied = sa.select(*chosen.values()).select_from(every).where(table.c[own[0]] == 1, fridge > 1)
+    columns: dict[str, sa.ColumnElement[Any]] = {name: fridge if name in ids else table.c[name] for name in names}
+    if "key" in columns:
+        columns["key"] = sa.cast(fridge, sa.String) + table.c.key
+    table_and_zones = table.join(Zone.__table__, sa.true())
+    copied = sa.select(*columns.values()).select_from(table_and_zones).where(table.c[ids[0]] == 1, fridge > 1)
     with records.write() as tx:
-        if "series_id" in own:  # the scan for silence has written a row of each probe already
+        if "series_id" in ids:  # the scan for offline probes has written a row for each probe already
             tx.execute(sa.delete(table).where(table.c.series_id > 1))
         tx.execute(sa.insert(table).from_select(names, copied))

@@ -1,4 +1,4 @@
-"""What a benchmark found: printed as it is found, and kept as `results/<name>.md` with what one must know to compare.
+"""Report of a benchmark: printed during the run, and kept as `results/<name>.md` with versions and machine.
 
     report = Report("ingest", "How many readings a second …")
     report.server("Mosquitto", "2.0.11")
@@ -7,7 +7,7 @@
     report.goal("ratio to a bare subscriber", 0.61, at_least=0.5)
     report.keep()
 
-Figures of a machine that others use at the same time are no result: `quick` prints and keeps nothing.
+A quick run prints and keeps nothing, since its numbers are small and other work may share the machine.
 """
 
 import os
@@ -26,7 +26,7 @@ Figure = str | float | int | None
 
 
 class Report:
-    """One run of one benchmark."""
+    """Report of one run of one benchmark."""
 
     def __init__(self, name: str, question: str, *, quick: bool = False, folder: Path = FOLDER) -> None:
         """`question` is the sentence that the benchmark answers."""
@@ -42,16 +42,16 @@ class Report:
         print(question)
 
     def server(self, name: str, version: str) -> None:
-        """Name what was measured against."""
+        """Add the version of a server that takes part."""
         self._servers[name] = version
 
     def note(self, text: str) -> None:
-        """Say what belongs to the figures: how the cores were shared, what was left out and why."""
+        """Add a remark to the figures, such as how the cores were shared or what was left out."""
         print(f"\n{text}")
         self._body += ["", text]
 
     def table(self, title: str, *columns: str) -> Self:
-        """Begin a table; the first column says what a row is."""
+        """Begin a table; its first column names each row."""
         print(f"\n{title}")
         print(_line(columns))
         self._body += ["", f"## {title}", "", _row(columns), _row(["---", *["---:"] * (len(columns) - 1)])]
@@ -59,29 +59,29 @@ class Report:
 
     def row(self, *figures: Figure) -> None:
         """Add a row to the last table; None where there is no figure."""
-        cells = [_shown(each) for each in figures]
+        cells = [_shown(figure) for figure in figures]
         print(_line(cells), flush=True)
         self._body.append(_row(cells))
 
     def goal(
         self, what: str, got: float, *, at_least: float | None = None, at_most: float | None = None, unit: str = ""
     ) -> bool:
-        """Hold a figure against a goal; returns whether it is met."""
+        """Compare a figure with a goal; return whether it is met."""
         if (at_least is None) == (at_most is None):
             msg = f"goal {what!r}: say at_least or at_most, one of them"
             raise ValueError(msg)
         limit = at_least if at_least is not None else at_most
         assert limit is not None
         met = got >= limit if at_least is not None else got <= limit
-        wanted = f"{'≥' if at_least is not None else '≤'} {_shown(limit)} {unit}".strip()
-        said = "met" if met else "MISSED"
-        print(f"goal {said}: {what}: {_shown(got)} {unit}".rstrip() + f" ({wanted})", flush=True)
-        self._goals.append(_row([what, wanted, f"{_shown(got)} {unit}".strip(), said]))
+        goal_text = f"{'≥' if at_least is not None else '≤'} {_shown(limit)} {unit}".strip()
+        result = "met" if met else "MISSED"
+        print(f"goal {result}: {what}: {_shown(got)} {unit}".rstrip() + f" ({goal_text})", flush=True)
+        self._goals.append(_row([what, goal_text, f"{_shown(got)} {unit}".strip(), result]))
         self.missed += not met
         return met
 
     def keep(self) -> Path | None:
-        """Write the file, and return where; None when the run was quick."""
+        """Write the file and return its path; None for a quick run."""
         if self._quick:
             print("\nA quick run: nothing kept.")
             return None
@@ -104,7 +104,7 @@ class Report:
 
 
 def _shown(figure: Figure) -> str:
-    """Return a figure with about three digits, which is more than a run is good for."""
+    """Return a figure with about three digits; a run is not more precise."""
     if figure is None:
         return ""
     if isinstance(figure, str):

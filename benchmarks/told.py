@@ -1,8 +1,8 @@
-"""How long after a reading was accepted its alarm is on a phone, and how punctual the next level is told.
+"""Latency of alarms: time from an accepted reading to the message on a phone, and punctuality of the second step.
 
-`coldchain alerting` and the WeChat simulator run as processes, with a Mosquitto that carries the wakes; this process
-appends readings to the log and wakes alerting, as the collector does. The alarms of other fridges were opened before,
-each a tenth of a second after the last: their second step falls due meanwhile.
+`coldchain alerting` and the WeChat simulator run as processes, with a Mosquitto for the wakes. This process appends
+readings to the log and wakes alerting, as the collector does. Meanwhile the second step of other alarms falls due,
+which were opened before, a tenth of a second apart.
 """
 
 import tempfile
@@ -32,31 +32,32 @@ from tests.fixtures.alerting import HandClock
 from tests.fixtures.broker import Mosquitto
 
 SETTLING_S = 8.0
-"""Until the processes are up, long before the first step is due."""
+"""Time for the processes to start, before the first step is due."""
 APART_S = 0.1
 
 
 def told_in_time(report: Report, name: str, url: str, count: int) -> None:
-    """Open `count` alarms one after another, while the second step of as many others falls due."""
+    """Open `count` alarms one after another while the second step of as many other alarms falls due; report the
+    delays."""
     with tempfile.TemporaryDirectory() as folder:
         phone = free_port()
-        made = Installation(Path(folder), _settings(url, phone))
-        kept = secrets.read(made.settings.data_dir)
-        secrets.write(made.settings.data_dir, msgspec.structs.replace(kept, wechat_secret=APP_SECRET))
-        records = Records(connect(url_for(made.settings.records.url, made.settings.data_dir)))
+        installation = Installation(Path(folder), _settings(url, phone))
+        old_secrets = secrets.read(installation.settings.data_dir)
+        secrets.write(installation.settings.data_dir, msgspec.structs.replace(old_secrets, wechat_secret=APP_SECRET))
+        records = Records(connect(url_for(installation.settings.records.url, installation.settings.data_dir)))
         upgrade(records.engine)
-        log = open_log("", made.settings.data_dir)
-        simulator = ("--port", str(phone), "--folder", str(made.folder / "wechat"))
+        log = open_log("", installation.settings.data_dir)
+        simulator = ("--port", str(phone), "--folder", str(installation.folder / "wechat"))
         try:
             fridges = Fridges(records, log, 2 * count)
             open_before(fridges, range(count + 1, 2 * count + 1))
-            with Mosquitto(made.settings), made.service("wechat-sim", *simulator):
+            with Mosquitto(installation.settings), installation.service("wechat-sim", *simulator):
                 until(lambda: _sent(phone) is not None, "WeChat")
                 users = [{"openid": openid, "name": openid} for openid in OPENIDS.values()]
                 httpx.post(f"http://127.0.0.1:{phone}/sim/users", json=users, trust_env=False).raise_for_status()
                 _let_fall_due(records)
-                with made.service("alerting"):
-                    accepted = _open_now(made, fridges, phone, count)
+                with installation.service("alerting"):
+                    accepted = _open_now(installation, fridges, phone, count)
             _report(report, name, records, accepted)
         finally:
             log.close()
@@ -64,7 +65,7 @@ def told_in_time(report: Report, name: str, url: str, count: int) -> None:
 
 
 def open_before(fridges: Fridges, which: Sequence[int]) -> None:
-    """Let the alarms of some fridges have been opened before, a tenth of a second apart, and level 1 told."""
+    """Open alarms of some fridges in the past, a tenth of a second apart, with level 1 told."""
     clock = HandClock(Instant(real_now() - 15 * MINUTE))
     engine, _ = fridges.worker(clock)
     fridges.read(4.0, clock.time)
@@ -77,7 +78,7 @@ def open_before(fridges: Fridges, which: Sequence[int]) -> None:
 
 
 def _let_fall_due(records: Records) -> None:
-    """Move all steps so that the first of level 2 is due when the processes have settled."""
+    """Move all steps in time so that the first of level 2 is due when the processes have started."""
     with records.write() as tx:
         first = tx.scalar(sa.select(sa.func.min(AlarmStep.due_at)).where(AlarmStep.tier == 2))
         assert first is not None
@@ -130,7 +131,7 @@ def _sent(phone: int) -> int | None:
 
 def _report(report: Report, name: str, records: Records, accepted: dict[int, Instant]) -> None:
     with records.read() as tx:
-        fresh = tx.execute(
+        messages = tx.execute(
             sa.select(Alarm.zone_id, Outbox.sent_at)
             .join(Outbox, Outbox.alarm_id == Alarm.id)
             .where(Alarm.zone_id.in_(accepted), Outbox.tier == 1)
@@ -138,15 +139,15 @@ def _report(report: Report, name: str, records: Records, accepted: dict[int, Ins
         steps = tx.execute(
             sa.select(AlarmStep.due_at, AlarmStep.fired_at).where(AlarmStep.tier == 2, AlarmStep.state == "fired")
         ).all()
-    told = sorted((sent_at - accepted[zone]) / 1000 for zone, sent_at in fresh if sent_at)
-    late = sorted((fired_at - due_at) / 1000 for due_at, fired_at in steps if fired_at)
-    assert len(told) == len(late) == len(accepted), (len(told), len(late))
+    delays = sorted((sent_at - accepted[zone]) / 1000 for zone, sent_at in messages if sent_at)
+    step_delays = sorted((fired_at - due_at) / 1000 for due_at, fired_at in steps if fired_at)
+    assert len(delays) == len(step_delays) == len(accepted), (len(delays), len(step_delays))
     report.table(f"{name}: {len(accepted)} alarms, {1 / APART_S:.0f} a second", "", "median s", "p99 s", "longest s")
-    report.row("reading accepted → level 1 handed over", *_figures(told))
-    report.row("second step due → fired", *_figures(late))
-    report.goal(f"{name}: reading accepted → level 1 handed over, p99", _figures(told)[1], at_most=2, unit="s")
-    report.goal(f"{name}: punctuality of a step, p99", _figures(late)[1], at_most=2, unit="s")
+    report.row("reading accepted → level 1 handed over", *_figures(delays))
+    report.row("second step due → fired", *_figures(step_delays))
+    report.goal(f"{name}: reading accepted → level 1 handed over, p99", _figures(delays)[1], at_most=2, unit="s")
+    report.goal(f"{name}: punctuality of a step, p99", _figures(step_delays)[1], at_most=2, unit="s")
 
 
-def _figures(found: list[float]) -> tuple[float, float, float]:
-    return found[len(found) // 2], found[min(len(found) - 1, len(found) * 99 // 100)], found[-1]
+def _figures(values: list[float]) -> tuple[float, float, float]:
+    return values[len(values) // 2], values[min(len(values) - 1, len(values) * 99 // 100)], values[-1]
