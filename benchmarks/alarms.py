@@ -113,7 +113,9 @@ def storm(report: Report, name: str, url: str, count: int, most_s: float) -> Non
         at.fridges.read(9.4, at.clock.time)
         elapsed_s, cpu_s = seconds(at.engine.run_once)
         rows = _rows(at.fridges.records)
-        assert len(rows[Alarm]) == len(rows[Outbox]) == count, {table: len(each) for table, each in rows.items()}
+        assert len(rows[Alarm]) == len(rows[Outbox]) == count, {
+            table: len(table_rows) for table, table_rows in rows.items()
+        }
         limit = _plain(at.fridges.records, rows)
         report.table(f"{name}: {count:,} alarms at once", *("", "seconds", "CPU seconds", "to the limit"))
         written = sum(map(len, rows.values()))

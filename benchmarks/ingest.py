@@ -245,7 +245,7 @@ def measure(arguments: argparse.Namespace, report: Report, opened: ExitStack) ->
         for collectors, ranges in (("one collector", ALONE), ("two collectors", HALVES)):
             drained = drain(at, ranges)
             cost = {process: seconds / messages * 1e6 for process, seconds in drained.processor_s.items()}
-            own = sum(each for process, each in cost.items() if process.startswith("collector"))
+            own = sum(process_cost for process, process_cost in cost.items() if process.startswith("collector"))
             servers = sum(cost.values()) - own - cost["mosquitto"]
             rate, appended = readings / drained.stored_s, readings / drained.appended_s
             what = f"{name}, {collectors}"

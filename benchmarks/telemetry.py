@@ -163,10 +163,17 @@ class Bench:
         self.report.table(title, "", "embedded", "plain SQLite", "InfluxDB", "unit", "to SQLite")
 
     def row(
-        self, what: str, ours: float, plain: float | None, unit: str, *, influx: float | None = None, more: bool = False
+        self,
+        what: str,
+        embedded: float,
+        plain: float | None,
+        unit: str,
+        *,
+        influx: float | None = None,
+        more: bool = False,
     ) -> None:
-        ratio = None if plain is None else f"{ours / plain if more else plain / ours:.1f} ×"
-        self.report.row(what, ours, plain, influx, unit, ratio)
+        ratio = None if plain is None else f"{embedded / plain if more else plain / embedded:.1f} ×"
+        self.report.row(what, embedded, plain, influx, unit, ratio)
 
     def write_and_size(self, folder: Path, influx: Influx | None, batch: int, *, is_goal: bool) -> None:
         minutes = self.days_in * 1440
@@ -181,8 +188,8 @@ class Bench:
         influx_s = seconds(lambda: each_of(parts, lambda part: influx.store.write_batch(part, {}))) if influx else None
         influx_figure = count / influx_s / 1e3 if influx_s else None
         self.row("in", count / our_s / 1e3, count / plain_s / 1e3, "k readings/s", influx=influx_figure, more=True)
-        whole = Instant(START + minutes * MINUTE + DAY)
-        sealing = seconds(lambda: store.seal(whole))
+        end = Instant(START + minutes * MINUTE + DAY)
+        sealing = seconds(lambda: store.seal(end))
         both = count / (our_s + sealing) / 1e3
         self.row("in, and sealed into days", both, count / plain_s / 1e3, "k readings/s", more=True)
         size = size_of(folder) / count
@@ -232,7 +239,7 @@ class Bench:
         self.row(
             "8 probes × 24 h",
             day_ms,
-            best(lambda: [plain.range(each, *day) for each in eight]) * 1e3,
+            best(lambda: [plain.range(series_id, *day) for series_id in eight]) * 1e3,
             "ms",
             influx=best(lambda: influx.store.multi_range(eight, *day)) * 1e3 if influx else None,
         )
@@ -243,7 +250,7 @@ class Bench:
         open_hour = month[1], Instant(month[1] + HOUR)
         first_s = seconds(lambda: store.multi_range(eight, *open_hour))
         next_s = best(lambda: store.multi_range(eight, *open_hour))
-        plain_s = best(lambda: [plain.range(each, *open_hour) for each in eight])
+        plain_s = best(lambda: [plain.range(series_id, *open_hour) for series_id in eight])
         self.row("an unsealed hour of 450 writes, first look", first_s * 1e3, plain_s * 1e3, "ms")
         self.row("an unsealed hour, next looks", next_s * 1e3, plain_s * 1e3, "ms")
         self.report.goal("30 days of a probe", range_ms, at_most=15.0, unit="ms")
@@ -268,25 +275,25 @@ class Bench:
             tx.execute(insert(Series), rows)
         stay = Stay(START, FOREVER, START, ZoneId(1), UnitId(1), "Asia/Shanghai", 0, Centi(200), Centi(800), MINUTE)
         first = date(2026, 1, 2)
-        (whole,) = daily.parts([stay], first)
+        (day_part,) = daily.parts([stay], first)
         samples = list(field(50, 2 * 1440))
         store = EmbeddedTelemetry(folder / "many")
         store.write_batch(samples, {})
-        curves = store.multi_range([SeriesId(n) for n in range(50)], *daily.reach([whole]))
+        curves = store.multi_range([SeriesId(n) for n in range(50)], *daily.reach([day_part]))
         store.close()
-        figures_s = best(lambda: [daily.figures(each, first, [whole], curve) for each, curve in curves.items()]) / 50
+        figures_s = best(lambda: [daily.figures(each, first, [day_part], curve) for each, curve in curves.items()]) / 50
         self.row("figures of a probe's day from its curve", figures_s * 1e3, None, "ms")
-        parts = [daily.figures(each, first, [whole], curve)[0] for each, curve in curves.items()]
+        parts = [daily.figures(each, first, [day_part], curve)[0] for each, curve in curves.items()]
         days = [first + timedelta(days=n) for n in range(30)]
-        kept = 0.0
+        seconds_kept = 0.0
         for day in days:
             for low in range(0, self.many, 100):
                 numbers = [SeriesId(n + 1) for n in range(low, min(low + 100, self.many))]
                 asked = [(Due(day, n, 1), [replace(parts[n % 50], series_id=n, day=day)]) for n in numbers]
                 with records.write() as tx:
                     tx.execute(insert(DueDay), [{"day": day, "series_id": n, "stamp": 1} for n in numbers])
-                kept += seconds(lambda asked=asked, day=day: self.keep(records, day, asked))
-        self.row("kept in the records, of a probe's day", kept / 30 / self.many * 1e3, None, "ms")
+                seconds_kept += seconds(lambda asked=asked, day=day: self.keep(records, day, asked))
+        self.row("kept in the records, of a probe's day", seconds_kept / 30 / self.many * 1e3, None, "ms")
         everyone = [SeriesId(n + 1) for n in range(self.many)]
 
         def asked_for() -> None:
@@ -311,9 +318,9 @@ class Bench:
         records.close()
 
     @staticmethod
-    def keep(records: Records, day: date, found: list[tuple[Due, list[Part]]]) -> None:
+    def keep(records: Records, day: date, figures: list[tuple[Due, list[Part]]]) -> None:
         with records.write() as tx:
-            rollups.keep(tx, day, found)
+            rollups.keep(tx, day, figures)
 
 
 def size_of(folder: Path) -> int:
@@ -326,7 +333,7 @@ def size_of(folder: Path) -> int:
 
 def latest(plain: Plain, series: list[SeriesId]) -> list[object]:
     query = "SELECT * FROM reading WHERE probe = ? ORDER BY ts DESC LIMIT 1"
-    return [plain.db.execute(query, (each,)).fetchone() for each in series]
+    return [plain.db.execute(query, (series_id,)).fetchone() for series_id in series]
 
 
 def main() -> int:

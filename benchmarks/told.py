@@ -95,14 +95,14 @@ def _settings(url: str, phone: int) -> str:
     )
 
 
-def _open_now(made: Installation, fridges: Fridges, phone: int, count: int) -> dict[int, Instant]:
-    """Let fridges get warm one after another; returns when the log had taken each one's reading."""
+def _open_now(installation: Installation, fridges: Fridges, phone: int, count: int) -> dict[int, Instant]:
+    """Warm up fridges one after another; return the instant at which the log had each one's reading."""
     accepted: dict[int, Instant] = {}
     bus = Bus(
-        BrokerAddress.of(made.settings.broker),
+        BrokerAddress.of(installation.settings.broker),
         client_id="bench",
         username="coldchain",
-        password=secrets.read(made.settings.data_dir).broker["coldchain"],
+        password=secrets.read(installation.settings.data_dir).broker["coldchain"],
         clean=True,
         on_message=lambda _: None,
     )

@@ -50,12 +50,12 @@ def refuse_taken_ports(settings: Settings) -> None:
 
     Raises: WrongSetting, which names the setting, the port and its holder.
     """
-    wanted = {"api.port": (settings.api.host, settings.api.port)}
+    needed_ports = {"api.port": (settings.api.host, settings.api.port)}
     if settings.broker.embedded:
-        wanted["broker.port"] = (settings.broker.host, settings.broker.port)
+        needed_ports["broker.port"] = (settings.broker.host, settings.broker.port)
     taken = [
         say("up.port_taken", key=key, port=port, holder=told(holder))
-        for key, (host, port) in wanted.items()
+        for key, (host, port) in needed_ports.items()
         if (holder := _lasting_holder(host, port, settings.data_dir)) is not None
     ]
     if taken:

@@ -111,10 +111,10 @@ def _init(folder: Path, created: list[Path]) -> list[str]:
 
 
 def _make(folder: Path, created: list[Path]) -> None:
-    missing_folders = [each for each in (folder, *folder.parents) if not each.exists()]
-    for each in reversed(missing_folders):
-        each.mkdir()
-        created.append(each)
+    missing_folders = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing_folders):
+        path.mkdir()
+        created.append(path)
 
 
 def _take_back(created: list[Path]) -> None:

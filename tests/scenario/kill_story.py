@@ -128,10 +128,10 @@ class Story:
         for point in points:
             lanes.setdefault(LANES.get(point.process, point.process), _Lane(self)).points.append(point)
         while any(lane.left(times) for lane in lanes.values()):
-            left = [
+            unfinished = [
                 f"{point_left.process}: {point_left.name}" for lane in lanes.values() for point_left in lane.left(times)
             ]
-            assert monotonic() < ends, f"not hit often enough within {within_s} s: {left}"
+            assert monotonic() < ends, f"not hit often enough within {within_s} s: {unfinished}"
             for name, lane in lanes.items():
                 lane.tend(times, readings_first=name == OUTAGE)
             threading.Event().wait(PAUSE_S)

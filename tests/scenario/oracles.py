@@ -163,14 +163,14 @@ def _spooled_and_logged(county: County, watch: LogWatch, tally: Tally) -> None:
     tally.readings_logged = len(watch.readings)
     tally.readings_doubled = sum(times - 1 for times in watch.readings.values())
     if tally.batches_doubled or tally.readings_doubled:
-        twice = [each for each, times in [*watch.batches.items(), *watch.readings.items()] if times > 1]
+        twice = [key for key, times in [*watch.batches.items(), *watch.readings.items()] if times > 1]
         tally.wrong.append(f"in the log more than once: {twice[:5]}")
     letters = log.dead_letters()
     tally.dead_letters = len(letters)
-    held = log.held(limit=1000)
-    tally.readings_held = len(held)
-    if letters or held:
-        tally.wrong.append(f"dead letters {letters[:3]}, in quarantine {held[:3]}")
+    quarantined = log.held(limit=1000)
+    tally.readings_held = len(quarantined)
+    if letters or quarantined:
+        tally.wrong.append(f"dead letters {letters[:3]}, in quarantine {quarantined[:3]}")
     log.close()
 
 
@@ -231,9 +231,9 @@ def _alarms(
             tally.alarms_recovered += 1
             if open_now.pop(key, None) != alarm.id:
                 tally.wrong.append(f"alarm {alarm.id} recovered, but was not open")
-    wanted = Counter({alarm.id: alarm.cycle for alarm in alarms.values()})
-    if openings != wanted:
-        tally.wrong.append(f"openings by alarm: {wanted - openings} are missing, {openings - wanted} are too many")
+    cycles = Counter({alarm.id: alarm.cycle for alarm in alarms.values()})
+    if openings != cycles:
+        tally.wrong.append(f"openings by alarm: {cycles - openings} are missing, {openings - cycles} are too many")
     onsets: dict[str, list[tuple[int, bool]]] = defaultdict(list)
     for alarm in alarms.values():
         if alarm.rule == "above":

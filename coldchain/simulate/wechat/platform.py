@@ -114,7 +114,9 @@ class Platform:
         user = self.phones.user(str(message.get("touser")))
         if user is None:
             raise Wrong(40003, "invalid openid")
-        template = next((known for known in self.account.templates if known.id == message.get("template_id")), None)
+        template = next(
+            (candidate for candidate in self.account.templates if candidate.id == message.get("template_id")), None
+        )
         if template is None:
             raise Wrong(40037, "invalid template_id")
         if (key := misfit(template, message.get("data"))) is not None:
