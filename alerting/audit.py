@@ -1,8 +1,8 @@
-"""Whether alerting itself does its work: overdue steps, messages that don't leave, a log that isn't followed.
+"""Self-audit of alerting: overdue steps, unsent messages, a log that isn't followed.
 
-Runs on the scheduler's thread, so that it also sees an engine that hangs. What it finds is told to level 1 of the top
-units, stands in the row of its tick for whoever asks (readiness, metrics), and keeps the dead-man's ping from leaving:
-the other end notices when that stays away, whatever has stopped here.
+It runs on the scheduler's thread, so that it also notices a hanging engine. Its findings are sent to level 1 of the top
+units and stored in the row of its tick (for readiness and metrics). While there are findings the dead-man's ping isn't
+sent: the other end notices the missing ping, whatever has stopped here.
 """
 
 import time
@@ -33,20 +33,20 @@ TICK = "audit"
 EVERY = MINUTE
 OVERDUE = MINUTE
 STUCK = Milliseconds(5 * MINUTE)
-"""A lease that ended so long ago, in real time, was abandoned by everybody."""
+"""A lease that ended so long ago (real time) was abandoned by all workers."""
 UNSENT = Milliseconds(5 * MINUTE)
-"""Of the system's clock: a message that has waited so long in the outbox is late."""
+"""A message that has waited so long in the outbox (system's clock) is late."""
 LASTING_S = 45.0
-"""Real seconds that messages must have been late: retries are real time, and five minutes may be a moment of the clock.
-Less than a minute, so that the second look on the machine's own clock tells."""
+"""Real seconds for which messages must have been late: retries run in real time, and five minutes may be a moment of a
+fast clock. Less than a minute, so that the second check on the machine's own clock reports it."""
 AWAY = Milliseconds(5 * MINUTE)
 PING_TIMEOUT_S = 5.0
 CONFIRM_S = 2.0
-"""Real seconds after which a finding must still be there: to a fast clock a moment's work looks late."""
+"""Real seconds after which a finding must still hold: on a fast clock a moment's work looks late."""
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something that isn't as it should be. `trouble` is a key of the message catalogue."""
+    """Failure of alerting. `trouble` is a key of the message catalogue."""
 
     trouble: str
     count: int
@@ -54,7 +54,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Audit:
-    """Looks once a minute of the clock; one worker of all does."""
+    """Check once a minute of the clock, done by one of all workers."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Audit:
         confirm_s: float = CONFIRM_S,
         lasting_s: float = LASTING_S,
     ) -> None:
-        """`channels`: those configured. What is queued for others waits on purpose (AL-15)."""
+        """`channels`: the configured ones. Messages for other channels wait on purpose (AL-15)."""
         self._channels = channels
         self._confirm_s = confirm_s
         self._lasting_s = lasting_s
@@ -79,21 +79,21 @@ class Audit:
         self._clock = clock
         self._dead_man_url = dead_man_url
         self.findings: Sequence[Finding] = ()
-        """Of the last look."""
+        """Findings of the last check."""
 
     def run(self) -> bool:
-        """Take the turn if it is due; returns whether it was ours."""
+        """Check if it is due; return whether this worker had the run."""
         now = self._clock.now()
         with self._records.read() as tx:
             if not ticks.is_due(tx, TICK, now):
                 return False
         with self._records.write() as tx:
-            turn = ticks.claim(tx, TICK, EVERY, now)
-        if turn is None:
+            run = ticks.claim(tx, TICK, EVERY, now)
+        if run is None:
             return False
-        last = turn.last
+        last = run.last
         if last is None or now - last > AWAY:
-            # What fell due while we were away is being done right now.
+            # After own downtime: the steps that fell due meanwhile are being done right now.
             return True
         self.findings = self._look(last, now)
         if self.findings:
@@ -116,9 +116,9 @@ class Audit:
             ]
 
     def _unsent(self, tx: Session, now: Instant) -> list[Finding]:
-        """Messages that no channel takes, such as those of an account that is shut out.
+        """Return messages that no channel takes, such as those of a blocked account.
 
-        Those about ourselves don't count: what tells of a finding must not keep it up.
+        Messages about alerting itself don't count: a report of a finding must not prolong it.
         """
         late = (
             Outbox.state == "queued",
@@ -132,22 +132,22 @@ class Audit:
             return []
         if self._unsent_since is None:
             self._unsent_since = monotonic()
-        lasts = monotonic() - self._unsent_since >= self._lasting_s
-        return [Finding("outbox_behind", count, since)] if lasts else []
+        is_lasting = monotonic() - self._unsent_since >= self._lasting_s
+        return [Finding("outbox_behind", count, since)] if is_lasting else []
 
     def _unfollowed(self, tx: Session, now: Instant) -> list[Finding]:
-        known = positions(tx)
-        waiting = []
+        followed = positions(tx)
+        overdue = []
         for shard in self._log.shards():
-            entries = self._log.read(shard, known.get(shard, 0), 1)
-            waiting += [entry.batch.received for entry in entries if now - entry.batch.received > OVERDUE]
-        return [Finding("log_behind", len(waiting), min(waiting))] if waiting else []
+            entries = self._log.read(shard, followed.get(shard, 0), 1)
+            overdue += [entry.batch.received for entry in entries if now - entry.batch.received > OVERDUE]
+        return [Finding("log_behind", len(overdue), min(overdue))] if overdue else []
 
     def _tell(self, now: Instant) -> None:
-        told = ", ".join(f"{finding.trouble} {finding.count}" for finding in self.findings)
-        log.error("alerting is not well", findings=told)
+        summary = ", ".join(f"{finding.trouble} {finding.count}" for finding in self.findings)
+        log.error("alerting is not well", findings=summary)
         with self._records.write() as tx:
-            tx.get_one(Tick, TICK).detail = told
+            tx.get_one(Tick, TICK).detail = summary
             drafts = [
                 Draft(
                     kind="ops",
@@ -161,7 +161,7 @@ class Audit:
                     person=person.id,
                     openid=person.openid,
                     tier=1,
-                    # Once an hour as long as it lasts.
+                    # One message an hour as long as it lasts.
                     about=f"ops-{finding.trouble}-{now // HOUR}",
                 )
                 for unit, person in _top_managers(tx)
@@ -178,12 +178,12 @@ class Audit:
             with urllib.request.urlopen(self._dead_man_url, timeout=PING_TIMEOUT_S):  # noqa: S310  # the operator's own setting
                 pass
         except (HTTPException, OSError, ValueError) as error:
-            # Not its text, which may have the address: whoever knows that can speak for us.
+            # Not its text, which may have the address: with it anybody could send the ping.
             log.warning("dead-man's ping not taken", problem=str(getattr(error, "reason", type(error).__name__)))
 
 
 def _overdue_steps(tx: Session, last: Instant, now: Instant) -> list[Finding]:
-    """Steps that were due at the last look already: a clock that was stepped has only just made others so."""
+    """Return steps that were due at the last check already; a step of the clock makes others due all at once."""
     due_by = min(last, now - OVERDUE)
     count, since = tx.execute(
         select(func.count(), func.min(AlarmStep.due_at)).where(AlarmStep.state == "due", AlarmStep.due_at <= due_by)
@@ -199,10 +199,10 @@ def _stuck_leases(tx: Session, now: Instant) -> list[Finding]:
 
 
 def _refused(tx: Session, channels: Collection[str], now: Instant) -> list[Finding]:
-    """Messages refused within the last hour, unless the person can't be reached: that stands on the unit's page.
+    """Return messages refused within the last hour, except to unreachable people: the unit's page shows those.
 
-    `next_at` is when the lease would have ended, in real time: it only keeps the question from reading all that ever
-    failed, for no clock is slower than the real one.
+    `next_at` is when the lease would have ended, in real time. It only saves the query from reading every message that
+    ever failed, since no clock is slower than the real one.
     """
     refused = (
         Outbox.state == "failed",

@@ -1,8 +1,8 @@
-"""A chunk of readings: what it does to the memory of their probes, and from there to zones and alarms.
+"""Chunk of readings: updates the memory of their probes, then their zones and alarms.
 
-Readings go through the live state of their probe. Those that can't any more (late, released from quarantine, of a zone
-where the probe was then) are only marked, to be evaluated later with all others of their time; so a backlog costs
-little here, and no live reading waits long behind one.
+Readings pass through the live state of their probe. Readings that can't (late ones, ones released from quarantine, ones
+of a zone that the probe has left) are only marked, and evaluated later with all others of their time. So a backlog
+costs little here, and no live reading waits long behind one.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ from core.wire.topics import Shard
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """A temperature, and where it belongs."""
+    """Temperature with its place and time."""
 
     place: Place
     shard: Shard
@@ -40,7 +40,8 @@ class Reading(msgspec.Struct, frozen=True):
     value: Centi | None
     q: int
     released: bool
-    """It came out of quarantine: it is of the past, whenever it was, and never pages."""
+    """Whether it came out of quarantine: such a reading is past, whenever it was taken, and never opens a paging alarm.
+    """
 
 
 class Chunk:
@@ -52,27 +53,27 @@ class Chunk:
         self._readings: list[Reading] = []
         self._marks = Marks()
         self.unplaced = Unplaced()
-        """Readings of which nobody knows where they belong."""
+        """Readings without a known place."""
         self._last: dict[SeriesId, tuple[Shard, int]] = {}
-        """Where the last reading of each series stands in the log."""
+        """Position of each series's last reading in the log."""
         self.begun_anew = 0
-        """Probes whose memory couldn't be read."""
+        """Number of probes whose memory couldn't be read."""
 
     def __len__(self) -> int:
         return len(self._readings)
 
     def add(self, reading: Reading) -> None:
-        """Take a reading."""
+        """Append a reading."""
         self._readings.append(reading)
         self._last[reading.place.series] = reading.shard, reading.n
 
     def received_since(self, since: Instant) -> set[ZoneId]:
-        """Return the zones of which the last reading here was received since an instant."""
+        """Return the zones whose last reading in this chunk was received at or after `since`."""
         last = {reading.place.zone: reading.received for reading in self._readings if reading.place.zone is not None}
         return {zone for zone, received in last.items() if received >= since}
 
     def settle(self, tx: Session, post: Post) -> tuple[list[AlarmId], list[AlarmId]]:
-        """Evaluate all, write what is remembered, open and recover alarms; return those opened and recovered."""
+        """Evaluate all readings, save the memories, update alarms; return the ids of opened and of recovered alarms."""
         probes = load(tx, {reading.place.series: reading.place for reading in self._readings})
         self.begun_anew = sum(bool(probe.unreadable) for probe in probes.values())
         for reading in self._readings:
@@ -89,8 +90,8 @@ class Chunk:
         save(tx, probes, self._zones, self._now)
         self._marks.write(tx, self._now)
         self.unplaced.write(tx)
-        # All at once and in order, so that two workers never wait for each other's zones crosswise.
-        lock(tx, {one.zone for one in evidence})
+        # All at once and in order, so that two workers can't deadlock on each other's zones.
+        lock(tx, {item.zone for item in evidence})
         return settle(tx, self._zones, post, evidence, self._now)
 
     def _take(self, probe: Probe, reading: Reading) -> None:
@@ -134,7 +135,7 @@ class Chunk:
             self._marks.add(series, at, shard, n)
 
     def _move(self, probe: Probe, place: Place) -> None:
-        """Begin anew in another zone; what was going on in the old one has no evidence any more."""
+        """Restart the rules in another zone; conditions of the old zone lose their evidence."""
         old = probe.course.recent.zone
         if old is not None:
             self._mark_unnoticed(place.series, probe)
@@ -144,52 +145,52 @@ class Chunk:
                 if (memory := probe.memory(rule)).condition in GOING_ON
             ]
             for rule in (Rule.ABOVE, Rule.BELOW):
-                began = probe.memory(rule)
+                excursion = probe.memory(rule)
                 unnoticed = self._was_late(probe) or probe.was[rule].condition not in GOING_ON
-                if began.condition in GOING_ON and unnoticed:
-                    self._mark_span(place.series, began.onset, probe.course.newest)
+                if excursion.condition in GOING_ON and unnoticed:
+                    self._mark_span(place.series, excursion.onset, probe.course.newest)
         probe.place = place
         probe.course = courses.begin(place.zone)
         probe.ended = []
         probe.was = {rule: probe.memory(rule) for rule in probe.was}
 
     def _evidence(self, probe: Probe, zone: ZoneId, bounds: Bounds) -> Iterable[Evidence]:
-        """Return what has changed for the zone's alarms."""
+        """Return the changes that concern the zone's alarms."""
         course = probe.course
         newest = course.recent.samples[-1] if course.recent.samples else None
         backlog = bool(newest and newest.q & Quality.BACKFILLED)
         draining = backlog if backlog or probe.was_backlog else None
         limits = {Rule.ABOVE: bounds.above, Rule.BELOW: bounds.below}
         for rule, was in probe.was.items():
-            now = probe.memory(rule)
-            goes_on, went_on = now.condition in GOING_ON, was.condition in GOING_ON
-            if not (goes_on or went_on) or (now == was and draining is None and not self._was_late(probe)):
+            live = probe.memory(rule)
+            goes_on, went_on = live.condition in GOING_ON, was.condition in GOING_ON
+            if not (goes_on or went_on) or (live == was and draining is None and not self._was_late(probe)):
                 continue
             limit = limits.get(rule)
-            over = [found.episode for found in probe.ended if found.rule is rule]
+            ended = [item.episode for item in probe.ended if item.rule is rule]
             yield Evidence(
                 zone=zone,
                 rule=rule,
                 probe=probe.place.probe,
-                onset=now.onset if goes_on else was.onset,
+                onset=live.onset if goes_on else was.onset,
                 at=newest.at if newest and rule in limits else None,
                 value=newest.value if newest else None,
-                peak=getattr(now if goes_on else was, "peak", None),
+                peak=getattr(live if goes_on else was, "peak", None),
                 limit=limit.value if limit else None,
-                ended=None if goes_on else over[-1].ended if over else course.newest,
+                ended=None if goes_on else ended[-1].ended if ended else course.newest,
                 draining=draining,
-                # A limit that was taken from the zone says nothing of the temperature.
+                # The removal of a limit says nothing about the temperature.
                 measured=rule not in limits or limit is not None,
             )
 
 
 def _end_of_silence(probe: Probe, zone: ZoneId | None) -> Iterable[Evidence]:
-    """Return what ends the alarm of a silence, in whichever zone it was found: heard there again, or gone from it."""
-    known = probe.silence
-    if known is None or not probe.was_silent:
+    """Return evidence that ends a silence in the zone of its alarm: the probe was heard there again, or has left it."""
+    row = probe.silence
+    if row is None or not probe.was_silent:
         return
     rule, onset = Rule.PROBE_OFFLINE, probe.silent_since
-    if known.zone_id != zone:
-        yield Evidence(zone=known.zone_id, rule=rule, probe=probe.place.probe, onset=onset, measured=False)
+    if row.zone_id != zone:
+        yield Evidence(zone=row.zone_id, rule=rule, probe=probe.place.probe, onset=onset, measured=False)
     elif probe.silence_ends:
-        yield Evidence(zone=known.zone_id, rule=rule, probe=probe.place.probe, onset=onset, ended=probe.spoke)
+        yield Evidence(zone=row.zone_id, rule=rule, probe=probe.place.probe, onset=onset, ended=probe.spoke)

@@ -1,4 +1,4 @@
-"""Which rows of the outbox a worker may send now: due ones, claimed under a lease that nobody else can hold.
+"""Claim of outbox rows: due rows, leased so that no other worker can send them.
 
 A claimed row falls due again when its lease ends, so one index finds waiting, backed-off and abandoned rows alike.
 """
@@ -21,7 +21,7 @@ from core.units.tables import Person
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A row that is ours until `lease_until` (real time)."""
+    """Outbox row that this worker holds until `lease_until` (real time)."""
 
     id: int
     lease: str
@@ -35,21 +35,21 @@ class Claimed(msgspec.Struct, frozen=True):
     message: Message
     recipient: Recipient
     unreachable: bool
-    """The person was marked so when this was claimed."""
+    """Whether the person was marked so at the claim."""
 
 
 class Lease:
-    """What a worker's leases begin with, so that its next life knows those of the last."""
+    """Generator of a worker's leases. They share a prefix, so that the next process recognises those of the last."""
 
     def __init__(self, worker: str) -> None:
         self._prefix = sha256(worker.encode()).hexdigest()[:12]
 
     def fresh(self) -> str:
-        """Return a lease that was never given before."""
+        """Return a new, unique lease."""
         return self._prefix + secrets.token_hex(10)
 
     def free_last_life(self, tx: Session) -> None:
-        """Make due what this worker held before it died; only when no other process bears its name."""
+        """Make due the rows that this worker held before it died; only when no other process has its name."""
         held = and_(Outbox.state == "queued", Outbox.lease.startswith(self._prefix))
         tx.execute(update(Outbox).where(held).values(lease=None, lease_until=None, next_at=real_now()))
 
@@ -60,12 +60,12 @@ def is_due(channels: Sequence[str]) -> ColumnElement[bool]:
 
 
 def due_exists(tx: Session, channels: Sequence[str]) -> bool:
-    """Return whether there is such a row."""
+    """Return whether any row is due on one of `channels`."""
     return bool(channels) and tx.scalar(select(Outbox.id).where(is_due(channels)).limit(1)) is not None
 
 
 def claim(tx: Session, lease: str, channels: Sequence[str], *, limit: int, lease_ms: int) -> list[Claimed]:
-    """Lease up to `limit` due rows, oldest first; rows that another worker is claiming are passed by.
+    """Lease up to `limit` due rows, oldest first; skip rows that another worker is claiming.
 
     On PostgreSQL by SKIP LOCKED; on SQLite `tx` is the only writer.
     """
@@ -76,8 +76,8 @@ def claim(tx: Session, lease: str, channels: Sequence[str], *, limit: int, lease
     until = Instant(real_now() + lease_ms)
     leased = {"lease": lease, "lease_until": until, "next_at": until, "attempts": Outbox.attempts + 1}
     tx.execute(update(Outbox).where(Outbox.id.in_(ids)).values(leased))
-    found = select(Outbox, Person).join(Person, Person.id == Outbox.person_id).where(Outbox.id.in_(ids))
-    rows = tx.execute(found.order_by(Outbox.id), execution_options={"populate_existing": True})
+    with_person = select(Outbox, Person).join(Person, Person.id == Outbox.person_id).where(Outbox.id.in_(ids))
+    rows = tx.execute(with_person.order_by(Outbox.id), execution_options={"populate_existing": True})
     return [_claimed(row, person, lease, until) for row, person in rows]
 
 

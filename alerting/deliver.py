@@ -1,17 +1,18 @@
-"""How what is in the outbox reaches people: claim, look whether it is still true, hand over, write what came of it.
+"""Delivery: claims outbox rows, checks whether they are still true, sends them, records the results.
 
 Guarantees, tried by tests/integration/test_delivery.py, test_delivery_at_length.py and test_delivery_kills.py on both
 databases:
-* A row leaves `queued` only with a reason: handed over (`sent`), no longer true (`superseded`), or refused by every
+* A row leaves `queued` only for a reason: handed over (`sent`), no longer true (`superseded`), or refused by every
   channel that could carry it (`failed`). Without a configured channel it stays queued and visible (AL-15).
 * A row is claimed under a lease, sent outside any transaction, and finished only by the holder of the lease.
-* After kill -9 between send and finish a row is sent again with the same bytes: by the worker's next life at once, by
-  another worker when the lease ends. Where the provider drops copies (WeChat: 10 real minutes for one
-  `client_msg_id`) nobody sees two. When the crash is mended later than that, or on other channels, a person may.
-* Every try that came back is an `attempt` with outcome, code and detail (AL-06).
-* While a channel takes nothing (five failures in a row, a quota, an account that is shut out) its rows wait untried, or
-  go another way. One of them tries every few minutes whether it takes any again; the status file says meanwhile what
-  the provider said.
+* After kill -9 between send and finish a row is sent again with the same bytes: by the worker's next process at once,
+  by another worker when the lease ends. Where the provider drops copies (WeChat: 10 real minutes for one
+  `client_msg_id`) nobody sees two. If the row is sent again later than that, or on another channel, a person may see
+  two.
+* Every try that returned is an `attempt` with outcome, code and detail (AL-06).
+* While a channel takes nothing (five failures in a row, a quota, a blocked account) its rows wait untried, or take
+  another channel. One of them tests every few minutes whether it takes messages again; meanwhile the status file has
+  the provider's answer.
 
 Leases and back-off are real time; `sent_at` and `at` are the system's clock.
 """
@@ -45,7 +46,7 @@ LAST_WORDS_S = 8.0
 
 
 class Delivery:
-    """The outbox's worker, one a process: `run`, or `run_once` and `close`, in one thread; `idle` from any."""
+    """Worker of the outbox, one a process: `run`, or `run_once` and `close`, in one thread; `idle` from any."""
 
     def __init__(
         self, records: Records, channels: Mapping[str, Channel], clock: Clock, *, worker: str, lease_s: float
@@ -68,22 +69,22 @@ class Delivery:
         self._busy = False
         self._in_flight = 0
         self._to_send: SimpleQueue[Claimed | None] = SimpleQueue()
-        self._lines: dict[tuple[AlarmId | None, int], deque[Claimed]] = {}
-        """Rows behind one that is on its way: an alarm's messages to a person go one after another."""
+        self._queues: dict[tuple[AlarmId | None, int], deque[Claimed]] = {}
+        """Rows behind one that is being sent: an alarm's messages to a person are sent one after another."""
         self._results: SimpleQueue[Done] = SimpleQueue()
         self._done: list[Done] = []
         self.troubles = Troubles()
-        """Why the outbox isn't worked on."""
+        """Reasons why the outbox can't be worked on."""
         for number in range(THREADS if channels else 0):
             threading.Thread(target=self._send_all, name=f"delivery-{number}", daemon=True).start()
 
     def run(self, stop: threading.Event) -> None:
-        """Deliver until `stop`; a database that is away is waited for, and no fault of ours ends it."""
+        """Deliver until `stop`; wait for a missing database, and go on after errors of this program."""
         while not stop.is_set():
             try:
                 moved = self.run_once()
             except SQLAlchemyError as error:
-                # Without its trace: that has the statement, and messages with their links are what it is about.
+                # Without its trace: the trace has the statement, which holds messages and their links.
                 if self.troubles.note("records", error):
                     log.warning("outbox not reached", error=type(error).__name__)
                 stop.wait(1.0)
@@ -99,18 +100,18 @@ class Delivery:
         self.close()
 
     def run_once(self) -> int:
-        """Write down what has come back and claim what is due; returns how many rows moved.
+        """Record results and claim due rows; return how many rows moved.
 
-        Waits a moment for results when there are none. Raises SQLAlchemyError when the records can't be reached;
-        nothing is forgotten: call it again.
+        Waits a moment for results when there are none. Raises SQLAlchemyError when the records can't be reached.
+        Nothing is lost then: call it again.
         """
         self._busy = True
         try:
             self._collect(0.0)
-            # Half of the threads' work is kept in store, and fetched in one commit when it is used up.
+            # As many rows as there are threads are kept in stock, and refilled in one commit.
             free = 2 * THREADS - (self._in_flight - len(self._done))
-            due = free >= THREADS and (self._first_look or self._due_exists())
-            moved = self._write_down(free if due else 0)
+            fetch = free >= THREADS and (self._first_look or self._due_exists())
+            moved = self._write_down(free if fetch else 0)
             if not moved:
                 self._collect(LOOK_S)
             return moved
@@ -118,16 +119,16 @@ class Delivery:
             self._busy = False
 
     def idle(self) -> bool:
-        """Whether no row could be sent now: none is in flight, and none is due on a channel that takes any."""
+        """Return whether no row can be sent now: none in flight, and none due on a channel that takes messages."""
         if self._busy or self._first_look or self._in_flight or self._due_exists():
             return False
-        # Asked again: what was claimed since the first look is no longer due, but in flight.
+        # Checked again: a row that was claimed since the first check is no longer due, but in flight.
         return not (self._busy or self._in_flight)
 
     def close(self) -> None:
-        """Send no more; wait a little for what is on its way. What doesn't come back is sent again as after a crash."""
-        unsent = [row for line in self._lines.values() for row in line]
-        self._lines.clear()
+        """Stop sending; wait a little for rows in flight. A row without a result is sent again, as after a crash."""
+        unsent = [row for queue in self._queues.values() for row in queue]
+        self._queues.clear()
         while not self._to_send.empty():
             row = self._to_send.get()
             if row is not None:
@@ -151,12 +152,12 @@ class Delivery:
             return due_exists(tx, self._worth_claiming())
 
     def _worth_claiming(self) -> list[str]:
-        """Return the channels that take messages, or have another behind them."""
+        """Return the channels that take messages or have another to fall back to."""
         last = list(self._channels)[-1]
         return [name for name, gate in self._gates.items() if name != last or not gate.closed_for()]
 
     def _collect(self, within_s: float) -> None:
-        """Take the results that are there; wait for one when there is none and some are on their way."""
+        """Take the available results; wait for one when there is none and rows are in flight."""
         try:
             if within_s and self._in_flight and not self._done:
                 self._done.append(self._results.get(timeout=within_s))
@@ -166,7 +167,7 @@ class Delivery:
             return
 
     def _write_down(self, free: int) -> int:
-        """Finish what is done and claim up to `free` more, in one commit."""
+        """Record results and claim up to `free` more rows, in one commit."""
         if not (self._done or free):
             return 0
         with self._records.write() as tx:
@@ -179,39 +180,39 @@ class Delivery:
         self._first_look = False
         self._in_flight += len(claimed) - len(self._done)
         for row, _ in self._done:
-            self._send_next(_line_of(row))
+            self._send_next(_queue_key(row))
         self._done.clear()
         for row in claimed:
-            line = _line_of(row)
-            if line in self._lines:
-                self._lines[line].append(row)
+            key = _queue_key(row)
+            if key in self._queues:
+                self._queues[key].append(row)
             else:
-                self._lines[line] = deque()
+                self._queues[key] = deque()
                 self._to_send.put(row)
         return moved
 
-    def _send_next(self, line: tuple[AlarmId | None, int]) -> None:
-        """Let the next of a line go, now that what became of the one before it is in the records."""
-        waiting = self._lines.get(line)
+    def _send_next(self, key: tuple[AlarmId | None, int]) -> None:
+        """Send the next row of a queue, now that the result of the one before it is recorded."""
+        waiting = self._queues.get(key)
         if waiting:
             self._to_send.put(waiting.popleft())
         else:
-            self._lines.pop(line, None)
+            self._queues.pop(key, None)
 
     def _send_all(self) -> None:
-        """Be a thread that sends, outside any transaction."""
+        """Send rows until the end, outside any transaction; body of a sender thread."""
         while (row := self._to_send.get()) is not None:
             self._results.put((row, self._hand_over(row)))
 
     def _hand_over(self, row: Claimed) -> Outcome:
         channel, gate = self._channels[row.channel], self._gates[row.channel]
         try:
-            before = self._hindrance(row, channel, gate)
-            if before is not None:
-                return before
+            hindrance = self._hindrance(row, channel, gate)
+            if hindrance is not None:
+                return hindrance
             receipt = channel.send(row.message, row.address)
         except Retry as error:
-            # What is held alone is the provider's word about one message: it is there.
+            # `held` is the provider's answer about one message, so the provider can be reached.
             if error.held:
                 gate.answered()
             else:
@@ -224,7 +225,7 @@ class Delivery:
             gate.answered()
             return error
         except Exception as error:
-            # A fault of ours must neither end this message for good nor stop the others.
+            # An error of this program must neither end this message for good nor stop the others.
             gate.gave_up()
             log.exception("message not handed over", outbox=row.id)
             return Retry(type(error).__name__, "see the log", ops=True)
@@ -235,42 +236,44 @@ class Delivery:
 
     def _hindrance(self, row: Claimed, channel: Channel, gate: Gate) -> Waits | Superseded | None:
         """Return why a row isn't sent now, None when it is."""
-        closed = gate.closed_for()
-        if closed:
-            return Waits(closed, elsewhere=True)
+        closed_for_s = gate.closed_for()
+        if closed_for_s:
+            return Waits(closed_for_s, elsewhere=True)
         if row.lease_until - real_now() <= channel.patience * SECOND:
             return Waits(0.0)
         match self._relevance(row):
             case Relevance.SUPERSEDE:
                 return Superseded()
             case Relevance.WAIT:
-                # Another worker has it: of our own rows only one of a line is on its way.
+                # Another worker is sending to this person: of our own rows only one of a queue is in flight.
                 return Waits(LOOK_S)
             case Relevance.SEND:
-                waits = gate.admit()
-                return Waits(waits, elsewhere=True) if waits else None
+                wait_s = gate.admit()
+                return Waits(wait_s, elsewhere=True) if wait_s else None
 
     def _relevance(self, row: Claimed) -> Relevance:
         if row.alarm is None:
             return Relevance.SEND
-        theirs = and_(
+        same_person = and_(
             Outbox.alarm_id == Alarm.id,
             Outbox.cycle == row.cycle,
             Outbox.person_id == row.person,
             Outbox.id != row.id,
         )
         columns = (Outbox.key, Outbox.kind, Outbox.tier, Outbox.state, Outbox.attempts, Outbox.lease_until)
-        found = select(Alarm.state, Alarm.cycle, *columns).outerjoin(Outbox, theirs).where(Alarm.id == row.alarm)
+        standing_and_others = (
+            select(Alarm.state, Alarm.cycle, *columns).outerjoin(Outbox, same_person).where(Alarm.id == row.alarm)
+        )
         with self._records.read() as tx:
-            told = tx.execute(found).all()
-        others = [Sibling(*other[2:]) for other in told if other[2] is not None]
-        return relevance(row.as_sibling, row.cycle, Standing(*told[0][:2]), others, real_now())
+            rows = tx.execute(standing_and_others).all()
+        siblings = [Sibling(*row_of[2:]) for row_of in rows if row_of[2] is not None]
+        return relevance(row.as_sibling, row.cycle, Standing(*rows[0][:2]), siblings, real_now())
 
 
 def _kind_on_channel(row: Claimed) -> str:
-    """Return the part that a trouble with messages of this kind is told of."""
+    """Return the part under which a trouble with messages of this kind is reported."""
     return f"{row.channel} {row.message.kind}"
 
 
-def _line_of(row: Claimed) -> tuple[AlarmId | None, int]:
+def _queue_key(row: Claimed) -> tuple[AlarmId | None, int]:
     return (row.alarm, row.person) if row.alarm is not None else (None, row.id)

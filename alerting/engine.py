@@ -1,10 +1,10 @@
-"""The order in which alerting works: follow the log to its head, look for silence, then tell people.
+"""Loop of alerting: follow the log to its head, scan for silence, then escalate.
 
-What came in by an instant is taken in before anything that is due at it is done, so a recovery at 29:59 is seen before
-level 2 would be told at 30:00. Only level 1 of what readings of now have opened is told before that: another gateway's
-backlog says nothing of them. What comes in later is not waited for: a log that never stands still holds nobody up.
-When it takes too long all the same (our own standstill of hours, another worker's), people are told after `HOLD_S` of
-what is known by then.
+Everything received by an instant is evaluated before the steps that are due at that instant. So a recovery at 29:59 is
+seen before level 2 would be told at 30:00. Only level 1 of alarms that current readings have opened is told earlier:
+another gateway's backlog says nothing about them. Entries that arrive later are not waited for, so a log that never
+stands still delays nobody. If it takes too long all the same (own downtime of hours, another worker's delay), people
+are told after `HOLD_S` by what is known then.
 """
 
 import sqlite3
@@ -30,16 +30,16 @@ from core.wire.topics import Shard
 log = logger(__name__)
 
 HOLD_S = 60.0
-"""Real seconds that escalation waits at most for the log."""
+"""Longest real time that escalation waits for the log."""
 AGAIN_S = 0.5
 PARTS = ("records", "intake log", "engine")
-"""What a pass may fail by."""
+"""Parts whose failure makes a pass fail."""
 FLOOR_S = 0.1
-"""Real seconds between two passes while a step that is due is held, or is in another worker's hands."""
+"""Real seconds between two passes while a due step is held or claimed by another worker."""
 
 
 class Engine:
-    """One worker's loop. `wake` and `is_idle` may be called from any thread."""
+    """Loop of one worker. `wake` and `is_idle` may be called from any thread."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Engine:
         clock: Clock,
         poll: float,
     ) -> None:
-        """`poll`: real seconds between two passes that nobody asked for."""
+        """`poll`: real seconds between two passes without a request."""
         self._records = records
         self._log = intake
         self._follower = follower
@@ -60,25 +60,25 @@ class Engine:
         self._post = post
         self._clock = clock
         self._poll = poll
-        self._asked = threading.Event()
-        self._done: Instant | None = None
-        self._next: Instant | None = None
+        self._pass_requested = threading.Event()
+        self._done_until: Instant | None = None
+        self._next_step_at: Instant | None = None
         self._behind_since: float | None = None
         self._scan_at: Instant | None = None
         self._knows_positions = False
         self._misaligned_since: float | None = None
         self._passing = False
         self.troubles = Troubles()
-        """Why the last pass failed."""
+        """Causes of the last pass's failure."""
 
     def wake(self) -> None:
         """Ask for a pass soon."""
-        self._asked.set()
+        self._pass_requested.set()
 
     def run(self, stop: threading.Event) -> None:
-        """Work until `stop`. Whatever fails is tried again, and the audit tells when that lasts."""
+        """Work until `stop`. Every failure is tried again; the audit reports one that lasts."""
         while not stop.is_set():
-            self._asked.clear()
+            self._pass_requested.clear()
             try:
                 self.run_once(stop)
             except Outdated as error:
@@ -87,19 +87,19 @@ class Engine:
                 stop.wait(FLOOR_S)
                 continue
             except (SQLAlchemyError, sqlite3.Error, Unavailable, Overtaken, Misaligned, OSError) as error:
-                self._fail(error)
+                self._note_failure(error)
             except Exception as error:
                 log.exception("pass failed by a fault of ours")
-                self._fail(error)
+                self._note_failure(error)
             else:
-                self._well()
+                self._note_success()
                 self._wait()
                 continue
             stop.wait(AGAIN_S)
 
     def run_once(self, stop: threading.Event | None = None) -> None:
-        """Do all that is due by now."""
-        self._done = None
+        """Do everything that is due now."""
+        self._done_until = None
         self._passing = True
         try:
             self._pass(stop)
@@ -115,18 +115,18 @@ class Engine:
             self._knows_positions = False
             raise
         if not followed and stop and stop.is_set():
-            # What isn't read yet may say that it is over: whoever comes after us reads it first.
+            # Entries that aren't read yet may end an alarm: the next process reads them before it escalates.
             return
         self._look_for_silence(now)
         if followed or self._held_long_enough():
             self._escalate(now)
         with self._records.read() as tx:
-            self._next = next_due(tx)
+            self._next_step_at = next_due(tx)
         if followed:
-            self._done = now
+            self._done_until = now
 
     def _start(self) -> None:
-        """Read where following goes on. Where it can't, steps that are due are told by what is known, after a while."""
+        """Read the position to follow from. If that fails for a while, escalate by what is known."""
         try:
             self._follower.start()
         except Misaligned as error:
@@ -139,21 +139,21 @@ class Engine:
         self._knows_positions = True
 
     def is_behind(self) -> bool:
-        """Whether there are readings that weren't followed. Cheap."""
+        """Return whether there are readings that weren't followed. Cheap."""
         return self._follower.behind()
 
     def is_idle(self) -> bool:
-        """Whether all that is due at the clock's now has been done; asks for it when it hasn't. Cheap."""
-        done = self._done
-        if done is not None and done >= self._clock.now() and not self._follower.behind():
-            # A pass may have begun between the two looks.
-            return self._done == done
+        """Return whether everything due at the clock's now is done; request a pass if not. Cheap."""
+        done_until = self._done_until
+        if done_until is not None and done_until >= self._clock.now() and not self._follower.behind():
+            # A pass may have begun between the two checks.
+            return self._done_until == done_until
         if not self._passing:
             self.wake()
         return False
 
     def _follow(self, stop: threading.Event | None) -> tuple[Instant, bool]:
-        """Follow as far as the log goes now; returns the instant by which all is known, and whether it is."""
+        """Follow to the log's present head; return the instant up to which all is known, and whether it was reached."""
         began = monotonic()
         now, heads = self._clock.now(), self._log.heads()
         self._follower.fresh.clear()
@@ -164,9 +164,10 @@ class Engine:
         return now, self._others_have_reached(heads)
 
     def _tell_fresh(self) -> None:
-        """Tell level 1 at once of what readings of now have opened, however much of a backlog is still to be read.
+        """Tell level 1 at once of alarms that current readings opened, however long the backlog behind them is.
 
-        What is behind in the log can't say that it is over: it was received within moments of those.
+        The entries that are still to be read can't end such an alarm: they were received within moments of its
+        readings.
         """
         fresh, self._follower.fresh = self._follower.fresh, set()
         if fresh:
@@ -175,12 +176,12 @@ class Engine:
                 tell_fresh(tx, self._zones, self._post, self._clock.now(), fresh)
 
     def _others_have_reached(self, heads: Mapping[Shard, int]) -> bool:
-        """Whether no other worker is behind that either: a zone's probes may come through its shards."""
+        """Return whether the other workers have reached these heads: a zone's probes may be in their shards."""
         if self._follower.has_all:
             return True
         with self._records.read() as tx:
-            known = positions(tx)
-        behind = any(n > known.get(shard, 0) for shard, n in heads.items())
+            reached = positions(tx)
+        behind = any(head > reached.get(shard, 0) for shard, head in heads.items())
         if not behind:
             self._behind_since = None
         elif self._behind_since is None:
@@ -199,8 +200,8 @@ class Engine:
 
     def _escalate(self, now: Instant) -> None:
         with self._records.read() as tx:
-            due = next_due(tx)
-            if (due is None or due > now) and not can_resume(tx, now):
+            due_at = next_due(tx)
+            if (due_at is None or due_at > now) and not can_resume(tx, now):
                 return
         settled = 1
         while settled:
@@ -209,33 +210,33 @@ class Engine:
                 settled = escalate(tx, self._zones, self._post, now)
 
     def _wait(self) -> None:
-        """Wait until the next step or scan is due or somebody asks, at most `poll`."""
-        due = min((at for at in (self._next, self._scan_at) if at is not None), default=None)
-        if due is not None and not self._clock.pause(due):
-            self._asked.wait(min(FLOOR_S, self._poll))
+        """Wait until the next step or scan is due or a pass is requested, at most `poll`."""
+        due_at = min((at for at in (self._next_step_at, self._scan_at) if at is not None), default=None)
+        if due_at is not None and not self._clock.pause(due_at):
+            self._pass_requested.wait(min(FLOOR_S, self._poll))
             return
         ends = monotonic() + self._poll
         while (left := ends - monotonic()) > 0:
-            pause = left if due is None else min(left, self._clock.pause(due))
-            if not pause or self._asked.wait(pause):
+            pause = left if due_at is None else min(left, self._clock.pause(due_at))
+            if not pause or self._pass_requested.wait(pause):
                 return
 
-    def _fail(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
         self._knows_positions = False
-        part = _part(error)
+        part = _failed_part(error)
         if self.troubles.note(part, error, kind=Kind.PUT_BACK if isinstance(error, Misaligned) else None):
             log.warning("pass failed, tried again", part=part, problem=f"{type(error).__name__}: {first_line(error)}")
         for other in PARTS:
             if other != part:
                 self.troubles.note(other, None)
 
-    def _well(self) -> None:
+    def _note_success(self) -> None:
         for part in PARTS:
             if self.troubles.note(part, None):
                 log.info("passes work again", part=part)
 
 
-def _part(error: Exception) -> str:
+def _failed_part(error: Exception) -> str:
     if isinstance(error, Misaligned):
         return error.part
     if isinstance(error, SQLAlchemyError):

@@ -1,13 +1,13 @@
-"""Who is told now: the steps of alarms that are due, each fired once, held, or left for later.
+"""Escalation: fires the due steps of alarms, each once, or holds or postpones them.
 
 Guarantees, tried by tests/integration/test_escalation.py, test_alarm_people.py and test_alerting_races.py on both
 databases:
-* a step fires once: its messages, its `fired` and the next repeat are one transaction, and the step is claimed from
-  `alarm_step` alone, by SKIP LOCKED (on SQLite by BEGIN IMMEDIATE);
-* it fires only while the condition is active: clearing holds it, and what cancels it is the recovery;
-* people are looked up when it fires; one who stands in two levels gets one message; a level of which nobody can be told
-  is an event of its own in the alarm's history, never "told", and the step counts;
-* the row of the alarm is never locked here, only read: the recovery locks it before it cancels steps.
+* A step fires once: its messages, its `fired` and the next repeat are one transaction, and the step is claimed from
+  `alarm_step` alone, by SKIP LOCKED (on SQLite by BEGIN IMMEDIATE).
+* It fires only while the condition is active: clearing holds it, and only the recovery cancels it.
+* People are looked up when it fires. A person in two levels gets one message. A level without a reachable person is an
+  event of its own in the alarm's history, never "told", and the step counts.
+* The alarm's row is never locked here, only read: the recovery locks it before it cancels steps.
 """
 
 from collections import defaultdict
@@ -37,61 +37,61 @@ from core.units.reachability import levels_out_of_reach
 from core.units.tables import Person
 
 AT_ONCE = 500
-"""Steps in one transaction: so many are due at once only when a county loses its power."""
+"""Steps in one transaction: so many are due at once only when a county loses power."""
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """How a rule stands in a zone now."""
+    """Present state of a rule in a zone."""
 
     condition: Condition
     value: Centi | None
-    """The worst of the newest readings of the probes that are abnormal."""
+    """Worst of the newest readings of the abnormal probes."""
     at: Instant | None
-    """When the newest of them was taken."""
+    """Time of the newest of these readings."""
     silent: bool
-    """None of these probes sends anything any more; silence keeps the last condition."""
+    """Whether none of these probes sends anything any more; silence keeps the last condition."""
 
 
 CALM = Seen(Condition.OK, None, None, silent=False)
 
 
 def escalate(tx: Session, zones: Zones, post: Post, now: Instant) -> int:
-    """Settle some of the steps that are due; returns how many, 0 when none is due."""
+    """Settle some of the due steps; return how many, 0 when none is due."""
     resume(tx, now)
     steps = _claim(tx, now)
     if steps:
-        _Turn(tx, zones, post, now).take(steps)
+        _Settling(tx, zones, post, now).settle(steps)
     return len(steps)
 
 
-def tell_fresh(tx: Session, zones: Zones, post: Post, now: Instant, fresh: Collection[ZoneId]) -> int:
-    """Tell level 1 of the alarms that are open in some zones, while the rest of the log is still being followed."""
-    asked = select(Alarm.id).where(among(tx, Alarm.zone_id, fresh), Alarm.state == "open")
-    steps = _claim(tx, now, among(tx, AlarmStep.alarm_id, set(tx.scalars(asked))), AlarmStep.tier == 1)
+def tell_fresh(tx: Session, zones: Zones, post: Post, now: Instant, zone_ids: Collection[ZoneId]) -> int:
+    """Tell level 1 of open alarms in `zone_ids`, while the rest of the log is still being followed."""
+    open_alarms = select(Alarm.id).where(among(tx, Alarm.zone_id, zone_ids), Alarm.state == "open")
+    steps = _claim(tx, now, among(tx, AlarmStep.alarm_id, set(tx.scalars(open_alarms))), AlarmStep.tier == 1)
     if steps:
-        _Turn(tx, zones, post, now).take(steps)
+        _Settling(tx, zones, post, now).settle(steps)
     return len(steps)
 
 
 def can_resume(tx: Session, now: Instant) -> bool:
-    """Return whether `resume` would find any: asked first, so that a window costs no writing transaction a pass."""
+    """Return whether `resume` would find a step; checked first, so that a window costs no write in each pass."""
     return tx.scalar(select(exists(_resumable(now)))) or False
 
 
 def resume(tx: Session, now: Instant) -> None:
-    """Let paging go on for alarms whose maintenance window has ended: the first step that it kept back is due now.
+    """Resume paging for alarms whose maintenance window has ended: the first suppressed step is due now.
 
     The later ones keep their distance, since the window stopped the escalation's clock, not the temperature.
     """
     rows = tx.execute(_resumable(now).with_for_update(skip_locked=True, of=AlarmStep)).all()
-    first: dict[tuple[AlarmId, int], Instant] = {}
+    first_due: dict[tuple[AlarmId, int], Instant] = {}
     for alarm, cycle, due_at in rows:
-        first[alarm, cycle] = min(due_at, first.get((alarm, cycle), due_at))
-    for (alarm, cycle), due_at in first.items():
-        mine = and_(AlarmStep.alarm_id == alarm, AlarmStep.cycle == cycle, AlarmStep.tier != DIGEST)
-        waiting = AlarmStep.state.in_(["suppressed", "due", "held"])
+        first_due[alarm, cycle] = min(due_at, first_due.get((alarm, cycle), due_at))
+    for (alarm, cycle), due_at in first_due.items():
+        alarm_steps = and_(AlarmStep.alarm_id == alarm, AlarmStep.cycle == cycle, AlarmStep.tier != DIGEST)
+        is_waiting = AlarmStep.state.in_(["suppressed", "due", "held"])
         moved = {"due_at": AlarmStep.due_at + (now - due_at), "state": "due"}
-        tx.execute(update(AlarmStep).where(mine, waiting).values(moved))
+        tx.execute(update(AlarmStep).where(alarm_steps, is_waiting).values(moved))
         tx.add(event(alarm, "resumed", now, cycle=cycle))
 
 
@@ -101,7 +101,7 @@ def next_due(tx: Session) -> Instant | None:
 
 
 def how_it_stands(tx: Session, zones: Iterable[ZoneId]) -> dict[Key, Seen]:
-    """Return of each rule and zone that isn't ok how it stands."""
+    """Return the state of each rule and zone that isn't ok."""
     silent = select(RuleState.series_id).where(
         RuleState.rule == Rule.PROBE_OFFLINE, RuleState.condition == Condition.ACTIVE
     )
@@ -117,21 +117,21 @@ def how_it_stands(tx: Session, zones: Iterable[ZoneId]) -> dict[Key, Seen]:
         .outerjoin(SeriesState, SeriesState.series_id == RuleState.series_id)
         .where(among(tx, RuleState.zone_id, list(zones)), RuleState.condition.in_(GOING_ON))
     )
-    found: dict[Key, Seen] = {}
+    states: dict[Key, Seen] = {}
     for zone, rule, condition, value, at, is_silent in rows:
         key = (zone, Rule(rule))
-        known = found.get(key)
-        active = Condition.ACTIVE in (condition, known.condition if known else None)
-        values = [one for one in (value, known.value if known else None) if one is not None]
-        times = [one for one in (at, known.at if known else None) if one is not None]
+        earlier = states.get(key)
+        active = Condition.ACTIVE in (condition, earlier.condition if earlier else None)
+        values = [number for number in (value, earlier.value if earlier else None) if number is not None]
+        times = [number for number in (at, earlier.at if earlier else None) if number is not None]
         worst = (min if rule == Rule.BELOW else max)(values, default=None)
-        found[key] = Seen(
+        states[key] = Seen(
             Condition.ACTIVE if active else Condition.CLEARING,
             worst,
             max(times, default=None),
-            silent=bool(is_silent) and (known is None or known.silent),
+            silent=bool(is_silent) and (earlier is None or earlier.silent),
         )
-    return found
+    return states
 
 
 def _resumable(now: Instant) -> Select[AlarmId, int, Instant]:
@@ -155,8 +155,8 @@ def _claim(tx: Session, now: Instant, *of: ColumnElement[bool]) -> Sequence[Alar
     ).all()
 
 
-class _Turn:
-    """What is done with the steps of one claim."""
+class _Settling:
+    """Settling of the steps of one claim."""
 
     def __init__(self, tx: Session, zones: Zones, post: Post, now: Instant) -> None:
         self._tx = tx
@@ -164,20 +164,22 @@ class _Turn:
         self._post = post
         self._now = now
         self._fired: list[tuple[Alarm, AlarmStep, Seen]] = []
-        """Alarms, and the highest of their steps that fire."""
+        """Alarms with the highest of their steps that fire."""
         self._fired_steps: list[int] = []
-        """Numbers of all steps that fire: written at once, so the objects stay as they were claimed."""
+        """Ids of all steps that fire. They are updated in one statement, so the objects stay as they were claimed."""
 
-    def take(self, steps: Sequence[AlarmStep]) -> None:
-        """Settle them, all of one alarm together."""
+    def settle(self, steps: Sequence[AlarmStep]) -> None:
+        """Settle the steps, all of one alarm together."""
         of_alarm: dict[AlarmId, list[AlarmStep]] = defaultdict(list)
         for step in steps:
             of_alarm[step.alarm_id].append(step)
-        asked = select(Alarm).where(among(self._tx, Alarm.id, of_alarm)).execution_options(populate_existing=True)
-        alarms = {alarm.id: alarm for alarm in self._tx.scalars(asked)}
-        seen = how_it_stands(self._tx, {alarm.zone_id for alarm in alarms.values()})
-        quiet = _in_window(self._tx, {alarm.equipment_id for alarm in alarms.values()}, self._now)
-        told = _told_lately(self._tx, alarms.values(), self._now)
+        claimed_alarms = (
+            select(Alarm).where(among(self._tx, Alarm.id, of_alarm)).execution_options(populate_existing=True)
+        )
+        alarms = {alarm.id: alarm for alarm in self._tx.scalars(claimed_alarms)}
+        states = how_it_stands(self._tx, {alarm.zone_id for alarm in alarms.values()})
+        in_window = _in_window(self._tx, {alarm.equipment_id for alarm in alarms.values()}, self._now)
+        told_at = _told_lately(self._tx, alarms.values(), self._now)
         for alarm_id, due in of_alarm.items():
             alarm = alarms[alarm_id]
             tiers = [step for step in due if step.tier != DIGEST]
@@ -187,42 +189,42 @@ class _Turn:
                     step.state = "cancelled"
             if not current:
                 continue
-            stands = seen.get((alarm.zone_id, Rule(alarm.rule)), CALM)
-            if alarm.equipment_id in quiet:
+            state = states.get((alarm.zone_id, Rule(alarm.rule)), CALM)
+            if alarm.equipment_id in in_window:
                 self._keep_back(alarm, current, "suppressed")
-            elif stands.condition is not Condition.ACTIVE:
+            elif state.condition is not Condition.ACTIVE:
                 self._keep_back(alarm, current, "held")
             else:
-                self._fire(alarm, current, stands, told)
+                self._fire(alarm, current, state, told_at)
         self._tell()
         digests = [step for step in steps if step.tier == DIGEST]
         send_digests(self._tx, self._zones, self._post, digests, [alarms[step.alarm_id] for step in digests], self._now)
 
-    def _keep_back(self, alarm: Alarm, due: Sequence[AlarmStep], becomes: Literal["held", "suppressed"]) -> None:
+    def _keep_back(self, alarm: Alarm, due: Sequence[AlarmStep], step_state: Literal["held", "suppressed"]) -> None:
         for step in due:
-            step.state = becomes
-            self._tx.add(event(alarm.id, becomes, self._now, cycle=step.cycle, tier=step.tier, turn=step.turn))
+            step.state = step_state
+            self._tx.add(event(alarm.id, step_state, self._now, cycle=step.cycle, tier=step.tier, turn=step.turn))
 
     def _fire(
-        self, alarm: Alarm, due: Sequence[AlarmStep], seen: Seen, told: Mapping[tuple[Key, int], Instant]
+        self, alarm: Alarm, due: Sequence[AlarmStep], state: Seen, told_at: Mapping[tuple[Key, int], Instant]
     ) -> None:
-        """Fire the highest of an alarm's due steps, which tells everybody whom the others would have told.
+        """Fire the highest of an alarm's due steps; it tells everybody whom the lower ones would have told.
 
-        Unless the zone flaps: then its level is left alone until the floor of its policy is over.
+        If the zone flaps, the level is not told again before the floor of its policy is over.
         """
         policy = policy_of(alarm)
         top = max(due, key=lambda step: (step.tier, step.turn))
-        last = told.get(((alarm.zone_id, Rule(alarm.rule)), top.tier))
+        last_told_at = told_at.get(((alarm.zone_id, Rule(alarm.rule)), top.tier))
         floor = policy.floor_min * MINUTE
-        if top.turn == 0 and alarm.cycle > 1 and last is not None and self._now - last < floor:
+        if top.turn == 0 and alarm.cycle > 1 and last_told_at is not None and self._now - last_told_at < floor:
             for step in due:
-                step.due_at = Instant(last + floor)
+                step.due_at = Instant(last_told_at + floor)
             return
         self._fired_steps += (step.id for step in due)
-        self._fired.append((alarm, top, seen))
+        self._fired.append((alarm, top, state))
 
     def _tell(self) -> None:
-        """Write what has fired to everybody of its levels, and the next repeats: all at once, which is much faster."""
+        """Queue the messages of all fired steps and their next repeats: in one go, which is much faster."""
         if not self._fired:
             return
         fired = update(AlarmStep).where(among(self._tx, AlarmStep.id, self._fired_steps))
@@ -230,31 +232,31 @@ class _Turn:
         contacts = contacts_of(self._tx, {alarm.equipment_id for alarm, _, _ in self._fired}, self._now)
         drafts: list[Draft] = []
         events: list[dict[str, object]] = []
-        for alarm, step, seen in self._fired:
+        for alarm, step, state in self._fired:
             people: dict[PersonId, Person] = {}
-            levels = {level: of for level, of in contacts[alarm.equipment_id].items() if level <= step.tier}
-            beyond = levels_out_of_reach(levels, self._post.channels)
+            levels = {level: of_level for level, of_level in contacts[alarm.equipment_id].items() if level <= step.tier}
+            unreachable = levels_out_of_reach(levels, self._post.channels)
             for level, of_level in levels.items():
-                if level in beyond:
-                    # Its messages are kept all the same: they leave when a channel is configured, or somebody is bound.
+                if level in unreachable:
+                    # Its messages are queued all the same, and sent once a channel is configured or a person bound.
                     events.append(event_row(alarm.id, "nobody_to_tell", self._now, cycle=alarm.cycle, level=int(level)))
                 people.update((person.id, person) for person in of_level)
-            # In event time; of silence, which has none, until now.
-            until = self._now if seen.at is None or alarm.rule == Rule.PROBE_OFFLINE else seen.at
-            what = facts(
+            # Event time; a silence has none and lasts until now.
+            until = self._now if state.at is None or alarm.rule == Rule.PROBE_OFFLINE else state.at
+            alarm_facts = facts(
                 alarm,
                 self._zones,
                 tier=step.tier,
-                value=seen.value,
+                value=state.value,
                 until=until,
                 turn=step.turn,
-                silent=seen.silent,
+                silent=state.silent,
             )
-            drafts += [_draft(what, step, person) for person in people.values()]
-            told = [int(level) for level in levels if level not in beyond]
-            if told:
+            drafts += [_draft(alarm_facts, step, person) for person in people.values()]
+            told_levels = [int(level) for level in levels if level not in unreachable]
+            if told_levels:
                 place = {"cycle": step.cycle, "tier": step.tier, "turn": step.turn}
-                events.append(event_row(alarm.id, "told", self._now, person=None, levels=told, **place))
+                events.append(event_row(alarm.id, "told", self._now, person=None, levels=told_levels, **place))
         events += [
             event_row(draft.about, "unreachable", self._now, person=draft.person, tier=draft.tier)
             for draft in self._post.queue(self._tx, drafts, self._now)
@@ -265,7 +267,7 @@ class _Turn:
         insert_missing(self._tx, AlarmStep, repeats)
 
     def _repeat(self, alarm: Alarm, fired: AlarmStep) -> dict[str, object] | None:
-        """Return the next repeat, on the grid of the first; turns that were missed are not made up for."""
+        """Return the next repeat, on the grid of the first; missed repeats are not made up for."""
         policy = policy_of(alarm)
         stopped = policy.acknowledging_stops_escalation and alarm.handling != "unacknowledged"
         every = policy.repeat_min * MINUTE
@@ -276,10 +278,10 @@ class _Turn:
         return {**row, "turn": fired.turn + 1}
 
 
-def _draft(what: AlarmFacts, step: AlarmStep, person: Person) -> Draft:
+def _draft(alarm_facts: AlarmFacts, step: AlarmStep, person: Person) -> Draft:
     return Draft(
         kind="alarm",
-        facts=what,
+        facts=alarm_facts,
         person=person.id,
         openid=person.openid,
         tier=step.tier,
@@ -294,20 +296,21 @@ def _window_in_force(now: Instant) -> ColumnElement[bool]:
 
 
 def _in_window(tx: Session, equipment: Iterable[EquipmentId], now: Instant) -> set[EquipmentId]:
-    """Return which equipment is in repair, spare, stopped, counted or defrosted: nobody is paged for it."""
-    asked = select(MaintenanceWindow.equipment_id).where(among(tx, MaintenanceWindow.equipment_id, list(equipment)))
-    return set(tx.scalars(asked.where(_window_in_force(now))))
+    """Return the equipment that is in repair, spare, stopped, counted or defrosted: nobody is paged for it."""
+    windows = select(MaintenanceWindow.equipment_id).where(among(tx, MaintenanceWindow.equipment_id, list(equipment)))
+    return set(tx.scalars(windows.where(_window_in_force(now))))
 
 
 def _told_lately(tx: Session, alarms: Iterable[Alarm], now: Instant) -> dict[tuple[Key, int], Instant]:
-    """Return when each tier of a zone was last told of a rule, within a day, by whichever alarm and cycle.
+    """Return when each tier of a zone was last told about a rule, within a day, by any alarm and cycle.
 
-    A tier is told with all that are higher. A step whose messages were superseded unsent, or refused, has told nobody.
+    A tier is told together with all higher ones. A step whose messages were superseded unsent, or refused, has told
+    nobody.
     """
-    again = {alarm.zone_id for alarm in alarms if alarm.cycle > 1}
-    if not again:
+    reopened_zones = {alarm.zone_id for alarm in alarms if alarm.cycle > 1}
+    if not reopened_zones:
         return {}
-    told = select(Outbox.id).where(
+    message = select(Outbox.id).where(
         Outbox.alarm_id == AlarmStep.alarm_id,
         Outbox.cycle == AlarmStep.cycle,
         Outbox.tier >= AlarmStep.tier,
@@ -318,13 +321,13 @@ def _told_lately(tx: Session, alarms: Iterable[Alarm], now: Instant) -> dict[tup
     rows = tx.execute(
         select(Alarm.zone_id, Alarm.rule, AlarmStep.tier, func.max(AlarmStep.fired_at))
         .join(AlarmStep, AlarmStep.alarm_id == Alarm.id)
-        .where(among(tx, Alarm.zone_id, again), AlarmStep.state == "fired", AlarmStep.fired_at > now - DAY)
-        .where(exists(told))
+        .where(among(tx, Alarm.zone_id, reopened_zones), AlarmStep.state == "fired", AlarmStep.fired_at > now - DAY)
+        .where(exists(message))
         .group_by(Alarm.zone_id, Alarm.rule, AlarmStep.tier)
     )
-    lately: dict[tuple[Key, int], Instant] = {}
+    told_at: dict[tuple[Key, int], Instant] = {}
     for zone, rule, top, fired_at in rows:
         for tier in range(1, top + 1):
             key = ((zone, Rule(rule)), tier)
-            lately[key] = max(fired_at or Instant(0), lately.get(key, Instant(0)))
-    return lately
+            told_at[key] = max(fired_at or Instant(0), told_at.get(key, Instant(0)))
+    return told_at

@@ -1,11 +1,11 @@
-"""What is remembered of a probe between two chunks: rows of the records, read for each chunk and written where changed.
+"""Memory of a probe between two chunks: rows of the records, read for each chunk and written where they changed.
 
-A calm probe costs one row a chunk: its limits remember nothing, and its silence is looked up by the scan.
+A calm probe costs one row a chunk: its limits remember nothing, and the scan looks up its silence.
 
-Guarantee: a memory that can't be read (another version wrote it, its bytes rotted) stops nobody. The rules of that
-probe begin anew behind its newest reading, from the columns beside the memory: an alarm that is open is neither opened
-again nor over before readings say so. Lost with it is an excursion that was still too short to alarm, which counts
-anew. It is logged, counted, and written over in the same chunk. What can still be read is believed.
+Guarantee: a memory that can't be read (another version wrote it, its bytes are damaged) stops nothing. The rules of
+that probe restart behind its newest reading, from the columns beside the memory. An open alarm is neither opened again
+nor ended before readings say so. Only an excursion that was still too short for an alarm is lost and counts anew. The
+loss is logged, counted, and overwritten in the same chunk. Everything that can still be read is used.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,24 +40,24 @@ _track = msgspec.msgpack.Decoder(Track).decode
 _sensor = msgspec.msgpack.Decoder(SensorTrack).decode
 _silent = msgspec.msgpack.Decoder(Instant).decode
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What decoding may raise, whatever the bytes are."""
+"""Errors that decoding may raise, whatever the bytes are."""
 
 
 class Probe:
-    """One series during a chunk: what was remembered, what is now."""
+    """State of one series during a chunk: before and now."""
 
     def __init__(self, place: Place, row: Row[Any] | None, rules: Mapping[str, Row[Any]]) -> None:
         self.place = place
         self.known = rules
         self.unreadable = ""
-        """Why what was remembered couldn't be read, and its rules begin anew."""
+        """Why the stored memory couldn't be read; its rules restart."""
         try:
             self.course = _remembered(row, rules)
         except UNREADABLE as error:
             self.unreadable = str(error)
-            self.course = _anew(row, rules)
+            self.course = _restarted(row, rules)
         self.was_in = self.course.recent.zone
-        """The zone whose the live state was; None of a probe that was in none, or has sent nothing of now yet."""
+        """The zone of the live state before; None for a probe that was in no zone or has sent only old readings."""
         self.shard = row.shard if row else ""
         self.received: Instant | None = row.received_at if row else None
         """Server time of the last reading with a value."""
@@ -65,13 +65,13 @@ class Probe:
         self.was_newest = self.course.newest
         self.was = {rule: self.memory(rule) for rule in (Rule.ABOVE, Rule.BELOW, Rule.BAD_SENSOR)}
         self.heard: Instant | None = None
-        """Server time of the chunk's last reading that shows that the probe lives, with a value or without."""
+        """Server time of the chunk's last reading that proves that the probe lives, with a value or without."""
         self.spoke: Instant | None = None
         """Server time of the chunk's last reading with a value."""
         self.ended: list[Ended] = []
-        """Excursions that its readings have ended."""
+        """Excursions that the chunk's readings have ended."""
         self.left: list[Evidence] = []
-        """Of zones that the probe has left."""
+        """Evidence about zones that the probe has left."""
 
     def memory(self, rule: Rule) -> Any:  # noqa: ANN401  # Excursion or Sensor: both have condition and onset
         """Return the live memory of a rule."""
@@ -81,7 +81,7 @@ class Probe:
 
     @property
     def silence(self) -> Row[Any] | None:
-        """The row of silence as it was."""
+        """The stored row of silence."""
         return self.known.get(Rule.PROBE_OFFLINE)
 
     @property
@@ -91,7 +91,7 @@ class Probe:
 
     @property
     def silent_since(self) -> Instant:
-        """Onset of its silence; when that can't be read, the moment it was found."""
+        """Onset of its silence; when that can't be read, the time at which it was found."""
         if self.silence is None:
             msg = f"series {self.place.series} isn't silent"
             raise ValueError(msg)
@@ -107,14 +107,14 @@ class Probe:
 
 
 def load(tx: Session, places: Mapping[SeriesId, Place]) -> dict[SeriesId, Probe]:
-    """Read what is remembered of some series, and keep others from changing it until the transaction ends."""
+    """Read the memory of some series, and lock it until the transaction ends."""
     ids = sorted(places)
     of_series = select(*SeriesState.__table__.c).where(among(tx, SeriesState.series_id, ids))
-    found = tx.execute(of_series.order_by(SeriesState.series_id).with_for_update())
-    rows = {row.series_id: row for row in found}
+    locked = tx.execute(of_series.order_by(SeriesState.series_id).with_for_update())
+    rows = {row.series_id: row for row in locked}
     rules: dict[SeriesId, dict[str, Row[Any]]] = {}
-    for rule in tx.execute(select(*RuleState.__table__.c).where(among(tx, RuleState.series_id, ids))):
-        rules.setdefault(rule.series_id, {})[rule.rule] = rule
+    for rule_row in tx.execute(select(*RuleState.__table__.c).where(among(tx, RuleState.series_id, ids))):
+        rules.setdefault(rule_row.series_id, {})[rule_row.rule] = rule_row
     probes = {series: Probe(places[series], rows.get(series), rules.get(series, {})) for series in ids}
     unreadable = {series: probe.unreadable for series, probe in probes.items() if probe.unreadable}
     if unreadable:
@@ -124,13 +124,13 @@ def load(tx: Session, places: Mapping[SeriesId, Place]) -> dict[SeriesId, Probe]
 
 
 def save(tx: Session, probes: Mapping[SeriesId, Probe], zones: Zones, now: Instant) -> None:
-    """Write what has changed."""
+    """Write the changes."""
     series_rows = [_series_row(series, probe) for series, probe in probes.items()]
     rule_rows: list[dict[str, object]] = []
     for series, probe in probes.items():
         zone = probe.course.recent.zone
         if zone is None:
-            # Of a probe that only old readings have come of, the row of silence stays: its alarm waits for the end.
+            # A probe that has sent only old readings keeps its row of silence: its alarm still waits for the end.
             if probe.was_in is not None:
                 tx.execute(delete(RuleState).where(RuleState.series_id == series))
         else:
@@ -162,7 +162,7 @@ def _rule_rows(series: SeriesId, probe: Probe, zone: ZoneId, now: Instant) -> It
         memory = _pack(track)
         if known is None or known.memory != memory or known.zone_id != zone:
             condition = track.live.condition
-            same = known is not None and known.condition == condition
+            same_condition = known is not None and known.condition == condition
             yield {
                 "series_id": series,
                 "rule": rule,
@@ -170,16 +170,16 @@ def _rule_rows(series: SeriesId, probe: Probe, zone: ZoneId, now: Instant) -> It
                 "condition": condition,
                 "due_at": None,
                 "memory": memory,
-                "changed_at": known.changed_at if known is not None and same else now,
+                "changed_at": known.changed_at if known is not None and same_condition else now,
             }
 
 
 def _silence_row(
     series: SeriesId, probe: Probe, zone: ZoneId, zones: Zones, now: Instant
 ) -> Iterable[dict[str, object]]:
-    """Return the row of silence where it changes.
+    """Return the row of silence if it changes.
 
-    A reading with a value doesn't move `due_at`: the scan does, when it comes to the row.
+    A reading with a value doesn't move `due_at`: the scan does that when it reaches the row.
     """
     moved = probe.silence is None or probe.silence.zone_id != zone
     alive_without_value = not probe.was_silent and probe.heard is not None and probe.spoke is None
@@ -208,10 +208,11 @@ def _remembered(row: Row[Any] | None, rules: Mapping[str, Row[Any]]) -> Course:
     )
 
 
-def _anew(row: Row[Any] | None, rules: Mapping[str, Row[Any]]) -> Course:
-    """Return what the columns beside the memory still say.
+def _restarted(row: Row[Any] | None, rules: Mapping[str, Row[Any]]) -> Course:
+    """Return the state that the columns beside the memory still tell.
 
-    What goes on is taken to have begun at the newest reading, which is never too early; its alarm knows better.
+    An ongoing condition is taken to have begun at the newest reading. That is never too early, and the alarm knows its
+    real beginning.
     """
     zone = next((rules[rule].zone_id for rule in (Rule.ABOVE, Rule.BELOW, Rule.BAD_SENSOR) if rule in rules), None)
     if row is None or zone is None:
@@ -219,8 +220,8 @@ def _anew(row: Row[Any] | None, rules: Mapping[str, Row[Any]]) -> Course:
     at = Instant(row.newest_at)
 
     def condition(rule: Rule) -> Condition | None:
-        found = rules[rule].condition if rule in rules else Condition.OK
-        return Condition(found) if found in GOING_ON else None
+        stored = rules[rule].condition if rule in rules else Condition.OK
+        return Condition(stored) if stored in GOING_ON else None
 
     def limit(rule: Rule) -> Track:
         going_on = condition(rule)

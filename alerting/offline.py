@@ -1,10 +1,10 @@
-"""Which probes have gone silent: their rows of silence that fell due, in server time.
+"""Offline scan: finds silent probes by their rows of silence that fell due, in server time.
 
-Our own standstill must never look like theirs: a probe is judged only when the log of its gateway's shard has been
-followed to its head, and after we were away ourselves everybody gets `GRACE` to speak first.
+Downtime of this system must never look like silence of a probe. A probe is judged only when the log of its gateway's
+shard has been followed to its head, and after own downtime every probe gets `GRACE` to send first.
 
-The scan also lets go of what has no evidence any more: a probe that was taken out of its zone, an equipment that was
-stopped (停用). Their alarms recover, without a message that all were well, and stay on the work list.
+The scan also releases conditions without evidence: of a probe that was taken out of its zone, or of stopped equipment
+(停用). Their alarms recover, without a message that all is well, and stay on the work list.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -35,12 +35,12 @@ log = logger(__name__)
 TICK = "offline"
 EVERY = Milliseconds(30 * SECOND)
 AWAY = Milliseconds(5 * MINUTE)
-"""Nobody scanned for so long: we were away."""
+"""Without a scan for so long this system itself was down."""
 GRACE = Milliseconds(5 * MINUTE)
 AT_ONCE = 100
 """Rows in one transaction."""
 NEVER = Instant(2**53)
-"""An onset that widens nothing."""
+"""Onset that extends no alarm."""
 NEVER_YET = Instant(0)
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A row of silence that has fallen due."""
+    """Row of silence that has fallen due."""
 
     series: SeriesId
     probe: ProbeId
@@ -56,16 +56,16 @@ class Due(msgspec.Struct, frozen=True):
     interval: Milliseconds
     due_at: Instant
     gateway: GatewayNumber | None
-    """None while no gateway reads the probe: then nothing of it can come any more."""
+    """None while no gateway reads the probe: then no more readings of it can come."""
     received_at: Instant | None
     value: Centi | None
     stopped: bool
     freed_at: Instant | None
-    """When the equipment was last stopped no more."""
+    """When the equipment was last put back into use."""
 
 
 class Gone(msgspec.Struct, frozen=True):
-    """A condition that still goes on in the records, though its probe measures the zone no more."""
+    """Ongoing condition in the records whose probe no longer measures the zone."""
 
     series: SeriesId
     probe: ProbeId
@@ -76,33 +76,33 @@ class Gone(msgspec.Struct, frozen=True):
 def scan(
     records: Records, zones: Zones, post: Post, now: Instant, shards_behind: Callable[[Session], Iterable[Shard]]
 ) -> bool:
-    """Take the scan's turn; returns False when it isn't due, or another worker's."""
+    """Scan if it is due; return False when it isn't, or when another worker has the run."""
     with records.read() as tx:
         if not ticks.is_due(tx, TICK, now):
             return False
     with records.write() as tx:
-        turn = ticks.claim(tx, TICK, EVERY, now)
-        if turn is None:
+        run = ticks.claim(tx, TICK, EVERY, now)
+        if run is None:
             return False
-        if turn.last is not None and now - turn.last > AWAY:
-            log.warning("nobody looked for silent probes for a while; they get a grace", since=turn.last, now=now)
+        if run.last is not None and now - run.last > AWAY:
+            log.warning("nobody looked for silent probes for a while; they get a grace", since=run.last, now=now)
             _give_grace(tx, now)
     with records.read() as tx:
         zones.refresh(tx)
         gone, unwatched, due = _gone(tx, now), _unwatched(tx, now), _due(tx, now)
         behind = set(shards_behind(tx))
-    known = [row for row in due if row.gateway is None or shard_of(row.gateway) not in behind]
-    for some in _parts(gone):
+    judgeable = [row for row in due if row.gateway is None or shard_of(row.gateway) not in behind]
+    for gone_batch in _batches(gone):
         with records.write() as tx:
             zones.refresh(tx)
-            settle(tx, zones, post, _let_go(tx, some), now)
-    for fresh in _parts(unwatched):
+            settle(tx, zones, post, _release(tx, gone_batch), now)
+    for unwatched_batch in _batches(unwatched):
         with records.write() as tx:
-            _watch(tx, zones, fresh, now)
-    for silent in _parts(known):
+            _watch(tx, zones, unwatched_batch, now)
+    for due_batch in _batches(judgeable):
         with records.write() as tx:
             zones.refresh(tx)
-            settle(tx, zones, post, _judge(tx, zones, silent, now), now)
+            settle(tx, zones, post, _judge(tx, zones, due_batch, now), now)
     return True
 
 
@@ -111,19 +111,19 @@ def _in_force(timeline: type[ProbeZone | ProbeGateway | MaintenanceWindow], now:
 
 
 def _stopped(now: Instant) -> ColumnElement[bool]:
-    """Whether the equipment of `Zone` is stopped."""
+    """Return the condition that the equipment of `Zone` is stopped."""
     window = select(MaintenanceWindow.id).where(MaintenanceWindow.equipment_id == Zone.equipment_id)
     return exists(window.where(MaintenanceWindow.kind == "stopped", _in_force(MaintenanceWindow, now)))
 
 
 def _give_grace(tx: Session, now: Instant) -> None:
-    waiting = and_(RuleState.rule == Rule.PROBE_OFFLINE, RuleState.condition == Condition.OK)
-    late = update(RuleState).where(waiting, RuleState.due_at < now + GRACE)
-    tx.execute(late.values(due_at=now + GRACE))
+    is_waiting = and_(RuleState.rule == Rule.PROBE_OFFLINE, RuleState.condition == Condition.OK)
+    due_soon = update(RuleState).where(is_waiting, RuleState.due_at < now + GRACE)
+    tx.execute(due_soon.values(due_at=now + GRACE))
 
 
 def _gone(tx: Session, now: Instant) -> list[Gone]:
-    here = exists(
+    is_in_zone = exists(
         select(ProbeZone.id).where(
             ProbeZone.probe_id == Series.probe_id, ProbeZone.zone_id == RuleState.zone_id, _in_force(ProbeZone, now)
         )
@@ -132,16 +132,16 @@ def _gone(tx: Session, now: Instant) -> list[Gone]:
         select(RuleState.series_id, Series.probe_id, RuleState.zone_id, RuleState.rule)
         .join(Series, Series.id == RuleState.series_id)
         .join(Zone, Zone.id == RuleState.zone_id)
-        .where(RuleState.condition.in_([Condition.ACTIVE, Condition.CLEARING]), or_(not_(here), _stopped(now)))
+        .where(RuleState.condition.in_([Condition.ACTIVE, Condition.CLEARING]), or_(not_(is_in_zone), _stopped(now)))
         .order_by(RuleState.series_id)
     )
     return [Gone(*row) for row in rows]
 
 
 def _unwatched(tx: Session, now: Instant) -> list[tuple[SeriesId, ZoneId, Milliseconds]]:
-    """Return probes that should speak and have no row of silence, or one of before they were put there."""
-    row = and_(RuleState.series_id == Series.id, RuleState.rule == Rule.PROBE_OFFLINE)
-    old = or_(
+    """Return probes that should send and have no row of silence, or one from before they were placed there."""
+    own_row = and_(RuleState.series_id == Series.id, RuleState.rule == Rule.PROBE_OFFLINE)
+    is_missing_or_old = or_(
         RuleState.series_id.is_(None),
         RuleState.zone_id != ProbeZone.zone_id,
         RuleState.due_at < ProbeZone.since,
@@ -153,8 +153,8 @@ def _unwatched(tx: Session, now: Instant) -> list[tuple[SeriesId, ZoneId, Millis
         .join(ProbeZone, and_(ProbeZone.probe_id == Probe.id, _in_force(ProbeZone, now)))
         .join(ProbeGateway, and_(ProbeGateway.probe_id == Probe.id, _in_force(ProbeGateway, now)))
         .join(Zone, Zone.id == ProbeZone.zone_id)
-        .outerjoin(RuleState, row)
-        .where(Series.quantity == "t", old, not_(_stopped(now)))
+        .outerjoin(RuleState, own_row)
+        .where(Series.quantity == "t", is_missing_or_old, not_(_stopped(now)))
         .where(or_(RuleState.condition.is_(None), RuleState.condition == Condition.OK))
         .order_by(Series.id)
     )
@@ -204,51 +204,53 @@ def _due(tx: Session, now: Instant) -> list[Due]:
     return [Due(*row) for row in rows]
 
 
-def _let_go(tx: Session, gone: Iterable[Gone]) -> list[Evidence]:
+def _release(tx: Session, gone: Iterable[Gone]) -> list[Evidence]:
     evidence = []
-    for one in gone:
-        of_probe = and_(RuleState.series_id == one.series, RuleState.zone_id == one.zone)
-        tx.execute(delete(RuleState).where(of_probe, RuleState.rule == one.rule))
-        evidence.append(Evidence(zone=one.zone, rule=Rule(one.rule), probe=one.probe, onset=NEVER, measured=False))
+    for condition in gone:
+        of_probe = and_(RuleState.series_id == condition.series, RuleState.zone_id == condition.zone)
+        tx.execute(delete(RuleState).where(of_probe, RuleState.rule == condition.rule))
+        evidence.append(
+            Evidence(zone=condition.zone, rule=Rule(condition.rule), probe=condition.probe, onset=NEVER, measured=False)
+        )
     return evidence
 
 
-def _watch(tx: Session, zones: Zones, fresh: Iterable[tuple[SeriesId, ZoneId, Milliseconds]], now: Instant) -> None:
-    """Expect probes from now on, whenever they were put there: what was before is not their silence."""
-    for series, zone, interval in fresh:
+def _watch(tx: Session, zones: Zones, unwatched: Iterable[tuple[SeriesId, ZoneId, Milliseconds]], now: Instant) -> None:
+    """Expect probes from now on, whenever they were placed: the time before is not their silence."""
+    for series, zone, interval in unwatched:
         due_at = silence.due(now, interval, zones[zone].profile.patience)
         row = {"series_id": series, "rule": Rule.PROBE_OFFLINE, "zone_id": zone, "condition": Condition.OK}
         insert_missing(tx, RuleState, [{**row, "due_at": due_at, "memory": b"", "changed_at": now}])
-        mine = and_(RuleState.series_id == series, RuleState.rule == Rule.PROBE_OFFLINE)
-        tx.execute(update(RuleState).where(mine).values(zone_id=zone, due_at=due_at))
+        own_row = and_(RuleState.series_id == series, RuleState.rule == Rule.PROBE_OFFLINE)
+        tx.execute(update(RuleState).where(own_row).values(zone_id=zone, due_at=due_at))
 
 
 def _judge(tx: Session, zones: Zones, due: Iterable[Due], now: Instant) -> list[Evidence]:
-    """Move the rows of those that have spoken since; the others are silent now."""
+    """Postpone the rows of probes that have sent since; the others become silent now."""
     evidence = []
     for row in due:
-        mine = and_(
+        unchanged = and_(
             RuleState.series_id == row.series,
             RuleState.rule == Rule.PROBE_OFFLINE,
             RuleState.condition == Condition.OK,
-            # Else the follower has moved it meanwhile, which means that the probe spoke.
+            # Else the follower has moved it meanwhile, since the probe has sent something.
             RuleState.due_at == row.due_at,
         )
         patience = zones[row.zone].profile.patience
-        # What a stopped equipment's probes say is refused: that is no silence of theirs.
+        # Readings of stopped equipment are refused, so that time is not silence of its probes.
         heard = max(now if row.stopped else row.freed_at or NEVER_YET, row.received_at or NEVER_YET)
         due_at = max(row.due_at, silence.due(heard, row.interval, patience))
         if due_at > now:
-            tx.execute(update(RuleState).where(mine).values(due_at=due_at))
+            tx.execute(update(RuleState).where(unchanged).values(due_at=due_at))
             continue
         onset = Instant(due_at - patience.of(row.interval))
         values = {"condition": Condition.ACTIVE, "due_at": None, "changed_at": now, "memory": _pack(onset)}
-        if tx.scalar(update(RuleState).where(mine).values(values).returning(RuleState.series_id)) is not None:
+        if tx.scalar(update(RuleState).where(unchanged).values(values).returning(RuleState.series_id)) is not None:
             evidence.append(
                 Evidence(zone=row.zone, rule=Rule.PROBE_OFFLINE, probe=row.probe, onset=onset, value=row.value)
             )
     return evidence
 
 
-def _parts(rows: Sequence[T]) -> Iterable[Sequence[T]]:
+def _batches(rows: Sequence[T]) -> Iterable[Sequence[T]]:
     return (rows[at : at + AT_ONCE] for at in range(0, len(rows), AT_ONCE))

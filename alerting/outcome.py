@@ -1,6 +1,6 @@
-"""What came of messages is written down: their rows, every try (AL-06), unreachable people, copies on other channels.
+"""Results of deliveries: outbox rows, every try (AL-06), unreachable people, copies on other channels.
 
-Only the holder of a row's lease changes it. A worker that outlived its lease leaves a trace of its try, nothing else.
+Only the holder of a row's lease changes it. A worker that outlived its lease records its try, nothing else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,21 +25,21 @@ log = logger(__name__)
 LONGEST_BACK_OFF_S = 60.0
 LONGEST_HELD_S = 1800.0
 SECOND_TRY_S = 20.0
-"""After which who was refused doubtfully is tried once more."""
+"""Seconds until the second try after a doubtful refusal."""
 TRIES_ALONE = 3
-"""After so many failed tries another channel is asked too."""
+"""Failed tries after which another channel is asked too."""
 
 
 class Waits(msgspec.Struct, frozen=True):
-    """Not tried: its turn comes again after so many seconds."""
+    """Result of a message that was not tried: it is due again after so many seconds."""
 
     seconds: float
     elsewhere: bool = False
-    """Meanwhile another channel may take it."""
+    """Whether another channel may take it meanwhile."""
 
 
 class Superseded(msgspec.Struct, frozen=True):
-    """Not tried, and need not be."""
+    """Result of a message that was not tried because it is no longer true."""
 
 
 Outcome = Receipt | Retry | Refused | Waits | Superseded
@@ -47,45 +47,47 @@ Done = tuple[Claimed, Outcome]
 
 
 def write_down(tx: Session, done: Sequence[Done], channels: Mapping[str, Channel], now: Instant) -> None:
-    """Finish rows; `channels` stand in the order of falling back, `now` is the system's clock."""
+    """Record results; `channels` stand in the order of falling back, `now` is the system's clock."""
     if not done:
         return
-    held = _still_held(tx, [row for row, _ in done])
+    held_ids = _still_held(tx, [row for row, _ in done])
     done = [(row, _reconsidered(tx, row, outcome)) for row, outcome in done]
-    ours = [(row, outcome) for row, outcome in done if row.id in held]
-    if ours:
-        tx.execute(update(Outbox), [{"id": row.id, **_becomes(row, outcome, now)} for row, outcome in ours])
-    tried = [_attempt(row, outcome, now, late=row.id not in held) for row, outcome in done]
-    rows = [attempt for attempt in tried if attempt]
-    if rows:
-        tx.execute(insert(Attempt), rows)
-    # In order of persons, so that two workers never wait for each other's rows crosswise.
-    for row, outcome in sorted(ours, key=lambda one: one[0].person):
+    held_results = [(row, outcome) for row, outcome in done if row.id in held_ids]
+    if held_results:
+        tx.execute(update(Outbox), [{"id": row.id, **_new_values(row, outcome, now)} for row, outcome in held_results])
+    attempts = [
+        attempt for row, outcome in done if (attempt := _attempt(row, outcome, now, late=row.id not in held_ids))
+    ]
+    if attempts:
+        tx.execute(insert(Attempt), attempts)
+    # In order of persons, so that two workers can't deadlock on each other's rows.
+    for row, outcome in sorted(held_results, key=lambda result: result[0].person):
         _mark_person(tx, row, outcome, now)
-        elsewhere = _may_go_elsewhere(row, outcome) and _give_on(tx, row, channels, now)
+        elsewhere = _may_go_elsewhere(row, outcome) and _hand_to_next_channel(tx, row, channels, now)
         if isinstance(outcome, NotSent):
             lost = isinstance(outcome, Refused) and not elsewhere
-            tell = log.error if outcome.ops or lost else log.warning
-            tell("message not sent", outbox=row.id, channel=row.channel, code=outcome.code, elsewhere=elsewhere)
+            log_it = log.error if outcome.ops or lost else log.warning
+            log_it("message not sent", outbox=row.id, channel=row.channel, code=outcome.code, elsewhere=elsewhere)
 
 
 def _reconsidered(tx: Session, row: Claimed, outcome: Outcome) -> Outcome:
-    """Give somebody who counts as reachable a second try where a refusal is doubtful, else let it stand.
+    """Return a second try instead of a doubtful refusal of a reachable person, else `outcome`.
 
-    WeChat has called openids invalid that it knew before and after; without this, level 1 heard half an hour later.
+    WeChat has called openids invalid that it knew before and after. Without the second try level 1 would get the alarm
+    half an hour later.
     """
     if not (isinstance(outcome, Refused) and outcome.doubtful) or row.unreachable:
         return outcome
-    before = select(Attempt.id).where(Attempt.outbox_id == row.id, Attempt.code == outcome.code).limit(1)
-    if tx.scalar(before) is not None:
+    earlier_refusal = select(Attempt.id).where(Attempt.outbox_id == row.id, Attempt.code == outcome.code).limit(1)
+    if tx.scalar(earlier_refusal) is not None:
         return outcome
     return Retry(outcome.code, outcome.detail, after=SECOND_TRY_S)
 
 
 def _still_held(tx: Session, rows: Sequence[Claimed]) -> set[int]:
-    """Return the ids of rows whose lease is still ours, and keep them so until the end of the transaction."""
-    found = select(Outbox.id, Outbox.lease).where(Outbox.id.in_([row.id for row in rows]), Outbox.state == "queued")
-    leases = dict(tx.execute(found.with_for_update()).all())
+    """Return the ids of rows whose lease is still ours, and lock them until the end of the transaction."""
+    queued = select(Outbox.id, Outbox.lease).where(Outbox.id.in_([row.id for row in rows]), Outbox.state == "queued")
+    leases = dict(tx.execute(queued.with_for_update()).all())
     held = {row.id for row in rows if leases.get(row.id) == row.lease}
     for row in rows:
         if row.id not in held:
@@ -93,8 +95,8 @@ def _still_held(tx: Session, rows: Sequence[Claimed]) -> set[int]:
     return held
 
 
-def _becomes(row: Claimed, outcome: Outcome, now: Instant) -> dict[str, object]:
-    """Return a row's new values. Nobody but the holder of its lease changes them, so they are known here."""
+def _new_values(row: Claimed, outcome: Outcome, now: Instant) -> dict[str, object]:
+    """Return a row's new values. Only the holder of its lease changes them, so they are known here."""
     tries = row.as_sibling.attempts
     values: dict[str, object] = {
         "state": "queued",
@@ -125,19 +127,19 @@ def _becomes(row: Claimed, outcome: Outcome, now: Instant) -> dict[str, object]:
 def _attempt(row: Claimed, outcome: Outcome, now: Instant, *, late: bool) -> dict[str, object] | None:
     match outcome:
         case Receipt():
-            said, code, detail = "sent", "", ""
+            result, code, detail = "sent", "", ""
         case Refused():
-            said, code, detail = "refused", outcome.code, outcome.detail
+            result, code, detail = "refused", outcome.code, outcome.detail
         case Retry():
-            said, code, detail = "retry", outcome.code, outcome.detail
+            result, code, detail = "retry", outcome.code, outcome.detail
         case _:
             return None
-    noted = " ".join(filter(None, ("after the lease had ended" if late else "", detail)))
-    return {"outbox_id": row.id, "at": now, "outcome": said, "code": code[:20], "detail": noted[:300]}
+    description = " ".join(filter(None, ("after the lease had ended" if late else "", detail)))
+    return {"outbox_id": row.id, "at": now, "outcome": result, "code": code[:20], "detail": description[:300]}
 
 
 def _mark_person(tx: Session, row: Claimed, outcome: Outcome, now: Instant) -> None:
-    """Note whether WeChat reaches a person; what another channel does says nothing of that."""
+    """Record whether WeChat reaches a person; results of other channels say nothing about that."""
     if row.channel != CHANNEL:
         return
     if isinstance(outcome, Receipt) and row.unreachable:
@@ -159,13 +161,13 @@ def _may_go_elsewhere(row: Claimed, outcome: Outcome) -> bool:
             return False
 
 
-def _give_on(tx: Session, row: Claimed, channels: Mapping[str, Channel], now: Instant) -> bool:
-    """Queue the message on the next channel that can carry it; a copy that is there already does."""
+def _hand_to_next_channel(tx: Session, row: Claimed, channels: Mapping[str, Channel], now: Instant) -> bool:
+    """Queue the message on the next channel that can carry it; an existing copy counts too."""
     names = list(channels)
     for name in names[names.index(row.channel) + 1 :]:
-        taken = channels[name].take_over(row.message, row.recipient)
-        if taken is not None:
-            address, body = taken
+        address_and_body = channels[name].take_over(row.message, row.recipient)
+        if address_and_body is not None:
+            address, body = address_and_body
             copy = {
                 "key": on_channel(row.message.key, name),
                 "alarm_id": row.alarm,

@@ -1,13 +1,14 @@
-"""Whether a message is still true when its turn to be sent comes: a pure decision about one row of the outbox.
+"""Relevance of a queued message: whether it is still true when it is about to be sent. Pure functions of outbox rows.
 
-* An alarm message of a tier above 1 is true while its alarm is open in the same cycle: who wasn't told before the
-  temperature came back need not be.
-* One of tier 1 gives way to the recovery message of the same person once there is one, since that tells onset and end;
-  so nobody reads "too warm" last. Without one it is sent until the alarm is closed: someone has to look at the vaccine.
-* A repeat gives way to a later one, so that the end of an outage doesn't bring them all at once.
-* A recovery message is true until the alarm opens again. It goes to whom the alarm did, or may have, reached, and to
-  tier 1; it waits while that person's alarm message is being handed over.
-* What another channel has delivered meanwhile isn't said twice.
+* An alarm message of a tier above 1 is true while its alarm is open in the same cycle: a person who wasn't told before
+  the temperature came back need not be.
+* An alarm message of tier 1 is dropped for the same person's recovery message once there is one, since that tells onset
+  and end; so nobody reads "too warm" last. Without one it is sent until the alarm is closed: somebody has to look at
+  the vaccine.
+* A repeat is dropped for a later one, so that the end of an outage doesn't send them all at once.
+* A recovery message is true until the alarm opens again. It goes to everybody whom the alarm has reached, or may have,
+  and to tier 1; it waits while that person's alarm message is being sent.
+* A message that another channel has delivered meanwhile isn't sent again.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from core.runtime.instant import Instant
 
 
 class Relevance(StrEnum):
-    """What to do with a row whose turn it is."""
+    """Decision about a row that is about to be sent."""
 
     SEND = "send"
     WAIT = "wait"
@@ -28,19 +29,19 @@ class Relevance(StrEnum):
 
 
 class Sibling(msgspec.Struct, frozen=True):
-    """A row of the outbox, as far as it matters to another of the same person, alarm and cycle."""
+    """Outbox row as far as it matters to another of the same person, alarm and cycle."""
 
     key: str
     kind: str
     tier: int
     state: str
     attempts: int
-    """Tries begun, so that one whose end was lost in a crash counts."""
+    """Tries begun, so that a try whose result was lost in a crash counts."""
     lease_until: Instant | None
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """Where the alarm of a message stands now."""
+    """Current state of a message's alarm."""
 
     state: str
     """open, recovered, closed."""
@@ -48,9 +49,9 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 def relevance(row: Sibling, cycle: int, alarm: Standing, others: Sequence[Sibling], now: Instant) -> Relevance:
-    """Decide about `row`; `others` are the same person's rows of the alarm's cycle; `now` is real, as leases are."""
-    here = on_channel(row.key, "")
-    if any(other.state == "sent" and on_channel(other.key, "") == here for other in others):
+    """Decide about `row`; `others` are the same person's rows of the alarm's cycle; `now` is real time, like leases."""
+    key = on_channel(row.key, "")
+    if any(other.state == "sent" and on_channel(other.key, "") == key for other in others):
         return Relevance.SUPERSEDE
     if row.kind == "alarm":
         return _of_alarm(row, cycle, alarm, others)
@@ -71,9 +72,9 @@ def _of_alarm(row: Sibling, cycle: int, alarm: Standing, others: Sequence[Siblin
 def _of_recovery(cycle: int, alarm: Standing, others: Sequence[Sibling], now: Instant) -> Relevance:
     if alarm.state == "open" or alarm.cycle != cycle:
         return Relevance.SUPERSEDE
-    told = [other for other in others if other.kind == "alarm"]
-    if any(other.state == "queued" and other.lease_until and other.lease_until > now for other in told):
+    alarm_rows = [other for other in others if other.kind == "alarm"]
+    if any(other.state == "queued" and other.lease_until and other.lease_until > now for other in alarm_rows):
         return Relevance.WAIT
-    reached = any(other.state == "sent" or (other.state != "failed" and other.attempts > 0) for other in told)
-    first = not told or min(other.tier for other in told) == 1
-    return Relevance.SEND if reached or first else Relevance.SUPERSEDE
+    reached = any(other.state == "sent" or (other.state != "failed" and other.attempts > 0) for other in alarm_rows)
+    is_first_tier = not alarm_rows or min(other.tier for other in alarm_rows) == 1
+    return Relevance.SEND if reached or is_first_tier else Relevance.SUPERSEDE

@@ -1,7 +1,7 @@
-"""The process `coldchain alerting`: what runs in it, and how it comes up and ends.
+"""Process `coldchain alerting`: its parts, its start and its end.
 
-It starts before broker, records, log or a virtual clock are there, and keeps trying; `status/alerting.json` says what
-is missing.
+It starts before broker, records, intake log or a virtual clock can be reached, and keeps trying. `status/alerting.json`
+says what is missing.
 """
 
 import sqlite3
@@ -47,7 +47,7 @@ OPEN_S = 0.5
 AUDIT_S = 1.0
 OFFLINE_S = 5.0
 END_WITHIN_S = 10.0
-"""For all threads together: what is being handed over would else be handed over again by the next life."""
+"""Limit for all threads together. A message that is still being sent when it ends is sent again by the next process."""
 
 T = TypeVar("T")
 
@@ -55,36 +55,36 @@ T = TypeVar("T")
 def run(settings: Settings, stop: threading.Event) -> None:
     """Watch, escalate and deliver until `stop`.
 
-    Raises: NoSecrets, WrongSetting, NewerDatabase: what no waiting mends.
+    Raises: NoSecrets, WrongSetting, NewerDatabase: errors that waiting doesn't repair.
     """
-    kept = secrets.read(settings.data_dir)
-    if settings.broker.username not in kept.broker:
+    credentials = secrets.read(settings.data_dir)
+    if settings.broker.username not in credentials.broker:
         raise WrongSetting(secrets.no_service_password(settings.broker.username, settings.data_dir))
     status = StatusFile(settings.data_dir, "alerting", settings.alerting.process, rates=("readings",))
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
-    channels = configured_channels(settings, kept, records)
-    clock = _until_there("clock", lambda: clock_from(settings.virtual_clock), status, stop)
-    _until_there("records", lambda: upgrade(records.engine), status, stop)
-    intake = _until_there("intake log", lambda: open_log(settings.intake.url, settings.data_dir), status, stop)
+    channels = configured_channels(settings, credentials, records)
+    clock = _open_when_available("clock", lambda: clock_from(settings.virtual_clock), status, stop)
+    _open_when_available("records", lambda: upgrade(records.engine), status, stop)
+    intake = _open_when_available("intake log", lambda: open_log(settings.intake.url, settings.data_dir), status, stop)
     try:
         if clock and intake:
-            how = settings.alerting
-            shards = Ownership(intake, "alerting", how.worker, how.shards, settings.data_dir)
-            if _until_there("shards", shards.take, status, stop):
+            options = settings.alerting
+            shards = Ownership(intake, "alerting", options.worker, options.shards, settings.data_dir)
+            if _open_when_available("shards", shards.take, status, stop):
                 with shards.kept(stop):
-                    _Alerting(settings, kept, records, intake, clock, channels).run(status, stop)
+                    _Alerting(settings, credentials, records, intake, clock, channels).run(status, stop)
     finally:
         if intake:
             intake.close()
         records.close()
 
 
-def _until_there(part: str, opened: Callable[[], T], status: StatusFile, stop: threading.Event) -> T | None:
-    """Try until it opens; None when `stop` came first."""
+def _open_when_available(part: str, open_part: Callable[[], T], status: StatusFile, stop: threading.Event) -> T | None:
+    """Try until it opens; return None when `stop` came first."""
     troubles = Troubles()
     while not stop.is_set():
         try:
-            return opened()
+            return open_part()
         except (OSError, sqlite3.Error, SQLAlchemyError, Unavailable) as error:
             if troubles.note(part, error):
                 log.warning("not there yet", part=part, error=first_line(error))
@@ -94,12 +94,12 @@ def _until_there(part: str, opened: Callable[[], T], status: StatusFile, stop: t
 
 
 class _Alerting:
-    """The parts of the process, put together."""
+    """Wiring of the process: engine, late evaluation, delivery, audit and broker connection."""
 
     def __init__(
         self,
         settings: Settings,
-        kept: Secrets,
+        credentials: Secrets,
         records: Records,
         intake: IntakeLog,
         clock: Clock,
@@ -108,7 +108,7 @@ class _Alerting:
         zones = Zones()
         post = Post(
             public_url=settings.public_url,
-            link_keys=kept.link_keys,
+            link_keys=credentials.link_keys,
             link_life=Milliseconds(int(settings.api.link * SECOND)),
             channels=list(channels),
         )
@@ -147,7 +147,7 @@ class _Alerting:
             BrokerAddress.of(settings.broker),
             client_id=settings.alerting.process,
             username=settings.broker.username,
-            password=kept.broker[settings.broker.username],
+            password=credentials.broker[settings.broker.username],
             clean=True,
             on_message=lambda _message: self._engine.wake(),
             subscriptions=[wake(Shard("+"))],
@@ -187,7 +187,7 @@ class _Alerting:
             thread.join(max(0.0, ends - monotonic()))
 
     def _is_idle(self) -> bool:
-        # What is late is evaluated before what it opened is told, and that before it is delivered.
+        # In the order of the work: late readings are evaluated, their alarms are escalated, their messages delivered.
         return (
             self._engine.is_idle() and self._late.is_idle() and self._engine.is_idle() and self._delivery.idle()
         ) and self._engine.is_idle()

@@ -1,4 +1,4 @@
-"""Which worker does a piece of housekeeping that is due: the one that claims its row."""
+"""Ticks: periodic jobs of which exactly one worker does each run, by claiming the job's row."""
 
 import msgspec
 from sqlalchemy import select
@@ -10,15 +10,15 @@ from core.runtime.instant import Instant, Milliseconds
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A turn that is ours, and when the last one was."""
+    """Run of a tick that this worker has claimed, with the time of the run before."""
 
     last: Instant | None
 
 
 def claim(tx: Session, name: str, every: Milliseconds, now: Instant) -> Claim | None:
-    """Take the turn of a tick if it is due and nobody else is taking it; the next is due `every` later.
+    """Claim a tick's run if it is due and no other worker has it; the next is due `every` later.
 
-    Turns that were missed are not made up for.
+    Missed runs are not made up for.
     """
     insert_missing(tx, Tick, [{"name": name, "due_at": now}])
     due = select(Tick).where(Tick.name == name, Tick.due_at <= now).with_for_update(skip_locked=True)
@@ -31,11 +31,11 @@ def claim(tx: Session, name: str, every: Milliseconds, now: Instant) -> Claim | 
 
 
 def is_due(tx: Session, name: str, now: Instant) -> bool:
-    """Return whether a turn might be had: asked first, so that looking costs no writing transaction."""
+    """Return whether a run can be claimed; checked first, so that most calls cost no writing transaction."""
     due_at = next_due(tx, name)
     return due_at is None or due_at <= now
 
 
 def next_due(tx: Session, name: str) -> Instant | None:
-    """Return when the next turn is due; None when there never was one."""
+    """Return when the next run is due; None when there never was one."""
     return tx.scalar(select(Tick.due_at).where(Tick.name == name))

@@ -1,1 +1,1 @@
-"""Ways to reach a person, one module each, behind one port."""
+"""Channels that reach a person: one module each, behind one port."""

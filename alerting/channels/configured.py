@@ -1,4 +1,4 @@
-"""Channels that are configured, in the order of falling back."""
+"""Configured channels, in the order in which one falls back to the next."""
 
 from collections.abc import Callable
 
@@ -14,13 +14,13 @@ from core.runtime.logs import logger
 log = logger(__name__)
 
 
-def configured_channels(settings: Settings, kept: Secrets, records: Records) -> dict[str, Channel]:
+def configured_channels(settings: Settings, credentials: Secrets, records: Records) -> dict[str, Channel]:
     """Return the channels of `alerting.channels` that can send, by name.
 
-    Raises: WrongSetting for a name that is no channel's.
+    Raises: WrongSetting for a name that no channel has.
     """
     known: dict[str, Callable[[], Channel | None]] = {
-        "wechat": lambda: wechat_channel(settings.wechat, kept.wechat_secret, records),
+        "wechat": lambda: wechat_channel(settings.wechat, credentials.wechat_secret, records),
     }
     channels = {}
     for name in settings.alerting.channels:

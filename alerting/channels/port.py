@@ -1,6 +1,6 @@
-"""How a message is handed over, whichever way it goes. `tests/contract/test_channel.py` is its definition.
+"""Port of a channel: how a message is handed over. `tests/contract/test_channel.py` is its definition.
 
-Accepted is not delivered, delivered is not read: escalation looks at the temperature, never at a receipt.
+Accepted is not delivered, and delivered is not read: escalation looks at the temperature, never at a receipt.
 """
 
 from typing import Protocol
@@ -8,39 +8,39 @@ from typing import Protocol
 import msgspec
 
 SENDERS = 16
-"""Threads that hand over at once: so many may stand in line before a channel that paces itself."""
+"""Threads that send at once: so many may queue before a channel that limits its own rate."""
 
 Address = str
-"""What a channel knows a person by: an openid, a phone number."""
+"""Address of a person on a channel: an openid, a phone number."""
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What is handed over: the stored body, byte for byte, and the key by which a copy is recognised."""
+    """Message as it is sent: the stored body, byte for byte, and the key that identifies a copy."""
 
     key: str
-    """Of the outbox row."""
+    """Key of the outbox row."""
     kind: str
     body: bytes
 
 
 class Recipient(msgspec.Struct, frozen=True):
-    """How a person can be reached, as the records keep it: the phone number is encrypted."""
+    """Ways to reach a person, as the records keep them: the phone number is encrypted."""
 
     openid: str | None
     phone: bytes | None
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """The provider took it. `number` is the provider's own, as text (it exceeds 2^53)."""
+    """Proof that the provider took it. `number` is the provider's own, as text (it exceeds 2^53)."""
 
     number: str
 
 
 class NotSent(Exception):
-    """The provider did not say that it took the message. `code` is its word for why, short enough for a column."""
+    """Failure: the provider didn't confirm. `code` is its short reason, which fits a column."""
 
     def __init__(self, code: str, detail: str = "", *, ops: bool = False) -> None:
-        """`ops`: it isn't about this message or this person; someone has to mend something."""
+        """`ops`: the cause is neither this message nor this person; somebody has to repair something."""
         super().__init__(f"{code}: {detail}" if detail else code)
         self.code = code
         self.detail = detail
@@ -48,10 +48,10 @@ class NotSent(Exception):
 
 
 class Retry(NotSent):
-    """Try the same bytes again later: it may or may not have arrived, and a copy does no harm.
+    """Failure after which the same bytes are tried again: the message may have arrived, and a copy does no harm.
 
-    Whatever isn't this message's own fault is this: a provider's quota, an account that is shut out, a template that is
-    configured wrongly. A message is never given up for what somebody may mend.
+    Every cause outside the message itself belongs here: a provider's quota, a blocked account, a wrongly configured
+    template. A message is never given up for something that somebody can repair.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Retry(NotSent):
         held: bool = False,
         ops: bool = False,
     ) -> None:
-        """`after`: seconds at least (None: the usual back-off); `channel_wide`: no other message would pass before.
+        """`after`: minimum seconds (None: the usual back-off); `channel_wide`: until then no other message passes.
 
-        `held`: this message alone waits for what won't be otherwise soon: longer each time, and another channel may
-        take it meanwhile.
+        `held`: this message alone waits for something that won't change soon. Its waits get longer each time, and
+        another channel may take it meanwhile.
         """
         super().__init__(code, detail, ops=ops)
         self.after = after
@@ -76,25 +76,25 @@ class Retry(NotSent):
 
 
 class Refused(NotSent):
-    """This channel will never carry this message. `unreachable`: nor any other to this person, until they come back."""
+    """Failure for good on this channel. `unreachable`: no message reaches this person until they return."""
 
     def __init__(
         self, code: str, detail: str = "", *, unreachable: bool = False, doubtful: bool = False, ops: bool = False
     ) -> None:
-        """`doubtful`: it may be a passing fault of the provider, so who counts as reachable gets one more try soon."""
+        """`doubtful`: the fault may pass, so a person who counts as reachable gets one more try soon."""
         super().__init__(code, detail, ops=ops)
         self.unreachable = unreachable
         self.doubtful = doubtful
 
 
 class Channel(Protocol):
-    """One way to reach a person. Used by several threads at once."""
+    """One way to reach a person. Several threads use it at once."""
 
     patience: float
-    """Seconds after which `send` has come back, whatever the other side does: a lease must be longer."""
+    """Seconds after which `send` has returned, whatever the other side does. A lease must be longer."""
 
     def send(self, message: Message, to: Address) -> Receipt:
-        """Hand over.
+        """Hand a message over to the provider.
 
         Raises: Retry, Refused.
         """

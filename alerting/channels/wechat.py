@@ -1,7 +1,7 @@
-"""Template messages of an official account (类目模板消息).
+"""WeChat channel: template messages of an official account (类目模板消息).
 
-WeChat drops a second message with the same `client_msg_id` to the same person within 10 real minutes, so a copy sent
-after a crash or a lost answer is not seen twice; a copy sent later than that may be.
+WeChat drops a second message with the same `client_msg_id` to the same person within 10 real minutes. So a person
+doesn't see a copy that is sent after a crash or a lost answer; a copy that is sent later may be seen.
 """
 
 import threading
@@ -20,11 +20,11 @@ from core.wechat.errcodes import Verdict, WechatError
 
 MINUTE_S = 60.0
 HELD_S = 180.0
-"""How often a message is tried while the account may not send."""
+"""Seconds between two tries of a message while the account may not send."""
 
 
 class WechatChannel:
-    """Sends as one official account, at most `rate` messages a second."""
+    """Sender of one official account, at most `rate` messages a second."""
 
     def __init__(self, client: WechatClient, settings: Settings) -> None:
         self.patience = PATIENCE * settings.timeout + SENDERS / settings.rate
@@ -40,7 +40,7 @@ class WechatChannel:
         self._lock = threading.Lock()
 
     def send(self, message: Message, to: Address) -> Receipt:
-        """Hand over; see the port."""
+        """Hand a message over; see the port."""
         if not to:
             code = "unbound"
             raise Refused(code, "this person has no WeChat binding")
@@ -49,25 +49,25 @@ class WechatChannel:
         try:
             return Receipt(self._client.send_template(body))
         except WechatError as error:
-            raise _as_said(error) from None
+            raise _port_error(error) from None
 
     def take_over(self, message: Message, to: Recipient) -> None:  # noqa: ARG002 (the port's)
-        """Answer None: WeChat is what others take over from."""
+        """Return None: other channels take over from WeChat, never the reverse."""
         return
 
     def _with_template(self, message: Message) -> bytes:
-        """Put the template in where none was configured when the message was composed; else leave every byte."""
-        said: dict[str, object] = msgspec.json.decode(message.body)
-        if said.get("template_id"):
+        """Add the template when none was configured at composing; else leave every byte."""
+        body: dict[str, object] = msgspec.json.decode(message.body)
+        if body.get("template_id"):
             return message.body
-        return msgspec.json.encode({**said, "template_id": self._templates[message.kind]})
+        return msgspec.json.encode({**body, "template_id": self._templates[message.kind]})
 
     def _pace(self) -> None:
         with self._lock:
             now = monotonic()
-            mine = max(now, self._next)
-            self._next = mine + self._gap
-        time.sleep(mine - now)
+            send_at = max(now, self._next)
+            self._next = send_at + self._gap
+        time.sleep(send_at - now)
 
 
 _RETRIED: Mapping[Verdict, Mapping[str, Any]] = {
@@ -86,17 +86,17 @@ _REFUSED: Mapping[Verdict, Mapping[str, Any]] = {
 }
 
 
-def _as_said(error: WechatError) -> Retry | Refused:
-    """Translate what WeChat said into the words of the port."""
+def _port_error(error: WechatError) -> Retry | Refused:
+    """Translate WeChat's error into an error of the port."""
     if error.means in _RETRIED:
         return Retry(error.code, error.detail, **_RETRIED[error.means])
     return Refused(error.code, error.detail, **_REFUSED[error.means])
 
 
 def wechat_channel(settings: Settings, secret: str, records: Records) -> WechatChannel | None:
-    """Return the channel of the configured account, None while none is: its messages stay queued and visible.
+    """Return the channel of the configured account; None without one: its messages stay queued and visible.
 
-    An account without its templates is none yet: WeChat would refuse each message for good.
+    An account without templates counts as none: WeChat would refuse each message for good.
     """
     if not (settings.is_complete and secret):
         return None
