@@ -1,1 +1,1 @@
-"""The ingest process: what gateways say becomes rows of the intake log, and from there telemetry."""
+"""Ingest process: messages of gateways become rows of the intake log, and from there telemetry."""

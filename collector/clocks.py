@@ -1,12 +1,13 @@
-"""Gateway clocks that run behind: pure functions.
+"""Gateway clocks that run behind: detection by the delay of live messages. Pure functions.
 
-A gateway stamps each publish with its own time, `sent`. One that is ahead of its receipt is wrong at once; one that
-lies before it may only have been on its way for long, such as in a broker while the collector was away. So a clock is
-found to run behind after CONVINCED live messages in a row whose `sent` lies over two minutes before their receipt,
-always by about the same: what waited comes at once, and its delays differ by as much as the times at which it was sent.
+A gateway stamps each message with its own time, `sent`. A `sent` after the receipt proves at once that the clock is
+wrong. A `sent` before the receipt may only mean that the message was long on its way, such as in a broker while the
+collector was down. So a clock counts as running behind after CONVINCED live messages in a row whose `sent` lies over
+two minutes before their receipt, always by about the same: messages that waited arrive together, so their delays differ
+by as much as their sending times.
 
-What is known is of one boot, and is added to all of its times from then on, live and backfill alike, while the delay of
-a message agrees with it. A live message on time ends it. Messages before the third keep the times they came with.
+The result holds for one boot. It is added to all its times from then on, live and backfill alike, while a message's
+delay agrees with it. A live message on time ends it. Messages before the third keep their own times.
 """
 
 from typing import NamedTuple
@@ -19,9 +20,9 @@ from core.wire.messages import Batch
 
 CONVINCED = 3
 BEHIND = Milliseconds(2 * MINUTE)
-"""How far `sent` may lie before its receipt, and how far a delay may differ from what is known of the clock."""
+"""Longest time that `sent` may lie before its receipt, and that a delay may differ from the known lag of the clock."""
 _JITTER = SECOND
-"""Of a network, within which two delays are the same; and a tenth of the time between them beside it."""
+"""Jitter of a network: two delays that differ by no more are the same, plus a tenth of the time between them."""
 _DRIFT = 10
 
 
@@ -35,30 +36,30 @@ class _Late(NamedTuple):
 
 
 class Judged(GatewayClock, frozen=True):
-    """What is thought of the clock of a gateway, and why it may be thought otherwise soon."""
+    """Finding about a gateway's clock, with the messages that may change it."""
 
     suspects: tuple[_Late, ...] = ()
-    """The last live messages, where all of them were late by the same."""
+    """The last live messages, if all of them were late by the same."""
 
     @property
     def is_right(self) -> bool:
-        """Whether nothing has to be remembered of it."""
+        """Whether nothing has to be remembered about it."""
         return not self.behind and not self.suspects
 
 
 def is_late(batch: Batch, received: Instant) -> bool:
-    """Whether a message came long after it was sent, as nearly none does."""
+    """Return whether a message came long after it was sent; nearly none does."""
     return received - batch.sent > BEHIND
 
 
 def tells_nothing(clock: Judged, batch: Batch, received: Instant) -> bool:
-    """Whether a late message was received with the last suspect, as much of a backlog is: that proves nothing."""
+    """Return whether a late message was received with the last suspect, like much of a backlog: that proves nothing."""
     suspects = clock.suspects
     return bool(suspects) and suspects[-1].received == received and is_late(batch, received)
 
 
 def judge(clock: Judged | None, batch: Batch, received: Instant) -> Judged:
-    """Return what is thought of a clock after a live message."""
+    """Return the finding about a clock after a live message."""
     if clock is None or clock.boot != batch.boot:
         clock = _right(batch.boot)
     late = _Late(Instant(batch.sent), received)
@@ -78,7 +79,7 @@ def judge(clock: Judged | None, batch: Batch, received: Instant) -> Judged:
 
 
 def lag_of(clock: GatewayClock | None, batch: Batch, received: Instant) -> Milliseconds:
-    """Return what is to be added to the times of a message, 0 where nothing is known that fits it."""
+    """Return the correction to add to a message's times, 0 if nothing known fits it."""
     fits = clock is not None and clock.boot == batch.boot and batch.sent and _explains(clock, received - batch.sent)
     return clock.behind if clock and fits else Milliseconds(0)
 

@@ -1,4 +1,4 @@
-"""What has the collector done since it started? Counted in memory, told by its status file."""
+"""Counters and troubles of the collector since its start, in memory, for its status file."""
 
 import threading
 from collections import Counter
@@ -7,7 +7,7 @@ from core.runtime.trouble import Kind, Trouble, Troubles
 
 
 class Counts:
-    """Counters and the problems of now; any thread may add."""
+    """Counters and present troubles; any thread may add."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -16,21 +16,21 @@ class Counts:
         self._last_error = ""
 
     def add(self, name: str, n: int = 1) -> None:
-        """Count."""
+        """Add `n` to a counter."""
         with self._lock:
             self._counts[name] += n
 
     def problem(self, part: str, error: Exception | str, *, kind: Kind | None = None) -> bool:
-        """Say what keeps a part from working, empty when nothing does any more; returns whether that is news."""
+        """Set a part's trouble, empty when it works again; return whether that is a change."""
         self._last_error = str(error) or self._last_error
         return self._troubles.note(part, error, kind=kind)
 
     def troubles(self) -> list[Trouble]:
-        """Return what is wrong now, for the status file."""
+        """Return the present troubles, for the status file."""
         return self._troubles.now()
 
     def facts(self) -> dict[str, int | float | str | bool]:
-        """Return everything, for the status file."""
+        """Return all counters and troubles, for the status file."""
         with self._lock:
             problem = "; ".join(f"{trouble.part}: {trouble.detail}" for trouble in self.troubles())
             return {**dict.fromkeys(COUNTED, 0), **self._counts, "problem": problem, "last_error": self._last_error}
@@ -57,5 +57,5 @@ COUNTED = (
 )
 """Messages received, batches appended with how many readings, known and cloned ones, unreadable messages, sequence
 numbers declared lost, readings withheld at the append, batches moved for a wrong clock, acknowledgements sent, messages
-not taken because too many wait and because of an error here; readings that the telemetry writer stored, held, released
+refused because too many wait and because of an error here; readings that the telemetry writer stored, held, released
 and that were dropped from quarantine; days of a series whose figures were computed."""

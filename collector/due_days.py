@@ -1,19 +1,19 @@
-"""Which days of which series must be computed, the first time or anew.
+"""Marker of due days: finds the days of each series whose figures must be computed, for the first time or again.
 
-Two things tell, and each keeps what it marks and how far it has come in one transaction, in the records:
+There are two sources. Each keeps its marks and its own progress in one transaction, in the records:
 
 * The log, *followed* behind the telemetry writer: a reading of a day that is over marks that day. A reading of a day
   that isn't over needs no mark: the end of the day will, later than this. So where the writer has seen no reading from
   before the last midnight (`collector.oldest`) there is nothing to mark, and the log isn't read a second time.
-* The records, *surveyed* when they have changed or a day has ended: where the course of stays of a series differs from
-  the one by which its days were computed, these days are marked. A day that has ended differs: it was not there. So a
-  silent day gets figures too (a gap from end to end), and a late correction of a binding or of limits recomputes what
-  it touches; nobody is paged.
+* The records, *surveyed* when they have changed or a day has ended: a day is marked if the stays of a series differ
+  from those by which the day was computed. A day that has just ended differs, since it wasn't there. So a silent day
+  gets figures too (a gap from end to end), and a late correction of a binding or of limits recomputes the days it
+  touches; nobody is paged.
 
-A pass takes how far telemetry has come first, surveys then, and follows up to there at last, so that it knows every
-series that it meets. Together: every reading that can be read is followed by a computation of its day, whatever is
+A pass first reads how far telemetry has come, then surveys, and last follows the log up to there, so that it knows
+every series that it meets. Together: every readable reading is followed by a computation of its day, whatever is
 killed. Each collector follows the log of its own shards and surveys the series whose number falls on them (`slot_of`):
-the work is shared without anybody to share it out.
+the work is shared without a coordinator.
 """
 
 import threading
@@ -45,17 +45,17 @@ from core.wire.topics import Shard
 READER = "rollups"
 ENTRIES = 500
 SERIES = 50
-"""Noted in one transaction, for which others may wait."""
+"""Series that are noted in one transaction, for which others may wait."""
 PAUSE_S = 0.02
 _EPOCH = Instant(0)
 
 
 class Moved(Exception):
-    """The cursor isn't where this process left it."""
+    """Error: the cursor isn't where this process left it."""
 
 
 class DueDays:
-    """What one collector marks. To be used by one thread."""
+    """Marker of one collector. To be used by one thread."""
 
     def __init__(
         self,
@@ -69,14 +69,14 @@ class DueDays:
         timezone: str,
         alignment: Alignment | None = None,
     ) -> None:
-        """`stored` tells how far the log is in telemetry; `timezone` is that of probes in no unit.
+        """`stored` returns how far the log is in telemetry; `timezone` is that of probes in no unit.
 
-        `fresh_until` tells of a shard, a position and an instant up to which position nothing is from before it.
-        The log isn't followed while `alignment` has no epoch.
+        `fresh_until` returns, for a shard, a position and an instant, the position up to which no reading is from
+        before it. The log isn't followed while `alignment` has no epoch.
         """
         self.shards = shards
         self.stays: dict[SeriesId, list[Stay]] = {}
-        """Of every series, as of the last pass."""
+        """Stays of every series, as of the last pass."""
         self._intake = intake
         self._records = records
         self._clock = clock
@@ -88,66 +88,66 @@ class DueDays:
         self._alignment = alignment
         self._epoch: int | None = None
         self._log_name = ""
-        self._seen: tuple[int, int | None] | None = None
+        self._surveyed: tuple[int, int | None] | None = None
         self._last_midnight = self._next_midnight = _EPOCH
         self._calendars: dict[str, tuple[LocalDays, date]] = {}
-        """Of every time zone: its days, and the one that it was at the last survey."""
+        """For every time zone: its days, and its date at the last survey."""
         self._namespaces: dict[str, str] = {}
         self._series: dict[tuple[str, str, str], SeriesId] = {}
 
     def mark(self, stop: threading.Event) -> None:
-        """Mark what has come to be due since the last pass."""
+        """Mark the days that have become due since the last pass."""
         stored = dict(self._stored())
         self._survey(stop)
         self._follow(stored, stop)
 
     def mirror(self) -> None:
-        """Tell the log how far it was followed, so that the pruner knows; never what was so before a realignment."""
+        """Tell the log how far it was followed, for the pruner; never a position from before a realignment."""
         if self._cursor and (self._alignment is None or self._epoch == self._alignment.epoch()):
             self._intake.move_cursor(READER, dict(self._cursor))
 
     def _survey(self, stop: threading.Event) -> None:
         now = self._clock.now()
         with self._records.read() as tx:
-            # How many, not the highest: of two that are allotted at once the lower may be committed last.
-            seen = (revision.current(tx), tx.scalar(select(func.count()).select_from(Series)))
-            if seen == self._seen and self._last_midnight <= now < self._next_midnight:
+            # The count, not the highest id: of two ids that are allotted at once the lower may be committed last.
+            revision_and_count = (revision.current(tx), tx.scalar(select(func.count()).select_from(Series)))
+            if revision_and_count == self._surveyed and self._last_midnight <= now < self._next_midnight:
                 return
-            found = stays.load(tx, self._timezone)
+            stays_of_series = stays.load(tx, self._timezone)
             known = {row.series_id: row for row in tx.scalars(select(RolledUp))}
             self._namespaces = {row[0]: row[1] for row in tx.execute(select(Gateway.number, Gateway.namespace))}
             names = select(Probe.namespace, Probe.code, Series.quantity, Series.id).join(Series)
             self._series = {(row[0], row[1], row[2]): row[3] for row in tx.execute(names)}
-        zones = {stay.timezone for course in found.values() for stay in course} | {self._timezone}
+        zones = {stay.timezone for course in stays_of_series.values() for stay in course} | {self._timezone}
         days = {name: local_day(now, ZoneInfo(name)) for name in zones}
         today = {name: day_bounds(day, ZoneInfo(name)) for name, day in days.items()}
-        news = []
-        for series, course in found.items():
-            upto = today[course[-1].timezone if course else self._timezone][0]
-            mine = self.shards[0] <= slot_of(series) <= self.shards[1]
-            if series not in known or (mine and _is_news(known[series], course, upto)):
-                news.append((series, known.get(series), course, upto))
-        for first in range(0, len(news), SERIES):
-            if stop.is_set():  # at midnight every series is news: the next survey finds what is left
+        changed = []
+        for series, course in stays_of_series.items():
+            today_start = today[course[-1].timezone if course else self._timezone][0]
+            is_own = self.shards[0] <= slot_of(series) <= self.shards[1]
+            if series not in known or (is_own and _has_changed(known[series], course, today_start)):
+                changed.append((series, known.get(series), course, today_start))
+        for first in range(0, len(changed), SERIES):
+            if stop.is_set():  # at midnight every series has changed: the next survey finds the rest
                 return
-            self._note(news[first : first + SERIES])
-        self.stays = found
-        self._seen = seen
+            self._note(changed[first : first + SERIES])
+        self.stays = stays_of_series
+        self._surveyed = revision_and_count
         self._calendars = {name: (LocalDays(ZoneInfo(name)), day) for name, day in days.items()}
         self._last_midnight = max(first for first, _ in today.values())
         self._next_midnight = min(end for _, end in today.values())
 
-    def _note(self, news: Sequence[tuple[SeriesId, RolledUp | None, list[Stay], Instant]]) -> None:
-        """Mark the days in which stays differ from what is known, and keep these as what is known.
+    def _note(self, changed: Sequence[tuple[SeriesId, RolledUp | None, list[Stay], Instant]]) -> None:
+        """Mark the days in which stays differ from the known ones, and keep the new ones as known.
 
-        A series that nobody knows is noted by whoever meets it first, before any reading of it is followed: the end of
-        this day will find it, though its own collector be away for days.
+        The first collector that meets an unknown series notes it, before any reading of it is followed. So the end of
+        this day is noticed even while the series's own collector is down for days.
         """
         with self._records.write() as tx:
             rows: dict[bool, list[dict[str, object]]] = {True: [], False: []}
             days: list[DaySeries] = []
-            for series, known, course, today in news:
-                # A clock that was ahead has been set back: days that it took for over end once more.
+            for series, known, course, today in changed:
+                # If a clock that was ahead was set back, days that it took for over end a second time.
                 since, upto = today if known is None else min(known.since, today), today
                 days += [] if known is None else _changed(tx, known, course, since, upto)
                 row = {"series_id": series, "since": since, "upto": upto, "stays": msgspec.json.encode(course)}
@@ -158,7 +158,7 @@ class DueDays:
         time.sleep(PAUSE_S)
 
     def _follow(self, stored: Mapping[Shard, int], stop: threading.Event) -> None:
-        if stop.is_set():  # the survey may have been left, and what it knows of midnight be old
+        if stop.is_set():  # the survey may have been interrupted, with an old value of midnight
             return
         epoch = self._alignment.epoch() if self._alignment else 0
         if epoch is None:
@@ -169,47 +169,47 @@ class DueDays:
                 self._cursor = _positions(tx)
             self._knows_cursor, self._epoch = True, epoch
         behind = {shard: upto for shard, upto in stored.items() if self._cursor.get(shard, 0) < upto}
-        self._come_to({shard: upto for shard, upto in behind.items() if self._fresh(shard, upto) == upto}, set())
+        self._advance({shard: upto for shard, upto in behind.items() if self._fresh(shard, upto) == upto}, set())
         for shard, upto in behind.items():
             while (followed := self._cursor.get(shard, 0)) < upto and not stop.is_set():
                 position, days = self._fresh(shard, upto), set[DaySeries]()
                 if position == followed:
                     entries = self._intake.read(shard, followed, ENTRIES)
                     readable = [entry for entry in entries if entry.n <= upto]
-                    # Nothing to read up to there means pruned rows: the records were put back to an older state.
+                    # Nothing to read up to there means pruned rows: the records were restored to an older state.
                     position = readable[-1].n if readable else upto
                     days = set(self._late(readable))
-                # Kept each time: were it ahead in memory only, the log would be told of more than the records know.
-                self._come_to({shard: position}, days)
+                # Stored each time: a cursor that is ahead in memory only would tell the log more than the records know.
+                self._advance({shard: position}, days)
 
     def _fresh(self, shard: Shard, upto: int) -> int:
         """Return up to where a shard need not be read: from the cursor to there nothing is of a day that is over."""
         return min(upto, self._fresh_until(shard, self._cursor.get(shard, 0), self._last_midnight))
 
-    def _come_to(self, positions: dict[Shard, int], days: set[DaySeries]) -> None:
-        """Keep how far shards were followed, with what that marks."""
+    def _advance(self, positions: dict[Shard, int], days: set[DaySeries]) -> None:
+        """Store how far shards were followed, together with the days to mark."""
         if positions:
-            here = mark(self._log_name)
+            log_mark = mark(self._log_name)
             with self._records.write() as tx:
-                known = _positions(tx)
-                if any(known.get(shard, 0) != self._cursor.get(shard, 0) for shard in positions):
+                stored = _positions(tx)
+                if any(stored.get(shard, 0) != self._cursor.get(shard, 0) for shard in positions):
                     self._knows_cursor = False
                     msg = "the log was followed by another process, or the records were put back; looking again"
                     raise Moved(msg)
                 rollups.mark(tx, days)
-                rows = [{"shard": shard, "position": n, "mark": here} for shard, n in positions.items()]
+                rows = [{"shard": shard, "position": n, "mark": log_mark} for shard, n in positions.items()]
                 upsert(tx, RollupCursor, rows)
             self._cursor.update(positions)
 
     def _late(self, entries: Iterable[Entry]) -> Iterator[DaySeries]:
-        """Yield the days, over at the last survey, that readings tell of, each until it holds no longer."""
+        """Yield the days, over at the last survey, that the readings cover, each until the next reading is due."""
         for entry in entries:
             for reading in entry.batch.readings:
                 if reading.at >= self._last_midnight:
                     continue
                 namespace = self._namespaces.get(entry.batch.gw, "")
                 series = self._series.get((namespace, reading.p, reading.quantity))
-                if series is None:  # held, then: no series, no telemetry
+                if series is None:  # then the reading is held: without a series there is no telemetry
                     continue
                 for stay in self.stays.get(series, ()):
                     since, until = max(reading.at, stay.since), min(reading.at + stay.interval, stay.until)
@@ -224,25 +224,25 @@ def _positions(tx: Session) -> dict[Shard, int]:
     return {Shard(shard): n for shard, n in tx.execute(select(RollupCursor.shard, RollupCursor.position))}
 
 
-def _is_news(known: RolledUp, course: list[Stay], upto: Instant) -> bool:
+def _has_changed(known: RolledUp, course: list[Stay], upto: Instant) -> bool:
     return known.upto != upto or known.stays != msgspec.json.encode(course)
 
 
 def _changed(
     tx: Session, known: RolledUp, course: Sequence[Stay], complete_from: Instant, upto: Instant
 ) -> Iterator[DaySeries]:
-    """Yield the days that have figures, or must have, and in which stays differ from what is known."""
+    """Yield the days that have figures, or must have, and whose stays differ from the known ones."""
     before = msgspec.json.decode(known.stays, type=list[Stay])
     series = known.series_id
     for since, until in stays.differences(stays.clipped(before, min(known.upto, upto)), stays.clipped(course, upto)):
         for zone in {
-            ZoneInfo(each.timezone) for each in (*before, *course) if each.since < until and since < each.until
+            ZoneInfo(stay.timezone) for stay in (*before, *course) if stay.since < until and since < stay.until
         }:
             first, last = local_day(max(since, _EPOCH), zone), local_day(Instant(until - 1), zone)
             complete = local_day(complete_from, zone)
             if first < complete:
-                had = select(Daily.day).where(Daily.series_id == series, Daily.day.between(first, last))
-                yield from ((day, series) for day in tx.scalars(had.distinct()))
+                computed = select(Daily.day).where(Daily.series_id == series, Daily.day.between(first, last))
+                yield from ((day, series) for day in tx.scalars(computed.distinct()))
             yield from ((day, series) for day in _days(max(first, complete), last))
 
 

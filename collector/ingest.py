@@ -1,11 +1,11 @@
-"""From the broker into the intake log: one thread empties the inbox, a group of messages a commit.
+"""Ingest: moves messages from the broker into the intake log, one commit for a group of messages.
 
-The order is the promise: append (durable), then `down/ack` and the broker's acknowledgement. Killed anywhere between,
-the gateway sends again, and the log knows what it has. While the log can't be written, or a cursor of it is misplaced
-(`collector.alignment`), nothing is acknowledged and the same group is tried again. Once appended, a group always gets
-the broker's acknowledgement and its wakes: a `down/ack` for which the log can't be read stays owed, and is tried again
-beside the next groups. While more waits behind a group, gateways are told twice a second: one `down/ack` covers all
-that a gateway has sent meanwhile.
+The order is the promise: first the append (durable), then `down/ack` and the broker's acknowledgement. If it is killed
+anywhere between, the gateway sends again, and the log recognises the copy. While the log can't be written, or one of
+its cursors is misplaced (`collector.alignment`), nothing is acknowledged and the same group is tried again. Once
+appended, a group always gets the broker's acknowledgement and its wakes. A `down/ack` for which the log can't be read
+stays owed, and is tried again beside the next groups. While more messages wait behind a group, gateways are answered
+twice a second: one `down/ack` covers everything that a gateway has sent meanwhile.
 """
 
 import threading
@@ -44,21 +44,21 @@ log = logger(__name__)
 SHORTEST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
 TELL_S = 0.5
-"""So often a gateway is told while more waits behind a group; else after each group."""
+"""Seconds between acknowledgements while more waits behind a group; else they follow each group."""
 _PAGE = 2_000
 _NONE = Milliseconds(0)
 
 
 class _Owed:
-    """What is to be done once a commit is durable: readings released, gateways told."""
+    """Work that follows a durable commit: readings to release, gateways to answer."""
 
     def __init__(self) -> None:
         self.offsets: dict[tuple[GatewayNumber, str], Milliseconds] = {}
-        """Of boots, by gateway."""
+        """Offsets of boots, by gateway."""
         self.asked: dict[Life, set[int]] = defaultdict(set)
-        """Numbers to be told about."""
+        """Sequence numbers that need an answer."""
         self.clocks: dict[GatewayNumber, GatewayClock] = {}
-        """What was found of clocks, to be kept."""
+        """New findings about clocks, to be stored."""
 
     def add(self, other: "_Owed") -> None:
         self.offsets.update(other.offsets)
@@ -68,19 +68,19 @@ class _Owed:
 
 
 class _Group(_Owed):
-    """What one commit is made of, and what follows it."""
+    """Content of one commit, with the work that follows it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.batches: list[Batch] = []
         self.bodies: list[bytes] = []
-        """Of the batches, as they came."""
+        """Bodies of the batches, as received."""
         self.lost: list[Lost] = []
         self.letters: list[DeadLetter] = []
 
 
 class Ingest:
-    """Takes messages as they come, from any thread."""
+    """Consumer of messages; `take` may be called from any thread."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Ingest:
         grown: Callable[[], None],
         alignment: Alignment | None = None,
     ) -> None:
-        """`group` messages at most share a commit, which waits `linger` seconds for more; `grown` wakes the writer.
+        """A commit has up to `group` messages and waits `linger` seconds for more; `grown` wakes the writer.
 
         Nothing is appended or acknowledged while there is an `alignment` that has no epoch.
         """
@@ -108,13 +108,13 @@ class Ingest:
         self._unset: set[tuple[GatewayNumber, str]] = set()
         """Boots with readings that wait for their offset."""
         self._faulty: set[Life] = set()
-        """In whose messages something beside the readings is wrong, of which one is among the dead letters."""
+        """Lives with a fault outside the readings, of which one message is among the dead letters."""
         self._cloned: set[Life] = set()
-        """Of which one message is among the dead letters."""
+        """Lives of cloned gateways, of which one message is among the dead letters."""
         self._letters: list[DeadLetter] = []
-        """What goes among them with the next append."""
+        """Dead letters for the next append."""
         self._clocks: dict[GatewayNumber, clocks.Judged] = {}
-        """Those that are behind, or may be."""
+        """Clocks that run behind, or may."""
         self._owed = _Owed()
         self._pause = SHORTEST_WAIT_S
         self._answer_at = 0.0
@@ -126,7 +126,7 @@ class Ingest:
         return self._inbox.is_empty and not self._owed.asked
 
     def take(self, message: Message) -> bool:
-        """Take a message in, from the network thread; False when there is no room: its sender has to send it again."""
+        """Accept a message from the network thread; return False when there is no room: its sender sends it again."""
         self._counts.add("received")
         fits = self._inbox.put(message)
         if not fits:
@@ -134,14 +134,14 @@ class Ingest:
         return fits
 
     def run(self, bus: Bus, stop: threading.Event) -> None:
-        """Work until `stop`; what is in hand then is finished if the log allows."""
+        """Work until `stop`; a group that has been taken then is finished if the log allows."""
         self._remember(stop)
         while not stop.is_set():
             taken = self._inbox.gather(self._most, self._linger)
             if taken:
                 failed = self._finish_all(bus, taken, stop)
-                said = f"{failed} messages were not taken in; see the log of this service" if failed else ""
-                self._counts.problem("ingest", said)
+                problem = f"{failed} messages were not taken in; see the log of this service" if failed else ""
+                self._counts.problem("ingest", problem)
             elif self._owed.asked:
                 self._answer(bus)
             self._inbox.done(taken)
@@ -149,15 +149,15 @@ class Ingest:
             self._answer(bus)
 
     def _finish_all(self, bus: Bus, taken: Sequence[Message], stop: threading.Event) -> int:
-        """Finish a group, or each by itself where the whole fails; returns how many couldn't be."""
+        """Finish a group, or each message by itself if the whole fails; return how many failed."""
         try:
             self._finish(bus, taken, stop)
         except Exception:
             if len(taken) > 1:
                 log.exception("a group of messages failed; each is tried by itself", messages=len(taken))
                 return sum(self._finish_all(bus, [message], stop) for message in taken)
-            # An error in this program. The sender keeps what no `down/ack` covers; the broker shall not, since what it
-            # holds open counts against what it sends us.
+            # An error in this program. The sender keeps a message without `down/ack`. The broker must not: messages
+            # without our acknowledgement count against the number that it sends us.
             log.exception("a message was not taken in", topic=taken[0].topic)
             self._counts.add("failed")
             bus.ack(taken[0])
@@ -187,13 +187,13 @@ class Ingest:
             self._grown()
 
     def _answer(self, bus: Bus) -> None:
-        """Do what is owed. What the log doesn't allow now is tried again, a little later each time."""
+        """Do the owed work. If the log doesn't allow it now it is tried again, a little later each time."""
         if monotonic() < self._answer_at or not self._may_append():
             return
         try:
             self._intake.note_clocks(self._owed.clocks)
             self._owed.clocks.clear()
-            left = self._release(bus, self._owed)
+            still_owed = self._release(bus, self._owed)
             self._acknowledge(bus, self._owed)
         except Unavailable as error:
             if self._counts.problem("acknowledgements", error):
@@ -203,17 +203,17 @@ class Ingest:
             return
         except Exception:
             log.exception("gateways not told; they will ask again", gateways=len(self._owed.asked))
-            left = _Owed()
+            still_owed = _Owed()
         else:
             self._counts.problem("acknowledgements", "")
         self._told_at = monotonic()
-        self._owed = left
+        self._owed = still_owed
         self._pause = SHORTEST_WAIT_S
 
     def _sort(self, group: _Group, message: Message, now: Instant) -> None:
-        """Add a message to the group: as a batch, as a question to be answered, or as a dead letter."""
+        """Add a message to the group: as a batch, as a number to be answered, or as a dead letter."""
         if not message.payload and message.topic.endswith((Kind.BIRTH, Kind.STATE)):
-            return  # how a retained message is cleared; it says nothing
+            return  # an empty payload only clears a retained message
         try:
             self._add(group, decode.decode(message.topic, message.payload), now, message.payload)
         except Unreadable as error:
@@ -223,52 +223,52 @@ class Ingest:
                 group.lost.append((gw, ep, seq, seq))
                 group.asked[gw, ep].add(seq)
         except Exception as error:
-            # A message that finds an error in this program must not stop those that came with it.
+            # A message that triggers an error in this program must not stop the others of its group.
             log.exception("message not understood", topic=message.topic)
             group.letters.append(DeadLetter(0, now, message.topic, f"not understood: {error!r}", message.payload))
 
     def _add(self, group: _Group, message: decode.Message, now: Instant, payload: bytes) -> None:
-        topic, heard, fault, refused = message.topic, message.heard, message.fault, message.refused
-        if isinstance(heard, messages.Batch):
-            group.batches.append(stamp(message, heard, now, self._behind(group, topic, heard, now)))
+        topic, decoded, fault, refused = message.topic, message.heard, message.fault, message.refused
+        if isinstance(decoded, messages.Batch):
+            group.batches.append(stamp(message, decoded, now, self._behind(group, topic, decoded, now)))
             group.bodies.append(payload)
-            believed, untrue = lost_ranges(heard)
-            fault = fault or untrue
-            group.lost += [(topic.gw, heard.ep, first, last) for first, last in believed]
-            offset = boot_offset(heard.clk)
+            valid_ranges, range_fault = lost_ranges(decoded)
+            fault = fault or range_fault
+            group.lost += [(topic.gw, decoded.ep, first, last) for first, last in valid_ranges]
+            offset = boot_offset(decoded.clk)
             if offset is not None:
-                group.offsets[topic.gw, heard.boot] = offset
-        elif isinstance(heard, messages.Birth):
-            group.asked[topic.gw, heard.ep].add(heard.seq)
-        if fault and isinstance(heard, messages.Batch | messages.Birth):
-            if (topic.gw, heard.ep) in self._faulty:  # it says so in each of its messages
+                group.offsets[topic.gw, decoded.boot] = offset
+        elif isinstance(decoded, messages.Birth):
+            group.asked[topic.gw, decoded.ep].add(decoded.seq)
+        if fault and isinstance(decoded, messages.Batch | messages.Birth):
+            if (topic.gw, decoded.ep) in self._faulty:  # all its messages have the fault, one is kept
                 fault = ""
-            self._faulty.add((topic.gw, heard.ep))
+            self._faulty.add((topic.gw, decoded.ep))
         if fault or refused:
             group.letters.append(DeadLetter(0, now, str(topic), "; ".join(filter(None, (refused, fault))), payload))
 
     def _behind(self, group: _Group, topic: Topic, sent: messages.Batch, now: Instant) -> Milliseconds:
-        """Return how far the clock that a batch was stamped by runs behind, after what this message tells of it."""
+        """Return how far the clock that stamped a batch runs behind, after updating the finding about it."""
         known = self._clocks.get(topic.gw)
         if known is None and not clocks.is_late(sent, now):
             return _NONE
         if known is not None and clocks.tells_nothing(known, sent, now):
             return clocks.lag_of(known, sent, now)
         if topic.kind is Kind.DATA:
-            found = clocks.judge(known, sent, now)
-            if found.behind != (known.behind if known else 0):
-                group.clocks[topic.gw] = found
-                event = "clock_skew found" if found.behind else "clock_skew is over"
-                log.warning(event, gw=topic.gw, boot=sent.boot, behind_ms=found.behind)
-            if found.is_right:
+            finding = clocks.judge(known, sent, now)
+            if finding.behind != (known.behind if known else 0):
+                group.clocks[topic.gw] = finding
+                event = "clock_skew found" if finding.behind else "clock_skew is over"
+                log.warning(event, gw=topic.gw, boot=sent.boot, behind_ms=finding.behind)
+            if finding.is_right:
                 self._clocks.pop(topic.gw, None)
             else:
-                self._clocks[topic.gw] = found
-            known = found
+                self._clocks[topic.gw] = finding
+            known = finding
         return clocks.lag_of(known, sent, now)
 
     def _append(self, group: _Group, stop: threading.Event) -> list[Appended] | None:
-        """Append until it has worked; None when `stop` came first."""
+        """Append until it succeeds; return None when `stop` came first."""
         pause = SHORTEST_WAIT_S
         while True:
             if not self._may_append():
@@ -298,13 +298,13 @@ class Ingest:
             if answer is Appended.CLONE:
                 self._counts.add("clones")
                 log.error("cloned gateway heard", gw=batch.gw, ep=batch.ep, seq=batch.seq)
-                if (batch.gw, batch.ep) not in self._cloned:  # it says it again for as long as it isn't told
+                if (batch.gw, batch.ep) not in self._cloned:  # it repeats it until it is acknowledged, which it isn't
                     self._cloned.add((batch.gw, batch.ep))
                     self._letters.append(_of_clone(batch, body))
                 continue
             group.asked[batch.gw, batch.ep].add(batch.seq)
-            # Also of a duplicate: it may be one for an append of ours whose answer never came.
-            self._unset.update((batch.gw, batch.boot) for one in batch.held if one.reason == UNSET_CLOCK)
+            # Also for a duplicate: its first append may have succeeded without the log's answer reaching us.
+            self._unset.update((batch.gw, batch.boot) for held in batch.held if held.reason == UNSET_CLOCK)
             if answer is Appended.DUPLICATE:
                 self._counts.add("duplicates")
                 continue
@@ -321,34 +321,35 @@ class Ingest:
         self._counts.add("lost", sum(last - first + 1 for _gw, _ep, first, last in group.lost))
 
     def _release(self, bus: Bus, owed: _Owed) -> _Owed:
-        """Release what waited for the offset of its boot, a bounded part at a time; returns what is still owed.
+        """Release readings that waited for their boot's offset, a bounded number at a time; return what is still owed.
 
-        A gateway is told only when all of its boot is released, for it may never say the offset again.
+        A gateway is acknowledged only when all readings of its boot are released, since it may never send the offset
+        again.
         """
-        left = _Owed()
+        still_owed = _Owed()
         room = _PAGE
         for gw, boot in sorted(self._unset & owed.offsets.keys()):
             shift = owed.offsets[gw, boot]
             now = self._clock.now()
             page = self._intake.held(gw=gw, boot=boot, reason=UNSET_CLOCK, limit=room) if room else []
-            wrong = [one.id for one in page if not releasable(one.reading, shift, now)]
-            right = sorted({one.id for one in page}.difference(wrong))
-            if right:
-                self._counts.add("released", self._intake.release(right, now=now, shift=shift))
+            unreleasable = [held.id for held in page if not releasable(held.reading, shift, now)]
+            releasable_ids = sorted({held.id for held in page}.difference(unreleasable))
+            if releasable_ids:
+                self._counts.add("released", self._intake.release(releasable_ids, now=now, shift=shift))
                 self._wake(bus, [shard_of(gw)])
-            if wrong:
-                why = f"no believable time with the offset of its boot, {shift} ms"
-                self._intake.change_reason(wrong, IMPLAUSIBLE_TIME, why)
+            if unreleasable:
+                detail = f"no believable time with the offset of its boot, {shift} ms"
+                self._intake.change_reason(unreleasable, IMPLAUSIBLE_TIME, detail)
             if len(page) == room:
-                left.offsets[gw, boot] = shift
+                still_owed.offsets[gw, boot] = shift
             else:
                 log.info("clock of a boot known", gw=gw, boot=boot, offset_ms=shift)
                 self._unset.discard((gw, boot))
             room -= len(page)
-        unfinished = {gw for gw, _ in left.offsets}
+        unfinished = {gw for gw, _ in still_owed.offsets}
         for life in [life for life in owed.asked if life[0] in unfinished]:
-            left.asked[life] = owed.asked.pop(life)
-        return left
+            still_owed.asked[life] = owed.asked.pop(life)
+        return still_owed
 
     def _acknowledge(self, bus: Bus, owed: _Owed) -> None:
         known = self._intake.known(owed.asked, most=MOST_READ)
@@ -358,12 +359,14 @@ class Ingest:
                 self._counts.add("acks")
 
     def _remember(self, stop: threading.Event) -> None:
-        """Find again which boots have readings that wait for their offset, and which clocks run behind."""
+        """Restore from the log which boots have readings that wait for their offset, and which clocks run behind."""
         while not stop.is_set():
             try:
                 self._unset |= self._intake.boots_held(UNSET_CLOCK)
                 known = self._intake.clocks()
-                self._clocks |= {gw: clocks.Judged(one.boot, one.behind, one.since) for gw, one in known.items()}
+                self._clocks |= {
+                    gw: clocks.Judged(finding.boot, finding.behind, finding.since) for gw, finding in known.items()
+                }
             except Unavailable as error:
                 self._counts.problem("intake log", error)
                 stop.wait(SHORTEST_WAIT_S)
@@ -374,5 +377,5 @@ class Ingest:
 
 def _of_clone(batch: Batch, body: bytes) -> DeadLetter:
     topic = Topic(batch.gw, Kind.BACKFILL if batch.origin == "backfill" else Kind.DATA)
-    why = f"cloned gateway: seq {batch.seq} of {batch.ep} is in the log with other readings; not acknowledged"
-    return DeadLetter(0, batch.received, str(topic), why, body)
+    reason = f"cloned gateway: seq {batch.seq} of {batch.ep} is in the log with other readings; not acknowledged"
+    return DeadLetter(0, batch.received, str(topic), reason, body)

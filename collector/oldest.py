@@ -1,8 +1,8 @@
-"""From where on the log has nothing old: what the telemetry writer has just read, nobody need read again to learn that.
+"""Index of old readings: up to which log position there are none, noted by the telemetry writer as it reads.
 
-Guarantee: behind a position, up to the one that `fresh_until` answers, no entry that can be read has a reading from
-before the instant that was asked about. Nothing is known of what was read in an earlier life, or by another process:
-the answer is then the position itself, and whoever asks has to read.
+It saves the reader of `collector.due_days` a second read of the log. Guarantee: between a position and the one that
+`fresh_until` returns, no readable entry has a reading from before the given instant. Nothing is known about what an
+earlier process, or another one, read: then the answer is the position itself, and the caller has to read.
 """
 
 import threading
@@ -13,30 +13,31 @@ from core.runtime.instant import Instant
 from core.wire.topics import Shard
 
 SHORT = 500
-"""Positions up to which a part of a shard's log grows, until it is asked about. A late reading costs all of a part."""
+"""Positions up to which a part of a shard's log grows until it is queried. One late reading makes its whole part old.
+"""
 PARTS = 64
-"""Of a shard's log; the last of so many grows on without an end, so that memory doesn't."""
+"""Parts of a shard's log; the last of them grows without limit, so that memory doesn't."""
 
 
 class _Part(NamedTuple):
     after: int
     upto: int
     oldest: Instant
-    """No reading of the entries behind `after`, up to and with `upto`, is older."""
+    """No reading of the entries behind `after`, up to and including `upto`, is older."""
 
 
 class Oldest:
-    """One thread notes what it reads, and one other asks."""
+    """Index of old readings. One thread notes what it reads, and one other queries."""
 
     def __init__(self) -> None:
-        """Know nothing."""
+        """Create an empty index."""
         self._lock = threading.Lock()
         self._parts: dict[Shard, deque[_Part]] = defaultdict(deque)
         self._grows: set[Shard] = set()
-        """Whose last part nobody has asked about yet."""
+        """Shards whose last part nobody has queried yet."""
 
     def note(self, shard: Shard, after: int, upto: int, oldest: Instant) -> None:
-        """Take in that of the entries behind `after`, up to and with `upto`, no reading is from before `oldest`."""
+        """Note that no reading of the entries behind `after`, up to and including `upto`, is older than `oldest`."""
         with self._lock:
             parts = self._parts[shard]
             if parts and parts[-1].upto != after:
@@ -49,9 +50,9 @@ class Oldest:
             self._grows.add(shard)
 
     def fresh_until(self, shard: Shard, after: int, since: Instant) -> int:
-        """Return up to which position nothing behind `after` is from before `since`; `after` where that isn't known.
+        """Return the position up to which nothing behind `after` is from before `since`; `after` if that isn't known.
 
-        What lies behind `after` is forgotten: whoever asks has come by it.
+        Parts up to `after` are forgotten: the caller has passed them.
         """
         with self._lock:
             parts = self._parts[shard]

@@ -1,9 +1,9 @@
-"""Computes the figures of days that are due, once they are over, from whatever store the readings are in.
+"""Worker for daily figures: computes due days once they are over, from any telemetry store.
 
-What is due stands in the records (`collector.due_days`), and so do the figures (`core.telemetry.rollups`). Killed
-anywhere, it goes on from there. `GRACE` is how far the clocks of two collectors may be apart: a reading that one of
-them took in before the day was over, and did not mark, can be read by the time that another computes the day. A step
-of a virtual clock doesn't wait for it: figures are for reports, which come later.
+The due days stand in the records (`collector.due_days`), and so do the figures (`core.telemetry.rollups`). Killed
+anywhere, the worker continues from there. `GRACE` is the largest difference between the clocks of two collectors: a
+reading that one of them received before the day was over, and did not mark, can be read by the time that another
+computes the day. After a step of a virtual clock the grace isn't waited for: figures are for reports, which come later.
 """
 
 import sqlite3
@@ -34,9 +34,9 @@ from core.telemetry.rollups import DaySeries, Due
 log = logger(__name__)
 
 GRACE = 10 * MINUTE
-"""After a day's end, before it is computed."""
+"""Time between a day's end and its computation."""
 SERIES = 50
-"""Read at once, and written in one transaction, for which others may wait."""
+"""Series that are read at once, and written in one transaction, for which others may wait."""
 PAGE = 2_000
 POLL_S = 5.0
 PAUSE_S = 0.02
@@ -46,7 +46,7 @@ _UTC = ZoneInfo("UTC")
 
 
 class Rollups:
-    """The worker of one collector. `run` in a thread."""
+    """Worker for daily figures of one collector. `run` in a thread."""
 
     def __init__(self, due_days: DueDays, telemetry: Telemetry, records: Records, clock: Clock, counts: Counts) -> None:
         self._due_days = due_days
@@ -67,7 +67,7 @@ class Rollups:
                     log.warning("daily figures not computed", error=str(error).partition("\n")[0])
                 pause = min(LONGEST_WAIT_S, pause * 2)
             except Exception as error:
-                # Whatever it is, the marks are still there, and the next attempt may find it mended.
+                # Whatever the error, the marks are still there, and the next attempt may succeed.
                 if self._counts.problem("rollups", error):
                     log.exception("daily figures not computed")
                 pause = LONGEST_WAIT_S
@@ -77,7 +77,7 @@ class Rollups:
             stop.wait(pause)
 
     def work(self, stop: threading.Event) -> None:
-        """Do all that is due now, unless stopped."""
+        """Compute everything that is due now, unless stopped."""
         self._due_days.mark(stop)
         after = _BEGINNING
         while not stop.is_set():
@@ -87,53 +87,53 @@ class Rollups:
             if not page:
                 return
             after = page[-1].day, page[-1].series
-            for day, asked in self._together(page, Instant(now - GRACE)):
+            for day, due_series in self._together(page, Instant(now - GRACE)):
                 if stop.is_set():
                     return
-                found = self._figures(day, asked)
+                figures = self._figures(day, due_series)
                 with self._records.write() as tx:
-                    self._counts.add("days", rollups.keep(tx, day, found))
+                    self._counts.add("days", rollups.keep(tx, day, figures))
                 stop.wait(PAUSE_S)
 
     def _together(self, page: Iterable[Due], now: Instant) -> Iterator[tuple[date, list[tuple[Due, list[Stay]]]]]:
-        """Yield what is over and can be read at once: a day of up to SERIES series, each with its parts of the day."""
-        for day, same_day in groupby(page, lambda each: each.day):
-            over = []
-            for each in same_day:
-                stays = self._due_days.stays.get(each.series)
+        """Yield series whose day is over, to be read at once: a day of up to SERIES series, each with its parts."""
+        for day, same_day in groupby(page, lambda due: due.day):
+            finished = []
+            for due in same_day:
+                stays = self._due_days.stays.get(due.series)
                 if stays is None:
-                    continue  # new since the last survey: another has marked it, and the next pass knows it
+                    continue  # new since the last survey: another collector has marked it, the next pass knows it
                 course = daily.parts(stays, day)
                 if all(day_bounds(day, ZoneInfo(stay.timezone))[1] <= now for stay in course):
-                    over.append((each, course))
-            for first in range(0, len(over), SERIES):
-                yield day, over[first : first + SERIES]
+                    finished.append((due, course))
+            for first in range(0, len(finished), SERIES):
+                yield day, finished[first : first + SERIES]
 
-    def _figures(self, day: date, asked: Sequence[tuple[Due, list[Stay]]]) -> list[tuple[Due, list[Part]]]:
-        """Return the figures of what can be read; who was nowhere that day has none."""
-        found: list[tuple[Due, list[Part]]] = [(due, []) for due, course in asked if not course]
+    def _figures(self, day: date, due_series: Sequence[tuple[Due, list[Stay]]]) -> list[tuple[Due, list[Part]]]:
+        """Return the figures of the readable series; a series that was in no zone that day has none."""
+        figures: list[tuple[Due, list[Part]]] = [(due, []) for due, course in due_series if not course]
         by_reach: dict[tuple[Instant, Instant], list[tuple[Due, list[Stay]]]] = defaultdict(list)
-        for due, course in asked:
+        for due, course in due_series:
             if course:
                 by_reach[daily.reach(course)].append((due, course))
-        for (since, until), some in by_reach.items():
-            curves = self._curves([due.series for due, _ in some], since, until)
-            for due, course in some:
+        for (since, until), same_reach in by_reach.items():
+            curves = self._curves([due.series for due, _ in same_reach], since, until)
+            for due, course in same_reach:
                 if due.series in curves:
-                    found.append((due, daily.figures(due.series, day, course, curves[due.series])))
+                    figures.append((due, daily.figures(due.series, day, course, curves[due.series])))
                 elif (day, due.series) not in self._unreadable:
                     self._unreadable.add((day, due.series))
                     log.error("day not computed, its readings are damaged", day=str(day), series=due.series)
-        return found
+        return figures
 
     def _curves(self, series: list[SeriesId], since: Instant, until: Instant) -> dict[SeriesId, Curve]:
         try:
             return self._telemetry.multi_range(series, since, until)
         except Damaged:
-            found = {}
-            for each in series:
+            curves = {}
+            for series_id in series:
                 try:
-                    found[each] = self._telemetry.range(each, since, until)
+                    curves[series_id] = self._telemetry.range(series_id, since, until)
                 except Damaged:
                     continue
-            return found
+            return curves

@@ -1,6 +1,7 @@
-"""The process `coldchain collector`: what runs in it, and how it comes up and ends.
+"""Process `coldchain collector`: its parts, its start and its end.
 
-It starts before broker, records and store are there, and keeps trying; `status/collector.json` says what is missing.
+It starts before broker, records and store can be reached, and keeps trying. `status/collector.json` says what is
+missing.
 """
 
 import sqlite3
@@ -30,7 +31,8 @@ from core.runtime.barrier import report_idle
 from core.runtime.clock import Clock, clock_from, monotonic
 from core.runtime.instant import DAY, HOUR, Instant, Milliseconds
 from core.runtime.logs import logger
-from core.runtime.status import StatusFile
+from core.runtime.status import Facts, StatusFile
+from core.runtime.trouble import Trouble
 from core.telemetry.open import open_telemetry
 from core.telemetry.port import Telemetry
 from core.wire.topics import UP, Shard
@@ -44,9 +46,10 @@ DEPTH_WITHIN_S = 0.5
 COUNT_S = 5.0
 QUARANTINE_KEEP = Milliseconds(90 * DAY)
 QUARANTINE_MOST = 100_000
-"""Of one gateway: nine days of eight probes that are read once a minute. The oldest go first, and are counted."""
+"""Readings of one gateway: nine days of eight probes that are read once a minute. The oldest are dropped first, and
+counted."""
 END_WITHIN_S = 8.0
-"""Between the order to stop and the end of the threads; one that hangs in a store is left to the end of the process."""
+"""Seconds between the order to stop and the end of the threads; one that hangs in a store ends with the process."""
 _ALL = ("00", "ff")
 
 T = TypeVar("T")
@@ -55,7 +58,7 @@ T = TypeVar("T")
 def run(settings: Settings, stop: threading.Event) -> None:
     """Collect until `stop`.
 
-    Raises: NoSecrets, WrongSetting, WrongVersion: what no waiting mends.
+    Raises: NoSecrets, WrongSetting, WrongVersion: errors that waiting doesn't repair.
     """
     password = secrets.read(settings.data_dir).broker.get(settings.broker.username)
     if password is None:
@@ -69,11 +72,12 @@ def run(settings: Settings, stop: threading.Event) -> None:
     hanging: list[str] = []
     try:
         if clock and intake and telemetry:
-            how = settings.collector
-            shards = Ownership(intake, "collector", how.client_id, how.shards, settings.data_dir)
+            options = settings.collector
+            shards = Ownership(intake, "collector", options.client_id, options.shards, settings.data_dir)
             if opening.until("shards", shards.take):
                 with shards.kept(stop):
-                    hanging = _collect(settings, password, counts, status, clock, intake, telemetry, stop)
+                    collector = _Collector(settings, password, counts, clock, intake, telemetry)
+                    hanging = collector.run(status, stop)
     finally:
         if hanging:
             log.warning("ended while something hung; nothing is lost", hanging=hanging)
@@ -84,18 +88,18 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
 
 class _Opening:
-    """Opens what may not be there yet."""
+    """Opening of stores that may not be reachable yet."""
 
     def __init__(self, counts: Counts, status: StatusFile, stop: threading.Event) -> None:
         self._counts = counts
         self._status = status
         self._stop = stop
 
-    def until(self, part: str, opened: Callable[[], T]) -> T | None:
-        """Try until it opens; None when `stop` came first."""
+    def until(self, part: str, open_part: Callable[[], T]) -> T | None:
+        """Try until it opens; return None when `stop` came first."""
         while not self._stop.is_set():
             try:
-                made = opened()
+                store = open_part()
             except (OSError, sqlite3.Error, Unavailable) as error:
                 if self._counts.problem(part, error):
                     log.warning("not there yet", part=part, error=str(error))
@@ -103,128 +107,171 @@ class _Opening:
                 self._stop.wait(OPEN_S)
             else:
                 self._counts.problem(part, "")
-                return made
+                return store
         return None
 
 
-def _collect(
-    settings: Settings,
-    password: str,
-    counts: Counts,
-    status: StatusFile,
-    clock: Clock,
-    intake: IntakeLog,
-    telemetry: Telemetry,
-    stop: threading.Event,
-) -> list[str]:
-    """Collect until `stop`; returns the names of threads that don't end, whose stores can't be closed."""
-    first, last = (Shard(end) for end in settings.collector.shards.split("-"))
-    records = Records(connect(url_for(settings.records.url, settings.data_dir)))
-    integrity = Integrity(intake, telemetry, records)
-    alignment = Alignment(intake, telemetry, records, shards=(first, last))
-    writer = TelemetryWriter(
-        intake, telemetry, Directory(records), clock, counts, shards=(first, last), alignment=alignment
-    )
-    marked = DueDays(
-        intake,
-        records,
-        clock,
-        shards=(first, last),
-        stored=writer.stored,
-        fresh_until=writer.fresh_until,
-        timezone=settings.timezone,
-        alignment=alignment,
-    )
-    figures = Rollups(marked, telemetry, records, clock, counts)
-    mirrors = (writer.mirror, marked.mirror)
-    ingest = Ingest(
-        intake,
-        clock,
-        counts,
-        group=settings.collector.group,
-        linger=settings.collector.linger,
-        grown=writer.wake,
-        alignment=alignment,
-    )
+class _Collector:
+    """Wiring of the process: ingest, telemetry writer, daily figures, upkeep and broker connection."""
 
-    def heard(message: Message) -> None:
-        if not ingest.take(message):
-            # Its sender has it until a `down/ack`. One that the broker holds open counts against what it sends us.
-            bus.ack(message)
+    def __init__(
+        self,
+        settings: Settings,
+        password: str,
+        counts: Counts,
+        clock: Clock,
+        intake: IntakeLog,
+        telemetry: Telemetry,
+    ) -> None:
+        first, last = shards = _bounds(settings.collector.shards)
+        records = Records(connect(url_for(settings.records.url, settings.data_dir)))
+        alignment = Alignment(intake, telemetry, records, shards=shards)
+        writer = TelemetryWriter(
+            intake, telemetry, Directory(records), clock, counts, shards=shards, alignment=alignment
+        )
+        self._settings = settings
+        self._counts = counts
+        self._clock = clock
+        self._intake = intake
+        self._telemetry = telemetry
+        self._records = records
+        self._alignment = alignment
+        self._integrity = Integrity(intake, telemetry, records)
+        self._writer = writer
+        self._due_days = DueDays(
+            intake,
+            records,
+            clock,
+            shards=shards,
+            stored=writer.stored,
+            fresh_until=writer.fresh_until,
+            timezone=settings.timezone,
+            alignment=alignment,
+        )
+        self._rollups = Rollups(self._due_days, telemetry, records, clock, counts)
+        self._ingest = Ingest(
+            intake,
+            clock,
+            counts,
+            group=settings.collector.group,
+            linger=settings.collector.linger,
+            grown=writer.wake,
+            alignment=alignment,
+        )
+        self._bus = Bus(
+            BrokerAddress.of(settings.broker),
+            client_id=settings.collector.client_id,
+            username=settings.broker.username,
+            password=password,
+            # The embedded broker keeps nothing for an absent client; another keeps what arrives meanwhile, in order.
+            clean=settings.broker.embedded,
+            on_message=self._receive,
+            subscriptions=_filters(first, last),
+            keep_alive_s=NEAR_S,
+        )
+        self._depth = Looks({"depth": _Depth(intake, writer).look})
 
-    bus = Bus(
-        BrokerAddress.of(settings.broker),
-        client_id=settings.collector.client_id,
-        username=settings.broker.username,
-        password=password,
-        # The embedded broker keeps nothing for who is away; another keeps what comes meanwhile, in order.
-        clean=settings.broker.embedded,
-        on_message=heard,
-        subscriptions=_filters(first, last),
-        keep_alive_s=NEAR_S,
-    )
+    def run(self, status: StatusFile, stop: threading.Event) -> list[str]:
+        """Collect until `stop`; return the names of threads that don't end, whose stores can't be closed."""
+        ingest, *others = self._threads(stop)
+        for thread in (ingest, *others):
+            thread.start()
+        self._bus.start()
+        others.append(status.keep(self._facts, stop, self._troubles))
+        stop.wait()
+        ends = monotonic() + END_WITHIN_S
+        self._writer.wake()
+        self._alignment.wake()
+        ingest.join(END_WITHIN_S / 2)  # the messages that it is working on are still acknowledged
+        bus_stop = threading.Thread(target=self._bus.stop, name="bus", daemon=True)
+        bus_stop.start()
+        hanging = _hanging([ingest, *others, bus_stop], ends)
+        if not hanging:
+            self._records.close()
+        return hanging
 
-    depth = Looks({"depth": _Depth(intake, writer).look})
+    def _threads(self, stop: threading.Event) -> list[threading.Thread]:
+        """Return the threads to start, ingest first."""
+        mirrors = (self._writer.mirror, self._due_days.mirror)
+        idle = (self._clock, self._settings.collector.process, self._is_idle, stop)
+        return [
+            threading.Thread(target=self._ingest.run, args=(self._bus, stop), name="ingest", daemon=True),
+            threading.Thread(target=self._writer.run, args=(stop,), name="telemetry-writer", daemon=True),
+            threading.Thread(target=self._rollups.run, args=(stop,), name="rollups", daemon=True),
+            threading.Thread(target=self._upkeep, args=(stop,), name="upkeep", daemon=True),
+            threading.Thread(
+                target=self._integrity.run, args=(stop, self._alignment.epoch), name="integrity", daemon=True
+            ),
+            threading.Thread(target=self._alignment.run, args=(stop, mirrors), name="alignment", daemon=True),
+            threading.Thread(target=report_idle, args=idle, name="barrier", daemon=True),
+        ]
 
-    def is_idle() -> bool:
-        return bus.connected and ingest.is_idle and writer.is_idle
+    def _receive(self, message: Message) -> None:
+        if not self._ingest.take(message):
+            # Its sender keeps it until a `down/ack`. A message without our acknowledgement would count against the
+            # number that the broker sends us.
+            self._bus.ack(message)
 
-    def facts() -> dict[str, int | float | str | bool]:
-        counts.problem("broker", bus.problem)
-        # A log that hangs must not keep the rest from being told.
-        seen = depth.look(DEPTH_WITHIN_S)["depth"].seen or {}
-        shards = settings.collector.shards
-        return {**seen, **counts.facts(), "connected": bus.connected, "shards": shards}
+    def _is_idle(self) -> bool:
+        return self._bus.connected and self._ingest.is_idle and self._writer.is_idle
 
-    threads = [
-        threading.Thread(target=ingest.run, args=(bus, stop), name="ingest", daemon=True),
-        threading.Thread(target=writer.run, args=(stop,), name="telemetry-writer", daemon=True),
-        threading.Thread(target=figures.run, args=(stop,), name="rollups", daemon=True),
-        threading.Thread(
-            target=_upkeep,
-            args=(settings, clock, counts, intake, telemetry, alignment, stop),
-            name="upkeep",
-            daemon=True,
-        ),
-        threading.Thread(target=integrity.run, args=(stop, alignment.epoch), name="integrity", daemon=True),
-        threading.Thread(target=alignment.run, args=(stop, mirrors), name="alignment", daemon=True),
-        threading.Thread(
-            target=report_idle, args=(clock, settings.collector.process, is_idle, stop), name="barrier", daemon=True
-        ),
-    ]
-    for thread in threads:
-        thread.start()
-    bus.start()
-    threads.append(status.keep(facts, stop, lambda: [*counts.troubles(), *alignment.troubles(), *integrity.troubles()]))
-    stop.wait()
-    ends = monotonic() + END_WITHIN_S
-    writer.wake()
-    alignment.wake()
-    threads[0].join(END_WITHIN_S / 2)  # what it has in hand is still acknowledged
-    ending = threading.Thread(target=bus.stop, name="bus", daemon=True)
-    ending.start()
-    hanging = _hanging([*threads, ending], ends)
-    if not hanging:
-        records.close()
-    return hanging
+    def _facts(self) -> Facts:
+        self._counts.problem("broker", self._bus.problem)
+        # A log that hangs must not keep the other facts from being reported.
+        depth = self._depth.look(DEPTH_WITHIN_S)["depth"].seen or {}
+        connected, shards = self._bus.connected, self._settings.collector.shards
+        return {**depth, **self._counts.facts(), "connected": connected, "shards": shards}
+
+    def _troubles(self) -> list[Trouble]:
+        return [*self._counts.troubles(), *self._alignment.troubles(), *self._integrity.troubles()]
+
+    def _upkeep(self, stop: threading.Event) -> None:
+        """Compact the store and prune the log, a little every minute. If one fails the other goes on."""
+        while not stop.wait(UPKEEP_S):
+            for part, work in (("sealing", self._seal), ("pruning", self._prune)):
+                try:
+                    work()
+                except Exception as error:
+                    if self._counts.problem(part, error):
+                        log.exception("upkeep failed", part=part)
+                else:
+                    self._counts.problem(part, "")
+
+    def _seal(self) -> None:
+        self._telemetry.seal(Instant(self._clock.now() - HOUR))
+
+    def _prune(self) -> None:
+        if self._alignment.epoch() is None:
+            return  # entries that a misplaced cursor has yet to read must stay
+        kept_since = Instant(self._clock.now() - round(self._settings.intake.keep * 1000))
+        pruned = self._intake.prune(before=kept_since, readers=READERS)
+        if pruned:
+            log.info("intake log pruned", entries=pruned)
+        prune_quarantine(self._intake, self._clock, self._counts)
+
+
+def _bounds(shards: str) -> tuple[Shard, Shard]:
+    """Return the first and the last shard of a range such as `00-ff`."""
+    first, last = shards.split("-")
+    return Shard(first), Shard(last)
 
 
 def _hanging(threads: Sequence[threading.Thread], ends: float) -> list[str]:
-    """Wait for threads until `ends` of the monotonic clock; return the names of those that go on."""
+    """Wait for threads until `ends` of the monotonic clock; return the names of those still running."""
     for thread in threads:
         thread.join(max(0.0, ends - monotonic()))
     return [thread.name for thread in threads if thread.is_alive()]
 
 
 def _filters(first: Shard, last: Shard) -> list[str]:
-    """Return what to subscribe to. One filter for everything: 256 of them halve the embedded broker's speed."""
+    """Return the topic filters to subscribe to. One for everything: 256 of them halve the embedded broker's speed."""
     if (first, last) == _ALL:
         return [UP]
     return [f"cc/v1/{shard:02x}/+/up/#" for shard in range(int(first, 16), int(last, 16) + 1)]
 
 
 class _Depth:
-    """How much waits. What is in quarantine is counted now and then alone: it may be much."""
+    """Count of waiting entries. Quarantine is counted only now and then: it may be large."""
 
     def __init__(self, intake: IntakeLog, writer: TelemetryWriter) -> None:
         self._intake = intake
@@ -239,46 +286,13 @@ class _Depth:
                 self._count_at = monotonic() + COUNT_S
             return {"writer_lag": self._writer.lag(), **self._held}
         except Unavailable:
-            return {}  # ingest and writer say so themselves
+            return {}  # ingest and writer report this themselves
 
 
 def prune_quarantine(intake: IntakeLog, clock: Clock, counts: Counts) -> None:
-    """Keep quarantine within its bounds."""
+    """Drop the oldest readings of a quarantine that is beyond its bounds."""
     now = clock.now()
     dropped = intake.prune_held(before=Instant(now - QUARANTINE_KEEP), most=QUARANTINE_MOST, now=now)
     if dropped:
         counts.add("dropped", dropped)
         log.error("readings dropped from quarantine", readings=dropped)
-
-
-def _upkeep(
-    settings: Settings,
-    clock: Clock,
-    counts: Counts,
-    intake: IntakeLog,
-    telemetry: Telemetry,
-    alignment: Alignment,
-    stop: threading.Event,
-) -> None:
-    """Compact the store and prune the log, a little every minute. Where one fails the other goes on."""
-
-    def seal() -> None:
-        telemetry.seal(Instant(clock.now() - HOUR))
-
-    def prune() -> None:
-        if alignment.epoch() is None:
-            return  # what a misplaced cursor has yet to come to must stay
-        pruned = intake.prune(before=Instant(clock.now() - round(settings.intake.keep * 1000)), readers=READERS)
-        if pruned:
-            log.info("intake log pruned", entries=pruned)
-        prune_quarantine(intake, clock, counts)
-
-    while not stop.wait(UPKEEP_S):
-        for part, work in (("sealing", seal), ("pruning", prune)):
-            try:
-                work()
-            except Exception as error:
-                if counts.problem(part, error):
-                    log.exception("upkeep failed", part=part)
-            else:
-                counts.problem(part, "")

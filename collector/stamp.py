@@ -1,16 +1,18 @@
-"""Stamp of a message: when each of its readings was taken and what its value is, as the intake log keeps it.
+"""Stamp of a batch: the time and the value of each reading, as the intake log keeps them.
 
-This decides `at`, once: telemetry, rules and bindings use it as it is.
+The stamp decides `at`, once: telemetry, rules and bindings use it unchanged.
 
-* `at` is `ts`; with q&32 (clock unsynced) `ts` plus the boot's offset, and withheld (`unset_clock`) until it is known;
-* a batch whose `sent` lies over two minutes ahead of its receipt came from a clock that is wrong: all of it is moved by
-  `sent − received`, one shift for the whole batch, kept with it; so is one of a clock that is known to run behind;
-* what then still lies before 2010, or over two minutes after its receipt, or after its own batch was sent by a clock
-  that the agent vouches for, has no believable time and is withheld (`implausible_time`). No offset releases it: its
-  clock said that it was right;
-* a reading that contradicts itself is withheld (`implausible`), and one that can't be read (`malformed`,
-  `unsupported`); the rest of their message is taken in;
-* where it came from is for the collector to say: bits of `q` that claim an origin (backfill, released, file, manual)
+* `at` is `ts`. With q&32 (clock unsynced) it is `ts` plus the boot's offset, and the reading is withheld
+  (`unset_clock`) until the offset is known.
+* A batch whose `sent` lies over two minutes after its receipt came from a wrong clock: all its readings are shifted by
+  `sent − received`, one shift for the whole batch, which is kept with it. A batch of a clock that is known to run
+  behind is shifted too.
+* A reading that then still lies before 2010, or over two minutes after its receipt, or after its own batch was sent by
+  a clock that the agent vouches for, has no believable time and is withheld (`implausible_time`). No offset releases
+  it: its clock claimed to be right.
+* A reading that contradicts itself is withheld (`implausible`), and one that can't be read (`malformed`,
+  `unsupported`); the rest of their message is accepted.
+* The collector decides where a reading came from: bits of `q` that claim an origin (backfill, released, file, manual)
   are cleared, and backfill is set by the topic.
 """
 
@@ -27,14 +29,14 @@ from core.wire.quality import FAILED, KNOWN, ORIGIN, Quality
 from core.wire.topics import Kind
 
 AHEAD = Milliseconds(2 * MINUTE)
-"""How far a sender's clock may be ahead."""
+"""Longest time that a sender's clock may be ahead."""
 EARLIEST = Instant(1_262_304_000_000)
-"""2010-01-01T00:00Z: an instant before it is a clock that was never set."""
+"""2010-01-01T00:00Z: an earlier time means a clock that was never set."""
 
-# Plain integers: an operation of an IntFlag costs more than all else that is done to a reading.
+# Plain integers: one operation of an IntFlag costs more than all other work on a reading.
 _FAILED, _UNSYNCED, _BACKFILLED = int(FAILED), int(Quality.CLOCK_UNSYNCED), int(Quality.BACKFILLED)
 _UNKNOWN, _OF_DEVICE = int(KNOWN) ^ 0xFFFF, int(KNOWN ^ ORIGIN) | (int(KNOWN) ^ 0xFFFF)
-"""Bits that this version doesn't know; all that a device may set or a newer one might."""
+"""Bits that this version doesn't know; bits that a device may set, now or in a newer version."""
 
 UNSET_CLOCK = "unset_clock"
 IMPLAUSIBLE_TIME = "implausible_time"
@@ -48,13 +50,13 @@ _RANGES: dict[Quantity, tuple[float, float]] = {
     "mains": (0, 1),
     "batt": (0, 100),
 }
-"""What a value can be at all; what a sensor can measure is its device profile's business."""
+"""Physically possible values; the range that a sensor can measure is in its device profile."""
 _COLDEST, _WARMEST = _RANGES["t"]
 _UNUSUAL = _FAILED | _UNSYNCED | _UNKNOWN
 
 
 def stamp(message: Message, sent: messages.Batch, received: Instant, behind: Milliseconds = Milliseconds(0)) -> Batch:
-    """Return what the log is to keep of a message, whose batch is `sent`; `behind` is what is known of its clock."""
+    """Return the log's batch for a message with the batch `sent`; `behind` is the known lag of its clock."""
     shift = Milliseconds(sent.sent - received if sent.sent - received > AHEAD else -behind)
     offset = boot_offset(sent.clk)
     topic, places = message.topic, message.places
@@ -62,15 +64,15 @@ def stamp(message: Message, sent: messages.Batch, received: Instant, behind: Mil
     origin = _BACKFILLED if backfill else 0
     readings: list[Stamped] = []
     held: list[Withheld] = []
-    # By the clock as it should be. One that nobody vouches for, as after a loss of power, may be years behind.
+    # By the corrected clock. A clock that the agent doesn't vouch for, as after a loss of power, may be years behind.
     published = sent.sent - shift if sent.sent and offset is not None else received
     newest = Instant(min(received, published) + AHEAD)
     earliest, latest = EARLIEST + shift, newest + shift
-    for place, reading in enumerate(sent.r):
+    for index, reading in enumerate(sent.r):
         p, ts, celsius = reading.p, reading.ts, reading.t
         q = reading.q & _OF_DEVICE | origin
         if (
-            # A temperature that nothing speaks against, as nearly all are: those need not go the long way.
+            # The fast path for an ordinary temperature, as nearly all are.
             celsius is not None
             and _COLDEST <= celsius <= _WARMEST
             and earliest <= ts <= latest
@@ -80,16 +82,18 @@ def stamp(message: Message, sent: messages.Batch, received: Instant, behind: Mil
             and p.isprintable()
         ):
             at, value = ts - shift, round(celsius * 100)
-            # To call a NewType takes as long as a comparison, three of them for every reading there is.
+            # No NewType calls: three for every reading would cost as much as three comparisons.
             readings.append(Stamped(p, "t", at, value, q, ts))  # type: ignore[arg-type]
             continue
-        when, reason, doubt = _instant(reading, shift, offset, newest)
+        at_or_ts, reason, detail = _instant(reading, shift, offset, newest)
         fault = next(_faults(reading), "")
-        stamped = Stamped(reading.p, reading.k or "t", when, None if fault else _value(reading), q, Instant(reading.ts))
+        stamped = Stamped(
+            reading.p, reading.k or "t", at_or_ts, None if fault else _value(reading), q, Instant(reading.ts)
+        )
         if fault:
-            held.append(Withheld(stamped, IMPLAUSIBLE, f"r[{places[place] if places else place}]: {fault}"))
+            held.append(Withheld(stamped, IMPLAUSIBLE, f"r[{places[index] if places else index}]: {fault}"))
         elif reason:
-            held.append(Withheld(stamped, reason, doubt))
+            held.append(Withheld(stamped, reason, detail))
         else:
             readings.append(stamped)
     held += [Withheld(each.raw, each.reason, each.detail) for each in message.aside]
@@ -109,39 +113,39 @@ def stamp(message: Message, sent: messages.Batch, received: Instant, behind: Mil
 
 
 def boot_offset(clk: ClockReport) -> Milliseconds | None:
-    """Return what is to be added to the times of a boot's unsynced readings, None while nobody knows."""
+    """Return the correction to add to the times of a boot's unsynced readings, None while it is unknown."""
     return None if clk.src == "none" or clk.off is None else Milliseconds(clk.off)
 
 
 def releasable(reading: Stamped | bytes, offset: Milliseconds, now: Instant) -> bool:
-    """Whether the offset of its boot, which is now known, says when a held reading was taken."""
+    """Return whether the offset of its boot, which is now known, gives a held reading a believable time."""
     if not isinstance(reading, Stamped) or not reading.q & _UNSYNCED:
         return False
     return EARLIEST <= reading.ts + offset <= now + AHEAD
 
 
 def lost_ranges(sent: messages.Batch) -> tuple[Ranges, str]:
-    """Return the ranges that a message declares lost, as far as they can be, and what is wrong with the others.
+    """Return the valid ranges that a message declares lost, and what is wrong with the others.
 
-    A spool drops its oldest rows, so all of them lie below the message's own number. What doesn't is not believed: a
-    box in error could make all that it will ever send count as seen. Of too many the first are taken in; a spool says
-    the others again when these are covered.
+    A spool drops its oldest rows, so all of them lie below the message's own number. Other ranges are not believed: a
+    faulty gateway could make everything that it will ever send count as seen. If there are too many only the first are
+    used; a spool repeats the others when these are covered.
     """
     if not sent.lost:
         return [], ""
-    believed = [(first, last) for first, last in sent.lost if 1 <= first <= last < sent.seq]
-    if len(believed) < len(sent.lost):
-        wrong = next((first, last) for first, last in sent.lost if not 1 <= first <= last < sent.seq)
-        return believed[:MOST_LOST], f"lost: {list(wrong)} is no range of numbers below its own, {sent.seq}"
-    if len(believed) > MOST_LOST:
-        return believed[:MOST_LOST], f"lost: {len(believed)} ranges; a message has {MOST_LOST}, and no more were taken"
-    return believed, ""
+    valid = [(first, last) for first, last in sent.lost if 1 <= first <= last < sent.seq]
+    if len(valid) < len(sent.lost):
+        first_invalid = next((first, last) for first, last in sent.lost if not 1 <= first <= last < sent.seq)
+        return valid[:MOST_LOST], f"lost: {list(first_invalid)} is no range of numbers below its own, {sent.seq}"
+    if len(valid) > MOST_LOST:
+        return valid[:MOST_LOST], f"lost: {len(valid)} ranges; a message has {MOST_LOST}, and no more were taken"
+    return valid, ""
 
 
 def _instant(
     reading: Reading, shift: Milliseconds, offset: Milliseconds | None, newest: Instant
 ) -> tuple[Instant, str, str]:
-    """Return when a reading was taken; else its own time, and why that can't be, as a reason and in words."""
+    """Return when a reading was taken; else its own time, with the reason and the detail why that can't be."""
     unsynced = bool(reading.q & _UNSYNCED)
     if unsynced and offset is None:
         return Instant(reading.ts), UNSET_CLOCK, "the clock was not set, and the boot's offset is not known yet"
@@ -159,7 +163,7 @@ def _instant(
 
 
 def _faults(reading: Reading) -> Iterator[str]:
-    """Say what contradicts itself in a reading. Only the first fault counts: later ones may follow from it."""
+    """Yield the contradictions in a reading. Only the first counts: later ones may follow from it."""
     if not reading.p.isprintable():
         yield "p has characters that can't be printed"
     name, value, other = ("t", reading.t, reading.v) if reading.k is None else ("v", reading.v, reading.t)

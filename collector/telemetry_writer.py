@@ -1,10 +1,10 @@
-"""From the intake log into telemetry: follows every shard by cursor, and never holds ingest up.
+"""Telemetry writer: follows every shard of the intake log by cursor into telemetry, and never delays ingest.
 
-The cursor moves with the samples (or after them, where the store has no transactions: written twice is written once),
-and names the log that it is of. Where it doesn't fit the log, nothing is followed (`collector.alignment`).
-Each sample carries its entry's origin (live, backfill, released) in `q`. What the directory refuses, and what the store
-will never take, goes into quarantine before the cursor passes it. While the store or the records are down, or answer
-nonsense, the log keeps everything and the same rows are tried again.
+The cursor moves with the samples (or after them, if the store has no transactions: a second write changes nothing), and
+names its log. If it doesn't fit the log, nothing is followed (`collector.alignment`). Each sample carries its entry's
+origin (live, backfill, released) in `q`. Readings that the directory refuses, or that the store will never take, go
+into quarantine before the cursor passes them. While the store or the records are down, or answer nonsense, the log
+keeps everything and the same rows are tried again.
 """
 
 import sqlite3
@@ -36,11 +36,11 @@ log = logger(__name__)
 
 READER = "telemetry"
 REJECTED = "rejected"
-"""Reason of a reading that the store itself will never take, such as one from before its retention."""
+"""Reason of a reading that the store will never take, such as one from before its retention."""
 ENTRIES = 500
 SAMPLES = 20_000
 FEWEST = 20
-"""Entries of a shard that are read at once, where each has many readings: the other shards wait for them."""
+"""Entries of a shard that are read at once if each has many readings: the other shards wait for them."""
 POLL_S = 1.0
 SHORTEST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
@@ -49,7 +49,7 @@ _PAGE = 1_000
 
 
 class _Refused(NamedTuple):
-    """A reading of the log that isn't stored, as `IntakeLog.hold` takes it."""
+    """Reading of the log that isn't stored, as `IntakeLog.hold` takes it."""
 
     shard: Shard
     n: int
@@ -59,21 +59,21 @@ class _Refused(NamedTuple):
 
 
 class _Chunk:
-    """What is stored at once, and what is held instead."""
+    """Samples that are stored at once, and the readings that are held instead."""
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
         self.refused: list[_Refused] = []
         self._sources: list[tuple[Shard, int, Sequence[int]]] = []
-        """Of each entry, in the order of the samples: where it stands, and which of its readings are among them."""
+        """Position of each entry, in the order of the samples, with the indexes of its readings among them."""
 
     def add(self, shard: Shard, entry: Entry, directory: Directory) -> Instant:
-        """Take in an entry; returns when the oldest of its readings was taken."""
+        """Add an entry; return when the oldest of its readings was taken."""
         batch = entry.batch
         gw, oldest, refused, origin = batch.gw, END, [], int(of_origin(batch.origin))
         for index, reading in enumerate(batch.readings):
             at = reading.at
-            if at < oldest:  # noqa: PLR1730 (as `min` would say it, in a fifth of its time)
+            if at < oldest:  # noqa: PLR1730 (`min` would take five times as long)
                 oldest = at
             place = directory.allot(gw, reading.p, reading.quantity, at)
             if isinstance(place, Place):
@@ -87,18 +87,18 @@ class _Chunk:
         self._sources.append((shard, entry.n, stored))
         return oldest
 
-    def rejected(self, why: Rejected) -> list[_Refused]:
-        """Return what the store rejected; of several readings at one instant it was told the last alone."""
+    def rejected(self, rejection: Rejected) -> list[_Refused]:
+        """Return the readings that the store rejected; of several at one instant it was given only the last."""
         places = ((shard, n, index) for shard, n, stored in self._sources for index in stored)
         return [
             _Refused(*place, REJECTED, reason)
             for sample, place in zip(self.samples, places, strict=True)
-            if (reason := why.reasons.get((sample.series, sample.at)))
+            if (reason := rejection.reasons.get((sample.series, sample.at)))
         ]
 
 
 class TelemetryWriter:
-    """One reader of the log. `run` in a thread; the rest may be called from any."""
+    """Reader of the log. `run` in a thread; the rest may be called from any."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class TelemetryWriter:
         shards: tuple[Shard, Shard],
         alignment: Alignment | None = None,
     ) -> None:
-        """`shards` are the first and the last of those that it follows; it doesn't while `alignment` has no epoch."""
+        """`shards` are the first and the last to follow; nothing is followed while `alignment` has no epoch."""
         self._intake = intake
         self._telemetry = telemetry
         self._directory = directory
@@ -123,11 +123,11 @@ class TelemetryWriter:
         self._log_name = ""
         self._positions: dict[Shard, int] | None = None
         self._served = ""
-        """The shard that the last chunk ended with."""
+        """Shard that the last chunk ended with."""
         self._entry_size = SAMPLES // FEWEST
-        """Readings in the largest of some entries that were read last; what was larger before counts for a while."""
+        """Readings in the largest of the last entries read; larger ones from before count for a while."""
         self._oldest = Oldest()
-        self._known = False
+        self._knows_records = False
         self._woken = threading.Event()
         self._late = ""
         self._asked = 1
@@ -135,11 +135,11 @@ class TelemetryWriter:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it had come to the head of the log when it was last woken."""
+        """Whether it had reached the head of the log when it was last woken."""
         return self._done == self._asked
 
     def wake(self) -> None:
-        """Say that the log has grown."""
+        """Signal that the log has grown."""
         self._asked += 1
         self._woken.set()
 
@@ -149,7 +149,7 @@ class TelemetryWriter:
         return sum(head - positions.get(shard, 0) for shard, head in self._followed().items())
 
     def stored(self) -> Mapping[Shard, int]:
-        """Return how far each shard can be read in telemetry; nothing before it knows."""
+        """Return how far each shard can be read in telemetry; nothing before the first pass."""
         return dict(self._positions or {})
 
     def fresh_until(self, shard: Shard, after: int, since: Instant) -> int:
@@ -157,7 +157,7 @@ class TelemetryWriter:
         return self._oldest.fresh_until(shard, after, since)
 
     def mirror(self) -> None:
-        """Tell the log how far the store has come, so that the pruner knows; never what was so before a realignment."""
+        """Tell the log how far the store has come, for the pruner; never a position from before a realignment."""
         positions = self.stored()
         if positions and (self._alignment is None or self._epoch == self._alignment.epoch()):
             self._intake.move_cursor(READER, positions)
@@ -173,7 +173,7 @@ class TelemetryWriter:
             except (SQLAlchemyError, sqlite3.Error, OSError, Unavailable) as error:
                 self._fail(error)
             except Exception as error:
-                # Whatever it is, the rows are still in the log, and the next attempt may find it mended.
+                # Whatever the error, the rows are still in the log, and the next attempt may succeed.
                 if self._counts.problem("telemetry writer", f"{type(error).__name__}: {error}"):
                     log.exception("telemetry not written")
             else:
@@ -199,14 +199,14 @@ class TelemetryWriter:
         return {shard: head for shard, head in self._intake.heads().items() if self._first <= shard <= self._last}
 
     def _refresh(self) -> bool:
-        """Take in changes of the records, and release from quarantine what they resolve; True when any was."""
+        """Read changes of the records and release the readings that they resolve; return whether there were any."""
         if self._directory.refresh():
-            self._known = False
+            self._knows_records = False
         released = 0
-        if not self._known:
+        if not self._knows_records:
             for reason in RESOLVABLE:
                 released += self._release(reason)
-            self._known = True
+            self._knows_records = True
         return released > 0
 
     def _release(self, reason: Refusal) -> int:
@@ -228,7 +228,7 @@ class TelemetryWriter:
         return self._directory.allot(gw, reading.p, reading.quantity, reading.at)
 
     def _may_follow(self) -> bool:
-        """Whether the cursor is known and fits; it is read again after each time that it didn't."""
+        """Return whether the cursor is known and fits; it is read again after each time that it didn't."""
         epoch = self._alignment.epoch() if self._alignment else 0
         if epoch is None:
             return False
@@ -239,7 +239,7 @@ class TelemetryWriter:
         return True
 
     def _follow(self) -> bool:
-        """Store one chunk of every shard that has grown; False when there was nothing."""
+        """Store one chunk of every shard that has grown; return False when there was nothing."""
         if not self._may_follow() or self._positions is None:
             return False
         chunk = _Chunk()
@@ -247,18 +247,22 @@ class TelemetryWriter:
         moved: dict[Shard, int] = {}
         oldest: dict[Shard, Instant] = {}
         followed = self._followed()
-        turns = {shard: followed[shard] for shard in in_turn(followed, self._served)}
+        heads_in_turn = {shard: followed[shard] for shard in in_turn(followed, self._served)}
         largest = self._entry_size // 2
         most = max(FEWEST, min(ENTRIES, SAMPLES // self._entry_size))
-        for heads in _together(turns, self._positions, most):
-            found = self._intake.read_each({shard: self._positions.get(shard, 0) for shard in heads}, most)
-            for shard, entries in found.items():
+        for heads in _together(heads_in_turn, self._positions, most):
+            entries_of = self._intake.read_each({shard: self._positions.get(shard, 0) for shard in heads}, most)
+            for shard, entries in entries_of.items():
                 oldest[shard] = min([chunk.add(shard, entry, self._directory) for entry in entries], default=END)
-                # Nothing to read below the head means pruned rows: this store was put back to an older state.
+                # Nothing to read below the head means pruned rows: this store was restored to an older state.
                 moved[shard] = entries[-1].n if entries else heads[shard]
                 marks[shard] = mark(self._log_name, entries[-1].batch if entries else None)
                 self._served = shard
-            largest = max(largest, 1, *(len(entry.batch.readings) for some in found.values() for entry in some[-1:]))
+            largest = max(
+                largest,
+                1,
+                *(len(entry.batch.readings) for entries_read in entries_of.values() for entry in entries_read[-1:]),
+            )
             if len(chunk.samples) >= SAMPLES:
                 break
         self._entry_size = max(1, largest)
@@ -269,8 +273,8 @@ class TelemetryWriter:
         began = monotonic()
         try:
             self._telemetry.write_batch(chunk.samples, moved, marks)
-        except Rejected as why:
-            rejected = chunk.rejected(why)
+        except Rejected as rejection:
+            rejected = chunk.rejected(rejection)
             self._hold(rejected)
             self._telemetry.write_batch([], moved, marks)
         self._note_speed(monotonic() - began)
@@ -281,7 +285,7 @@ class TelemetryWriter:
         return True
 
     def _note_speed(self, seconds: float) -> None:
-        """Note a store that answers, but late: readings may come in faster than they leave."""
+        """Note a store that answers late: readings may come in faster than they leave."""
         self._late = f"one write took {seconds:.1f} s" if seconds >= LATE_S else ""
 
     def _hold(self, refused: list[_Refused]) -> None:
@@ -292,22 +296,22 @@ class TelemetryWriter:
 
 
 def _together(heads: Mapping[Shard, int], positions: Mapping[Shard, int], most: int) -> Iterator[dict[Shard, int]]:
-    """Yield the heads of shards that have grown, so many at once that there are about `most` entries to be read."""
-    some: dict[Shard, int] = {}
+    """Yield the heads of shards that have grown, in groups with about `most` entries to be read."""
+    group: dict[Shard, int] = {}
     expected = 0
     for shard, head in heads.items():
         if head > positions.get(shard, 0):
-            some[shard] = head
+            group[shard] = head
             expected += min(most, head - positions.get(shard, 0))
             if expected >= most:
-                yield some
-                some, expected = {}, 0
-    if some:
-        yield some
+                yield group
+                group, expected = {}, 0
+    if group:
+        yield group
 
 
 def _part(error: Exception) -> str:
-    """Return which of the three stores that it works with has failed."""
+    """Return which of its three stores has failed."""
     if isinstance(error, SQLAlchemyError):
         return "records"
     return "log reader" if isinstance(error, Unavailable) else "telemetry"
