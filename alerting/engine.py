@@ -216,9 +216,9 @@ class Engine:
             self._pass_requested.wait(min(FLOOR_S, self._poll))
             return
         ends = monotonic() + self._poll
-        while (left := ends - monotonic()) > 0:
-            pause = left if due_at is None else min(left, self._clock.pause(due_at))
-            if not pause or self._pass_requested.wait(pause):
+        while (remaining_s := ends - monotonic()) > 0:
+            pause_s = remaining_s if due_at is None else min(remaining_s, self._clock.pause(due_at))
+            if not pause_s or self._pass_requested.wait(pause_s):
                 return
 
     def _note_failure(self, error: Exception) -> None:

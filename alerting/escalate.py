@@ -255,8 +255,8 @@ class _Settling:
             drafts += [_draft(alarm_facts, step, person) for person in people.values()]
             told_levels = [int(level) for level in levels if level not in unreachable]
             if told_levels:
-                place = {"cycle": step.cycle, "tier": step.tier, "turn": step.turn}
-                events.append(event_row(alarm.id, "told", self._now, person=None, levels=told_levels, **place))
+                position = {"cycle": step.cycle, "tier": step.tier, "turn": step.turn}
+                events.append(event_row(alarm.id, "told", self._now, person=None, levels=told_levels, **position))
         events += [
             event_row(draft.about, "unreachable", self._now, person=draft.person, tier=draft.tier)
             for draft in self._post.queue(self._tx, drafts, self._now)

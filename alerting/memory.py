@@ -184,13 +184,13 @@ def _silence_row(
     moved = probe.silence is None or probe.silence.zone_id != zone
     alive_without_value = not probe.was_silent and probe.heard is not None and probe.spoke is None
     if moved or probe.silence_ends or alive_without_value:
-        heard = probe.heard or probe.received or now
+        heard_at = probe.heard or probe.received or now
         yield {
             "series_id": series,
             "rule": Rule.PROBE_OFFLINE,
             "zone_id": zone,
             "condition": Condition.OK,
-            "due_at": silence.due(heard, probe.place.interval, zones[zone].profile.patience),
+            "due_at": silence.due(heard_at, probe.place.interval, zones[zone].profile.patience),
             "memory": b"",
             "changed_at": now,
         }

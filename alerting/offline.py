@@ -238,8 +238,8 @@ def _judge(tx: Session, zones: Zones, due: Iterable[Due], now: Instant) -> list[
         )
         patience = zones[row.zone].profile.patience
         # Readings of stopped equipment are refused, so that time is not silence of its probes.
-        heard = max(now if row.stopped else row.freed_at or NEVER_YET, row.received_at or NEVER_YET)
-        due_at = max(row.due_at, silence.due(heard, row.interval, patience))
+        heard_at = max(now if row.stopped else row.freed_at or NEVER_YET, row.received_at or NEVER_YET)
+        due_at = max(row.due_at, silence.due(heard_at, row.interval, patience))
         if due_at > now:
             tx.execute(update(RuleState).where(unchanged).values(due_at=due_at))
             continue

@@ -65,8 +65,8 @@ def _of_alarm(row: Sibling, cycle: int, alarm: Standing, others: Sequence[Siblin
         turn = turn_of(row.key)
         later = any(other.tier == row.tier and turn_of(other.key) > turn > 0 for other in others)
         return Relevance.SUPERSEDE if later else Relevance.SEND
-    over = alarm.state == "closed" or row.tier > 1 or any(other.kind == "recovery" for other in others)
-    return Relevance.SUPERSEDE if over else Relevance.SEND
+    is_over = alarm.state == "closed" or row.tier > 1 or any(other.kind == "recovery" for other in others)
+    return Relevance.SUPERSEDE if is_over else Relevance.SEND
 
 
 def _of_recovery(cycle: int, alarm: Standing, others: Sequence[Sibling], now: Instant) -> Relevance:

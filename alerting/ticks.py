@@ -1,4 +1,4 @@
-"""Ticks: periodic jobs of which exactly one worker does each run, by claiming the job's row."""
+"""Ticks: periodic jobs, each run done by one worker, which claims the job's row."""
 
 import msgspec
 from sqlalchemy import select

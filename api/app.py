@@ -1,7 +1,7 @@
-"""The HTTP application: routes, pages, and the edge around them.
+"""HTTP application: routes, pages, and the middleware around them.
 
-Deny unless granted: the guarded routes ask who is there before anything else. What stands outside of them is health,
-documentation, signing in, and the signed link; a test walks every route as a stranger.
+Everything is denied unless granted: guarded routes check the principal before anything else. Not guarded are health,
+documentation, sign-in, and the signed link; a test requests every route without signing in.
 """
 
 from importlib.metadata import version
@@ -33,9 +33,9 @@ ABOUT = (
 )
 
 COMPRESSED_FROM = 1000
-"""Bytes; a shorter answer fits one packet as it is."""
+"""Bytes; a shorter answer fits one packet uncompressed."""
 COMPRESSION = 5
-"""Of 9: a page is 3 % larger than at 9, in half the time."""
+"""Level of 9: a page is 3 % larger than at 9, in half the time."""
 
 
 def make_app(parts: Parts) -> FastAPI:

@@ -1,7 +1,7 @@
-"""Who asks, and the transaction in which they are answered: what routes take as arguments.
+"""Authentication and transactions: the dependencies that routes take as arguments.
 
-A browser shows its session cookie, a machine its bearer token. Whatever changes something on the strength of a cookie
-must also carry the session's form token, which no other site can read.
+A browser sends its session cookie, a machine its bearer token. A change that is authorised by a cookie must also carry
+the session's form token, which no other site can read.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -34,11 +34,11 @@ CSRF_HEADER = "x-csrf-token"
 
 
 class FormExpired(NotGranted):
-    """A change doesn't carry the form token of the session: another site's, or a page of before one signed in again."""
+    """Error: a change without the session's form token, from another site or from a page of an earlier session."""
 
 
 class Asker(msgspec.Struct, frozen=True):
-    """Who is asking. `csrf` and `expires_at` belong to a browser's session, and are empty for a machine."""
+    """Authenticated principal. `csrf` and `expires_at` belong to a browser's session, and are empty for a machine."""
 
     actor: Actor
     csrf: str = ""
@@ -46,12 +46,12 @@ class Asker(msgspec.Struct, frozen=True):
 
     @property
     def through(self) -> Through:
-        """By which way the asker came: WeChat knows people, the web accounts and machines."""
+        """Way by which the principal came: WeChat identifies persons, the web accounts and machines."""
         return "wechat" if self.actor.account is None and self.actor.person is not None else "web"
 
 
 def parts_of(request: Request) -> Parts:
-    """Return what the process works with."""
+    """Return the process's services."""
     parts: Parts = request.app.state.parts
     return parts
 
@@ -60,13 +60,13 @@ Using = Annotated[Parts, Depends(parts_of)]
 
 
 def reading(parts: Using) -> Iterator[Session]:
-    """Give a session of one moment that only reads."""
+    """Yield a read-only session that sees one moment."""
     with parts.records.read() as tx:
         yield tx
 
 
 def writing(parts: Using) -> Iterator[Session]:
-    """Give a transaction that is committed before the answer leaves, and taken back by any error."""
+    """Yield a transaction that is committed before the answer is sent, and rolled back by any error."""
     with parts.records.write() as tx:
         yield tx
 
@@ -76,7 +76,7 @@ Writing = Annotated[Session, Depends(writing, scope="function")]
 
 
 async def form_token(request: Request) -> str:
-    """Return the form token that a changing request carries, in its header or in its form."""
+    """Return the form token of a changing request, from its header or its form."""
     if request.method in SAFE:
         return ""
     given = request.headers.get(CSRF_HEADER, "")
@@ -91,9 +91,9 @@ FormToken = Annotated[str, Depends(form_token)]
 
 
 def maybe_signed_in(request: Request, parts: Using, given: FormToken) -> Asker | None:
-    """Return who asks; None when nobody says who they are.
+    """Return the principal; None for a request without credentials.
 
-    Raises: NotSignedIn for a bearer token that doesn't serve, NotGranted for a change without the form token.
+    Raises: NotSignedIn for an invalid bearer token, NotGranted for a change without the form token.
     """
     scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
     if scheme.lower() == "bearer":
@@ -104,12 +104,12 @@ def maybe_signed_in(request: Request, parts: Using, given: FormToken) -> Asker |
         return None
     try:
         with parts.records.read() as tx:
-            found = session_of(tx, cookie, parts.clock.now())
+            session = session_of(tx, cookie, parts.clock.now())
     except NotSignedIn:
         return None
-    asker = Asker(found.actor, found.csrf, found.expires_at)
+    asker = Asker(session.actor, session.csrf, session.expires_at)
     request.state.session = asker
-    if request.method not in SAFE and not form_tokens.fits(given, found.csrf):
+    if request.method not in SAFE and not form_tokens.fits(given, session.csrf):
         msg = f"a change needs the session's token, in the header {CSRF_HEADER} or the form field csrf"
         raise FormExpired(msg)
     return asker
@@ -119,7 +119,7 @@ MaybeSignedIn = Annotated[Asker | None, Depends(maybe_signed_in)]
 
 
 def signed_in(asker: MaybeSignedIn) -> Asker:
-    """Return who asks.
+    """Return the principal.
 
     Raises: NotSignedIn.
     """
@@ -133,7 +133,7 @@ SignedIn = Annotated[Asker, Depends(signed_in)]
 
 
 async def take_turn(request: Request, parts: Using, asker: MaybeSignedIn) -> AsyncIterator[None]:
-    """Let a request be worked on when it is its asker's turn; of routes that ask the stores.
+    """Wait until the principal may have a slot; for routes that query the stores.
 
     Raises: Busy.
     """
@@ -143,7 +143,7 @@ async def take_turn(request: Request, parts: Using, asker: MaybeSignedIn) -> Asy
 
 
 async def take_turn_to_sign_in(request: Request, parts: Using) -> AsyncIterator[None]:
-    """Let few passwords be looked at at the same time: each takes 64 MiB.
+    """Wait for one of the few slots in which passwords are checked: each check takes 64 MiB.
 
     Raises: Busy.
     """
@@ -156,12 +156,12 @@ TakesTurnToSignIn = Depends(take_turn_to_sign_in, scope="function")
 
 
 def session_cookie(parts: Parts) -> str:
-    """Return the cookie's name; behind TLS the browser itself then keeps it to this host and to https."""
+    """Return the cookie's name; behind TLS the name makes the browser keep it to this host and to https."""
     return "__Host-cc_session" if parts.behind_tls else "cc_session"
 
 
 def keep_session(answer: Response, parts: Parts, opened: Opened) -> None:
-    """Give the browser its session: out of reach of scripts, and not sent along by other sites."""
+    """Set the session cookie: scripts can't read it, and other sites don't send it along."""
     answer.set_cookie(
         session_cookie(parts),
         opened.token,
@@ -173,21 +173,21 @@ def keep_session(answer: Response, parts: Parts, opened: Opened) -> None:
 
 
 def forget_session(answer: Response, parts: Parts) -> None:
-    """Take the session from the browser."""
+    """Delete the session cookie."""
     answer.delete_cookie(session_cookie(parts), httponly=True, samesite="lax", secure=parts.behind_tls)
 
 
 def unit_seen(tx: Session, actor: Actor, unit: UnitId) -> Unit:
-    """Return a unit that the asker may see.
+    """Return a unit that the principal may see.
 
-    Raises: NotFound, also when it is not the asker's to see.
+    Raises: NotFound, also for a unit that they may not see.
     """
-    found = tx.get(Unit, unit)
-    if found is None or not actor.may(Right.SEE, on=found):
+    row = tx.get(Unit, unit)
+    if row is None or not actor.may(Right.SEE, on=row):
         raise NotFound(what="unit", name=unit)
-    return found
+    return row
 
 
 def may_see(actor: Actor) -> MaySee:
-    """Return whether the asker may see an equipment while it is in a unit."""
+    """Return the check whether the actor may see an equipment while it is in a unit."""
     return lambda unit, equipment: actor.may(Right.SEE, on=unit, equipment=equipment)

@@ -1,7 +1,7 @@
-"""The OpenAPI document: what the framework writes of itself, and what each route answers when something is wrong.
+"""OpenAPI document: the framework's own, completed by the errors that each route can answer.
 
-The framework describes errors in a form that this API doesn't use, and knows of one status alone. Which others a route
-has follows from what it takes: who asks, something that a path names, a body, a key. A test provokes each of them.
+The framework describes errors in a form that this API doesn't use, and knows only one status. The others follow from
+what a route takes: a principal, something that a path names, a body, a key. A test provokes each of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,14 +33,16 @@ _FRAMEWORKS = ("HTTPValidationError", "ValidationError")
 
 
 class DescribedApp(FastAPI):
-    """A FastAPI whose document is true of errors too."""
+    """FastAPI application whose OpenAPI document describes errors correctly too."""
 
     def openapi(self) -> dict[str, Any]:
-        """Return the document, made at the first call."""
+        """Return the document, generated at the first call."""
         if self.openapi_schema is None:
-            made = get_openapi(title=self.title, version=self.version, description=self.description, routes=self.routes)
-            _complete(made, _routes(self))
-            self.openapi_schema = made
+            document = get_openapi(
+                title=self.title, version=self.version, description=self.description, routes=self.routes
+            )
+            _complete(document, _routes(self))
+            self.openapi_schema = document
         return self.openapi_schema
 
 
@@ -56,41 +58,41 @@ def _routes(app: FastAPI) -> Mapping[tuple[str, str], APIRoute]:
 
 def _complete(document: dict[str, Any], routes: Mapping[tuple[str, str], APIRoute]) -> None:
     for path, methods in document["paths"].items():
-        for method, said in methods.items():
-            said["responses"].pop("422", None)
-            for status in _wrong(method.upper(), path, said, routes[method.upper(), path]):
-                said["responses"][str(int(status))] = {"description": MEANING[status], "content": _BODY}
-    shapes = document["components"]["schemas"]
+        for method, operation in methods.items():
+            operation["responses"].pop("422", None)
+            for status in _error_statuses(method.upper(), path, operation, routes[method.upper(), path]):
+                operation["responses"][str(int(status))] = {"description": MEANING[status], "content": _BODY}
+    schemas = document["components"]["schemas"]
     for name in _FRAMEWORKS:
-        shapes.pop(name, None)
-    shapes.update(msgspec.json.schema_components((Problem,), ref_template="#/components/schemas/{name}")[1])
+        schemas.pop(name, None)
+    schemas.update(msgspec.json.schema_components((Problem,), ref_template="#/components/schemas/{name}")[1])
 
 
-def _wrong(method: str, path: str, said: Mapping[str, Any], route: APIRoute) -> Sequence[HTTPStatus]:
-    """Return the statuses with a problem that a route may answer, beside 500."""
-    guarded = _asks_who(route.dependant)
-    signs_in = path == "/api/v1/session" and method == "POST"
+def _error_statuses(method: str, path: str, operation: Mapping[str, Any], route: APIRoute) -> Sequence[HTTPStatus]:
+    """Return the error statuses that a route may answer, beside 500."""
+    is_guarded = _requires_sign_in(route.dependant)
+    is_sign_in = path == "/api/v1/session" and method == "POST"
     if path == "/metrics":
         return [HTTPStatus.FORBIDDEN]
     if "documentation" in route.tags:
         return [HTTPStatus.UNPROCESSABLE_ENTITY]
-    if not guarded and not signs_in:
+    if not is_guarded and not is_sign_in:
         return []
-    names = "{" in path
-    parameters = {one["name"] for one in said.get("parameters", ())}
-    body = "requestBody" in said
-    holds = {
+    has_path_parameter = "{" in path
+    parameters = {parameter["name"] for parameter in operation.get("parameters", ())}
+    has_body = "requestBody" in operation
+    applies = {
         HTTPStatus.UNAUTHORIZED: True,
-        HTTPStatus.FORBIDDEN: guarded and (method not in SAFE or "intake" in route.tags),
-        HTTPStatus.NOT_FOUND: names,
+        HTTPStatus.FORBIDDEN: is_guarded and (method not in SAFE or "intake" in route.tags),
+        HTTPStatus.NOT_FOUND: has_path_parameter,
         HTTPStatus.CONFLICT: "Idempotency-Key" in parameters,
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: body,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: has_body,
         HTTPStatus.UNPROCESSABLE_ENTITY: True,
-        HTTPStatus.TOO_MANY_REQUESTS: signs_in,
+        HTTPStatus.TOO_MANY_REQUESTS: is_sign_in,
         HTTPStatus.SERVICE_UNAVAILABLE: True,
     }
-    return [status for status, so in holds.items() if so]
+    return [status for status, does_apply in applies.items() if does_apply]
 
 
-def _asks_who(dependant: Dependant) -> bool:
-    return dependant.call is signed_in or any(_asks_who(one) for one in dependant.dependencies)
+def _requires_sign_in(dependant: Dependant) -> bool:
+    return dependant.call is signed_in or any(_requires_sign_in(inner) for inner in dependant.dependencies)

@@ -1,7 +1,7 @@
-"""What happens to every request and answer, whatever the route: a number, headers, one log line, a count.
+"""Outermost middleware of the app: request id, security headers, one log line and one count for each request.
 
-Plain ASGI, so that it also stands around answers that the framework makes by itself. Paths are logged and counted by
-their route, never as asked: the path of a link is the key to it.
+Plain ASGI, so that it also covers answers that the framework makes by itself. Paths are logged and counted by their
+route, never as requested: the path of a signed link is the key to it.
 """
 
 import re
@@ -24,7 +24,7 @@ log = logger(__name__)
 
 LARGEST_BODY = 131_072
 QUIET = ("/healthz", "/readyz", "/metrics", "/assets/{file}")
-"""Asked all day long by machines: counted, not logged."""
+"""Routes that machines request all day: counted, not logged."""
 
 CSP = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -43,10 +43,10 @@ HEADERS = {
 
 
 class Edge:
-    """The outermost layer of the app."""
+    """Outermost middleware of the app."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: Mapping[int, str], *, behind_tls: bool) -> None:
-        """`paths`: the whole path of each route, by the id of the route's object."""
+        """`paths`: the full path of each route, by the id of the route's object."""
         self._app = app
         self._paths = paths
         self._metrics = metrics
@@ -57,7 +57,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _number(Headers(scope=scope).get("x-request-id"))
+        request_id = _request_id(Headers(scope=scope).get("x-request-id"))
         scope.setdefault("state", {})["request_id"] = request_id
         exchange = _Exchange(receive, send, {**self._headers, "x-request-id": request_id})
         began = monotonic()
@@ -74,7 +74,7 @@ class Edge:
         except Exception as error:
             log.exception("request failed", route=self._route(scope))
             if exchange.status:
-                raise  # half an answer is out already: the server must break the connection
+                raise  # part of the answer is sent already: the server must break the connection
             await answer(request, error)(scope, receive, exchange.send)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
@@ -89,7 +89,7 @@ class Edge:
 
 
 class _Exchange:
-    """One request's body, bounded, and its answer, with our headers."""
+    """Body of one request, bounded, and its answer, with security headers."""
 
     def __init__(self, receive: Receive, send: Send, headers: dict[str, str]) -> None:
         self._receive = receive
@@ -114,6 +114,6 @@ class _Exchange:
         await self._send(message)
 
 
-def _number(given: str | None) -> str:
-    """Take over the number that a proxy gave, if it is one; anything else could forge log lines."""
+def _request_id(given: str | None) -> str:
+    """Return the id that a proxy gave, if it has the form of one; any other text could forge log lines."""
     return given if given and re.fullmatch(r"[A-Za-z0-9-]{8,64}", given) else token_hex(8)

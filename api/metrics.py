@@ -1,4 +1,4 @@
-"""What Prometheus is told: requests as they happen, and the state of the line at the moment of asking."""
+"""Prometheus metrics: requests as they happen, and the system's state at the time of the scrape."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -10,11 +10,11 @@ LABELS = ("of", "process")
 Values = Mapping[tuple[str, ...], float]
 """Value by the first of these labels, or by both."""
 Figures = Callable[[], Iterable[tuple[str, str, Values]]]
-"""Yields (name, meaning, values), computed when asked."""
+"""Function that yields (name, meaning, values), computed at the scrape."""
 
 
 class Metrics:
-    """The registry of one app, so that two apps in one process (tests) don't share counts."""
+    """Registry of one app, so that two apps in one process (tests) don't share counts."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -26,11 +26,11 @@ class Metrics:
         )
 
     def add(self, figures: Figures) -> None:
-        """Ask `figures` at every scrape."""
+        """Call `figures` at every scrape."""
         self.registry.register(_AtScrape(figures))
 
     def text(self) -> bytes:
-        """Return everything in the Prometheus text format."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self.registry)
 
 

@@ -1,4 +1,7 @@
-"""How a route that creates honours `Idempotency-Key`: sent twice, it creates once and answers twice the same."""
+"""Idempotency keys (`Idempotency-Key`): a creating request that is sent twice creates once.
+
+The second request gets the first one's answer.
+"""
 
 from collections.abc import Callable
 from typing import Annotated, TypeVar
@@ -23,13 +26,13 @@ Key = Annotated[
 
 
 class Once:
-    """Does the work of a creating request, unless it has been done under the same key."""
+    """Runner of a creating request's work, unless it was done under the same key."""
 
     def __init__(self, remember: Callable[[Callable[[], str]], str] | None) -> None:
         self._remember = remember
 
     def __call__(self, shape: type[S], work: Callable[[], S]) -> S:
-        """Return what `work` answers, or what it answered the first time."""
+        """Return the result of `work`, or its first result."""
         if self._remember is None:
             return work()
         return shape.model_validate_json(self._remember(lambda: work().model_dump_json()))
@@ -49,8 +52,8 @@ def _once(
 ) -> Once:
     if key is None:
         return Once(None)
-    said = f"{request.method} {request.url.path}\n".encode() + body
-    return Once(lambda work: idempotency.once(tx, asker.actor.name, key, said, now=parts.clock.now(), work=work))
+    fingerprint = f"{request.method} {request.url.path}\n".encode() + body
+    return Once(lambda work: idempotency.once(tx, asker.actor.name, key, fingerprint, now=parts.clock.now(), work=work))
 
 
 Creating = Annotated[Once, Depends(_once)]

@@ -1,8 +1,8 @@
-"""Query parameters: which ones a route takes, and the refusal of every other, and of characters that nobody sees.
+"""Query parameters: refusal of unknown and repeated ones, and of invisible characters.
 
-A parameter that is silently ignored answers another question than the one that was asked (`/alarms?from=` showed all
-alarms). One dependency of the whole app compares what was sent with what the matched route declares, so that no route
-can forget it (tests/integration/test_api_parameters.py walks all of them).
+A parameter that is silently ignored gives the answer to another question (`/alarms?from=` showed all alarms). One
+dependency of the whole app compares the request's parameters with those that the matched route declares, so that no
+route can forget it (tests/integration/test_api_parameters.py requests all of them).
 """
 
 from collections import Counter
@@ -22,11 +22,12 @@ APPENDED_BY_WECHAT: Mapping[str, Collection[str]] = {
     "from": ("singlemessage", "groupmessage", "timeline"),
     "isappinstalled": ("0", "1"),
 }
-"""What WeChat appends to the address of a page that somebody shares. It is told apart from a parameter by its value."""
+"""Parameters that WeChat appends to the address of a shared page. Their values tell them from parameters of the page.
+"""
 
 
 class UnknownParameters(RequestValidationError):
-    """A request carries query parameters that its route doesn't take. `known` are those that it does."""
+    """Error: query parameters that the route doesn't take. `known` are those that it takes."""
 
     def __init__(self, unknown: Collection[str], known: Collection[str]) -> None:
         self.unknown = unknown
@@ -45,17 +46,18 @@ def page_language(lang: Annotated[str | None, Query(alias=PAGE_LANGUAGE, descrip
 
 
 def any_parameters() -> None:
-    """Mark a route that takes whatever is appended to its address.
+    """Mark a route that accepts any parameters.
 
     Links in messages: an alarm must open whatever WeChat or another program appends. Health: monitors add their own.
     """
 
 
 def refuse_unknown_parameters(request: Request) -> None:
-    """Let a request pass whose query parameters the matched route takes; a dependency of the whole app.
+    """Refuse query parameters that the matched route doesn't take; a dependency of the whole app.
 
-    One that is given twice, where the route takes one value, would be ignored but for the last, and is refused too.
-    Raises: UnknownParameters, RequestValidationError; with all of them at once.
+    A parameter that is given twice, to a route that takes one value, is refused too: all but its last value would be
+    ignored.
+    Raises: UnknownParameters, RequestValidationError; each names all wrong parameters at once.
     """
     if not request.query_params:
         return
@@ -69,7 +71,7 @@ def refuse_unknown_parameters(request: Request) -> None:
     if unknown:
         raise UnknownParameters(unknown, list(known))
     counts = Counter(name for name, _ in request.query_params.multi_items())
-    repeated = [name for name, several in known.items() if counts[name] > 1 and not several]
+    repeated = [name for name, is_list in known.items() if counts[name] > 1 and not is_list]
     if repeated:
         raise RequestValidationError(
             [{"type": "repeated_parameter", "loc": ("query", name), "msg": "give it once"} for name in repeated]
@@ -77,28 +79,32 @@ def refuse_unknown_parameters(request: Request) -> None:
 
 
 def refuse_forbidden_characters(request: Request) -> None:
-    """Let a request pass whose path and query have no character that no kept text may have; of the whole app as well.
+    """Refuse a path or query with a character that no stored text may have; a dependency of the whole app.
 
-    PostgreSQL refuses a NUL in what it is asked, and nobody sees the others. Bodies are held to the same where they are
-    used (`core.text`). What WeChat appends to a link is not looked at.
+    PostgreSQL refuses a NUL in a query, and nobody sees the others. Bodies are checked where they are used
+    (`core.text`). Parameters that WeChat appends to a link are not checked.
     Raises: RequestValidationError, with all of them at once.
     """
     accepted: Mapping[int, Mapping[str, bool] | None] = request.app.state.parameters
-    given = [("path", name, str(value)) for name, value in request.path_params.items()]
+    texts = [("path", name, str(value)) for name, value in request.path_params.items()]
     if accepted.get(id(request.scope["route"]), {}) is not None:
-        given += [("query", name, value) for name, value in request.query_params.multi_items()]
-    found = [(place, name, forbidden_character(value)) for place, name, value in given]
-    wrong = [
-        {"type": "forbidden_character", "loc": (place, name), "msg": f"has {bad.name} as character {bad.position + 1}"}
-        for place, name, bad in found
-        if bad is not None
+        texts += [("query", name, value) for name, value in request.query_params.multi_items()]
+    forbidden = [(location, name, forbidden_character(value)) for location, name, value in texts]
+    errors = [
+        {
+            "type": "forbidden_character",
+            "loc": (location, name),
+            "msg": f"has {character.name} as character {character.position + 1}",
+        }
+        for location, name, character in forbidden
+        if character is not None
     ]
-    if wrong:
-        raise RequestValidationError(wrong)
+    if errors:
+        raise RequestValidationError(errors)
 
 
 def accepted_parameters(app: FastAPI) -> Mapping[int, Mapping[str, bool] | None]:
-    """Return what each route takes by the id of its object: names, and whether several values; None for anything."""
+    """Return the parameters of each route by the id of its object: names, and whether they are lists; None for any."""
     return {
         id(context.original_route): _accepted_by(context.dependant)
         for context in iter_route_contexts(app.routes)
@@ -107,26 +113,26 @@ def accepted_parameters(app: FastAPI) -> Mapping[int, Mapping[str, bool] | None]
 
 
 def _accepted_by(dependant: Dependant) -> Mapping[str, bool] | None:
-    parts = list(_with_dependencies(dependant))
-    if any(part.call is any_parameters for part in parts):
+    dependants = list(_with_dependencies(dependant))
+    if any(inner.call is any_parameters for inner in dependants):
         return None
-    return dict(sorted({name: several for part in parts for name, several in _parameters(part)}.items()))
+    return dict(sorted({name: is_list for inner in dependants for name, is_list in _parameters(inner)}.items()))
 
 
 def _with_dependencies(dependant: Dependant) -> Iterator[Dependant]:
     yield dependant
-    for one in dependant.dependencies:
-        yield from _with_dependencies(one)
+    for inner in dependant.dependencies:
+        yield from _with_dependencies(inner)
 
 
 def _parameters(dependant: Dependant) -> Iterator[tuple[str, bool]]:
     for parameter in dependant.query_params:
         shape = parameter.field_info.annotation
         if isinstance(shape, type) and issubclass(shape, BaseModel):
-            yield from ((field.alias or name, _several(field.annotation)) for name, field in shape.model_fields.items())
+            yield from ((field.alias or name, _is_list(field.annotation)) for name, field in shape.model_fields.items())
         else:
-            yield parameter.alias, _several(shape)
+            yield parameter.alias, _is_list(shape)
 
 
-def _several(annotation: object) -> bool:
+def _is_list(annotation: object) -> bool:
     return get_origin(annotation) in (list, Sequence)

@@ -1,4 +1,4 @@
-"""What the HTTP process works with, and how a route gets at it."""
+"""Services of the HTTP process: stores, clock, settings, secrets and limits, for its routes."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,19 +25,19 @@ log = logger(__name__)
 T = TypeVar("T")
 RETRY_S = 1.0
 SIGN_INS = 10
-"""From one address within a minute."""
+"""Tries to sign in from one address within a minute."""
 AT_ONCE = 16
-"""Requests that stores are asked for; fewer than there are threads and connections."""
+"""Concurrent requests to the stores; fewer than there are threads and connections."""
 AT_ONCE_OF_ONE = 4
 SIGN_INS_AT_ONCE = 4
 
 
 class Unavailable(Exception):
-    """A store isn't there at the moment; the text says which and what to do."""
+    """Error: a store can't be reached at present; the text says which and what to do."""
 
 
 class Late(Generic[T]):
-    """A store that may be missing while the process already answers: opened at first use, tried again each second."""
+    """Store that may be missing while the process already answers: opened at first use, tried again each second."""
 
     def __init__(self, name: str, open_it: Callable[[], T]) -> None:
         self.name = name
@@ -47,7 +47,7 @@ class Late(Generic[T]):
         self._next = 0.0
         self._problem = ""
         self._error: Exception | None = None
-        self._told = ("", "")
+        self._reported = ("", "")
 
     def get(self) -> T:
         """Return the open store.
@@ -62,16 +62,16 @@ class Late(Generic[T]):
                     self._store = self._open()
                 except Exception as error:  # an adapter's own errors; whatever it is, the store can't be used now
                     self._next, self._error = monotonic() + RETRY_S, error
-                    # Strangers read it (/readyz), and an error's text may have an address or a user's name.
+                    # Anybody may read it (/readyz), and an error's text may have an address or a user's name.
                     problem = f"{self.name} can't be opened ({type(error).__name__}); the log of the api says more"
-                    if (problem, str(error)) != self._told:
+                    if (problem, str(error)) != self._reported:
                         log.warning("store not opened", store=self.name, problem=str(error)[:300])
-                    self._problem, self._told = problem, (problem, str(error))
+                    self._problem, self._reported = problem, (problem, str(error))
                     raise Unavailable(self._problem) from error
             return self._store
 
     def entered(self) -> AbstractContextManager[T]:
-        """Return the open store for a `with`, whose end leaves it open.
+        """Return a context manager around the open store that leaves it open.
 
         Raises: Unavailable.
         """
@@ -79,17 +79,17 @@ class Late(Generic[T]):
 
     @property
     def opened(self) -> T | None:
-        """The store if it has been opened, to close it."""
+        """Store if it has been opened, to close it."""
         return self._store
 
 
 def opened(name: str, store: T) -> Late[T]:
-    """Wrap a store that is there already."""
+    """Wrap a store that is open already."""
     return Late(name, lambda: store)
 
 
 class Parts:
-    """The process's stores, clock, settings and secrets; one for the app, found in `app.state.parts`."""
+    """Services of one app: its stores, clock, settings and secrets; found in `app.state.parts`."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Parts:
         secrets: Secrets,
         watched: Records | None = None,
     ) -> None:
-        """`watched`: the records as health asks them, through connections of its own."""
+        """`watched`: the records as the health check reads them, through connections of its own."""
         self.records = records
         self.telemetry = telemetry
         self.log = log
@@ -117,7 +117,7 @@ class Parts:
             telemetry=telemetry.entered,
         )
         self.look: asyncio.Task[Health] | None = None
-        """The look at the line that is under way."""
+        """Health check that is under way."""
         self.metrics = Metrics()
         self.slots = Slots(AT_ONCE, of_one=AT_ONCE_OF_ONE)
         self.sign_in_slots = Slots(SIGN_INS_AT_ONCE, of_one=SIGN_INS_AT_ONCE // 2)

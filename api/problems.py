@@ -1,7 +1,7 @@
-"""How anything that goes wrong is answered: RFC 9457 problem details for machines, a short page for people.
+"""Problem details (RFC 9457): the answer to every error, JSON for machines and a short page for people.
 
-The one place where the error tree of the core meets HTTP. `type` is an address on the documentation page, where each
-problem has its paragraph.
+The only place where the core's errors are translated to HTTP. `type` is an address on the documentation page, which has
+a paragraph for each problem.
 """
 
 import sqlite3
@@ -47,7 +47,7 @@ KINDS: Mapping[type[Exception], tuple[str, HTTPStatus]] = {
     NoConnectionFree: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
     Busy: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
 }
-"""The nearest ancestor of an exception decides."""
+"""Code and status by exception; the nearest ancestor decides."""
 
 STORES = (
     Unavailable,
@@ -58,7 +58,7 @@ STORES = (
     InterfaceError,
     NoConnectionFree,
 )
-"""What stores raise while they can't be reached. The text is for the log: it may name hosts and files."""
+"""Errors of stores that can't be reached. Their texts are only for the log: they may name hosts and files."""
 
 BY_STATUS = {
     HTTPStatus.BAD_REQUEST: "wrong",
@@ -69,18 +69,18 @@ BY_STATUS = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
     HTTPStatus.TOO_MANY_REQUESTS: "too_many",
 }
-"""Codes of what the framework itself refuses."""
+"""Codes of the framework's own refusals."""
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One wrong value of a request."""
+    """Invalid value of a request."""
 
     field: str
     problem: str
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The members of RFC 9457, with `code` for programs and `errors` for forms."""
+    """Problem details of RFC 9457, with `code` for programs and `errors` for forms."""
 
     type: str
     title: str
@@ -92,7 +92,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def problem_of(error: Exception) -> Problem:
-    """Say what an exception means to whoever asked. What isn't meant for them stays in the log."""
+    """Return an exception as the client may see it. Everything else about it stays in the log."""
     if isinstance(error, HTTPException):
         status = HTTPStatus(error.status_code)
         return _problem(
@@ -102,7 +102,7 @@ def problem_of(error: Exception) -> Problem:
     if kind is None:
         return _problem("internal", HTTPStatus.INTERNAL_SERVER_ERROR)
     if isinstance(error, RequestValidationError):
-        return _problem(*kind, errors=[_fault(one) for one in error.errors()])
+        return _problem(*kind, errors=[_fault(fault) for fault in error.errors()])
     if isinstance(error, errors.Invalid):
         return _problem(*kind, str(error), [Fault(error.field, error.problem)])
     if isinstance(error, STORES):
@@ -111,14 +111,14 @@ def problem_of(error: Exception) -> Problem:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of the app's routes, unknown routes too; what is left over is `internal` (`api.edge`)."""
+    """Answer every error of the app's routes, unknown routes too; other errors are `internal` (`api.edge`)."""
     kinds: tuple[type[Exception], ...] = (HTTPException, *KINDS)
     for kind in kinds:
         app.add_exception_handler(kind, _answer)
 
 
 def answer(request: Request, error: Exception) -> Response:
-    """Return the answer to an exception in the form that the asker reads."""
+    """Return the answer to an exception, as JSON or as a page."""
     problem = problem_of(error)
     if isinstance(error, STORES):
         log.warning("store was not reachable", problem=type(error).__name__, detail=str(error)[:300])
@@ -136,7 +136,7 @@ def answer(request: Request, error: Exception) -> Response:
 
 
 def wants_page(request: Request) -> bool:
-    """Whether a person with a browser asked, rather than a program."""
+    """Return whether a person with a browser sent the request, rather than a program."""
     return not request.url.path.startswith("/api/") and "text/html" in request.headers.get("accept", "")
 
 
@@ -149,28 +149,28 @@ def _page(request: Request, problem: Problem, error: Exception) -> Response:
 
     if problem.code == "not_signed_in" and request.method == "GET":
         return RedirectResponse(sign_in_address(request), HTTPStatus.SEE_OTHER)
-    kept = written(request)
-    if problem.code == "not_signed_in" and not kept:  # the session ended: back to the page of the button
+    written_texts = written(request)
+    if problem.code == "not_signed_in" and not written_texts:  # the session ended: back to the page with the button
         return RedirectResponse(_form_page(request), HTTPStatus.SEE_OTHER)
-    unknown = error if isinstance(error, UnknownParameters) else None
+    unknown_parameters = error if isinstance(error, UnknownParameters) else None
     answer = page(
         request,
         "problem.html",
         status=problem.status,
         problem=problem,
         expired=isinstance(error, FormExpired),
-        unknown=unknown,
-        form=FilledForm(kept),
+        unknown=unknown_parameters,
+        form=FilledForm(written_texts),
         address=_form_page(request),
         back=_form_page(request),
     )
     if request.method == "GET" and problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        answer.headers["Refresh"] = "30"  # a screen on a wall must not end on this page
+        answer.headers["Refresh"] = "30"  # a screen on a wall must not stay on this page
     return answer
 
 
 def _form_page(request: Request) -> str:
-    """Return the page whose form was sent; nothing for a page that was asked for."""
+    """Return the page whose form was sent; empty for a page that was requested by GET."""
     return "" if request.method == "GET" else request.url.path.rpartition("/")[0] or request.url.path
 
 
@@ -181,6 +181,6 @@ def _problem(code: str, status: HTTPStatus, detail: str = "", errors: Sequence[F
 
 
 def _fault(error: Mapping[str, object]) -> Fault:
-    place = error.get("loc")
-    parts = [str(part) for part in place] if isinstance(place, tuple | list) else []
+    location = error.get("loc")
+    parts = [str(part) for part in location] if isinstance(location, tuple | list) else []
     return Fault(".".join(parts[1:]) or ".".join(parts), str(error.get("msg", "")))

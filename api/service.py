@@ -1,4 +1,4 @@
-"""The HTTP process: comes up at once, whatever else is still missing, and says in /readyz what that is."""
+"""Process `coldchain api`: starts at once, even if stores are missing, and reports them in /readyz."""
 
 import asyncio
 import socket
@@ -30,15 +30,15 @@ END_WITHIN_S = 2
 TRY_AGAIN_S = 0.5
 BACKLOG = 1024
 CONNECTIONS = 20
-"""To the records: more than requests are worked on at the same time (`parts.AT_ONCE`)."""
+"""Connections to the records: more than concurrent requests (`parts.AT_ONCE`)."""
 OF_HEALTH = 2
-"""Connections that only health uses, so that it is told while all others are taken."""
+"""Connections that only the health check uses, so that it answers while all others are taken."""
 
 
 def run(settings: Settings, stop: Event) -> None:
-    """Serve until `stop` is set, then finish what is being answered and end.
+    """Serve until `stop` is set, then finish the requests under way and end.
 
-    A port that is taken is waited for, and whose it is said once.
+    If the port is taken, wait for it, and log once which process has it.
     Raises: NoSecrets, NewerDatabase.
     """
     clock = _clock(settings.virtual_clock, stop)
@@ -69,9 +69,9 @@ def run(settings: Settings, stop: Event) -> None:
 
 @contextmanager
 def served(settings: Settings, clock: Clock, stop: Event) -> Iterator[FastAPI]:
-    """Yield the app over the stores that the settings name, each opened when it is first needed.
+    """Yield the app over the stores of the settings, each opened when it is first needed.
 
-    Raises: NoSecrets; NewerDatabase at the end, after setting `stop`, when the records turned out to be of one.
+    Raises: NoSecrets; NewerDatabase at the end, after setting `stop`, if the records have a newer version.
     """
     records = Records(connect(url_for(settings.records.url, settings.data_dir), pool_size=CONNECTIONS))
     watched = Records(connect(url_for(settings.records.url, settings.data_dir), pool_size=OF_HEALTH))
@@ -101,7 +101,7 @@ def served(settings: Settings, clock: Clock, stop: Event) -> Iterator[FastAPI]:
 
 
 class _Migration(Thread):
-    """Brings the records to this version as soon as they can be reached."""
+    """Thread that upgrades the records to this version as soon as they can be reached."""
 
     def __init__(self, records: Records, stop: Event) -> None:
         super().__init__(name="migration", daemon=True)
@@ -110,15 +110,15 @@ class _Migration(Thread):
         self.newer: NewerDatabase | None = None
 
     def run(self) -> None:
-        told = ""
+        reported = ""
         while not self._stop_all.is_set():
             try:
                 upgrade(self._records.engine)
             except SQLAlchemyError as error:
                 problem = str(error).partition("\n")[0]
-                if problem != told:
+                if problem != reported:
                     log.warning("records are not there yet", problem=problem)
-                told = problem
+                reported = problem
             except NewerDatabase as error:
                 self.newer = error
                 self._stop_all.set()
@@ -128,7 +128,7 @@ class _Migration(Thread):
 
 
 class _Server(WebServer):
-    """A server that leaves signals to the process, whose `stop` they set."""
+    """Server that leaves signals to the process, whose `stop` they set."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -141,7 +141,7 @@ def _end_with(server: _Server, stop: Event) -> None:
 
 
 def _clock(virtual_clock: str, stop: Event) -> Clock | None:
-    """Return the clock; a virtual one is waited for until somebody keeps it. None when `stop` came first."""
+    """Return the clock, waiting for a virtual one until it is kept; None when `stop` came first."""
     while not stop.is_set():
         try:
             return clock_from(virtual_clock)
@@ -151,23 +151,23 @@ def _clock(virtual_clock: str, stop: Event) -> Clock | None:
 
 
 def _listening(host: str, port: int, stop: Event) -> socket.socket | None:
-    """Return a listening socket; bound here, since uvicorn would end the process in its own way when it can't.
+    """Return a listening socket; opened here, since uvicorn would end the process in its own way when it can't.
 
-    A port that isn't to be had is tried again until it is; None when `stop` came first.
+    If the port can't be opened it is tried again until it can; None when `stop` came first.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    told = ""
+    reported = ""
     while not stop.is_set():
         try:
             listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
         except OSError as error:
-            if str(error) != told:
+            if str(error) != reported:
                 holder = str(holder_of(port))
                 log.warning("web port not to be had", host=host, port=port, error=str(error), holder=holder)
-            told = str(error)
+            reported = str(error)
             stop.wait(TRY_AGAIN_S)
             continue
-        # asyncio doesn't recognise such a socket as TCP, and an answer's body would wait 40 ms for an acknowledgement.
+        # asyncio doesn't recognise such a socket as TCP, so an answer's body would wait 40 ms for an acknowledgement.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
     return None

@@ -1,4 +1,4 @@
-"""How times, temperatures and pages look in JSON: the types that every route's answers are made of."""
+"""JSON types of the API: times, temperatures, ids and pages, from which every route's answers are built."""
 
 import base64
 import binascii
@@ -26,17 +26,21 @@ _TIME = re.compile(
 
 
 def _moment(given: object) -> Instant:
-    """Read a time; a `+` that arrived as a space, because nobody escaped it in a query, is taken for what it was.
+    """Return the instant of a time in text; a `+` that arrived unescaped in a query, as a space, is restored.
 
-    Raises: PydanticCustomError with one hint for all that is wrong.
+    Raises: PydanticCustomError with one hint for every kind of error.
     """
     if isinstance(given, int) and not isinstance(given, bool):
         return Instant(given)
-    found = _TIME.fullmatch(str(given))
-    if found is None:
+    matched = _TIME.fullmatch(str(given))
+    if matched is None:
         raise _wrong_time()
-    moment = found["moment"].upper().replace(",", ".")
-    offset = "Z" if found["hours"] is None else f"{found['sign'].replace(' ', '+')}{found['hours']}:{found['minutes']}"
+    moment = matched["moment"].upper().replace(",", ".")
+    offset = (
+        "Z"
+        if matched["hours"] is None
+        else f"{matched['sign'].replace(' ', '+')}{matched['hours']}:{matched['minutes']}"
+    )
     try:
         return parse(moment + offset)
     except (ValueError, OverflowError):
@@ -56,31 +60,31 @@ Moment = Annotated[
 ]
 """An instant as RFC 3339 with its offset."""
 LAST_MOMENT = Instant(253_402_214_400_000)
-"""The end of the year 9999, less a day for any offset: later ones have no date."""
+"""End of the year 9999, less a day for any offset: later instants have no date."""
 
 Celsius = Annotated[
     Centi,
     PlainSerializer(lambda hundredths: hundredths / 100, return_type=float),
     WithJsonSchema({"type": "number", "description": "°C"}),
 ]
-"""Degrees with two decimals at most."""
+"""Degrees with at most two decimals."""
 
 
 LARGEST_ID = 2**63 - 1
 UnitNumber = Annotated[UnitId, Field(ge=1, le=LARGEST_ID)]
 ZoneNumber = Annotated[ZoneId, Field(ge=1, le=LARGEST_ID)]
 AlarmNumber = Annotated[AlarmId, Field(ge=1, le=LARGEST_ID)]
-"""Ids as they are asked for: what no database could hold is refused before it is asked."""
+"""Ids in requests: a number that no database could hold is refused before the query."""
 
 
 class Shape(BaseModel):
-    """Anything that travels as JSON; what is asked with an unknown member is refused."""
+    """JSON object of the API; a request with an unknown member is refused."""
 
     model_config = ConfigDict(from_attributes=True, extra="forbid")
 
 
 class Page(Shape, Generic[T]):
-    """Part of a list. `next` goes into `?cursor=` for the part behind it; null at the end."""
+    """Part of a list. `next` goes into `?cursor=` for the following part; null at the end."""
 
     items: Sequence[T]
     next: str | None = None
@@ -90,13 +94,13 @@ Limit = Annotated[int, Query(ge=1, le=MOST, description="items on a page")]
 Cursor = Annotated[str | None, Query(description="`next` of the page before", max_length=200)]
 
 
-def cursor_of(*place: int) -> str:
-    """Write where a page ended, opaque to the asker."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+def cursor_of(*position: int) -> str:
+    """Return where a page ended, opaque to the client."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
 
 
 def place_of(cursor: str | None, length: int) -> tuple[int, ...] | None:
-    """Read where the page before ended; None for the first page.
+    """Return where the page before ended; None for the first page.
 
     Raises: Invalid.
     """
@@ -104,9 +108,9 @@ def place_of(cursor: str | None, length: int) -> tuple[int, ...] | None:
         return None
     try:
         plain = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        place = msgspec.json.decode(plain, type=tuple[int, ...])
+        position = msgspec.json.decode(plain, type=tuple[int, ...])
     except (binascii.Error, msgspec.MsgspecError, ValueError):
-        place = ()
-    if len(place) != length or not all(0 <= part <= LARGEST_ID for part in place):
+        position = ()
+    if len(position) != length or not all(0 <= part <= LARGEST_ID for part in position):
         raise Invalid(field="cursor", value=cursor, problem="take it from `next` of the page before, as it is")
-    return place
+    return position

@@ -1,7 +1,7 @@
-"""How many requests are worked on at once, in all and of one asker: many questions of one keep nobody else waiting.
+"""Slots that limit concurrent requests, in all and for one principal: many requests of one delay nobody else.
 
-Requests wait here in the event loop, where waiting costs no thread and no connection to a database. So neither runs
-out, and whoever has just come isn't behind two hundred questions of somebody else.
+Requests wait here in the event loop, where waiting costs neither a thread nor a database connection. So neither runs
+out, and a new principal doesn't wait behind two hundred requests of another.
 """
 
 import asyncio
@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 WAITS_S = 10.0
-"""Real seconds that a request may wait for its turn."""
+"""Real seconds that a request may wait for its slot."""
 
 
 class Busy(Exception):
-    """A request has waited too long for its turn; the text says why."""
+    """Error: a request has waited too long for its slot; the text says why."""
 
 
 class Slots:
-    """So many at once, so many of them of one asker. In one event loop."""
+    """Limit of concurrent requests, in all and for one principal. In one event loop."""
 
     def __init__(self, most: int, *, of_one: int, waits_s: float = WAITS_S) -> None:
         self._of_one = of_one
@@ -27,24 +27,24 @@ class Slots:
 
     @asynccontextmanager
     async def slot(self, asker: str) -> AsyncIterator[None]:
-        """Hold a slot for the asker.
+        """Hold a slot for the principal.
 
         Raises: Busy.
         """
-        mine = self._askers.setdefault(asker, _Asker(self._of_one))
-        mine.requests += 1
+        own = self._askers.setdefault(asker, _Asker(self._of_one))
+        own.requests += 1
         try:
-            async with asyncio.timeout(self._waits_s) as waiting, mine.slots, self._all:
+            async with asyncio.timeout(self._waits_s) as waiting, own.slots, self._all:
                 waiting.reschedule(None)
                 yield
         except TimeoutError:
             if not waiting.expired():
                 raise
             msg = f"{self._of_one} of your requests are under way and more wait; ask again when they are answered"
-            raise Busy(msg if mine.slots.locked() else "too many requests at the moment; ask again soon") from None
+            raise Busy(msg if own.slots.locked() else "too many requests at the moment; ask again soon") from None
         finally:
-            mine.requests -= 1
-            if not mine.requests:
+            own.requests -= 1
+            if not own.requests:
                 del self._askers[asker]
 
 

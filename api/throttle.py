@@ -1,7 +1,7 @@
-"""How often somebody may try to sign in: guessing is slowed here before it costs argon2's work.
+"""Throttle of sign-in tries: slows guessing before it costs argon2's work.
 
-By who guesses, never by whose account it is: no stranger can keep the owner of an account out, and a name that nobody
-has is slowed like any other. In memory and by real time; each process counts for itself.
+Tries are counted by the source that guesses, never by account alone: so a stranger can't lock the owner of an account
+out, and a name that nobody has is slowed like any other. In memory and by real time; each process counts for itself.
 """
 
 from collections import OrderedDict
@@ -17,19 +17,19 @@ from core.runtime.clock import monotonic
 
 REMEMBERED = 10_000
 FREE_GUESSES = 5
-"""Wrong passwords of one name from one source that cost no wait."""
+"""Wrong passwords for one name from one source that cost no wait."""
 FIRST_WAIT_S = 4.0
 LONGEST_WAIT_S = 900.0
 FORGOTTEN_AFTER_S = 3_600.0
 NETWORK_BITS = 64
-"""Of an IPv6 address: what a provider gives to one house."""
+"""Prefix of an IPv6 address: the network that a provider assigns to one house."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
 class TooMany(Wrong):
-    """Somebody has tried too often lately; they may again after so many seconds."""
+    """Error: too many tries lately; the next is allowed after so many seconds."""
 
     def __init__(self, after_s: float) -> None:
         self.after_s = max(1, ceil(after_s))
@@ -37,7 +37,7 @@ class TooMany(Wrong):
 
 
 class Throttle:
-    """A bucket of `most` tries an address, which fills again over `seconds`."""
+    """Token bucket of `most` tries for each address, which refills over `seconds`."""
 
     def __init__(self, most: int, seconds: float) -> None:
         self._most = most
@@ -52,11 +52,11 @@ class Throttle:
         """
         now = monotonic()
         with self._lock:
-            left, seen = self._left.take(address) or (float(self._most), now)
-            left = min(float(self._most), left + (now - seen) * self._rate)
-            self._left.put(address, (max(0.0, left - 1), now))
-        if left < 1:
-            raise TooMany((1 - left) / self._rate)
+            remaining, last_try = self._left.take(address) or (float(self._most), now)
+            remaining = min(float(self._most), remaining + (now - last_try) * self._rate)
+            self._left.put(address, (max(0.0, remaining - 1), now))
+        if remaining < 1:
+            raise TooMany((1 - remaining) / self._rate)
 
 
 class Guesses:
@@ -64,11 +64,11 @@ class Guesses:
 
     def __init__(self) -> None:
         self._counted: _Remembered[tuple[bytes, str], tuple[int, float]] = _Remembered()
-        """Tries, and until when the next has to wait."""
+        """Number of tries, and the time until which the next has to wait."""
         self._lock = Lock()
 
     def spend(self, username: str, source: str) -> None:
-        """Count a try before its password is looked at, so that many at once are counted too.
+        """Count a try before its password is checked, so that concurrent ones are counted too.
 
         Raises: TooMany.
         """
@@ -86,13 +86,13 @@ class Guesses:
             self._counted.put(key, (tries, now + wait))
 
     def forget(self, username: str, source: str) -> None:
-        """Forget the tries of who knew the password in the end."""
+        """Forget the tries that ended with the right password."""
         with self._lock:
             self._counted.take(_key(username, source))
 
 
 class _Remembered(Generic[K, V]):
-    """What was put last, of so many keys at most."""
+    """Map of the last values, with a bounded number of keys."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[K, V] = OrderedDict()
@@ -107,16 +107,16 @@ class _Remembered(Generic[K, V]):
 
 
 def source_of(address: str) -> str:
-    """Return what counts as one source: an IPv4 address, or the network of an IPv6 one."""
+    """Return the source of a request: an IPv4 address, or the network of an IPv6 one."""
     try:
-        found = ip_address(address.partition("%")[0])
+        parsed = ip_address(address.partition("%")[0])
     except ValueError:
         return address
-    if isinstance(found, IPv6Address):
-        if found.ipv4_mapped is not None:
-            return str(found.ipv4_mapped)
-        return f"{IPv6Address(int(found) >> NETWORK_BITS << NETWORK_BITS)}/{NETWORK_BITS}"
-    return str(found)
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return f"{IPv6Address(int(parsed) >> NETWORK_BITS << NETWORK_BITS)}/{NETWORK_BITS}"
+    return str(parsed)
 
 
 def _key(username: str, source: str) -> tuple[bytes, str]:

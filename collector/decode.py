@@ -122,14 +122,14 @@ def decode(topic_text: str, payload: bytes) -> Message:
         msg = f"{len(payload)} bytes; the largest message has {LARGEST_MESSAGE}"
         raise Unreadable(msg, _envelope(topic, scan.members(payload)[0]))
     try:
-        heard = decoder.decode(payload)
+        decoded = decoder.decode(payload)
     except _FAILURES as error:
         return _in_parts(topic, payload, str(error) or type(error).__name__)
-    if heard.gw != topic.gw:
+    if decoded.gw != topic.gw:
         raise _of_another(
-            topic, heard.gw, Envelope(topic.gw, heard.ep, heard.seq) if isinstance(heard, Batch) else None
+            topic, decoded.gw, Envelope(topic.gw, decoded.ep, decoded.seq) if isinstance(decoded, Batch) else None
         )
-    return Message(topic, heard, frozen_hash(heard) if isinstance(heard, Batch) else b"")
+    return Message(topic, decoded, frozen_hash(decoded) if isinstance(decoded, Batch) else b"")
 
 
 def _in_parts(topic: Topic, payload: bytes, reason: str) -> Message:
@@ -152,7 +152,7 @@ def _in_parts(topic: Topic, payload: bytes, reason: str) -> Message:
     faults = [fault, *(f"{name}: {why}" for name, expected in _FIELDS if (why := _why_not(fields, name, expected)))]
     if not aside or gw is None:
         faults.append(reason)  # the cause lies neither in the readings nor in a known field
-    heard = Batch(
+    decoded = Batch(
         1,
         topic.gw,
         envelope.ep,
@@ -166,8 +166,8 @@ def _in_parts(topic: Topic, payload: bytes, reason: str) -> Message:
     unlisted = len(aside) - MOST_WITHHELD
     return Message(
         topic,
-        heard,
-        _hash_of_parts(heard, array.parts),
+        decoded,
+        _hash_of_parts(decoded, array.parts),
         places,
         aside[:MOST_WITHHELD],
         next(filter(None, faults), ""),

@@ -30,7 +30,6 @@ class Oldest:
     """Index of old readings. One thread notes what it reads, and one other queries."""
 
     def __init__(self) -> None:
-        """Create an empty index."""
         self._lock = threading.Lock()
         self._parts: dict[Shard, deque[_Part]] = defaultdict(deque)
         self._grows: set[Shard] = set()

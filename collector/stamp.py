@@ -96,7 +96,7 @@ def stamp(message: Message, sent: messages.Batch, received: Instant, behind: Mil
             held.append(Withheld(stamped, reason, detail))
         else:
             readings.append(stamped)
-    held += [Withheld(each.raw, each.reason, each.detail) for each in message.aside]
+    held += [Withheld(unreadable.raw, unreadable.reason, unreadable.detail) for unreadable in message.aside]
     return Batch(
         topic.shard,
         topic.gw,

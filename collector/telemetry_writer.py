@@ -83,7 +83,7 @@ class _Chunk:
         stored: Sequence[int] = range(len(batch.readings))
         if refused:
             self.refused += refused
-            stored = sorted(set(stored) - {each.place for each in refused})
+            stored = sorted(set(stored) - {reading.place for reading in refused})
         self._sources.append((shard, entry.n, stored))
         return oldest
 
@@ -91,8 +91,8 @@ class _Chunk:
         """Return the readings that the store rejected; of several at one instant it was given only the last."""
         places = ((shard, n, index) for shard, n, stored in self._sources for index in stored)
         return [
-            _Refused(*place, REJECTED, reason)
-            for sample, place in zip(self.samples, places, strict=True)
+            _Refused(*position, REJECTED, reason)
+            for sample, position in zip(self.samples, places, strict=True)
             if (reason := rejection.reasons.get((sample.series, sample.at)))
         ]
 
@@ -130,17 +130,17 @@ class TelemetryWriter:
         self._knows_records = False
         self._woken = threading.Event()
         self._late = ""
-        self._asked = 1
-        self._done = 0
+        self._wakes = 1
+        self._wakes_done = 0
 
     @property
     def is_idle(self) -> bool:
         """Whether it had reached the head of the log when it was last woken."""
-        return self._done == self._asked
+        return self._wakes_done == self._wakes
 
     def wake(self) -> None:
         """Signal that the log has grown."""
-        self._asked += 1
+        self._wakes += 1
         self._woken.set()
 
     def lag(self) -> int:
@@ -167,7 +167,7 @@ class TelemetryWriter:
         pause = SHORTEST_WAIT_S
         while not stop.is_set():
             self._woken.clear()
-            asked = self._asked
+            wakes_seen = self._wakes
             try:
                 worked = self._refresh() | self._follow()
             except (SQLAlchemyError, sqlite3.Error, OSError, Unavailable) as error:
@@ -183,7 +183,7 @@ class TelemetryWriter:
                 if self._counts.problem("telemetry", self._late, kind=Kind.LATE):
                     log.warning("telemetry answers", late=self._late)
                 if not worked:
-                    self._done = asked
+                    self._wakes_done = wakes_seen
                     self._woken.wait(POLL_S)
                 continue
             stop.wait(pause)
@@ -292,7 +292,7 @@ class TelemetryWriter:
         if refused:
             self._intake.hold(refused, now=self._clock.now())
             self._counts.add("held", len(refused))
-            log.info("readings held", detail=refused[0].detail, **Counter(each.reason for each in refused))
+            log.info("readings held", detail=refused[0].detail, **Counter(reading.reason for reading in refused))
 
 
 def _together(heads: Mapping[Shard, int], positions: Mapping[Shard, int], most: int) -> Iterator[dict[Shard, int]]:

@@ -47,7 +47,7 @@ class Gate:
             return 0.0
 
     def answered(self) -> None:
-        """Note that the provider answered, whatever it said about the message."""
+        """Note that the provider answered, with success or an error."""
         with self._lock:
             self._failures = 0
             self._shut_out = self._trying = False

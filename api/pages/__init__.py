@@ -1,1 +1,1 @@
-"""Pages for people: rendered here, complete without JavaScript, in Chinese and English."""
+"""Pages for people: rendered on the server, complete without JavaScript, in Chinese and English."""

@@ -1,4 +1,4 @@
-"""The list of alarms, and the page of one, for who is signed in."""
+"""Pages of alarms for signed-in people: the list, and the page of one."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -34,23 +34,23 @@ def alarms(
     cursor: Cursor = None,
 ) -> Response:
     """Show the alarms that aren't closed, or all of them, the newest first."""
-    place = place_of(cursor, 2)
-    found = listing.alarms(
+    position = place_of(cursor, 2)
+    page_items = listing.alarms(
         tx,
         asker.actor.scope(Right.SEE, Alarm.equipment_id),
         Wanted(states=() if everything else ("open", "recovered")),
-        behind=(place[0], place[1]) if place else None,
+        behind=(position[0], position[1]) if position else None,
         limit=ON_A_PAGE,
     )
     now = parts.clock.now()
-    last = found[-1].alarm if len(found) == ON_A_PAGE else None
+    last = page_items[-1].alarm if len(page_items) == ON_A_PAGE else None
     return page(
         request,
         "alarms.html",
-        alarms=found,
+        alarms=page_items,
         everything=everything,
         next=cursor_of(last.opened_at, last.id) if last else None,
-        opened=lambda one: SiteClock(request, one.unit.timezone, now)(one.alarm.opened_at),
+        opened=lambda item: SiteClock(request, item.unit.timezone, now)(item.alarm.opened_at),
         clock=SiteClock(request, parts.settings.timezone, now),
         now=now,
         every=RENEWED_S,
@@ -62,7 +62,7 @@ def alarm_page(
     request: Request, alarm: AlarmNumber, tx: Reading, asker: SignedIn, parts: Using, said: str = ""
 ) -> Response:
     """Show one alarm."""
-    return _shown(request, alarm, tx, asker, parts, said=said)
+    return _shown(request, alarm, tx, asker, parts, outcome_code=said)
 
 
 def _shown(
@@ -72,19 +72,19 @@ def _shown(
     asker: Asker,
     parts: Parts,
     *,
-    said: str = "",
+    outcome_code: str = "",
     form: FilledForm | None = None,
 ) -> Response:
-    seen = listing.alarm_for(tx, asker.actor, alarm)
-    told, tone = said_of(words_for(request), said, seen, asker, parts)
-    may = may_handle(asker, seen)
+    details = listing.alarm_for(tx, asker.actor, alarm)
+    outcome, tone = said_of(words_for(request), outcome_code, details, asker, parts)
+    may = may_handle(asker, details)
     return page(
         request,
         "alarm.html",
-        **view(request, tx, parts, seen, asker, may=may),
+        **view(request, tx, parts, details, asker, may=may),
         **given_back(form, f"/alarms/{alarm}"),
         base=f"/alarms/{alarm}",
-        said=told,
+        said=outcome,
         said_tone=tone,
         why_not="alarm.not_granted",
         ways_in=(),
@@ -93,7 +93,7 @@ def _shown(
 
 @router.post("/{alarm}/acknowledge")
 def acknowledge(alarm: AlarmNumber, tx: Writing, asker: SignedIn, parts: Using) -> Response:
-    """Acknowledge, and show who has."""
+    """Acknowledge, and show who did."""
     handling.acknowledge(tx, asker.actor, alarm, through=asker.through, now=parts.clock.now())
     return RedirectResponse(f"/alarms/{alarm}?said=acknowledged", HTTPStatus.SEE_OTHER)
 
@@ -102,7 +102,7 @@ def acknowledge(alarm: AlarmNumber, tx: Writing, asker: SignedIn, parts: Using) 
 def handle(
     request: Request, alarm: AlarmNumber, tx: Writing, asker: SignedIn, parts: Using, report: HandlingForm
 ) -> Response:
-    """Keep the handling record, or give the form back with every field marked that can't be used."""
+    """Store the handling record, or return the form with every invalid field marked."""
     if faults := handling.faults(report):
         return _shown(request, alarm, tx, asker, parts, form=form_of(report, faults))
     handling.handle(tx, asker.actor, alarm, report, now=parts.clock.now())

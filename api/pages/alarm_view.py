@@ -1,6 +1,6 @@
-"""What the page of an alarm shows: the same for who is signed in and for who came by the link in a message.
+"""View of an alarm's page: the same for signed-in people and for holders of the link in a message.
 
-A person's full name is for those who may see the unit; who merely holds the link sees the family name.
+A person's full name is shown to those who may see the unit; a holder of the link sees the family name.
 """
 
 import json
@@ -36,7 +36,7 @@ LONGEST = 7 * DAY
 
 
 class Happening(msgspec.Struct, frozen=True):
-    """A line of an alarm's history."""
+    """Line of an alarm's history."""
 
     at: Instant
     what: str
@@ -44,37 +44,37 @@ class Happening(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """One message about an alarm to one person, and what became of it."""
+    """Message about an alarm to one person, and its result."""
 
     person: str
     level: int
-    """Their own: the lowest at which they were told."""
+    """The person's own level: the lowest at which they were told."""
     what: str
     """alarm, repeat, recovery."""
     channel: str
     state: str
     at: Instant
-    """When it was handed over; until then when it was written."""
+    """When it was sent; until then when it was written."""
     why: str
-    """What the provider said last, of one that isn't handed over."""
+    """The provider's last error, of a message that isn't sent."""
 
 
 def view(
-    request: Request, tx: Session, parts: Parts, seen: AlarmSeen, asker: Asker | None, *, may: bool
+    request: Request, tx: Session, parts: Parts, details: AlarmSeen, asker: Asker | None, *, may: bool
 ) -> dict[str, Any]:
-    """Return what alarm.html shows; `may` says whether the asker may acknowledge and handle."""
-    said, now, alarm = words_for(request), parts.clock.now(), seen.alarm
-    low, high = limits_of(seen.zone)
-    name = said("zone_name", equipment=seen.equipment.name, zone=said(f"zone.{seen.zone.kind}"))
+    """Return the values of alarm.html; `may` tells whether the principal may acknowledge and handle."""
+    words, now, alarm = words_for(request), parts.clock.now(), details.alarm
+    low, high = limits_of(details.zone)
+    name = words("zone_name", equipment=details.equipment.name, zone=words(f"zone.{details.zone.kind}"))
 
-    sees = sees_alarm(asker, seen)
+    sees_names = sees_alarm(asker, details)
 
-    def shown(person: str | None) -> str:
-        return (person or "—") if sees else _family_name(person)
+    def shown_name(person: str | None) -> str:
+        return (person or "—") if sees_names else _family_name(person)
 
     def visible(unit: Unit, equipment: EquipmentId) -> bool:
-        seen_there = asker is not None and asker.actor.may(Right.SEE, on=unit, equipment=equipment)
-        return seen_there or unit.id == seen.unit.id
+        sees_there = asker is not None and asker.actor.may(Right.SEE, on=unit, equipment=equipment)
+        return sees_there or unit.id == details.unit.id
 
     hidden = listing.hidden_time(tx, alarm, visible, now)
 
@@ -83,123 +83,125 @@ def view(
     return {
         "alarm": alarm,
         "name": name,
-        "unit": seen.unit.name,
-        "live": zone_now(tx, parts.telemetry.get(), seen.zone, now, Unit.id == seen.unit.id),
-        "band": said.band(low, high),
-        "curve": svg(_picture(tx, parts, seen, said, name, now)),
-        "told": told(messages, shown),
-        "happenings": _happenings(tx, seen, said, shown, hidden, messages),
+        "unit": details.unit.name,
+        "live": zone_now(tx, parts.telemetry.get(), details.zone, now, Unit.id == details.unit.id),
+        "band": words.band(low, high),
+        "curve": svg(_picture(tx, parts, details, words, name, now)),
+        "told": told(messages, shown_name),
+        "happenings": _happenings(tx, details, words, shown_name, hidden, messages),
         "nobody": levels_out_of_reach(contacts_for(tx, alarm.equipment_id, now), parts.settings.channels)
         if alarm.state == "open"
         else (),
-        "acknowledged_by": shown(seen.acknowledged_by),
+        "acknowledged_by": shown_name(details.acknowledged_by),
         "out": time_out(alarm, now),
-        "on_time": seen.on_time,
+        "on_time": details.on_time,
         "handling": handling,
-        "handled_by": shown(handling.by) if handling else "",
+        "handled_by": shown_name(handling.by) if handling else "",
         "may_acknowledge": may,
         "now": now,
-        "clock": SiteClock(request, seen.unit.timezone, now),
+        "clock": SiteClock(request, details.unit.timezone, now),
         "every": RENEWED_S,
     }
 
 
-def told(messages: Sequence[listing.Told], shown: Callable[[str | None], str]) -> Sequence[Told]:
-    """Return who was told, or is to be, when and on which channel: every message, the newest first."""
+def told(messages: Sequence[listing.Told], shown_name: Callable[[str | None], str]) -> Sequence[Told]:
+    """Return the messages about an alarm with their channels and results, the newest first."""
     levels: dict[PersonId, int] = {}
-    for one in messages:
-        levels[one.person] = min(max(1, one.message.tier), levels.get(one.person, len(ContactLevel)))
-    return [_told(one, levels[one.person], shown) for one in reversed(messages)]
+    for notification in messages:
+        levels[notification.person] = min(
+            max(1, notification.message.tier), levels.get(notification.person, len(ContactLevel))
+        )
+    return [_told(notification, levels[notification.person], shown_name) for notification in reversed(messages)]
 
 
-def _told(one: listing.Told, level: int, shown: Callable[[str | None], str]) -> Told:
-    message = one.message
-    what = "repeat" if message.kind == "alarm" and turn_of(message.key) else message.kind
+def _told(notification: listing.Told, level: int, shown_name: Callable[[str | None], str]) -> Told:
+    message = notification.message
+    kind = "repeat" if message.kind == "alarm" and turn_of(message.key) else message.kind
     at = message.created_at if message.sent_at is None else message.sent_at
-    why = one.attempts[-1].code if one.attempts and message.state in ("queued", "failed") else ""
-    return Told(shown(one.name), level, what, message.channel, message.state, at, why)
+    why = notification.attempts[-1].code if notification.attempts and message.state in ("queued", "failed") else ""
+    return Told(shown_name(notification.name), level, kind, message.channel, message.state, at, why)
 
 
-def said_of(said: Words, code: str, seen: AlarmSeen, asker: Asker | None, parts: Parts) -> tuple[str, str]:
-    """Return what a change has come to, in words and tone, for the page shown after it.
+def said_of(words: Words, code: str, details: AlarmSeen, asker: Asker | None, parts: Parts) -> tuple[str, str]:
+    """Return the outcome of a change, in words and tone, for the page shown after it.
 
-    Of two phones that acknowledge, the second reads who was first.
+    If two phones acknowledge, the second is told who was first.
     """
     if code == "handled":
-        return said("alarm.handled_now"), "normal"
-    if code != "acknowledged" or seen.alarm.acknowledged_at is None or asker is None:
+        return words("alarm.handled_now"), "normal"
+    if code != "acknowledged" or details.alarm.acknowledged_at is None or asker is None:
         return "", ""
-    if seen.acknowledged_by_actor == asker.actor.name or seen.alarm.acknowledged_by == (asker.actor.person or -1):
-        return said("alarm.acknowledged_now"), "normal"
-    when = said.clock(seen.alarm.acknowledged_at, zone_info(seen.unit.timezone), parts.clock.now())
-    who = seen.acknowledged_by if sees_alarm(asker, seen) else _family_name(seen.acknowledged_by)
-    return said("alarm.acknowledged_already", person=who or "—", time=when), "recovered"
+    if details.acknowledged_by_actor == asker.actor.name or details.alarm.acknowledged_by == (asker.actor.person or -1):
+        return words("alarm.acknowledged_now"), "normal"
+    when = words.clock(details.alarm.acknowledged_at, zone_info(details.unit.timezone), parts.clock.now())
+    who = details.acknowledged_by if sees_alarm(asker, details) else _family_name(details.acknowledged_by)
+    return words("alarm.acknowledged_already", person=who or "—", time=when), "recovered"
 
 
 def _happenings(
     tx: Session,
-    seen: AlarmSeen,
-    said: Words,
-    shown: Callable[[str | None], str],
+    details: AlarmSeen,
+    words: Words,
+    shown_name: Callable[[str | None], str],
     hidden: Sequence[Span],
     messages: Sequence[listing.Told],
 ) -> Sequence[Happening]:
-    """Return what happened; a kind of event that the catalogue doesn't know yet is told by its own name."""
-    found = []
-    for event, person in listing.events(tx, seen.alarm.id, hidden):
+    """Return what happened; a kind of event that the catalogue doesn't know yet is shown by its own name."""
+    happenings = []
+    for event, person in listing.events(tx, details.alarm.id, hidden):
         detail, name = json.loads(event.detail), f"event.{event.kind}"
         if event.kind == "told":
-            name = f"event.{_what_came_of_telling(seen.alarm.id, detail, messages)}"
+            name = f"event.{_telling_result(details.alarm.id, detail, messages)}"
         levels = detail.get("levels") or [detail.get("level") or detail.get("tier", "")]
-        what = said(name, level=said("comma").join(map(str, levels))) if name in said else event.kind
-        found.append(Happening(event.at, what, shown(person) if person else ""))
-    return found
+        text = words(name, level=words("comma").join(map(str, levels))) if name in words else event.kind
+        happenings.append(Happening(event.at, text, shown_name(person) if person else ""))
+    return happenings
 
 
-def _what_came_of_telling(alarm: AlarmId, detail: Mapping[str, Any], messages: Sequence[listing.Told]) -> str:
-    """Return told, telling or told_failed: nobody was told by messages that are still waiting, or were refused."""
-    begins = outbox_key(alarm, detail.get("cycle", 1), detail["tier"], detail.get("turn", 0), 0, "", "alarm")
-    theirs = begins.rsplit(":", 3)[0] + ":"
-    states = {one.message.state for one in messages if one.message.key.startswith(theirs)}
+def _telling_result(alarm: AlarmId, detail: Mapping[str, Any], messages: Sequence[listing.Told]) -> str:
+    """Return told, telling or told_failed: messages that wait, or were refused, have told nobody."""
+    key = outbox_key(alarm, detail.get("cycle", 1), detail["tier"], detail.get("turn", 0), 0, "", "alarm")
+    prefix = key.rsplit(":", 3)[0] + ":"
+    states = {notification.message.state for notification in messages if notification.message.key.startswith(prefix)}
     if not states or "sent" in states:
         return "told"
     return "telling" if "queued" in states else "told_failed"
 
 
-def _picture(tx: Session, parts: Parts, seen: AlarmSeen, said: Words, name: str, now: Instant) -> Picture:
-    alarm, timezone = seen.alarm, zone_info(seen.unit.timezone)
+def _picture(tx: Session, parts: Parts, details: AlarmSeen, words: Words, name: str, now: Instant) -> Picture:
+    alarm, timezone = details.alarm, zone_info(details.unit.timezone)
     end = now if alarm.ended_at is None else min(now, alarm.ended_at + BEFORE)
     since = Instant(max(alarm.onset_at - BEFORE, end - LONGEST))
-    low, high = limits_of(seen.zone)
+    low, high = limits_of(details.zone)
     until = Instant(max(end, since + HOUR))
     try:
-        found = history(
+        curves = history(
             tx,
             parts.telemetry.get(),
-            seen.zone.id,
+            details.zone.id,
             since,
             Instant(until + AHEAD),
-            lambda unit, _: unit.id == seen.unit.id,
+            lambda unit, _: unit.id == details.unit.id,
         ).curves
-    except NotFound:  # it stood elsewhere: nothing of that time is this unit's
-        found = []
+    except NotFound:  # it was elsewhere: nothing of that time belongs to this unit
+        curves = []
     return Picture(
         since=since,
         until=until,
-        traces=[Trace(one.code, one.curve, one.interval) for one in found],
+        traces=[Trace(probe.code, probe.curve, probe.interval) for probe in curves],
         low=low,
         high=high,
         onset=alarm.onset_at,
         timezone=timezone,
-        title=said(
+        title=words(
             "curve_title",
             zone=name,
-            since=said.clock(since, timezone),
-            until=said.clock(until, timezone),
-            limits=said.band(low, high),
+            since=words.clock(since, timezone),
+            until=words.clock(until, timezone),
+            limits=words.band(low, high),
         ),
-        onset_label=said("onset"),
-        empty_label=said("no_readings"),
+        onset_label=words("onset"),
+        empty_label=words("no_readings"),
     )
 
 
@@ -207,11 +209,11 @@ def _family_name(person: str | None) -> str:
     return person[0] + "*" * (len(person) - 1) if person else "—"
 
 
-def sees_alarm(asker: Asker | None, seen: AlarmSeen) -> bool:
-    """Whether who asks is signed in and may see what the alarm is of."""
-    return asker is not None and asker.actor.may(Right.SEE, on=seen.unit, equipment=seen.equipment.id)
+def sees_alarm(asker: Asker | None, details: AlarmSeen) -> bool:
+    """Return whether the principal is signed in and may see the alarm's equipment."""
+    return asker is not None and asker.actor.may(Right.SEE, on=details.unit, equipment=details.equipment.id)
 
 
-def may_handle(asker: Asker | None, seen: AlarmSeen) -> bool:
-    """Whether who is signed in may acknowledge and handle this alarm."""
-    return asker is not None and asker.actor.may(Right.ACKNOWLEDGE, on=seen.unit, equipment=seen.equipment.id)
+def may_handle(asker: Asker | None, details: AlarmSeen) -> bool:
+    """Return whether the principal may acknowledge and handle this alarm."""
+    return asker is not None and asker.actor.may(Right.ACKNOWLEDGE, on=details.unit, equipment=details.equipment.id)

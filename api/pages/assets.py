@@ -1,7 +1,7 @@
-"""What pages load besides themselves: a style sheet, an icon, a script. All of it is ours and comes from here.
+"""Assets of the pages: style sheet, icon and script. All are part of this package and served from here.
 
-A page names each file with the hash of its content, so that a browser keeps it for a year and has the new one at once
-after an upgrade. Without the hash, or with an old one, it is kept for minutes and then asked for by its ETag.
+A page names each file with the hash of its content, so that a browser keeps it for a year and loads the new one at once
+after an upgrade. Without the hash, or with an old one, it is kept for minutes and then checked by its ETag.
 """
 
 import hashlib
@@ -22,39 +22,41 @@ KEPT_BY_HASH_S = 365 * 86_400
 
 
 class Asset(msgspec.Struct, frozen=True):
-    """A file's content, and the start of its SHA-256."""
+    """Content of a file, and the start of its SHA-256."""
 
     content: bytes
     hash: str
 
     @property
     def etag(self) -> str:
-        """Its entity tag: weak, since the answer may be compressed or not."""
+        """Entity tag: weak, since the answer may be compressed or not."""
         return f'W/"{self.hash}"'
 
 
 @router.get("/assets/{file}")
 def asset(request: Request, file: str, v: str = "") -> Response:
-    """Return a file that pages load."""
-    found = files().get(file)
-    if found is None:
+    """Return an asset."""
+    requested = files().get(file)
+    if requested is None:
         raise NotFound(what="file", name=file)
-    kept = f"public, max-age={KEPT_BY_HASH_S}, immutable" if v == found.hash else f"public, max-age={KEPT_S}"
-    headers = {"Cache-Control": kept, "ETag": found.etag}
+    cache_control = (
+        f"public, max-age={KEPT_BY_HASH_S}, immutable" if v == requested.hash else f"public, max-age={KEPT_S}"
+    )
+    headers = {"Cache-Control": cache_control, "ETag": requested.etag}
     known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
-    if found.etag in known:
+    if requested.etag in known:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return Response(found.content, media_type=mimetypes.guess_type(file)[0], headers=headers)
+    return Response(requested.content, media_type=mimetypes.guess_type(file)[0], headers=headers)
 
 
 @cache
 def files() -> dict[str, Asset]:
-    """Return every file by its name."""
+    """Return all assets by name."""
     folder = resources.files("api.pages") / "assets"
     contents = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
     return {name: Asset(content, hashlib.sha256(content).hexdigest()[:12]) for name, content in contents.items()}
 
 
 def address(file: str) -> str:
-    """Return where a page loads a file from."""
+    """Return the address from which a page loads an asset."""
     return f"/assets/{file}?v={files()[file].hash}"

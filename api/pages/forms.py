@@ -1,7 +1,7 @@
-"""Forms as pages give them back: with what was typed, and with every field that can't be used marked at once.
+"""Forms: returned with the typed text, and with every invalid field marked at once.
 
-No form ends on a page that lost what somebody wrote: whatever goes wrong with a change, a session that ended, a store
-that is away or somebody who was first, the answer holds the text again (tests/integration/test_forms.py).
+No form ends on a page that lost the typed text: whatever goes wrong with a change, an ended session, a missing store or
+another person who was first, the answer holds the text again (tests/integration/test_forms.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,14 @@ LABELS: Mapping[str, str] = {
     "username": "username",
     "password": "password",
 }
-"""The name of each field in the catalogue."""
+"""Name of each field in the catalogue."""
 
 WRITTEN = tuple(Report.__struct_fields__)
-"""Fields whose text takes somebody time to write."""
+"""Fields with text that takes time to write."""
 
 
 class FilledForm(msgspec.Struct, frozen=True):
-    """What was typed into a form, and by field what is wrong with it, as a name in the catalogue."""
+    """Values typed into a form, and what is wrong by field, as a name in the catalogue."""
 
     values: Mapping[str, str] = {}
     errors: Mapping[str, str] = {}
@@ -42,28 +42,28 @@ def form_of(report: Report, faults: Sequence[Invalid]) -> FilledForm:
 
 
 def given_back(form: FilledForm | None, address: str) -> dict[str, Any]:
-    """Return what a page needs beside its own values: its form, and for a refused one from where it is renewed."""
+    """Return a page's form values; for a refused form also its status and the address that renews the page."""
     if form is None:
         return {"form": FilledForm()}
     return {"form": form, "address": address, "status": HTTPStatus.UNPROCESSABLE_ENTITY}
 
 
 def error_in(value: str, longest: int) -> str:
-    """Return what is wrong with a text that was refused."""
+    """Return what is wrong with a refused text."""
     if not value.strip():
         return "form.missing"
     return "form.too_long" if len(value) > longest else "form.characters"
 
 
 def keep_written(request: Request, form: FormData) -> None:
-    """Remember what somebody wrote, for the page that says why it wasn't taken."""
+    """Keep the written text, for the page that says why it wasn't accepted."""
     request.state.written = {name: str(form[name]) for name in WRITTEN if str(form.get(name, "")).strip()}
 
 
 def written(request: Request) -> Mapping[str, str]:
-    """Return what somebody wrote into the form that a request carries."""
-    found: Mapping[str, str] = getattr(request.state, "written", {})
-    return found
+    """Return the written text of a request's form."""
+    texts: Mapping[str, str] = getattr(request.state, "written", {})
+    return texts
 
 
 def _report(
@@ -73,9 +73,9 @@ def _report(
 
 
 def _lines(text: str) -> str:
-    """Return a text with the ends of lines that were typed; a browser counts one character each, and sends two."""
+    """Return a text with the line ends that were typed; a browser counts one character each, and sends two."""
     return text.replace("\r\n", "\n")
 
 
 HandlingForm = Annotated[Report, Depends(_report)]
-"""The fields of the handling form, as they are: `core.alarms.handling.faults` says what is wrong with them."""
+"""Fields of the handling form, unchecked: `core.alarms.handling.faults` checks them."""

@@ -1,8 +1,8 @@
-"""The page behind the link in a message (`/a/{token}`): it shows without signing in, and acknowledges only by POST.
+"""Page behind the signed link in a message (`/a/{token}`): shown without signing in, acknowledged only by POST.
 
-A link that was passed on shows nothing to whoever is signed in, isn't the one to whom it was sent, and may not see the
-equipment. A GET changes nothing, so a preview bot may fetch it as often as it likes. Whoever acknowledges has to be
-signed in: as the person to whom the link was sent, known by WeChat's openid, or with an account that may do so there.
+A forwarded link shows nothing to a signed-in person who isn't its recipient and may not see the equipment. A GET
+changes nothing, so a preview bot may fetch it as often as it likes. Acknowledging needs a session: of the link's
+recipient, identified by WeChat's openid, or of an account that may acknowledge there.
 """
 
 from hmac import compare_digest
@@ -40,50 +40,50 @@ router = APIRouter(tags=["pages"], dependencies=[Depends(any_parameters)])
 STATE_COOKIE = "cc_wechat"
 STATE_S = 600
 BACK = "/wechat/back"
-"""Where WeChat sends the phone back to; its domain must be entered at WeChat as 网页授权域名."""
+"""Address to which WeChat sends the phone back; its domain must be entered at WeChat as 网页授权域名."""
 
 
 @router.get("/a/{token}")
 def alarm_by_link(
     request: Request, token: str, tx: Reading, asker: MaybeSignedIn, parts: Using, said: str = ""
 ) -> Response:
-    """Show the alarm. A phone inside WeChat that hasn't said who it is goes by WeChat's sign-in, which asks nothing."""
+    """Show the alarm. A phone in WeChat without a session passes WeChat's sign-in, which asks the person nothing."""
     try:
         link = _link(token, parts)
-        seen = listing.alarm_with(tx, link.alarm)
+        details = listing.alarm_with(tx, link.alarm)
     except Expired:
         return _notice(request, "link.expired_title", "link.expired", HTTPStatus.GONE)
     except (Forged, NotFound):
         return _notice(request, "link.forged_title", "link.forged", HTTPStatus.NOT_FOUND)
     if asker is None and parts.oauth and "MicroMessenger" in request.headers.get("user-agent", ""):
         return RedirectResponse(f"/a/{token}/wechat", HTTPStatus.SEE_OTHER)
-    if asker is not None and not _is_recipient(asker, link) and not sees_alarm(asker, seen):
+    if asker is not None and not _is_recipient(asker, link) and not sees_alarm(asker, details):
         return _notice(request, "link.other_title", "link.other", HTTPStatus.NOT_FOUND)
-    return _shown(request, token, seen, tx, asker, parts, said=said)
+    return _shown(request, token, details, tx, asker, parts, outcome_code=said)
 
 
 def _shown(
     request: Request,
     token: str,
-    seen: AlarmSeen,
+    details: AlarmSeen,
     tx: Session,
     asker: Asker | None,
     parts: Parts,
     *,
-    said: str = "",
+    outcome_code: str = "",
     form: FilledForm | None = None,
 ) -> Response:
     link = _link(token, parts)
-    told, tone = said_of(words_for(request), said, seen, asker, parts)
+    outcome, tone = said_of(words_for(request), outcome_code, details, asker, parts)
     may = _may(tx, asker, link, parts)
     ways_in = [(f"/a/{token}/wechat", "alarm.sign_in_wechat")] if parts.oauth else []
     return page(
         request,
         "alarm.html",
-        **view(request, tx, parts, seen, asker, may=may),
+        **view(request, tx, parts, details, asker, may=may),
         **given_back(form, f"/a/{token}"),
         base=f"/a/{token}",
-        said=told,
+        said=outcome,
         said_tone=tone,
         why_not=_why_not(asker, link),
         ways_in=[*ways_in, (f"/sign-in?next=/a/{token}", "alarm.sign_in_web")],
@@ -92,7 +92,7 @@ def _shown(
 
 @router.post("/a/{token}/acknowledge")
 def acknowledge(token: str, tx: Writing, asker: SignedIn, parts: Using) -> Response:
-    """Acknowledge as the link's recipient, or with an account. A second phone learns who was first."""
+    """Acknowledge as the link's recipient, or with an account. A second phone is told who was first."""
     link = _granted(token, tx, asker, parts)
     now, linked = parts.clock.now(), _is_recipient(asker, link)
     handling.acknowledge(tx, asker.actor, link.alarm, through=asker.through, now=now, linked=linked)
@@ -101,11 +101,11 @@ def acknowledge(token: str, tx: Writing, asker: SignedIn, parts: Using) -> Respo
 
 @router.post("/a/{token}/handling")
 def handle(request: Request, token: str, tx: Writing, asker: SignedIn, parts: Using, report: HandlingForm) -> Response:
-    """Keep the handling record, or give the form back with every field marked that can't be used."""
+    """Store the handling record, or return the form with every invalid field marked."""
     link = _granted(token, tx, asker, parts)
     if faults := handling.faults(report):
-        seen = listing.alarm_with(tx, link.alarm)
-        return _shown(request, token, seen, tx, asker, parts, form=form_of(report, faults))
+        details = listing.alarm_with(tx, link.alarm)
+        return _shown(request, token, details, tx, asker, parts, form=form_of(report, faults))
     now, linked = parts.clock.now(), _is_recipient(asker, link)
     handling.handle(tx, asker.actor, link.alarm, report, now=now, linked=linked)
     return RedirectResponse(f"/a/{token}?said=handled", HTTPStatus.SEE_OTHER)
@@ -113,7 +113,7 @@ def handle(request: Request, token: str, tx: Writing, asker: SignedIn, parts: Us
 
 @router.get("/a/{token}/wechat")
 def to_wechat(request: Request, token: str, parts: Using) -> Response:
-    """Ask WeChat who holds the phone. `state` is random, bound to this browser's cookie, and serves once."""
+    """Ask WeChat who holds the phone. `state` is random, bound to this browser's cookie, and valid once."""
     try:
         _link(token, parts)
     except Expired:
@@ -133,9 +133,9 @@ def to_wechat(request: Request, token: str, parts: Using) -> Response:
 
 @router.get(BACK)
 def from_wechat(request: Request, parts: Using, code: str = "", state: str = "") -> Response:
-    """Take in what WeChat says, sign that person in, and go back to the alarm."""
-    kept, _, token = request.cookies.get(STATE_COOKIE, "").partition(":")
-    if parts.oauth is None or not kept or not compare_digest(kept.encode(), state.encode()):
+    """Sign in the person that WeChat identified, and return to the alarm."""
+    kept_state, _, token = request.cookies.get(STATE_COOKIE, "").partition(":")
+    if parts.oauth is None or not kept_state or not compare_digest(kept_state.encode(), state.encode()):
         return _notice(request, "link.wechat_failed_title", "link.wechat_failed", HTTPStatus.BAD_REQUEST)
     with parts.records.write() as tx:
         fresh = claim(tx, "wechat state", state, now=parts.clock.now())
@@ -166,7 +166,7 @@ def _open_for(openid: str, parts: Parts) -> Opened | None:
 
 
 def _link(token: str, parts: Parts) -> Link:
-    """Return what a token says.
+    """Return the content of a token.
 
     Raises: Forged, Expired.
     """
@@ -174,9 +174,9 @@ def _link(token: str, parts: Parts) -> Link:
 
 
 def _granted(token: str, tx: Session, asker: Asker, parts: Parts) -> Link:
-    """Return the link of somebody who may act on it.
+    """Return the link of a principal who may act on it.
 
-    Raises: NotGranted, also for a link that no longer serves; NotFound to those who may not see the alarm.
+    Raises: NotGranted, also for a link that is no longer valid; NotFound if they may not see the alarm.
     """
     try:
         link = _link(token, parts)
@@ -191,7 +191,7 @@ def _granted(token: str, tx: Session, asker: Asker, parts: Parts) -> Link:
 
 
 def _may(tx: Session, asker: Asker | None, link: Link, parts: Parts) -> bool:
-    """Whether the asker is the recipient, or has an account; and may acknowledge this alarm, as its domain says."""
+    """Return whether the principal is the recipient or has an account, and may acknowledge this alarm."""
     if asker is None or (asker.actor.account is None and not _is_recipient(asker, link)):
         return False
     alarm = tx.get(Alarm, link.alarm)

@@ -1,4 +1,4 @@
-"""How a page is made: a template, the words of the reader's language, and who is signed in."""
+"""Page rendering: a template, the words of the reader's language, and the session."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -20,14 +20,14 @@ from core.runtime.instant import Instant, rfc3339
 LANGUAGE_COOKIE = "cc_lang"
 A_YEAR_S = 365 * 86_400
 SHOWN_BY = ("all", "cursor", "next", "span", "unit")
-"""Parameters that say what a page shows, each of a form of its own; no other is repeated in a page (ADR 13)."""
+"""Parameters that select what a page shows, each of a fixed form; no other is repeated in a page (ADR 13)."""
 RENEWED_S = 15
-"""After how long a page of live figures is renewed."""
+"""Seconds after which a page of live figures is renewed."""
 
 
 @cache
 def templates() -> Environment:
-    """Return the templates; everything put into them is escaped, and a missing value is an error."""
+    """Return the templates; inserted values are escaped, and a missing value is an error."""
     environment = Environment(
         loader=PackageLoader("api.pages"),
         autoescape=select_autoescape(default=True),
@@ -41,7 +41,7 @@ def templates() -> Environment:
 
 
 class SiteClock:
-    """Moments as the clocks of a site show them, for the page that is made at `now`."""
+    """Clock of a site: writes moments for the page that is made at `now`."""
 
     def __init__(self, request: Request, timezone: str, now: Instant) -> None:
         self._words = words_for(request)
@@ -62,7 +62,7 @@ class SiteClock:
 
 
 def words_for(request: Request) -> Words:
-    """Return the words of the language that this reader wants."""
+    """Return the words of the reader's language."""
     return words(
         chosen(
             request.query_params.get("lang"),
@@ -84,15 +84,15 @@ def page(
 ) -> Response:
     """Render a page; `?lang=` is remembered in a cookie.
 
-    `every`: a page of live figures is renewed after so many seconds (`assets/watch.js`). `address`: where it is renewed
-    from, when it isn't the one that was asked: the answer to a form.
+    `every`: a page of live figures is renewed after so many seconds (`assets/watch.js`). `address`: the address that
+    renews the page, if it isn't the requested one: for the answer to a form.
     """
-    said = words_for(request)
+    reader_words = words_for(request)
     session = getattr(request.state, "session", None)
     context: Mapping[str, Any] = {
-        "words": said,
+        "words": reader_words,
         "request_id": request.state.request_id,
-        "in_language": _shown_at(request, address, lang=said("other_language_code")),
+        "in_language": _shown_at(request, address, lang=reader_words("other_language_code")),
         "address": _shown_at(request, address),
         "every": every,
         "session": session,
@@ -101,28 +101,30 @@ def page(
     }
     answer = HTMLResponse(templates().get_template(template).render(context), status)
     if request.query_params.get("lang") in LANGUAGES:
-        answer.set_cookie(LANGUAGE_COOKIE, said.language, max_age=A_YEAR_S, httponly=True, samesite="lax")
-    answer.headers["Content-Language"] = said.language
+        answer.set_cookie(LANGUAGE_COOKIE, reader_words.language, max_age=A_YEAR_S, httponly=True, samesite="lax")
+    answer.headers["Content-Language"] = reader_words.language
     answer.headers["Vary"] = "Accept-Language, Cookie"
     return answer
 
 
-def _shown_at(request: Request, address: str, **more: str) -> str:
-    """Return where a page is had again, as it was asked to show; in another language with `lang`."""
-    asked = {} if address else {name: value for name, value in request.query_params.items() if name in SHOWN_BY}
-    query = urlencode({**asked, **more})
+def _shown_at(request: Request, address: str, **extra: str) -> str:
+    """Return the address that shows this page again with the same selection; in another language with `lang`."""
+    selection = {} if address else {name: value for name, value in request.query_params.items() if name in SHOWN_BY}
+    query = urlencode({**selection, **extra})
     return f"{address or request.url.path}?{query}" if query else address or request.url.path
 
 
 def sign_in_address(request: Request) -> str:
-    """Return where to sign in, and come back from to this page."""
+    """Return the address that signs in and then returns to this page."""
     return f"/sign-in?next={quote(_shown_at(request, ''), safe='/')}"
 
 
 def local_path(given: str | None) -> str:
-    """Return where to go after signing in: a path of ours, never another host."""
-    ok = given is not None and given.startswith("/") and not given.startswith(("//", "/\\")) and given.isprintable()
-    return given if given is not None and ok else "/"
+    """Return the path to open after signing in: a local one, never another host."""
+    is_local = (
+        given is not None and given.startswith("/") and not given.startswith(("//", "/\\")) and given.isprintable()
+    )
+    return given if given is not None and is_local else "/"
 
 
 @cache

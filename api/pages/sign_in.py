@@ -1,4 +1,4 @@
-"""Signing in with a browser that may have no JavaScript, and out again."""
+"""Sign-in and sign-out for browsers, also without JavaScript."""
 
 from collections.abc import Mapping
 from hmac import compare_digest
@@ -23,7 +23,8 @@ router = APIRouter(tags=["pages"])
 LONGEST_NAME = 50
 LONGEST_PASSWORD = 200
 FORM_COOKIE = "cc_form"
-"""Nobody is signed in yet, so the form carries what only our own page could have put into cookie and form alike."""
+"""Nobody is signed in yet, so the form carries a token that only our own page could have put into both cookie and form.
+"""
 
 
 @router.get("/sign-in")
@@ -41,19 +42,19 @@ def sign_in(
     csrf: Annotated[str, Form()] = "",
     next: Annotated[str, Form()] = "/",  # noqa: A002 (the name in the form)
 ) -> Response:
-    """Sign in and go where one wanted to; else the form is given back, but for the password."""
+    """Sign in and open the wanted page; else return the form, without the password."""
     back = local_path(next)
-    kept = request.cookies.get(FORM_COOKIE, "")
-    typed = FilledForm({"username": username}, _errors(username, password))
-    if not kept or not compare_digest(kept.encode(), csrf.encode()):
-        return _form(request, parts, back=back, form=typed, wrong="sign_in_expired", status=HTTPStatus.FORBIDDEN)
-    if typed.errors:
-        return _form(request, parts, back=back, form=typed, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+    kept_token = request.cookies.get(FORM_COOKIE, "")
+    filled = FilledForm({"username": username}, _errors(username, password))
+    if not kept_token or not compare_digest(kept_token.encode(), csrf.encode()):
+        return _form(request, parts, back=back, form=filled, wrong="sign_in_expired", status=HTTPStatus.FORBIDDEN)
+    if filled.errors:
+        return _form(request, parts, back=back, form=filled, status=HTTPStatus.UNPROCESSABLE_ENTITY)
     try:
         opened = open_session(request, parts, username, password)
     except (TooMany, NotSignedIn) as error:
         wrong = "problem.too_many" if isinstance(error, TooMany) else "sign_in_wrong"
-        return _form(request, parts, back=back, form=typed, wrong=wrong, status=HTTPStatus(problem_of(error).status))
+        return _form(request, parts, back=back, form=filled, wrong=wrong, status=HTTPStatus(problem_of(error).status))
     answer = RedirectResponse(back, HTTPStatus.SEE_OTHER)
     keep_session(answer, parts, opened)
     answer.delete_cookie(FORM_COOKIE)
@@ -70,7 +71,7 @@ def sign_out(request: Request, parts: Using) -> Response:
 
 
 def _errors(username: str, password: str) -> Mapping[str, str]:
-    """Return what is wrong with each field, before anything is asked of the records."""
+    """Return what is wrong with each field, before any query of the records."""
     texts = (("username", username, LONGEST_NAME, is_plain(username)), ("password", password, LONGEST_PASSWORD, True))
     return {
         name: error_in(text, longest)

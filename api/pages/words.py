@@ -1,4 +1,4 @@
-"""In which language a page speaks, and how times, ages and temperatures are written in it."""
+"""Words of the pages: the reader's language, and its texts, times, ages and temperatures."""
 
 import re
 import tomllib
@@ -16,7 +16,7 @@ _SPANS = (("days", DAY), ("hours", HOUR), ("minutes", MINUTE), ("seconds", SECON
 
 
 class Words:
-    """The texts of one language: `words("alarm.opened")`, placeholders filled from keyword arguments."""
+    """Texts of one language: `words("alarm.opened")`, placeholders filled from keyword arguments."""
 
     def __init__(self, language: str) -> None:
         self.language = language
@@ -25,7 +25,7 @@ class Words:
     def __call__(self, name: str, /, **values: object) -> str:
         """Return a text.
 
-        Raises: KeyError for one that the catalogue doesn't hold.
+        Raises: KeyError for a name that the catalogue doesn't hold.
         """
         text = self._texts[name]
         return text.format(**values) if values else text
@@ -34,32 +34,32 @@ class Words:
         return name in self._texts
 
     def span(self, length: Milliseconds) -> str:
-        """Write a length of time in its largest unit, a second one beside hours and days: 3 小时 12 分钟."""
-        left = max(0, int(length))
+        """Return a length of time in its largest unit, with the next one for hours and days: 3 小时 12 分钟."""
+        remaining = max(0, int(length))
         for i, (name, unit) in enumerate(_SPANS):
-            if left >= unit or unit == SECOND:
-                whole = self(f"unit.{name}", n=left // unit)
+            if remaining >= unit or unit == SECOND:
+                units = self(f"unit.{name}", n=remaining // unit)
                 finer_name, finer = _SPANS[min(i + 1, len(_SPANS) - 1)]
-                rest = left % unit // finer
-                return f"{whole} {self(f'unit.{finer_name}', n=rest)}" if rest and unit >= HOUR else whole
+                rest = remaining % unit // finer
+                return f"{units} {self(f'unit.{finer_name}', n=rest)}" if rest and unit >= HOUR else units
         raise AssertionError
 
     def counted(self, name: str, count: int) -> str:
-        """Write a number of things: the catalogue holds `name.one` and `name.other`."""
+        """Return a number of things: the catalogue holds `name.one` and `name.other`."""
         return self(f"{name}.one" if count == 1 else f"{name}.other", count=count)
 
     def ages(self) -> Mapping[str, str]:
-        """Return the texts with which `watch.js` writes how old something has become."""
+        """Return the texts with which `watch.js` writes the age of a figure."""
         return {"age": self("age"), **{name: self(f"unit.{name}") for name, _ in _SPANS}}
 
     def clock(self, when: Instant, zone: ZoneInfo, now: Instant | None = None, *, seconds: bool = False) -> str:
-        """Write a moment on the site's clocks; its date too unless it is the day of `now`."""
+        """Return a moment on the site's clocks, with its date unless it is the day of `now`."""
         local = at_zone(when, zone)
         today = now is not None and at_zone(now, zone).date() == local.date()
         return local.strftime(("" if today else "%m-%d ") + ("%H:%M:%S" if seconds else "%H:%M"))
 
     def band(self, low: Centi | None, high: Centi | None) -> str:
-        """Write the limits of a zone."""
+        """Return the limits of a zone as text."""
         if low is not None and high is not None:
             return self("between", low=f"{low / 100:g}", high=f"{high / 100:g}")
         if high is not None:
@@ -68,7 +68,7 @@ class Words:
 
     @staticmethod
     def degrees(value: Centi) -> str:
-        """Write a temperature without its unit, never rounded: 8.05 must not read as 8.0 or 8.1."""
+        """Return a temperature without its unit, never rounded: 8.05 must not read as 8.0 or 8.1."""
         text = f"{value / 100:.2f}"
         return text.removesuffix("0")
 
@@ -86,12 +86,12 @@ def words(language: str) -> Words:
     return Words(language)
 
 
-def chosen(asked: str | None, kept: str | None, accepted: str | None) -> str:
-    """Decide the language: what the address asks, what was asked before, what the browser prefers, Chinese."""
-    for wish in (asked, kept):
-        if wish in LANGUAGES:
-            return wish
-    for tag, _ in sorted(_preferences(accepted or ""), key=lambda one: -one[1]):
+def chosen(requested: str | None, remembered: str | None, accepted: str | None) -> str:
+    """Return the language: of the address, else of the cookie, else the browser's preference, else Chinese."""
+    for language_tag in (requested, remembered):
+        if language_tag in LANGUAGES:
+            return language_tag
+    for tag, _ in sorted(_preferences(accepted or ""), key=lambda preference: -preference[1]):
         for language in LANGUAGES:
             if tag.split("-")[0] == language.split("-")[0]:
                 return language
@@ -99,8 +99,8 @@ def chosen(asked: str | None, kept: str | None, accepted: str | None) -> str:
 
 
 def _preferences(header: str) -> list[tuple[str, float]]:
-    found = re.findall(r"([a-zA-Z]{1,8}(?:-[a-zA-Z0-9]{1,8})*)\s*(?:;\s*q=([01](?:\.\d{0,3})?))?", header[:200])
-    return [(tag.lower(), float(weight or 1)) for tag, weight in found if weight == "" or float(weight) > 0]
+    tags = re.findall(r"([a-zA-Z]{1,8}(?:-[a-zA-Z0-9]{1,8})*)\s*(?:;\s*q=([01](?:\.\d{0,3})?))?", header[:200])
+    return [(tag.lower(), float(weight or 1)) for tag, weight in tags if weight == "" or float(weight) > 0]
 
 
 def _flat(table: Mapping[str, Any], before: str) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The page of a zone: how it is, its curve over a day, a week or a month, and the figures."""
+"""Page of a zone: its present state, its curve over a day, a week or a month, and the figures."""
 
 from typing import Literal
 
@@ -31,42 +31,42 @@ def zone_page(
     parts: Using,
     span: Literal["24h", "7d", "30d"] = "24h",
 ) -> Response:
-    """Show one zone, over the time in which it stood in a unit of the asker's."""
-    telemetry, now, said = parts.telemetry.get(), parts.clock.now(), words_for(request)
+    """Show one zone, over the time in which it was in a unit of the principal's."""
+    telemetry, now, words = parts.telemetry.get(), parts.clock.now(), words_for(request)
     length, _ = SPANS[span]
     since = Instant(now - length)
-    found = history(tx, telemetry, zone, since, Instant(now + AHEAD), may_see(asker.actor))
-    live = zone_now(tx, telemetry, found.zone, now, asker.actor.scope(Right.SEE, EquipmentUnit.equipment_id))
+    readings = history(tx, telemetry, zone, since, Instant(now + AHEAD), may_see(asker.actor))
+    live = zone_now(tx, telemetry, readings.zone, now, asker.actor.scope(Right.SEE, EquipmentUnit.equipment_id))
     timezone = zone_info(live.timezone if live else parts.settings.timezone)
-    low, high = limits_of(found.zone)
-    name = said("zone_name", equipment=found.equipment.name, zone=said(f"zone.{found.zone.kind}"))
+    low, high = limits_of(readings.zone)
+    name = words("zone_name", equipment=readings.equipment.name, zone=words(f"zone.{readings.zone.kind}"))
     picture = Picture(
         since=since,
         until=now,
-        traces=[Trace(one.code, one.curve, one.interval) for one in found.curves],
+        traces=[Trace(probe.code, probe.curve, probe.interval) for probe in readings.curves],
         low=low,
         high=high,
         onset=None,
         timezone=timezone,
-        title=said(
+        title=words(
             "curve_title",
             zone=name,
-            since=said.clock(since, timezone),
-            until=said.clock(now, timezone),
-            limits=said.band(low, high),
+            since=words.clock(since, timezone),
+            until=words.clock(now, timezone),
+            limits=words.band(low, high),
         ),
-        empty_label=said("no_readings"),
+        empty_label=words("no_readings"),
     )
     return page(
         request,
         "zone.html",
         name=name,
         live=live,
-        band=said.band(low, high),
+        band=words.band(low, high),
         curve=svg(picture),
         spans=[(key, label) for key, (_, label) in SPANS.items()],
         chosen=span,
-        figures=found.figures(),
+        figures=readings.figures(),
         now=now,
         clock=SiteClock(request, timezone.key, now),
         every=RENEWED_S if span == "24h" else 4 * RENEWED_S,
@@ -74,7 +74,7 @@ def zone_page(
 
 
 def zone_now(tx: Session, telemetry: Telemetry, zone: Zone, now: Instant, scope: ColumnElement[bool]) -> ZoneNow | None:
-    """Return how a zone is now, None when its equipment stands in no unit of `scope` any more."""
+    """Return the present state of a zone, None when its equipment is in no unit of `scope` any more."""
     where = and_(scope, EquipmentUnit.equipment_id == zone.equipment_id)
-    found = zones_now(tx, telemetry, where, now=now, limit=1)
-    return next((one for one in found if one.zone == zone.id), None)
+    zones = zones_now(tx, telemetry, where, now=now, limit=1)
+    return next((zone_state for zone_state in zones if zone_state.zone == zone.id), None)

@@ -1,1 +1,1 @@
-"""Routes of the API: each translates, and leaves the work to the core."""
+"""Routes of the API: each translates a request, and leaves the work to the core."""

@@ -1,4 +1,4 @@
-"""Alarms: lists, one with all that happened, who was told, acknowledging and handling."""
+"""Alarms: lists, one alarm with its history, messages, acknowledging and handling."""
 
 import json
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 
 
 class AlarmOut(Shape):
-    """An alarm: what, where, since when, how far it went, who has taken it up."""
+    """An alarm: what, where, since when, how far it went, who acknowledged it."""
 
     id: AlarmId
     rule: str
@@ -49,7 +49,7 @@ class AlarmOut(Shape):
     ended_at: Moment | None
     """End of the excursion, of the last cycle."""
     recovered_at: Moment | None
-    """When that was confirmed."""
+    """When the end was confirmed."""
     out_seconds: float
     """Time beyond the limits in all cycles, without the time between them; until now while it goes on."""
     closed_at: Moment | None
@@ -64,13 +64,13 @@ class AlarmOut(Shape):
     on_time: bool | None
     """Acknowledged within 30 minutes."""
     origin: str
-    """live; late: made of readings that came late; withdrawn: made so, and later readings have left nothing of it."""
+    """live; late: opened by readings that came late; withdrawn: a late alarm that later readings have refuted."""
     exceeds: AlarmId | None
-    """The alarm that a late one exceeds, which somebody had acknowledged or handled before."""
+    """The alarm that this late one exceeds; somebody had acknowledged or handled it before."""
 
 
 class AttemptOut(Shape):
-    """One try to hand a message over."""
+    """One try to send a message."""
 
     at: Moment
     outcome: str
@@ -105,7 +105,7 @@ class EventOut(Shape):
 
 
 class Handling(Shape):
-    """What was found, what was done, and what became of the vaccine."""
+    """Cause, action, and the vaccine's disposition."""
 
     cause: Text
     action: Text
@@ -120,7 +120,7 @@ class HandlingOut(Handling):
 
 
 class Asked(Shape):
-    """Which alarms, and which part of the list."""
+    """Filter of the alarm list, and its page."""
 
     state: Sequence[State] = ()
     """Any of these; may be given several times."""
@@ -135,24 +135,25 @@ class Asked(Shape):
 
 
 @router.get("")
-def alarms(tx: Reading, asker: SignedIn, parts: Using, asked: Annotated[Asked, Query()]) -> Page[AlarmOut]:
-    """List alarms of the asker's units and equipment, the newest first."""
-    wanted = Wanted(
-        states=asked.state,
-        handling=asked.handling,
-        rule=asked.rule,
-        unit=asked.unit,
-        zone=asked.zone,
-        since=asked.since,
-        until=asked.until,
+def alarms(tx: Reading, asker: SignedIn, parts: Using, query: Annotated[Asked, Query()]) -> Page[AlarmOut]:
+    """List alarms of the principal's units and equipment, the newest first."""
+    alarm_filter = Wanted(
+        states=query.state,
+        handling=query.handling,
+        rule=query.rule,
+        unit=query.unit,
+        zone=query.zone,
+        since=query.since,
+        until=query.until,
     )
-    place = place_of(asked.cursor, 2)
-    behind = (place[0], place[1]) if place else None
+    position = place_of(query.cursor, 2)
+    behind = (position[0], position[1]) if position else None
     scope = asker.actor.scope(Right.SEE, Alarm.equipment_id)
-    found = listing.alarms(tx, scope, wanted, behind=behind, limit=asked.limit)
-    last = found[-1].alarm if len(found) == asked.limit else None
+    listed = listing.alarms(tx, scope, alarm_filter, behind=behind, limit=query.limit)
+    last = listed[-1].alarm if len(listed) == query.limit else None
     now = parts.clock.now()
-    return Page(items=[alarm_out(one, now) for one in found], next=cursor_of(last.opened_at, last.id) if last else None)
+    items = [alarm_out(item, now) for item in listed]
+    return Page(items=items, next=cursor_of(last.opened_at, last.id) if last else None)
 
 
 @router.get("/{alarm}")
@@ -173,17 +174,17 @@ def events(alarm: AlarmNumber, tx: Reading, asker: SignedIn, parts: Using) -> li
 
 @router.get("/{alarm}/messages")
 def messages(alarm: AlarmNumber, tx: Reading, asker: SignedIn, parts: Using) -> list[MessageOut]:
-    """List who was to be told, when each message was handed over, and every try.
+    """List the messages to people, when each was handed over, and every try.
 
-    Messages from the time after the equipment went elsewhere are for those who may see it there.
+    Messages from the time after the equipment went elsewhere are shown only to those who may see it there.
     """
     hidden = _hidden(tx, asker, alarm, parts.clock.now())
-    return [_message(one) for one in listing.told(tx, alarm, hidden)]
+    return [_message(message) for message in listing.told(tx, alarm, hidden)]
 
 
 @router.post("/{alarm}/acknowledge")
 def acknowledge(alarm: AlarmNumber, tx: Writing, asker: SignedIn, parts: Using) -> AlarmOut:
-    """Say that one is seeing to it. Acknowledged before, nothing changes: the answer says by whom.
+    """Acknowledge an alarm. If it was acknowledged before, nothing changes: the answer tells by whom.
 
     Acknowledging does not stop the escalation; the temperature does.
     """
@@ -196,7 +197,7 @@ def acknowledge(alarm: AlarmNumber, tx: Writing, asker: SignedIn, parts: Using) 
 def handle(
     alarm: AlarmNumber, body: Handling, tx: Writing, asker: SignedIn, parts: Using, once: Creating
 ) -> HandlingOut:
-    """Record cause, action, and what became of the vaccine; it closes an alarm that has recovered."""
+    """Record cause, action, and the vaccine's disposition; it closes an alarm that has recovered."""
     return once(HandlingOut, lambda: _handle(tx, asker, alarm, body, parts.clock.now()))
 
 
@@ -204,33 +205,51 @@ def handle(
 def handling(alarm: AlarmNumber, tx: Reading, asker: SignedIn) -> HandlingOut | None:
     """Return the handling record, null while there is none."""
     listing.alarm_for(tx, asker.actor, alarm)
-    found = listing.handling_of(tx, alarm)
-    return None if found is None else HandlingOut.model_validate(found)
+    record = listing.handling_of(tx, alarm)
+    return None if record is None else HandlingOut.model_validate(record)
 
 
-def alarm_out(one: AlarmSeen, now: Instant) -> AlarmOut:
-    """Write an alarm with the names of what it concerns."""
-    names = set(AlarmOut.model_fields) & set(one.alarm.__table__.columns.keys()) - {"acknowledged_by"}
-    return AlarmOut(
-        **{name: getattr(one.alarm, name) for name in names},
-        unit=one.unit.id,
-        unit_name=one.unit.name,
-        equipment=one.equipment.id,
-        equipment_name=one.equipment.name,
-        zone=one.zone.id,
-        zone_kind=one.zone.kind,
-        acknowledged_by=one.acknowledged_by,
-        out_seconds=time_out(one.alarm, now) / 1000,
-        handling_seconds=None if one.handling_time is None else one.handling_time / 1000,
-        on_time=one.on_time,
-        exceeds=one.alarm.exceeds_id,
+def alarm_out(item: AlarmSeen, now: Instant) -> AlarmOut:
+    """Return an alarm with the names of its unit, equipment and zone."""
+    alarm = item.alarm
+    return AlarmOut.model_validate(
+        {
+            "id": alarm.id,
+            "rule": alarm.rule,
+            "state": alarm.state,
+            "handling": alarm.handling,
+            "cycle": alarm.cycle,
+            "unit": item.unit.id,
+            "unit_name": item.unit.name,
+            "equipment": item.equipment.id,
+            "equipment_name": item.equipment.name,
+            "zone": item.zone.id,
+            "zone_kind": item.zone.kind,
+            "onset_at": alarm.onset_at,
+            "opened_at": alarm.opened_at,
+            "cycle_opened_at": alarm.cycle_opened_at,
+            "ended_at": alarm.ended_at,
+            "recovered_at": alarm.recovered_at,
+            "out_seconds": time_out(alarm, now) / 1000,
+            "closed_at": alarm.closed_at,
+            "limit": alarm.limit,
+            "opening_value": alarm.opening_value,
+            "peak": alarm.peak,
+            "acknowledged_at": alarm.acknowledged_at,
+            "acknowledged_by": item.acknowledged_by,
+            "acknowledged_through": alarm.acknowledged_through,
+            "handling_seconds": None if item.handling_time is None else item.handling_time / 1000,
+            "on_time": item.on_time,
+            "origin": alarm.origin,
+            "exceeds": alarm.exceeds_id,
+        }
     )
 
 
 def _hidden(tx: Session, asker: Asker, alarm: AlarmId, now: Instant) -> Sequence[Span]:
-    """Return what of an alarm's time isn't the asker's to see.
+    """Return the parts of an alarm's time that the principal may not see.
 
-    Raises: NotFound, when none of it is.
+    Raises: NotFound, if they may see none of it.
     """
     return listing.hidden_time(tx, listing.alarm_for(tx, asker.actor, alarm).alarm, may_see(asker.actor), now)
 
@@ -240,11 +259,19 @@ def _handle(tx: Session, asker: Asker, alarm: AlarmId, body: Handling, now: Inst
     return HandlingOut.model_validate(listing.handling_of(tx, alarm))
 
 
-def _message(one: Told) -> MessageOut:
-    names = set(MessageOut.model_fields) - {"person", "person_name", "attempts"}
+def _message(notification: Told) -> MessageOut:
+    message = notification.message
     return MessageOut(
-        **{name: getattr(one.message, name) for name in names},
-        person=one.person,
-        person_name=one.name,
-        attempts=[AttemptOut.model_validate({n: getattr(a, n) for n in AttemptOut.model_fields}) for a in one.attempts],
+        id=message.id,
+        person=notification.person,
+        person_name=notification.name,
+        kind=message.kind,
+        cycle=message.cycle,
+        tier=message.tier,
+        channel=message.channel,
+        state=message.state,
+        created_at=message.created_at,
+        sent_at=message.sent_at,
+        receipt=message.receipt,
+        attempts=[AttemptOut.model_validate(attempt) for attempt in notification.attempts],
     )

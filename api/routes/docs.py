@@ -1,4 +1,4 @@
-"""The API's description: the OpenAPI document, and a page made from it that needs no script and no other host."""
+"""API documentation: the OpenAPI document, and a page made from it that needs no script and no other host."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ DOCUMENT = "/api/v1/openapi.json"
 
 
 class Field(msgspec.Struct, frozen=True):
-    """A parameter of a route, or a member of a shape. `place`: path, query, header, body."""
+    """Parameter of a route, or member of a shape. `place`: path, query, header, body."""
 
     name: str
     kind: str
@@ -28,7 +28,7 @@ class Field(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """One route as the page shows it."""
+    """Route as the page shows it."""
 
     id: str
     method: str
@@ -67,55 +67,58 @@ def documentation(request: Request) -> Response:
 def operations(document: Mapping[str, Any]) -> Iterable[tuple[str, Operation]]:
     """Yield every operation of an OpenAPI document with its tag."""
     for path, methods in document["paths"].items():
-        for method, said in methods.items():
+        for method, operation in methods.items():
             yield (
-                said.get("tags", [""])[0],
+                operation.get("tags", [""])[0],
                 Operation(
-                    id=said["operationId"],
+                    id=operation["operationId"],
                     method=method,
                     path=path,
-                    summary=said.get("summary", ""),
-                    description=said.get("description", ""),
-                    parameters=[*_parameters(said), *_body(said)],
+                    summary=operation.get("summary", ""),
+                    description=operation.get("description", ""),
+                    parameters=[*_parameters(operation), *_body(operation)],
                     answers=[
                         (status, answer.get("description", ""), _content(answer))
-                        for status, answer in said.get("responses", {}).items()
+                        for status, answer in operation.get("responses", {}).items()
                     ],
                 ),
             )
 
 
-def _parameters(said: Mapping[str, Any]) -> Iterable[Field]:
-    for one in said.get("parameters", ()):
-        schema = one["schema"]
-        meaning = one.get("description") or schema.get("description", "")
-        yield Field(one["name"], _shape(schema), one.get("required", False), meaning, one["in"])
+def _parameters(operation: Mapping[str, Any]) -> Iterable[Field]:
+    for parameter in operation.get("parameters", ()):
+        schema = parameter["schema"]
+        meaning = parameter.get("description") or schema.get("description", "")
+        yield Field(parameter["name"], _shape(schema), parameter.get("required", False), meaning, parameter["in"])
 
 
-def _body(said: Mapping[str, Any]) -> Iterable[Field]:
-    if "requestBody" in said:
-        yield Field("body", _content(said["requestBody"]), needed=True, place="body")
+def _body(operation: Mapping[str, Any]) -> Iterable[Field]:
+    if "requestBody" in operation:
+        yield Field("body", _content(operation["requestBody"]), needed=True, place="body")
 
 
 def _shapes(document: Mapping[str, Any]) -> Iterable[tuple[str, str, Sequence[Field]]]:
     for name, schema in document["components"]["schemas"].items():
         needed = schema.get("required", ())
         members = schema.get("properties", {}).items()
-        fields = [Field(key, _shape(of), key in needed, of.get("description", "")) for key, of in members]
+        fields = [
+            Field(key, _shape(member_schema), key in needed, member_schema.get("description", ""))
+            for key, member_schema in members
+        ]
         yield name, schema.get("description", ""), fields
 
 
 def _pages(routes: Sequence[BaseRoute]) -> Iterable[tuple[str, str, str]]:
-    """Yield path, method and meaning of what is for people, not programs."""
+    """Yield path, method and meaning of the pages for people."""
     for route in iter_route_contexts(routes):
         if isinstance(route.original_route, APIRoute) and not route.include_in_schema:
             meaning = route.original_route.description.partition("\n")[0]
             yield route.path or "", ", ".join(sorted(route.methods or ())), meaning
 
 
-def _by_tag(found: Iterable[tuple[str, Operation]]) -> Mapping[str, Sequence[Operation]]:
+def _by_tag(operations: Iterable[tuple[str, Operation]]) -> Mapping[str, Sequence[Operation]]:
     groups: dict[str, list[Operation]] = {}
-    for tag, operation in found:
+    for tag, operation in operations:
         groups.setdefault(tag, []).append(operation)
     return groups
 
@@ -125,11 +128,11 @@ def _content(part: Mapping[str, Any]) -> str:
 
 
 def _shape(schema: Mapping[str, Any]) -> str:
-    """Write a JSON schema in a few words: `Page_AlarmOut_`, `integer`, `string (date-time)`, `list of Check`."""
+    """Return a JSON schema in a few words: `Page_AlarmOut_`, `integer`, `string (date-time)`, `list of Check`."""
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     if "anyOf" in schema:
-        return " or ".join(_shape(one) for one in schema["anyOf"])
+        return " or ".join(_shape(option) for option in schema["anyOf"])
     if "enum" in schema:
         return " | ".join(map(str, schema["enum"]))
     kind = str(schema.get("type", ""))

@@ -1,7 +1,7 @@
-"""Whether this process lives, whether the line can work, and the figures for Prometheus.
+"""Health: whether this process lives, whether the system can work, and the metrics for Prometheus.
 
-None of these waits for a store: a look at the line ends in time whatever hangs, and runs outside of the threads that
-serve requests, which may all be waiting for that store.
+None of these waits for a store. A check ends in time whatever hangs, and runs outside the threads that serve requests,
+which may all be waiting for that store.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _SERVES = (Kind.DISK_LOW, Kind.UNTOLD, Kind.HELD, *ABOUT_GATEWAYS)
 
 
 class Check(Shape):
-    """One thing that must be so; what is wrong with it, by a fixed word and in a sentence."""
+    """A part that must work; if it doesn't, what is wrong, by a fixed word and in a sentence."""
 
     name: str
     ok: bool
@@ -46,13 +46,13 @@ class Readiness(Shape):
 
 @router.get("/healthz")
 async def healthz() -> PlainTextResponse:
-    """Say that the process answers; nothing else is looked at."""
+    """Say that the process answers; nothing else is checked."""
     return PlainTextResponse("ok\n")
 
 
 @router.get("/readyz", responses={HTTPStatus.SERVICE_UNAVAILABLE: {"model": Readiness}})
 async def readyz(request: Request) -> Response:
-    """Say whether stores and services are there, and what is wrong with each that isn't; within about two seconds."""
+    """Say whether stores and services work, and what is wrong with each that doesn't; within about two seconds."""
     parts: Parts = request.app.state.parts
     readiness = ready(await _look(parts))
     status = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
@@ -61,7 +61,7 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> PlainTextResponse:
-    """Figures in the Prometheus text format, for the machine itself and the networks in `api.metrics`."""
+    """Return metrics in the Prometheus text format, to this machine and the networks in `api.metrics`."""
     parts: Parts = request.app.state.parts
     peer = request.client.host if request.client else ""
     if not _may_ask(peer, parts.settings.api.metrics):
@@ -72,14 +72,14 @@ async def metrics(request: Request) -> PlainTextResponse:
 
 
 async def _look(parts: Parts) -> Health:
-    """Return what a look finds; all who ask meanwhile share it, so that however many ask, a look is soon."""
+    """Return the result of a health check; concurrent requests share one, so that their number doesn't slow it down."""
     if parts.look is None or parts.look.done():
         parts.look = asyncio.create_task(asyncio.to_thread(parts.line.look, WITHIN_S))
     return await asyncio.shield(parts.look)
 
 
 def _may_ask(peer: str, networks: Iterable[str]) -> bool:
-    """Whether figures are for an address; behind a proxy on this machine it is the one that the proxy names."""
+    """Return whether an address may read metrics; behind a proxy on this machine it is the proxy's client."""
     try:
         address = ip_address(peer)
     except ValueError:
@@ -90,29 +90,29 @@ def _may_ask(peer: str, networks: Iterable[str]) -> bool:
 
 
 def ready(health: Health) -> Readiness:
-    """Return a check for each store, each needed service, and whatever else is wrong.
+    """Return a check for each store and each needed service, and one for each other trouble.
 
-    What keeps no request from being served is told, but is no reason not to be ready: a disk that is only almost full,
-    what is wrong with a gateway, alarms of which nobody can be told, a provider that refuses.
+    A trouble that doesn't stop requests is reported, but the process is ready all the same: a disk that is almost full,
+    a trouble of a gateway, alarms without anybody to tell, a provider that refuses.
     """
-    here = [status.name for status in health.services or () if status.service in NEEDED]
-    names = ["records", "intake log", "telemetry", *here]
+    service_names = [status.name for status in health.services or () if status.service in NEEDED]
+    names = ["records", "intake log", "telemetry", *service_names]
     checks = [Check(name=name, ok=True) for name in dict.fromkeys(names) if health.of(name) is None]
     for trouble in health.troubles:
-        waits = trouble.kind not in _SERVES
-        checks.append(Check(name=trouble.part, ok=not waits, problem=trouble.kind, detail=public(trouble)))
+        is_blocking = trouble.kind not in _SERVES
+        checks.append(Check(name=trouble.part, ok=not is_blocking, problem=trouble.kind, detail=public(trouble)))
     return Readiness(ready=all(check.ok for check in checks), checks=sorted(checks, key=lambda check: check.name))
 
 
 def figures(parts: Parts) -> Iterable[tuple[str, str, Values]]:
-    """Count what waits, and repeat what the services say of themselves; a store's absence is a figure too."""
+    """Yield the metrics of the queues and of the services' own facts; the absence of a store is a metric too."""
     health = parts.line.look(WITHIN_S)
-    well: dict[tuple[str, ...], float] = {}
-    for check in ready(health).checks:  # of several that are told of one, one that is wrong counts
-        well[check.name,] = min(well.get((check.name,), 1.0), float(check.ok))
-    yield "coldchain_ready", "1 where a store or service is there", well
-    wrong: Values = {(f"{trouble.part}: {trouble.kind}",): 1.0 for trouble in health.troubles}
-    yield "coldchain_trouble", "1 for everything that is wrong now", wrong
+    ready_by_name: dict[tuple[str, ...], float] = {}
+    for check in ready(health).checks:  # of several checks with one name, a failed one counts
+        ready_by_name[check.name,] = min(ready_by_name.get((check.name,), 1.0), float(check.ok))
+    yield "coldchain_ready", "1 where a store or service is there", ready_by_name
+    troubles: Values = {(f"{trouble.part}: {trouble.kind}",): 1.0 for trouble in health.troubles}
+    yield "coldchain_trouble", "1 for everything that is wrong now", troubles
     if health.records:
         yield "coldchain_alarms", "Alarms by state", _by_name(health.records.alarms)
         yield "coldchain_messages", "Messages by state", _by_name(health.records.messages)
@@ -120,7 +120,7 @@ def figures(parts: Parts) -> Iterable[tuple[str, str, Values]]:
     if health.log:
         yield "coldchain_held", "Readings in quarantine by reason", _by_name(health.log.held)
         yield "coldchain_dead_letters", "Unreadable messages that are kept", {("all",): float(health.log.dead)}
-        faults = {str(kind): sum(one.n for one in health.log.faults if one.kind is kind) for kind in FaultKind}
+        faults = {str(kind): sum(fault.n for fault in health.log.faults if fault.kind is kind) for kind in FaultKind}
         yield "coldchain_gateway_faults", "What was counted of gateways, ever", _by_name(faults)
         yield "coldchain_clocks_behind", "Gateways whose clock runs behind", {("all",): float(len(health.log.clocks))}
     lags = {"telemetry": health.stored, "alerting": health.followed}

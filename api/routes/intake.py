@@ -1,7 +1,7 @@
-"""What the intake couldn't take in: readings held in quarantine, and messages that couldn't be read. For operators.
+"""Quarantine and dead letters of the intake, for operators: held readings, and messages that couldn't be read.
 
-Quarantine is told by unit: a held reading belongs to the unit in which its gateway was when it was held. Gateways that
-stand nowhere, and messages that name none that can be trusted, are shown to those only who look after the whole tree.
+Quarantine is shown by unit: a held reading belongs to the unit that its gateway was in when it was held. Held readings
+of gateways in no unit, and messages without a trusted gateway, are only for operators of the whole tree.
 """
 
 from collections.abc import Mapping
@@ -26,14 +26,14 @@ from core.wire.topics import GatewayNumber
 router = APIRouter(prefix="/intake", tags=["intake"])
 BODY_SHOWN = 500
 NAMES_OTHERS = (Refusal.FOREIGN_GATEWAY, Refusal.STOPPED_EQUIPMENT)
-"""Reasons whose detail names the gateway or the equipment with which a probe was, of whichever unit."""
+"""Reasons whose detail names the gateway or the equipment that a probe was with, of any unit."""
 
 
 class HeldOut(Shape):
     """A reading kept out of telemetry, and why.
 
-    One that can't be read has no probe, quantity or time, and stands in `as_sent` as it came. `at` is null where no
-    calendar has the time that was sent, which `ts` says in milliseconds.
+    A reading that can't be decoded has no probe, quantity or time; `as_sent` has its text. `at` is null if no calendar
+    has the time that was sent; `ts` is that time in milliseconds.
     """
 
     id: int
@@ -51,7 +51,7 @@ class HeldOut(Shape):
 
 
 class DeadLetterOut(Shape):
-    """A message that couldn't be read. `body` is its beginning, with what isn't text replaced."""
+    """A message that couldn't be read. `body` is its beginning, with bytes that aren't text replaced."""
 
     id: int
     at: Moment
@@ -71,19 +71,21 @@ def quarantine(
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> Page[HeldOut]:
-    """List what is held, in the order in which it came."""
-    place = place_of(cursor, 1)
-    after = place[0] if place else 0
-    may_see = _gateways(tx, asker.actor, parts.clock.now())
+    """List the held readings, in the order in which they came."""
+    position = place_of(cursor, 1)
+    after = position[0] if position else 0
+    since_by_gateway = _gateways(tx, asker.actor, parts.clock.now())
     log = parts.log.get()
-    if may_see is None:
-        found = log.held(gw=GatewayNumber(gateway) if gateway else None, reason=reason, after=after, limit=limit)
+    if since_by_gateway is None:
+        page = log.held(gw=GatewayNumber(gateway) if gateway else None, reason=reason, after=after, limit=limit)
     else:
-        theirs = [gw for gw in may_see if gateway in {None, gw}]
-        each = (log.held(gw=GatewayNumber(gw), reason=reason, after=after, limit=limit) for gw in theirs)
-        found = sorted(chain.from_iterable(each), key=lambda one: one.id)[:limit]
-    items = [_held(one, whole=may_see is None) for one in found if may_see is None or one.since >= may_see[one.gw]]
-    return Page(items=items, next=cursor_of(found[-1].id) if len(found) == limit else None)
+        gateways = [gw for gw in since_by_gateway if gateway in {None, gw}]
+        pages = (log.held(gw=GatewayNumber(gw), reason=reason, after=after, limit=limit) for gw in gateways)
+        page = sorted(chain.from_iterable(pages), key=lambda held: held.id)[:limit]
+    whole_tree = since_by_gateway is None
+    visible = [held for held in page if since_by_gateway is None or held.since >= since_by_gateway[held.gw]]
+    items = [_held(held, whole_tree=whole_tree) for held in visible]
+    return Page(items=items, next=cursor_of(page[-1].id) if len(page) == limit else None)
 
 
 @router.get("/dead-letters")
@@ -94,26 +96,26 @@ def dead_letters(
     if _gateways(tx, asker.actor, parts.clock.now()) is not None:
         msg = "a message that couldn't be read belongs to no unit; only who looks after all units may see it"
         raise NotGranted(msg)
-    place = place_of(cursor, 1)
-    found = parts.log.get().dead_letters(after=place[0] if place else 0, limit=limit)
+    position = place_of(cursor, 1)
+    letters = parts.log.get().dead_letters(after=position[0] if position else 0, limit=limit)
     items = [
         DeadLetterOut(
-            id=one.id,
-            at=one.at,
-            topic=one.topic,
-            reason=one.reason,
-            body=one.body[:BODY_SHOWN].decode("utf-8", "replace"),
-            bytes=len(one.body),
+            id=letter.id,
+            at=letter.at,
+            topic=letter.topic,
+            reason=letter.reason,
+            body=letter.body[:BODY_SHOWN].decode("utf-8", "replace"),
+            bytes=len(letter.body),
         )
-        for one in found
+        for letter in letters
     ]
     return Page(items=items, next=cursor_of(items[-1].id) if len(items) == limit else None)
 
 
 def _gateways(tx: Session, actor: Actor, now: Instant) -> Mapping[str, Instant] | None:
-    """Return the gateways whose quarantine the asker looks after, each since it came to its unit; None for all of them.
+    """Return since when each gateway is in a unit whose quarantine the principal may see; None for the whole tree.
 
-    Raises: NotGranted when they look after none.
+    Raises: NotGranted if they may see no quarantine.
     """
     roots = tx.scalars(select(Unit).where(Unit.parent_id.is_(None))).all()
     if roots and all(actor.may(Right.QUARANTINE, on=root) for root in roots):
@@ -121,7 +123,7 @@ def _gateways(tx: Session, actor: Actor, now: Instant) -> Mapping[str, Instant] 
     if not any(Right.QUARANTINE in held.rights for held in actor.holdings):
         msg = f"{actor.name} looks after no quarantine"
         raise NotGranted(msg)
-    asked = (
+    gateways = (
         select(Gateway.number, GatewayUnit.since)
         .join(GatewayUnit, GatewayUnit.gateway_id == Gateway.id)
         .join(Unit, Unit.id == GatewayUnit.unit_id)
@@ -131,19 +133,19 @@ def _gateways(tx: Session, actor: Actor, now: Instant) -> Mapping[str, Instant] 
             or_(GatewayUnit.until.is_(None), GatewayUnit.until > now),
         )
     )
-    return {row.number: row.since for row in tx.execute(asked)}
+    return {row.number: row.since for row in tx.execute(gateways)}
 
 
-def _held(one: Held, *, whole: bool) -> HeldOut:
-    """Write what is held; `whole`: for who looks after all units, and may read what a detail says of other units."""
-    detail = one.detail if whole or one.reason not in NAMES_OTHERS else ""
-    shown = HeldOut(id=one.id, gateway=one.gw, reason=one.reason, detail=detail, since=one.since)
-    reading = one.reading
+def _held(held: Held, *, whole_tree: bool) -> HeldOut:
+    """Return a held reading for JSON; `whole_tree`: the principal may also read details about other units."""
+    detail = held.detail if whole_tree or held.reason not in NAMES_OTHERS else ""
+    answer = HeldOut(id=held.id, gateway=held.gw, reason=held.reason, detail=detail, since=held.since)
+    reading = held.reading
     if isinstance(reading, bytes):
-        shown.as_sent = reading.decode("utf-8", "replace")
-        return shown
+        answer.as_sent = reading.decode("utf-8", "replace")
+        return answer
     hundredths = reading.quantity in {"t", "h"}
-    shown.probe, shown.quantity, shown.ts, shown.q = reading.p, reading.quantity, reading.ts, reading.q
-    shown.at = reading.at if reading.at <= LAST_MOMENT else None
-    shown.value = None if reading.value is None else reading.value / (100 if hundredths else 1)
-    return shown
+    answer.probe, answer.quantity, answer.ts, answer.q = reading.p, reading.quantity, reading.ts, reading.q
+    answer.at = reading.at if reading.at <= LAST_MOMENT else None
+    answer.value = None if reading.value is None else reading.value / (100 if hundredths else 1)
+    return answer

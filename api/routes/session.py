@@ -1,4 +1,4 @@
-"""Signing in and out, and who is signed in."""
+"""Sessions: signing in and out, and the signed-in principal."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -45,7 +45,7 @@ class UnitRights(Shape):
 
 
 class EquipmentRights(Shape):
-    """One equipment on which something is granted although nothing is on its unit: its contacts."""
+    """A single equipment with a grant of its own, though its unit has none: the principal is one of its contacts."""
 
     id: EquipmentId
     name: str
@@ -54,7 +54,7 @@ class EquipmentRights(Shape):
 
 
 class WhoAmI(Shape):
-    """Who asks, and what was granted to them. `csrf` is empty for a machine."""
+    """The signed-in principal and their rights. `csrf` is empty for a machine."""
 
     name: str
     csrf: str
@@ -76,12 +76,14 @@ def sign_in(body: SignIn, request: Request, answer: Response, parts: Using) -> S
 
 @router.get("")
 def who_am_i(asker: SignedIn, parts: Using) -> WhoAmI:
-    """Tell who is signed in and what they may do where."""
-    tops = {held.path.strip("/").rpartition("/")[2]: held.rights for held in asker.actor.holdings}
+    """Return who is signed in and what they may do where."""
+    rights_by_unit = {held.path.strip("/").rpartition("/")[2]: held.rights for held in asker.actor.holdings}
     with parts.records.read() as tx:
-        found = tx.execute(select(Unit.id, Unit.name).where(Unit.id.in_([int(top) for top in tops if top]))).all()
-        single = {held.equipment: held for held in asker.actor.equipment}
-        named = tx.execute(
+        units = tx.execute(
+            select(Unit.id, Unit.name).where(Unit.id.in_([int(top) for top in rights_by_unit if top]))
+        ).all()
+        by_equipment = {held.equipment: held for held in asker.actor.equipment}
+        equipment = tx.execute(
             select(Equipment.id, Equipment.name, Unit.name)
             .join(EquipmentUnit, EquipmentUnit.equipment_id == Equipment.id)
             .join(Unit, Unit.id == EquipmentUnit.unit_id)
@@ -92,10 +94,10 @@ def who_am_i(asker: SignedIn, parts: Using) -> WhoAmI:
         name=asker.actor.name,
         csrf=asker.csrf,
         expires_at=asker.expires_at,
-        units=[UnitRights(id=id_, name=name, rights=sorted(tops[str(id_)])) for id_, name in found],
+        units=[UnitRights(id=id_, name=name, rights=sorted(rights_by_unit[str(id_)])) for id_, name in units],
         equipment=[
-            EquipmentRights(id=id_, name=name, unit_name=unit, rights=sorted(single[id_].rights))
-            for id_, name, unit in named
+            EquipmentRights(id=id_, name=name, unit_name=unit, rights=sorted(by_equipment[id_].rights))
+            for id_, name, unit in equipment
         ],
     )
 

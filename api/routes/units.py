@@ -1,4 +1,4 @@
-"""The tree of units in the asker's scope, how their equipment is right now, and who is told about it."""
+"""Units of the principal's scope: the tree, the present state of their equipment, and its contacts."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -20,7 +20,7 @@ Below = Annotated[bool, Query(description="also of all units below")]
 
 
 class UnitOut(Shape):
-    """A unit. `parent_id` may name one outside of the asker's scope."""
+    """A unit. `parent_id` may name one outside of the principal's scope."""
 
     id: UnitId
     code: str | None
@@ -42,7 +42,7 @@ class ProbeNowOut(Shape):
 
 
 class ZoneNowOut(Shape):
-    """A zone of an equipment in use, as it is now. Without a current reading `value` is null, never the last one."""
+    """Present state of a zone of an equipment in use. Without a current reading `value` is null, never the last one."""
 
     unit: UnitId
     unit_name: str
@@ -83,7 +83,7 @@ class IncompleteOut(Shape):
 
 
 class UnboundOut(Shape):
-    """A contact whom no WeChat message reaches: never bound, or out of reach since a time."""
+    """A contact whom no WeChat message reaches: never bound, or unreachable since a time."""
 
     person: PersonId
     name: str
@@ -96,13 +96,13 @@ class UnboundOut(Shape):
 def units(
     tx: Reading, asker: SignedIn, parent: UnitNumber | None = None, cursor: Cursor = None, limit: Limit = 100
 ) -> Page[UnitOut]:
-    """List the units that the asker may see, or those right under one of them."""
-    asked = select(Unit).where(asker.actor.scope(Right.SEE)).order_by(Unit.id).limit(limit)
+    """List the units that the principal may see, or those directly below one of them."""
+    visible = select(Unit).where(asker.actor.scope(Right.SEE)).order_by(Unit.id).limit(limit)
     if parent is not None:
-        asked = asked.where(Unit.parent_id == parent)
-    if place := place_of(cursor, 1):
-        asked = asked.where(Unit.id > place[0])
-    items = [UnitOut.model_validate(unit) for unit in tx.scalars(asked)]
+        visible = visible.where(Unit.parent_id == parent)
+    if position := place_of(cursor, 1):
+        visible = visible.where(Unit.id > position[0])
+    items = [UnitOut.model_validate(unit) for unit in tx.scalars(visible)]
     return Page(items=items, next=cursor_of(items[-1].id) if len(items) == limit else None)
 
 
@@ -124,10 +124,10 @@ def live(
     limit: Limit = 100,
 ) -> Page[ZoneNowOut]:
     """Return every zone of the unit's equipment: temperature, its age, and state. A page holds whole equipment."""
-    seen = unit_seen(tx, asker.actor, unit)
-    where = Unit.path.startswith(seen.path, autoescape=True) if below else Unit.id == seen.id
+    unit_row = unit_seen(tx, asker.actor, unit)
+    where = Unit.path.startswith(unit_row.path, autoescape=True) if below else Unit.id == unit_row.id
     now, after = parts.clock.now(), place_of(cursor, 1)
-    found = zones_now(tx, parts.telemetry.get(), where, now=now, after=after[0] if after else 0, limit=limit)
+    zones = zones_now(tx, parts.telemetry.get(), where, now=now, after=after[0] if after else 0, limit=limit)
     items = [
         ZoneNowOut.model_validate(
             {
@@ -140,10 +140,10 @@ def live(
                 "probes": [ProbeNowOut.model_validate(probe) for probe in zone.probes],
             }
         )
-        for zone in found
+        for zone in zones
     ]
-    whole = len({item.equipment for item in items}) == limit
-    return Page(items=items, next=cursor_of(items[-1].equipment) if whole else None)
+    is_full = len({item.equipment for item in items}) == limit
+    return Page(items=items, next=cursor_of(items[-1].equipment) if is_full else None)
 
 
 @router.get("/{unit}/timeliness")
@@ -155,23 +155,23 @@ def timeliness(
     until: Annotated[Moment, Query(alias="to")],
 ) -> TimelinessOut:
     """Count the alarms of the unit and below opened in [from, to) by how quickly they were acknowledged."""
-    seen = unit_seen(tx, asker.actor, unit)
+    unit_row = unit_seen(tx, asker.actor, unit)
     return TimelinessOut.model_validate(
-        listing.timeliness(tx, Unit.path.startswith(seen.path, autoescape=True), since, until)
+        listing.timeliness(tx, Unit.path.startswith(unit_row.path, autoescape=True), since, until)
     )
 
 
 @router.get("/{unit}/contacts/incomplete")
 def incomplete(unit: UnitNumber, tx: Reading, asker: SignedIn, parts: Using) -> list[IncompleteOut]:
     """List the monitored equipment of the unit and below that lacks a contact of any of the three levels."""
-    seen = unit_seen(tx, asker.actor, unit)
-    found = incomplete_contacts(tx, Unit.path.startswith(seen.path, autoescape=True), parts.clock.now())
-    return [IncompleteOut.model_validate(one) for one in found]
+    unit_row = unit_seen(tx, asker.actor, unit)
+    equipment = incomplete_contacts(tx, Unit.path.startswith(unit_row.path, autoescape=True), parts.clock.now())
+    return [IncompleteOut.model_validate(item) for item in equipment]
 
 
 @router.get("/{unit}/contacts/unbound")
 def unbound(unit: UnitNumber, tx: Reading, asker: SignedIn, parts: Using) -> list[UnboundOut]:
-    """List the contacts of the unit and below whom WeChat doesn't reach; the unit complies when there are none."""
-    seen = unit_seen(tx, asker.actor, unit)
-    found = unbound_contacts(tx, Unit.path.startswith(seen.path, autoescape=True), parts.clock.now())
-    return [UnboundOut.model_validate(one) for one in found]
+    """List the contacts of the unit and below that WeChat doesn't reach; the unit complies when there are none."""
+    unit_row = unit_seen(tx, asker.actor, unit)
+    contacts = unbound_contacts(tx, Unit.path.startswith(unit_row.path, autoescape=True), parts.clock.now())
+    return [UnboundOut.model_validate(contact) for contact in contacts]

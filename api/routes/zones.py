@@ -1,4 +1,4 @@
-"""The temperature history of a zone."""
+"""Temperature history of a zone."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/zones", tags=["zones"])
 LONGEST = Milliseconds(400 * DAY)
 MOST_READINGS = 5_000
 WINDOWS = 500
-"""About so many a probe, when there are more readings than fit an answer."""
+"""Approximate number of windows for each probe, if there are more readings than fit an answer."""
 
 
 class ReadingOut(Shape):
@@ -51,14 +51,14 @@ class SeriesOut(Shape):
 
 
 class SpanOut(Shape):
-    """A stretch of time."""
+    """A period of time."""
 
     since: Moment
     until: Moment
 
 
 class HistoryOut(Shape):
-    """What was measured in a zone. `seen` is the part of the time asked for in which the asker may see it."""
+    """The readings of a zone. `seen` is the part of the requested time in which the principal may see it."""
 
     zone: ZoneId
     kind: str
@@ -88,11 +88,11 @@ def zone_history(
 ) -> HistoryOut:
     """Return readings in order of time, with count, lowest, highest and average.
 
-    The asker sees the time in which the equipment was in a unit of theirs; without any the answer is 404.
+    The principal sees the time in which the equipment was in a unit of theirs; without any the answer is 404.
     """
     _check(since, until, window)
-    found = history(tx, parts.telemetry.get(), zone, since, until, may_see(asker.actor))
-    return _out(found, _window(found, since, until, window))
+    zone_readings = history(tx, parts.telemetry.get(), zone, since, until, may_see(asker.actor))
+    return _answer(zone_readings, _window(zone_readings, since, until, window))
 
 
 def _check(since: Instant, until: Instant, window: int | None) -> None:
@@ -104,48 +104,56 @@ def _check(since: Instant, until: Instant, window: int | None) -> None:
         raise Invalid(field="window", value=window, problem=f"that makes more than {MOST_READINGS} windows")
 
 
-def _window(found: History, since: Instant, until: Instant, asked: int | None) -> Milliseconds | None:
-    """Decide the length of a window: as asked; whole minutes when there are too many readings; else none."""
-    if asked is not None:
-        return Milliseconds(asked * 1000)
-    if sum(len(one.curve) for one in found.curves) <= MOST_READINGS:
+def _window(zone_readings: History, since: Instant, until: Instant, seconds: int | None) -> Milliseconds | None:
+    """Return the length of a window: as requested; whole minutes if there are too many readings; else none."""
+    if seconds is not None:
+        return Milliseconds(seconds * 1000)
+    if sum(len(probe.curve) for probe in zone_readings.curves) <= MOST_READINGS:
         return None
     return Milliseconds(max(1, round((until - since) / WINDOWS / MINUTE)) * MINUTE)
 
 
-def _out(found: History, window: Milliseconds | None) -> HistoryOut:
-    total = found.figures()
-    low, high = limits_of(found.zone)
+def _answer(zone_readings: History, window: Milliseconds | None) -> HistoryOut:
+    total = zone_readings.figures()
+    low, high = limits_of(zone_readings.zone)
     return HistoryOut(
-        zone=found.zone.id,
-        kind=found.zone.kind,
-        equipment=found.equipment.id,
-        equipment_name=found.equipment.name,
+        zone=zone_readings.zone.id,
+        kind=zone_readings.zone.kind,
+        equipment=zone_readings.equipment.id,
+        equipment_name=zone_readings.equipment.name,
         low=low,
         high=high,
-        seen=[SpanOut(since=since, until=until) for since, until in found.seen],
+        seen=[SpanOut(since=since, until=until) for since, until in zone_readings.seen],
         window_seconds=None if window is None else window / 1000,
         count=total.count,
         failed=total.failed,
         min=total.min,
         max=total.max,
         avg=_celsius(total.mean),
-        series=[_series(one, found, window) for one in found.curves],
+        series=[_series(probe, zone_readings, window) for probe in zone_readings.curves],
     )
 
 
-def _series(one: ProbeCurve, found: History, window: Milliseconds | None) -> SeriesOut:
+def _series(probe: ProbeCurve, zone_readings: History, window: Milliseconds | None) -> SeriesOut:
     if window is None:
-        readings = [ReadingOut(at=s.at, t=s.value, q=s.q) for s in one.curve.samples(one.series)]
-        return SeriesOut(probe=one.code, readings=readings, windows=None)
-    edges = windows.fixed_edges(found.seen[0][0], found.seen[-1][1], window)
-    each = [
+        reading_answers = [
+            ReadingOut(at=sample.at, t=sample.value, q=sample.q) for sample in probe.curve.samples(probe.series)
+        ]
+        return SeriesOut(probe=probe.code, readings=reading_answers, windows=None)
+    edges = windows.fixed_edges(zone_readings.seen[0][0], zone_readings.seen[-1][1], window)
+    window_answers = [
         WindowOut(
-            since=f.since, until=f.until, count=f.count, failed=f.failed, min=f.min, max=f.max, mean=_celsius(f.mean)
+            since=window_figures.since,
+            until=window_figures.until,
+            count=window_figures.count,
+            failed=window_figures.failed,
+            min=window_figures.min,
+            max=window_figures.max,
+            mean=_celsius(window_figures.mean),
         )
-        for f in windows.figures(one.curve, edges)
+        for window_figures in windows.figures(probe.curve, edges)
     ]
-    return SeriesOut(probe=one.code, readings=None, windows=each)
+    return SeriesOut(probe=probe.code, readings=None, windows=window_answers)
 
 
 def _celsius(mean: float | None) -> float | None:
