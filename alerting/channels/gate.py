@@ -29,7 +29,7 @@ class Gate:
         self._trying = False
 
     def closed_for(self) -> float:
-        """Return the seconds until the next try is worth while, 0 when it is open."""
+        """Return the seconds until the next try is worthwhile, 0 when it is open."""
         return max(0.0, self._opens - monotonic())
 
     def admit(self) -> float:

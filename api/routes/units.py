@@ -9,8 +9,9 @@ from sqlalchemy import select
 from api.asking import Reading, SignedIn, Using, unit_seen
 from api.shapes import Celsius, Cursor, Limit, Moment, Page, Shape, UnitNumber, cursor_of, place_of
 from core.alarms import listing
-from core.alarms.live import State, zones_now
+from core.alarms.live import State, ZoneNow, zones_now
 from core.ids import AlarmId, EquipmentId, PersonId, UnitId, ZoneId
+from core.runtime.instant import Instant
 from core.units.contacts import incomplete_contacts, unbound_contacts
 from core.units.rights import Right
 from core.units.tables import Unit
@@ -128,20 +129,7 @@ def live(
     where = Unit.path.startswith(unit_row.path, autoescape=True) if below else Unit.id == unit_row.id
     now, after = parts.clock.now(), place_of(cursor, 1)
     zones = zones_now(tx, parts.telemetry.get(), where, now=now, after=after[0] if after else 0, limit=limit)
-    items = [
-        ZoneNowOut.model_validate(
-            {
-                **{
-                    name: getattr(zone, name)
-                    for name in ZoneNowOut.model_fields
-                    if name not in {"age_seconds", "probes"}
-                },
-                "age_seconds": None if zone.at is None else (now - zone.at) / 1000,
-                "probes": [ProbeNowOut.model_validate(probe) for probe in zone.probes],
-            }
-        )
-        for zone in zones
-    ]
+    items = [_zone_now(zone, now) for zone in zones]
     is_full = len({item.equipment for item in items}) == limit
     return Page(items=items, next=cursor_of(items[-1].equipment) if is_full else None)
 
@@ -175,3 +163,26 @@ def unbound(unit: UnitNumber, tx: Reading, asker: SignedIn, parts: Using) -> lis
     unit_row = unit_seen(tx, asker.actor, unit)
     contacts = unbound_contacts(tx, Unit.path.startswith(unit_row.path, autoescape=True), parts.clock.now())
     return [UnboundOut.model_validate(contact) for contact in contacts]
+
+
+def _zone_now(zone: ZoneNow, now: Instant) -> ZoneNowOut:
+    return ZoneNowOut(
+        unit=zone.unit,
+        unit_name=zone.unit_name,
+        equipment=zone.equipment,
+        equipment_code=zone.equipment_code,
+        equipment_name=zone.equipment_name,
+        equipment_kind=zone.equipment_kind,
+        zone=zone.zone,
+        kind=zone.kind,
+        low=zone.low,
+        high=zone.high,
+        state=zone.state,
+        value=zone.value,
+        at=zone.at,
+        age_seconds=None if zone.at is None else (now - zone.at) / 1000,
+        last_at=zone.last_at,
+        silent=zone.silent,
+        probes=[ProbeNowOut.model_validate(probe) for probe in zone.probes],
+        alarms=zone.alarms,
+    )
