@@ -6,15 +6,15 @@ itself to end before what this process has appended to it. `core.health.alignmen
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from core.db.engine import Records
 from core.health.alignment import Misplaced, of_records, of_telemetry, troubles_of, within
-from core.health.looks import Looks
+from core.health.looks import Look, Looks
 from core.intake.port import IntakeLog, Unavailable
 from core.runtime.clock import real_now
 from core.runtime.logs import logger
-from core.runtime.trouble import Trouble, Troubles, first_line, kind_of
+from core.runtime.trouble import Kind, Trouble, Troubles, first_line, kind_of
 from core.telemetry.port import Telemetry
 from core.wire.topics import Shard
 
@@ -77,7 +77,7 @@ class Alignment:
             if look.answered and look.seen is not None:
                 self._found[part] = look.seen
         troubles = troubles_of(each for some in self._found.values() for each in some)
-        if "intake log" not in self._found and (error := looks["intake log"].error):
+        if error := self._log_error(looks):
             troubles.append(Trouble("intake log", kind_of(error), real_now(), detail=first_line(error)))
         if self._troubles.set(troubles):
             log.warning("alignment of log and stores", misplaced=[f"{one.part}: {one.detail}" for one in troubles])
@@ -86,6 +86,13 @@ class Alignment:
             self._epoch += 1
         self._aligned = aligned
         return aligned
+
+    def _log_error(self, looks: Mapping[str, Look[list[Misplaced]]]) -> Exception | None:
+        """Return why the log can't be trusted: it never answered, or an entry that a cursor stands at is damaged."""
+        if "intake log" not in self._found and looks["intake log"].error:
+            return looks["intake log"].error
+        errors = [look.error for look in looks.values() if isinstance(look.error, Unavailable)]
+        return next((error for error in errors if kind_of(error) is Kind.DAMAGED), None)
 
     def _look_at_log(self) -> list[Misplaced]:
         """Look whether the log answers; before the gate opens, whether its file is sound: a damaged one loses more."""

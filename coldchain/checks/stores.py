@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -71,6 +72,26 @@ def intake_log(settings: Settings) -> Finding:
     return good(what, shown + ("" if ready else say("stores.later")))
 
 
+def page_checksums(settings: Settings) -> Iterator[Finding]:
+    """Look whether each PostgreSQL has checksums of its pages: without them it reads a turned byte as it is."""
+    urls = {url for url in (settings.records.url, settings.intake.url) if url.startswith("postgresql")}
+    by_server = {(url.host, url.port, url.query.get("host")): url for url in map(make_url, sorted(urls))}
+    for url in by_server.values():
+        engine = connect(url.render_as_string(hide_password=False))
+        try:
+            with engine.connect() as connection:
+                enabled = connection.execute(text("SHOW data_checksums")).scalar()
+        except SQLAlchemyError:
+            continue  # the check of the store itself has said so
+        finally:
+            engine.dispose()
+        what, where = say("what.pages"), url.render_as_string(hide_password=True)
+        if enabled == "on":
+            yield good(what, say("checksums.on", where=where))
+        else:
+            yield bad(what, say("checksums.off", where=where), say("checksums.mend"))
+
+
 def telemetry(settings: Settings, secrets: Secrets | None) -> Finding:
     """Check both tokens of an InfluxDB. The embedded store has only files, which another check reads."""
     what = say("what.telemetry")
@@ -93,3 +114,22 @@ def telemetry(settings: Settings, secrets: Secrets | None) -> Finding:
     if lack:
         return bad(what, f"{where}: {lack}", "coldchain telemetry init")
     return good(what, say("telemetry.good", where=where, version=version, bucket=telemetry_settings.bucket))
+
+
+def retention(settings: Settings, secrets: Secrets | None) -> Iterator[Finding]:
+    """Check whether an InfluxDB bucket deletes what is old: readings, and with them the cursor of the intake log."""
+    telemetry_settings = settings.telemetry
+    if telemetry_settings.store == "embedded" or secrets is None:
+        return
+    from core.telemetry.influx_setup import Server  # noqa: PLC0415 (an edge box never needs it)
+
+    bucket = telemetry_settings.bucket
+    try:
+        keeps_s = Server(telemetry_settings).keeps_s(secrets.influx_write)
+    except Unavailable:
+        return  # the check of the store itself has said so
+    if keeps_s:
+        seen = say("retention.ends", bucket=bucket, days=round(keeps_s / 86_400, 1))
+        yield bad(say("what.retention"), seen, say("retention.mend", bucket=bucket))
+    else:
+        yield good(say("what.retention"), say("retention.none", bucket=bucket))

@@ -107,6 +107,9 @@ _BY_SQLSTATE = {
     "53100": Kind.DISK_FULL,
     "25006": Kind.READ_ONLY,
     "58030": Kind.DISK_FAILS,
+    "58P01": Kind.DAMAGED,  # a file of a table is missing
+    "XX001": Kind.DAMAGED,  # a page's checksum is wrong, or a file of a table is too short
+    "XX002": Kind.DAMAGED,  # an index
     "57014": Kind.NO_ANSWER,
     "55P03": Kind.LOCKED,
     "57P01": Kind.UNREACHABLE,
@@ -122,6 +125,7 @@ _BY_SQLSTATE = {
 _BY_TEXT = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
+        (Kind.DAMAGED, r"cannot read corrupt file"),  # InfluxDB 2, until it is restarted without that file
         (Kind.STUCK, r"opening shard previously failed"),  # InfluxDB 2, once its disk was full
         (Kind.PUT_BACK, r"an older copy|was replaced or deleted"),
         (Kind.DISK_FULL, r"no space left|disk is full|disk quota|answered 507"),

@@ -98,6 +98,17 @@ class Server:
             return f"the token may not {'write' if write else 'read'} bucket {settings.bucket} of {settings.org}"
         return ""
 
+    def keeps_s(self, token: str) -> int:
+        """Return after how many seconds the bucket deletes what is in it, 0 for never or a bucket that isn't there.
+
+        Raises: Unavailable.
+        """
+        denied = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+        answer = self._asked("GET", "/api/v2/buckets", token, {"name": self._settings.bucket}, bear=denied)
+        found = answer.json()["buckets"] if answer.ok else []
+        rules = [rule["everySeconds"] for bucket in found for rule in bucket["retentionRules"]]
+        return min((int(seconds) for seconds in rules if seconds), default=0)
+
     def _buckets(self, token: str) -> list[str]:
         names = {"name": self._settings.bucket, "org": self._settings.org}
         answer = self._asked("GET", "/api/v2/buckets", token, names, bear=(HTTPStatus.NOT_FOUND,))

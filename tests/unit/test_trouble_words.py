@@ -31,6 +31,10 @@ def test_every_kind_has_its_sentence_and_what_to_do(kind: Kind) -> None:
         ("database or disk is full", Kind.DISK_FULL),
         ("InfluxDB answered 500: engine: write error: no space left on device", Kind.DISK_FULL),
         ("InfluxDB answered 500: opening shard previously failed with: no space left on device", Kind.STUCK),
+        (
+            "InfluxDB answered 500: opening shard previously failed with: [shard 1] cannot read corrupt file /d/1.tsm",
+            Kind.DAMAGED,
+        ),
         ("attempt to write a readonly database", Kind.READ_ONLY),
         ("[Errno 30] Read-only file system: '/x'", Kind.READ_ONLY),
         ("InfluxDB gave no answer: HTTPConnectionPool(host='h', port=1): Read timed out.", Kind.NO_ANSWER),
@@ -71,6 +75,7 @@ def test_the_numbers_of_tls_and_of_names_are_no_error_numbers() -> None:
     assert kind_of(ssl.SSLEOFError(8, "EOF occurred in violation of protocol")) is Kind.UNREACHABLE
     assert kind_of(socket.gaierror(-3, "Temporary failure in name resolution")) is Kind.UNREACHABLE
     assert kind_of(psycopg.errors.AdminShutdown("terminating connection")) is Kind.UNREACHABLE
+    assert kind_of(psycopg.errors.DataCorrupted("invalid page in block 0 of relation base/5/1249")) is Kind.DAMAGED
 
 
 def test_trouble_is_news_when_it_begins_changes_or_ends_and_keeps_its_beginning() -> None:
