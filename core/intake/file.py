@@ -72,6 +72,8 @@ _STEPS = (
         """CREATE TABLE gateway_clock (
              gw TEXT PRIMARY KEY, boot TEXT NOT NULL, behind INTEGER NOT NULL, since INTEGER NOT NULL) WITHOUT ROWID""",
     ),
+    # Rows of an earlier version have no checksum, and are believed.
+    ("ALTER TABLE seen ADD COLUMN crc INTEGER",),
 )
 """What brings a file from each version to the next. The first step makes it."""
 

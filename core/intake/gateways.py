@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from core.intake import rows
 from core.intake.overfull import Excess
-from core.intake.port import Backlog, DeadLetter, Fault, FaultKind, GatewayClock
+from core.intake.port import UNREAD, Backlog, DeadLetter, Fault, FaultKind, GatewayClock
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.topics import GatewayNumber, sender_of
 
@@ -64,6 +64,26 @@ def drop(db: sqlite3.Connection, excess: Excess, part: int, now: Instant) -> int
     ).fetchall()
     count(db, rows.dropped(gone, excess.why, now))
     return len(gone)
+
+
+def end_as_released(db: sqlite3.Connection, ids: Sequence[int], now: Instant) -> list[rows.Released]:
+    """End the quarantine of what may be released, and return it; what is UNREAD or damaged stays."""
+    query = (
+        "SELECT shard, gw, ep, boot, seq, reading FROM held WHERE id = ? AND state = 'held' AND reason NOT IN (?, ?)"
+    )
+    ended = {}
+    for id_ in ids:
+        row = db.execute(query, (id_, *UNREAD)).fetchone()
+        if row and rows.is_sound(*row[1:]):
+            ended[id_] = row
+    db.executemany("UPDATE held SET state = 'released', ended = ? WHERE id = ?", [(now, id_) for id_ in ended])
+    return list(ended.values())
+
+
+def held_after(db: sqlite3.Connection, last: int, limit: int) -> list[rows.HeldRow]:
+    """Return rows of quarantine behind one."""
+    query = "SELECT id, gw, ep, boot, seq, reading FROM held WHERE id > ? ORDER BY id LIMIT ?"
+    return db.execute(query, (last, limit)).fetchall()
 
 
 def clocks(db: sqlite3.Connection) -> dict[GatewayNumber, GatewayClock]:

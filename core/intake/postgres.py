@@ -7,11 +7,11 @@ was seen of a gateway is guarded by the same lock, since a gateway belongs to on
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
-from core.intake import appending, gateway_statements, overfull, rows, statements
+from core.intake import appending, gateway_statements, overfull, rows, statements, verifying
 from core.intake.identity import fresh_name, mark
 from core.intake.overfull import Excess
 from core.intake.port import (
@@ -32,7 +32,6 @@ from core.intake.port import (
 )
 from core.intake.reached import Reached
 from core.intake.server import Db, LogServer
-from core.intake.verifying import damage_of
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.topics import GatewayNumber, Shard, shard_of
 
@@ -75,8 +74,8 @@ class PostgresIntakeLog:
     def have(self, gw: GatewayNumber, ep: str) -> list[tuple[int, int]]:
         """Return the ranges seen."""
         with self._server.transaction() as db:
-            query = "SELECT first, last FROM intake.seen WHERE gw = %s AND ep = %s ORDER BY first"
-            return [(first, last) for first, last in db.execute(query, (gw, ep))]
+            query = "SELECT first, last, crc FROM intake.seen WHERE gw = %s AND ep = %s ORDER BY first"
+            return rows.checked_ranges((gw, ep), db.execute(query, (gw, ep)))
 
     def known(self, asked: Mapping[Life, Collection[int]], *, most: int) -> dict[Life, list[tuple[int, int]]]:
         """Return the ranges seen, no more than are of use."""
@@ -89,7 +88,22 @@ class PostgresIntakeLog:
 
     def verify(self) -> list[str]:
         """Return every row that is damaged, and shards that don't end where their counter says."""
-        return damage_of(self)
+        return verifying.damage_of(self)
+
+    def seen_after(self, last: tuple[str, str, int], limit: int) -> list[rows.SeenRow]:
+        """Return rows of the ranges seen behind one, for verification."""
+        query = (
+            "SELECT gw, ep, first, last, crc FROM intake.seen WHERE (gw, ep, first) > (%s, %s, %s)"
+            " ORDER BY gw, ep, first LIMIT %s"
+        )
+        with self._server.transaction() as db:
+            return cast("list[rows.SeenRow]", db.execute(query, (*last, limit)).fetchall())
+
+    def held_after(self, last: int, limit: int) -> list[rows.HeldRow]:
+        """Return rows of quarantine behind one, for verification."""
+        query = "SELECT id, gw, ep, boot, seq, reading FROM intake.held WHERE id > %s ORDER BY id LIMIT %s"
+        with self._server.transaction() as db:
+            return cast("list[rows.HeldRow]", db.execute(query, (last, limit)).fetchall())
 
     def names(self) -> list[str]:
         """Return all names that the log ever had."""
@@ -181,11 +195,11 @@ class PostgresIntakeLog:
         where = " AND ".join(f"{name} = %({name})s" for name in given)
         with self._server.transaction() as db:
             found = db.execute(
-                'SELECT id, gw, reading, reason, detail, since, boot, state, ended, "by", why FROM intake.held'  # noqa: S608 (names are ours)
+                f"SELECT {rows.HELD_COLUMNS} FROM intake.held"  # noqa: S608 (names are ours)
                 f" WHERE {where} AND id > %(after)s ORDER BY id LIMIT %(limit)s",
                 {**given, "after": after, "limit": limit},
             ).fetchall()
-        return [Held(id_, gw_, rows.unpack_reading(reading), *rest) for id_, gw_, reading, *rest in found]
+        return [rows.unpack_held(row) for row in found]
 
     def count_held(self) -> Mapping[str, int]:
         """Return how many readings are held, by reason."""
@@ -238,16 +252,15 @@ class PostgresIntakeLog:
     def release(self, ids: Sequence[int], *, now: Instant, shift: Milliseconds = Milliseconds(0)) -> int:
         """Append held readings again, those of one message as one entry."""
         with self._server.transaction() as db:
-            ended = db.execute(
+            found = db.execute(
                 "SELECT shard, gw, ep, boot, seq, reading, id FROM intake.held WHERE id = ANY(%s) AND state = 'held'"
                 " AND reason <> ALL(%s) ORDER BY id FOR UPDATE",
                 (list(ids), list(UNREAD)),
             ).fetchall()
-            db.execute(
-                "UPDATE intake.held SET state = 'released', ended = %s WHERE id = ANY(%s)",
-                (now, [row[-1] for row in ended]),
-            )
-            batches = rows.released([row[:-1] for row in ended], now, shift)
+            ended = {row[-1]: row[:-1] for row in found if rows.is_sound(*row[1:-1])}
+            query = "UPDATE intake.held SET state = 'released', ended = %s WHERE id = ANY(%s)"
+            db.execute(query, (now, list(ended)))
+            batches = rows.released(ended.values(), now, shift)
             heads = statements.lock_heads(db, {batch.shard for batch in batches})
             statements.insert(db, appending.placed(batches, heads), heads)
         return len(ended)

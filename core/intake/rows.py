@@ -6,19 +6,23 @@
 | 1–4 | CRC-32, big-endian, of gw, ep, seq, received, origin, hash and of what follows |
 | 5… | msgpack of boot, shift and readings |
 
-Databases have no checksums of their pages, and a value with one bit turned would be another temperature. A row whose
-checksum is wrong is read as a batch without readings, and said to be damaged.
+The column `reading` of quarantine is made the same way, with a CRC-32 of gw, ep, boot, seq and what follows.
+
+Databases may have no checksums of their pages, and a value with one bit turned would be another temperature. An entry
+whose checksum is wrong is read as a batch without readings, and said to be damaged. A reading of quarantine whose
+checksum is wrong is shown as the bytes that are there, and never released. A range of numbers seen with a wrong
+checksum could have a batch acknowledged that was never stored: it makes the log unavailable (`checked_ranges`).
 """
 
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 from zlib import crc32
 
 import msgspec
 
-from core.intake.port import Appended, Batch, DeadLetter, Entry, FaultKind, Stamped
+from core.intake.port import Appended, Batch, DeadLetter, Entry, FaultKind, Held, Life, Stamped, Unavailable
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.topics import GatewayNumber, Shard, sender_of
 
@@ -89,14 +93,91 @@ def _crc(gw: str, ep: str, seq: int, received: int, origin: str, hash_: bytes, r
     return crc32(rest, crc32(hash_, crc32(f"{gw}\0{ep}\0{seq}\0{received}\0{origin}\0".encode())))
 
 
-def pack_reading(reading: Stamped | bytes) -> bytes:
+def pack_reading(reading: Stamped | bytes, batch: Batch) -> bytes:
     """Return what goes into the column `reading` of quarantine."""
-    return _encode(reading)
+    encoded = _encode(reading)
+    return _HEAD.pack(_CHECKED, _held_crc(batch.gw, batch.ep, batch.boot, batch.seq, encoded)) + encoded
 
 
-def unpack_reading(packed: bytes) -> Stamped | bytes:
-    """Return a reading of quarantine."""
-    return _held.decode(packed)
+def unpack_reading(gw: str, ep: str, boot: str, seq: int, packed: bytes) -> Stamped | bytes:
+    """Return a reading of quarantine; one that is damaged as the bytes that are there."""
+    try:
+        return _held.decode(_checked_reading(gw, ep, boot, seq, packed))
+    except (ValueError, struct.error, msgspec.MsgspecError):
+        return packed
+
+
+HELD_COLUMNS = 'id, gw, reading, reason, detail, since, boot, state, ended, "by", why, ep, seq'
+"""Of a reading in quarantine, as `unpack_held` takes them."""
+HeldRow = tuple[int, str, str, str, int, bytes]
+"""id, gw, ep, boot, seq and packed reading, as verification takes them."""
+
+
+def unpack_held(row: Sequence[Any]) -> Held:
+    """Return what is in quarantine."""
+    id_, gw, packed, reason, detail, since, boot, *rest, ep, seq = row
+    return Held(id_, gw, unpack_reading(gw, ep, boot, seq, packed), reason, detail, since, boot, *rest)
+
+
+def is_sound(gw: str, ep: str, boot: str, seq: int, packed: bytes) -> bool:
+    """Return whether a reading of quarantine is what was written."""
+    try:
+        _held.decode(_checked_reading(gw, ep, boot, seq, packed))
+    except (ValueError, struct.error, msgspec.MsgspecError):
+        return False
+    return True
+
+
+def _checked_reading(gw: str, ep: str, boot: str, seq: int, packed: bytes) -> bytes:
+    """Return the msgpack of a reading of quarantine.
+
+    Raises: ValueError when its checksum is wrong.
+    """
+    if packed[:1] != _FIRST:
+        return packed
+    encoded = packed[_HEAD.size :]
+    if _HEAD.unpack_from(packed)[1] != _held_crc(gw, ep, boot, seq, encoded):
+        msg = f"held reading of {gw}, seq {seq}: checksum"
+        raise ValueError(msg)
+    return encoded
+
+
+def _held_crc(gw: str, ep: str, boot: str, seq: int, encoded: bytes) -> int:
+    return crc32(encoded, crc32(f"{gw}\0{ep}\0{boot}\0{seq}\0".encode()))
+
+
+SeenRow = tuple[str, str, int, int, int | None]
+"""gw, ep, first, last and checksum of a range of numbers seen; rows of an earlier version have none."""
+
+
+def range_crc(gw: str, ep: str, first: int, last: int) -> int:
+    """Return the checksum of a range of numbers seen."""
+    return crc32(f"{gw}\0{ep}\0{first}\0{last}".encode())
+
+
+def is_sound_range(row: SeenRow) -> bool:
+    """Return whether a range of numbers seen is what was written."""
+    gw, ep, first, last, crc = row
+    return crc is None or crc == range_crc(gw, ep, first, last)
+
+
+def checked_ranges(life: Life, found: Iterable[tuple[int, int, int | None]]) -> list[tuple[int, int]]:
+    """Return the first and last numbers of ranges of a life.
+
+    Raises: Unavailable when a checksum is wrong.
+    """
+    ranges = []
+    for first, last, crc in found:
+        if not is_sound_range((*life, first, last, crc)):
+            raise Unavailable(wrong_range((*life, first, last, crc)))
+        ranges.append((first, last))
+    return ranges
+
+
+def wrong_range(row: SeenRow) -> str:
+    """Return what is said of a damaged range."""
+    gw, ep, first, last, _ = row
+    return f"damaged: numbers seen of gateway {gw}, life {ep}, {first} to {last}: the checksum is wrong"
 
 
 FaultRow = tuple[str, FaultKind, int, Instant, Instant, str]
@@ -133,7 +214,7 @@ def released(ended: Iterable[Released], now: Instant, shift: Milliseconds) -> li
     """Return what readings that leave quarantine are appended as: those of one message in one batch."""
     messages: dict[tuple[Shard, GatewayNumber, str, str, int], list[Stamped]] = defaultdict(list)
     for shard, gw, ep, boot, seq, packed in ended:
-        reading = _stamped(packed)
+        reading = _stamped(_checked_reading(gw, ep, boot, seq, packed))
         messages[shard, gw, ep, boot, seq].append(msgspec.structs.replace(reading, at=Instant(reading.at + shift)))
     return [
         Batch(shard, gw, ep, boot, seq, b"", now, "released", tuple(readings), Milliseconds(-shift))

@@ -1,6 +1,7 @@
-"""Which sequence numbers of a spool's life have been seen, in SQLite: closed ranges, one row each, merged as they meet.
+"""Ranges of sequence numbers seen of each spool's life, in SQLite: closed, one row each, merged as they meet.
 
-A gateway that loses nothing has one row for a year of readings, so this outlives the pruning of the log.
+A gateway that loses nothing has one row for a year of readings, so this outlives the pruning of the log. Every row has
+a checksum: a range with one bit turned could have a batch acknowledged that was never stored.
 """
 
 import sqlite3
@@ -8,53 +9,64 @@ from collections.abc import Collection, Iterable, Mapping
 
 from core.intake.port import Life
 from core.intake.ranges import Ranges, spans
+from core.intake.rows import SeenRow, checked_ranges, range_crc
 
 SCHEMA = """
 CREATE TABLE seen (
   gw TEXT NOT NULL, ep TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (gw, ep, first)
 ) WITHOUT ROWID
 """
-_BEFORE = "SELECT first, last FROM seen WHERE gw = ? AND ep = ? AND first < ? ORDER BY first DESC LIMIT 1"
+_ROWS = "SELECT first, last, crc FROM seen WHERE gw = ? AND ep = ?"
+_BEFORE = f"{_ROWS} AND first < ? ORDER BY first DESC LIMIT 1"
 
 
 def near(db: sqlite3.Connection, life: Life, numbers: Iterable[tuple[int, int]]) -> Ranges:
-    """Read the ranges that given ones lie in or touch."""
-    found: list[tuple[int, int]] = []
+    """Read the ranges that given ones lie in or touch.
+
+    Raises: Unavailable when one is damaged.
+    """
+    found: list[tuple[int, int, int | None]] = []
     for low, high in spans(numbers):
         found += db.execute(_BEFORE, (*life, low)).fetchall()
-        found += db.execute(
-            "SELECT first, last FROM seen WHERE gw = ? AND ep = ? AND first BETWEEN ? AND ?", (*life, low, high + 1)
-        ).fetchall()
-    return Ranges(found)
+        found += db.execute(f"{_ROWS} AND first BETWEEN ? AND ?", (*life, low, high + 1)).fetchall()
+    return Ranges(checked_ranges(life, found))
 
 
 def save(db: sqlite3.Connection, seen: Mapping[Life, Ranges]) -> None:
-    """Write what became of the ranges."""
+    """Write the ranges that have changed."""
     db.executemany(
         "DELETE FROM seen WHERE gw = ? AND ep = ? AND first = ?",
         [(*life, first) for life, ranges in seen.items() for first in ranges.gone()],
     )
     db.executemany(
-        "INSERT INTO seen (gw, ep, first, last) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (gw, ep, first) DO UPDATE SET last = excluded.last",
-        [(*life, *one) for life, ranges in seen.items() for one in ranges.changed()],
+        "INSERT INTO seen (gw, ep, first, last, crc) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (gw, ep, first) DO UPDATE SET last = excluded.last, crc = excluded.crc",
+        [(*life, *each, range_crc(*life, *each)) for life, ranges in seen.items() for each in ranges.changed()],
     )
 
 
 def all_of(db: sqlite3.Connection, life: Life) -> list[tuple[int, int]]:
-    """Return all ranges, ascending; no two overlap or touch."""
-    return db.execute("SELECT first, last FROM seen WHERE gw = ? AND ep = ? ORDER BY first", life).fetchall()
+    """Return all ranges, ascending; no two overlap or touch.
+
+    Raises: Unavailable when one is damaged.
+    """
+    return checked_ranges(life, db.execute(f"{_ROWS} ORDER BY first", life))
 
 
 def some_of(db: sqlite3.Connection, life: Life, asked: Collection[int], most: int) -> list[tuple[int, int]]:
-    """Return the first, the `most` highest, and those that hold a number asked about."""
-    found = db.execute(
-        "SELECT first, last FROM seen WHERE gw = ? AND ep = ? ORDER BY first DESC LIMIT ?", (*life, most)
-    ).fetchall()
+    """Return the first, the `most` highest, and those that hold a number asked about.
+
+    Raises: Unavailable when one is damaged.
+    """
+    found = db.execute(f"{_ROWS} ORDER BY first DESC LIMIT ?", (*life, most)).fetchall()
     if len(found) == most:
-        found += db.execute(
-            "SELECT first, last FROM seen WHERE gw = ? AND ep = ? ORDER BY first LIMIT 1", life
-        ).fetchall()
+        found += db.execute(f"{_ROWS} ORDER BY first LIMIT 1", life).fetchall()
         for seq in asked:
             found += db.execute(_BEFORE, (*life, seq + 1)).fetchall()
-    return sorted(set(found))
+    return sorted(set(checked_ranges(life, found)))
+
+
+def after(db: sqlite3.Connection, last: tuple[str, str, int], limit: int) -> list[SeenRow]:
+    """Return rows of all lives behind one."""
+    query = "SELECT gw, ep, first, last, crc FROM seen WHERE (gw, ep, first) > (?, ?, ?) ORDER BY gw, ep, first LIMIT ?"
+    return db.execute(query, (*last, limit)).fetchall()

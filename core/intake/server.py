@@ -88,7 +88,11 @@ _GATEWAYS = (
     """CREATE TABLE intake.gateway_clock (
          gw text COLLATE "C" PRIMARY KEY, boot text NOT NULL, behind bigint NOT NULL, since bigint NOT NULL)""",
 )
-_STEPS = (_FIRST, _SECOND, _GATEWAYS)
+_CHECKSUMS = (
+    # Rows of an earlier version have no checksum, and are believed.
+    "ALTER TABLE intake.seen ADD COLUMN crc bigint",
+)
+_STEPS = (_FIRST, _SECOND, _GATEWAYS, _CHECKSUMS)
 """What brings the tables from each version to the next. The first step makes them."""
 VERSION = len(_STEPS)
 

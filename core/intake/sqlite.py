@@ -8,12 +8,11 @@ from typing import Literal
 
 import msgspec
 
-from core.intake import appending, gateways, overfull, rows, seen
+from core.intake import appending, gateways, overfull, rows, seen, verifying
 from core.intake.file import LogFile
 from core.intake.identity import fresh_name, mark
 from core.intake.overfull import Excess
 from core.intake.port import (
-    UNREAD,
     Appended,
     Backlog,
     Batch,
@@ -29,7 +28,6 @@ from core.intake.port import (
     Withheld,
 )
 from core.intake.reached import Reached
-from core.intake.verifying import damage_of
 from core.runtime.clock import real_now
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.topics import GatewayNumber, Shard
@@ -87,7 +85,17 @@ class SqliteIntakeLog:
 
     def verify(self) -> list[str]:
         """Return every row that is damaged, and shards that don't end where their counter says."""
-        return [*self.damage(), *damage_of(self)]
+        return [*self.damage(), *verifying.damage_of(self)]
+
+    def seen_after(self, last: tuple[str, str, int], limit: int) -> list[rows.SeenRow]:
+        """Return rows of the ranges seen behind one, for verification."""
+        with self._file.read() as db:
+            return seen.after(db, last, limit)
+
+    def held_after(self, last: int, limit: int) -> list[rows.HeldRow]:
+        """Return rows of quarantine behind one, for verification."""
+        with self._file.read() as db:
+            return gateways.held_after(db, last, limit)
 
     def names(self) -> list[str]:
         """Return all names that the log ever had."""
@@ -167,11 +175,11 @@ class SqliteIntakeLog:
         where = " AND ".join(f"{name} = :{name}" for name in given)
         with self._file.read() as db:
             found = db.execute(
-                "SELECT id, gw, reading, reason, detail, since, boot, state, ended, by, why FROM held"  # noqa: S608 (names are ours)
+                f"SELECT {rows.HELD_COLUMNS} FROM held"  # noqa: S608 (names are ours)
                 f" WHERE {where} AND id > :after ORDER BY id LIMIT :limit",
                 {**given, "after": after, "limit": limit},
             ).fetchall()
-        return [Held(id_, gw_, rows.unpack_reading(reading), *rest) for id_, gw_, reading, *rest in found]
+        return [rows.unpack_held(row) for row in found]
 
     def count_held(self) -> Mapping[str, int]:
         """Return how many readings are held, by reason."""
@@ -223,15 +231,7 @@ class SqliteIntakeLog:
     def release(self, ids: Sequence[int], *, now: Instant, shift: Milliseconds = Milliseconds(0)) -> int:
         """Append held readings again, those of one message as one entry."""
         with self._file.write() as db:
-            ended = [
-                row
-                for id_ in ids
-                for row in db.execute(
-                    "UPDATE held SET state = 'released', ended = ? WHERE id = ? AND state = 'held'"
-                    " AND reason NOT IN (?, ?) RETURNING shard, gw, ep, boot, seq, reading",
-                    (now, id_, *UNREAD),
-                ).fetchall()
-            ]
+            ended = gateways.end_as_released(db, ids, now)
             batches = rows.released(ended, now, shift)
             _insert(db, appending.placed(batches, _heads(db, batches)))
         return len(ended)
@@ -387,7 +387,7 @@ def _hold(db: sqlite3.Connection, held: Iterable[appending.Hold]) -> None:
         "INSERT INTO held (shard, n, place, gw, ep, boot, seq, reading, reason, detail, since)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         [
-            (b.shard, n, place, b.gw, b.ep, b.boot, b.seq, rows.pack_reading(w.reading), w.reason, w.detail, since)
+            (b.shard, n, place, b.gw, b.ep, b.boot, b.seq, rows.pack_reading(w.reading, b), w.reason, w.detail, since)
             for n, place, b, w, since in held
         ],
     )

@@ -18,45 +18,53 @@ def lock_heads(db: Db, shards: set[Shard]) -> dict[Shard, int]:
 
 
 def near(db: Db, numbers: Mapping[Life, Sequence[tuple[int, int]]]) -> dict[Life, Ranges]:
-    """Read the ranges that given ones lie in or touch: those between, and one before."""
-    kept: dict[Life, list[tuple[int, int]]] = {life: [] for life in numbers}
+    """Read the ranges that given ones lie in or touch: those between, and one before.
+
+    Raises: Unavailable when one is damaged.
+    """
+    kept: dict[Life, list[tuple[int, int, int | None]]] = {life: [] for life in numbers}
     found = db.execute(
-        "SELECT k.gw, k.ep, s.first, s.last"
+        "SELECT k.gw, k.ep, s.first, s.last, s.crc"
         " FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[]) AS k (gw, ep, low, high) CROSS JOIN LATERAL ("
-        " (SELECT first, last FROM intake.seen WHERE gw = k.gw AND ep = k.ep AND first < k.low"
+        " (SELECT first, last, crc FROM intake.seen WHERE gw = k.gw AND ep = k.ep AND first < k.low"
         "  ORDER BY first DESC LIMIT 1) UNION ALL"
-        " (SELECT first, last FROM intake.seen WHERE gw = k.gw AND ep = k.ep AND first BETWEEN k.low AND k.high + 1)"
+        " (SELECT first, last, crc FROM intake.seen"
+        "  WHERE gw = k.gw AND ep = k.ep AND first BETWEEN k.low AND k.high + 1)"
         ") AS s",
         columns([(*life, *span) for life, asked in numbers.items() for span in spans(asked)], 4),
     )
-    for gw, ep, first, last in found:
-        kept[gw, ep].append((first, last))
-    return {life: Ranges(ranges) for life, ranges in kept.items()}
+    for gw, ep, *row in found:
+        kept[gw, ep].append((row[0], row[1], row[2]))
+    return {life: Ranges(rows.checked_ranges(life, ranges)) for life, ranges in kept.items()}
 
 
 def known(db: Db, asked: Mapping[Life, Collection[int]], most: int) -> dict[Life, list[tuple[int, int]]]:
-    """Return of each life the first range, the `most` highest, and those that hold a number asked about."""
-    kept: dict[Life, set[tuple[int, int]]] = {life: set() for life in asked}
+    """Return of each life the first range, the `most` highest, and those that hold a number asked about.
+
+    Raises: Unavailable when one is damaged.
+    """
+    kept: dict[Life, set[tuple[int, int, int | None]]] = {life: set() for life in asked}
     highest = db.execute(
-        "SELECT k.gw, k.ep, s.first, s.last FROM unnest(%s::text[], %s::text[]) AS k (gw, ep) CROSS JOIN LATERAL ("
-        " SELECT first, last FROM intake.seen WHERE gw = k.gw AND ep = k.ep ORDER BY first DESC LIMIT %s) AS s",
+        "SELECT k.gw, k.ep, s.first, s.last, s.crc FROM unnest(%s::text[], %s::text[]) AS k (gw, ep)"
+        " CROSS JOIN LATERAL (SELECT first, last, crc FROM intake.seen WHERE gw = k.gw AND ep = k.ep"
+        "  ORDER BY first DESC LIMIT %s) AS s",
         (*columns(list(asked), 2), most),
     )
-    for gw, ep, first, last in highest:
-        kept[gw, ep].add((first, last))
+    for gw, ep, first, last, crc in highest:
+        kept[gw, ep].add((first, last, crc))
     many = [(*life, seq) for life, seqs in asked.items() if len(kept[life]) == most for seq in seqs or (0,)]
     if many:
         rest = db.execute(
-            "SELECT k.gw, k.ep, s.first, s.last FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS k (gw, ep, seq)"
-            " CROSS JOIN LATERAL ("
-            " (SELECT first, last FROM intake.seen WHERE gw = k.gw AND ep = k.ep ORDER BY first LIMIT 1) UNION ALL"
-            " (SELECT first, last FROM intake.seen WHERE gw = k.gw AND ep = k.ep AND first <= k.seq"
+            "SELECT k.gw, k.ep, s.first, s.last, s.crc"
+            " FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS k (gw, ep, seq) CROSS JOIN LATERAL ("
+            " (SELECT first, last, crc FROM intake.seen WHERE gw = k.gw AND ep = k.ep ORDER BY first LIMIT 1) UNION ALL"
+            " (SELECT first, last, crc FROM intake.seen WHERE gw = k.gw AND ep = k.ep AND first <= k.seq"
             "  ORDER BY first DESC LIMIT 1)) AS s",
             columns(many, 3),
         )
-        for gw, ep, first, last in rest:
-            kept[gw, ep].add((first, last))
-    return {life: sorted(ranges) for life, ranges in kept.items()}
+        for gw, ep, first, last, crc in rest:
+            kept[gw, ep].add((first, last, crc))
+    return {life: sorted(rows.checked_ranges(life, ranges)) for life, ranges in kept.items()}
 
 
 def hashes(db: Db, batches: Sequence[Batch]) -> dict[tuple[GatewayNumber, str, int], bytes]:
@@ -94,7 +102,7 @@ def insert(db: Db, entries: Sequence[Entry], heads: Mapping[Shard, int]) -> None
 
 
 def save(db: Db, seen: Mapping[Life, Ranges]) -> None:
-    """Write what became of the ranges."""
+    """Write the ranges that have changed."""
     gone = [(gw, ep, first) for (gw, ep), ranges in seen.items() for first in ranges.gone()]
     if gone:
         db.execute(
@@ -102,20 +110,22 @@ def save(db: Db, seen: Mapping[Life, Ranges]) -> None:
             " WHERE seen.gw = k.gw AND seen.ep = k.ep AND seen.first = k.first",
             columns(gone, 3),
         )
-    changed = [(gw, ep, *one) for (gw, ep), ranges in seen.items() for one in ranges.changed()]
+    changed = [
+        (gw, ep, *each, rows.range_crc(gw, ep, *each)) for (gw, ep), ranges in seen.items() for each in ranges.changed()
+    ]
     if changed:
         db.execute(
-            "INSERT INTO intake.seen (gw, ep, first, last)"
-            " SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[])"
-            " ON CONFLICT (gw, ep, first) DO UPDATE SET last = excluded.last",
-            columns(changed, 4),
+            "INSERT INTO intake.seen (gw, ep, first, last, crc)"
+            " SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[])"
+            " ON CONFLICT (gw, ep, first) DO UPDATE SET last = excluded.last, crc = excluded.crc",
+            columns(changed, 5),
         )
 
 
 def hold(db: Db, held: Iterable[Hold]) -> None:
     """Put readings into quarantine, in an order that no two transactions block each other by."""
     lines: list[tuple[Any, ...]] = [
-        (b.shard, n, place, b.gw, b.ep, b.boot, b.seq, rows.pack_reading(w.reading), w.reason, text(w.detail), since)
+        (b.shard, n, place, b.gw, b.ep, b.boot, b.seq, rows.pack_reading(w.reading, b), w.reason, text(w.detail), since)
         for n, place, b, w, since in held
     ]
     lines.sort(key=lambda line: (line[0], line[1], abs(line[2])))  # places below 0 count down

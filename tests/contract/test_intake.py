@@ -716,13 +716,14 @@ def took_back(adapter: str, folder: Path) -> None:
     """Bring the log of a folder back to its first entry, as an older copy has it."""
     if adapter == "sqlite":
         with closing(sqlite3.connect(folder / "intake.db", isolation_level=None)) as db:
-            for statement in ("DELETE FROM entry WHERE n > 1", "UPDATE head SET n = 1", "UPDATE seen SET last = 1"):
-                db.execute(statement)
+            db.execute("DELETE FROM entry WHERE n > 1")
+            db.execute("UPDATE head SET n = 1")
+            db.execute("UPDATE seen SET last = 1, crc = NULL")
     else:
         with psycopg.connect(url_of(folder)) as server:
             server.execute("DELETE FROM intake.entry WHERE n > 1")
             server.execute("UPDATE intake.head SET n = 1 WHERE n > 1")
-            server.execute("UPDATE intake.seen SET last = 1")
+            server.execute("UPDATE intake.seen SET last = 1, crc = NULL")
 
 
 def made_anew(adapter: str, folder: Path) -> None:
