@@ -13,6 +13,7 @@ from pathlib import Path
 from core.runtime.clock import real_now
 from core.runtime.instant import Instant, Milliseconds
 from core.runtime.logs import logger
+from core.runtime.trouble import Kind as TroubleKind
 from core.runtime.trouble import Trouble, Troubles
 from core.wire.messages import Ack, Reading
 from core.wire.topics import Kind
@@ -46,10 +47,13 @@ class Lanes:
         self._disk: Lane | None = None
         self._memory: Lane | None = None
         self._troubles = Troubles()
+        self._aside = Troubles()
+        """Damaged rows of the spool, and damaged files that lie beside it."""
         try:
             self._open_disk(now)
         except (sqlite3.Error, OSError) as error:
             self._note(error)
+        self._look_aside()
 
     @property
     def main(self) -> Spool:
@@ -68,8 +72,8 @@ class Lanes:
 
     @property
     def troubles(self) -> list[Trouble]:
-        """What is wrong with the disk now."""
-        return self._troubles.now()
+        """What is wrong with the disk now, and what of it was set aside."""
+        return [*self._troubles.now(), *self._aside.now()]
 
     @property
     def polled(self) -> Mapping[str, Instant]:
@@ -132,7 +136,8 @@ class Lanes:
         return min(waits, default=None)
 
     def flush(self) -> None:
-        """Commit deletions that wait."""
+        """Commit deletions that wait, and look whether what was set aside is still there."""
+        self._look_aside()
         for lane in self._lanes():
             try:
                 lane.spool.flush()
@@ -184,7 +189,17 @@ class Lanes:
             part = self._path.with_name(self._path.name + end)
             if part.exists():
                 part.rename(self._path.with_name(f"{self._path.name}.damaged-{stamp}{end}"))
+        self._look_aside()
         log.error("damaged spool set aside", path=f"{self._path}.damaged-{stamp}", why=str(why))
+
+    def _look_aside(self) -> None:
+        try:
+            files = sorted(self._path.parent.glob(f"{self._path.name}.damaged-*[0-9]"))
+        except OSError:
+            return  # whoever writes there says so
+        batches = self._disk.spool.set_aside if self._disk else 0
+        told = [file.name for file in files] + ([f"{batches} batches in {self._path.name}"] if batches else [])
+        self._aside.note("spool", ", ".join(told), where=str(self._path.parent), kind=TroubleKind.SET_ASIDE)
 
     def _note(self, error: Exception | None) -> None:
         if not self._troubles.note("spool", error, where=str(self._path)):

@@ -1,6 +1,6 @@
-"""What has been read and not yet been acknowledged: one SQLite file a gateway.
+"""Spool of one gateway: the batches that no acknowledgement has covered, in a SQLite file.
 
-Guarantees, tried by tests/unit/test_spool.py and tests/integration/test_agent.py:
+Guarantees, tried by tests/unit/test_spool.py, tests/integration/test_agent.py and tests/scenario/test_spool_restore.py:
 * A batch that `append` returned survives kill -9 and loss of power (WAL, synchronous=FULL), one commit a call.
 * A row leaves only when an acknowledgement covers it, or when the limits drop the oldest; what was dropped is declared
   in `lost` until an acknowledgement covers that too.
@@ -65,7 +65,7 @@ class DamagedSpool(Exception):
 
 
 class Spooled(msgspec.Struct, frozen=True):
-    """A batch as it is kept."""
+    """One batch of the spool."""
 
     seq: int
     boot: str
@@ -81,7 +81,7 @@ class Spooled(msgspec.Struct, frozen=True):
 
 
 class Spool:
-    """One spool, used by one thread. `path` None keeps it in memory: a stopgap while the disk refuses to write."""
+    """Spool of one gateway, used by one thread. `path` None keeps it in memory, while the disk refuses to write."""
 
     def __init__(self, path: Path | None, *, limit_bytes: int, limit_age: Milliseconds) -> None:
         """Open the file or make it.
@@ -91,6 +91,8 @@ class Spool:
         self._limit_bytes = limit_bytes
         self._limit_age = limit_age
         self._deletes = 0
+        self.set_aside = 0
+        """Damaged batches that were set aside since the file was opened."""
         self._ep = ""
         self._seq = self._depth = self._size = 0
         self._proven = False
@@ -108,12 +110,12 @@ class Spool:
 
     @property
     def ep(self) -> str:
-        """The life of this spool: 64 random bits, hex."""
+        """Name of this life of the spool: 64 random bits, hex."""
         return self._ep
 
     @property
     def seq(self) -> int:
-        """Last number given."""
+        """Last sequence number given."""
         return self._seq
 
     @property
@@ -143,9 +145,9 @@ class Spool:
 
     @property
     def lost(self) -> Ranges:
-        """Closed ranges of numbers dropped that no acknowledgement has covered, the first as many as may be said."""
-        found = self._db.execute("SELECT first, last FROM lost ORDER BY first LIMIT ?", (MOST_LOST,))
-        return [(first, last) for first, last in found]
+        """Closed ranges of dropped numbers that no acknowledgement has covered, the first MOST_LOST of them."""
+        rows = self._db.execute("SELECT first, last FROM lost ORDER BY first LIMIT ?", (MOST_LOST,))
+        return [(first, last) for first, last in rows]
 
     def append(
         self, readings: Sequence[Reading], *, boot: str, at: Instant, polled: Mapping[str, Instant] | None = None
@@ -154,8 +156,7 @@ class Spool:
 
         Raises: sqlite3.Error when the disk refuses; the spool is then as it was after the last commit.
         """
-        parts = list(_parts(readings))
-        fresh = [Spooled(self._seq + step, boot, at, part) for step, part in enumerate(parts, start=1)]
+        fresh = [Spooled(self._seq + step, boot, at, part) for step, part in enumerate(_parts(readings), start=1)]
         try:
             self._begin()
             self._db.executemany(
@@ -178,7 +179,7 @@ class Spool:
         return fresh
 
     def acknowledge(self, ack: Ack) -> bool:
-        """Let go of exactly what an acknowledgement of this life covers; False when it began a new life instead.
+        """Delete exactly what an acknowledgement of this life covers; False when it began a new life instead.
 
         Raises: sqlite3.Error when the disk refuses.
         """
@@ -202,15 +203,15 @@ class Spool:
 
     def after(self, seq: int, limit: int) -> list[Spooled]:
         """Return up to `limit` batches behind `seq`, in order."""
-        found: list[Spooled] = []
-        while len(found) < limit:
-            asked = limit - len(found)
-            page = self._db.execute(f"{_ROWS} WHERE seq > ? ORDER BY seq LIMIT ?", (seq, asked)).fetchall()
-            found += self._sound(page)
-            if len(page) < asked:
+        batches: list[Spooled] = []
+        while len(batches) < limit:
+            missing = limit - len(batches)
+            page = self._db.execute(f"{_ROWS} WHERE seq > ? ORDER BY seq LIMIT ?", (seq, missing)).fetchall()
+            batches += self._sound(page)
+            if len(page) < missing:
                 break
             seq = page[-1][0]
-        return found
+        return batches
 
     def young_from(self, since: Instant) -> int:
         """Return the first number of the unbroken run of batches at the end that were spooled at or after `since`."""
@@ -277,14 +278,13 @@ class Spool:
         self._commit()
 
     def _mend(self) -> None:
-        """Let no turned bit of what describes the rows harm them.
+        """Repair the counter, the lost ranges and the name of the life where a turned bit contradicts the rows.
 
-        A number that rows say was given is never given again, what is here isn't declared lost, and a life that nobody
-        could acknowledge ends.
+        A number that a row has is never given again, a row that is here isn't declared lost, and a life whose name the
+        wire contract doesn't allow ends.
         """
-        [highest] = self._db.execute(
-            "SELECT max(coalesce((SELECT max(seq) FROM batch), 0), ?)", (self._seq,)
-        ).fetchone()
+        query = "SELECT max(coalesce((SELECT max(seq) FROM batch), 0), ?)"
+        [highest] = self._db.execute(query, (self._seq,)).fetchone()
         wrong = "first < 1 OR first > last OR last > ? OR EXISTS (SELECT 1 FROM batch WHERE seq BETWEEN first AND last)"
         [false] = self._db.execute(f"SELECT count(*) FROM lost WHERE {wrong}", (highest,)).fetchone()  # noqa: S608
         if highest == self._seq and not false and _EP.fullmatch(self._ep):
@@ -317,9 +317,8 @@ class Spool:
         self._count()
 
     def _delete(self, first: int, last: int) -> None:
-        gone = self._db.execute(
-            "DELETE FROM batch WHERE seq BETWEEN ? AND ? RETURNING length(r)", (first, last)
-        ).fetchall()
+        query = "DELETE FROM batch WHERE seq BETWEEN ? AND ? RETURNING length(r)"
+        gone = self._db.execute(query, (first, last)).fetchall()
         self._depth -= len(gone)
         self._size -= sum(length + ROW_BYTES for (length,) in gone)
         self._deletes += len(gone)
@@ -349,16 +348,16 @@ class Spool:
         if not merged:
             self._db.execute("INSERT INTO lost VALUES (?, ?)", (seq, seq))
 
-    def _sound(self, found: Sequence[tuple[int, str, int, bytes, int | None]]) -> list[Spooled]:
-        """Return the rows whose bytes are what was written; the others are set aside."""
-        rows = []
-        for seq, boot, at, r, crc in found:
-            row = Spooled(seq, boot, Instant(at), r)
-            if crc is None or crc == row.crc:
-                rows.append(row)
+    def _sound(self, rows: Sequence[tuple[int, str, int, bytes, int | None]]) -> list[Spooled]:
+        """Return the batches whose bytes are what was written; set the others aside."""
+        batches = []
+        for seq, boot, at, r, crc in rows:
+            batch = Spooled(seq, boot, Instant(at), r)
+            if crc is None or crc == batch.crc:
+                batches.append(batch)
             else:
                 self._set_aside(seq)
-        return rows
+        return batches
 
     def _set_aside(self, seq: int) -> None:
         """Move a damaged row out of what is sent; while the disk refuses that, it stays and isn't sent either."""
@@ -380,6 +379,7 @@ class Spool:
             self._back_out()
             log.warning("damaged batch not set aside yet", ep=self._ep, seq=seq, error=str(error))
         else:
+            self.set_aside += 1
             log.error("damaged batch set aside, and declared lost", ep=self._ep, seq=seq)
 
 

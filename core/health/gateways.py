@@ -14,13 +14,14 @@ GROWS_WITHIN = Milliseconds(DAY)
 _NAMED = 5
 """Gateways in one sentence."""
 
-ABOUT_GATEWAYS = (Kind.CLONED, Kind.UNREADABLE, Kind.GROWING, Kind.SKEWED)
+ABOUT_GATEWAYS = (Kind.CLONED, Kind.RENEWED, Kind.SET_ASIDE, Kind.UNREADABLE, Kind.GROWING, Kind.SKEWED)
 """Nothing that has to do its work waits for any of these."""
 
 
 def troubles_of_gateways(log: LogSeen, now: Instant) -> Iterator[Trouble]:
     """Say whose messages can't be read, whose readings pile up, whose clock is wrong, and who was copied."""
     yield from _recent(log.faults, FaultKind.CLONE, "cloned gateways", Kind.CLONED, now - TOLD_FOR)
+    yield from _recent(log.faults, FaultKind.RENEWED, "gateway spools", Kind.RENEWED, now - TOLD_FOR)
     yield from _recent(log.faults, FaultKind.DEAD_LETTER, "dead letters", Kind.UNREADABLE, now - TOLD_FOR)
     growing = [one for one in log.backlogs if one.last > now - GROWS_WITHIN]
     dropped = [one for one in log.faults if one.kind is FaultKind.DROPPED and one.last > now - GROWS_WITHIN]

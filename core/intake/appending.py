@@ -61,6 +61,15 @@ def decide(
     return answers, placed(new, heads)
 
 
+def may_begin(batches: Sequence[Batch], seen: Mapping[Life, Ranges]) -> dict[Life, Batch]:
+    """Return the first batch of each life of which nothing is known near its numbers: it may be a life's first."""
+    first: dict[Life, Batch] = {}
+    for batch in batches:
+        if seen[batch.gw, batch.ep].is_empty:
+            first.setdefault((batch.gw, batch.ep), batch)
+    return first
+
+
 def _differ(one: bytes, other: bytes) -> bool:
     """Whether two hashes are of different content, as far as they can be compared."""
     return one.startswith(IN_PARTS) == other.startswith(IN_PARTS) and one != other

@@ -127,6 +127,8 @@ class FaultKind(StrEnum):
     DEAD_LETTER = "dead_letter"
     CLONE = "clone"
     """A batch with the number of another."""
+    RENEWED = "renewed"
+    """A spool that began another life: its file was lost, damaged or an older copy, or its disk refused."""
     DROPPED = "dropped"
     """A reading that left quarantine because there was too much of it, or for its age."""
 
@@ -228,7 +230,10 @@ class IntakeLog(Protocol):
         """
 
     def damage(self) -> list[str]:
-        """Return what is damaged in its files, as far as their structure tells: quick. Empty for a server's."""
+        """Return what is damaged, as far as a quick look at the files, or at the end of each shard, tells.
+
+        A page that a server refuses to read is Unavailable.
+        """
 
     def verify(self) -> list[str]:
         """Return every row that is damaged, and what contradicts itself: reads all. Others read and write meanwhile."""

@@ -31,6 +31,11 @@ class Ranges:
         self._last = dict(self._kept)
         self._firsts = sorted(self._kept)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the store has none near the numbers."""
+        return not self._kept
+
     def has(self, seq: int) -> bool:
         """Whether a number is in one."""
         place = bisect_right(self._firsts, seq) - 1

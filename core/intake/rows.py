@@ -184,7 +184,12 @@ FaultRow = tuple[str, FaultKind, int, Instant, Instant, str]
 """Gateway, kind, how many more, first and last time, detail of the last."""
 
 
-def faults(batches: Sequence[Batch], answers: Sequence[Appended], letters: Sequence[DeadLetter]) -> list[FaultRow]:
+def faults(
+    batches: Sequence[Batch],
+    answers: Sequence[Appended],
+    letters: Sequence[DeadLetter],
+    renewed: Iterable[Batch] = (),
+) -> list[FaultRow]:
     """Return what an append adds to the faults of gateways, ordered so that no two transactions block each other."""
     told: dict[tuple[str, FaultKind], list[tuple[Instant, str]]] = defaultdict(list)
     for letter in letters:
@@ -194,6 +199,8 @@ def faults(batches: Sequence[Batch], answers: Sequence[Appended], letters: Seque
             told[batch.gw, FaultKind.CLONE].append(
                 (batch.received, f"ep {batch.ep}, seq {batch.seq}, boot {batch.boot}")
             )
+    for batch in renewed:
+        told[batch.gw, FaultKind.RENEWED].append((batch.received, f"ep {batch.ep}, from seq {batch.seq} on"))
     return [
         (gw, kind, len(some), some[0][0], some[-1][0], some[-1][1][:LONGEST_DETAIL])
         for (gw, kind), some in sorted(told.items())

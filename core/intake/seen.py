@@ -7,7 +7,7 @@ a checksum: a range with one bit turned could have a batch acknowledged that was
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 
-from core.intake.port import Life
+from core.intake.port import Batch, Life
 from core.intake.ranges import Ranges, spans
 from core.intake.rows import SeenRow, checked_ranges, range_crc
 
@@ -30,6 +30,12 @@ def near(db: sqlite3.Connection, life: Life, numbers: Iterable[tuple[int, int]])
         found += db.execute(_BEFORE, (*life, low)).fetchall()
         found += db.execute(f"{_ROWS} AND first BETWEEN ? AND ?", (*life, low, high + 1)).fetchall()
     return Ranges(checked_ranges(life, found))
+
+
+def renewed(db: sqlite3.Connection, begun: Mapping[Life, Batch]) -> list[Batch]:
+    """Return the first batches of lives of which nothing was seen, though something was of another of the gateway."""
+    query = "SELECT 1 FROM seen WHERE gw = ?1 AND NOT EXISTS (SELECT 1 FROM seen WHERE gw = ?1 AND ep = ?2) LIMIT 1"
+    return [batch for life, batch in begun.items() if db.execute(query, life).fetchone()]
 
 
 def save(db: sqlite3.Connection, seen: Mapping[Life, Ranges]) -> None:

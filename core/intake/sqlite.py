@@ -58,12 +58,13 @@ class SqliteIntakeLog:
             numbers = appending.numbers(batches, lost)
             ranges = {life: seen.near(db, life, asked) for life, asked in numbers.items()}
             hashes = _hashes(db, appending.known(batches, ranges))
+            renewed = seen.renewed(db, appending.may_begin(batches, ranges))
             answers, entries = appending.decide(batches, lost, heads=heads, seen=ranges, hashes=hashes)
             _insert(db, entries)
             _hold(db, appending.withheld(entries))
             seen.save(db, ranges)
             gateways.keep(db, letters)
-            gateways.count(db, rows.faults(batches, answers, letters))
+            gateways.count(db, rows.faults(batches, answers, letters, renewed))
         self._reached.note(heads)
         return answers
 

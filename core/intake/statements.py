@@ -101,6 +101,19 @@ def insert(db: Db, entries: Sequence[Entry], heads: Mapping[Shard, int]) -> None
     )
 
 
+def renewed(db: Db, begun: Mapping[Life, Batch]) -> list[Batch]:
+    """Return the first batches of lives of which nothing was seen, though something was of another of the gateway."""
+    if not begun:
+        return []
+    found = db.execute(
+        "SELECT k.gw, k.ep FROM unnest(%s::text[], %s::text[]) AS k (gw, ep)"
+        " WHERE EXISTS (SELECT FROM intake.seen WHERE gw = k.gw)"
+        " AND NOT EXISTS (SELECT FROM intake.seen WHERE gw = k.gw AND ep = k.ep)",
+        columns(list(begun), 2),
+    )
+    return [begun[gw, ep] for gw, ep in found]
+
+
 def save(db: Db, seen: Mapping[Life, Ranges]) -> None:
     """Write the ranges that have changed."""
     gone = [(gw, ep, first) for (gw, ep), ranges in seen.items() for first in ranges.gone()]

@@ -1,0 +1,105 @@
+"""Files of servers that were truncated, or have a byte turned, under the whole line: told within ten seconds.
+
+PostgreSQL with `data_checksums` refuses to read such a page, and the services name it and hold: what can't be stored
+isn't acknowledged, what can't be read isn't passed by. InfluxDB drops the end of a log of its own that it can't read
+and goes on; its cursor goes back with it, so it is told as what was put back, and filled again from the intake log.
+
+Not shown here, since nobody can notice it: a byte turned in a block of a TSM file. InfluxDB 2.9 doesn't compare the
+checksums of blocks as it reads, and the values come over HTTP without one. `coldchain telemetry verify` says which
+command of InfluxDB compares them; tests/integration/test_damaged_tsm.py tries it. Nor a PostgreSQL without checksums,
+for which `coldchain check` warns; what the intake log itself holds checksums of is found there too
+(tests/contract/test_intake_damage.py).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from core.runtime.trouble import Kind
+from tests.fixtures.damaged_servers import DamagedStores, damaged_stores
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.stdlib.add_log_level, plain])
+    monkeypatch.setattr("core.runtime.status.EVERY_S", 0.1)
+    monkeypatch.setattr("collector.alignment.EVERY_S", 0.3)
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[DamagedStores]:
+    with damaged_stores(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_damaged_entries_of_the_log_are_named_and_nothing_is_acknowledged(stores: DamagedStores, damage: str) -> None:
+    stores.replace("intake log", damage)
+    with stores.up() as line:
+        line.sends(3)
+        line.says("intake log", Kind.DAMAGED, service="collector")
+        line.stays_out()
+    _put_back(stores, "intake log")
+
+
+@pytest.mark.parametrize(("damage", "told"), [("truncated", Kind.PUT_BACK), ("flipped", Kind.DAMAGED)])
+def test_damaged_records_are_named_and_cost_nothing_that_was_acknowledged(
+    stores: DamagedStores, damage: str, told: Kind
+) -> None:
+    """A table whose file was cut reads as if its last rows had never been: the log knows better."""
+    stores.replace("records", damage)
+    with stores.up() as line:
+        line.sends(3)
+        line.says("records", told)
+        if told is Kind.PUT_BACK:
+            line.stays_out()
+    _put_back(stores, "records")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_what_influxdb_drops_of_its_log_is_told_and_filled_again(stores: DamagedStores, damage: str) -> None:
+    stores.replace("telemetry", damage)
+    with stores.up() as line:
+        line.sends(3)
+        line.says("telemetry", Kind.PUT_BACK)
+        line.stays_out()
+        stores.realign()
+        line.says_nothing_of(Kind.PUT_BACK)
+        line.sends_hot()
+        line.all_is_there_once()
+        line.has_alarms(1)
+
+
+def test_a_file_that_influxdb_can_not_open_is_told_and_its_readings_are_filled_again(stores: DamagedStores) -> None:
+    """It refuses to write beside it until it is started again, and then goes on without it."""
+    stores.cut_tsm()
+    with stores.up() as line:
+        line.sends(3)
+        line.says("telemetry", Kind.PUT_BACK)
+        line.stays_out()
+        stores.realign()
+        line.says("telemetry", Kind.DAMAGED, service="collector")
+        stores.restart_influx()
+        line.says_nothing_of(Kind.PUT_BACK, Kind.DAMAGED)
+        line.sends_hot()
+        line.all_is_there_once()
+        line.has_alarms(1)
+
+
+def _put_back(stores: DamagedStores, part: str) -> None:
+    """Put a part back from its copy and realign, as status advises."""
+    stores.replace(part, "older")
+    with stores.up() as line:
+        line.says(part, Kind.PUT_BACK)
+        stores.realign()
+        line.says_nothing_of(Kind.PUT_BACK, Kind.DAMAGED)
+        line.sends_hot()
+        line.is_stored_once()
+        line.has_alarms(1)
