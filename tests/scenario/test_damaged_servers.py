@@ -4,11 +4,11 @@ PostgreSQL with `data_checksums` refuses to read such a page, and the services n
 isn't acknowledged, what can't be read isn't passed by. InfluxDB drops the end of a log of its own that it can't read
 and goes on; its cursor goes back with it, so it is told as what was put back, and filled again from the intake log.
 
-Not shown here, since nobody can notice it: a byte turned in a block of a TSM file. InfluxDB 2.9 doesn't compare the
-checksums of blocks as it reads, and the values come over HTTP without one. `coldchain telemetry verify` says which
-command of InfluxDB compares them; tests/integration/test_damaged_tsm.py tries it. Nor a PostgreSQL without checksums,
-for which `coldchain check` warns; what the intake log itself holds checksums of is found there too
-(tests/contract/test_intake_damage.py).
+Not shown here, since nobody can notice it as it is read: a byte turned in a value that InfluxDB keeps. Entries of its
+log (WAL) have no checksum, those of blocks in TSM files aren't compared by InfluxDB 2.9 as it reads, and values come
+over HTTP without one. `coldchain telemetry verify` says which command of InfluxDB compares those of TSM files;
+tests/integration/test_damaged_tsm.py tries it. Nor a PostgreSQL without checksums, which `coldchain check` names; what
+the intake log itself holds checksums of is found there too (tests/contract/test_intake_damage.py).
 """
 
 from collections.abc import Iterator
