@@ -1,4 +1,4 @@
-"""What `coldchain realign` does; the command line prints what it returns.
+"""Realignment for the command line: makes the plan, carries it out, and returns the lines to print.
 
 The services may run meanwhile: while a cursor is misplaced they only wait, and they go on by themselves afterwards.
 """
@@ -61,7 +61,7 @@ def realign(settings: Settings, *, yes: bool) -> tuple[int, list[str]]:
 
 
 def _missing(settings: Settings, records: Records) -> str | None:
-    """Return a store that isn't there. It isn't made here: the services make it, and wait.
+    """Return the first store that isn't there. It isn't made here: the services make it, and wait.
 
     An embedded telemetry store that isn't there answers like an empty one.
     """
@@ -76,9 +76,9 @@ def _missing(settings: Settings, records: Records) -> str | None:
 
 
 def _refused(settings: Settings) -> bool:
-    """Whether a running service says that the log was replaced while it was open, though all cursors fit."""
-    told = (trouble for status in read_all(settings.data_dir).values() if status.fresh for trouble in status.troubles)
-    return any(trouble.kind is Kind.PUT_BACK for trouble in told)
+    """Return whether a running service reports that the log was replaced while it was open, though all cursors fit."""
+    fresh = (status for status in read_all(settings.data_dir).values() if status.fresh)
+    return any(trouble.kind is Kind.PUT_BACK for status in fresh for trouble in status.troubles)
 
 
 def _told(made: Plan) -> list[str]:

@@ -1,8 +1,9 @@
 """Gate of the collector: nothing is appended, acknowledged, followed or pruned while a cursor of the log is misplaced.
 
-Readings are acknowledged only once it is known that every reader will come to them: before the first append, and again
-every `EVERY_S`. A store that can't be asked holds nothing up: what was found of it last counts, and the log refuses by
-itself to end before what this process has appended to it. `core.health.alignment` says what is compared.
+Readings are acknowledged only once it is known that every reader will come to them: it looks before the first append,
+and again every `EVERY_S`. A store that can't be asked holds nothing up: what was found of it last counts, and the log
+itself refuses to end before what this process has appended to it. A log whose entries can't be read where a cursor
+stands shuts the gate: nobody knows which log it is. `core.health.alignment` compares.
 """
 
 import threading
@@ -25,7 +26,7 @@ WITHIN_S = 2.0
 
 
 class Alignment:
-    """What one collector knows of its log and its stores. `run` in a thread; the rest may be called from any."""
+    """Gate of one collector. `run` in a thread; the rest may be called from any."""
 
     def __init__(
         self, intake: IntakeLog, telemetry: Telemetry, records: Records, *, shards: tuple[Shard, Shard]
@@ -71,7 +72,7 @@ class Alignment:
         return self._troubles.now()
 
     def look(self) -> bool:
-        """Look at all stores; returns whether everything is aligned."""
+        """Look at all stores; return whether everything is aligned."""
         looks = self._looks.look(WITHIN_S)
         for part, look in looks.items():
             if look.answered and look.seen is not None:
@@ -95,7 +96,7 @@ class Alignment:
         return next((error for error in errors if kind_of(error) is Kind.DAMAGED), None)
 
     def _look_at_log(self) -> list[Misplaced]:
-        """Look whether the log answers; before the gate opens, whether its file is sound: a damaged one loses more."""
+        """Ask whether the log answers; before the gate opens, whether it is sound: a damaged one would lose more."""
         self._intake.names()
         if not self._is_sound:
             if damage := self._intake.damage():

@@ -1,12 +1,11 @@
 """Alignment of the intake log with the stores that its readers write: whether each cursor is of this log and within it.
 
-Any of them may have been put back to an older state, emptied, or made anew. Positions of a log that begins again lie
-below cursors that have come farther, and what is appended there would be passed by, unread. So whoever appends, follows
-or prunes looks here first, and does nothing while a cursor is misplaced; `coldchain realign` mends it (docs/adr/0009).
+Any store may have been put back to an older state, emptied, or made anew. Positions of a log that begins again are
+below the cursors, so readers would skip what is appended there. So whoever appends, follows or prunes looks here first,
+and does nothing while a cursor is misplaced; `coldchain realign` mends it (docs/adr/0009).
 
-Each reader's cursor is kept twice: in the store that the reader writes, where it counts, and a copy in the log, which
-is never ahead of it. So three states tell a store that was put back from the rest, if they are read in this order:
-copies, cursors, heads.
+Each reader's cursor is kept twice: in the store that the reader writes, where it counts, and as a copy in the log,
+which is never ahead of it. Read in this order, copies, cursors and heads tell which store was put back.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +34,7 @@ Cursor = Mapping[Shard, tuple[int, str]]
 
 
 class Fault(StrEnum):
-    """Why a cursor doesn't fit."""
+    """Reason why a cursor doesn't fit."""
 
     OTHER_LOG = "other_log"
     """It is of a log of another name: this one was made anew, or is from before it was realigned."""
@@ -110,7 +109,7 @@ def of_alerting(log: IntakeLog, records: Records) -> tuple[Cursor, list[Misplace
 
 
 def within(shards: tuple[Shard, Shard], found: Iterable[Misplaced]) -> list[Misplaced]:
-    """Return those of shards in a range, its ends included."""
+    """Return the misplaced cursors of a range of shards, its ends included."""
     return [each for each in found if shards[0] <= each.shard <= shards[1]]
 
 
@@ -125,12 +124,12 @@ def _compared(log: IntakeLog, reader: str, cursor: Cursor, copy: Mapping[Shard, 
 
 
 def troubles_of(found: Iterable[Misplaced]) -> list[Trouble]:
-    """Return what is wrong, one for each part, with the first cursor that tells."""
+    """Return one trouble for each part, with its first misplaced cursor."""
     by_part: dict[str, list[Misplaced]] = {}
-    for each in found:
-        by_part.setdefault(each.part, []).append(each)
+    for misplaced in found:
+        by_part.setdefault(misplaced.part, []).append(misplaced)
     now = real_now()
-    return [Trouble(part, Kind.PUT_BACK, now, detail=str(Misaligned(some))) for part, some in by_part.items()]
+    return [Trouble(part, Kind.PUT_BACK, now, detail=str(Misaligned(those))) for part, those in by_part.items()]
 
 
 def faults(

@@ -1,7 +1,7 @@
-"""Realignment: how cursors of the intake log are placed again after a store was put back, emptied or made anew.
+"""Realignment of the intake log's cursors after a store was put back, emptied or made anew.
 
-A plan is made of what the stores say, shown, and carried out; made again after it was carried out in part, it says what
-is left. Nothing that is stored is touched. What is read once more changes nothing: telemetry keeps one value for an
+A plan is made from the stores, shown, and carried out. Made again after it was carried out in part, it has the steps
+that are left. No stored reading is changed. Reading an entry twice changes nothing: telemetry keeps one value for an
 instant of a series, and the log knows what it has.
 
 * A cursor that doesn't fit the log goes to the copy that the log has of it: when that was written, this log was the one
@@ -43,7 +43,7 @@ class Placing(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What would be done."""
+    """Steps of a realignment."""
 
     placings: list[Placing]
     highest_series: int
@@ -51,7 +51,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan(log: IntakeLog, records: Records, telemetry: Telemetry) -> Plan:
-    """Look at the stores; raises what they raise."""
+    """Make a plan from the stores; raises what they raise."""
     found = [*of_telemetry(log, telemetry), *of_records(log, records)]
     return Plan(placings(found, log.firsts()), telemetry.highest_series())
 
@@ -65,14 +65,18 @@ def placings(found: Sequence[Misplaced], firsts: Mapping[Shard, int]) -> list[Pl
 
 
 def carry_out(made: Plan, log: IntakeLog, records: Records, telemetry: Telemetry) -> None:
-    """Do what a plan says. Each step is durable by itself, and the copies come last: they say what is left to do."""
+    """Carry out a plan. Each step is durable by itself. Copies come last: they tell what is left to do."""
     log.rename()
     with records.write() as tx:
         raise_series_above(tx, made.highest_series)
     for reader, store in STORE_OF.items():
-        mine = [each for each in made.placings if each.found.reader == reader]
-        to = {each.found.shard: each.to for each in mine}
-        moved = {each.found.shard: each.to for each in mine if each.found.fault is not Fault.PUT_BACK}
+        placings_of_reader = [placing for placing in made.placings if placing.found.reader == reader]
+        to = {placing.found.shard: placing.to for placing in placings_of_reader}
+        moved = {
+            placing.found.shard: placing.to
+            for placing in placings_of_reader
+            if placing.found.fault is not Fault.PUT_BACK
+        }
         marks = log.marks(moved)
         if moved and store == "telemetry":
             cursor = {**telemetry.cursor(), **{shard: (n, marks[shard]) for shard, n in moved.items()}}

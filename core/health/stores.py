@@ -1,4 +1,4 @@
-"""What is asked of each store to know whether it serves, and what waits in it. Each question is small."""
+"""Health queries of each store: whether it serves, and what waits in it. Each is small."""
 
 from collections.abc import Mapping
 
@@ -27,7 +27,7 @@ _LOOKED_AT = 8
 
 
 class RecordsSeen(msgspec.Struct, frozen=True):
-    """What the records say of the line."""
+    """State of the records."""
 
     alarms: dict[str, int]
     """By state."""
@@ -39,7 +39,7 @@ class RecordsSeen(msgspec.Struct, frozen=True):
     """Steps that should have been told a minute ago."""
     overdue_since: Instant | None
     audit: str | None
-    """What alerting's last look at itself found; None when it never looked."""
+    """Result of alerting's last audit of itself; None when there was none."""
     followed: dict[Shard, int]
     out_of_reach: int
     """Monitored equipment of whose alarms nobody of level 1 can be told."""
@@ -48,7 +48,7 @@ class RecordsSeen(msgspec.Struct, frozen=True):
 
 
 class LogSeen(msgspec.Struct, frozen=True):
-    """What the intake log says."""
+    """State of the intake log."""
 
     heads: dict[Shard, int]
     stored: dict[Shard, int]
@@ -68,7 +68,7 @@ class LogSeen(msgspec.Struct, frozen=True):
 
 
 class TelemetrySeen(msgspec.Struct, frozen=True):
-    """What the telemetry store says."""
+    """State of the telemetry store."""
 
     positions: dict[Shard, int]
 
@@ -119,10 +119,10 @@ def look_at_telemetry(telemetry: Telemetry) -> TelemetrySeen:
 
 
 def oldest_waiting(log: IntakeLog, heads: Mapping[Shard, int], reached: Mapping[Shard, int]) -> Instant | None:
-    """Return when the oldest entry behind a reader was received, as a look at the shards that are most behind tells."""
+    """Return when the oldest entry behind a reader was received, of the shards that are most behind."""
     behind = sorted(heads, key=lambda shard: reached.get(shard, 0) - heads[shard])[:_LOOKED_AT]
-    found = [entry.batch.received for shard in behind for entry in log.read(shard, reached.get(shard, 0), 1)]
-    return min(found, default=None)
+    received = [entry.batch.received for shard in behind for entry in log.read(shard, reached.get(shard, 0), 1)]
+    return min(received, default=None)
 
 
 def _counted(tx: Session, column: InstrumentedAttribute[str]) -> dict[str, int]:

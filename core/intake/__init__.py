@@ -1,1 +1,1 @@
-"""The one durable hand-over: what the collector appends, and telemetry and alerting follow by cursor."""
+"""Intake log: the durable hand-over. The collector appends; telemetry and alerting follow by cursor."""

@@ -1,6 +1,6 @@
-"""What becomes of batches that are appended, whichever database has the log.
+"""Append rule of the intake log, for either database: what is new, a duplicate or a clone, and its position.
 
-The adapter reads what is known near their numbers, under a lock that no other append of these shards passes, and writes
+The adapter reads what is known near the numbers, under a lock that no other append of these shards passes, and writes
 what is decided here.
 """
 
@@ -19,7 +19,7 @@ Hold = tuple[int, int, Batch, Withheld, Instant]
 
 
 def numbers(batches: Sequence[Batch], lost: Sequence[Lost]) -> dict[Life, list[tuple[int, int]]]:
-    """Return what must be looked at of each life: the ranges that are to be added."""
+    """Return the ranges of each life that are to be added."""
     asked: dict[Life, list[tuple[int, int]]] = defaultdict(list)
     for batch in batches:
         asked[batch.gw, batch.ep].append((batch.seq, batch.seq))
@@ -71,12 +71,12 @@ def may_begin(batches: Sequence[Batch], seen: Mapping[Life, Ranges]) -> dict[Lif
 
 
 def _differ(one: bytes, other: bytes) -> bool:
-    """Whether two hashes are of different content, as far as they can be compared."""
+    """Return whether two hashes are of different content, as far as they can be compared."""
     return one.startswith(IN_PARTS) == other.startswith(IN_PARTS) and one != other
 
 
 def placed(batches: Iterable[Batch], heads: dict[Shard, int]) -> list[Entry]:
-    """Give each the next position of its shard."""
+    """Give each batch the next position of its shard."""
     entries: list[Entry] = []
     for batch in batches:
         heads[batch.shard] += 1
@@ -85,7 +85,7 @@ def placed(batches: Iterable[Batch], heads: dict[Shard, int]) -> list[Entry]:
 
 
 def withheld(entries: Iterable[Entry]) -> Iterator[Hold]:
-    """Return what goes into quarantine with the append; a place below 0 is of no reading in the entry."""
+    """Yield what goes into quarantine with the append; a place below 0 is of no reading in the entry."""
     for entry in entries:
         for place, one in enumerate(entry.batch.held):
             yield entry.n, -1 - place, entry.batch, one, entry.batch.received

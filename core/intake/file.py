@@ -1,10 +1,10 @@
-"""The SQLite file of the embedded intake log: its tables, and connections to it.
+"""SQLite file of the embedded intake log: its tables, and connections to it.
 
 Durable means WAL with `synchronous=FULL`: a commit that returned survives kill -9 and a loss of power. Every write is
 one BEGIN IMMEDIATE, so writers of all processes come one after another and order of position is order of commit.
 
-A file that was replaced or deleted meanwhile is opened anew (tried by tests/scenario/test_restore.py): what
-was written to one that no path leads to would be gone with the last process that has it open.
+A file that was replaced or deleted while it was open is opened again (tried by tests/scenario/test_restore.py): what
+is written to a file without a path is gone with the last process that has it open.
 """
 
 import sqlite3
@@ -88,7 +88,7 @@ class _Opened(NamedTuple):
 
 
 class LogFile:
-    """Hands out transactions, from any thread; as many connections stay open as were ever in use at once."""
+    """Transactions on the file, for any thread; as many connections stay open as were ever in use at once."""
 
     def __init__(self, path: Path) -> None:
         """Make the file where it is missing.

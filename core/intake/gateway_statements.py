@@ -1,4 +1,4 @@
-"""What the PostgreSQL log keeps of each gateway beside its batches: dead letters, faults, quarantine, its clock."""
+"""SQL of the PostgreSQL log for what it keeps of each gateway: dead letters, faults, quarantine, its clock."""
 
 from collections.abc import Mapping, Sequence
 

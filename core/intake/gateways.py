@@ -1,4 +1,4 @@
-"""What the SQLite log keeps of each gateway beside its batches: dead letters, faults, quarantine, its clock."""
+"""SQL of the SQLite log for what it keeps of each gateway: dead letters, faults, quarantine, its clock."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence

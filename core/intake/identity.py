@@ -15,7 +15,7 @@ _FINGERPRINT_BYTES = 6
 
 
 class Mark(NamedTuple):
-    """What a cursor says besides its position."""
+    """Log and entry that a cursor stands at."""
 
     log: str
     fingerprint: str
@@ -38,9 +38,9 @@ def read_mark(text: str) -> Mark | None:
 
 
 def fingerprint(batch: Batch) -> str:
-    """Return what tells an entry from any other that could be at its position.
+    """Return a hash that differs for any other entry at the same position.
 
-    `received` makes it another when the same message is appended again to an older copy of the log.
+    `received` makes it differ when the same message is appended again to an older copy of the log.
     """
     told = f"{batch.gw}\0{batch.ep}\0{batch.seq}\0{batch.received}\0{batch.origin}\0".encode()
     return blake2b(told + batch.hash, digest_size=_FINGERPRINT_BYTES).hexdigest()

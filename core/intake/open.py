@@ -1,4 +1,4 @@
-"""Which intake log the settings ask for."""
+"""Opening of the intake log that the settings name."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def open_log(url: str, data_dir: str) -> IntakeLog:
 
 
 def is_ready(url: str, data_dir: str) -> bool:
-    """Return whether the log has all its tables; the first service makes them. Looks, and changes nothing.
+    """Return whether the log has all its tables; the first service makes them. Changes nothing.
 
     Raises: as `open_log`.
     """

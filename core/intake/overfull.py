@@ -1,4 +1,4 @@
-"""What leaves quarantine by itself: the rule, whichever database has the log.
+"""Pruning rule of quarantine, for either database.
 
 Of one gateway the newest `most` held readings stay, and nothing stays that came before an instant. What is dropped is
 counted as a fault of its gateway. Each transaction drops a small part, so that no append waits for the whole.

@@ -1,8 +1,8 @@
-"""Whose shards are whose: a worker claims its range when it starts, and says that it lives while it runs.
+"""Claims of shards: a worker claims its range when it starts, and renews the claim while it runs.
 
 Two workers of a service whose ranges overlap are a wrong configuration. The second is refused at its start; one that
-was silent until its claim ended, and finds another in its place, ends. No promise of the log or of alerting hangs on
-it.
+was silent until its claim ended, and finds another in its place, ends. No guarantee of the log or of alerting depends
+on it.
 """
 
 import socket

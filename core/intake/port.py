@@ -1,4 +1,4 @@
-"""What can be asked of the intake log. `tests/contract/test_intake.py` is its definition.
+"""Port of the intake log. `tests/contract/test_intake.py` is its definition.
 
 Guarantees, whichever store is behind it:
 * `append` is one durable transaction: when it returns, every batch in it is in the log at its position or was there before.
@@ -55,7 +55,7 @@ class Withheld(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """What the collector appends: one message of a gateway, or readings released from quarantine."""
+    """One message of a gateway, or readings released from quarantine, as the collector appends it."""
 
     shard: Shard
     gw: GatewayNumber
@@ -83,7 +83,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Appended(StrEnum):
-    """What became of a batch."""
+    """Result of appending a batch."""
 
     NEW = "new"
     DUPLICATE = "duplicate"
@@ -112,7 +112,7 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """How much of one gateway is in quarantine."""
+    """Readings of one gateway in quarantine."""
 
     gw: GatewayNumber
     n: int
@@ -122,7 +122,7 @@ class Backlog(msgspec.Struct, frozen=True):
 
 
 class FaultKind(StrEnum):
-    """What is counted of a gateway."""
+    """Kind of fault that is counted by gateway."""
 
     DEAD_LETTER = "dead_letter"
     CLONE = "clone"
@@ -134,7 +134,7 @@ class FaultKind(StrEnum):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """How often something was wrong with what a gateway sent; never forgotten."""
+    """Count of one kind of fault of a gateway; never deleted."""
 
     gw: str
     """Empty for topics that name none."""

@@ -1,4 +1,4 @@
-"""The intake log of a province: PostgreSQL, written and followed by several collectors and alerting workers at once.
+"""Intake log on PostgreSQL, for a province: several collectors and alerting workers write and follow it at once.
 
 Every append first locks the counters of its shards, in order, and holds them until its commit. So the order of n is the
 order of commit, and whoever reads n will never find a row at or below it later; a sequence would promise neither. What

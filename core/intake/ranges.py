@@ -1,4 +1,4 @@
-"""Closed ranges of sequence numbers in memory: what a group of batches adds to them, and which rows that changes.
+"""Closed ranges of sequence numbers: what a group of batches adds to them, and which rows that changes.
 
 A gateway that loses nothing has one range for years of readings. One in error may have as many as it sent messages, so
 nothing here or in the adapters looks at all of them.
@@ -12,7 +12,7 @@ NEAR = 1_000
 
 
 def spans(numbers: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return where ranges must be looked for: the given ones, those near each other as one."""
+    """Return the spans to look for ranges in: the given numbers, those near each other as one."""
     found: list[tuple[int, int]] = []
     for first, last in sorted(numbers):
         if found and first - found[-1][1] <= NEAR:
@@ -37,7 +37,7 @@ class Ranges:
         return not self._kept
 
     def has(self, seq: int) -> bool:
-        """Whether a number is in one."""
+        """Return whether a number is in a range."""
         place = bisect_right(self._firsts, seq) - 1
         return place >= 0 and self._last[self._firsts[place]] >= seq
 

@@ -1,4 +1,4 @@
-"""How far this process has appended to each shard: a log that ends before that was replaced while it was open."""
+"""Highest positions that this process has appended: a log that ends before them was replaced while it was open."""
 
 import threading
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The PostgreSQL of an intake log: its tables in a schema of their own, and transactions on it.
+"""PostgreSQL schema of the intake log: its tables, and transactions on them.
 
 The schema `intake` has a version of its own (docs/adr/0004), so the log may share a database with the records or not.
 
@@ -98,7 +98,7 @@ VERSION = len(_STEPS)
 
 
 class LogServer:
-    """Hands out transactions, from any thread."""
+    """Transactions on the server, for any thread."""
 
     def __init__(self, url: str, *, make: bool = True) -> None:
         """Make the tables where they are missing, or only look with `make` false.

@@ -1,4 +1,4 @@
-"""The embedded intake log: a SQLite file of its own, so that ingest never waits for the records."""
+"""Intake log in a SQLite file of its own, so that ingest never waits for the records."""
 
 import sqlite3
 import time

@@ -1,4 +1,4 @@
-"""What an append to the PostgreSQL log is made of: each function a statement or two for a whole group of batches."""
+"""SQL of an append to the PostgreSQL log: each function is a statement or two for a whole group of batches."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whose turn is it? Who follows the log takes so much at once, and one shard's backlog must not hold up the others."""
+"""Round-robin order of shards: a reader takes a bounded part at once, so that one backlog holds up no other shard."""
 
 from collections.abc import Iterable
 
@@ -6,5 +6,5 @@ from core.wire.topics import Shard
 
 
 def in_turn(shards: Iterable[Shard], served: str) -> list[Shard]:
-    """Return shards in their order, beginning behind the one that was served last (none yet: an empty text)."""
+    """Return shards in order, beginning behind the one that was served last (empty: none yet)."""
     return sorted(shards, key=lambda shard: (shard <= served, shard))

@@ -147,6 +147,7 @@ _BY_TEXT = tuple(
             Kind.UNREACHABLE,
             r"network is|unspecified error|failed to resolve|not connected|closed unexpectedly|consuming input failed",
         ),
+        (Kind.NOT_READY, r"bucket .{0,99}not found|could not find bucket"),
         (Kind.FAILS, r"answered 5\d\d"),
         (Kind.NOT_READY, r"no such table|does not exist"),
         (Kind.DAMAGED, r"malformed|not a database|damaged"),

@@ -22,6 +22,7 @@ from tests.fixtures.intake_logs import EP, GW, OPEN, batch
 
 NOW = Instant(1_774_632_960_000)
 SHARD = shard_of(GW)
+HELD = "SELECT reading FROM TABLE.held WHERE id = %s"
 
 
 @pytest.fixture(params=OPEN)
@@ -92,6 +93,30 @@ def test_a_turned_range_of_numbers_seen_acknowledges_nothing_and_is_named(
     assert [entry.batch.seq for entry in log.read(SHARD, 0, 9)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("turned", ["batch", "seq = 65", "received = received + 1", "origin = 'backfill'"])
+def test_a_turned_entry_is_read_without_readings_and_is_named(
+    log: IntakeLog, adapter: str, tmp_path: Path, turned: str
+) -> None:
+    """An UPDATE passes by the checksums that a server has of its pages."""
+    log.append([batch(1), batch(2)])
+    if turned == "batch":
+        whole = bytearray(_packed(adapter, tmp_path, "SELECT batch FROM TABLE.entry WHERE n = %s", 1))
+        whole[-2] ^= 0x10
+        change(adapter, tmp_path, "UPDATE TABLE.entry SET batch = %s WHERE n = 1", bytes(whole))
+    else:
+        change(adapter, tmp_path, f"UPDATE TABLE.entry SET {turned} WHERE n = 1")
+    damaged, sound = (entry.batch for entry in log.read(SHARD, 0, 9))
+    assert (damaged.damaged, damaged.readings) == (True, ())
+    assert sound == batch(2)
+    assert f"entry {SHARD}/1 of gateway {GW}" in log.verify()[0]
+
+
+def test_the_last_entries_of_a_shard_that_are_gone_are_named(log: IntakeLog, adapter: str, tmp_path: Path) -> None:
+    log.append([batch(1), batch(2), batch(3)])
+    change(adapter, tmp_path, "DELETE FROM TABLE.entry WHERE n = 3")
+    assert "its last entry is 2, and the counter says 3" in log.verify()[0]
+
+
 def test_ranges_of_a_log_from_before_checksums_are_believed_and_get_one(
     log: IntakeLog, adapter: str, tmp_path: Path
 ) -> None:
@@ -123,7 +148,7 @@ def test_a_turned_reading_in_quarantine_is_never_released_and_is_named(
 def test_what_was_held_before_checksums_is_read_and_released(log: IntakeLog, adapter: str, tmp_path: Path) -> None:
     log.append([with_one_held(1)])
     (held,) = log.held()
-    packed = _packed(adapter, tmp_path, held.id)
+    packed = _packed(adapter, tmp_path, HELD, held.id)
     assert packed[0] == 0xC1
     change(adapter, tmp_path, "UPDATE TABLE.held SET reading = %s WHERE id = %s", packed[5:], held.id)
     assert log.held() == [held]
@@ -171,18 +196,19 @@ def _fault(log: IntakeLog, position: int, mark: str = "") -> Fault | None:
     return found[0].fault if found else None
 
 
-def _packed(adapter: str, folder: Path, id_: int) -> bytes:
+def _packed(adapter: str, folder: Path, query: str, number: int) -> bytes:
+    """Return what is in a column of bytes."""
     if adapter == "sqlite":
         with closing(sqlite3.connect(folder / "intake.db")) as db:
-            (packed,) = db.execute("SELECT reading FROM held WHERE id = ?", (id_,)).fetchone()
+            (packed,) = db.execute(query.replace("TABLE.", "").replace("%s", "?"), (number,)).fetchone()
     else:
         url = make_url((folder / "intake.url").read_text()).set(drivername="postgresql")
-        with psycopg.connect(url.render_as_string(hide_password=False)) as db:
-            (packed,) = db.execute("SELECT reading FROM intake.held WHERE id = %s", (id_,)).fetchone() or (b"",)
+        with psycopg.connect(url.render_as_string(hide_password=False)) as server:
+            (packed,) = server.execute(query.replace("TABLE.", "intake."), (number,)).fetchone() or (b"",)  # type: ignore[call-overload]
     return bytes(packed)
 
 
 def _turned(adapter: str, folder: Path, id_: int) -> bytes:
-    packed = bytearray(_packed(adapter, folder, id_))
+    packed = bytearray(_packed(adapter, folder, HELD, id_))
     packed[-2] ^= 0x10
     return bytes(packed)

@@ -77,6 +77,20 @@ def test_what_influxdb_drops_of_its_log_is_told_and_filled_again(stores: Damaged
         line.has_alarms(1)
 
 
+def test_a_bucket_that_was_deleted_is_told_and_filled_again_once_there_is_another(stores: DamagedStores) -> None:
+    stores.delete_bucket()
+    with stores.up() as line:
+        line.sends(3)
+        line.says("telemetry", Kind.NOT_READY)
+        stores.make_bucket()
+        line.says("telemetry", Kind.PUT_BACK)
+        stores.realign()
+        line.says_nothing_of(Kind.PUT_BACK, Kind.NOT_READY)
+        line.sends_hot()
+        line.all_is_there_once()
+        line.has_alarms(1)
+
+
 def test_a_file_that_influxdb_can_not_open_is_told_and_its_readings_are_filled_again(stores: DamagedStores) -> None:
     """It refuses to write beside it until it is started again, and then goes on without it."""
     stores.cut_tsm()

@@ -3,6 +3,21 @@
 Each story: readings come in, a copy is made, more come in; then a store is replaced while the services are down, and
 they start. What is wrong is said, and nothing is acknowledged that could be passed by; the operator does what is
 advised; at the end every reading that was ever acknowledged is in telemetry once, and an alarm opens once.
+
+All that can happen to a store, and where it is tried: here (R), in test_damaged_servers.py (D), in
+test_spool_restore.py (S).
+
+| store | pair | older copy | empty | missing | truncated | flipped byte |
+|---|---|---|---|---|---|---|
+| records | SQLite | R | R | R | R | R: first page of a table |
+| records | PostgreSQL | R | R: new database | R: no tables | D | D: page checksum |
+| intake log | SQLite | R | R | R | R | R: a batch; the rest: tests/contract/test_intake_damage.py |
+| intake log | PostgreSQL | R | R: new database | R: no tables | D | D: page checksum; rows: test_intake_damage.py |
+| telemetry | embedded | R | R | R | R | R: a frame |
+| telemetry | InfluxDB | R | R: readings and cursor deleted | D: bucket deleted | D: WAL, TSM | D: frame of the WAL |
+| spool | on both | S | S | S | S | S: a reading |
+
+What nobody can notice is said in test_damaged_servers.py, and in docs/trouble.md for operators.
 """
 
 from collections.abc import Iterator

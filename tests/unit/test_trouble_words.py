@@ -35,6 +35,7 @@ def test_every_kind_has_its_sentence_and_what_to_do(kind: Kind) -> None:
             "InfluxDB answered 500: opening shard previously failed with: [shard 1] cannot read corrupt file /d/1.tsm",
             Kind.DAMAGED,
         ),
+        ('InfluxDB answered 404: bucket "readings" not found', Kind.NOT_READY),
         ("attempt to write a readonly database", Kind.READ_ONLY),
         ("[Errno 30] Read-only file system: '/x'", Kind.READ_ONLY),
         ("InfluxDB gave no answer: HTTPConnectionPool(host='h', port=1): Read timed out.", Kind.NO_ANSWER),
