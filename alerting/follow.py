@@ -1,11 +1,11 @@
-"""Follower of the intake log: conditions, alarms and steps of its readings, in one transaction with the cursor.
+"""Follower of the intake log: writes conditions, alarms and steps of its readings in one transaction with the cursor.
 
 Guarantees, tried by tests/integration/test_follow.py and test_alerting_races.py on both databases:
 * the cursor of a shard moves in the transaction of everything that its entries led to, so a crash anywhere repeats
   nothing and skips nothing; a second process on the same shard loses the race for the cursor and changes nothing;
 * memory is read from the records for each chunk, so a series may come through another shard and worker than last time;
-* a chunk is settled by the devices that the records have at that moment, or done again;
-* on SQLite a chunk is smaller, and others get their turn behind it (`Records.write_much`).
+* a chunk is settled with the devices that the records have at that moment, or repeated;
+* on SQLite a chunk is smaller, and other writers get their turn after it (`Records.write_much`).
 """
 
 from collections.abc import Mapping
@@ -40,9 +40,9 @@ READER = "alerting"
 CHUNK = 1000
 """Readings in one transaction, about: an entry isn't divided."""
 CHUNK_SQLITE = 500
-"""There others wait for its end: calm readings shall take about 10 ms."""
+"""There other writers wait for its end: calm readings take about 10 ms."""
 FRESH = Milliseconds(5 * SECOND)
-"""A reading is of now for so long after its receipt: what stands behind it in the log came within moments."""
+"""Age since receipt up to which a reading is current: what is behind it in the log came within moments."""
 MIRROR_EVERY_S = 1.0
 AHEAD = Milliseconds(5 * MINUTE)
 """The collector corrects stamps that are ahead; one that still is would hide all that follow it."""
@@ -74,21 +74,21 @@ class Follower:
         self._chunk = CHUNK_SQLITE if records.is_sqlite else CHUNK
         self._first, self._last = shards.split("-")
         self.has_all = (self._first, self._last) == ("00", "ff")
-        """Whether there is no other worker's shard."""
+        """Whether this worker has all shards."""
         self._positions: dict[Shard, int] = {}
         self._log_name = ""
         self._ahead = ReadAhead(intake)
         self._mirrored: dict[Shard, int] = {}
         self._mirror_at = 0.0
         self.readings = 0
-        """How many were evaluated since the start."""
+        """Readings evaluated since the start."""
         self.begun_anew = 0
         """Probes whose memory couldn't be read since the start."""
         self.fresh: set[ZoneId] = set()
-        """Zones in which readings of now may have opened alarms; whoever tells of these empties it."""
+        """Zones in which current readings may have opened alarms; whoever tells people of these empties it."""
 
     def start(self) -> None:
-        """Read where the last life came to.
+        """Read the cursors from the records.
 
         Raises: SQLAlchemyError while the records are away; Unavailable; Misaligned.
         """
@@ -147,16 +147,16 @@ class Follower:
             return chunk.settle(tx, self._post)
 
     def has_reached(self, heads: Mapping[Shard, int]) -> bool:
-        """Whether the shards of ours were followed as far as that."""
+        """Return whether this worker's shards were followed as far as `heads`."""
         ours = ((shard, n) for shard, n in heads.items() if self._first <= shard <= self._last)
         return all(self._positions.get(shard, 0) >= n for shard, n in ours)
 
     def behind(self) -> bool:
-        """Whether the log of a shard of ours has more than was followed. Cheap: asks the log alone."""
+        """Return whether a shard of this worker has entries that weren't followed. Cheap: reads the log only."""
         return not self.has_reached(self._log.heads())
 
     def mirror(self) -> None:
-        """Tell the log how far we are, so that it can be pruned."""
+        """Copy the cursors to the log, so that it can be pruned."""
         moved = {shard: n for shard, n in self._positions.items() if self._mirrored.get(shard) != n}
         if moved:
             self._log.move_cursor(READER, moved)
@@ -168,7 +168,7 @@ class Follower:
             self.mirror()
 
     def _next(self) -> dict[Shard, list[Entry]]:
-        """Return the next entries of shards that have any, about a chunk in all."""
+        """Return the next entries of all shards, about a chunk in total."""
         heads = {shard: head for shard, head in self._log.heads().items() if self._first <= shard <= self._last}
         for shard, n in self._positions.items():
             if self._first <= shard <= self._last and n > heads.get(shard, 0):
@@ -195,7 +195,7 @@ class Follower:
             log.warning("readings from the future passed by", gw=batch.gw, seq=batch.seq, readings=future)
 
     def _place(self, now: Instant) -> None:
-        """Let what was passed by be evaluated, of probes that have a place by now."""
+        """Mark skipped readings of probes that have a place now for evaluation."""
         with self._records.read() as tx:
             noted = [span for span in unplaced.spans(tx) if self._first <= shard_of(span.gw) <= self._last]
         placed = []
@@ -211,9 +211,9 @@ class Follower:
             log.info("readings that were passed by are marked", probes=[span.code for span, _ in placed])
 
     def _move(self, tx: Session, entries: Mapping[Shard, Entry]) -> None:
-        """Move cursors first, so that whoever comes second learns it before doing anything.
+        """Move the cursors, before anything else: a second process on the same shard fails here, with nothing done.
 
-        Rows that are there are locked, in the order of shards; of two that make a shard's first one fails by its key.
+        Known rows are locked in the order of shards; of two processes that insert a shard's first row one fails.
         """
         asked = select(FollowCursor.shard, FollowCursor.position).where(FollowCursor.shard.in_(sorted(entries)))
         found = {row[0]: row[1] for row in tx.execute(asked.order_by(FollowCursor.shard).with_for_update())}

@@ -1,9 +1,9 @@
 """Read-ahead of the intake log: the next entries of every shard, live ones before those of a backlog.
 
-Within a shard the order of the log stands. Among shards those go first whose next entry is live, so that a live reading
-waits for no other shard's backlog (tests/integration/test_follow.py); of what is left one shard's comes before the next
-one's: of a backlog a chunk has much of few probes then, and their rows are written once. The next chunk begins with the
-next shard, so that no shard waits for the end of another's backlog.
+Within a shard the order of the log is kept. Shards whose next entry is live go first, so a live reading waits for no
+other shard's backlog (tests/integration/test_follow.py). The rest of a chunk is filled shard by shard: it then has many
+readings of few probes, whose rows are written once. The next chunk begins with the next shard, so no shard waits for
+the end of another's backlog.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from core.intake.turns import in_turn
 from core.wire.topics import Shard
 
 BACKLOG_WEIGHT = 5
-"""So many readings of a backlog count as one: most are late, and only marked."""
+"""Readings of a backlog that count as one live reading: most are late, and only marked."""
 LOOKED_AT = 256
-"""Entries that are read of shards of which none is at hand, in all."""
+"""Entries that are read at once, of all shards together that have none in memory."""
 
 
 class ReadAhead:
-    """What was read of the log and isn't followed yet. To be used by one thread."""
+    """Entries that were read and not followed yet. For one thread."""
 
     def __init__(self, log: IntakeLog) -> None:
         self._log = log
@@ -28,11 +28,11 @@ class ReadAhead:
         """The shard that the last chunk ended with."""
 
     def clear(self) -> None:
-        """Forget all: it may not be what stands behind the cursors."""
+        """Drop all entries: they may no longer be those behind the cursors."""
         self._entries.clear()
 
     def next(self, positions: Mapping[Shard, int], heads: Mapping[Shard, int], room: int) -> dict[Shard, list[Entry]]:
-        """Return the entries that come next, of about `room` readings; they stay at hand until they are `followed`."""
+        """Return the next entries, of about `room` readings; they are kept until `followed` drops them."""
         turns = in_turn((shard for shard, head in heads.items() if positions.get(shard, 0) < head), self._served)
         missing = [shard for shard in turns if not self._entries.get(shard)]
         if missing:
@@ -49,12 +49,12 @@ class ReadAhead:
         return taken
 
     def followed(self, taken: Mapping[Shard, list[Entry]]) -> None:
-        """Let go of entries that the cursors have passed."""
+        """Drop entries that the cursors have passed."""
         for shard, entries in taken.items():
             del self._entries[shard][: len(entries)]
 
     def _after(self, shard: Shard, place: int, head: int, room: int) -> Entry | None:
-        """Return the entry of a shard at a place, read now where it isn't at hand; None behind the head."""
+        """Return the entry of a shard at an index, read now if it isn't in memory; None behind the head."""
         known = self._entries.setdefault(shard, [])
         if place == len(known) and known and known[-1].n < head:
             self._read({shard: known[-1].n}, 1 + room // 10)

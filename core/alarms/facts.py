@@ -1,4 +1,4 @@
-"""What is known of an alarm: the policy it opened under, its history, what messages about it tell."""
+"""Facts of an alarm: the policy that it opened under, lines of its history, and the content of its messages."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -44,7 +44,7 @@ def facts(
     turn: int = 0,
     silent: bool = False,
 ) -> AlarmFacts:
-    """Return what a message about an alarm tells: of its last cycle, and how long it was out in all by `until`."""
+    """Return the content of a message about an alarm: its last cycle, and its total time out of range by `until`."""
     watched = zones[alarm.zone_id]
     unit, timezone = zones.unit(alarm.unit_id)
     return AlarmFacts(
@@ -76,15 +76,16 @@ def event(alarm: AlarmId, kind: str, now: Instant, *, person: PersonId | None = 
 def event_row(
     alarm: AlarmId, kind: str, now: Instant, *, person: PersonId | None = None, **detail: object
 ) -> dict[str, object]:
-    """Return the same as a row: thousands of alarms open at once when a county loses its power."""
-    said = msgspec.json.encode(detail, order="sorted").decode()
-    return {"alarm_id": alarm, "at": now, "kind": kind, "person_id": person, "detail": said}
+    """Return the same as a row, for bulk inserts: thousands of alarms open at once when a county loses its power."""
+    encoded = msgspec.json.encode(detail, order="sorted").decode()
+    return {"alarm_id": alarm, "at": now, "kind": kind, "person_id": person, "detail": encoded}
 
 
 def widen(alarm: Alarm, onset: Instant, peak: Centi | None, *, until: Instant | None = None) -> None:
-    """Let an alarm begin as early, and reach as far, as is known now; `until` is the end of what is known, if it ended.
+    """Move the onset of an alarm to an earlier `onset`, and its peak to a worse `peak`.
 
-    What ended before the last cycle began is of an earlier one, of which only the sum is kept.
+    `until` is the end of the added excursion. One that ended before the last cycle began belongs to an earlier cycle,
+    of which only the total time is kept.
     """
     if alarm.cycle_onset_at is not None and (until is None or until >= alarm.cycle_onset_at):
         alarm.cycle_onset_at = min(alarm.cycle_onset_at, onset)
@@ -95,7 +96,7 @@ def widen(alarm: Alarm, onset: Instant, peak: Centi | None, *, until: Instant | 
 
 
 def worst(rule: str, values: Iterable[Centi | None]) -> Centi | None:
-    """Return the value farthest beyond the limit of a rule; None for rules without one."""
+    """Return the value farthest beyond the limit of a rule; None for rules without a limit."""
     known = [value for value in values if value is not None]
     if not known or rule not in (Rule.ABOVE, Rule.BELOW):
         return None

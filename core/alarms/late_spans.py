@@ -1,8 +1,8 @@
-"""Marks of late readings: which spans of which series are to be evaluated, and when.
+"""Late spans: which spans of which series are due for evaluation, and when.
 
-A mark is set in the transaction that moves alerting's cursor over the reading, so none is lost and none is set twice
-with effect; the marks of a series and a day are one row. A row is due a minute after its last mark, at latest five
-after the first that no evaluation has taken in.
+A mark is set in the transaction that moves alerting's cursor over the reading, so no mark is lost, and one that is set
+twice has no effect. The marks of a series and a day are one row. A row is due one minute after its last mark, at the
+latest five minutes after the first mark that no evaluation has included.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,7 +21,8 @@ from core.wire.topics import Shard
 QUIET = Milliseconds(MINUTE)
 """Server time without a new mark after which a span is due."""
 LONGEST = Milliseconds(5 * MINUTE)
-"""And at latest so long after its first mark; also how long an excursion without an end waits to be looked at again."""
+"""Server time after the first mark at which a span is due at the latest, and after which an excursion without an end is
+evaluated again."""
 Key = tuple[SeriesId, int]
 Positions = Mapping[Shard, int]
 _pack = msgspec.msgpack.Encoder().encode
@@ -43,7 +44,7 @@ class Marks:
         self._marks: dict[Key, _Mark] = {}
 
     def add(self, series: SeriesId, at: Instant, shard: Shard, n: int) -> None:
-        """Take a reading that stands at position `n` of its shard of the log."""
+        """Add a reading at position `n` of its shard of the log."""
         key = (series, at // DAY)
         mark = self._marks.get(key)
         if mark is None:
@@ -55,7 +56,7 @@ class Marks:
         mark.positions[shard] = n
 
     def write(self, tx: Session, now: Instant) -> int:
-        """Write the marks, each joined to what is marked of its day already; return how many rows that were."""
+        """Write the marks, each joined with the known span of its day; return the number of rows."""
         if not self._marks:
             return 0
         days = {day for _, day in self._marks}
@@ -99,7 +100,7 @@ class Span(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> Key:
-        """The row."""
+        """Return the primary key of the row."""
         return self.series, self.day
 
     def is_overdue(self, now: Instant) -> bool:
@@ -112,7 +113,7 @@ class Span(msgspec.Struct, frozen=True):
 
 
 def due(tx: Session, now: Instant, slots: tuple[int, int], *, limit: int, offset: int = 0) -> list[Span]:
-    """Return spans that are to be evaluated, those that have waited longest first.
+    """Return spans that are due, the longest waiting first.
 
     `slots` share the series out between workers, by the last byte of their numbers (0 to 255, both within).
     """
@@ -127,12 +128,12 @@ def due(tx: Session, now: Instant, slots: tuple[int, int], *, limit: int, offset
 
 
 def any_due(tx: Session, now: Instant, slots: tuple[int, int]) -> bool:
-    """Return whether there is one."""
+    """Return whether any span is due."""
     return bool(tx.scalar(select(exists().where(_is_due(now, slots)))))
 
 
 def take(tx: Session, spans: Iterable[Span]) -> list[Span]:
-    """Lock the rows of spans; return those that nothing has been marked of since they were read."""
+    """Lock the rows of spans; return the spans without a new mark since they were read."""
     wanted = {span.key: span for span in spans}
     mine = _among(wanted)
     asked = select(LateSpan.series_id, LateSpan.day, LateSpan.revision).where(mine)
@@ -141,26 +142,26 @@ def take(tx: Session, spans: Iterable[Span]) -> list[Span]:
 
 
 def finish(tx: Session, spans: Sequence[Span]) -> None:
-    """Forget spans that were evaluated; they were taken in this transaction."""
+    """Delete evaluated spans, which were taken in this transaction."""
     if spans:
         tx.execute(delete(LateSpan).where(_among({span.key for span in spans})))
 
 
 def postpone(tx: Session, spans: Sequence[Span], now: Instant) -> None:
-    """Let spans that were marked during their evaluation wait as if that had been their first mark."""
+    """Count spans that were marked during their evaluation as marked now for the first time."""
     if spans:
         mine = _among({span.key for span in spans})
         tx.execute(update(LateSpan).where(mine).values(first_at=now, due_at=now + QUIET, seen_at=None))
 
 
 def keep(tx: Session, span: Span, newest: Instant, now: Instant) -> None:
-    """Let a span be evaluated again once its series has a reading newer than `newest`."""
+    """Evaluate a span again once its series has a reading newer than `newest`."""
     mine = and_(LateSpan.series_id == span.series, LateSpan.day == span.day)
     tx.execute(update(LateSpan).where(mine).values(seen_at=newest, due_at=now + LONGEST))
 
 
 def forget_positions(tx: Session) -> None:
-    """Wait for telemetry no longer: the log is another one, in which the positions of the marks say nothing."""
+    """Clear the log positions: they are of another log, so telemetry would be waited for in vain."""
     tx.execute(update(LateSpan).values(positions=_pack({})))
 
 

@@ -1,8 +1,8 @@
-"""Alarms of the past: what becomes of excursions that late readings have shown, in one transaction of the caller.
+"""Alarms of the past: excursions found by late readings, written in one transaction of the caller.
 
-Late data must not wake anyone for what is no longer so (AL-14), yet the vaccine may be damaged: each such excursion is
-an alarm that has recovered already, waits to be handled, and has a line in the digest of its gateway. Which of them
-there are is decided by `core.alarms.rules.reconcile`.
+Late data must not wake anyone for an excursion that is over (AL-14), yet the vaccine may be damaged. So each such
+excursion is an alarm that has already recovered, waits to be handled, and is counted in the digest of its gateway.
+`core.alarms.rules.reconcile` decides which alarms there are.
 """
 
 from collections.abc import Callable, Collection
@@ -32,7 +32,7 @@ Peak = Callable[[Instant, Instant], Centi | None]
 
 
 class Changed(NamedTuple):
-    """Alarms that were made, and others that were changed."""
+    """Ids of new alarms, and of alarms that were changed."""
 
     made: list[AlarmId]
     changed: list[AlarmId]
@@ -53,39 +53,39 @@ def known_alarms(tx: Session, zones: Collection[ZoneId], since: Instant, until: 
         )
         .order_by(Alarm.onset_at, Alarm.id)
     )
-    for number, zone, rule, onset, ended, state, origin, handling in rows:
+    for alarm_id, zone, rule, onset, ended, state, origin, handling in rows:
         ends = END if state == "open" else onset if ended is None else ended
         untouched = state == "recovered" and handling == "unacknowledged"
         if state == "open" or (untouched and origin == "live"):
             standing = Standing.WIDENS
         else:
             standing = Standing.LATE if untouched else Standing.FIXED
-        found.setdefault((zone, Rule(rule)), []).append(Known(number, onset, ends, standing))
+        found.setdefault((zone, Rule(rule)), []).append(Known(alarm_id, onset, ends, standing))
     return found
 
 
-def hold(tx: Session, numbers: Collection[AlarmId]) -> None:
-    """Let nobody else change these alarms until the end of the transaction."""
-    _locked(tx, numbers)
+def hold(tx: Session, alarm_ids: Collection[AlarmId]) -> None:
+    """Lock these alarms until the end of the transaction."""
+    _locked(tx, alarm_ids)
 
 
 def change(tx: Session, zones: Zones, key: Key, changes: Changes, peak: Peak, now: Instant) -> Changed:
-    """Do what a comparison has come to. The zone is locked."""
+    """Apply the result of `reconcile`. The caller has locked the zone."""
     rows = _locked(tx, [*(each for each, _ in changes.widened), *(each for each, _ in changes.placed)])
-    changed = [number for number, found in changes.widened if _widen(tx, rows[number], found, now)]
-    changed += [number for number, found in changes.placed if _place(tx, rows[number], found, peak, now)]
-    for gone in _locked(tx, changes.withdrawn).values():
-        _withdraw(tx, gone, now)
-        changed.append(gone.id)
+    changed = [alarm_id for alarm_id, found in changes.widened if _widen(tx, rows[alarm_id], found, now)]
+    changed += [alarm_id for alarm_id, found in changes.placed if _place(tx, rows[alarm_id], found, peak, now)]
+    for alarm in _locked(tx, changes.withdrawn).values():
+        _withdraw(tx, alarm, now)
+        changed.append(alarm.id)
     made = [alarm for new in changes.made if (alarm := _make(tx, zones, key, new, peak, now))]
     put_in_digest(tx, made, now)
     return Changed([alarm.id for alarm in made], changed)
 
 
-def _locked(tx: Session, numbers: Collection[AlarmId]) -> dict[AlarmId, Alarm]:
-    if not numbers:
+def _locked(tx: Session, alarm_ids: Collection[AlarmId]) -> dict[AlarmId, Alarm]:
+    if not alarm_ids:
         return {}
-    asked = select(Alarm).where(among(tx, Alarm.id, numbers)).order_by(Alarm.id).with_for_update(key_share=True)
+    asked = select(Alarm).where(among(tx, Alarm.id, alarm_ids)).order_by(Alarm.id).with_for_update(key_share=True)
     return {alarm.id: alarm for alarm in tx.scalars(asked.execution_options(populate_existing=True))}
 
 

@@ -1,8 +1,8 @@
-"""Readings that alerting has passed by, because the records didn't say where they belong: kept as spans of a probe.
+"""Unplaced spans: readings that alerting has skipped because the records didn't say where they belong.
 
-The telemetry writer holds such readings, and alerting follows them once they are released. But a writer that comes to
-them later, after the probe was entered, stores them at once. So what was passed by is noted in the transaction that
-moves the cursor over it, and marked for evaluation from telemetry (`core.alarms.late_spans`) once the probe has a
+The telemetry writer holds such readings, and alerting follows them once they are released. But a writer that reads
+them later, after the probe was entered, stores them at once. So skipped readings are noted in the transaction that
+moves the cursor over them, and marked for evaluation from telemetry (`core.alarms.late_spans`) once the probe has a
 place. Readings that were held and released are marked twice, with no effect.
 
 Tried by tests/integration/test_unplaced.py.
@@ -35,7 +35,7 @@ _positions = msgspec.msgpack.Decoder(dict[str, int]).decode
 
 
 class Span(msgspec.Struct):
-    """What was passed by of a probe."""
+    """Skipped readings of one probe, from the oldest to the newest."""
 
     gw: GatewayNumber
     code: str
@@ -45,19 +45,19 @@ class Span(msgspec.Struct):
 
 
 class Unplaced:
-    """What one transaction passes by: `add` the readings, then `write`."""
+    """Skipped readings of one transaction: `add` them, then `write`."""
 
     def __init__(self) -> None:
         self._spans: dict[Key, Span] = {}
 
     def add(self, gw: GatewayNumber, code: str, at: Instant, shard: Shard, n: int) -> None:
-        """Take a reading that stands at position `n` of its shard of the log."""
+        """Add a reading at position `n` of its shard of the log."""
         span = self._spans.setdefault((gw, code), Span(gw, code, at, at, {}))
         span.since, span.until = min(span.since, at), max(span.until, at)
         span.positions[shard] = n
 
     def write(self, tx: Session) -> None:
-        """Write the spans, each joined to what is noted of its probe already."""
+        """Write the spans, each joined with the known span of its probe."""
         if not self._spans:
             return
         known = {(span.gw, span.code): span for span in spans(tx, {gw for gw, _ in self._spans})}
@@ -80,7 +80,7 @@ class Unplaced:
 
 
 def spans(tx: Session, gateways: Collection[GatewayNumber] | None = None) -> list[Span]:
-    """Return what was passed by, of some gateways or of all."""
+    """Return the unplaced spans of some gateways, or of all."""
     asked = select(*UnplacedSpan.__table__.c).order_by(UnplacedSpan.gw, UnplacedSpan.code)
     if gateways is not None:
         asked = asked.where(among(tx, UnplacedSpan.gw, gateways)).with_for_update()
@@ -88,7 +88,7 @@ def spans(tx: Session, gateways: Collection[GatewayNumber] | None = None) -> lis
 
 
 def mark(tx: Session, placed: Iterable[tuple[Span, SeriesId]], now: Instant) -> None:
-    """Let spans of probes that have a place now be evaluated, and forget them."""
+    """Mark spans of probes that have a place now for evaluation, and delete them here."""
     marks = Marks()
     for span, series in placed:
         for day in range(span.since // DAY, span.until // DAY + 1):
@@ -96,11 +96,11 @@ def mark(tx: Session, placed: Iterable[tuple[Span, SeriesId]], now: Instant) -> 
                 for shard, n in span.positions.items():
                     marks.add(series, at, Shard(shard), n)
         mine = and_(UnplacedSpan.gw == span.gw, UnplacedSpan.code == span.code, UnplacedSpan.until == span.until)
-        # One that has grown meanwhile stays, and is marked whole the next time.
+        # A span that has grown since it was read stays, and is marked as a whole the next time.
         tx.execute(delete(UnplacedSpan).where(mine, UnplacedSpan.since == span.since))
     marks.write(tx, now)
 
 
 def forget_positions(tx: Session) -> None:
-    """Forget where the readings stand: the log is another one."""
+    """Clear the log positions: they are of another log."""
     tx.execute(update(UnplacedSpan).values(positions=_pack({})))

@@ -27,7 +27,7 @@ from core.runtime.instant import HOUR, Instant, Milliseconds
 BEGINNING, END = Instant(-(2**62)), Instant(2**62)
 WORST = Excursion(Condition.ACTIVE)
 FIRST_LOOK = Milliseconds(HOUR)
-"""How much is read before and behind a span at first, and `FARTHER` times as much whenever that wasn't enough."""
+"""Time that is read before and after a span at first, and `FARTHER` times as much whenever that isn't enough."""
 FARTHER = 4
 Read = Callable[[Instant, Instant], Sequence[Sample]]
 """Returns the readings of [since, until) in event order, each instant once."""
@@ -36,7 +36,7 @@ Alarms = Callable[[Instant, Instant], Sequence[Known]]
 
 
 class Stay(msgspec.Struct, frozen=True):
-    """What a probe was held to in [since, until), while it was in a zone."""
+    """Limits of a probe in [since, until), while it was in a zone."""
 
     since: Instant
     until: Instant
@@ -45,7 +45,7 @@ class Stay(msgspec.Struct, frozen=True):
 
 
 class Evaluated(msgspec.Struct, frozen=True):
-    """What one rule says of a span of one probe."""
+    """Result of one rule for a span of one probe."""
 
     since: Instant
     """The state was ok then, and what was before isn't touched by the span."""
@@ -69,7 +69,7 @@ class Readings(msgspec.Struct, frozen=True):
 
 
 class ZoneEpisodes(msgspec.Struct, frozen=True):
-    """What one rule says of a zone in [since, until]: nothing reaches beyond it."""
+    """Result of one rule for a zone in [since, until]: no episode or alarm reaches beyond it."""
 
     since: Instant
     until: Instant
@@ -111,7 +111,7 @@ def evaluate(
 
 
 class _Walk:
-    """Where an evaluation stands. `state` is None while it isn't certain."""
+    """State of an evaluation in progress. `state` is None while it isn't certain."""
 
     def __init__(self, span: tuple[Instant, Instant], watermark: Instant, state: Excursion | None) -> None:
         self._first, self._last = span
@@ -145,7 +145,7 @@ class _Walk:
         return CALM if self._before.condition is Condition.OK else None
 
     def matters_no_longer(self, limit: Limit | None, sample: Sample) -> bool:
-        """Whether from this sample on the readings of the span make no difference."""
+        """Return whether the readings of the span make no difference from this sample on."""
         if sample.at <= self._last:
             return False
         self._behind = CALM if limit is None else excursion.step(limit, self._behind, sample)
@@ -171,7 +171,7 @@ def around(
     newest: Instant,
     watermark: Instant = END,
 ) -> Evaluated:
-    """Evaluate a span by as many readings around it as that takes; none newer than `newest` is asked for."""
+    """Evaluate a span with as many readings around it as needed, none newer than `newest`."""
     began, ends = stays[0].since, min(stays[-1].until, Instant(newest + 1))
     before = behind = FIRST_LOOK
     while True:

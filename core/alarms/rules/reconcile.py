@@ -1,11 +1,12 @@
-"""Comparison of the episodes that were evaluated with the alarms that there are: pure functions.
+"""Comparison of evaluated episodes with the known alarms: pure functions.
 
-Afterwards each episode is covered by alarms of its zone and rule, and every alarm that late readings alone have made,
-and nobody has touched, is an episode exactly. So these depend on the set of the readings alone.
+Afterwards each episode is covered by alarms of its zone and rule. Every alarm that was made of late readings only, and
+that nobody has touched, equals an episode. So these alarms depend on the set of readings only.
 
-* An alarm that live readings opened is widened while it is open or nobody has acknowledged it.
-* One that was acknowledged, handled or closed stays as it is; what exceeds it is an alarm of its own, linked to it.
-* One that late readings made is put to its episode's times, or withdrawn where there is none any more.
+* An alarm that live readings opened is widened while it is open or unacknowledged.
+* An alarm that was acknowledged, handled or closed stays as it is; the part of an episode that exceeds it becomes an
+  alarm of its own, linked to it.
+* An alarm made of late readings takes the times of its episode, or is withdrawn if there is no episode any more.
 """
 
 from collections.abc import Iterable, Sequence
@@ -60,7 +61,7 @@ class New(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct):
-    """What is to be done."""
+    """Changes that make the alarms cover the episodes."""
 
     widened: list[tuple[AlarmId, Found]] = []
     placed: list[tuple[AlarmId, Found]] = []
@@ -74,7 +75,7 @@ def of_episode(probe: ProbeId, episode: Episode, limit: Centi | None) -> Found:
 
 
 def united(found: Iterable[Found], *, highest: bool) -> list[Found]:
-    """Join the episodes of a zone's probes where they overlap; `highest`: the worst value is the greatest."""
+    """Return the episodes of a zone's probes, overlapping ones joined; `highest`: the worst value is the greatest."""
     joined: list[Found] = []
     for each in sorted(found, key=lambda one: (one.since, one.probe)):
         if joined and each.since <= joined[-1].until:
@@ -89,7 +90,7 @@ def united(found: Iterable[Found], *, highest: bool) -> list[Found]:
 
 
 def reconcile(episodes: Sequence[Found], alarms: Sequence[Known]) -> Changes:
-    """Compare the episodes of a span with the alarms of the zone and rule that touch it; all in order of time."""
+    """Compare the episodes of a span with the alarms of its zone and rule that touch it; both in order of time."""
     changes = Changes()
     late = [alarm for alarm in alarms if alarm.standing is Standing.LATE]
     standing = [alarm for alarm in alarms if alarm.standing is not Standing.LATE]
@@ -113,7 +114,7 @@ def reconcile(episodes: Sequence[Found], alarms: Sequence[Known]) -> Changes:
 
 
 def _exceeding(episode: Found, over: Sequence[Known]) -> list[tuple[Found, AlarmId | None]]:
-    """Return what of an episode no fixed alarm covers, each piece with the alarm that it exceeds."""
+    """Return the parts of an episode that no fixed alarm covers, each with the alarm that it exceeds."""
     if not over:
         return [(episode, None)]
     pieces: list[tuple[Found, AlarmId | None]] = []
