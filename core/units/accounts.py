@@ -1,8 +1,8 @@
-"""Accounts: made and granted by those who may, signed in to with a password.
+"""Accounts: creation, passwords and sign-in.
 
-An unknown name, a disabled account and a wrong password are answered alike and take as long. Nothing here locks an
-account, which would let anybody keep others out: guessing is slowed by who guesses (`api.throttle`).
-argon2 takes some tens of milliseconds on purpose, so nothing here hashes inside a transaction.
+An unknown user name, a disabled account and a wrong password get the same answer after the same time. Accounts are
+never locked, because a lock would let anybody keep others out; `api.throttle` slows down repeated guesses instead.
+argon2 takes some tens of milliseconds on purpose, so passwords are hashed outside transactions.
 """
 
 from functools import cache
@@ -32,7 +32,7 @@ _hasher = PasswordHasher()
 
 
 def hash_password(username: str, password: str) -> PasswordHash:
-    """Check that a password may be one, and hash it. Not inside a transaction.
+    """Check a new password and hash it. Do not call this inside a transaction.
 
     Raises: Invalid.
     """
@@ -54,7 +54,7 @@ def create_account(
     person: PersonId | None = None,
     now: Instant,
 ) -> Account:
-    """Make an account and grant it a role on a unit and all below.
+    """Create an account and grant it a role on a unit and all units below it.
 
     Raises: NotGranted, Conflict when the user name is taken, Invalid when the unit can't have the role.
     """
@@ -65,23 +65,23 @@ def create_account(
     if tx.scalar(select(Account.id).where(Account.username == username)) is not None:
         msg = f"there is an account {username!r} already; take another user name"
         raise Conflict(msg)
-    made = Account(username=username, password_hash=password_hash, person_id=person)
-    tx.add(made)
+    account = Account(username=username, password_hash=password_hash, person_id=person)
+    tx.add(account)
     tx.flush()
-    tx.add(Grant(account_id=made.id, unit_id=unit.id, role=role.value, since=now))
+    tx.add(Grant(account_id=account.id, unit_id=unit.id, role=role.value, since=now))
     audit.record(
         tx,
         at=now,
         actor=actor.name,
         act="account created",
-        subject=f"account:{made.id}",
+        subject=f"account:{account.id}",
         detail={"username": username, "unit": unit.id, "role": role.value},
     )
-    return made
+    return account
 
 
 def change_password(tx: Session, actor: Actor, account: Account, password_hash: PasswordHash, *, now: Instant) -> None:
-    """Set another password, and sign the account out everywhere."""
+    """Replace the password and close all sessions of the account."""
     if actor.account != account.id:
         _may_manage(tx, actor, account)
     account.password_hash = password_hash
@@ -90,14 +90,17 @@ def change_password(tx: Session, actor: Actor, account: Account, password_hash: 
 
 
 def may_give(actor: Actor, role: Role, unit: Unit) -> None:
-    """Let pass who may make such accounts there.
+    """Check that the actor may grant `role` on `unit`.
 
-    A system administrator makes the others of the unit and below (UP-03, UP-04); its own kind comes from above (UP-02).
-    Raises: NotGranted, Invalid.
+    A system administrator grants the other roles on its unit and below (UP-03, UP-04). A system administrator is itself
+    appointed by a unit above (UP-02).
+    Raises: NotGranted, Invalid when the unit can't have the role.
     """
     actor.require(Right.ACCOUNTS, on=unit)
-    from_above = any(Right.ACCOUNTS in held.rights and held.path != unit.path for held in actor.holdings_on(unit))
-    if role is Role.SYSTEM_ADMIN and not from_above:
+    is_above = any(
+        Right.ACCOUNTS in holding.rights and holding.path != unit.path for holding in actor.holdings_on(unit)
+    )
+    if role is Role.SYSTEM_ADMIN and not is_above:
         msg = f"the system administrator of {unit.name} is managed from above, not by {actor.name}"
         raise NotGranted(msg)
     if not may_have(role, Level(unit.level)):
@@ -105,25 +108,25 @@ def may_give(actor: Actor, role: Role, unit: Unit) -> None:
 
 
 def sign_in(records: Records, username: str, password: str, *, now: Instant, lasts: Milliseconds) -> Opened:
-    """Open a session for who knows the password.
+    """Check user name and password, and open a session.
 
-    Raises: NotSignedIn; a wrong user name looks like a wrong password, and takes as long.
+    Raises: NotSignedIn; an unknown user name gets the same answer as a wrong password, after the same time.
     """
-    nobodys = _nobodys_hash()
-    known = None
-    if is_plain(username):  # PostgreSQL can't be asked for a NUL
+    dummy_hash = _dummy_hash()
+    stored = None
+    if is_plain(username):  # PostgreSQL refuses text with a NUL character
         with records.read() as tx:
             row = tx.scalar(select(Account).where(Account.username == username))
-            known = None if row is None or row.disabled else (row.id, row.password_hash)
-    right = _fits(known[1] if known else nobodys, password)
-    if known is None or not right:
-        raise _wrong()
-    again = _hasher.hash(password) if _hasher.check_needs_rehash(known[1]) else None
+            stored = None if row is None or row.disabled else (row.id, row.password_hash)
+    matches = _matches(stored[1] if stored else dummy_hash, password)
+    if stored is None or not matches:
+        raise _wrong_credentials()
+    new_hash = _hasher.hash(password) if _hasher.check_needs_rehash(stored[1]) else None
     with records.write() as tx:
-        account = tx.get_one(Account, known[0], with_for_update=True)
-        if account.disabled or account.password_hash != known[1]:
-            raise _wrong()
-        account.password_hash = again or account.password_hash
+        account = tx.get_one(Account, stored[0], with_for_update=True)
+        if account.disabled or account.password_hash != stored[1]:
+            raise _wrong_credentials()
+        account.password_hash = new_hash or account.password_hash
         audit.record(tx, at=now, actor=f"account:{account.id}", act="signed in", subject=f"account:{account.id}")
         return open_session(tx, account=account.id, now=now, lasts=lasts)
 
@@ -137,17 +140,18 @@ def _may_manage(tx: Session, actor: Actor, account: Account) -> None:
         actor.require(Right.ACCOUNTS, on=unit, asked=asked)
 
 
-def _fits(hashed: str, password: str) -> bool:
+def _matches(password_hash: str, password: str) -> bool:
     try:
-        return _hasher.verify(hashed, password)
+        return _hasher.verify(password_hash, password)
     except VerificationError:
         return False
 
 
 @cache
-def _nobodys_hash() -> str:
+def _dummy_hash() -> str:
+    """Return a hash to verify against when there is no account, so that the answer takes the same time."""
     return _hasher.hash("nobody has this password")
 
 
-def _wrong() -> NotSignedIn:
+def _wrong_credentials() -> NotSignedIn:
     return NotSignedIn("user name and password don't fit")

@@ -1,7 +1,7 @@
-"""Who asks, and what they may do where. Every answer is limited to what an actor was granted.
+"""Actors: accounts, people, machines and the operator, with their rights on units and equipment.
 
-What somebody may not see does not exist for them: they are answered as if it were not there, without a name.
-NotGranted is for what they may see and may not do.
+What an actor may not see does not exist for them: they get NotFound, which names nothing. NotGranted is for what they
+may see but may not do.
 """
 
 import msgspec
@@ -17,7 +17,7 @@ from core.units.tables import Account, Contact, Grant, Person, Unit
 
 
 class Holding(msgspec.Struct, frozen=True):
-    """Rights on a unit and all below it; `path` is the unit's, or `/` for every unit."""
+    """Rights on a unit and all units below it; `path` is the unit's path, or `/` for all units."""
 
     path: str
     rights: frozenset[Right]
@@ -35,28 +35,29 @@ class Actor(msgspec.Struct, frozen=True):
     """An account, a person known by WeChat, a machine's token, or the operator at the command line."""
 
     name: str
-    """As the audit has it: `account:3`, `person:7`, `token:2`, `operator`."""
+    """Name in the audit log: `account:3`, `person:7`, `token:2`, `operator`."""
     holdings: tuple[Holding, ...]
     account: AccountId | None = None
     person: PersonId | None = None
     equipment: tuple[EquipmentHolding, ...] = ()
 
     def holdings_on(self, unit: Unit) -> list[Holding]:
-        """Return the holdings that reach down to a unit."""
-        return [held for held in self.holdings if unit.path.startswith(held.path)]
+        """Return the holdings that cover a unit."""
+        return [holding for holding in self.holdings if unit.path.startswith(holding.path)]
 
     def may(self, right: Right, *, on: Unit, equipment: EquipmentId | None = None) -> bool:
-        """Whether this may be done on a unit, or on one equipment that is (or at some time was) in it."""
-        return any(right in held.rights for held in self.holdings_on(on)) or any(
-            right in held.rights and held.equipment == equipment and held.unit == on.id for held in self.equipment
+        """Return whether the actor has a right on a unit, or on one equipment that is (or was) in it."""
+        return any(right in holding.rights for holding in self.holdings_on(on)) or any(
+            right in holding.rights and holding.equipment == equipment and holding.unit == on.id
+            for holding in self.equipment
         )
 
     def require(
         self, right: Right, *, on: Unit, equipment: EquipmentId | None = None, asked: tuple[str, object] | None = None
     ) -> None:
-        """Let pass who may do this. `asked` is what was asked for and its number, the unit unless given.
+        """Check that the actor has a right. `asked` is kind and id of the object for NotFound; the unit by default.
 
-        Raises: NotFound when the actor may not see it, NotGranted when they may see it and not do this.
+        Raises: NotFound when the actor may not see the unit, NotGranted when they may see it but lack the right.
         """
         if self.may(right, on=on, equipment=equipment):
             return
@@ -66,28 +67,28 @@ class Actor(msgspec.Struct, frozen=True):
         raise NotGranted(msg)
 
     def scope(self, right: Right, equipment: InstrumentedAttribute[EquipmentId] | None = None) -> ColumnElement[bool]:
-        """Return the condition on `Unit` that leaves only units on which this may be done; none unless granted.
+        """Return the SQL condition that selects the units on which the actor has a right.
 
-        With the column that names an equipment it lets the actor's single equipment through as well.
+        With a column that holds equipment ids it also selects the actor's single equipment.
         """
-        paths = [held.path for held in self.holdings if right in held.rights]
-        reached = or_(false(), *(Unit.path.startswith(path, autoescape=True) for path in paths))
-        return reached if equipment is None else or_(reached, self.equipment_scope(right, equipment))
+        paths = [holding.path for holding in self.holdings if right in holding.rights]
+        covered = or_(false(), *(Unit.path.startswith(path, autoescape=True) for path in paths))
+        return covered if equipment is None else or_(covered, self.equipment_scope(right, equipment))
 
     def equipment_scope(self, right: Right, equipment: InstrumentedAttribute[EquipmentId]) -> ColumnElement[bool]:
-        """Return the condition on `Unit` and an equipment's column that leaves only the actor's single equipment."""
-        single = [held for held in self.equipment if right in held.rights]
-        return or_(false(), *(and_(Unit.id == held.unit, equipment == held.equipment) for held in single))
+        """Return the SQL condition that selects the actor's single equipment by unit and column `equipment`."""
+        single = [holding for holding in self.equipment if right in holding.rights]
+        return or_(false(), *(and_(Unit.id == holding.unit, equipment == holding.equipment) for holding in single))
 
 
 OPERATOR = Actor("operator", (Holding("/", frozenset(Right)),))
-"""Who has a shell on the machine: import, init, user add."""
+"""Actor of the command line (import, init, user add): somebody who has a shell on the machine."""
 
 
 def actor_of_account(tx: Session, account: Account, now: Instant) -> Actor:
-    """Return what an account may do now.
+    """Return the actor of an account with its grants in force now.
 
-    Raises: NotSignedIn when it was disabled.
+    Raises: NotSignedIn when the account is disabled.
     """
     if account.disabled:
         msg = "this account is disabled"
@@ -104,20 +105,20 @@ def actor_of_account(tx: Session, account: Account, now: Instant) -> Actor:
 
 
 def actor_of_person(tx: Session, person: Person, now: Instant) -> Actor:
-    """Return what somebody may do who came through WeChat: watch, acknowledge and handle, never administer.
+    """Return the actor of a person who signed in through WeChat: may see, acknowledge and handle, never administer.
 
-    Nobody is woken for what they then may not see. A contact of a unit has that unit and all below it, as everybody who
-    works in one has it; a contact of one equipment has that equipment alone, where it stands now. Who works in its unit
-    and is a contact of nothing but single equipment there has no more of it than that equipment.
+    A person can see everything that they are told of. A contact of a unit, and a person who works in a unit, get that
+    unit and all units below it. A contact of one equipment gets that equipment only, in the unit where it stands now. A
+    person who works in that unit, but is a contact only of single equipment in it, gets only that equipment.
     Raises: NotSignedIn when they have left.
     """
     if person.left_at is not None and person.left_at <= now:
         msg = "this person has left"
         raise NotSignedIn(msg)
-    told_for = set(
+    contact_unit_ids = set(
         tx.scalars(select(Contact.unit_id).where(Contact.person_id == person.id, Contact.unit_id.is_not(None)))
     )
-    stands = tx.execute(
+    placements = tx.execute(
         select(EquipmentUnit.equipment_id, EquipmentUnit.unit_id)
         .join(Contact, Contact.equipment_id == EquipmentUnit.equipment_id)
         .where(
@@ -128,11 +129,15 @@ def actor_of_person(tx: Session, person: Person, now: Instant) -> Actor:
         .distinct()
         .order_by(EquipmentUnit.equipment_id)
     ).all()
-    units = told_for if any(unit == person.unit_id for _, unit in stands) else {*told_for, person.unit_id}
-    paths = tx.scalars(select(Unit.path).where(Unit.id.in_(units)).order_by(Unit.path))
+    unit_ids = (
+        contact_unit_ids
+        if any(unit == person.unit_id for _, unit in placements)
+        else {*contact_unit_ids, person.unit_id}
+    )
+    paths = tx.scalars(select(Unit.path).where(Unit.id.in_(unit_ids)).order_by(Unit.path))
     return Actor(
         f"person:{person.id}",
         tuple(Holding(path, OF_A_PERSON) for path in paths),
         person=person.id,
-        equipment=tuple(EquipmentHolding(equipment, unit, OF_A_PERSON) for equipment, unit in stands),
+        equipment=tuple(EquipmentHolding(equipment, unit, OF_A_PERSON) for equipment, unit in placements),
     )

@@ -1,8 +1,8 @@
-"""Who is told first, second and third about an equipment, and where somebody is missing or out of reach.
+"""Alarm contacts: the people to tell at each level, and the lists of missing and unbound contacts.
 
-Three levels (AL-01 to AL-04): the vaccine manager, the department head, the unit head. An equipment's own contacts of
-a level replace those of its unit, level by level. A level that is empty stays empty: the unit above isn't woken in its
-place, so that the gap shows in the list of incomplete contacts instead of being hidden.
+There are three levels (AL-01 to AL-04): vaccine manager, department head, unit head. An equipment's own contacts of a
+level replace its unit's contacts of that level. An empty level stays empty: the unit above is not told instead, so
+that the gap shows in the list of incomplete contacts.
 """
 
 from collections import defaultdict
@@ -26,7 +26,7 @@ from core.units.tables import Contact, Person, Unit
 
 
 class ContactLevel(IntEnum):
-    """Whose task it is to be told at which level."""
+    """Level of an alarm contact, by the task of the person."""
 
     VACCINE_MANAGER = 1
     """疫苗管理具体负责人 (AL-02)."""
@@ -37,7 +37,7 @@ class ContactLevel(IntEnum):
 
 
 class Incomplete(msgspec.Struct, frozen=True):
-    """A monitored equipment that lacks contacts (报警联系人不完整)."""
+    """A monitored equipment without contacts at some levels (报警联系人不完整)."""
 
     equipment: EquipmentId
     code: str
@@ -47,37 +47,38 @@ class Incomplete(msgspec.Struct, frozen=True):
 
 
 class Unbound(msgspec.Struct, frozen=True):
-    """A contact whom no WeChat message reaches; the unit isn't compliant until it does (AL-05)."""
+    """A contact that no WeChat message reaches; until one does, the unit is not compliant (AL-05)."""
 
     person: PersonId
     name: str
     unit: UnitId
     levels: tuple[ContactLevel, ...]
     unreachable_since: Instant | None
-    """None: never bound. Else bound, but WeChat refuses since then."""
+    """None: never bound. Otherwise bound, but WeChat has refused messages since then."""
 
 
 def contacts_for(tx: Session, equipment: EquipmentId, at: Instant) -> dict[ContactLevel, list[Person]]:
-    """Return the people of each level, in order of their ids; all three levels are there, empty when nobody is."""
+    """Return the people of each level, ordered by id. The result has all three levels; some may be empty."""
     return contacts_of(tx, [equipment], at)[equipment]
 
 
 def contacts_of(
     tx: Session, equipment: Iterable[EquipmentId], at: Instant
 ) -> dict[EquipmentId, dict[ContactLevel, list[Person]]]:
-    """Return the same of many at once, in two questions however many they are."""
-    asked = list(equipment)
-    standing = tx.execute(
+    """Return `contacts_for` of several equipment, with two queries in all."""
+    equipment_ids = list(equipment)
+    placements = tx.execute(
         select(EquipmentUnit.equipment_id, EquipmentUnit.unit_id).where(
-            among(tx, EquipmentUnit.equipment_id, asked), in_force(EquipmentUnit, at)
+            among(tx, EquipmentUnit.equipment_id, equipment_ids), in_force(EquipmentUnit, at)
         )
     )
-    in_unit = {row.equipment_id: row.unit_id for row in standing}
+    unit_of = {row.equipment_id: row.unit_id for row in placements}
     rows = tx.execute(
         select(Contact.level, Contact.equipment_id, Contact.unit_id, Person)
         .join(Person, Person.id == Contact.person_id)
         .where(
-            or_(among(tx, Contact.equipment_id, asked), among(tx, Contact.unit_id, set(in_unit.values()))), present(at)
+            or_(among(tx, Contact.equipment_id, equipment_ids), among(tx, Contact.unit_id, set(unit_of.values()))),
+            present(at),
         )
         .order_by(Person.id)
     )
@@ -89,20 +90,20 @@ def contacts_of(
         elif unit is not None:
             units[unit, level].append(person)
     return {
-        one: {
-            level: own.get((one, level)) or (units.get((in_unit[one], level), []) if one in in_unit else [])
+        each: {
+            level: own.get((each, level)) or (units.get((unit_of[each], level), []) if each in unit_of else [])
             for level in ContactLevel
         }
-        for one in asked
+        for each in equipment_ids
     }
 
 
 def incomplete_contacts(tx: Session, scope: ColumnElement[bool], at: Instant) -> list[Incomplete]:
-    """Return the monitored equipment of a scope of units that lacks a level, in order of unit and code.
+    """Return the monitored equipment in `scope` without a contact at some level, ordered by unit and code.
 
-    Monitored: it stands in a unit, a probe is bound to a zone of it, and it isn't stopped.
+    Monitored means: it stands in a unit, a probe is bound to a zone of it, and it isn't stopped.
     """
-    probed = select(ProbeZone.id).join(Zone, Zone.id == ProbeZone.zone_id)
+    with_probe = select(ProbeZone.id).join(Zone, Zone.id == ProbeZone.zone_id)
     stopped = select(MaintenanceWindow.id).where(MaintenanceWindow.kind == "stopped", in_force(MaintenanceWindow, at))
     monitored = tx.execute(
         select(Equipment.id, Equipment.code, Equipment.name, Unit.id)
@@ -111,7 +112,7 @@ def incomplete_contacts(tx: Session, scope: ColumnElement[bool], at: Instant) ->
         .where(
             scope,
             in_force(EquipmentUnit, at),
-            exists(probed.where(Zone.equipment_id == Equipment.id, in_force(ProbeZone, at))),
+            exists(with_probe.where(Zone.equipment_id == Equipment.id, in_force(ProbeZone, at))),
             ~exists(stopped.where(MaintenanceWindow.equipment_id == Equipment.id)),
         )
         .order_by(Unit.path, Equipment.code)
@@ -127,17 +128,17 @@ def incomplete_contacts(tx: Session, scope: ColumnElement[bool], at: Instant) ->
             of_equipment[equipment].add(level)
         elif unit is not None:
             of_unit[unit].add(level)
-    found = []
+    incomplete = []
     for equipment_id, code, name, unit_id in monitored:
-        there = of_equipment[equipment_id] | of_unit[unit_id]
-        missing = tuple(level for level in ContactLevel if level not in there)
+        present_levels = of_equipment[equipment_id] | of_unit[unit_id]
+        missing = tuple(level for level in ContactLevel if level not in present_levels)
         if missing:
-            found.append(Incomplete(equipment_id, code, name, unit_id, missing))
-    return found
+            incomplete.append(Incomplete(equipment_id, code, name, unit_id, missing))
+    return incomplete
 
 
 def unbound_contacts(tx: Session, scope: ColumnElement[bool], at: Instant) -> list[Unbound]:
-    """Return the contacts of a scope of units whom WeChat doesn't reach, in order of unit and person."""
+    """Return the contacts in `scope` that WeChat doesn't reach, ordered by unit and person."""
     rows = tx.execute(
         select(Person, Unit.id, Contact.level)
         .join(Contact, Contact.person_id == Person.id)
@@ -162,7 +163,7 @@ def unbound_contacts(tx: Session, scope: ColumnElement[bool], at: Instant) -> li
 
 
 class ContactChange(msgspec.Struct, frozen=True):
-    """Who is to be told at the levels given, of a unit or of one equipment that stands in it; other levels stay."""
+    """New contacts for some levels of a unit, or of one equipment that stands in it; other levels stay."""
 
     unit: Unit
     told: Mapping[ContactLevel, Sequence[PersonId]]
@@ -178,23 +179,23 @@ def set_contacts(
     equipment: EquipmentId | None = None,
     now: Instant,
 ) -> None:
-    """Say who is told at the levels given, of a unit or of one equipment that stands in it; other levels stay.
+    """Replace the contacts at some levels of a unit, or of one equipment that stands in it; other levels stay.
 
     Raises: NotGranted, Invalid when somebody works outside what the actor may manage.
     """
-    (refusal,) = change_contacts(tx, actor, [ContactChange(unit, told, equipment)], now=now)
-    if refusal is not None:
-        raise refusal
+    (error,) = change_contacts(tx, actor, [ContactChange(unit, told, equipment)], now=now)
+    if error is not None:
+        raise error
 
 
 def change_contacts(tx: Session, actor: Actor, changes: Sequence[ContactChange], *, now: Instant) -> list[Wrong | None]:
-    """Make many such changes; returns for each why it was refused, if it was."""
-    people = {person for change in changes for named in change.told.values() for person in named}
-    homes = select(Person.id, Unit).join(Unit, Unit.id == Person.unit_id).where(among(tx, Person.id, people))
-    home_of = {row[0]: row[1] for row in tx.execute(homes)}
-    refusals = [_refusal(actor, change, home_of) for change in changes]
-    made = [change for change, refusal in zip(changes, refusals, strict=True) if refusal is None]
-    _forget(tx, made)
+    """Apply several changes as `set_contacts` does; return for each the error, or None."""
+    people = {person for change in changes for person_ids in change.told.values() for person in person_ids}
+    units_of_people = select(Person.id, Unit).join(Unit, Unit.id == Person.unit_id).where(among(tx, Person.id, people))
+    home_of = {row[0]: row[1] for row in tx.execute(units_of_people)}
+    errors = [_error_of(actor, change, home_of) for change in changes]
+    accepted = [change for change, error in zip(changes, errors, strict=True) if error is None]
+    _delete_replaced(tx, accepted)
     rows = [
         {
             "unit_id": change.unit.id if change.equipment is None else None,
@@ -202,48 +203,50 @@ def change_contacts(tx: Session, actor: Actor, changes: Sequence[ContactChange],
             "level": int(level),
             "person_id": person,
         }
-        for change in made
-        for level, named in change.told.items()
-        for person in dict.fromkeys(named)
+        for change in accepted
+        for level, person_ids in change.told.items()
+        for person in dict.fromkeys(person_ids)
     ]
     insert_all(tx, Contact, rows)
-    record_all(tx, map(_audited, made), at=now, actor=actor.name)
-    return refusals
+    record_all(tx, map(_audit_entry, accepted), at=now, actor=actor.name)
+    return errors
 
 
-def _audited(change: ContactChange) -> Change:
+def _audit_entry(change: ContactChange) -> Change:
     subject = f"unit:{change.unit.id}" if change.equipment is None else f"equipment:{change.equipment}"
-    return Change("contacts set", subject, {str(int(level)): list(named) for level, named in change.told.items()})
+    return Change(
+        "contacts set", subject, {str(int(level)): list(person_ids) for level, person_ids in change.told.items()}
+    )
 
 
-def _refusal(actor: Actor, change: ContactChange, home_of: Mapping[PersonId, Unit]) -> Wrong | None:
+def _error_of(actor: Actor, change: ContactChange, home_of: Mapping[PersonId, Unit]) -> Wrong | None:
     try:
         actor.require(Right.CONTACTS, on=change.unit)
-        for named in change.told.values():
-            for person in named:
+        for person_ids in change.told.values():
+            for person in person_ids:
                 home = home_of.get(person)
                 if home is None or not (actor.may(Right.CONTACTS, on=home) or home.id == change.unit.id):
                     raise Invalid(field="person", value=person, problem="works in a unit that isn't yours to manage")
-    except Wrong as refusal:
-        return refusal
+    except Wrong as error:
+        return error
     return None
 
 
-def _forget(tx: Session, changes: Sequence[ContactChange]) -> None:
-    """Delete who was told so far at the levels that change."""
+def _delete_replaced(tx: Session, changes: Sequence[ContactChange]) -> None:
+    """Delete the current contacts at the levels that change."""
     for level in ContactLevel:
         units = {change.unit.id for change in changes if level in change.told and change.equipment is None}
         equipment = {each.equipment for each in changes if level in each.told and each.equipment is not None}
         for owners in (among(tx, Contact.unit_id, units), among(tx, Contact.equipment_id, equipment)):
-            gone = delete(Contact).where(Contact.level == level, owners)
-            tx.execute(gone.execution_options(synchronize_session=False))
+            statement = delete(Contact).where(Contact.level == level, owners)
+            tx.execute(statement.execution_options(synchronize_session=False))
 
 
 def present(at: Instant) -> ColumnElement[bool]:
-    """Return the condition that a person hasn't left."""
+    """Return the SQL condition that a person hasn't left."""
     return or_(Person.left_at.is_(None), Person.left_at > at)
 
 
 def in_force(table: type[EquipmentUnit | MaintenanceWindow | ProbeZone], at: Instant) -> ColumnElement[bool]:
-    """Return the condition that a row of a timeline holds at an instant."""
+    """Return the SQL condition that a timeline row is in force at an instant."""
     return (table.since <= at) & or_(table.until.is_(None), table.until > at)

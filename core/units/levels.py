@@ -1,4 +1,4 @@
-"""The levels and kinds of units, and which may hang under which."""
+"""Levels and kinds of units, and the rule which unit may stand below which."""
 
 from enum import StrEnum
 
@@ -14,7 +14,7 @@ class Level(StrEnum):
 
 
 class UnitKind(StrEnum):
-    """What a unit is."""
+    """Kind of a unit: `pov` is a point of vaccination, `mah` a marketing authorization holder."""
 
     CDC = "cdc"
     POV = "pov"
@@ -43,20 +43,21 @@ CHINESE: dict[StrEnum, str] = {
     UnitKind.REGULATOR: "药品监督管理部门",
     UnitKind.TREATMENT: "救治单位",
 }
-"""What people write for a level or kind; read alike."""
+"""Chinese names of levels and kinds. Import files may use them in place of the codes."""
 
 _ORDER = list(Level)
 
 
 def below_county(level: Level) -> bool:
-    """Whether a level is township or village."""
+    """Return whether a level is below the county: township or village."""
     return _ORDER.index(level) > _ORDER.index(Level.COUNTY)
 
 
 def may_hang(child_kind: UnitKind, child: Level, parent: Level) -> bool:
-    """Whether a unit may stand right under one of level `parent`.
+    """Return whether a unit may stand directly under one of level `parent`.
 
-    Levels may be skipped (a county under a province). A clinic or company may be of its parent's own level, a CDC not.
+    Levels may be skipped (a county under a province). A clinic or company may have the same level as its parent; a CDC
+    may not.
     """
     deeper = _ORDER.index(child) - _ORDER.index(parent)
     return deeper > 0 or (deeper == 0 and child_kind is not UnitKind.CDC)

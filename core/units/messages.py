@@ -1,8 +1,8 @@
-"""Messages of `core.units` for people, from its catalogue."""
+"""Message catalogue of `core.units`: texts for people."""
 
 from config.messages import Message
 
 
 def message(name: str, /, **values: object) -> Message:
-    """Return a message."""
+    """Return the message `wrong.<name>` of the catalogue, filled with `values`."""
     return Message("core.units", f"wrong.{name}", values)

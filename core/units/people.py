@@ -1,4 +1,4 @@
-"""People of a unit: their names, phones (sealed) and WeChat bindings."""
+"""People of units: names, encrypted phone numbers and WeChat bindings."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -26,12 +26,12 @@ PHONE_FIELD = "person.phone"
 _PHONE = re.compile(
     r"1[3-9]\d{9}|0\d{9,11}|[2-9]\d{6,7}|[48]00\d{7}|\+86(10|[2-9]\d)\d{7,9}|\+(?!86)[1-9]\d{6,14}", re.ASCII
 )
-"""Mobile; landline with its area code, or without; 400 and 800 numbers; abroad."""
+"""Mobile; landline with or without area code; 400 and 800 numbers; numbers abroad."""
 _OPENID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class NewPerson(msgspec.Struct, frozen=True):
-    """Somebody to be entered in a unit, with the phone and the openid that reach them if they are known."""
+    """A person to add to a unit, with phone and openid if known."""
 
     unit: Unit
     name: str
@@ -40,7 +40,7 @@ class NewPerson(msgspec.Struct, frozen=True):
 
 
 def add_person(tx: Session, actor: Actor, unit: Unit, name: str, *, now: Instant) -> Person:
-    """Enter somebody who works in a unit; a name is theirs alone there.
+    """Add a person to a unit. Names are unique within a unit.
 
     Raises: NotGranted, Invalid, Conflict.
     """
@@ -53,33 +53,35 @@ def add_person(tx: Session, actor: Actor, unit: Unit, name: str, *, now: Instant
 def add_people(
     tx: Session, actor: Actor, new: Sequence[NewPerson], *, cipher: FieldCipher | None = None, now: Instant
 ) -> list[Person | Wrong]:
-    """Enter people; returns for each who was made, or why not. Phones need a cipher."""
+    """Add people; return for each the new person or the error. Phone numbers are stored only with a `cipher`."""
     units, openids = {item.unit.id for item in new}, [item.openid for item in new if item.openid is not None]
-    named = select(Person.unit_id, Person.name).where(among(tx, Person.unit_id, units))
-    names = {(row.unit_id, row.name) for row in tx.execute(named)}
+    names_query = select(Person.unit_id, Person.name).where(among(tx, Person.unit_id, units))
+    names = {(row.unit_id, row.name) for row in tx.execute(names_query)}
     bound = set(tx.scalars(select(Person.openid).where(among(tx, Person.openid, openids))))
     results: list[dict[str, Any] | Wrong] = []
     for item in new:
         try:
-            row = _new_person(actor, item, names, bound) | _sealed(item.phone, cipher)
-        except Wrong as refusal:
-            results.append(refusal)
+            row = _new_person(actor, item, names, bound) | _phone_columns(item.phone, cipher)
+        except Wrong as error:
+            results.append(error)
             continue
         names.add((item.unit.id, item.name))
         bound.add(item.openid)
         results.append(row)
     insert_all(tx, Person, [row for row in results if isinstance(row, dict)])
-    found = tx.scalars(select(Person).where(among(tx, Person.unit_id, units)))
-    people = {(person.unit_id, person.name): person for person in found}
-    made = [row if isinstance(row, Wrong) else people[row["unit_id"], row["name"]] for row in results]
-    record_all(tx, (change for each in made for change in _changes(each)), at=now, actor=actor.name)
-    return made
+    people_rows = tx.scalars(select(Person).where(among(tx, Person.unit_id, units)))
+    people_by_name = {(person.unit_id, person.name): person for person in people_rows}
+    people_or_errors = [
+        row if isinstance(row, Wrong) else people_by_name[row["unit_id"], row["name"]] for row in results
+    ]
+    record_all(tx, (change for each in people_or_errors for change in _changes(each)), at=now, actor=actor.name)
+    return people_or_errors
 
 
-def _changes(made: Person | Wrong) -> Iterator[Change]:
-    if isinstance(made, Person):
-        acts = ("person added", "phone set" if made.phone else "", "WeChat bound" if made.openid else "")
-        yield from (Change(act, f"person:{made.id}") for act in acts if act)
+def _changes(person: Person | Wrong) -> Iterator[Change]:
+    if isinstance(person, Person):
+        acts = ("person added", "phone set" if person.phone else "", "WeChat bound" if person.openid else "")
+        yield from (Change(act, f"person:{person.id}") for act in acts if act)
 
 
 def _new_person(
@@ -99,7 +101,7 @@ def _new_person(
     return {"unit_id": item.unit.id, "name": item.name, "openid": item.openid}
 
 
-def _sealed(phone: str | None, cipher: FieldCipher | None) -> dict[str, Any]:
+def _phone_columns(phone: str | None, cipher: FieldCipher | None) -> dict[str, Any]:
     if phone is None or cipher is None:
         return {"phone": None, "phone_index": None}
     plain = checked_phone(phone)
@@ -110,7 +112,7 @@ def _sealed(phone: str | None, cipher: FieldCipher | None) -> dict[str, Any]:
 
 
 def checked_phone(phone: str) -> str:
-    """Return a phone number as it is sealed.
+    """Check a phone number and return it in the form that is encrypted.
 
     Raises: Invalid.
     """
@@ -121,7 +123,7 @@ def checked_phone(phone: str) -> str:
 
 
 def check_openid(openid: str) -> None:
-    """Let pass what WeChat calls somebody.
+    """Check the form of a WeChat openid.
 
     Raises: Invalid.
     """
@@ -130,7 +132,7 @@ def check_openid(openid: str) -> None:
 
 
 def set_phone(tx: Session, actor: Actor, person: Person, phone: str, cipher: FieldCipher, *, now: Instant) -> bool:
-    """Note a person's phone number; returns whether it is another than before.
+    """Store a person's phone number; return whether it changed.
 
     Raises: NotGranted, Invalid.
     """
@@ -145,9 +147,9 @@ def set_phone(tx: Session, actor: Actor, person: Person, phone: str, cipher: Fie
 
 
 def bind_wechat(tx: Session, actor: Actor, person: Person, openid: str, *, now: Instant) -> bool:
-    """Note by which openid WeChat reaches a person; returns whether it is another than before.
+    """Bind a person to a WeChat openid; return whether it changed.
 
-    Raises: NotGranted, Conflict when the openid is somebody else's.
+    Raises: NotGranted, Invalid, Conflict when the openid is bound to another person.
     """
     actor.require(Right.CONTACTS, on=tx.get_one(Unit, person.unit_id), asked=("person", person.id))
     check_openid(openid)

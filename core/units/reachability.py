@@ -1,9 +1,9 @@
-"""Reachability: at which levels of a monitored equipment somebody can be told of an alarm, or nobody (无人可通知).
+"""Reachability of alarm contacts: the levels of a monitored equipment at which nobody can be told (无人可通知).
 
-A person can be told on a channel that is configured and knows them: on WeChat whoever is bound, unless WeChat has
-refused them since. A level is out of reach when nobody of it can be told: it has no contacts, they aren't bound, or
-there is no channel at all. Escalation goes on all the same and messages are kept; but nobody reads them, so whoever
-looks at the system has to see it before the first alarm does: `import`, `check`, `status` and the pages ask here.
+A person can be told on a configured channel that knows them. WeChat knows a person who is bound, unless it has refused
+a message to them since. A level is out of reach when it has no contacts, none of them is bound, or no channel is
+configured. Escalation continues in that case and messages are kept, but nobody reads them. Operators have to see this
+before the first alarm, so `import`, `check`, `status` and the pages show it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class OutOfReach(msgspec.Struct, frozen=True):
-    """A monitored equipment, and the levels at which nobody can be told of it."""
+    """A monitored equipment and its levels at which nobody can be told."""
 
     equipment: EquipmentId
     code: str
@@ -35,7 +35,7 @@ class OutOfReach(msgspec.Struct, frozen=True):
 
 
 def can_be_told(person: Person, channels: Collection[str]) -> bool:
-    """Return whether a message reaches a person on one of the channels that are configured."""
+    """Return whether a message reaches a person on one of the configured `channels`."""
     return WECHAT in channels and bool(person.openid) and person.unreachable_since is None
 
 
@@ -57,15 +57,15 @@ def out_of_reach(
     levels: Collection[ContactLevel] = tuple(ContactLevel),
     limit: int | None = None,
 ) -> list[OutOfReach]:
-    """Return the monitored equipment of a scope of units where one of `levels` is out of reach, by unit and code.
+    """Return the monitored equipment in `scope` where one of `levels` is out of reach, ordered by unit and code.
 
-    Monitored: it stands in a unit, a probe is bound to a zone of it, and it isn't stopped.
+    Monitored means: it stands in a unit, a probe is bound to a zone of it, and it isn't stopped.
     """
-    without = {level: _without(level, at, channels) for level in ContactLevel}
-    first, second, third = without.values()
-    asked = (
+    unreachable = {level: _level_unreachable(level, at, channels) for level in ContactLevel}
+    first, second, third = unreachable.values()
+    query = (
         select(Equipment, Unit, first, second, third)
-        .where(*_monitored(scope, at), or_(*(without[level] for level in levels)))
+        .where(*_monitored(scope, at), or_(*(unreachable[level] for level in levels)))
         .order_by(Unit.path, Equipment.code)
         .limit(limit)
     )
@@ -78,52 +78,58 @@ def out_of_reach(
             unit.name,
             tuple(level for level, is_missing in zip(ContactLevel, missing, strict=True) if is_missing),
         )
-        for equipment, unit, *missing in tx.execute(asked)
+        for equipment, unit, *missing in tx.execute(query)
     ]
 
 
 def count_out_of_reach(
     tx: Session, scope: ColumnElement[bool], at: Instant, channels: Collection[str], level: ContactLevel
 ) -> int:
-    """Count the monitored equipment where a level is out of reach."""
-    return tx.scalar(select(func.count(Equipment.id)).where(*_monitored(scope, at), _without(level, at, channels))) or 0
+    """Count the monitored equipment in `scope` where a level is out of reach."""
+    return (
+        tx.scalar(
+            select(func.count(Equipment.id)).where(*_monitored(scope, at), _level_unreachable(level, at, channels))
+        )
+        or 0
+    )
 
 
 def _monitored(scope: ColumnElement[bool], at: Instant) -> list[ColumnElement[bool]]:
-    """Return the conditions on `Equipment`, its place and its `Unit`."""
-    probed = select(Zone.equipment_id).join(ProbeZone, ProbeZone.zone_id == Zone.id).where(in_force(ProbeZone, at))
+    """Return the conditions that join `Equipment` to its `Unit` and select what is monitored at an instant."""
+    with_probe = select(Zone.equipment_id).join(ProbeZone, ProbeZone.zone_id == Zone.id).where(in_force(ProbeZone, at))
     windows = select(MaintenanceWindow.equipment_id).where(in_force(MaintenanceWindow, at))
     return [
         EquipmentUnit.equipment_id == Equipment.id,
         EquipmentUnit.unit_id == Unit.id,
         in_force(EquipmentUnit, at),
         scope,
-        Equipment.id.in_(probed),
+        Equipment.id.in_(with_probe),
         Equipment.id.not_in(windows.where(MaintenanceWindow.kind == "stopped")),
     ]
 
 
-def _without(level: ContactLevel, at: Instant, channels: Collection[str]) -> ColumnElement[bool]:
-    """Return the condition that nobody of a level of `Equipment` in `Unit` can be told.
+def _level_unreachable(level: ContactLevel, at: Instant, channels: Collection[str]) -> ColumnElement[bool]:
+    """Return the condition that nobody can be told at a level of an `Equipment` in its `Unit`.
 
-    An equipment's own contacts replace those of its unit, also where none of them can be told.
+    An equipment's own contacts replace those of its unit, even if none of them can be told.
     """
-    # Sets that are made once: asked of each of 20 000 equipment, the same takes several times as long.
-    own = _owners(Contact.equipment_id, level, at)
-    of_unit = _owners(Contact.unit_id, level, at).where(_can_be_told(channels))
+    # Uncorrelated subqueries: the database computes each set once. A correlated EXISTS for each of 20 000 equipment
+    # takes several times as long.
+    own = _owners_with_contact(Contact.equipment_id, level, at)
+    of_unit = _owners_with_contact(Contact.unit_id, level, at).where(_can_be_told(channels))
     own_reachable = own.where(_can_be_told(channels))
     return not_(
         or_(Equipment.id.in_(own_reachable), and_(Equipment.id.not_in(own), EquipmentUnit.unit_id.in_(of_unit)))
     )
 
 
-def _owners(owner: InstrumentedAttribute[T], level: ContactLevel, at: Instant) -> Select[T]:
-    """Return the units, or the equipment, that have somebody at a level."""
+def _owners_with_contact(owner: InstrumentedAttribute[T], level: ContactLevel, at: Instant) -> Select[T]:
+    """Select the units or equipment (column `owner`) that have a contact at a level."""
     people = select(owner).join(Person, Person.id == Contact.person_id)
     return people.where(owner.is_not(None), Contact.level == level, present(at))
 
 
 def _can_be_told(channels: Collection[str]) -> ColumnElement[bool]:
-    """Return `can_be_told` as a condition on `Person`."""
+    """Return the SQL condition on `Person` that equals `can_be_told`."""
     bound = and_(func.coalesce(Person.openid, "") != "", Person.unreachable_since.is_(None))
     return bound if WECHAT in channels else false()

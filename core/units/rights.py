@@ -1,4 +1,4 @@
-"""What may be done, by which role. Deny is what isn't written here."""
+"""Rights and roles. What is not listed here is denied."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -7,38 +7,38 @@ from core.units.levels import Level, below_county
 
 
 class Right(StrEnum):
-    """One kind of deed, allowed on a unit and all below it."""
+    """Permission for one kind of action, on a unit and all units below it."""
 
     SEE = "see"
-    """Units, equipment, readings and alarms."""
+    """See units, equipment, readings and alarms."""
     ACKNOWLEDGE = "acknowledge"
     HANDLE = "handle"
-    """Record what was found and done about an alarm."""
+    """Record the cause of an alarm and what was done about it."""
     BIND = "bind"
     """Bind, move and pair probes; place gateways."""
     EQUIP = "equip"
-    """Equipment: enter, change limits, place, stop, repair."""
+    """Enter, place, stop and repair equipment, and change its limits."""
     CONTACTS = "contacts"
-    """People and who is told at which level."""
+    """Enter people and set the alarm contacts of each level."""
     QUARANTINE = "quarantine"
-    """Release or discard readings that are held."""
+    """Release or discard readings that are held in quarantine."""
     UNITS = "units"
     """Enter, change and move units."""
     ACCOUNTS = "accounts"
-    """Accounts, grants and tokens."""
+    """Manage accounts, grants and tokens."""
 
 
 class Role(StrEnum):
-    """What an account is in a unit."""
+    """Role of an account in a unit."""
 
     SYSTEM_ADMIN = "system_admin"
-    """系统管理员: creates units and accounts; no deeds of the cold chain itself."""
+    """系统管理员: creates units and accounts; does not work on the cold chain itself."""
     BUSINESS_ADMIN = "business_admin"
-    """业务管理员: runs the cold chain of the unit and all below."""
+    """业务管理员: runs the cold chain of the unit and all units below it."""
     USER = "user"
     """普通用户: watches, acknowledges, handles."""
     TECHNICIAN = "technician"
-    """Installs and mends devices."""
+    """Installs and repairs devices."""
 
 
 RIGHTS: Mapping[Role, frozenset[Right]] = {
@@ -59,9 +59,9 @@ RIGHTS: Mapping[Role, frozenset[Right]] = {
 }
 
 OF_A_PERSON = RIGHTS[Role.USER]
-"""What somebody may do who is known by WeChat alone, without an account."""
+"""Rights of a person who is known by WeChat only, without an account."""
 
 
 def may_have(role: Role, level: Level) -> bool:
-    """Whether a unit of a level has this role: below the county there is no system administrator (UP-04)."""
+    """Return whether a unit of a level can have this role: no system administrator below the county (UP-04)."""
     return role is not Role.SYSTEM_ADMIN or not below_county(level)

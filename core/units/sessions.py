@@ -1,6 +1,7 @@
-"""Who is signed in. A session lies in the records, only as its token's hash; it ends by its clock or by signing out.
+"""Web sessions: opening, look-up and closing.
 
-The token is 256 random bits, so a plain hash of it can't be turned back.
+The records keep only the SHA-256 of a session's token. The token is 256 random bits, so a plain hash can't be reversed.
+A session ends at its expiry or by signing out.
 """
 
 import hashlib
@@ -18,16 +19,16 @@ from core.units.tables import Account, Person, WebSession
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """A new session. The token goes into the browser's cookie and is kept nowhere else."""
+    """A new session. The token goes into the browser's cookie and is stored nowhere else."""
 
     token: str
     csrf: str
-    """To be sent with every request that changes something."""
+    """CSRF token: every request that changes something must carry it."""
     expires_at: Instant
 
 
 class SignedIn(msgspec.Struct, frozen=True):
-    """The one who asks, and what a form of theirs must carry."""
+    """An open session: its actor, CSRF token and expiry."""
 
     actor: Actor
     csrf: str
@@ -42,7 +43,7 @@ def open_session(
     now: Instant,
     lasts: Milliseconds,
 ) -> Opened:
-    """Sign in an account, or a person known by WeChat, after the caller has made sure who it is."""
+    """Open a session for an account or for a person known by WeChat. The caller has verified the identity."""
     opened = Opened(secrets.token_urlsafe(32), secrets.token_urlsafe(24), Instant(now + lasts))
     tx.execute(delete(WebSession).where(WebSession.expires_at <= now))
     tx.add(
@@ -60,7 +61,7 @@ def open_session(
 
 
 def session_of(tx: Session, token: str, now: Instant) -> SignedIn:
-    """Return who is signed in with a token, with what they may do now.
+    """Return the session of a token, with what its actor may do now.
 
     Raises: NotSignedIn.
     """
@@ -76,15 +77,15 @@ def session_of(tx: Session, token: str, now: Instant) -> SignedIn:
 
 
 def close_session(tx: Session, token: str) -> None:
-    """Sign out; a token that serves no longer is none of an error."""
+    """Close a session. A token that is unknown or expired is not an error."""
     tx.execute(delete(WebSession).where(WebSession.token_hash == hash_of(token)))
 
 
 def close_sessions_of(tx: Session, account: AccountId) -> None:
-    """Sign an account out everywhere, as after a change of its password."""
+    """Close all sessions of an account, for example after its password changed."""
     tx.execute(delete(WebSession).where(WebSession.account_id == account))
 
 
 def hash_of(token: str) -> bytes:
-    """Return what is kept of a token."""
+    """Return the hash under which a token is stored."""
     return hashlib.sha256(token.encode()).digest()

@@ -1,4 +1,4 @@
-"""Rows of units, people, contacts, accounts, grants and sessions."""
+"""Tables of units, people, contacts, accounts, grants, web sessions and API tokens."""
 
 from sqlalchemy import Boolean, CheckConstraint, ForeignKey, Index, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
@@ -12,7 +12,7 @@ from core.runtime.instant import Instant
 class Unit(Record):
     """A node of the tree: province, city, county, clinic. Levels may be skipped (a county under a province).
 
-    `path` is the ids from the root, as `/1/7/42/`: a subtree is a prefix.
+    `path` holds the ids from the root, such as `/1/7/42/`, so a subtree is all paths with the same prefix.
     """
 
     __tablename__ = "unit"
@@ -30,7 +30,7 @@ class Unit(Record):
 
 
 class Person(Record):
-    """Somebody who works in a unit. Phone is encrypted; `phone_index` finds it (keyed hash)."""
+    """A person who works in a unit. `phone` is encrypted; `phone_index` is its keyed hash, for look-up."""
 
     __tablename__ = "person"
     __table_args__ = (UniqueConstraint("unit_id", "name"),)
@@ -43,14 +43,15 @@ class Person(Record):
     openid: Mapped[str | None] = mapped_column(String(64), unique=True)
     """WeChat binding; None = not bound (AL-05)."""
     unreachable_since: Mapped[Instant | None]
-    """WeChat said that this person can't be reached (blocked, unsubscribed)."""
+    """When WeChat first answered that this person can't be reached (blocked, unsubscribed)."""
     left_at: Mapped[Instant | None]
 
 
 class Contact(Record):
-    """Who is told at a level: 1 vaccine manager, 2 department head, 3 unit head (AL-01 to AL-04).
+    """Alarm contact of a level: 1 vaccine manager, 2 department head, 3 unit head (AL-01 to AL-04).
 
-    Of a unit, or of one equipment, whose own contacts of a level replace the unit's of that level.
+    It belongs to a unit or to one equipment. An equipment's contacts of a level replace those of the unit at that
+    level.
     """
 
     __tablename__ = "contact"
@@ -69,7 +70,7 @@ class Contact(Record):
 
 
 class Account(Record):
-    """A way to sign in on the web; password hashed with argon2."""
+    """An account for signing in on the web. The password is hashed with argon2."""
 
     __tablename__ = "account"
 
@@ -81,7 +82,7 @@ class Account(Record):
 
 
 class Grant(Record):
-    """An account may do what `role` allows on a unit and all below it, in [since, until)."""
+    """Role of an account on a unit and all units below it, in [since, until)."""
 
     __tablename__ = "grant"
     __table_args__ = (Index(None, "account_id"), longer_than_nothing())
@@ -95,7 +96,7 @@ class Grant(Record):
 
 
 class WebSession(Record):
-    """Somebody is signed in: through an account, or through WeChat as a person. Only the token's hash is kept."""
+    """Session of an account, or of a person known by WeChat. Only the token's hash is stored."""
 
     __tablename__ = "web_session"
     __table_args__ = (CheckConstraint("(account_id IS NULL) <> (person_id IS NULL)", name="one_subject"),)
@@ -109,7 +110,7 @@ class WebSession(Record):
 
 
 class ApiToken(Record):
-    """A machine's bearer token, bound to a unit and what is below it. Only its hash is kept."""
+    """Bearer token of a machine: a role on a unit and all units below it. Only its hash is stored."""
 
     __tablename__ = "api_token"
 

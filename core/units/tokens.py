@@ -1,4 +1,4 @@
-"""What machines sign in with: a bearer token bound to a unit and a role. Only its hash is kept."""
+"""API tokens for machines: bearer tokens bound to a unit and a role. Only their hash is stored."""
 
 import secrets
 
@@ -19,7 +19,7 @@ from core.units.tables import ApiToken, Unit
 def issue_token(
     tx: Session, actor: Actor, *, name: str, unit: Unit, role: Role, expires_at: Instant | None, now: Instant
 ) -> str:
-    """Make a token and return it, the only time that anybody sees it.
+    """Create a token and return it. It is not shown again, because only its hash is stored.
 
     Raises: NotGranted, Conflict when the name is taken.
     """
@@ -44,7 +44,7 @@ def issue_token(
 
 
 def actor_of_token(tx: Session, token: str, now: Instant) -> Actor:
-    """Return what the bearer of a token may do.
+    """Return the actor of a token.
 
     Raises: NotSignedIn.
     """

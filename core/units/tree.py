@@ -1,4 +1,4 @@
-"""The tree of units: entering one, moving one with all below it. Levels may be skipped."""
+"""Unit tree: adding, changing and moving units. A unit moves with all units below it; levels may be skipped."""
 
 import re
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _CODE = re.compile(r"[0-9A-Za-z]{1,12}")
 
 
 class Particulars(msgspec.Struct, frozen=True, kw_only=True):
-    """What a unit says of itself."""
+    """Attributes of a unit, without its place in the tree."""
 
     name: str
     kind: UnitKind
@@ -39,9 +39,9 @@ class Particulars(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def add_unit(tx: Session, actor: Actor, unit: Particulars, *, parent: Unit | None, now: Instant) -> Unit:
-    """Enter a unit under another, or as a root (the operator alone).
+    """Add a unit under `parent`, or as a root (operator only).
 
-    Raises: NotGranted, Conflict when the code is taken, Invalid when it can't hang there or a value is wrong.
+    Raises: NotGranted, Conflict when the code is taken, Invalid when it can't stand there or a value is wrong.
     """
     (result,) = add_units(tx, actor, [(unit, parent)], now=now)
     if isinstance(result, Wrong):
@@ -52,7 +52,7 @@ def add_unit(tx: Session, actor: Actor, unit: Particulars, *, parent: Unit | Non
 def add_units(
     tx: Session, actor: Actor, new: Sequence[tuple[Particulars, Unit | None]], *, now: Instant
 ) -> list[Unit | Wrong]:
-    """Enter units, each under another that is there already; returns for each what was made, or why not."""
+    """Add units under existing parents; return for each the new unit or the error."""
     revision.bump(tx)
     codes = [unit.code for unit, _ in new if unit.code is not None]
     taken = set(tx.scalars(select(Unit.code).where(among(tx, Unit.code, codes))))
@@ -63,22 +63,22 @@ def add_units(
             _check_place(actor, unit, parent)
             if unit.code is not None and unit.code in taken:
                 raise Conflict(_taken(unit.code))
-        except Wrong as refusal:
-            results.append(refusal)
+        except Wrong as error:
+            results.append(error)
             continue
         taken.add(unit.code)
         results.append(_row(unit, parent))
     rows = [row for row in results if isinstance(row, dict)]
     insert_all(tx, Unit, rows)
-    found = tx.scalars(select(Unit).where(among(tx, Unit.path, [row["path"] for row in rows])))
-    made = {unit.path: unit for unit in found}
+    inserted = tx.scalars(select(Unit).where(among(tx, Unit.path, [row["path"] for row in rows])))
+    units_by_path = {unit.path: unit for unit in inserted}
     for (_, parent), row in zip(new, results, strict=True):
         if isinstance(row, dict):
-            entered = made[row["path"]]
-            entered.path = f"{'/' if parent is None else parent.path}{entered.id}/"
+            added = units_by_path[row["path"]]
+            added.path = f"{'/' if parent is None else parent.path}{added.id}/"
     tx.flush()
-    record_all(tx, [_change("unit added", unit) for unit in made.values()], at=now, actor=actor.name)
-    return [row if isinstance(row, Wrong) else made[row["path"]] for row in results]
+    record_all(tx, [_change("unit added", unit) for unit in units_by_path.values()], at=now, actor=actor.name)
+    return [row if isinstance(row, Wrong) else units_by_path[row["path"]] for row in results]
 
 
 def _row(unit: Particulars, parent: Unit | None) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _row(unit: Particulars, parent: Unit | None) -> dict[str, Any]:
 
 
 def change_unit(tx: Session, actor: Actor, unit: Unit, to: Particulars, *, now: Instant) -> None:
-    """Give a unit other particulars; where it hangs stays.
+    """Change the attributes of a unit. Its parent stays the same.
 
     Raises: NotGranted, Conflict, Invalid.
     """
@@ -103,7 +103,7 @@ def change_unit(tx: Session, actor: Actor, unit: Unit, to: Particulars, *, now: 
     _check(to)
     parent = None if unit.parent_id is None else tx.get_one(Unit, unit.parent_id)
     if parent is not None:
-        _check_hangs(to, parent)
+        _check_level(to, parent)
     if to.code != unit.code:
         _check_free(tx, to.code)
     unit.name, unit.code, unit.timezone = to.name, to.code, to.timezone
@@ -112,16 +112,17 @@ def change_unit(tx: Session, actor: Actor, unit: Unit, to: Particulars, *, now: 
 
 
 def particulars(unit: Unit) -> Particulars:
-    """Return what a unit says of itself now."""
+    """Return the current attributes of a unit."""
     return Particulars(
         name=unit.name, kind=UnitKind(unit.kind), level=Level(unit.level), code=unit.code, timezone=unit.timezone
     )
 
 
 def move_unit(tx: Session, actor: Actor, unit: Unit, parent: Unit | None, *, now: Instant) -> None:
-    """Hang a unit, with all below it, under another. Its history moves with it: the tree itself has no timeline.
+    """Move a unit, with all units below it, under another parent.
 
-    Raises: NotGranted, Conflict when it would hang under itself, Invalid when levels don't fit.
+    Its history moves with it: the tree has no timeline.
+    Raises: NotGranted, Conflict when it would stand under itself, Invalid when levels don't fit.
     """
     revision.bump(tx)
     tx.refresh(unit)
@@ -141,9 +142,9 @@ def move_unit(tx: Session, actor: Actor, unit: Unit, parent: Unit | None, *, now
     )
     unit.parent_id = None if parent is None else parent.id
     tx.flush()
-    for known in tx.identity_map.values():  # what the statement changed without them
-        if isinstance(known, Unit) and known.path.startswith(old):
-            set_committed_value(known, "path", new + known.path.removeprefix(old))
+    for loaded in tx.identity_map.values():  # the UPDATE bypasses loaded objects
+        if isinstance(loaded, Unit) and loaded.path.startswith(old):
+            set_committed_value(loaded, "path", new + loaded.path.removeprefix(old))
     audit.record(
         tx,
         at=now,
@@ -160,10 +161,10 @@ def _check_place(actor: Actor, unit: Particulars, parent: Unit | None) -> None:
         raise NotGranted(msg)
     if parent is not None:
         actor.require(Right.UNITS, on=parent)
-        _check_hangs(unit, parent)
+        _check_level(unit, parent)
 
 
-def _check_hangs(unit: Particulars, parent: Unit) -> None:
+def _check_level(unit: Particulars, parent: Unit) -> None:
     if not may_hang(unit.kind, unit.level, Level(parent.level)):
         problem = message("level", name=unit.name, kind=unit.kind, parent=parent.name, level=parent.level)
         raise Invalid(field="level", value=unit.level.value, problem=problem)
