@@ -1,1 +1,1 @@
-"""Equipment and its zones, gateways, probes, and who was bound to what when."""
+"""Equipment, zones, gateways and probes, with the timelines of their bindings."""

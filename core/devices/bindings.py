@@ -1,7 +1,7 @@
-"""What is bound to what, from when to when: probes to zones and gateways, gateways and equipment to units.
+"""Bindings over time: probes to zones and gateways, gateways and equipment to units.
 
-Every change takes effect at an instant `at`, is audited at `now`, and moves the directory's revision. A move ends one
-binding and begins the next at the same instant: there is no gap in which a reading would be nobody's.
+Every change takes effect at the instant `at`, is audited at `now`, and raises the device revision. A move ends one
+binding and begins the next at the same instant, so there is no gap in which a reading would belong to nobody.
 """
 
 from sqlalchemy import select
@@ -20,9 +20,9 @@ from core.units.tables import Unit
 
 
 def bind_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Instant, *, now: Instant) -> ProbeZone:
-    """Let a probe measure a zone from `at` on.
+    """Bind a probe to a zone from `at` on.
 
-    Raises: NotGranted, NotFound, Conflict while it measures another, BackDated.
+    Raises: NotGranted, NotFound, Conflict while it is bound to another zone, BackDated.
     """
     revision.bump(tx)
     actor.require(Right.BIND, on=unit_of_zone(tx, zone, at), asked=("zone", zone))
@@ -32,9 +32,9 @@ def bind_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Inst
 
 
 def unbind_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now: Instant) -> ProbeZone:
-    """End a probe's binding: from `at` on its readings are nobody's equipment.
+    """End a probe's binding at `at`: later readings belong to no equipment.
 
-    Raises: NotGranted, Conflict when it is bound to nothing, BackDated.
+    Raises: NotGranted, Conflict when it is not bound, BackDated.
     """
     revision.bump(tx)
     ended = intervals.open_row(tx, ProbeZone, probe)
@@ -47,7 +47,8 @@ def unbind_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now:
 def move_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Instant, *, now: Instant) -> ProbeZone:
     """End a probe's binding and begin one on `zone` at the same instant.
 
-    Raises: NotGranted on either zone's unit, NotFound, Conflict when bound to nothing or there already, BackDated.
+    Raises: NotGranted on either zone's unit, NotFound, Conflict when it is not bound or already bound to `zone`,
+    BackDated.
     """
     revision.bump(tx)
     actor.require(Right.BIND, on=unit_of_zone(tx, zone, at), asked=("zone", zone))
@@ -65,9 +66,9 @@ def move_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Inst
 def pair_probe(
     tx: Session, actor: Actor, probe: ProbeId, gateway: GatewayId, at: Instant, *, now: Instant
 ) -> ProbeGateway:
-    """Take a probe's readings from this gateway from `at` on, and from no other.
+    """Pair a probe with a gateway from `at` on, and end its pairing with any other gateway.
 
-    Raises: NotGranted on either gateway's unit, NotFound, Conflict when it is paired so already, BackDated.
+    Raises: NotGranted on either gateway's unit, NotFound, Conflict when it is already paired with it, BackDated.
     """
     revision.bump(tx)
     actor.require(Right.BIND, on=unit_of_gateway(tx, gateway, at), asked=("gateway", gateway))
@@ -84,9 +85,9 @@ def pair_probe(
 
 
 def unpair_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now: Instant) -> ProbeGateway:
-    """Take a probe's readings from no gateway from `at` on.
+    """End a probe's pairing with its gateway at `at`.
 
-    Raises: NotGranted, Conflict when it is paired with none, BackDated.
+    Raises: NotGranted, Conflict when it is not paired, BackDated.
     """
     revision.bump(tx)
     ended = intervals.open_row(tx, ProbeGateway, probe)
@@ -99,9 +100,9 @@ def unpair_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now:
 def place_gateway(
     tx: Session, actor: Actor, gateway: GatewayId, unit: Unit, at: Instant, *, now: Instant
 ) -> GatewayUnit:
-    """Let a gateway stand in a unit from `at` on, and no longer where it stood.
+    """Place a gateway in a unit from `at` on, and end its previous placement.
 
-    Raises: NotGranted on either unit, NotFound, Conflict when it stands there already, BackDated.
+    Raises: NotGranted on either unit, NotFound, Conflict when it already stands there, BackDated.
     """
     revision.bump(tx)
     actor.require(Right.BIND, on=unit)
@@ -119,9 +120,9 @@ def place_gateway(
 def place_equipment(
     tx: Session, actor: Actor, equipment: EquipmentId, unit: Unit, at: Instant, *, now: Instant
 ) -> EquipmentUnit:
-    """Give an equipment to a unit from `at` on. What was measured before stays with whom it was with then.
+    """Place an equipment in a unit from `at` on. Earlier readings stay with the unit where it stood at that time.
 
-    Raises: NotGranted on either unit, NotFound, Conflict when it is there already, BackDated.
+    Raises: NotGranted on either unit, NotFound, Conflict when it already stands there, BackDated.
     """
     revision.bump(tx)
     actor.require(Right.EQUIP, on=unit)
@@ -137,20 +138,20 @@ def place_equipment(
 
 
 def unit_of_zone(tx: Session, zone: ZoneId, at: Instant) -> Unit:
-    """Return the unit that a zone's equipment belonged to at an instant.
+    """Return the unit in which a zone's equipment stood at an instant.
 
-    Raises: NotFound, Conflict when it belonged to none.
+    Raises: NotFound, Conflict when it stood in none.
     """
-    found = tx.get(Zone, zone)
-    if found is None:
+    row = tx.get(Zone, zone)
+    if row is None:
         raise NotFound(what="zone", name=zone)
-    return unit_of_equipment(tx, found.equipment_id, at)
+    return unit_of_equipment(tx, row.equipment_id, at)
 
 
 def unit_of_equipment(tx: Session, equipment: EquipmentId, at: Instant) -> Unit:
-    """Return the unit that an equipment belonged to at an instant.
+    """Return the unit in which an equipment stood at an instant.
 
-    Raises: Conflict when it belonged to none.
+    Raises: Conflict when it stood in none.
     """
     row = intervals.in_force(tx, EquipmentUnit, equipment, at)
     if row is None:
@@ -159,7 +160,7 @@ def unit_of_equipment(tx: Session, equipment: EquipmentId, at: Instant) -> Unit:
 
 
 def unit_of_gateway(tx: Session, gateway: GatewayId, at: Instant) -> Unit:
-    """Return the unit that a gateway stood in at an instant.
+    """Return the unit in which a gateway stood at an instant.
 
     Raises: NotFound, Conflict when it stood in none.
     """

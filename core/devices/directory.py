@@ -1,11 +1,11 @@
-"""Whose reading is it: (gateway, probe code, quantity, instant) → series, zone, equipment and unit of that instant.
+"""Device directory: maps (gateway, probe code, quantity, instant) to series, zone, equipment and unit at that instant.
 
-In memory, because it is asked for every reading: a copy of the timelines that is made anew when `device_revision` has
-moved. A copy only ever gains series, so threads may ask while another refreshes.
+Every reading is looked up here, so the directory is a copy of the timelines in memory. It is loaded again when the
+device revision has changed. A loaded copy only ever gains series, so threads may look up while another one refreshes.
 
-A place that was looked up is kept in the copy, with the stretch of time in which nothing changes of all that it depends
-on: readings follow each other within one, so the next costs a look into a dict instead of ten microseconds. One stretch
-a gateway, probe and quantity is kept, the last one that was asked for. A refusal is looked up every time.
+The copy caches the last place of each gateway, probe and quantity, with the stretch of time in which it holds. The next
+reading is usually in the same stretch and then costs a dict look-up instead of ten microseconds. Refusals are not
+cached.
 """
 
 import gc
@@ -39,7 +39,7 @@ from core.runtime.instant import Instant, Milliseconds
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
-    """Where a reading belongs. A probe bound to no zone is stored all the same, and is nobody's equipment."""
+    """Place of a reading. Readings of a probe without a zone are stored too, but belong to no equipment."""
 
     series: SeriesId
     probe: ProbeId
@@ -52,99 +52,102 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refusal(StrEnum):
-    """Why a reading can't be taken in."""
+    """Reason why a reading can't be accepted."""
 
     UNKNOWN_PROBE = "unknown_probe"
     FOREIGN_GATEWAY = "foreign_gateway"
     STOPPED_EQUIPMENT = "stopped_equipment"
     NO_SERIES = "no_series"
-    """The probe is known, this quantity of it was never seen: `Directory.allot` mends it."""
+    """The probe is known but this quantity has no series yet; `Directory.allot` creates one."""
 
 
 RESOLVABLE = (Refusal.UNKNOWN_PROBE, Refusal.FOREIGN_GATEWAY, Refusal.NO_SERIES)
-"""What a change of the records can mend. Readings of a stopped equipment stay held (CC-19) until a person decides."""
+"""Refusals that a change of the records can resolve. Readings of a stopped equipment stay held (CC-19) until a person
+decides.
+"""
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """A reading that is to be held, and what a person needs to know to resolve it."""
+    """Refusal of a reading, which is then held; `detail` tells a person how to resolve it."""
 
     reason: Refusal
     detail: str
 
 
 MANY = 1_000
-"""Probes from which on it is worth it to keep them out of what Python looks through for cycles."""
+"""Number of probes from which the copy is kept out of garbage collection."""
 
 
 class Directory:
-    """The devices of an installation, as one process knows them."""
+    """Copy of all devices of an installation in one process."""
 
     def __init__(self, records: Records) -> None:
-        """Know nothing before the first `refresh`."""
+        """Start empty; the first `refresh` loads the devices."""
         self._records = records
-        self._known = _Known()
+        self._copy = _Copy()
 
     @property
     def revision(self) -> int:
-        """Which state of the records it knows."""
-        return self._known.revision
+        """Device revision of the loaded copy."""
+        return self._copy.revision
 
     def refresh(self) -> bool:
-        """Load anew if anything has changed since; returns whether it did. One small query when nothing has."""
+        """Load again if anything has changed; return whether it did. Without changes it is one small query."""
         with self._records.read() as tx:
-            number = revision.current(tx)
-            if number == self._known.revision:
+            current = revision.current(tx)
+            if current == self._copy.revision:
                 return False
-            with _no_cycles_looked_for():
-                self._known = _load(tx, number)
-        if len(self._known.probes) >= MANY:
-            # It stays, and has no cycles: each look through it is a standstill of 0.2 s with 10 000 probes.
+            with _gc_disabled():
+                self._copy = _load(tx, current)
+        if len(self._copy.probes) >= MANY:
+            # The copy lives long and has no cycles; each collection over it would pause for 0.2 s with 10 000 probes.
             gc.unfreeze()
             gc.collect()
             gc.freeze()
         return True
 
     def resolve(self, gw: str, code: str, quantity: str, at: Instant) -> Place | Refused:
-        """Return where a reading belongs that gateway `gw` sent for probe `code`, taken at `at`."""
-        known = self._known
-        kept = known.places.get((gw, code, quantity))
-        if kept is not None:
-            since, until, place = kept
+        """Return the place of a reading that gateway `gw` sent for probe `code`, taken at `at`."""
+        copy = self._copy
+        cached = copy.places.get((gw, code, quantity))
+        if cached is not None:
+            since, until, place = cached
             if since <= at < until:
                 return place
-        found = _look_up(known, gw, code, quantity, at)
-        if isinstance(found, Refused):
-            return found
-        known.places[gw, code, quantity] = found
-        return found.value
+        result = _look_up(copy, gw, code, quantity, at)
+        if isinstance(result, Refused):
+            return result
+        copy.places[gw, code, quantity] = result
+        return result.value
 
     def allot(self, gw: str, code: str, quantity: str, at: Instant) -> Place | Refused:
-        """Resolve, and give the quantity its series where that alone is missing.
+        """Resolve; if only the series is missing, create it.
 
-        In a transaction of its own: never call it inside one. Whoever asks first allots; all get the same number.
+        It opens its own transaction: never call it inside one. Concurrent callers all get the same series.
         """
-        answer = self.resolve(gw, code, quantity, at)
-        if not isinstance(answer, Refused) or answer.reason is not Refusal.NO_SERIES:
-            return answer
-        probe = self._known.probes[self._known.gateways[gw][1], code]
+        result = self.resolve(gw, code, quantity, at)
+        if not isinstance(result, Refused) or result.reason is not Refusal.NO_SERIES:
+            return result
+        probe = self._copy.probes[self._copy.gateways[gw][1], code]
         with self._records.write() as tx:
             series = allot_series(tx, probe.id, quantity)
-        probe.series[quantity] = series  # not before the commit: a number that was rolled back is another's next
+        # Only after the commit: a number that was rolled back is given to another series.
+        probe.series[quantity] = series
         return self.resolve(gw, code, quantity, at)
 
 
 def allot_series(tx: Session, probe: ProbeId, quantity: str) -> SeriesId:
-    """Return the series of a quantity of a probe, made now unless there is one. Safe against another who does so."""
-    asked = select(Series.id).where(Series.probe_id == probe, Series.quantity == quantity)
-    if (known := tx.scalar(asked)) is not None:
-        return known
+    """Return the series of a probe's quantity; create it if missing. Safe when several processes do this at once."""
+    query = select(Series.id).where(Series.probe_id == probe, Series.quantity == quantity)
+    if (existing := tx.scalar(query)) is not None:
+        return existing
     try:
         with tx.begin_nested():
-            made = Series(probe_id=probe, quantity=quantity)
-            tx.add(made)
+            series = Series(probe_id=probe, quantity=quantity)
+            tx.add(series)
     except IntegrityError:
-        return tx.scalars(asked).one()
-    return made.id
+        return tx.scalars(query).one()
+    return series.id
 
 
 class _Equipment:
@@ -176,7 +179,7 @@ class _Probe:
         self.series: dict[str, SeriesId] = {}
 
 
-class _Known:
+class _Copy:
     def __init__(self) -> None:
         self.revision = -1
         self.gateways: dict[str, tuple[GatewayId, str]] = {}
@@ -184,15 +187,15 @@ class _Known:
         self.probes: dict[tuple[str, str], _Probe] = {}
         self.zones: dict[ZoneId, _Zone] = {}
         self.places: dict[tuple[str, str, str], Stretch[Place]] = {}
-        """By gateway, probe code and quantity: what was last looked up, and when it holds."""
+        """Cache by gateway, probe code and quantity: the last place, and the time in which it holds."""
 
 
-def _look_up(known: _Known, gw: str, code: str, quantity: str, at: Instant) -> Stretch[Place] | Refused:
-    probe = _paired(known, gw, code, at)
+def _look_up(copy: _Copy, gw: str, code: str, quantity: str, at: Instant) -> Stretch[Place] | Refused:
+    probe = _paired_probe(copy, gw, code, at)
     if isinstance(probe, Refused):
         return probe
-    paired, bound = probe.gateways.around(at), probe.zones.around(at)
-    zone = None if bound.value is None else known.zones[bound.value]
+    pairing, binding = probe.gateways.around(at), probe.zones.around(at)
+    zone = None if binding.value is None else copy.zones[binding.value]
     if zone is not None and zone.equipment.stopped.at(at):
         return Refused(Refusal.STOPPED_EQUIPMENT, f"equipment {zone.equipment.code} was stopped then")
     series = probe.series.get(quantity)
@@ -200,52 +203,52 @@ def _look_up(known: _Known, gw: str, code: str, quantity: str, at: Instant) -> S
         return Refused(Refusal.NO_SERIES, f"quantity {quantity} of probe {code} has no series yet")
     if zone is None:
         place = Place(series, probe.id, probe.interval, None, None, None, None)
-        return _while((paired, bound), place)
+        return _intersected((pairing, binding), place)
     equipment = zone.equipment
     units = equipment.units.around(at)
-    place = Place(series, probe.id, probe.interval, bound.value, zone.kind, equipment.id, units.value)
-    return _while((paired, bound, units, equipment.stopped.around(at)), place)
+    place = Place(series, probe.id, probe.interval, binding.value, zone.kind, equipment.id, units.value)
+    return _intersected((pairing, binding, units, equipment.stopped.around(at)), place)
 
 
-def _while(stretches: Iterable[Stretch[Any]], place: Place) -> Stretch[Place]:
-    """Return when a place holds that depends on all of some stretches."""
+def _intersected(stretches: Iterable[Stretch[Any]], place: Place) -> Stretch[Place]:
+    """Return `place` with the time in which all of `stretches` hold."""
     sinces, untils, _ = zip(*stretches, strict=True)
     return Stretch(max(sinces), min(untils), place)
 
 
-def _paired(known: _Known, gw: str, code: str, at: Instant) -> _Probe | Refused:
-    gateway = known.gateways.get(gw)
+def _paired_probe(copy: _Copy, gw: str, code: str, at: Instant) -> _Probe | Refused:
+    gateway = copy.gateways.get(gw)
     if gateway is None:
         return Refused(Refusal.FOREIGN_GATEWAY, f"gateway {gw} is not in the records")
     gateway_id, namespace = gateway
-    probe = known.probes.get((namespace, code))
+    probe = copy.probes.get((namespace, code))
     if probe is None:
         return Refused(Refusal.UNKNOWN_PROBE, f"no probe {code} in namespace {namespace}")
-    through = probe.gateways.at(at)
-    if through == gateway_id:
+    paired_gateway = probe.gateways.at(at)
+    if paired_gateway == gateway_id:
         return probe
-    belongs = "no gateway" if through is None else f"gateway {known.numbers[through]}"
-    return Refused(Refusal.FOREIGN_GATEWAY, f"probe {code} was with {belongs} then, not with {gw}")
+    paired_with = "no gateway" if paired_gateway is None else f"gateway {copy.numbers[paired_gateway]}"
+    return Refused(Refusal.FOREIGN_GATEWAY, f"probe {code} was with {paired_with} then, not with {gw}")
 
 
 @contextmanager
-def _no_cycles_looked_for() -> Iterator[None]:
-    """Let Python not look for cycles meanwhile.
+def _gc_disabled() -> Iterator[None]:
+    """Disable the garbage collector for a while.
 
-    With 50 000 probes it would look through all that was made so far again and again, for more than half of the time.
+    While 50 000 probes are loaded, it would scan all new objects again and again, for more than half of the time.
     """
-    looked_for = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if looked_for:
+        if was_enabled:
             gc.enable()
 
 
-def _load(tx: Session, number: int) -> _Known:
-    known = _Known()
-    known.revision = number
+def _load(tx: Session, number: int) -> _Copy:
+    copy = _Copy()
+    copy.revision = number
     units = _by_subject(tx.execute(select(EquipmentUnit.equipment_id, *_span(EquipmentUnit), EquipmentUnit.unit_id)))
     stopped: dict[EquipmentId, list[tuple[Instant, Instant | None]]] = defaultdict(list)
     windows = select(MaintenanceWindow.equipment_id, *_span(MaintenanceWindow))
@@ -256,10 +259,10 @@ def _load(tx: Session, number: int) -> _Known:
         for id_, code in tx.execute(select(Equipment.id, Equipment.code))
     }
     for zone_id, kind, equipment_id in tx.execute(select(Zone.id, Zone.kind, Zone.equipment_id)):
-        known.zones[zone_id] = _Zone(kind, equipment[equipment_id])
+        copy.zones[zone_id] = _Zone(kind, equipment[equipment_id])
     for gateway_id, gw, namespace in tx.execute(select(Gateway.id, Gateway.number, Gateway.namespace)):
-        known.gateways[gw] = (gateway_id, namespace)
-        known.numbers[gateway_id] = gw
+        copy.gateways[gw] = (gateway_id, namespace)
+        copy.numbers[gateway_id] = gw
     zones = _by_subject(tx.execute(select(ProbeZone.probe_id, *_span(ProbeZone), ProbeZone.zone_id)))
     gateways = _by_subject(tx.execute(select(ProbeGateway.probe_id, *_span(ProbeGateway), ProbeGateway.gateway_id)))
     by_id: dict[ProbeId, _Probe] = {}
@@ -267,10 +270,10 @@ def _load(tx: Session, number: int) -> _Known:
         select(Probe.id, Probe.namespace, Probe.code, Probe.interval)
     ):
         probe = _Probe(probe_id, interval, Spans(zones.get(probe_id, ())), Spans(gateways.get(probe_id, ())))
-        by_id[probe_id] = known.probes[namespace, code] = probe
+        by_id[probe_id] = copy.probes[namespace, code] = probe
     for series_id, probe_id, quantity in tx.execute(select(Series.id, Series.probe_id, Series.quantity)):
         by_id[probe_id].series[quantity] = series_id
-    return known
+    return copy
 
 
 def _span(table: Any) -> tuple[Any, Any]:  # noqa: ANN401  # every timeline has the two columns

@@ -1,8 +1,8 @@
-"""Entry of many devices at once: equipment with its zones, gateways, probes with what they measure.
+"""Bulk entry of devices: equipment with its zones, gateways, probes with what they measure.
 
-Each is entered or refused for itself, and a thousand take as many statements as one: an import of a province has
-tens of thousands. What comes first may be needed by what follows, so the caller enters equipment and gateways before
-probes. Single ones are entered by `core.devices.registry`, which calls these.
+Each item is added or refused separately. A thousand items take as many statements as one, because the import of a
+province has tens of thousands. Probes refer to gateways and zones, so the caller adds equipment and gateways first.
+`core.devices.registry` uses the same functions for single devices.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -45,11 +45,11 @@ Made = TypeVar("Made", bound=Record)
 Row = dict[str, Any]
 
 NAMESPACE = "cc"
-"""Of the probes of our own gateways."""
+"""Namespace of the probes of Coldchain's own gateways."""
 
 
 class NewEquipment(msgspec.Struct, frozen=True):
-    """An equipment to be entered: its number in the unit's books, what people call it, and its compartments."""
+    """An equipment to add: inventory number, name, kind and zones."""
 
     code: str
     name: str
@@ -58,7 +58,7 @@ class NewEquipment(msgspec.Struct, frozen=True):
 
 
 class NewInUnit(msgspec.Struct, frozen=True):
-    """An equipment that stands in a unit since an instant."""
+    """An equipment to add, placed in a unit since an instant."""
 
     equipment: NewEquipment
     unit: Unit
@@ -66,7 +66,7 @@ class NewInUnit(msgspec.Struct, frozen=True):
 
 
 class NewGateway(msgspec.Struct, frozen=True):
-    """A gateway that stands in a unit since an instant."""
+    """A gateway to add, placed in a unit since an instant."""
 
     number: str
     unit: Unit
@@ -75,7 +75,7 @@ class NewGateway(msgspec.Struct, frozen=True):
 
 
 class NewProbe(msgspec.Struct, frozen=True):
-    """A probe that a gateway reads since an instant, and that measures a zone since then if one is given."""
+    """A probe to add, paired with a gateway since an instant, and bound to a zone since then if one is given."""
 
     code: str
     gateway: Gateway
@@ -85,26 +85,28 @@ class NewProbe(msgspec.Struct, frozen=True):
 
 
 def enter_equipment(tx: Session, actor: Actor, new: Sequence[NewInUnit], *, now: Instant) -> list[Equipment | Wrong]:
-    """Enter equipment with their zones; returns for each what was made, or why not.
+    """Add equipment with their zones; return for each the new row or the error.
 
-    A refusal is NotGranted, NotFound, Conflict when the code is taken, or Invalid.
+    An error is NotGranted, NotFound, Conflict when the code is taken, or Invalid.
     """
     revision.bump(tx)
-    taken = _taken(tx, Equipment.code, [item.equipment.code for item in new])
+    taken = _existing(tx, Equipment.code, [item.equipment.code for item in new])
 
-    def one(item: NewInUnit) -> Row:
-        entered = item.equipment
+    def checked_row(item: NewInUnit) -> Row:
+        equipment_data = item.equipment
         actor.require(Right.EQUIP, on=item.unit)
-        require_plain("code", entered.code)
-        require_plain("name", entered.name)
-        if not entered.code.strip() or not entered.name.strip():
-            raise Invalid(field="code", value=entered.code, problem="an equipment needs a code and a name")
-        _take(taken, entered.code, f"equipment code {entered.code} is taken")
-        return {"code": entered.code, "name": entered.name, "kind": entered.kind.value}
+        require_plain("code", equipment_data.code)
+        require_plain("name", equipment_data.name)
+        if not equipment_data.code.strip() or not equipment_data.name.strip():
+            raise Invalid(field="code", value=equipment_data.code, problem="an equipment needs a code and a name")
+        _claim(taken, equipment_data.code, f"equipment code {equipment_data.code} is taken")
+        return {"code": equipment_data.code, "name": equipment_data.name, "kind": equipment_data.kind.value}
 
-    results = [_attempt(partial(one, item)) for item in new]
-    made = _insert(tx, Equipment, Equipment.code, results)
-    pairs = [(item, made[item.equipment.code]) for item, row in zip(new, results, strict=True) if isinstance(row, dict)]
+    results = [_row_or_error(partial(checked_row, item)) for item in new]
+    by_code = _insert(tx, Equipment, Equipment.code, results)
+    pairs = [
+        (item, by_code[item.equipment.code]) for item, row in zip(new, results, strict=True) if isinstance(row, dict)
+    ]
     kinds = [(equipment.id, kind) for item, equipment in pairs for kind in dict.fromkeys(item.equipment.zones)]
     insert_all(tx, Zone, [{"equipment_id": each, "kind": kind.value} for each, kind in kinds])
     places = [{"equipment_id": each.id, "unit_id": item.unit.id, "since": item.since} for item, each in pairs]
@@ -118,27 +120,27 @@ def enter_equipment(tx: Session, actor: Actor, new: Sequence[NewInUnit], *, now:
         for item, each in pairs
     ]
     record_all(tx, changes, at=now, actor=actor.name)
-    return [row if isinstance(row, Wrong) else made[row["code"]] for row in results]
+    return [row if isinstance(row, Wrong) else by_code[row["code"]] for row in results]
 
 
 def enter_gateways(tx: Session, actor: Actor, new: Sequence[NewGateway], *, now: Instant) -> list[Gateway | Wrong]:
-    """Enter gateways; returns for each what was made, or why not.
+    """Add gateways; return for each the new row or the error.
 
-    A refusal is NotGranted, NotFound, Conflict when the number is taken, or Invalid.
+    An error is NotGranted, NotFound, Conflict when the number is taken, or Invalid.
     """
     revision.bump(tx)
-    taken = _taken(tx, Gateway.number, [item.number for item in new])
+    taken = _existing(tx, Gateway.number, [item.number for item in new])
 
-    def one(item: NewGateway) -> Row:
+    def checked_row(item: NewGateway) -> Row:
         actor.require(Right.BIND, on=item.unit)
         if not GATEWAY_NUMBER.fullmatch(item.number):
             raise Invalid(field="number", value=item.number, problem="1 to 32 of A-Z a-z 0-9 _ -")
-        _take(taken, item.number, f"gateway number {item.number} is taken")
+        _claim(taken, item.number, f"gateway number {item.number} is taken")
         return {"number": item.number, "namespace": item.namespace}
 
-    results = [_attempt(partial(one, item)) for item in new]
-    made = _insert(tx, Gateway, Gateway.number, results)
-    pairs = [(item, made[item.number]) for item, row in zip(new, results, strict=True) if isinstance(row, dict)]
+    results = [_row_or_error(partial(checked_row, item)) for item in new]
+    by_number = _insert(tx, Gateway, Gateway.number, results)
+    pairs = [(item, by_number[item.number]) for item, row in zip(new, results, strict=True) if isinstance(row, dict)]
     places = [{"gateway_id": each.id, "unit_id": item.unit.id, "since": item.since} for item, each in pairs]
     insert_all(tx, GatewayUnit, places)
     changes = [
@@ -150,35 +152,35 @@ def enter_gateways(tx: Session, actor: Actor, new: Sequence[NewGateway], *, now:
         for item, each in pairs
     ]
     record_all(tx, changes, at=now, actor=actor.name)
-    return [row if isinstance(row, Wrong) else made[row["number"]] for row in results]
+    return [row if isinstance(row, Wrong) else by_number[row["number"]] for row in results]
 
 
 def enter_probes(tx: Session, actor: Actor, new: Sequence[NewProbe], *, now: Instant) -> list[Probe | Wrong]:
-    """Enter probes, each with the series of its temperature; returns for each what was made, or why not.
+    """Add probes, each with its temperature series; return for each the new row or the error.
 
-    A refusal is NotGranted, NotFound, Conflict when the code is taken in the gateway's namespace or gateway or zone
-    belonged to no unit then, or Invalid.
+    An error is NotGranted, NotFound, Invalid, or Conflict: the code is taken in the gateway's namespace, or the gateway
+    or the zone's equipment stood in no unit at that time.
     """
     revision.bump(tx)
-    there = probes_known(tx, {item.gateway.namespace for item in new}, [item.code for item in new])
-    taken: set[object] = set(there)
-    unit_then = _UnitsThen(tx, new)
+    known_probes = probes_known(tx, {item.gateway.namespace for item in new}, [item.code for item in new])
+    taken: set[object] = set(known_probes)
+    units = _UnitsAtStart(tx, new)
 
-    def one(item: NewProbe) -> Row:
-        actor.require(Right.BIND, on=unit_then.of_gateway(item), asked=("gateway", item.gateway.id))
+    def checked_row(item: NewProbe) -> Row:
+        actor.require(Right.BIND, on=units.of_gateway(item), asked=("gateway", item.gateway.id))
         if item.zone is not None:
-            actor.require(Right.BIND, on=unit_then.of_zone(item, item.zone), asked=("zone", item.zone))
+            actor.require(Right.BIND, on=units.of_zone(item, item.zone), asked=("zone", item.zone))
         namespace = item.gateway.namespace
-        _take(taken, (namespace, item.code), f"probe code {item.code} is taken in namespace {namespace}")
+        _claim(taken, (namespace, item.code), f"probe code {item.code} is taken in namespace {namespace}")
         check_interval(item.interval)
         return {"namespace": namespace, "code": item.code, "interval": item.interval}
 
-    results = [_attempt(partial(one, item)) for item in new]
+    results = [_row_or_error(partial(checked_row, item)) for item in new]
     inserted = [row for row in results if isinstance(row, dict)]
     insert_all(tx, Probe, inserted)
-    made = probes_known(tx, {row["namespace"] for row in inserted}, [row["code"] for row in inserted])
+    added_probes = probes_known(tx, {row["namespace"] for row in inserted}, [row["code"] for row in inserted])
     pairs = [
-        (item, made[item.gateway.namespace, item.code])
+        (item, added_probes[item.gateway.namespace, item.code])
         for item, row in zip(new, results, strict=True)
         if isinstance(row, dict)
     ]
@@ -192,7 +194,7 @@ def enter_probes(tx: Session, actor: Actor, new: Sequence[NewProbe], *, now: Ins
     insert_all(
         tx, ProbeZone, [{"probe_id": probe.id, "zone_id": item.zone, "since": item.since} for item, probe in bound]
     )
-    added = [
+    added_changes = [
         Change(
             "probe added",
             f"probe:{probe.id}",
@@ -200,28 +202,30 @@ def enter_probes(tx: Session, actor: Actor, new: Sequence[NewProbe], *, now: Ins
         )
         for item, probe in pairs
     ]
-    binding = [Change("probe bound", f"probe:{each.id}", {"zone": item.zone, "at": item.since}) for item, each in bound]
-    record_all(tx, [*added, *binding], at=now, actor=actor.name)
-    return [row if isinstance(row, Wrong) else made[row["namespace"], row["code"]] for row in results]
+    bound_changes = [
+        Change("probe bound", f"probe:{each.id}", {"zone": item.zone, "at": item.since}) for item, each in bound
+    ]
+    record_all(tx, [*added_changes, *bound_changes], at=now, actor=actor.name)
+    return [row if isinstance(row, Wrong) else added_probes[row["namespace"], row["code"]] for row in results]
 
 
 def probes_known(tx: Session, namespaces: Collection[str], codes: Collection[str]) -> dict[tuple[str, str], Probe]:
-    """Return the probes with one of these codes in one of these namespaces.
+    """Return the probes that have one of these codes in one of these namespaces.
 
-    Looked up one by one in their index: within the transaction that adds them PostgreSQL has no statistics of them yet,
-    and would compare each of them with each code.
+    On PostgreSQL the codes are joined, so that each is looked up in the index: in the transaction that adds the probes
+    there are no statistics for them yet, and PostgreSQL would compare every probe with every code.
     """
     if tx.get_bind().dialect.name == "postgresql":
-        each = func.unnest(bindparam(None, sorted(codes), ARRAY(String))).column_valued()
-        of_codes: ColumnElement[bool] = Probe.code.in_(select(each))
+        code = func.unnest(bindparam(None, sorted(codes), ARRAY(String))).column_valued()
+        has_code: ColumnElement[bool] = Probe.code.in_(select(code))
     else:
-        of_codes = among(tx, Probe.code, codes)
-    asked = select(Probe).where(Probe.namespace.in_(sorted(namespaces)), of_codes)
-    return {(probe.namespace, probe.code): probe for probe in tx.scalars(asked)}
+        has_code = among(tx, Probe.code, codes)
+    query = select(Probe).where(Probe.namespace.in_(sorted(namespaces)), has_code)
+    return {(probe.namespace, probe.code): probe for probe in tx.scalars(query)}
 
 
 def check_interval(interval: Milliseconds) -> None:
-    """Let pass how often a probe may be read.
+    """Check the reading interval of a probe.
 
     Raises: Invalid.
     """
@@ -229,22 +233,22 @@ def check_interval(interval: Milliseconds) -> None:
         raise Invalid(field="interval", value=interval, problem=message("interval"))
 
 
-class _UnitsThen:
-    """In which unit gateways and zones' equipment stood, for many at once."""
+class _UnitsAtStart:
+    """Units in which the gateways and zones of new probes stood at each probe's `since`, read at once."""
 
     def __init__(self, tx: Session, new: Sequence[NewProbe]) -> None:
         zones = {item.zone for item in new if item.zone is not None}
-        asked = select(Zone.id, Zone.equipment_id).where(among(tx, Zone.id, zones))
-        self._equipment: dict[ZoneId, EquipmentId] = {row.id: row.equipment_id for row in tx.execute(asked)}
+        query = select(Zone.id, Zone.equipment_id).where(among(tx, Zone.id, zones))
+        self._equipment: dict[ZoneId, EquipmentId] = {row.id: row.equipment_id for row in tx.execute(query)}
         self._gateways = intervals.rows_of(tx, GatewayUnit, {item.gateway.id for item in new})
         self._places = intervals.rows_of(tx, EquipmentUnit, set(self._equipment.values()))
         units = {row.unit_id for rows in self._gateways.values() for row in rows}
         units |= {row.unit_id for rows in self._places.values() for row in rows}
-        found = tx.scalars(select(Unit).where(among(tx, Unit.id, units)))
-        self._units: dict[UnitId, Unit] = {unit.id: unit for unit in found}
+        unit_rows = tx.scalars(select(Unit).where(among(tx, Unit.id, units)))
+        self._units: dict[UnitId, Unit] = {unit.id: unit for unit in unit_rows}
 
     def of_gateway(self, item: NewProbe) -> Unit:
-        """Return the unit that a probe's gateway stood in.
+        """Return the unit in which a probe's gateway stood.
 
         Raises: Conflict.
         """
@@ -254,7 +258,7 @@ class _UnitsThen:
         return self._units[row.unit_id]
 
     def of_zone(self, item: NewProbe, zone: ZoneId) -> Unit:
-        """Return the unit that a zone's equipment belonged to.
+        """Return the unit in which a zone's equipment stood.
 
         Raises: NotFound, Conflict.
         """
@@ -270,25 +274,25 @@ class _UnitsThen:
 def _insert(
     tx: Session, table: type[Made], column: InstrumentedAttribute[str], results: Sequence[Row | Wrong]
 ) -> dict[str, Made]:
-    """Insert the rows that aren't refused; returns what they are then, by the column that they are known by."""
+    """Insert the accepted rows; return the inserted objects by their value of `column`."""
     rows = [row for row in results if isinstance(row, dict)]
     insert_all(tx, table, rows)
-    found = tx.scalars(select(table).where(among(tx, column, [row[column.key] for row in rows])))
-    return {getattr(made, column.key): made for made in found}
+    inserted = tx.scalars(select(table).where(among(tx, column, [row[column.key] for row in rows])))
+    return {getattr(item, column.key): item for item in inserted}
 
 
-def _attempt(make: Callable[[], Row]) -> Row | Wrong:
+def _row_or_error(make: Callable[[], Row]) -> Row | Wrong:
     try:
         return make()
-    except Wrong as refusal:
-        return refusal
+    except Wrong as error:
+        return error
 
 
-def _taken(tx: Session, column: InstrumentedAttribute[str], values: Sequence[str]) -> set[object]:
+def _existing(tx: Session, column: InstrumentedAttribute[str], values: Sequence[str]) -> set[object]:
     return set(tx.scalars(select(column).where(among(tx, column, values))))
 
 
-def _take(taken: set[object], name: object, refusal: str) -> None:
+def _claim(taken: set[object], name: object, problem: str) -> None:
     if name in taken:
-        raise Conflict(refusal)
+        raise Conflict(problem)
     taken.add(name)

@@ -1,7 +1,7 @@
-"""The temperature history of a zone: the readings of every probe while it was bound there (CC-03).
+"""Temperature history of a zone: the readings of each probe while it was bound to the zone (CC-03).
 
-History is seen by whose subtree the equipment was in at that time: a fridge that has moved shows its old unit what was
-measured before, and its new unit what came after.
+The equipment's unit at the time of a reading decides who may see it. When a fridge has moved, its old unit sees what
+was measured before the move, and its new unit what was measured after it.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,11 +23,11 @@ from core.units.tables import Unit
 Span = tuple[Instant, Instant]
 """[since, until)."""
 MaySee = Callable[[Unit, EquipmentId], bool]
-"""Whether an equipment may be seen while it is in a unit."""
+"""Predicate: may the requester see an equipment while it stands in this unit?"""
 
 
 class ProbeCurve(msgspec.Struct, frozen=True):
-    """The readings of one probe of a zone, in order of time."""
+    """The readings of one probe in a zone, in order of time."""
 
     code: str
     series: SeriesId
@@ -36,7 +36,7 @@ class ProbeCurve(msgspec.Struct, frozen=True):
 
 
 class History(msgspec.Struct, frozen=True):
-    """What was measured in a zone. `seen` are the parts of the time asked for that the asker may see."""
+    """Readings of a zone. `seen` are the parts of the requested time that the requester may see."""
 
     zone: Zone
     equipment: Equipment
@@ -44,19 +44,21 @@ class History(msgspec.Struct, frozen=True):
     curves: Sequence[ProbeCurve]
 
     def figures(self) -> Figures:
-        """Return what all probes measured together in the time seen."""
+        """Return the figures over all probes and the whole visible time."""
         since, until = self.seen[0][0], self.seen[-1][1]
-        each = [windows.figures(one.curve, (since, until))[0] for one in self.curves]
-        full = [one for one in each if one.mean is not None]
-        count = sum(one.count for one in full)
+        all_figures = [windows.figures(probe.curve, (since, until))[0] for probe in self.curves]
+        with_values = [probe_figures for probe_figures in all_figures if probe_figures.mean is not None]
+        count = sum(probe_figures.count for probe_figures in with_values)
         return Figures(
             since,
             until,
             count,
-            sum(one.failed for one in each),
-            min((one.min for one in full if one.min is not None), default=None),
-            max((one.max for one in full if one.max is not None), default=None),
-            sum((one.mean or 0.0) * one.count for one in full) / count if count else None,
+            sum(probe_figures.failed for probe_figures in all_figures),
+            min((probe_figures.min for probe_figures in with_values if probe_figures.min is not None), default=None),
+            max((probe_figures.max for probe_figures in with_values if probe_figures.max is not None), default=None),
+            sum((probe_figures.mean or 0.0) * probe_figures.count for probe_figures in with_values) / count
+            if count
+            else None,
         )
 
 
@@ -68,21 +70,21 @@ def history(
     until: Instant,
     may_see: MaySee,
 ) -> History:
-    """Return the readings of [since, until) from the time in which the equipment stood in units that `may_see`.
+    """Return the readings of [since, until) taken while the equipment stood in units that the requester may see.
 
-    Raises: NotFound; also when none of that time is the asker's to see.
+    Raises: NotFound, also when the requester may see none of that time.
     """
     zone = tx.get(Zone, zone_id)
-    seen = [] if zone is None else stays_seen(tx, zone.equipment_id, since, until, may_see)
-    if zone is None or not seen:
+    visible = [] if zone is None else stays_seen(tx, zone.equipment_id, since, until, may_see)
+    if zone is None or not visible:
         raise NotFound(what="zone", name=zone_id)
-    curves = _curves(tx, telemetry, zone_id, seen)
-    return History(zone, tx.get_one(Equipment, zone.equipment_id), seen, curves)
+    curves = _curves(tx, telemetry, zone_id, visible)
+    return History(zone, tx.get_one(Equipment, zone.equipment_id), visible, curves)
 
 
 def stays_seen(tx: Session, equipment: EquipmentId, since: Instant, until: Instant, may_see: MaySee) -> list[Span]:
-    """Return the parts of [since, until) in which an equipment was in units that `may_see`, in order of time."""
-    stood = (
+    """Return the parts of [since, until) in which an equipment stood in units accepted by `may_see`, in time order."""
+    query = (
         select(EquipmentUnit.since, EquipmentUnit.until, Unit)
         .join(Unit, Unit.id == EquipmentUnit.unit_id)
         .where(
@@ -92,38 +94,42 @@ def stays_seen(tx: Session, equipment: EquipmentId, since: Instant, until: Insta
         )
         .order_by(EquipmentUnit.since)
     )
-    return [_shared((start, end), (since, until)) for start, end, unit in tx.execute(stood) if may_see(unit, equipment)]
+    return [
+        _intersection((start, end), (since, until))
+        for start, end, unit in tx.execute(query)
+        if may_see(unit, equipment)
+    ]
 
 
-def _curves(tx: Session, telemetry: Telemetry, zone_id: ZoneId, seen: Sequence[Span]) -> list[ProbeCurve]:
-    bound = (
+def _curves(tx: Session, telemetry: Telemetry, zone_id: ZoneId, visible: Sequence[Span]) -> list[ProbeCurve]:
+    bindings = (
         select(Probe.code, Series.id, Probe.interval, ProbeZone.since, ProbeZone.until)
         .join(Probe, Probe.id == ProbeZone.probe_id)
         .join(Series, Series.probe_id == Probe.id)
         .where(
             ProbeZone.zone_id == zone_id,
             Series.quantity == "t",
-            ProbeZone.since < seen[-1][1],
-            or_(ProbeZone.until.is_(None), ProbeZone.until > seen[0][0]),
+            ProbeZone.since < visible[-1][1],
+            or_(ProbeZone.until.is_(None), ProbeZone.until > visible[0][0]),
         )
         .order_by(Probe.code, ProbeZone.since)
     )
     pieces: dict[tuple[str, SeriesId, Milliseconds], list[Curve]] = {}
-    for code, series, interval, start, end in tx.execute(bound):
-        for span in seen:
-            first, last = _shared((start, end), span)
+    for code, series, interval, start, end in tx.execute(bindings):
+        for span in visible:
+            first, last = _intersection((start, end), span)
             if first < last:
                 pieces.setdefault((code, series, interval), []).append(telemetry.range(series, first, last))
-    return [ProbeCurve(*probe, _joined(curves)) for probe, curves in pieces.items()]
+    return [ProbeCurve(*probe, _concatenated(curves)) for probe, curves in pieces.items()]
 
 
-def _shared(row: tuple[Instant, Instant | None], span: Span) -> Span:
-    """Return what an open or closed row has in common with a span; empty (first ≥ last) when nothing."""
+def _intersection(row: tuple[Instant, Instant | None], span: Span) -> Span:
+    """Return the intersection of a timeline row and a span. Its start is not before its end when it is empty."""
     start, end = row
     return max(start, span[0]), span[1] if end is None else min(end, span[1])
 
 
-def _joined(curves: Sequence[Curve]) -> Curve:
+def _concatenated(curves: Sequence[Curve]) -> Curve:
     if len(curves) == 1:
         return curves[0]
     return Curve(

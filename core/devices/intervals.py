@@ -1,4 +1,4 @@
-"""Rows of a timeline: beginning one, ending one, both at the same instant. The database itself forbids overlap."""
+"""Timeline rows: beginning, ending and looking up intervals [since, until). The database itself forbids overlap."""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -23,29 +23,29 @@ def in_force(tx: Session, table: type[Row], subject: int, at: Instant) -> Row | 
 
 
 def newest(tx: Session, table: type[Row], subject: int) -> Row | None:
-    """Return the last row of a subject, open or ended."""
+    """Return the newest row of a subject, open or ended."""
     return tx.scalar(select(table).where(_of(table, subject)).order_by(table.since.desc()).limit(1))
 
 
 def rows_of(tx: Session, table: type[Row], subjects: Collection[int]) -> dict[int, list[Row]]:
-    """Return all rows of many subjects, oldest first; a subject without any isn't in it."""
+    """Return all rows of several subjects, oldest first. Subjects without rows are left out."""
     column = TIMELINES[table.__tablename__]
-    found: dict[int, list[Row]] = defaultdict(list)
-    asked = select(table).where(among(tx, getattr(table, column), subjects)).order_by(table.since)
-    for row in tx.scalars(asked):
-        found[getattr(row, column)].append(row)
-    return dict(found)
+    rows: dict[int, list[Row]] = defaultdict(list)
+    query = select(table).where(among(tx, getattr(table, column), subjects)).order_by(table.since)
+    for row in tx.scalars(query):
+        rows[getattr(row, column)].append(row)
+    return dict(rows)
 
 
 def covering(rows: Sequence[Row], at: Instant) -> Row | None:
-    """Return that of a subject's rows that covers an instant."""
+    """Return the one of a subject's rows that covers an instant."""
     return next((row for row in rows if row.since <= at and (row.until is None or row.until > at)), None)
 
 
 def begin(tx: Session, row: Row) -> Row:
-    """Add an open row behind all others of its subject.
+    """Add an open row after all other rows of its subject.
 
-    Raises: Conflict while one is open, BackDated before the end of the last.
+    Raises: Conflict while another row is open, BackDated when `row` begins before the end of the last one.
     """
     last = newest(tx, type(row), getattr(row, TIMELINES[row.__tablename__]))
     if last is not None and last.until is None:
@@ -58,7 +58,7 @@ def begin(tx: Session, row: Row) -> Row:
 
 
 def open_row(tx: Session, table: type[Row], subject: int) -> Row:
-    """Return the row of a subject that hasn't ended.
+    """Return the open row of a subject.
 
     Raises: Conflict when there is none.
     """
@@ -69,14 +69,14 @@ def open_row(tx: Session, table: type[Row], subject: int) -> Row:
 
 
 def end(tx: Session, row: Row, at: Instant) -> None:
-    """End an open row at an instant, which it no longer covers.
+    """End an open row at an instant (exclusive).
 
-    Raises: BackDated unless it began before.
+    Raises: BackDated when the row didn't begin before `at`.
     """
     if at <= row.since:
         raise BackDated(message("began", what=_name(row), since=rfc3339(row.since), at=rfc3339(at)))
     row.until = at
-    # At once: the unit of work would write the row that follows before this one ends.
+    # Flush now: otherwise the session could insert the next row before it ends this one, and the database refuses that.
     tx.flush()
 
 

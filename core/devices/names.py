@@ -1,4 +1,4 @@
-"""The field's words for devices, as they stand on labels and in lists: probe codes, kinds, names of zones."""
+"""Names of devices as on labels and in import files: probe codes, kinds, zone names."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from core.errors import Invalid
 
 
 class ZoneKind(StrEnum):
-    """What a compartment is for; decides its limits and how far a probe may deviate."""
+    """Kind of a zone (compartment). It decides the limits and how far a probe may deviate."""
 
     REFRIGERATED = "refrigerated"
     FROZEN = "frozen"
@@ -21,7 +21,7 @@ class ZoneKind(StrEnum):
 
 
 class EquipmentKind(StrEnum):
-    """What keeps vaccine cold (CC-01)."""
+    """Kind of equipment that keeps vaccine cold (CC-01)."""
 
     VEHICLE = "vehicle"
     COLD_ROOM = "cold_room"
@@ -32,7 +32,7 @@ class EquipmentKind(StrEnum):
 
 
 class WindowKind(StrEnum):
-    """Why an equipment pages nobody for a while; `stopped` also ends the taking in of its readings (CC-19)."""
+    """Reason of a maintenance window. With `stopped` the readings are held in quarantine as well (CC-19)."""
 
     REPAIR = "repair"
     SPARE = "spare"
@@ -58,39 +58,39 @@ CHINESE: dict[StrEnum, str] = {
     WindowKind.STOCK_TAKE: "盘苗",
     WindowKind.DEFROST: "除霜",
 }
-"""What people write for a kind; read alike, and part of a zone's name."""
+"""Chinese names of kinds. Import files may use them in place of the codes; zone names contain them."""
 
 Kind = TypeVar("Kind", bound=StrEnum)
 _PROBE = re.compile(r"(?P<code>[A-Za-z0-9_-]{1,64}?)\s*(?P<zone>冷藏|冷冻)?")
 
 
 class ProbeName(msgspec.Struct, frozen=True):
-    """A probe as its label says: the code, and the zone it is meant for when there is a suffix."""
+    """A parsed probe label: the code, and the zone kind when the label has a suffix."""
 
     code: str
     zone: ZoneKind | None
 
 
 def parse_probe(label: str) -> ProbeName:
-    """Read a probe's label: `208604冷冻` is 208604, frozen; a bare code is one without zone (HW-29).
+    """Parse a probe label: `208604冷冻` is 208604, frozen; a bare code has no zone (HW-29).
 
     Raises: Invalid.
     """
-    read = _PROBE.fullmatch(label.strip())
-    if read is None:
+    match = _PROBE.fullmatch(label.strip())
+    if match is None:
         raise Invalid(field="probe", value=label, problem=message("probe"))
-    suffix = read["zone"]
-    return ProbeName(read["code"], None if suffix is None else kind_of(ZoneKind, suffix, "probe"))
+    suffix = match["zone"]
+    return ProbeName(match["code"], None if suffix is None else kind_of(ZoneKind, suffix, "probe"))
 
 
 def kind_of(kinds: type[Kind], text: str, field: str, words: Mapping[StrEnum, str] = CHINESE) -> Kind:
-    """Read a kind by its code or by what people write for it.
+    """Parse a kind from its code or its Chinese name.
 
-    Raises: Invalid naming all that there are.
+    Raises: Invalid, whose text lists all kinds.
     """
-    wanted = text.strip()
+    name = text.strip()
     for kind in kinds:
-        if wanted in {kind.value, words.get(kind)}:
+        if name in {kind.value, words.get(kind)}:
             return kind
     known = ", ".join(f"{kind.value} ({words[kind]})" for kind in kinds)
     raise Invalid(field=field, value=text, problem=f"write one of {known}")

@@ -1,4 +1,4 @@
-"""Entering devices: equipment with its zones and their limits, gateways, probes."""
+"""Device registry: adding and changing equipment, zones with their limits, gateways and probes."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -48,7 +48,7 @@ WIDEST_HYSTERESIS = Centi(1_000)
 
 
 class ZoneLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a zone is held to; None takes what its rule profile says for its kind."""
+    """Limits of a zone. None means the rule profile's value for the kind of zone."""
 
     profile: str = profile.DEFAULT
     low: Centi | None = None
@@ -60,17 +60,17 @@ class ZoneLimits(msgspec.Struct, frozen=True, kw_only=True):
 def add_equipment(
     tx: Session, actor: Actor, new: NewEquipment, unit: Unit, *, since: Instant, now: Instant
 ) -> Equipment:
-    """Enter an equipment with its zones, standing in a unit since an instant.
+    """Add an equipment with its zones, placed in a unit since an instant.
 
     Raises: NotGranted, Conflict when its code is taken, Invalid.
     """
-    return _one(enter_equipment(tx, actor, [NewInUnit(new, unit, since)], now=now))
+    return _single(enter_equipment(tx, actor, [NewInUnit(new, unit, since)], now=now))
 
 
 def rename_equipment(
     tx: Session, actor: Actor, equipment: Equipment, name: str, kind: EquipmentKind, *, now: Instant
 ) -> bool:
-    """Call an equipment otherwise, or say what kind it is; returns whether that is new.
+    """Change the name and kind of an equipment; return whether anything changed.
 
     Raises: NotGranted, Invalid.
     """
@@ -89,7 +89,7 @@ def rename_equipment(
 
 
 def add_zone(tx: Session, actor: Actor, equipment: EquipmentId, kind: ZoneKind, *, now: Instant) -> Zone:
-    """Give an equipment another zone.
+    """Add a zone to an equipment.
 
     Raises: NotGranted, Conflict when it has one of this kind.
     """
@@ -98,25 +98,25 @@ def add_zone(tx: Session, actor: Actor, equipment: EquipmentId, kind: ZoneKind, 
     if tx.scalar(select(Zone.id).where(Zone.equipment_id == equipment, Zone.kind == kind.value)) is not None:
         msg = f"equipment {equipment} has a zone {kind.value} already"
         raise Conflict(msg)
-    made = Zone(equipment_id=equipment, kind=kind.value)
-    tx.add(made)
+    zone = Zone(equipment_id=equipment, kind=kind.value)
+    tx.add(zone)
     tx.flush()
-    audit.record(tx, at=now, actor=actor.name, act="zone added", subject=f"zone:{made.id}")
-    return made
+    audit.record(tx, at=now, actor=actor.name, act="zone added", subject=f"zone:{zone.id}")
+    return zone
 
 
 def set_limits(
     tx: Session, actor: Actor, zone: Zone, limits: ZoneLimits, *, since: Instant | None = None, now: Instant
 ) -> bool:
-    """Hold a zone to limits; returns whether they are others than before.
+    """Set the limits of a zone; return whether anything changed.
 
-    `since` before `now` corrects what has been entered since then: days are computed anew, nobody is paged. The first
-    limits of a zone that no probe has measured yet hold from its beginning.
+    With `since` before `now`, the new limits replace the versions since then: the figures of those days are recomputed,
+    but nobody is paged. While no probe has ever been bound to the zone, new limits apply from the beginning of time.
     Raises: NotGranted, Invalid.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, zone.equipment_id, now), asked=("zone", zone.id))
     _check_band(zone.kind, limits)
-    _check_patience(limits)
+    _check_delay_and_hysteresis(limits)
     before = limits_of(zone)
     if since is not None and since > now:
         raise Invalid(field="since", value=rfc3339(since), problem="limits can't begin in the future")
@@ -125,10 +125,10 @@ def set_limits(
     revision.bump(tx)
     if since is not None or (before.profile, before.low, before.high) != (limits.profile, limits.low, limits.high):
         if since is None:
-            measured = tx.scalar(select(ProbeZone.id).where(ProbeZone.zone_id == zone.id).limit(1))
-            since = Instant(0) if measured is None else now
-        held = {"profile": limits.profile, "low": limits.low, "high": limits.high}
-        tx.add(LimitsVersion(zone_id=zone.id, since=since, **held))
+            binding = tx.scalar(select(ProbeZone.id).where(ProbeZone.zone_id == zone.id).limit(1))
+            since = Instant(0) if binding is None else now
+        band = {"profile": limits.profile, "low": limits.low, "high": limits.high}
+        tx.add(LimitsVersion(zone_id=zone.id, since=since, **band))
     zone.profile, zone.low, zone.high = limits.profile, limits.low, limits.high
     zone.delay, zone.hysteresis = limits.delay, limits.hysteresis
     detail = {"before": msgspec.to_builtins(before), "after": msgspec.to_builtins(limits), "since": since}
@@ -137,7 +137,7 @@ def set_limits(
 
 
 def limits_of(zone: Zone) -> ZoneLimits:
-    """Return what is set on a zone itself."""
+    """Return the limits that are set on a zone itself."""
     return ZoneLimits(profile=zone.profile, low=zone.low, high=zone.high, delay=zone.delay, hysteresis=zone.hysteresis)
 
 
@@ -149,8 +149,8 @@ def _check_band(kind: str, limits: ZoneLimits) -> None:
         raise Invalid(field="low", value=low / 100, problem=message("low", high=high / 100))
 
 
-def _check_patience(limits: ZoneLimits) -> None:
-    """Refuse a delay or hysteresis with which an alarm would in effect never open, or never end."""
+def _check_delay_and_hysteresis(limits: ZoneLimits) -> None:
+    """Refuse a delay or hysteresis so large that an alarm would in effect never open or never end."""
     if limits.delay is not None and not 0 <= limits.delay <= DAY:
         raise Invalid(field="delay", value=f"{limits.delay // MINUTE}m", problem=message("delay"))
     if limits.hysteresis is not None and not 0 <= limits.hysteresis <= WIDEST_HYSTERESIS:
@@ -161,11 +161,11 @@ def _check_patience(limits: ZoneLimits) -> None:
 def add_gateway(
     tx: Session, actor: Actor, number: str, unit: Unit, *, since: Instant, now: Instant, namespace: str = NAMESPACE
 ) -> Gateway:
-    """Enter a gateway that stands in a unit since an instant.
+    """Add a gateway, placed in a unit since an instant.
 
     Raises: NotGranted, Conflict when the number is taken, Invalid.
     """
-    return _one(enter_gateways(tx, actor, [NewGateway(number, unit, since, namespace)], now=now))
+    return _single(enter_gateways(tx, actor, [NewGateway(number, unit, since, namespace)], now=now))
 
 
 def add_probe(
@@ -178,15 +178,15 @@ def add_probe(
     since: Instant,
     now: Instant,
 ) -> Probe:
-    """Enter a probe that a gateway reads since an instant, with the series of its temperature.
+    """Add a probe that a gateway reads since an instant, with its temperature series.
 
     Raises: NotGranted, Conflict when the code is taken in the gateway's namespace, Invalid.
     """
-    return _one(enter_probes(tx, actor, [NewProbe(code, gateway, since, interval)], now=now))
+    return _single(enter_probes(tx, actor, [NewProbe(code, gateway, since, interval)], now=now))
 
 
 def set_interval(tx: Session, actor: Actor, probe: Probe, interval: Milliseconds, *, now: Instant) -> bool:
-    """Expect a reading of a probe so often; returns whether that is new. It decides when silence is an alarm.
+    """Set the expected reading interval of a probe; return whether it changed. It decides when a probe is offline.
 
     Raises: NotGranted, Conflict while no gateway reads it, Invalid.
     """
@@ -206,7 +206,7 @@ def set_interval(tx: Session, actor: Actor, probe: Probe, interval: Milliseconds
     return True
 
 
-def _one(results: Sequence[Made | Wrong]) -> Made:
+def _single(results: Sequence[Made | Wrong]) -> Made:
     (result,) = results
     if isinstance(result, Wrong):
         raise result

@@ -1,4 +1,7 @@
-"""When what the directory holds has changed: one number, moved in the transaction of the change."""
+"""Device revision: a number that goes up in the transaction of every change to units or devices.
+
+Copies in memory (`core.devices.directory`) compare it to see whether they are out of date.
+"""
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -7,17 +10,17 @@ from core.devices.tables import DeviceRevision
 
 
 def bump(tx: Session) -> None:
-    """Say that units or devices change in this transaction; call it first.
+    """Increment the revision. Call it first in every transaction that changes units or devices.
 
-    Its row lock lets such transactions through one by one, so that what was checked in one stays true until its end.
+    The row lock makes such transactions run one after another, so that a check stays true until the transaction ends.
     """
-    # No DeviceRevision is ever an object of the session. Else each bump would look through all objects that are, and a
-    # transaction that enters many would take time by the square.
+    # A plain UPDATE, not an ORM object: the session would scan all its objects at each bump, and a transaction that
+    # adds many devices would take quadratic time.
     tx.execute(
         update(DeviceRevision).values(revision=DeviceRevision.revision + 1).execution_options(synchronize_session=False)
     )
 
 
 def current(tx: Session) -> int:
-    """Return the number of the last change."""
+    """Return the current revision."""
     return tx.scalars(select(DeviceRevision.revision)).one()

@@ -1,4 +1,4 @@
-"""What a subject had at an instant, from all that it ever had: the timelines in memory."""
+"""Timelines in memory: the value of a subject at an instant, by binary search."""
 
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -9,11 +9,11 @@ from core.runtime.instant import Instant
 T = TypeVar("T")
 
 BEGINNING, END = Instant(-(2**62)), Instant(2**62)
-"""Before and after every instant that there is."""
+"""Before and after every real instant."""
 
 
 class Stretch(NamedTuple, Generic[T]):
-    """What the answer is at every instant of [since, until)."""
+    """A value that holds at every instant of [since, until)."""
 
     since: Instant
     until: Instant
@@ -21,19 +21,19 @@ class Stretch(NamedTuple, Generic[T]):
 
 
 class Spans(Generic[T]):
-    """Values over [since, until) that don't overlap; open at the end where until is None. O(log n) to ask."""
+    """Values over spans [since, until) that don't overlap; a span with `until` None is open. Look-up is O(log n)."""
 
     __slots__ = ("_since", "_until", "_value")
 
     def __init__(self, rows: Iterable[tuple[Instant, Instant | None, T]]) -> None:
-        """Take the rows of one subject in any order."""
+        """Build from the rows of one subject, in any order."""
         ordered = sorted(rows, key=lambda row: row[0])
         self._since = [since for since, _, _ in ordered]
         self._until = [until for _, until, _ in ordered]
         self._value = [value for _, _, value in ordered]
 
     def at(self, when: Instant) -> T | None:
-        """Return the value at an instant, None when there was none."""
+        """Return the value at an instant, or None."""
         index = bisect_right(self._since, when) - 1
         if index < 0:
             return None
@@ -41,7 +41,7 @@ class Spans(Generic[T]):
         return self._value[index] if until is None or when < until else None
 
     def around(self, when: Instant) -> Stretch[T | None]:
-        """Return the value at an instant as `at` does, and from when until when it is the answer."""
+        """Return the value at an instant, like `at`, with the stretch of time in which the answer is the same."""
         index = bisect_right(self._since, when) - 1
         after = self._since[index + 1] if index + 1 < len(self._since) else END
         if index < 0:
@@ -53,7 +53,7 @@ class Spans(Generic[T]):
 
 
 def merged(rows: Iterable[tuple[Instant, Instant | None]]) -> list[tuple[Instant, Instant | None, bool]]:
-    """Join intervals that overlap or touch, since maintenance windows may be entered twice."""
+    """Join intervals that overlap or touch: maintenance windows of one equipment may overlap."""
     joined: list[tuple[Instant, Instant | None, bool]] = []
     for since, until in sorted(rows, key=lambda row: row[0]):
         if joined:

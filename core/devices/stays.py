@@ -1,8 +1,8 @@
-"""Where a series was and what it was held to, stretch by stretch: what its figures of a day are computed by.
+"""Placement segments of a series: zone, unit, limits and interval over time. Daily figures are computed by them.
 
-A *stay* is a stretch of time in which nothing changed by which readings are judged: zone, unit, limits, interval.
-Limits and intervals have versions: of the rows that have begun at an instant the one entered last counts. So a
-correction is a new row, and a day is judged by what is known now to have held then.
+In one segment nothing changes that readings are judged by. Limits and intervals have versions: of the rows that have
+begun at an instant, the one entered last applies. A correction is a new row, so a day is judged by what is known now
+about that day.
 """
 
 from collections import defaultdict
@@ -35,25 +35,27 @@ TEMPERATURE = "t"
 
 
 class Stay(msgspec.Struct, frozen=True):
-    """Nothing of this changed in [since, until), while a gateway read the probe or it was bound to a zone."""
+    """Segment [since, until) in which none of these values changed, with the probe paired or bound."""
 
     since: Instant
     until: Instant
-    """FOREVER while it lasts."""
+    """FOREVER while it is open."""
     began: Instant
-    """When the probe came to the zone (or from one): what it measured before says nothing of here."""
+    """Start of the binding to the zone. Without a zone: start of the pairing, or end of the last binding if later.
+    Readings before it are not judged here.
+    """
     zone: ZoneId | None
     unit: UnitId | None
     timezone: str
     limits: int
-    """Version: the id of its LimitsVersion; 0 where the default profile holds, or no limits can."""
+    """Id of the LimitsVersion; 0 where the default profile applies, or where limits don't apply."""
     low: Centi | None
     high: Centi | None
     interval: Milliseconds
 
 
 class Version(msgspec.Struct, frozen=True):
-    """What has held since an instant, as it was entered."""
+    """Version of a value that applies since an instant. A greater `id` was entered later."""
 
     id: int
     since: Instant
@@ -61,24 +63,24 @@ class Version(msgspec.Struct, frozen=True):
 
 
 def in_force(versions: Sequence[Version], at: Instant) -> Version | None:
-    """Return what held at an instant: of the versions that had begun, the one entered last."""
+    """Return the version that applies at an instant: of those that have begun, the one entered last."""
     return max((each for each in versions if each.since <= at), key=lambda each: each.id, default=None)
 
 
 def clipped(stays: Iterable[Stay], until: Instant) -> list[Stay]:
-    """Return the part of stays that lies before an instant."""
+    """Return the segments cut off at an instant."""
     return [
-        msgspec.structs.replace(each, until=min(each.until, until))
-        for each in stays
-        if each.since < min(each.until, until)
+        msgspec.structs.replace(stay, until=min(stay.until, until))
+        for stay in stays
+        if stay.since < min(stay.until, until)
     ]
 
 
 def differences(before: Sequence[Stay], after: Sequence[Stay]) -> list[tuple[Instant, Instant]]:
-    """Return the spans in which two courses of stays differ in anything but where they were cut."""
-    known = [_by_time(each) for each in (before, after)]
+    """Return the spans in which two lists of segments differ in their values, wherever they were cut."""
+    timelines = [_by_time(each) for each in (before, after)]
     points = sorted({point for each in (*before, *after) for point in (each.since, each.until)})
-    return [(a, b) for a, b in pairwise(points) if known[0].at(a) != known[1].at(a)]
+    return [(start, end) for start, end in pairwise(points) if timelines[0].at(start) != timelines[1].at(start)]
 
 
 def _by_time(stays: Sequence[Stay]) -> Spans[Stay]:
@@ -86,20 +88,20 @@ def _by_time(stays: Sequence[Stay]) -> Spans[Stay]:
 
 
 def load(tx: Session, timezone: str) -> dict[SeriesId, list[Stay]]:
-    """Return the stays of every series; `timezone` is that of probes in no unit."""
-    known = _Records(tx, timezone)
+    """Return the segments of every series. `timezone` is used for probes that are in no unit."""
+    history = _Records(tx, timezone)
     by_probe: dict[ProbeId, list[tuple[SeriesId, str]]] = defaultdict(list)
     for series, probe, quantity in tx.execute(select(Series.id, Series.probe_id, Series.quantity)):
         by_probe[probe].append((series, quantity))
     return {
-        series: known.stays(probe, limited=quantity == TEMPERATURE)
+        series: history.stays(probe, limited=quantity == TEMPERATURE)
         for probe, all_series in by_probe.items()
         for series, quantity in all_series
     }
 
 
 class _Records:
-    """What records say of every probe, zone and equipment."""
+    """Bindings, placements, limits and intervals of all probes, zones and equipment, read at once."""
 
     def __init__(self, tx: Session, timezone: str) -> None:
         self._timezone = timezone
@@ -121,7 +123,7 @@ class _Records:
             self._intervals[version.probe_id].append(Version(version.id, version.since, version.interval))
 
     def stays(self, probe: ProbeId, *, limited: bool) -> list[Stay]:
-        """Return the stays of one probe, cut wherever anything changes."""
+        """Return the segments of one probe, cut where any value changes."""
         paired, bound = self._paired.get(probe, []), self._bound.get(probe, [])
         points = {point for since, until, *_ in (*paired, *bound) for point in (since, until or FOREVER)}
         points |= {version.since for version in self._intervals.get(probe, ())}
@@ -130,31 +132,31 @@ class _Records:
             for since, until, _ in self._units.get(self._zone[zone][0], ()):
                 points |= {since, until or FOREVER}
         zones = Spans((since, until, (zone, since)) for since, until, zone in bound)
-        reads = Spans((since, until, since) for since, until in paired)
+        pairings = Spans((since, until, since) for since, until in paired)
         stays: list[Stay] = []
         for since, until in pairwise(sorted(points)):
-            here = zones.at(since)
-            read_since = reads.at(since)
-            if here is None and read_since is None:
+            binding = zones.at(since)
+            read_since = pairings.at(since)
+            if binding is None and read_since is None:
                 continue
-            zone, began = here if here is not None else (None, max(read_since or since, _last_end(bound, since)))
-            made = self._stay(probe, zone, began, since, until, limited=limited)
+            zone, began = binding if binding is not None else (None, max(read_since or since, _last_end(bound, since)))
+            stay = self._stay(probe, zone, began, since, until, limited=limited)
             last = stays[-1] if stays else None
             if (
                 last is not None
                 and last.until == since
-                and msgspec.structs.replace(last, since=since, until=until) == made
+                and msgspec.structs.replace(last, since=since, until=until) == stay
             ):
                 stays[-1] = msgspec.structs.replace(last, until=until)
             else:
-                stays.append(made)
+                stays.append(stay)
         return stays
 
     def _stay(
         self, probe: ProbeId, zone: ZoneId | None, began: Instant, since: Instant, until: Instant, *, limited: bool
     ) -> Stay:
-        version = in_force(self._intervals.get(probe, ()), since)
-        interval = version.value if version is not None else self._interval[probe]
+        interval_version = in_force(self._intervals.get(probe, ()), since)
+        interval = interval_version.value if interval_version is not None else self._interval[probe]
         if zone is None:
             return Stay(since, until, began, None, None, self._timezone, 0, None, None, interval)
         equipment, kind = self._zone[zone]
@@ -162,17 +164,19 @@ class _Records:
         timezone = self._timezone if unit is None else self._timezones[unit]
         if not limited:
             return Stay(since, until, began, zone, unit, timezone, 0, None, None, interval)
-        held = in_force(self._limits.get(zone, ()), since)
-        name, low, high = held.value if held is not None else (profile.DEFAULT, None, None)
+        limits_version = in_force(self._limits.get(zone, ()), since)
+        name, low, high = limits_version.value if limits_version is not None else (profile.DEFAULT, None, None)
         low, high = profile.load_or_default(name).held_to(kind, low, high)
-        return Stay(since, until, began, zone, unit, timezone, held.id if held else 0, low, high, interval)
+        return Stay(
+            since, until, began, zone, unit, timezone, limits_version.id if limits_version else 0, low, high, interval
+        )
 
 
 def _rows(tx: Session, query: Any) -> dict[Any, list[Any]]:  # noqa: ANN401 (a select of any columns)
-    found: dict[Any, list[Any]] = defaultdict(list)
+    rows: dict[Any, list[Any]] = defaultdict(list)
     for subject, *row in tx.execute(query):
-        found[subject].append(row)
-    return found
+        rows[subject].append(row)
+    return rows
 
 
 def _last_end(bound: Iterable[Any], at: Instant) -> Instant:

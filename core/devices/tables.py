@@ -1,4 +1,4 @@
-"""Rows of equipment, zones, gateways, probes, series, and the four timelines."""
+"""Tables of equipment, zones, gateways, probes and series, and the four binding timelines."""
 
 from sqlalchemy import CheckConstraint, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
@@ -10,21 +10,22 @@ from core.runtime.instant import Instant, Milliseconds
 
 
 class Equipment(Record):
-    """What keeps vaccine cold: vehicle, cold_room, freezer, fridge, ice_lined_fridge, cold_box (CC-01)."""
+    """Equipment that keeps vaccine cold: vehicle, cold_room, freezer, fridge, ice_lined_fridge, cold_box (CC-01)."""
 
     __tablename__ = "equipment"
 
     id: Mapped[EquipmentId] = mapped_column(primary_key=True)
     code: Mapped[str] = mapped_column(String(40), unique=True)
-    """Its number in the unit's books; what import files call it by."""
+    """Inventory number in the unit's books; import files refer to equipment by it."""
     name: Mapped[str] = mapped_column(String(100))
     kind: Mapped[str] = mapped_column(String(20))
 
 
 class Zone(Record):
-    """A compartment with its band: refrigerated (冷藏), frozen (冷冻), ultra_low, room; shown as 名称+温区 (HW-32).
+    """A compartment with a temperature range: refrigerated (冷藏), frozen (冷冻), ultra_low, room.
 
-    None in `low`, `high`, `delay`, `hysteresis` means the rule profile's default for the kind.
+    It is shown as 名称+温区 (HW-32). None in `low`, `high`, `delay`, `hysteresis` means the rule profile's default
+    for the kind.
     """
 
     __tablename__ = "zone"
@@ -41,9 +42,9 @@ class Zone(Record):
 
 
 class LimitsVersion(Record):
-    """What a zone has been held to since an instant: of the rows that had begun, the one entered last counts.
+    """Limits of a zone since an instant. Of the rows that have begun at an instant, the one entered last applies.
 
-    Never changed: a correction is a new row. Before its first a zone is held to the default profile, version 0.
+    Rows are never changed: a correction is a new row. Before its first row, the default profile applies (version 0).
     """
 
     __tablename__ = "limits_version"
@@ -57,9 +58,10 @@ class LimitsVersion(Record):
 
 
 class MaintenanceWindow(Record):
-    """In [since, until) an equipment is: repair 维修, spare 备用, stopped 停用, stock_take 盘苗, defrost 除霜.
+    """Maintenance window of an equipment: repair 维修, spare 备用, stopped 停用, stock_take 盘苗, defrost 除霜.
 
-    In none it is in use. All suppress paging; `stopped` also sends readings to quarantine (CC-19).
+    It applies in [since, until). Outside of all windows the equipment is in use. Every window suppresses paging;
+    `stopped` also sends readings to quarantine (CC-19).
     """
 
     __tablename__ = "maintenance_window"
@@ -74,7 +76,7 @@ class MaintenanceWindow(Record):
 
 
 class Gateway(Record):
-    """A box that carries readings; `number` is its `gw` on the wire. Its kind gives its probes' namespace."""
+    """A gateway that sends readings; `number` is its `gw` on the wire, `namespace` that of its probes' codes."""
 
     __tablename__ = "gateway"
 
@@ -84,7 +86,7 @@ class Gateway(Record):
 
 
 class Probe(Record):
-    """A sensor: (namespace, code), the code without zone suffix (208601冷藏 is 208601, HW-29)."""
+    """A sensor, known by namespace and code; the code has no zone suffix (208601冷藏 is 208601, HW-29)."""
 
     __tablename__ = "probe"
     __table_args__ = (UniqueConstraint("namespace", "code"),)
@@ -97,7 +99,7 @@ class Probe(Record):
 
 
 class IntervalVersion(Record):
-    """How often a probe was to be read since an instant, once that was changed; counts like a LimitsVersion."""
+    """Reading interval of a probe since an instant, once it was changed. Versions apply as in LimitsVersion."""
 
     __tablename__ = "interval_version"
 
@@ -108,7 +110,7 @@ class IntervalVersion(Record):
 
 
 class Series(Record):
-    """What telemetry keeps under one integer: one quantity (`t h door mains batt`) of one probe."""
+    """One quantity (`t h door mains batt`) of one probe; telemetry stores it under the integer `id`."""
 
     __tablename__ = "series"
     __table_args__ = (
@@ -123,7 +125,7 @@ class Series(Record):
 
 
 class ProbeZone(Record):
-    """A probe measures a zone in [since, until)."""
+    """Binding: a probe measures a zone in [since, until)."""
 
     __tablename__ = "probe_zone"
     __table_args__ = (longer_than_nothing(),)
@@ -136,7 +138,7 @@ class ProbeZone(Record):
 
 
 class ProbeGateway(Record):
-    """A probe's readings come through a gateway in [since, until)."""
+    """Pairing: a probe's readings come through a gateway in [since, until)."""
 
     __tablename__ = "probe_gateway"
     __table_args__ = (longer_than_nothing(),)
@@ -149,7 +151,7 @@ class ProbeGateway(Record):
 
 
 class GatewayUnit(Record):
-    """A gateway stands in a unit in [since, until)."""
+    """Placement: a gateway stands in a unit in [since, until)."""
 
     __tablename__ = "gateway_unit"
     __table_args__ = (longer_than_nothing(),)
@@ -162,7 +164,7 @@ class GatewayUnit(Record):
 
 
 class EquipmentUnit(Record):
-    """An equipment belongs to a unit in [since, until): whose subtree it was in then may see its history of then."""
+    """Placement: an equipment stands in a unit in [since, until). It decides who may see the readings of that time."""
 
     __tablename__ = "equipment_unit"
     __table_args__ = (longer_than_nothing(),)
@@ -175,9 +177,10 @@ class EquipmentUnit(Record):
 
 
 class DeviceRevision(Record):
-    """One row: a number that goes up in the transaction of every change to what `core.devices.directory` holds.
+    """Single row: a number that goes up in the transaction of every change to units or devices.
 
-    Its row lock also makes such changes one after another, so that rules over several rows (no cycle of units) hold.
+    Its row lock also makes such changes run one after another, so that rules over several rows (no cycle in the unit
+    tree) hold.
     """
 
     __tablename__ = "device_revision"
@@ -192,4 +195,4 @@ TIMELINES = {
     "gateway_unit": "gateway_id",
     "equipment_unit": "equipment_id",
 }
-"""Each timeline's table and the column of whose rows may not overlap."""
+"""The table of each timeline, and its subject column: rows of one subject must not overlap."""

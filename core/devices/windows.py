@@ -1,4 +1,7 @@
-"""Windows in which an equipment pages nobody: 维修 备用 停用 盘苗 除霜. A stopped one takes no readings (CC-19)."""
+"""Maintenance windows: times in which an equipment pages nobody (维修 备用 停用 盘苗 除霜).
+
+Readings of a stopped equipment (停用) go to quarantine (CC-19).
+"""
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
@@ -28,36 +31,36 @@ def begin_window(
     reason: str = "",
     now: Instant,
 ) -> MaintenanceWindow:
-    """Let an equipment page nobody in [since, until); when it is stopped (停用), its readings are held too.
+    """Begin a window [since, until) without paging; for kind `stopped` (停用) readings are held in quarantine too.
 
-    Raises: NotGranted, Conflict when there is one of this kind in that time, BackDated when it would be empty.
+    Raises: NotGranted, Conflict when a window of this kind overlaps, BackDated when the window would be empty.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, since), asked=("equipment", equipment))
     require_plain("reason", reason, several_lines=True)
     revision.bump(tx)
     if until is not None and until <= since:
         raise BackDated(message("window_ends_before", until=rfc3339(until), since=rfc3339(since)))
-    same = select(MaintenanceWindow.id).where(
+    overlapping = select(MaintenanceWindow.id).where(
         MaintenanceWindow.equipment_id == equipment,
         MaintenanceWindow.kind == kind.value,
         or_(MaintenanceWindow.until.is_(None), MaintenanceWindow.until > since),
     )
     if until is not None:
-        same = same.where(MaintenanceWindow.since < until)
-    if tx.scalar(same) is not None:
+        overlapping = overlapping.where(MaintenanceWindow.since < until)
+    if tx.scalar(overlapping) is not None:
         raise Conflict(message("window_there", equipment=equipment, kind=kind.value))
-    made = MaintenanceWindow(equipment_id=equipment, kind=kind.value, since=since, until=until, reason=reason)
-    tx.add(made)
+    window = MaintenanceWindow(equipment_id=equipment, kind=kind.value, since=since, until=until, reason=reason)
+    tx.add(window)
     tx.flush()
     detail = {"kind": kind.value, "since": since, "until": until, "reason": reason}
     audit.record(tx, at=now, actor=actor.name, act="window begun", subject=f"equipment:{equipment}", detail=detail)
-    return made
+    return window
 
 
 def end_window(tx: Session, actor: Actor, window: MaintenanceWindow, at: Instant, *, now: Instant) -> None:
-    """End a window that is open or ends later.
+    """End a window at `at` that is open or ends later.
 
-    Raises: NotGranted, Conflict when it has ended before, BackDated unless it began before.
+    Raises: NotGranted, Conflict when it ended before `at`, BackDated when it didn't begin before `at`.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, window.equipment_id, at), asked=("window", window.id))
     revision.bump(tx)

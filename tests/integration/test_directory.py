@@ -85,7 +85,7 @@ def test_what_is_kept_out_of_the_search_for_cycles_goes_when_it_is_loaded_anew(
     try:
         directory.refresh()
         assert gc.get_freeze_count() > 0
-        before = weakref.ref(directory._known)
+        before = weakref.ref(directory._copy)
         with records.write() as tx:
             revision.bump(tx)
         gc.disable()  # nothing else than the last reference ends it
@@ -316,7 +316,7 @@ def test_what_is_kept_is_one_answer_a_series_however_many_moments_are_asked_abou
     answers = [directory.resolve("10001", "208601", "t", Instant(NOON + n)) for n in range(-5, 600)]
     answers += [directory.resolve("10001", code, "t", NOON) for code in ("4711", "4712")]
     assert sum(isinstance(answer, Place) for answer in answers) == 5 + 50 * 5 + 100
-    assert len(directory._known.places) == 1
+    assert len(directory._copy.places) == 1
 
 
 @pytest.mark.parametrize("count", [2, 2_000])
