@@ -1,1 +1,1 @@
-"""One lifecycle for every alarm: opening, three levels, acknowledging, recovery, handling, closing."""
+"""Alarms: opening, escalation over three levels, acknowledgement, recovery, handling and closing."""

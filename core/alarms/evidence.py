@@ -1,4 +1,4 @@
-"""What a rule says of a zone, and from which probe it knows."""
+"""Evidence: the result of a rule for a zone through one of its probes."""
 
 import msgspec
 
@@ -8,22 +8,22 @@ from core.runtime.instant import Instant
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rule says of a zone through one probe. Its condition is in `rule_state` already."""
+    """Result of a rule for a zone through one probe. Its condition is already stored in `rule_state`."""
 
     zone: ZoneId
     rule: Rule
     probe: ProbeId
     onset: Instant
-    """Event time; of silence, server time."""
+    """Event time; server time for the silence rule."""
     at: Instant | None = None
-    """When the newest reading was taken, of a rule that late readings are evaluated by."""
+    """Event time of the newest reading; None for rules that don't evaluate late readings."""
     value: Centi | None = None
-    """The newest reading."""
+    """Value of the newest reading."""
     peak: Centi | None = None
     limit: Centi | None = None
     ended: Instant | None = None
-    """When it was over, once it is."""
+    """End of the condition; None while it lasts."""
     draining: bool | None = None
-    """True: the newest reading is of a backlog, more may come; False: no longer; None: it never was."""
+    """True: the newest reading is from a backlog, more may follow; False: the backlog is over; None: there was none."""
     measured: bool = True
-    """False when the evidence ended without a measurement: the probe was taken away, the equipment stopped."""
+    """False when the condition ended without a measurement: the probe was taken away or the equipment was stopped."""

@@ -1,14 +1,15 @@
-"""When an alarm opens, opens again and recovers: what becomes of a zone when a condition of one of its probes changes.
+"""Alarm lifecycle: opens, re-opens and recovers a zone's alarms when the condition of one of its probes changes.
 
-A zone's alarm is active while any bound probe's condition is, and recovers when all are ok, so two probes of a room
-never flap it. They may come through gateways of two shards, thus two workers: the zone's row is locked *before* the
-conditions are read, or each would see the other's old one and nobody would close it.
+A zone's alarm is active while the condition of any bound probe is active, and recovers when all are ok, so two probes
+in one room don't make it flap. The probes may belong to gateways of two shards, and so to two workers. The zone's row
+is locked *before* the conditions are read; otherwise each worker could see the other's old condition, and neither would
+close the alarm.
 
-Guarantees, tried by tests/integration/test_escalation.py, test_alarm_cycles.py and test_alerting_races.py:
-* at most one alarm of a rule and zone is open (the database's unique index holds it too);
-* alarm, steps and event come in one transaction, the caller's, with the condition that opened it;
-* a recovered alarm has no step left that could fire, and everybody who was, or may yet be, told is told of it;
-* an alarm that opens again keeps its first t0 (`core.alarms.steps`), so a door that never quite closes reaches level 3.
+Guarantees, tested by tests/integration/test_escalation.py, test_alarm_cycles.py and test_alerting_races.py:
+* at most one alarm per rule and zone is open (the database has a unique index for this too);
+* alarm, steps and event are written in the caller's transaction, together with the condition that opened the alarm;
+* a recovered alarm has no step left that could fire, and everybody with a message about it gets a recovery message;
+* an alarm that re-opens keeps its first t0 (`core.alarms.steps`), so a door that never quite closes reaches level 3.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,13 +39,13 @@ from core.runtime.logs import logger
 log = logger(__name__)
 
 FOLLOWED_LATE = Milliseconds(10 * MINUTE)
-"""A reading that is followed so long after it was taken says nothing of now."""
+"""A reading that alerting reaches this long after it was taken says nothing about the current state."""
 LONGEST_DRAIN = Milliseconds(10 * MINUTE)
 Key = tuple[ZoneId, Rule]
 
 
 class _Opened(NamedTuple):
-    """An alarm that opened, or opened again."""
+    """An alarm that opened or re-opened."""
 
     opening: Opening
     onset: Instant
@@ -54,56 +55,63 @@ class _Opened(NamedTuple):
 def settle(
     tx: Session, zones: Zones, post: Post, evidence: Sequence[Evidence], now: Instant
 ) -> tuple[list[AlarmId], list[AlarmId]]:
-    """Open, keep or recover the alarms of the zones that `evidence` is about; return those opened and recovered.
+    """Open, update or recover the alarms of the zones in `evidence`; return the opened and the recovered ones.
 
     Call it after the conditions were written, in the same transaction.
     """
     by_key: dict[Key, list[Evidence]] = {}
-    for one in evidence:
-        by_key.setdefault((one.zone, one.rule), []).append(one)
+    for item in evidence:
+        by_key.setdefault((item.zone, item.rule), []).append(item)
     if not by_key:
         return [], []
     lock(tx, {zone for zone, _ in by_key})
     conditions = read_conditions(tx, {zone for zone, _ in by_key})
-    alarms = _alarms(tx, by_key, now)
-    known = _known_already(tx, {key: seen for key, seen in by_key.items() if not alarms.get(key, (None,))[0]}, now)
-    conditions = {key: condition for key, condition in conditions.items() if key not in known}
+    alarms = _open_and_recovered(tx, by_key, now)
+    not_open = {key: items for key, items in by_key.items() if not alarms.get(key, (None,))[0]}
+    past_keys = _matching_ended_alarms(tx, not_open, now)
+    conditions = {key: condition for key, condition in conditions.items() if key not in past_keys}
     units = standing_units(tx, {zones[zone].equipment for zone, _ in by_key}, now)
     opened: list[_Opened] = []
     new: dict[Key, dict[str, Any]] = {}
     recovered: list[AlarmId] = []
     kept: list[tuple[Alarm, Sequence[Evidence], Condition]] = []
-    for key, seen in sorted(by_key.items()):
+    for key, zone_evidence in sorted(by_key.items()):
         watched = zones[key[0]]
         condition = conditions.get(key, Condition.OK)
-        open_one, old = alarms.get(key, (None, None))
+        open_alarm, recovered_alarm = alarms.get(key, (None, None))
         if condition is Condition.OK:
-            if open_one:
-                recover(tx, zones, post, open_one, seen, now)
-                recovered.append(open_one.id)
-        elif open_one:
-            kept.append((open_one, seen, condition))
-        elif old and _just_recovered(old, watched.profile.policy, now):
-            _reopen(old, seen, now)
-            opening = Opening(old.id, old.cycle, old.opened_at, policy_of(old), draining=_draining(seen))
-            opened.append(_Opened(opening, cycle_onset_at(old), _opening_value(seen)))
+            if open_alarm:
+                recover(tx, zones, post, open_alarm, zone_evidence, now)
+                recovered.append(open_alarm.id)
+        elif open_alarm:
+            kept.append((open_alarm, zone_evidence, condition))
+        elif recovered_alarm and _just_recovered(recovered_alarm, watched.profile.policy, now):
+            _reopen(recovered_alarm, zone_evidence, now)
+            opening = Opening(
+                recovered_alarm.id,
+                recovered_alarm.cycle,
+                recovered_alarm.opened_at,
+                policy_of(recovered_alarm),
+                draining=_draining(zone_evidence),
+            )
+            opened.append(_Opened(opening, cycle_onset_at(recovered_alarm), _opening_value(zone_evidence)))
         elif (unit := units.get(watched.equipment)) is None:
             log.error("no alarm: the equipment never stood in a unit", zone=key[0], equipment=watched.equipment)
         else:
-            new[key] = alarm_row(watched, seen, unit, now)
+            new[key] = alarm_row(watched, zone_evidence, unit, now)
     tx.flush()
     insert_all(tx, Alarm, list(new.values()))
     for key, row in new.items():
         opening = Opening(row["id"], 1, now, zones[key[0]].profile.policy, draining=_draining(by_key[key]))
         opened.append(_Opened(opening, row["onset_at"], row["opening_value"]))
-    _keep(tx, kept, now)
-    write_steps(tx, [one.opening for one in opened], now)
-    insert_missing(tx, AlarmEvent, [_event_of(one, now) for one in opened])
-    return [one.opening.alarm for one in opened], recovered
+    _update_open(tx, kept, now)
+    write_steps(tx, [item.opening for item in opened], now)
+    insert_missing(tx, AlarmEvent, [_opening_event(item, now) for item in opened])
+    return [item.opening.alarm for item in opened], recovered
 
 
 def lock(tx: Session, zones: set[ZoneId]) -> None:
-    """Let nobody else decide about these zones until the end of the transaction (SQLite has one writer anyway)."""
+    """Lock the rows of zones until the end of the transaction; SQLite has a single writer anyway."""
     if not zones:
         return
     tx.execute(
@@ -112,23 +120,26 @@ def lock(tx: Session, zones: set[ZoneId]) -> None:
 
 
 def read_conditions(tx: Session, zones: Iterable[ZoneId]) -> dict[Key, Condition]:
-    """Return the condition of each rule and zone that isn't ok: active where any probe's is, else clearing."""
+    """Return the condition of each zone and rule that isn't ok: active if any probe is active, else clearing."""
     rows = tx.execute(
         select(RuleState.zone_id, RuleState.rule, RuleState.condition)
         .where(among(tx, RuleState.zone_id, list(zones)), RuleState.condition.in_(GOING_ON))
         .distinct()
     )
-    found: dict[Key, Condition] = {}
+    conditions: dict[Key, Condition] = {}
     for zone, rule, condition in rows:
         key = (zone, Rule(rule))
-        if found.get(key) is not Condition.ACTIVE:
-            found[key] = Condition(condition)
-    return found
+        if conditions.get(key) is not Condition.ACTIVE:
+            conditions[key] = Condition(condition)
+    return conditions
 
 
-def alarm_row(watched: Watched, seen: Sequence[Evidence], unit: UnitId, now: Instant) -> dict[str, Any]:
-    """Return an open alarm of what was seen first, as a row: thousands open at once when a county loses its power."""
-    first = min(seen, key=lambda one: one.onset)
+def alarm_row(watched: Watched, evidence: Sequence[Evidence], unit: UnitId, now: Instant) -> dict[str, Any]:
+    """Return the row of a new alarm, from the earliest evidence.
+
+    It is a dict for a bulk insert: thousands of alarms open at once when a county loses its power.
+    """
+    first = min(evidence, key=lambda item: item.onset)
     snapshot = Snapshot(watched.profile.title, first.limit, watched.profile.policy)
     return {
         "id": new_alarm_id(),
@@ -142,14 +153,14 @@ def alarm_row(watched: Watched, seen: Sequence[Evidence], unit: UnitId, now: Ins
         "opened_at": now,
         "onset_at": first.onset,
         "opening_value": first.value,
-        "peak": worst(first.rule, [one.peak for one in seen]),
+        "peak": worst(first.rule, [item.peak for item in evidence]),
         "limit": first.limit,
         "snapshot": msgspec.json.encode(snapshot).decode(),
     }
 
 
 def standing_units(tx: Session, equipment: Iterable[EquipmentId], at: Instant) -> dict[EquipmentId, UnitId]:
-    """Return where each equipment stood, or stood last before; one that never stood anywhere is left out."""
+    """Return the unit of each equipment at an instant, or its last unit before. Never placed equipment is left out."""
     rows = tx.execute(
         select(EquipmentUnit.equipment_id, EquipmentUnit.unit_id)
         .where(among(tx, EquipmentUnit.equipment_id, list(equipment)), EquipmentUnit.since <= at)
@@ -158,15 +169,17 @@ def standing_units(tx: Session, equipment: Iterable[EquipmentId], at: Instant) -
     return {equipment_id: unit for equipment_id, unit in rows}  # noqa: C416  # a Row is no pair of types
 
 
-def _alarms(tx: Session, keys: Mapping[Key, object], now: Instant) -> dict[Key, tuple[Alarm | None, Alarm | None]]:
-    """Return of each key the open alarm, and the last that recovered and might open again."""
+def _open_and_recovered(
+    tx: Session, keys: Mapping[Key, object], now: Instant
+) -> dict[Key, tuple[Alarm | None, Alarm | None]]:
+    """Return for each key the open alarm, and the last recovered alarm that may re-open."""
     rows = tx.scalars(
         select(Alarm)
         .where(
             among(tx, Alarm.zone_id, {zone for zone, _ in keys}),
             or_(
                 Alarm.state == "open",
-                # One that recovered as it opened is a record of the past, and stays what it is.
+                # An alarm that recovered at the instant of its opening is a record of the past and never re-opens.
                 and_(Alarm.state == "recovered", Alarm.recovered_at > now - DAY, Alarm.recovered_at > Alarm.opened_at),
             ),
         )
@@ -174,26 +187,27 @@ def _alarms(tx: Session, keys: Mapping[Key, object], now: Instant) -> dict[Key, 
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )
-    found: dict[Key, tuple[Alarm | None, Alarm | None]] = {}
+    alarms: dict[Key, tuple[Alarm | None, Alarm | None]] = {}
     for alarm in rows:
         key = (alarm.zone_id, Rule(alarm.rule))
-        open_one, old = found.get(key, (None, None))
-        found[key] = (alarm, old) if alarm.state == "open" else (open_one, alarm)
-    return found
+        open_alarm, recovered_alarm = alarms.get(key, (None, None))
+        alarms[key] = (alarm, recovered_alarm) if alarm.state == "open" else (open_alarm, alarm)
+    return alarms
 
 
-def _known_already(tx: Session, by_key: Mapping[Key, Sequence[Evidence]], now: Instant) -> set[Key]:
-    """Return the zones and rules of which late followed readings show what an alarm that has ended is about.
+def _matching_ended_alarms(tx: Session, by_key: Mapping[Key, Sequence[Evidence]], now: Instant) -> set[Key]:
+    """Return the zones and rules whose evidence was followed late and overlaps an alarm that has ended.
 
-    A zone's probes may come through two shards, and one be followed an hour later than the other. Such an excursion
-    opens nothing: it is marked where it ends (`alerting.chunk`) and compared with that alarm, or goes on until now.
+    The probes of a zone may come through two shards, and one shard may be followed an hour later than the other. Such
+    an excursion opens no alarm. Either it ends, and is then marked (`alerting.chunk`) and compared with that alarm, or
+    it lasts until now.
     """
     late: dict[Key, tuple[Instant, Instant]] = {}
-    """From the onset to the newest reading."""
-    for key, seen in by_key.items():
-        times = [one.at for one in seen if one.at is not None]
-        if len(times) == len(seen) and max(times) <= now - FOLLOWED_LATE:
-            late[key] = min(one.onset for one in seen), max(times)
+    """Span from the onset to the newest reading."""
+    for key, evidence in by_key.items():
+        times = [item.at for item in evidence if item.at is not None]
+        if len(times) == len(evidence) and max(times) <= now - FOLLOWED_LATE:
+            late[key] = min(item.onset for item in evidence), max(times)
     if not late:
         return set()
     ended = select(Alarm.zone_id, Alarm.rule, Alarm.onset_at, Alarm.ended_at).where(
@@ -203,77 +217,77 @@ def _known_already(tx: Session, by_key: Mapping[Key, Sequence[Evidence]], now: I
         Alarm.onset_at <= max(newest for _, newest in late.values()),
         Alarm.ended_at >= min(onset for onset, _ in late.values()),
     )
-    known = set()
+    keys = set()
     for zone, rule, since, until in tx.execute(ended):
         key = (zone, Rule(rule))
         if key in late and until is not None and since <= late[key][1] and until >= late[key][0]:
-            known.add(key)
-    if known:
-        log.info("excursions of alarms that have ended, followed late", zones=sorted({zone for zone, _ in known}))
-    return known
+            keys.add(key)
+    if keys:
+        log.info("excursions of alarms that have ended, followed late", zones=sorted({zone for zone, _ in keys}))
+    return keys
 
 
 def _just_recovered(alarm: Alarm, policy: Policy, now: Instant) -> bool:
     return alarm.recovered_at is not None and now - alarm.recovered_at <= policy.merge_min * MINUTE
 
 
-def _draining(seen: Sequence[Evidence]) -> bool:
-    return all(one.draining for one in seen)
+def _draining(evidence: Sequence[Evidence]) -> bool:
+    return all(item.draining for item in evidence)
 
 
-def _reopen(alarm: Alarm, seen: Sequence[Evidence], now: Instant) -> None:
-    """Begin another cycle: who came for the last one has to be told anew."""
+def _reopen(alarm: Alarm, evidence: Sequence[Evidence], now: Instant) -> None:
+    """Begin another cycle of a recovered alarm: it has to be acknowledged and handled again."""
     alarm.earlier_out = time_out(alarm, now)
     alarm.state, alarm.cycle, alarm.cycle_opened_at = "open", alarm.cycle + 1, now
-    onset = min((one.onset for one in seen), default=now)
-    # What began before the last cycle had ended is counted in that one.
+    onset = min((item.onset for item in evidence), default=now)
+    # Time before the end of the last cycle is already counted in that cycle.
     alarm.cycle_onset_at = onset if alarm.ended_at is None else max(onset, alarm.ended_at)
     alarm.recovered_at = alarm.ended_at = alarm.probe_ended_at = None
     alarm.handling = "unacknowledged"
     alarm.acknowledged_at = alarm.acknowledged_by = alarm.acknowledged_through = None
-    for one in seen:
-        alarm.peak = worst(alarm.rule, [alarm.peak, one.peak])
+    for item in evidence:
+        alarm.peak = worst(alarm.rule, [alarm.peak, item.peak])
 
 
-def _opening_value(seen: Sequence[Evidence]) -> Centi | None:
-    return min(seen, key=lambda one: one.onset).value
+def _opening_value(evidence: Sequence[Evidence]) -> Centi | None:
+    return min(evidence, key=lambda item: item.onset).value
 
 
-def _event_of(opened: _Opened, now: Instant) -> dict[str, object]:
-    """Return the line of history."""
+def _opening_event(opened: _Opened, now: Instant) -> dict[str, object]:
+    """Return the event row of an opening."""
     cycle = opened.opening.cycle
     kind = "opened" if cycle == 1 else "reopened"
     return event_row(opened.opening.alarm, kind, now, cycle=cycle, onset=opened.onset, value=opened.value)
 
 
-def _keep(tx: Session, kept: Sequence[tuple[Alarm, Sequence[Evidence], Condition]], now: Instant) -> None:
-    _fire_held(tx, [alarm for alarm, _, condition in kept if condition is Condition.ACTIVE])
-    for alarm, seen, _ in kept:
-        for one in seen:
-            widen(alarm, one.onset, one.peak)
-            if one.ended is not None:
-                alarm.probe_ended_at = max(one.ended, alarm.probe_ended_at or one.ended)
-        drained = [one.draining for one in seen if one.draining is not None]
-        if drained:
-            latest = min(now + DRAIN, cycle_opened_at(alarm) + LONGEST_DRAIN) if all(drained) else now
-            mine = and_(AlarmStep.alarm_id == alarm.id, AlarmStep.cycle == alarm.cycle, AlarmStep.state == "due")
-            # In a later cycle others may be due with level 1; none comes before it.
-            first = or_(and_(AlarmStep.tier == 1, AlarmStep.turn == 0), AlarmStep.due_at < latest)
-            tx.execute(update(AlarmStep).where(mine, first).values(due_at=latest))
+def _update_open(tx: Session, kept: Sequence[tuple[Alarm, Sequence[Evidence], Condition]], now: Instant) -> None:
+    _release_held(tx, [alarm for alarm, _, condition in kept if condition is Condition.ACTIVE])
+    for alarm, evidence, _ in kept:
+        for item in evidence:
+            widen(alarm, item.onset, item.peak)
+            if item.ended is not None:
+                alarm.probe_ended_at = max(item.ended, alarm.probe_ended_at or item.ended)
+        backlog_flags = [item.draining for item in evidence if item.draining is not None]
+        if backlog_flags:
+            latest = min(now + DRAIN, cycle_opened_at(alarm) + LONGEST_DRAIN) if all(backlog_flags) else now
+            due_steps = and_(AlarmStep.alarm_id == alarm.id, AlarmStep.cycle == alarm.cycle, AlarmStep.state == "due")
+            # In a later cycle, steps of other levels may be due too; none may fire before level 1.
+            before_latest = or_(and_(AlarmStep.tier == 1, AlarmStep.turn == 0), AlarmStep.due_at < latest)
+            tx.execute(update(AlarmStep).where(due_steps, before_latest).values(due_at=latest))
 
 
-def _fire_held(tx: Session, alarms: Sequence[Alarm]) -> None:
-    """Let what was held of alarms fire at once: they are abnormal again before it was over.
+def _release_held(tx: Session, alarms: Sequence[Alarm]) -> None:
+    """Make the held steps of alarms due again: the condition is active again.
 
-    Another worker may be holding a step at this moment, by the old condition: its end is waited for, and meanwhile none
-    is claimed. Else nobody would ever look at that step again.
+    Another worker may be setting a step to held at this moment, by the old condition. Locking the pending steps waits
+    for that worker; without it, that step would stay held for ever.
     """
-    of_cycle: dict[int, list[AlarmId]] = {}
+    by_cycle: dict[int, list[AlarmId]] = {}
     for alarm in alarms:
-        of_cycle.setdefault(alarm.cycle, []).append(alarm.id)
-    for cycle, ids in of_cycle.items():
-        mine = and_(among(tx, AlarmStep.alarm_id, ids), AlarmStep.cycle == cycle)
+        by_cycle.setdefault(alarm.cycle, []).append(alarm.id)
+    for cycle, alarm_ids in by_cycle.items():
+        of_alarms = and_(among(tx, AlarmStep.alarm_id, alarm_ids), AlarmStep.cycle == cycle)
         if tx.get_bind().dialect.name != "sqlite":  # which has one writer anyway
-            pending = select(AlarmStep.id).where(mine, AlarmStep.state.in_(["due", "held"]))
+            pending = select(AlarmStep.id).where(of_alarms, AlarmStep.state.in_(["due", "held"]))
             tx.execute(pending.order_by(AlarmStep.id).with_for_update()).all()
-        tx.execute(update(AlarmStep).where(mine, AlarmStep.state == "held").values(state="due"))
+        tx.execute(update(AlarmStep).where(of_alarms, AlarmStep.state == "held").values(state="due"))

@@ -1,8 +1,8 @@
-"""Who may open an alarm's page without signing in: the bearer of the signed link in a message, until it expires.
+"""Signed alarm links: the link in a message opens the alarm's page without signing in, until it expires.
 
-A link proves that we wrote to that person about that alarm; it doesn't prove who holds the phone, so the page still
-asks WeChat before it acknowledges. Key ids are letters and digits; the first key signs, every key verifies, so a
-key can be replaced while its links are still in people's phones.
+A link proves that we wrote to this person about this alarm. It doesn't prove who holds the phone, so the page asks
+WeChat before an acknowledgement. Key ids are letters and digits. The first key signs and every key verifies, so a key
+can be replaced while its links are still in use. Tested by tests/unit/test_links.py.
 """
 
 import base64
@@ -24,7 +24,7 @@ _TOKEN = re.compile(
 
 
 class Link(msgspec.Struct, frozen=True):
-    """What a link says: this alarm, in this cycle, shown to this person until `expires` (the system's clock)."""
+    """Content of a link: this person may see this cycle of this alarm until `expires` (system clock)."""
 
     alarm: AlarmId
     cycle: int
@@ -33,15 +33,15 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class BadLink(Exception):
-    """A link that opens nothing."""
+    """A link that is not valid."""
 
 
 class Forged(BadLink):
-    """We never signed this, or its key has been withdrawn."""
+    """A token without a valid signature, or whose key was removed."""
 
 
 class Expired(BadLink):
-    """We did sign it; its time is over. `link` says what it was for."""
+    """A token with a valid signature that has expired; `link` is its content."""
 
     def __init__(self, link: Link) -> None:
         super().__init__(f"the link to alarm {link.alarm} served until {link.expires}")
@@ -49,25 +49,25 @@ class Expired(BadLink):
 
 
 def sign(link: Link, keys: Mapping[str, str]) -> str:
-    """Return the token of a link, of URL-safe characters, at most 110 long.
+    """Return the token of a link: at most 110 URL-safe characters.
 
     `keys` are `config.secrets.Secrets.link_keys`: key id → hex.
     """
     key_id = next(iter(keys))
-    said = f"{key_id}.{link.alarm}.{link.cycle}.{link.person}.{link.expires}"
-    return f"{said}.{_mac(said, keys[key_id])}"
+    payload = f"{key_id}.{link.alarm}.{link.cycle}.{link.person}.{link.expires}"
+    return f"{payload}.{_mac(payload, keys[key_id])}"
 
 
 def verify(token: str, now: Instant, keys: Mapping[str, str]) -> Link:
-    """Return what a token says. At its expiry it no longer serves.
+    """Return the link of a token. At the instant of expiry it is no longer valid.
 
     Raises: Forged, Expired.
     """
     match = _TOKEN.fullmatch(token)
     if match is None or match[1] not in keys:
         raise Forged
-    said, _, mac = token.rpartition(".")
-    if not hmac.compare_digest(mac.encode(), _mac(said, keys[match[1]]).encode()):
+    payload, _, mac = token.rpartition(".")
+    if not hmac.compare_digest(mac.encode(), _mac(payload, keys[match[1]]).encode()):
         raise Forged
     link = Link(AlarmId(int(match[2])), int(match[3]), PersonId(int(match[4])), Instant(int(match[5])))
     if now >= link.expires:
@@ -76,10 +76,10 @@ def verify(token: str, now: Instant, keys: Mapping[str, str]) -> Link:
 
 
 def url(public_url: str, token: str) -> str:
-    """Return the address of the page behind a token."""
+    """Return the URL of the page of a token."""
     return f"{public_url.rstrip('/')}/a/{token}"
 
 
-def _mac(said: str, key: str) -> str:
-    digest = hmac.digest(bytes.fromhex(key), _PURPOSE + said.encode(), hashlib.sha256)
+def _mac(payload: str, key: str) -> str:
+    digest = hmac.digest(bytes.fromhex(key), _PURPOSE + payload.encode(), hashlib.sha256)
     return base64.urlsafe_b64encode(digest[:_MAC_BYTES]).rstrip(b"=").decode()

@@ -1,6 +1,6 @@
-"""What can be asked about alarms: lists, one with all that is known of it, and how quickly they were acknowledged.
+"""Alarm queries: lists, a single alarm with its messages and events, and acknowledgement times.
 
-Everything is limited to the units for which the caller gives a condition: `actor.scope(Right.SEE)`.
+The caller limits every list and count to units with the condition `scope`, usually `actor.scope(Right.SEE)`.
 """
 
 import json
@@ -25,35 +25,35 @@ from core.units.tables import Account, Person, Unit
 
 AT_ONCE = 500
 BY_PEOPLE = ("acknowledged", "handled")
-"""Events that name who did it; others name whom they were about."""
+"""Kinds of events whose person did it; the person of other events is the one whom it concerns."""
 
 
 class AlarmSeen(msgspec.Struct, frozen=True):
-    """An alarm with the things that it names."""
+    """An alarm with its zone, equipment and unit."""
 
     alarm: Alarm
     zone: Zone
     equipment: Equipment
     unit: Unit
     acknowledged_by: str | None
-    """Name of the person, or of an account that is no person's."""
+    """Name of the person, or of an account that belongs to no person."""
     acknowledged_by_actor: str | None
-    """As the audit has it."""
+    """Name in the audit log, such as `account:3`."""
 
     @property
     def handling_time(self) -> Milliseconds | None:
-        """From the alarm to its acknowledgement; None while there is none."""
+        """Return the time from opening to acknowledgement; None if not acknowledged."""
         at = self.alarm.acknowledged_at
         return None if at is None else Milliseconds(at - cycle_opened_at(self.alarm))
 
     @property
     def on_time(self) -> bool | None:
-        """Whether it was acknowledged within 30 minutes, or what its policy says; None while it isn't acknowledged."""
+        """Return whether it was acknowledged within its policy's time (30 min); None if not acknowledged."""
         return acknowledged_in_time(self.alarm)
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """Which alarms are asked for; None leaves a question open."""
+    """Filter of an alarm list; None doesn't filter."""
 
     states: Sequence[str] = ()
     handling: str | None = None
@@ -67,7 +67,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """One message about an alarm to one person, and every try to hand it over (AL-06)."""
+    """A message about an alarm to one person, with all attempts to deliver it (AL-06)."""
 
     message: Outbox
     person: PersonId
@@ -76,7 +76,7 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Handled(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found and done, and what became of the vaccine; `by` is a name that people know."""
+    """Handling record: cause, action and disposition of the vaccine; `by` is a readable name."""
 
     at: Instant
     by: str
@@ -86,7 +86,7 @@ class Handled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timeliness(msgspec.Struct, frozen=True):
-    """How many alarms were acknowledged within 30 minutes, how many later, how many not at all (AL-07)."""
+    """Number of alarms acknowledged within 30 minutes, later, and not at all (AL-07)."""
 
     on_time: int
     late: int
@@ -96,56 +96,58 @@ class Timeliness(msgspec.Struct, frozen=True):
 def alarms(
     tx: Session, scope: ColumnElement[bool], wanted: Wanted, *, behind: tuple[int, int] | None, limit: int
 ) -> list[AlarmSeen]:
-    """Return up to `limit` alarms, the newest first; go on behind the last one's (opened_at, id)."""
-    asked = _joined().where(scope, *_conditions(wanted)).order_by(Alarm.opened_at.desc(), Alarm.id.desc()).limit(limit)
+    """Return up to `limit` alarms, newest first. For the next page, `behind` is the last one's (opened_at, id)."""
+    query = _base_query().where(scope, *_filters(wanted)).order_by(Alarm.opened_at.desc(), Alarm.id.desc()).limit(limit)
     if behind is not None:
-        opened, last = behind
-        asked = asked.where(or_(Alarm.opened_at < opened, and_(Alarm.opened_at == opened, Alarm.id < last)))
-    return _seen(tx, asked)
+        last_opened_at, last_id = behind
+        query = query.where(
+            or_(Alarm.opened_at < last_opened_at, and_(Alarm.opened_at == last_opened_at, Alarm.id < last_id))
+        )
+    return _load(tx, query)
 
 
 def alarm_for(tx: Session, actor: Actor, alarm: AlarmId, *, right: Right = Right.SEE) -> AlarmSeen:
-    """Return one alarm that the asker may see: of the unit in which the equipment was when it opened.
+    """Return one alarm if the actor has `right` on it: on the unit where the equipment stood when it opened.
 
-    Raises: NotFound, also when it is not the asker's to see; NotGranted for another `right`.
+    Raises: NotFound, also when the actor may not see it; NotGranted when they may see it but lack `right`.
     """
-    found = alarm_with(tx, alarm)
-    actor.require(right, on=found.unit, equipment=found.equipment.id, asked=("alarm", alarm))
-    return found
+    item = alarm_with(tx, alarm)
+    actor.require(right, on=item.unit, equipment=item.equipment.id, asked=("alarm", alarm))
+    return item
 
 
 def alarm_with(tx: Session, alarm: AlarmId) -> AlarmSeen:
-    """Return one alarm to a caller who has made sure that the asker may see it, such as by a signed link.
+    """Return one alarm without a check of rights: the caller has checked them, for example by a signed link.
 
     Raises: NotFound.
     """
-    found = _seen(tx, _joined().where(Alarm.id == alarm))
-    if not found:
+    items = _load(tx, _base_query().where(Alarm.id == alarm))
+    if not items:
         raise NotFound(what="alarm", name=alarm)
-    return found[0]
+    return items[0]
 
 
 def told(tx: Session, alarm: AlarmId, hidden: Sequence[Span] = ()) -> list[Told]:
-    """Return the messages about an alarm in the order in which they were written, but for those of `hidden` time."""
-    asked = (
+    """Return the messages about an alarm in the order of writing, without those written in `hidden` time."""
+    query = (
         select(Outbox, Person.id, Person.name)
         .join(Person, Person.id == Outbox.person_id)
         .where(Outbox.alarm_id == alarm)
         .order_by(Outbox.id)
     )
-    rows = [row for row in tx.execute(asked) if not _within(row[0].created_at, hidden)]
-    tries: dict[int, list[Attempt]] = {message.id: [] for message, _, _ in rows}
-    for attempt in tx.scalars(select(Attempt).where(Attempt.outbox_id.in_(tries)).order_by(Attempt.id)):
-        tries[attempt.outbox_id].append(attempt)
-    return [Told(message, person, name, tries[message.id]) for message, person, name in rows]
+    rows = [row for row in tx.execute(query) if not _within(row[0].created_at, hidden)]
+    attempts: dict[int, list[Attempt]] = {message.id: [] for message, _, _ in rows}
+    for attempt in tx.scalars(select(Attempt).where(Attempt.outbox_id.in_(attempts)).order_by(Attempt.id)):
+        attempts[attempt.outbox_id].append(attempt)
+    return [Told(message, person, name, attempts[message.id]) for message, person, name in rows]
 
 
 def events(tx: Session, alarm: AlarmId, hidden: Sequence[Span] = ()) -> list[tuple[AlarmEvent, str | None]]:
-    """Return what happened to an alarm, in order, each with the name of who did it, or whom it was about.
+    """Return the events of an alarm in order, each with the name of its person, if any.
 
-    In `hidden` time only who took the alarm on is named: those to be told then are another unit's people.
+    In `hidden` time only people who acknowledged or handled are named: the people told then belong to another unit.
     """
-    asked = (
+    query = (
         select(AlarmEvent, Person.name)
         .outerjoin(Person, Person.id == AlarmEvent.person_id)
         .where(AlarmEvent.alarm_id == alarm)
@@ -153,15 +155,15 @@ def events(tx: Session, alarm: AlarmId, hidden: Sequence[Span] = ()) -> list[tup
     )
     return [
         (event, name if event.kind in BY_PEOPLE or not _within(event.at, hidden) else None)
-        for event, name in tx.execute(asked)
+        for event, name in tx.execute(query)
     ]
 
 
 def hidden_time(tx: Session, alarm: Alarm, may_see: MaySee, now: Instant) -> list[Span]:
-    """Return since an alarm opened the time in which its equipment was where the asker may not see it.
+    """Return the spans since the opening in which the equipment stood where the requester may not see it.
 
-    What is told of an alarm goes to those with whom the equipment is then. The alarm itself stays with the unit in
-    which it opened, which handles it.
+    Messages about an alarm go to the contacts of the unit where the equipment stands at that time. The alarm itself
+    stays with the unit in which it opened, which handles it.
     """
     return stays_seen(tx, alarm.equipment_id, alarm.opened_at, Instant(now + 1), lambda unit, of: not may_see(unit, of))
 
@@ -171,7 +173,7 @@ def _within(at: Instant, spans: Sequence[Span]) -> bool:
 
 
 def handling_of(tx: Session, alarm: AlarmId) -> Handled | None:
-    """Return the handling record of an alarm, if there is one yet."""
+    """Return the handling record of an alarm, or None."""
     row = tx.scalar(select(HandlingRecord).where(HandlingRecord.alarm_id == alarm))
     if row is None:
         return None
@@ -181,52 +183,52 @@ def handling_of(tx: Session, alarm: AlarmId) -> Handled | None:
 
 def open_count(tx: Session, scope: ColumnElement[bool]) -> int:
     """Count the alarms that aren't closed."""
-    asked = select(func.count()).select_from(Alarm).join(Unit, Unit.id == Alarm.unit_id)
-    return tx.scalar(asked.where(scope, Alarm.state != "closed")) or 0
+    query = select(func.count()).select_from(Alarm).join(Unit, Unit.id == Alarm.unit_id)
+    return tx.scalar(query.where(scope, Alarm.state != "closed")) or 0
 
 
 def timeliness(tx: Session, scope: ColumnElement[bool], since: Instant, until: Instant) -> Timeliness:
     """Count the alarms opened in [since, until) by how they were acknowledged."""
-    asked = select(Alarm).join(Unit, Unit.id == Alarm.unit_id).where(Alarm.origin != "withdrawn")
-    found = tx.scalars(asked.where(scope, Alarm.opened_at >= since, Alarm.opened_at < until).order_by(Alarm.id))
-    counts = Counter(acknowledged_in_time(alarm) for alarm in found.yield_per(AT_ONCE))
+    query = select(Alarm).join(Unit, Unit.id == Alarm.unit_id).where(Alarm.origin != "withdrawn")
+    alarm_rows = tx.scalars(query.where(scope, Alarm.opened_at >= since, Alarm.opened_at < until).order_by(Alarm.id))
+    counts = Counter(acknowledged_in_time(alarm) for alarm in alarm_rows.yield_per(AT_ONCE))
     return Timeliness(counts[True], counts[False], counts[None])
 
 
 def names_of(tx: Session, actors: Iterable[str]) -> dict[str, str]:
-    """Return what people call those whom the audit calls `account:3` or `person:7`; others keep their name."""
-    wanted = set(actors)
-    people = {int(name[7:]) for name in wanted if name.startswith("person:")}
-    accounts = {int(name[8:]) for name in wanted if name.startswith("account:")}
-    named = {name: name for name in wanted}
-    for person, name in tx.execute(select(Person.id, Person.name).where(Person.id.in_(people))):
-        named[f"person:{person}"] = name
-    owned = select(Account.id, func.coalesce(Person.name, Account.username)).outerjoin(
+    """Return readable names for audit names such as `account:3` and `person:7`; others keep their name."""
+    audit_names = set(actors)
+    person_ids = {int(name[7:]) for name in audit_names if name.startswith("person:")}
+    account_ids = {int(name[8:]) for name in audit_names if name.startswith("account:")}
+    names = {name: name for name in audit_names}
+    for person, name in tx.execute(select(Person.id, Person.name).where(Person.id.in_(person_ids))):
+        names[f"person:{person}"] = name
+    account_names = select(Account.id, func.coalesce(Person.name, Account.username)).outerjoin(
         Person, Person.id == Account.person_id
     )
-    for account, name in tx.execute(owned.where(Account.id.in_(accounts))):
-        named[f"account:{account}"] = name
-    return named
+    for account, name in tx.execute(account_names.where(Account.id.in_(account_ids))):
+        names[f"account:{account}"] = name
+    return names
 
 
-def _seen(tx: Session, asked: Select[Alarm, Zone, Equipment, Unit]) -> list[AlarmSeen]:
-    rows = tx.execute(asked).all()
+def _load(tx: Session, query: Select[Alarm, Zone, Equipment, Unit]) -> list[AlarmSeen]:
+    rows = tx.execute(query).all()
     acknowledged = select(AlarmEvent.alarm_id, AlarmEvent.detail).where(
         AlarmEvent.alarm_id.in_([alarm.id for alarm, _, _, _ in rows if alarm.acknowledged_at is not None]),
         AlarmEvent.kind == "acknowledged",
     )
-    by = {
+    actor_of = {
         alarm: str(json.loads(detail).get("by", ""))
         for alarm, detail in tx.execute(acknowledged.order_by(AlarmEvent.id))
     }
-    names = names_of(tx, by.values())
+    names = names_of(tx, actor_of.values())
     return [
-        AlarmSeen(alarm, zone, equipment, unit, names.get(by.get(alarm.id, "")), by.get(alarm.id))
+        AlarmSeen(alarm, zone, equipment, unit, names.get(actor_of.get(alarm.id, "")), actor_of.get(alarm.id))
         for alarm, zone, equipment, unit in rows
     ]
 
 
-def _joined() -> Select[Alarm, Zone, Equipment, Unit]:
+def _base_query() -> Select[Alarm, Zone, Equipment, Unit]:
     return (
         select(Alarm, Zone, Equipment, Unit)
         .join(Zone, Zone.id == Alarm.zone_id)
@@ -235,20 +237,20 @@ def _joined() -> Select[Alarm, Zone, Equipment, Unit]:
     )
 
 
-def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
-    said: list[ColumnElement[bool]] = []
+def _filters(wanted: Wanted) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
     if wanted.states:
-        said.append(Alarm.state.in_(wanted.states))
+        conditions.append(Alarm.state.in_(wanted.states))
     if wanted.handling is not None:
-        said.append(Alarm.handling == wanted.handling)
+        conditions.append(Alarm.handling == wanted.handling)
     if wanted.rule is not None:
-        said.append(Alarm.rule == wanted.rule)
+        conditions.append(Alarm.rule == wanted.rule)
     if wanted.unit is not None:
-        said.append(Alarm.unit_id == wanted.unit)
+        conditions.append(Alarm.unit_id == wanted.unit)
     if wanted.zone is not None:
-        said.append(Alarm.zone_id == wanted.zone)
+        conditions.append(Alarm.zone_id == wanted.zone)
     if wanted.since is not None:
-        said.append(Alarm.opened_at >= wanted.since)
+        conditions.append(Alarm.opened_at >= wanted.since)
     if wanted.until is not None:
-        said.append(Alarm.opened_at < wanted.until)
-    return said
+        conditions.append(Alarm.opened_at < wanted.until)
+    return conditions

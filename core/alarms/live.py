@@ -1,10 +1,10 @@
-"""How every zone is right now: what a unit's home page shows (CC-05).
+"""Current state of zones and probes, as on a unit's home page (CC-05).
 
-Silence is a state of its own: a zone without a reading inside the offline limit is offline, and its last value is never
-given as current. A maintenance window in force is shown in place of what the probes say.
+Offline is a state of its own: a zone without a reading inside the offline limit is offline, and its last value is never
+shown as current. A maintenance window in force replaces the state given by the probes.
 
-Nothing is shown from before the equipment came to its unit and the probe to its zone: what was measured before, and the
-alarms that opened before, belong to whom they were with then.
+Readings from before the equipment came to its unit, or the probe to its zone, are not shown, nor are alarms that opened
+in another unit: they belong to the unit where the equipment stood at that time.
 """
 
 from collections import defaultdict
@@ -29,21 +29,22 @@ State = Literal[
     "normal", "abnormal", "offline", "fault", "unmonitored", "repair", "spare", "stopped", "stock_take", "defrost"
 ]
 AHEAD = Milliseconds(2 * MINUTE)
-"""A gateway's clock may be ahead by this much before its stamps are changed."""
+"""Time by which a gateway's clock may be ahead before its time stamps are corrected."""
 
 
 class ProbeNow(msgspec.Struct, frozen=True, kw_only=True):
-    """One probe. `value` and `at` are None unless it has a value inside the offline limit; `last_at`: its last sign."""
+    """State of a probe. `value` and `at` are None without a value inside the offline limit."""
 
     code: str
     state: State
     value: Centi | None = None
     at: Instant | None = None
     last_at: Instant | None = None
+    """Time of the last reading, with or without a value."""
 
 
 class ZoneNow(msgspec.Struct, frozen=True, kw_only=True):
-    """One zone. `value` is that of the probe farthest from what it should be."""
+    """State of a zone. `value` is that of the probe farthest from its range."""
 
     unit: UnitId
     unit_name: str
@@ -61,14 +62,14 @@ class ZoneNow(msgspec.Struct, frozen=True, kw_only=True):
     at: Instant | None
     last_at: Instant | None
     silent: int
-    """Probes that are offline or at fault."""
+    """Number of probes that are offline or at fault."""
     probes: Sequence[ProbeNow]
     alarms: Sequence[AlarmId]
-    """Open ones."""
+    """Open alarms."""
 
 
 def limits_of(zone: Zone) -> tuple[Centi | None, Centi | None]:
-    """Return the band that a zone is held to: its own limits, else those of its rule profile."""
+    """Return low and high limit of a zone: its own limits, or else those of its rule profile."""
     return profile.load_or_default(zone.profile).held_to(zone.kind, zone.low, zone.high)
 
 
@@ -81,14 +82,14 @@ def zones_now(
     after: int = 0,
     limit: int = 200,
 ) -> list[ZoneNow]:
-    """Return every zone of up to `limit` equipment that stands now in units `where` says, ordered by equipment.
+    """Return the zones of up to `limit` equipment that now stands in units selected by `where`, ordered by equipment.
 
-    Go on with `after` = the last equipment. Equipment with no zone has nothing to measure and is left out.
+    For the next page, `after` is the last equipment. Equipment without zones is left out.
     """
-    rows = tx.execute(_standing(where, now, after, limit)).all()
+    rows = tx.execute(_zones_in_units(where, now, after, limit)).all()
     zones = [zone for zone, _, _, _ in rows]
     windows = _windows(tx, [equipment.id for _, equipment, _, _ in rows], now)
-    probes = _probes(tx, telemetry, zones, {zone.id: came for zone, _, _, came in rows}, now)
+    probes = _probes(tx, telemetry, zones, {zone.id: arrived_at for zone, _, _, arrived_at in rows}, now)
     alarms: dict[tuple[ZoneId, UnitId], list[tuple[AlarmId, str]]] = defaultdict(list)
     opened = select(Alarm.zone_id, Alarm.unit_id, Alarm.id, Alarm.rule).where(Alarm.state == "open")
     for zone_id, unit_id, alarm_id, rule in tx.execute(opened.where(Alarm.zone_id.in_([zone.id for zone in zones]))):
@@ -99,10 +100,10 @@ def zones_now(
     ]
 
 
-def _standing(
+def _zones_in_units(
     where: ColumnElement[bool], now: Instant, after: int, limit: int
 ) -> Select[Zone, Equipment, Unit, Instant]:
-    here = (
+    placements = (
         select(EquipmentUnit.equipment_id, EquipmentUnit.unit_id, EquipmentUnit.since)
         .join(Unit, Unit.id == EquipmentUnit.unit_id)
         .where(where, _in_force(EquipmentUnit, now), EquipmentUnit.equipment_id > after)
@@ -111,69 +112,69 @@ def _standing(
         .subquery()
     )
     return (
-        select(Zone, Equipment, Unit, here.c.since)
-        .join(here, here.c.equipment_id == Zone.equipment_id)
+        select(Zone, Equipment, Unit, placements.c.since)
+        .join(placements, placements.c.equipment_id == Zone.equipment_id)
         .join(Equipment, Equipment.id == Zone.equipment_id)
-        .join(Unit, Unit.id == here.c.unit_id)
+        .join(Unit, Unit.id == placements.c.unit_id)
         .order_by(Equipment.id, Zone.id)
     )
 
 
 def _windows(tx: Session, equipment: Sequence[EquipmentId], now: Instant) -> Mapping[EquipmentId, State]:
-    """Return the window in force of each equipment that has one; `stopped` counts before all others."""
-    found: dict[EquipmentId, State] = {}
-    asked = select(MaintenanceWindow.equipment_id, MaintenanceWindow.kind).where(
+    """Return the window in force of each equipment that has one; `stopped` takes precedence."""
+    windows: dict[EquipmentId, State] = {}
+    query = select(MaintenanceWindow.equipment_id, MaintenanceWindow.kind).where(
         MaintenanceWindow.equipment_id.in_(equipment), _in_force(MaintenanceWindow, now)
     )
-    for equipment_id, kind in tx.execute(asked.order_by(MaintenanceWindow.since)):
-        if found.get(equipment_id) != "stopped":
-            found[equipment_id] = msgspec.convert(kind, State)
-    return found
+    for equipment_id, kind in tx.execute(query.order_by(MaintenanceWindow.since)):
+        if windows.get(equipment_id) != "stopped":
+            windows[equipment_id] = msgspec.convert(kind, State)
+    return windows
 
 
 def _probes(
-    tx: Session, telemetry: Telemetry, zones: Sequence[Zone], came: Mapping[ZoneId, Instant], now: Instant
+    tx: Session, telemetry: Telemetry, zones: Sequence[Zone], arrived_at: Mapping[ZoneId, Instant], now: Instant
 ) -> Mapping[ZoneId, Sequence[ProbeNow]]:
-    asked = (
+    query = (
         select(ProbeZone.zone_id, ProbeZone.since, Probe.code, Probe.interval, Series.id)
         .join(Probe, Probe.id == ProbeZone.probe_id)
         .outerjoin(Series, and_(Series.probe_id == Probe.id, Series.quantity == "t"))
         .where(ProbeZone.zone_id.in_([zone.id for zone in zones]), _in_force(ProbeZone, now))
         .order_by(Probe.code)
     )
-    bound = tx.execute(asked).all()
-    known = [row[-1] for row in bound if row[-1] is not None]
+    bindings = tx.execute(query).all()
+    series_ids = [row[-1] for row in bindings if row[-1] is not None]
     patience = {zone.id: profile.load_or_default(zone.profile).patience for zone in zones}
-    longest = max((patience[zone_id].of(interval) for zone_id, _, _, interval, _ in bound), default=MINUTE)
-    lately = telemetry.multi_range(known, Instant(now - longest), Instant(now + AHEAD)) if known else {}
-    latest = telemetry.latest(known) if known else {}
+    longest = max((patience[zone_id].of(interval) for zone_id, _, _, interval, _ in bindings), default=MINUTE)
+    recent = telemetry.multi_range(series_ids, Instant(now - longest), Instant(now + AHEAD)) if series_ids else {}
+    latest = telemetry.latest(series_ids) if series_ids else {}
     bands = {zone.id: limits_of(zone) for zone in zones}
-    found: dict[ZoneId, list[ProbeNow]] = defaultdict(list)
-    for zone_id, bound_since, code, interval, series in bound:
-        began = max(bound_since, came[zone_id])
+    probes: dict[ZoneId, list[ProbeNow]] = defaultdict(list)
+    for zone_id, bound_since, code, interval, series in bindings:
+        visible_since = max(bound_since, arrived_at[zone_id])
         since = now - patience[zone_id].of(interval)
-        samples = list(lately[series].samples(series)) if series in lately else []
-        samples = [s for s in samples if s.at > since and s.at >= began]
+        samples = list(recent[series].samples(series)) if series in recent else []
+        samples = [s for s in samples if s.at > since and s.at >= visible_since]
         last = latest.get(series)
-        last_at = last.at if last is not None and last.at >= began else None
-        found[zone_id].append(probe_now(code, samples, last_at, *bands[zone_id]))
-    return found
+        last_at = last.at if last is not None and last.at >= visible_since else None
+        probes[zone_id].append(probe_now(code, samples, last_at, *bands[zone_id]))
+    return probes
 
 
 def probe_now(
     code: str, samples: Sequence[Sample], last_at: Instant | None, low: Centi | None, high: Centi | None
 ) -> ProbeNow:
-    """Say how a probe is from its readings inside the offline limit, in order of time."""
-    good = next((s for s in reversed(samples) if s.value is not None and not s.q & UNUSABLE), None)
-    if good is not None and good.value is not None:
-        state: State = "abnormal" if excess(good.value, low, high) > 0 else "normal"
-        return ProbeNow(code=code, state=state, value=good.value, at=good.at, last_at=last_at)
+    """Return the state of a probe by its readings inside the offline limit, in order of time."""
+    newest = next((s for s in reversed(samples) if s.value is not None and not s.q & UNUSABLE), None)
+    if newest is not None and newest.value is not None:
+        state: State = "abnormal" if excess(newest.value, low, high) > 0 else "normal"
+        return ProbeNow(code=code, state=state, value=newest.value, at=newest.at, last_at=last_at)
     state = "fault" if any(s.q & BROKEN for s in samples) else "offline"
     return ProbeNow(code=code, state=state, last_at=last_at)
 
 
 def excess(value: Centi, low: Centi | None, high: Centi | None) -> int:
-    """Return by how much a value lies beyond the band; at a limit it is 0, inside the band below it."""
+    """Return by how much a value exceeds its range: 0 at a limit, negative inside the range."""
     beyond = [value - high] if high is not None else []
     beyond += [low - value] if low is not None else []
     return max(beyond, default=0)
@@ -214,7 +215,7 @@ def _zone_now(
 
 
 def _state(probes: Sequence[ProbeNow], *, excursion_open: bool) -> State:
-    """Say how a zone is outside of any window: as its worst probe with a value; without any, offline or at fault."""
+    """Return the state of a zone without a window: that of its worst probe; without values, `fault` or `offline`."""
     states = {probe.state for probe in probes}
     if not states:
         return "unmonitored"

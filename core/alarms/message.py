@@ -1,10 +1,10 @@
-"""What a message says: pure functions from facts to the exact bytes that will be sent, however often they are tried.
+"""Message composer: pure functions that turn the facts of an alarm into the exact bytes to send.
 
-A body is what WeChat's `message/template/send` takes. A category template (类目模板) has 3 to 5 fields of narrow kinds:
-the place, what is wrong, since when; everything else stands on the page behind the link. Texts are in `text/*.toml`.
+A body has the form of WeChat's `message/template/send`. A category template (类目模板) has 3 to 5 fields of narrow
+kinds: the place, the problem, the time. The page behind the link shows everything else. Texts are in `text/*.toml`.
 
-Guarantees, tried by tests/unit/test_message.py on arbitrary names: no field is empty or longer than its kind allows;
-zone and temperature are never what gets cut; the same arguments give the same bytes.
+Guarantees, tested by tests/unit/test_message.py with arbitrary names: no field is empty or longer than its kind allows;
+zone and temperature are never cut; the same arguments give the same bytes.
 """
 
 import hashlib
@@ -25,43 +25,43 @@ Kind = Literal["alarm", "recovery", "digest", "ops"]
 Language = Literal["zh-CN", "en"]
 
 LONGEST: Mapping[str, int] = {"thing": 20, "character_string": 32, "time": 32, "const": 20, "phrase": 5}
-"""Characters that a field may have, by the kind in its key: `thing2` is a `thing`."""
+"""Maximum characters of a field by the kind in its key: `thing2` is a `thing`."""
 
 
 class AlarmFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an alarm when people are told of it, or of its end."""
+    """State of an alarm at the time of a message about it or about its end."""
 
     alarm: AlarmId
     unit: str
     timezone: str
-    """Of the unit: times in the message are on its clocks."""
+    """Time zone of the unit, used for all times in the message."""
     equipment: str
     zone_kind: str
-    """refrigerated, frozen, ultra_low, room: shown behind the name, as 名称+温区."""
+    """refrigerated, frozen, ultra_low, room: shown after the equipment's name, as 名称+温区."""
     rule: str
     """above, below, probe_offline, bad_sensor."""
     value: Centi | None
-    """The newest reading with a value."""
+    """Value of the newest reading that has one."""
     limit: Centi | None
     onset: Instant
     opened: Instant
-    """Both of the cycle."""
+    """`onset` and `opened` are those of the cycle."""
     tier: int
-    """The highest level told with this message."""
+    """Highest level that is told with this message."""
     cycle: int = 1
     turn: int = 0
-    """0 the first time a tier is told, then the number of the repeat."""
+    """0 for the first message of a tier, then the number of the repeat."""
     silent: bool = False
-    """No data since `value`; what was abnormal stays so."""
+    """No data since `value`. An abnormal condition stays abnormal meanwhile."""
     peak: Centi | None = None
     recovered: Instant | None = None
-    """Kind `recovery` only: the end of the cycle's excursion."""
+    """End of the cycle's excursion; only for kind `recovery`."""
     out: Milliseconds = Milliseconds(0)
-    """Time beyond the limit in all cycles; said of an alarm that opened again."""
+    """Time beyond the limit over all cycles; shown when the alarm has opened again."""
 
 
 class DigestFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Late data of a gateway held excursions that are over: nobody was woken, someone must handle them."""
+    """Digest of past excursions found in a gateway's late data: nobody was paged, but they must be handled."""
 
     unit: str
     timezone: str
@@ -72,7 +72,7 @@ class DigestFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpsFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Something of ours is not as it should be. `trouble` is a key of the catalogue's table of that name."""
+    """Trouble of the system itself. `trouble` is a key of the table `trouble` in the catalogue."""
 
     unit: str
     timezone: str
@@ -85,9 +85,9 @@ Facts = AlarmFacts | DigestFacts | OpsFacts
 
 
 def outbox_key(alarm: AlarmId | str, cycle: int, tier: int, turn: int, person: int, channel: str, kind: Kind) -> str:
-    """Return what makes a message one: the same key is never queued twice.
+    """Return the unique key of a message. The same key is never queued twice.
 
-    A digest has `gw10001` in place of the alarm, and the first alarm that it tells of in place of the turn.
+    A digest has `gw10001` in place of the alarm, and the id of its first alarm in place of the turn.
     """
     return f"{alarm}:{cycle}:{tier}:{turn}:{person}:{channel}:{kind}"
 
@@ -104,7 +104,7 @@ def turn_of(key: str) -> int:
 
 
 def client_msg_id(key: str) -> str:
-    """Return the id, 32 characters, by which WeChat drops a second copy within ten minutes."""
+    """Return the id (32 characters) by which WeChat drops a duplicate within ten minutes."""
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
@@ -113,8 +113,8 @@ def compose(
 ) -> bytes:
     """Return the body of a message to one person.
 
-    `key` is the outbox key, `to` the person's openid, `link` the address behind the message ("" for none).
-    `template_id` may be "" while none is configured: the channel puts in what is configured when it sends.
+    `key` is the outbox key, `to` the person's openid, `link` the address of the page ("" for none). `template_id` may
+    be "": the channel fills in the configured one when it sends.
     """
     texts = _catalogue(language)
     words = {word: _BLANK.sub(" ", text).strip() for word, text in _words(texts, kind, facts).items()}
@@ -126,16 +126,16 @@ def compose(
 
 
 def plain(kind: str, body: bytes, language: Language = "zh-CN") -> str:
-    """Return what a body says on one line with its link: for channels that carry text, and for who reads the outbox."""
-    said = msgspec.json.decode(body)
-    fields = [field["value"] for field in said["data"].values()]
+    """Return a body as one line of text with its link, for text channels and for lists of the outbox."""
+    decoded = msgspec.json.decode(body)
+    fields = [field["value"] for field in decoded["data"].values()]
     return " ".join(
-        part for part in (f"【{_catalogue(language)['title'][kind]}】", *fields, said.get("url", "")) if part
+        part for part in (f"【{_catalogue(language)['title'][kind]}】", *fields, decoded.get("url", "")) if part
     )
 
 
 def degrees(value: Centi) -> str:
-    """Write hundredths of a degree as they are, never rounded: 805 is 8.05 ℃, which 8.1 or 8.0 would belie."""
+    """Format hundredths of a degree without rounding: 805 is 8.05 ℃, because 8.1 or 8.0 would be wrong."""
     whole, rest = divmod(abs(value), 100)
     return f"{'-' if value < 0 else ''}{whole}.{f'{rest:02}'.removesuffix('0')}℃"
 
@@ -175,7 +175,7 @@ def _words(texts: Mapping[str, Any], kind: Kind, facts: Facts) -> dict[str, str]
 
 @lru_cache(1000)
 def _time(when: Instant, timezone: str, pattern: str) -> str:
-    """Where many alarms open at once, most times are the same."""
+    """Format a time. Cached: when many alarms open at once, most times are the same."""
     return at_zone(when, ZoneInfo(timezone)).strftime(pattern)
 
 
@@ -187,10 +187,10 @@ def _what(texts: Mapping[str, Any], kind: Kind, facts: AlarmFacts) -> str:
     shown["again"] = texts["again"] if facts.cycle > 1 else ""
     shown["minutes"] = str((facts.out + MINUTE // 2) // MINUTE)
     in_all = texts["in_all"].get(manner, {}) if facts.cycle > 1 and facts.out else {}
-    # What a silent probe's temperature was in between nobody knows.
+    # Preferred text first. There is no total for a silent probe: its temperature in between is unknown.
     patterns: list[str] = [table[facts.rule] for table in (in_all, texts[manner]) if facts.rule in table]
-    said = [pattern.format_map(shown) for pattern in patterns]
-    return next((text for text in said if _length(text) <= LONGEST["thing"]), said[-1])
+    candidates = [pattern.format_map(shown) for pattern in patterns]
+    return next((text for text in candidates if _length(text) <= LONGEST["thing"]), candidates[-1])
 
 
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]+")
@@ -198,7 +198,7 @@ _ELASTIC = ("unit", "equipment", "subject")
 
 
 def _fit(name: str, pattern: str, words: Mapping[str, str]) -> str:
-    """Fill in a pattern so that it fits its field; names give way first."""
+    """Fill in a pattern so that it fits its field; names are shortened first."""
     longest = LONGEST[name.rstrip("0123456789")]
     whole = pattern.format_map(words).strip()
     if _length(whole) <= longest:
@@ -210,23 +210,23 @@ def _fit(name: str, pattern: str, words: Mapping[str, str]) -> str:
 
 
 def _shorten(text: str, room: int) -> str:
-    """Cut out of the middle, since names differ at their ends: 某县疾病预防控制中心2号冰箱 → 某县疾…2号冰箱."""
+    """Shorten a name in the middle; names differ at their ends: 某县疾病预防控制中心2号冰箱 → 某县疾…2号冰箱."""
     if _length(text) <= room:
         return text
     if room <= 0:
         return ""
-    head = _take(text, (room - 1) // 2)
-    tail = _take(text[::-1], room - 1 - _length(head))[::-1]
+    head = _prefix(text, (room - 1) // 2)
+    tail = _prefix(text[::-1], room - 1 - _length(head))[::-1]
     return f"{head}…{tail}"
 
 
-def _take(text: str, room: int) -> str:
-    taken = text[:room]
-    while _length(taken) > room:
-        taken = taken[:-1]
-    return taken
+def _prefix(text: str, room: int) -> str:
+    prefix = text[:room]
+    while _length(prefix) > room:
+        prefix = prefix[:-1]
+    return prefix
 
 
 def _length(text: str) -> int:
-    """Count as WeChat may at worst: in UTF-16 units."""
+    """Return the length in UTF-16 units, the strictest way in which WeChat may count."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2

@@ -1,6 +1,6 @@
-"""How a message gets into the outbox: one row a person, composed once, in the transaction of what it tells of.
+"""Outbox writer: composes messages and inserts one row per person, in the transaction of the event they are about.
 
-The same key is never queued twice, so whoever repeats the work after a crash queues nothing new.
+The same key is never queued twice, so work that is repeated after a crash queues nothing new.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -20,7 +20,7 @@ CHANNEL = "wechat"
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """A message to one person, before it has a channel."""
+    """A message to one person, not composed yet."""
 
     kind: Kind
     facts: Facts
@@ -28,27 +28,27 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     openid: str | None
     tier: int
     about: AlarmId | str
-    """The alarm; or what else names the message, such as `gw10001` for a digest."""
+    """The alarm, or another subject, such as `gw10001` for a digest."""
     cycle: int = 1
     turn: int = 0
 
 
 class Post:
-    """Writes messages into the outbox. All begin on WeChat; delivery takes another channel where that fails."""
+    """Writes messages into the outbox, all for WeChat first; delivery falls back to another channel if that fails."""
 
     def __init__(
         self, *, public_url: str, link_keys: Mapping[str, str], link_life: Milliseconds, channels: Collection[str]
     ) -> None:
-        """`link_life`: how long the link in a message serves; `channels`: those that are configured."""
+        """`link_life` is the validity of the link in a message; `channels` are the configured channels."""
         self.channels = channels
         self._public_url = public_url
         self._link_keys = link_keys
         self._link_life = link_life
 
     def queue(self, tx: Session, drafts: Iterable[Draft], now: Instant) -> list[Draft]:
-        """Insert messages that aren't there yet; return those to people who aren't bound to WeChat (AL-05).
+        """Insert messages that aren't queued yet; return those to people who aren't bound to WeChat (AL-05).
 
-        Whether a channel is configured doesn't matter here: without one the rows stay queued (AL-15).
+        The configured channels don't matter here: without any, the rows stay queued (AL-15).
         """
         rows = []
         unbound = []

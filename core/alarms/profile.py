@@ -1,7 +1,7 @@
-"""Which limits and which escalation a zone is under: rule profiles, data that ships in `config/rules`.
+"""Rule profiles: limits, rule settings and escalation policy of zones, read from `config/rules`.
 
-A zone names its profile and may differ from it in limits, delay and hysteresis (AL-13). A wrong profile is refused with
-file, key, value and what would be right.
+A zone names its profile and may override limits, delay and hysteresis (AL-13). An invalid profile is refused; the error
+names file, key, value and what would be valid. Tested by tests/unit/test_rule_profiles.py.
 """
 
 import re
@@ -28,22 +28,22 @@ Few = Annotated[int, Meta(ge=1, le=100)]
 
 
 class WrongProfile(Exception):
-    """A profile that can't be used. Its text names file, key and value, and says what would be right."""
+    """An invalid profile. The text names file, key and value, and says what would be valid."""
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file; an unknown key in it is refused."""
+    """Base of the tables in a profile file: unknown keys are refused."""
 
 
 class SideOfBand(_Table, frozen=True, kw_only=True):
-    """A limit, in hundredths of a degree, and how long it may be left."""
+    """One limit, in hundredths of a degree, and the delay before an alarm opens."""
 
     limit: Hundredths
     delay_min: Minutes
 
 
 class Band(_Table, frozen=True, kw_only=True):
-    """What a kind of zone is held to; it may have one limit alone."""
+    """Temperature range of a kind of zone; one of the limits may be missing."""
 
     high: SideOfBand | None = None
     low: SideOfBand | None = None
@@ -51,7 +51,7 @@ class Band(_Table, frozen=True, kw_only=True):
 
 
 class Bands(_Table, frozen=True, kw_only=True):
-    """The kinds of zones that there are."""
+    """Temperature ranges of all kinds of zones."""
 
     refrigerated: Band
     frozen: Band
@@ -59,12 +59,12 @@ class Bands(_Table, frozen=True, kw_only=True):
     room: Band
 
     def get(self, kind: str) -> Band | None:
-        """Return the band of a kind, None of one that we don't know."""
+        """Return the range of a kind, or None for an unknown kind."""
         return getattr(self, kind) if kind in self.__struct_fields__ else None
 
 
 class EvidenceTable(_Table, frozen=True, kw_only=True):
-    """What counts as evidence for and against an excursion."""
+    """Settings of the excursion rule."""
 
     gap_intervals: Few
     well_inside_min: Minutes
@@ -72,24 +72,24 @@ class EvidenceTable(_Table, frozen=True, kw_only=True):
 
 
 class SilenceTable(_Table, frozen=True, kw_only=True):
-    """How long a probe may be silent: the longer of the two."""
+    """Time that a probe may be silent: the longer of the two."""
 
     intervals: Few
     at_least_min: Minutes
 
 
 class SensorTable(_Table, frozen=True, kw_only=True):
-    """How long a sensor is believed."""
+    """Settings of the sensor rule."""
 
     good: Few
     stuck_hours: Annotated[int, Meta(ge=0, le=24 * 30)]
 
 
 class Policy(_Table, frozen=True, kw_only=True):
-    """Who is told when; written into an alarm as it opens, so that a later edit doesn't change it."""
+    """Escalation policy. It is copied into an alarm at its opening, so that a later edit doesn't change it."""
 
     steps_min: list[Minutes]
-    """Minutes after the opening at which level 2, then level 3 is told."""
+    """Minutes after the opening at which level 2 and then level 3 is told."""
     repeat_min: Minutes
     acknowledging_stops_escalation: bool
     acknowledge_within_min: Minutes
@@ -102,12 +102,12 @@ class Policy(_Table, frozen=True, kw_only=True):
 
     @property
     def top(self) -> int:
-        """The last tier, which repeats."""
+        """Return the last tier, which is repeated."""
         return len(self.steps_min) + 1
 
 
 class Profile(_Table, frozen=True, kw_only=True):
-    """One file of `config/rules`."""
+    """Rule profile: one file of `config/rules`."""
 
     title: str
     zones: Bands
@@ -118,11 +118,11 @@ class Profile(_Table, frozen=True, kw_only=True):
 
     @property
     def patience(self) -> Patience:
-        """How long a probe may be silent."""
+        """Return the time that a probe may be silent."""
         return Patience(intervals=self.silence.intervals, at_least=Milliseconds(self.silence.at_least_min * MINUTE))
 
     def held_to(self, kind: str, low: Centi | None, high: Centi | None) -> tuple[Centi | None, Centi | None]:
-        """Return the limits of a zone of a kind: its own where it has them, else these."""
+        """Return low and high limit of a zone: its own limits, or else those of the profile for its kind."""
         band = self.zones.get(kind)
         return (
             Centi(band.low.limit) if low is None and band and band.low else low,
@@ -131,7 +131,7 @@ class Profile(_Table, frozen=True, kw_only=True):
 
 
 class Differences(msgspec.Struct, frozen=True, kw_only=True):
-    """In what a zone differs from its profile; None where it doesn't."""
+    """Overrides of a zone; None takes the profile's value."""
 
     low: Centi | None = None
     high: Centi | None = None
@@ -140,7 +140,7 @@ class Differences(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def names() -> list[str]:
-    """Return the profiles that there are."""
+    """Return the names of all profiles."""
     return sorted(file.name.removesuffix(".toml") for file in _folder().iterdir() if file.name.endswith(".toml"))
 
 
@@ -157,12 +157,12 @@ def load(name: str) -> Profile:
 
 
 def load_or_default(name: str) -> Profile:
-    """Return a profile by name, the default one for a name that there isn't: a zone is always held to something."""
+    """Return a profile by name, or the default profile for an unknown name, so that a zone always has limits."""
     return load(name if name in names() else DEFAULT)
 
 
 def parse(text: str, source: str) -> Profile:
-    """Read a profile; `source` is what errors call it.
+    """Parse and check a profile; errors name it by `source`.
 
     Raises: WrongProfile.
     """
@@ -179,8 +179,8 @@ def parse(text: str, source: str) -> Profile:
         if band.high is None and band.low is None:
             msg = f"{where}: has neither high nor low; give it at least one limit"
             raise WrongProfile(msg)
-        room = band.high.limit - band.low.limit if band.high and band.low else None
-        if room is not None and room <= 2 * band.hysteresis:
+        width = band.high.limit - band.low.limit if band.high and band.low else None
+        if width is not None and width <= 2 * band.hysteresis:
             msg = f"{where}: high - low must be more than twice the hysteresis of {band.hysteresis}"
             raise WrongProfile(msg)
     steps = profile.policy.steps_min
@@ -191,17 +191,17 @@ def parse(text: str, source: str) -> Profile:
 
 
 def bounds(profile: Profile, kind: str, interval: Milliseconds, own: Differences) -> Bounds:
-    """Return what a probe read every `interval` is held to in a zone of a kind, with the zone's own differences."""
+    """Return the bounds of a probe read every `interval` in a zone of a kind, with the zone's overrides `own`."""
     band = profile.zones.get(kind) or Band(hysteresis=0)
     gap = Milliseconds(profile.evidence.gap_intervals * interval)
     hysteresis = band.hysteresis if own.hysteresis is None else own.hysteresis
 
-    def limit(side: Side, of_profile: SideOfBand | None, value: Centi | None) -> Limit | None:
-        if value is None and of_profile is not None:
-            value = Centi(of_profile.limit)
+    def limit(side: Side, default: SideOfBand | None, value: Centi | None) -> Limit | None:
+        if value is None and default is not None:
+            value = Centi(default.limit)
         if value is None:
             return None
-        delay = Milliseconds((of_profile.delay_min if of_profile else _longest_delay(band)) * MINUTE)
+        delay = Milliseconds((default.delay_min if default else _longest_delay(band)) * MINUTE)
         return Limit(
             side=side,
             value=value,
@@ -231,14 +231,14 @@ def _folder() -> Any:  # noqa: ANN401  # importlib's Traversable moved between t
 
 
 def _explain(raw: dict[str, Any], source: str, problem: str) -> str:
-    what, _, where = problem.partition(" - at `$")
-    path = where.rstrip("`").removeprefix(".")
+    reason, _, location = problem.partition(" - at `$")
+    path = location.rstrip("`").removeprefix(".")
     value: Any = raw
     for key in re.findall(r"[^.\[\]]+", path):
         try:
             value = value[int(key)] if isinstance(value, list) else value[key]
         except (KeyError, IndexError, ValueError, TypeError):
-            return f"{source}: {path}: {what}"
+            return f"{source}: {path}: {reason}"
     if isinstance(value, dict):
-        return f"{source}: {path or 'the file'}: {what}"
-    return f"{source}: {path} = {value!r}: {what}"
+        return f"{source}: {path or 'the file'}: {reason}"
+    return f"{source}: {path} = {value!r}: {reason}"

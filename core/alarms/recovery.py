@@ -1,7 +1,7 @@
-"""How an alarm recovers: its steps are cancelled, those who were told are told, and it waits to be handled.
+"""Recovery of alarms: cancels the steps and sends recovery messages; the alarm then waits to be handled.
 
-The alarm's row is locked by the caller. Steps are cancelled before who was told is read: a worker that fires a step at
-this moment holds the step's row until its messages are there.
+The caller has locked the alarm's row. Steps are cancelled before the recipients are read: a worker that fires a step at
+this moment holds the lock on the step's row until its messages are written.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,31 +22,33 @@ from core.units.tables import Person
 
 DIGEST_AFTER = Milliseconds(5 * MINUTE)
 DIGEST = 0
-"""Tier of the step that puts an alarm into the digest of late data."""
+"""Tier of the step that adds an alarm to the digest of late data."""
 
 
-def recover(tx: Session, zones: Zones, post: Post, alarm: Alarm, seen: Sequence[Evidence], now: Instant) -> None:
-    """End an open alarm's cycle, and tell of it: from when to when, and how long it was out in all.
+def recover(tx: Session, zones: Zones, post: Post, alarm: Alarm, evidence: Sequence[Evidence], now: Instant) -> None:
+    """End the cycle of an open alarm and queue recovery messages with start, end and total time beyond the limit.
 
-    Where nothing was measured (the probe was taken away) nobody is told that all were well.
+    If the end was not measured (the probe was taken away), there is no message: it would claim that all is well.
     """
-    measured = any(one.measured for one in seen)
-    mine = and_(AlarmStep.alarm_id == alarm.id, AlarmStep.cycle == alarm.cycle)
-    pending = and_(mine, AlarmStep.state.in_(["due", "held", "suppressed"]))
-    untold = tx.scalar(select(func.count()).where(mine, AlarmStep.tier == 1, AlarmStep.state.in_(["due", "held"])))
+    measured = any(item.measured for item in evidence)
+    of_cycle = and_(AlarmStep.alarm_id == alarm.id, AlarmStep.cycle == alarm.cycle)
+    pending = and_(of_cycle, AlarmStep.state.in_(["due", "held", "suppressed"]))
+    unfired_level_1 = tx.scalar(
+        select(func.count()).where(of_cycle, AlarmStep.tier == 1, AlarmStep.state.in_(["due", "held"]))
+    )
     tx.execute(update(AlarmStep).where(pending).values(state="cancelled"))
     alarm.recovered_at = now
-    ends = [one.ended for one in seen if one.ended is not None]
+    ends = [item.ended for item in evidence if item.ended is not None]
     if alarm.probe_ended_at is not None:
         ends.append(alarm.probe_ended_at)
-    # Where nothing was measured any more it lasted, as far as is known, until that was seen.
+    # Without a measured end, the excursion is taken to have lasted until now.
     alarm.ended_at = max(cycle_onset_at(alarm), max(ends, default=now))
-    for one in seen:
-        alarm.peak = worst(alarm.rule, [alarm.peak, one.peak])
+    for item in evidence:
+        alarm.peak = worst(alarm.rule, [alarm.peak, item.peak])
     alarm.state = "closed" if alarm.handling == "handled" else "recovered"
-    told = _told(tx, alarm)
+    recipients = _recipients(tx, alarm)
     if measured:
-        value = next((one.value for one in seen if one.value is not None), None)
+        value = next((item.value for item in evidence if item.value is not None), None)
         drafts = [
             Draft(
                 kind="recovery",
@@ -57,7 +59,7 @@ def recover(tx: Session, zones: Zones, post: Post, alarm: Alarm, seen: Sequence[
                 about=alarm.id,
                 cycle=alarm.cycle,
             )
-            for person, openid, tier in told
+            for person, openid, tier in recipients
         ]
         for draft in post.queue(tx, drafts, now):
             tx.add(event(alarm.id, "unreachable", now, person=draft.person, tier=draft.tier))
@@ -65,12 +67,12 @@ def recover(tx: Session, zones: Zones, post: Post, alarm: Alarm, seen: Sequence[
     if alarm.state == "closed":
         alarm.closed_at = now
         tx.add(event(alarm.id, "closed", now))
-    elif untold and not told and alarm.cycle == 1:
+    elif unfired_level_1 and not recipients and alarm.cycle == 1:
         put_in_digest(tx, [alarm], now)
 
 
 def put_in_digest(tx: Session, alarms: Iterable[Alarm], now: Instant) -> None:
-    """Let level 1 know, in one message a gateway, of alarms that were over before anyone could be told."""
+    """Schedule the digest for alarms that were over before anybody was told: one message per gateway to level 1."""
     due_at = now + DIGEST_AFTER
     insert_missing(
         tx,
@@ -79,8 +81,8 @@ def put_in_digest(tx: Session, alarms: Iterable[Alarm], now: Instant) -> None:
     )
 
 
-def _told(tx: Session, alarm: Alarm) -> list[tuple[PersonId, str | None, int]]:
-    """Return person, openid and highest tier of everybody who has, or may yet get, a message of this cycle."""
+def _recipients(tx: Session, alarm: Alarm) -> list[tuple[PersonId, str | None, int]]:
+    """Return person, openid and highest tier of everybody with a message of this cycle, sent or still queued."""
     rows = tx.execute(
         select(Outbox.person_id, Person.openid, func.max(Outbox.tier))
         .join(Person, Person.id == Outbox.person_id)

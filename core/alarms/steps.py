@@ -1,12 +1,13 @@
-"""Steps of an alarm that has opened or opened again: which levels are told when, in absolute times.
+"""Escalation steps: which levels are told when, as absolute times, after an alarm opened or re-opened.
 
-A first opening is t0: level 1 is told at once, the others at the policy's distances from it. An alarm that opens again
-keeps its first t0, or a door that never quite closes would tell level 1 for ever and nobody else. So the steps that
-earlier cycles did not come to go on: what fell due while the zone was inside its limits is due at the re-opening, what
-is still to come stays where it was, and repeats go on counting. Level 1 is told of every cycle, within its floor.
+The first opening is t0: level 1 is told at once, the other levels at the policy's offsets from t0. An alarm that
+re-opens keeps its first t0; otherwise a door that never quite closes would tell level 1 for ever and nobody else. So
+the steps that earlier cycles didn't reach continue: a step that fell due while the zone was inside its limits is due at
+the re-opening, a later one keeps its time, and repeats continue their count. Level 1 is told in every cycle, but not
+more often than the policy's `floor_min`.
 
-Where no earlier cycle told anybody (a maintenance window, a backlog that was over) there is nothing to go on with:
-escalation begins with the re-opening.
+If no earlier cycle told anybody (because of a maintenance window, or because a backlog was over), escalation begins
+anew with the re-opening. Tested by tests/unit/test_alarm_steps.py.
 """
 
 from collections import defaultdict
@@ -24,43 +25,45 @@ from core.ids import AlarmId
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 
 DRAIN = Milliseconds(MINUTE)
-"""Level 1 waits so long after the last reading of a backlog: the next may show that it is over."""
+"""Delay of level 1 after the last reading of a backlog: the next reading may show that the excursion is over."""
 Place = tuple[int, int]
 """Tier and turn of a step."""
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """An alarm's first opening, or the one of a later cycle."""
+    """An opening of an alarm: the first, or that of a later cycle."""
 
     alarm: AlarmId
     cycle: int
     t0: Instant
-    """Its first opening."""
+    """Time of the first opening."""
     policy: Policy
     draining: bool
-    """What opened it came out of a backlog."""
+    """Whether the reading that opened it came from a backlog."""
 
 
 class Earlier(msgspec.Struct):
-    """What the earlier cycles of an alarm came to."""
+    """Steps of the earlier cycles of an alarm."""
 
     fired: set[Place] = msgspec.field(default_factory=set)
     unfired: dict[Place, Instant] = msgspec.field(default_factory=dict)
-    """When steps that were cancelled would have been due, the latest cycle's word."""
+    """Due time of steps that didn't fire, as in the latest cycle."""
 
 
 def write_steps(tx: Session, openings: Sequence[Opening], now: Instant) -> None:
-    """Write the steps of alarms that opened at `now`. One question for all that opened again."""
-    earlier = _earlier(tx, [one.alarm for one in openings if one.cycle > 1])
+    """Write the steps of alarms that opened at `now`, with one query for all that re-opened."""
+    earlier = _earlier(tx, [opening.alarm for opening in openings if opening.cycle > 1])
     rows = []
-    for one in openings:
-        for (tier, turn), due_at in steps_of(one, earlier.get(one.alarm, Earlier()), now).items():
-            rows.append({"alarm_id": one.alarm, "cycle": one.cycle, "tier": tier, "turn": turn, "due_at": due_at})
+    for opening in openings:
+        for (tier, turn), due_at in steps_of(opening, earlier.get(opening.alarm, Earlier()), now).items():
+            rows.append(
+                {"alarm_id": opening.alarm, "cycle": opening.cycle, "tier": tier, "turn": turn, "due_at": due_at}
+            )
     insert_missing(tx, AlarmStep, rows)
 
 
 def steps_of(opening: Opening, earlier: Earlier, now: Instant) -> dict[Place, Instant]:
-    """Return when each step of a cycle is due. Pure."""
+    """Return the due time of each step of a cycle. Pure function."""
     policy = opening.policy
     first = Instant(now + DRAIN) if opening.draining else now
     if not earlier.fired:
@@ -69,15 +72,15 @@ def steps_of(opening: Opening, earlier: Earlier, now: Instant) -> dict[Place, In
     for tier, after in policy.offsets():
         if tier > 1 and (tier, 0) not in earlier.fired:
             steps[tier, 0] = max(first, earlier.unfired.get((tier, 0), Instant(opening.t0 + after)))
-    turns = [turn for tier, turn in earlier.fired if tier == policy.top]
-    if turns and policy.repeat_min:
-        repeat = (policy.top, max(turns) + 1)
+    fired_turns = [turn for tier, turn in earlier.fired if tier == policy.top]
+    if fired_turns and policy.repeat_min:
+        repeat = (policy.top, max(fired_turns) + 1)
         steps[repeat] = max(first, earlier.unfired.get(repeat, Instant(now + policy.repeat_min * MINUTE)))
     return steps
 
 
 def _earlier(tx: Session, alarms: Sequence[AlarmId]) -> dict[AlarmId, Earlier]:
-    found: dict[AlarmId, Earlier] = defaultdict(Earlier)
+    earlier: dict[AlarmId, Earlier] = defaultdict(Earlier)
     if alarms:
         rows = tx.execute(
             select(AlarmStep.alarm_id, AlarmStep.tier, AlarmStep.turn, AlarmStep.state, AlarmStep.due_at)
@@ -86,7 +89,7 @@ def _earlier(tx: Session, alarms: Sequence[AlarmId]) -> dict[AlarmId, Earlier]:
         )
         for alarm, tier, turn, state, due_at in rows:
             if state == "fired":
-                found[alarm].fired.add((tier, turn))
+                earlier[alarm].fired.add((tier, turn))
             else:
-                found[alarm].unfired[tier, turn] = due_at
-    return found
+                earlier[alarm].unfired[tier, turn] = due_at
+    return earlier

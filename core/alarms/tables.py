@@ -1,4 +1,4 @@
-"""Rows of rule state, alarms, steps, outbox, attempts and events."""
+"""Tables of rule states, alarms, escalation steps, outbox, delivery attempts, events and alerting's cursors."""
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -9,9 +9,9 @@ from core.runtime.instant import Instant, Milliseconds
 
 
 class RuleState(Record):
-    """Where a rule stands for one series: ok → pending → active → clearing → ok.
+    """State of a rule for one series: ok → pending → active → clearing → ok.
 
-    `memory` is what the pure rule remembers (msgpack), so that any worker can go on from it.
+    `memory` is the memory of the pure rule (msgpack), so that any worker can continue from it.
     """
 
     __tablename__ = "rule_state"
@@ -23,15 +23,15 @@ class RuleState(Record):
     zone_id: Mapped[ZoneId] = mapped_column(ForeignKey("zone.id"))
     condition: Mapped[str] = mapped_column(String(10))
     due_at: Mapped[Instant | None] = mapped_column(index=True)
-    """Server time at which silence alone changes the condition (probe_offline)."""
+    """Server time at which the condition changes by silence alone (probe_offline)."""
     memory: Mapped[bytes] = mapped_column(LargeBinary)
     changed_at: Mapped[Instant]
 
 
 class SeriesState(Record):
-    """How far the rules have come with a series: its newest reading, and which shard brought it last.
+    """Progress of the rules on one series: its newest reading, and the shard that it came through.
 
-    `recent` holds the readings that another could still come before (msgpack): those behind the watermark are settled.
+    `recent` (msgpack) holds the readings after the watermark, before which another reading may still arrive.
     """
 
     __tablename__ = "series_state"
@@ -40,19 +40,19 @@ class SeriesState(Record):
     shard: Mapped[str] = mapped_column(String(2))
     newest_at: Mapped[Instant]
     received_at: Mapped[Instant | None]
-    """Server time of the last reading with a value; None when none ever had one."""
+    """Server time of the last reading with a value; None if there was none."""
     value: Mapped[Centi | None]
-    """Of the newest reading; None when that one failed."""
+    """Value of the newest reading; None if it failed."""
     q: Mapped[int]
     recent: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class Alarm(Record):
-    """One per rule kind and zone while open.
+    """An alarm. At most one per rule and zone is open.
 
-    In server time: `opened_at` is t0, from which the steps count, `recovered_at` the moment at which the end was known.
-    In event time: the excursion itself, from `onset_at` to `ended_at`. `core.alarms.duration` computes from these what
-    messages, API and pages show.
+    Server time: `opened_at` (t0, from which the steps count) and `recovered_at` (when the end became known). Event
+    time: `onset_at` and `ended_at` of the excursion itself. `core.alarms.duration` computes from these what messages,
+    API and pages show.
     """
 
     __tablename__ = "alarm"
@@ -75,14 +75,14 @@ class Alarm(Record):
     zone_id: Mapped[ZoneId] = mapped_column(ForeignKey("zone.id"), index=True)
     equipment_id: Mapped[EquipmentId] = mapped_column(ForeignKey("equipment.id"))
     unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"))
-    """Where the equipment stood at the opening."""
+    """Unit in which the equipment stood at the opening."""
     probe_id: Mapped[ProbeId] = mapped_column(ForeignKey("probe.id"))
     """The probe that opened it."""
     rule: Mapped[str] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(10))
     handling: Mapped[str] = mapped_column(String(16), default="unacknowledged")
     cycle: Mapped[int] = mapped_column(default=1)
-    """Counts re-openings within the merge window. Each has rows of its own for the steps that are still to come."""
+    """1, plus the number of re-openings within the merge window. Each cycle has its own step rows."""
     opened_at: Mapped[Instant]
     onset_at: Mapped[Instant]
     ended_at: Mapped[Instant | None]
@@ -92,9 +92,9 @@ class Alarm(Record):
     cycle_onset_at: Mapped[Instant | None]
     """Event time of the last cycle's onset; None in the first cycle."""
     probe_ended_at: Mapped[Instant | None]
-    """End of the excursion of a probe that came back before the others of its zone did."""
+    """Latest end of an excursion of a probe that recovered before the other probes of the zone."""
     earlier_out: Mapped[Milliseconds] = mapped_column(default=0, server_default="0")
-    """Time beyond the limit in the cycles before the last."""
+    """Time beyond the limit in the cycles before the last one."""
     recovered_at: Mapped[Instant | None]
     closed_at: Mapped[Instant | None]
     acknowledged_at: Mapped[Instant | None]
@@ -103,23 +103,23 @@ class Alarm(Record):
     """web, wechat."""
     opening_value: Mapped[Centi | None]
     peak: Mapped[Centi | None]
-    """The farthest value beyond the limit so far."""
+    """Value farthest beyond the limit so far."""
     limit: Mapped[Centi | None]
     snapshot: Mapped[str] = mapped_column(Text)
     """Rule and escalation policy as they were at the opening (JSON)."""
     origin: Mapped[str] = mapped_column(String(10), default="live")
-    """live; late: made of readings that came late, and until somebody touches it, it follows them; withdrawn: such a
-    one of which later readings have left nothing.
+    """live; late: opened from late readings, and adjusted to further ones until somebody acknowledges or handles it;
+    withdrawn: a late alarm whose excursion was refuted by later readings.
     """
     exceeds_id: Mapped[AlarmId | None] = mapped_column(ForeignKey("alarm.id"))
-    """The alarm, handled or acknowledged before, that this late one exceeds."""
+    """The earlier alarm, already acknowledged or handled, whose excursion this late alarm exceeds."""
 
 
 class AlarmStep(Record):
-    """Tell these levels at this absolute time, if it is still abnormal then.
+    """Escalation step: tell the levels up to `tier` at an absolute time, if the zone is still abnormal then.
 
-    due → fired, or → held while the condition is clearing (due again when it turns back), or → suppressed while a
-    maintenance window forbids paging (due again at its end), or → cancelled when the condition is over.
+    due → fired; → held while the condition is clearing (due again when it turns active); → suppressed in a maintenance
+    window (due again at its end); → cancelled when the condition is over.
     """
 
     __tablename__ = "alarm_step"
@@ -133,18 +133,18 @@ class AlarmStep(Record):
     alarm_id: Mapped[AlarmId] = mapped_column(ForeignKey("alarm.id"))
     cycle: Mapped[int]
     tier: Mapped[int]
-    """1, 2, 3: the highest level told; all below are told too. 0: the digest of late data, to level 1."""
+    """1, 2, 3: the highest level to tell; the levels below are told too. 0: digest of late data, to level 1."""
     turn: Mapped[int] = mapped_column(default=0)
-    """0 the first time, then the number of the repeat."""
+    """0 for the first time, then the number of the repeat."""
     due_at: Mapped[Instant]
     state: Mapped[str] = mapped_column(String(12), default="due")
     fired_at: Mapped[Instant | None]
 
 
 class Outbox(Record):
-    """One message to one person on one channel. `body` is sent byte for byte, however often it is tried.
+    """A message to one person on one channel. Every attempt sends the same bytes of `body`.
 
-    `next_at` and `lease_until` are real time: a provider's patience knows no virtual clock.
+    `next_at` and `lease_until` are real time, because providers don't follow a virtual clock.
     """
 
     __tablename__ = "outbox"
@@ -173,11 +173,11 @@ class Outbox(Record):
     lease: Mapped[str | None] = mapped_column(String(32))
     lease_until: Mapped[Instant | None]
     receipt: Mapped[str | None] = mapped_column(String(64))
-    """The provider's number of the message, as text (it exceeds 2^53)."""
+    """Message id of the provider, as text (it exceeds 2^53)."""
 
 
 class Attempt(Record):
-    """One try to hand a message over, and what came of it (AL-06)."""
+    """An attempt to deliver a message, with its outcome (AL-06)."""
 
     __tablename__ = "attempt"
 
@@ -191,7 +191,7 @@ class Attempt(Record):
 
 
 class AlarmEvent(Record):
-    """What happened to an alarm, append only."""
+    """Event in the history of an alarm, append only."""
 
     __tablename__ = "alarm_event"
 
@@ -200,15 +200,15 @@ class AlarmEvent(Record):
     at: Mapped[Instant]
     kind: Mapped[str] = mapped_column(String(20))
     """opened, reopened, told, nobody_to_tell, unreachable, held, suppressed, resumed, digest, acknowledged, recovered,
-    widened, withdrawn, handled, closed; `detail` has the rest. `told`: messages were written to levels of which
-    somebody can be told; `nobody_to_tell`: of a level nobody can.
+    widened, withdrawn, handled, closed; `detail` has the rest. `told`: messages were written for levels at which
+    somebody can be told; `nobody_to_tell`: nobody can be told at a level.
     """
     person_id: Mapped[PersonId | None] = mapped_column(ForeignKey("person.id"))
     detail: Mapped[str] = mapped_column(Text, default="{}")
 
 
 class HandlingRecord(Record):
-    """What was found and done, and what became of the vaccine (CC-06); it closes a recovered alarm."""
+    """Handling record: cause, action and disposition of the vaccine (CC-06). It closes a recovered alarm."""
 
     __tablename__ = "handling_record"
 
@@ -222,20 +222,20 @@ class HandlingRecord(Record):
 
 
 class FollowCursor(Record):
-    """How far alerting has followed a shard of the intake log; moves in the transaction of what it led to."""
+    """Position of alerting in a shard of the intake log; moves in the transaction of the entries' results."""
 
     __tablename__ = "follow_cursor"
 
     shard: Mapped[str] = mapped_column(String(2), primary_key=True)
     position: Mapped[int]
     mark: Mapped[str] = mapped_column(String(40), server_default="")
-    """Which log, and which entry, `position` is of (`core.intake.identity`)."""
+    """Identity of the log and of the entry at `position` (`core.intake.identity`)."""
 
 
 class UnplacedSpan(Record):
-    """Readings that alerting has passed by, since the records didn't pair their probe with their gateway then.
+    """Span of readings that alerting skipped because the records didn't pair the probe with the gateway at that time.
 
-    Telemetry may store them all the same, if it comes to them after the records were corrected.
+    Telemetry may store them nevertheless, if it reads them after the records were corrected.
     """
 
     __tablename__ = "unplaced_span"
@@ -244,15 +244,15 @@ class UnplacedSpan(Record):
     code: Mapped[str] = mapped_column(String(64), primary_key=True)
     since: Mapped[Instant]
     until: Mapped[Instant]
-    """Event time of the oldest and the newest."""
+    """`since` and `until`: event time of the oldest and the newest reading."""
     positions: Mapped[bytes] = mapped_column(LargeBinary)
-    """Of the newest in each shard of the intake log (msgpack)."""
+    """Position of the newest reading in each shard of the intake log (msgpack)."""
 
 
 class LateSpan(Record):
-    """Late readings of a day of a series that are still to be evaluated, from the telemetry store.
+    """Span of late readings of one series and day that must still be evaluated from the telemetry store.
 
-    A mark is set in the transaction that moves the cursor over the reading. `day` counts from 1970 in UTC.
+    It is written in the transaction that moves the cursor over the reading. `day` counts from 1970-01-01 in UTC.
     """
 
     __tablename__ = "late_span"
@@ -261,20 +261,20 @@ class LateSpan(Record):
     day: Mapped[int] = mapped_column(primary_key=True)
     since: Mapped[Instant]
     until: Mapped[Instant]
-    """Event time of the oldest and the newest."""
+    """`since` and `until`: event time of the oldest and the newest reading."""
     positions: Mapped[bytes] = mapped_column(LargeBinary)
-    """How far telemetry must have come: position by shard of the intake log (msgpack)."""
+    """Positions by shard of the intake log that telemetry must have reached first (msgpack)."""
     revision: Mapped[int]
-    """Counts the marks, so that one that comes during the evaluation isn't lost."""
+    """Goes up with each late reading, so that one that arrives during the evaluation isn't lost."""
     first_at: Mapped[Instant]
     due_at: Mapped[Instant] = mapped_column(index=True)
     """Server time."""
     seen_at: Mapped[Instant | None]
-    """Set once evaluated with an excursion that had no end yet: due again when the series has a newer reading."""
+    """Set when an evaluation found an excursion without end: due again when the series has a newer reading."""
 
 
 class Tick(Record):
-    """A due piece of housekeeping that one worker claims (`FOR UPDATE SKIP LOCKED` / BEGIN IMMEDIATE)."""
+    """Scheduled housekeeping task that one worker claims (`FOR UPDATE SKIP LOCKED` or BEGIN IMMEDIATE)."""
 
     __tablename__ = "tick"
 

@@ -1,7 +1,7 @@
-"""Zones under watch: what each is held to and called in messages. A copy in memory, made anew when devices change.
+"""Cache of monitored zones: limits, profile and names. It is loaded again when the device revision has changed.
 
-Whoever works by it in a transaction calls `refresh` there first, so that it knows every zone that the transaction
-finds. Where PostgreSQL shows one that was entered since, `Outdated` says so, and the work is done again.
+A transaction that uses the cache calls `refresh` first, so that the cache has every zone that the transaction reads. On
+PostgreSQL a zone may be added in between; the look-up then raises `Outdated`, and the caller repeats its work.
 """
 
 import msgspec
@@ -22,7 +22,7 @@ log = logger(__name__)
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
-    """A zone that is looked after."""
+    """A monitored zone."""
 
     zone: ZoneId
     kind: str
@@ -33,28 +33,28 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outdated(Exception):
-    """A zone or a unit was entered while the work was under way: do it again."""
+    """A zone or unit was added after the last refresh: repeat the work."""
 
 
 class Zones:
-    """Every zone of the installation, and the names of its units. Any thread may ask while another refreshes."""
+    """All zones of the installation and the names of its units. Threads may read while another one refreshes."""
 
     def __init__(self) -> None:
-        """Know nothing before the first `refresh`."""
+        """Start empty; the first `refresh` loads the zones."""
         self._revision: int | None = None
         self._zones: dict[ZoneId, Watched] = {}
         self._bounds: dict[tuple[ZoneId, Milliseconds], Bounds] = {}
         self._units: dict[UnitId, tuple[str, str]] = {}
 
     def refresh(self, tx: Session) -> None:
-        """Read all anew if anything has changed since. One small query when nothing has.
+        """Load again if anything has changed. Without changes it is one small query.
 
-        A zone with an unknown profile is held to the default one, and the log says so.
+        A zone with an unknown profile gets the default profile, with a warning in the log.
         """
-        number = revision.current(tx)
-        if number != self._revision:
+        current = revision.current(tx)
+        if current != self._revision:
             self._load(tx)
-            self._revision = number
+            self._revision = current
 
     def _load(self, tx: Session) -> None:
         zones = {}
@@ -62,19 +62,19 @@ class Zones:
             select(*Zone.__table__.c, Equipment.name).join(Equipment, Equipment.id == Zone.equipment_id)
         ):
             try:
-                of_zone = profile.load(row.profile)
+                zone_profile = profile.load(row.profile)
             except WrongProfile as error:
-                # Its alarms must not end because of a name: it is held to the default, loudly.
+                # A wrong profile name must not end the zone's alarms, so the default applies.
                 log.warning("zone has no usable profile", zone=row.id, problem=str(error), taken=profile.DEFAULT)
-                of_zone = profile.load(profile.DEFAULT)
-            own = Differences(low=row.low, high=row.high, delay=row.delay, hysteresis=row.hysteresis)
+                zone_profile = profile.load(profile.DEFAULT)
+            overrides = Differences(low=row.low, high=row.high, delay=row.delay, hysteresis=row.hysteresis)
             zones[row.id] = Watched(
                 zone=row.id,
                 kind=row.kind,
                 equipment=row.equipment_id,
                 equipment_name=row.name,
-                profile=of_zone,
-                own=own,
+                profile=zone_profile,
+                own=overrides,
             )
         self._units = {unit: (name, zone) for unit, name, zone in tx.execute(select(Unit.id, Unit.name, Unit.timezone))}
         self._zones, self._bounds = zones, {}
@@ -87,16 +87,19 @@ class Zones:
             raise Outdated(zone) from None
 
     def bounds(self, zone: ZoneId, interval: Milliseconds) -> Bounds:
-        """Return what a probe read every `interval` is held to in a zone."""
-        known = self._bounds.get((zone, interval))
-        if known is None:
+        """Return the limits and settings of the rules for a probe of a zone that is read every `interval`."""
+        bounds = self._bounds.get((zone, interval))
+        if bounds is None:
             watched = self[zone]
-            known = profile.bounds(watched.profile, watched.kind, interval, watched.own)
-            self._bounds[zone, interval] = known
-        return known
+            bounds = profile.bounds(watched.profile, watched.kind, interval, watched.own)
+            self._bounds[zone, interval] = bounds
+        return bounds
 
     def unit(self, unit: UnitId) -> tuple[str, str]:
-        """Return name and time zone of a unit."""
+        """Return name and time zone of a unit.
+
+        Raises: Outdated.
+        """
         try:
             return self._units[unit]
         except KeyError:

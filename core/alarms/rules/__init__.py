@@ -1,1 +1,1 @@
-"""What the rules are: pure functions of samples and limits. No clock, no session, no settings in here."""
+"""Alarm rules: pure functions of samples and limits, without clock, session or settings."""

@@ -1,11 +1,11 @@
 """Live state of the rules for one probe: pure functions that change the state they are given.
 
-A reading may come up to `WATERMARK` after a newer one; it is put where it belongs, and the state is the same as if all
-had come in order (tests/unit/test_course.py). So the state behind the watermark is kept as `settled`, and the live one
-is that plus the few `recent` readings.
+A reading may arrive up to `WATERMARK` after a newer one. It is inserted in event order, and the state is the same as if
+all readings had arrived in order (tests/unit/test_course.py). For this the state before the watermark is kept as
+`settled`; the `live` state is `settled` plus the few `recent` readings.
 
-An older reading is *late* and changes nothing here: it is evaluated with all others of its time, from the telemetry
-store (`core.alarms.rules.evaluation`).
+An older reading is *late* and changes nothing here. It is evaluated together with the other readings of its time, from
+the telemetry store (`core.alarms.rules.evaluation`).
 """
 
 from bisect import bisect_left
@@ -21,11 +21,11 @@ from core.ids import ZoneId
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 
 WATERMARK = Milliseconds(2 * MINUTE)
-"""Readings of a probe that come later than this after a newer one are late."""
+"""A reading that arrives when the probe has a newer reading by at least this much is late."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What a probe is held to in its zone. A zone may be without one of the limits."""
+    """Limits and settings of the rules for a probe in its zone. A zone may lack one of the limits."""
 
     above: Limit | None
     below: Limit | None
@@ -33,48 +33,48 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     gap: Milliseconds
 
     def limit(self, rule: Rule) -> Limit | None:
-        """Return the limit of a rule, None of a rule that has none."""
+        """Return the limit of a rule, or None."""
         return self.above if rule is Rule.ABOVE else self.below if rule is Rule.BELOW else None
 
 
 class Track(msgspec.Struct, array_like=True):
-    """Memory of one limit."""
+    """State of the excursion rule for one limit."""
 
     settled: Excursion = CALM
-    """From all readings behind the watermark."""
+    """State after all readings before the watermark."""
     live: Excursion = CALM
-    """From those and the recent ones."""
+    """State after the recent readings as well."""
 
 
 class SensorTrack(msgspec.Struct, array_like=True):
-    """Memory of the sensor rule."""
+    """State of the sensor rule."""
 
     settled: Sensor = UNKNOWN
     live: Sensor = UNKNOWN
 
 
 Tracks = Sequence[tuple[Rule, Track, Limit]]
-"""Limits, with what is remembered of each."""
+"""Limits with their states."""
 
 
 class Recent(msgspec.Struct, array_like=True):
-    """What all rules of one probe share."""
+    """Recent readings, shared by all rules of one probe."""
 
     zone: ZoneId | None = None
-    """Whose the live state is."""
+    """Zone of the live state."""
     samples: list[Sample] = []
-    """In event order: the newest, and all that aren't older than the watermark."""
+    """In event order: the newest reading, and all that are not older than the watermark."""
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """An excursion that a live reading has ended."""
+    """An excursion that was ended by a live reading."""
 
     rule: Rule
     episode: Episode
 
 
 class Course(msgspec.Struct):
-    """All that is remembered of one probe."""
+    """Live state of all rules for one probe."""
 
     recent: Recent
     above: Track
@@ -83,41 +83,41 @@ class Course(msgspec.Struct):
 
     @property
     def newest(self) -> Instant:
-        """Return the event time of the newest reading of the live state; 0 before the first."""
+        """Return the event time of the newest reading; 0 before the first."""
         return self.recent.samples[-1].at if self.recent.samples else Instant(0)
 
     def tracks(self, bounds: Bounds) -> Tracks:
-        """Return the limits that there are, with their memory."""
+        """Return the existing limits with their states."""
         both = ((Rule.ABOVE, self.above, bounds.above), (Rule.BELOW, self.below, bounds.below))
         return [(rule, track, limit) for rule, track, limit in both if limit is not None]
 
 
 def begin(zone: ZoneId | None) -> Course:
-    """Return the course of a probe of which nothing is known, in a zone."""
+    """Return the initial state of a probe in a zone."""
     return Course(Recent(zone=zone), Track(), Track(), SensorTrack())
 
 
 def is_late(course: Course, at: Instant) -> bool:
-    """Whether a reading is older than what the live state can still take in."""
+    """Return whether a reading is too old for the live state."""
     return at <= course.newest - WATERMARK
 
 
 def take(course: Course, bounds: Bounds, sample: Sample) -> list[Ended]:
-    """Take a reading that isn't late into the live state; return what it ended."""
+    """Add a reading that isn't late to the live state; return the excursions that it ended."""
     recent = course.recent
     if recent.samples and sample.at <= recent.samples[-1].at:
         return _insert(course, bounds, sample)
-    for track, gone in ((course.above, bounds.above is None), (course.below, bounds.below is None)):
-        if gone and track.live.condition is not Condition.OK:
-            # Nothing could ever end what a limit found that the zone is no longer held to.
+    for track, removed in ((course.above, bounds.above is None), (course.below, bounds.below is None)):
+        if removed and track.live.condition is not Condition.OK:
+            # The limit was removed, so no reading could ever end its excursion.
             track.settled = track.live = CALM
     ended = []
     tracks = course.tracks(bounds)
     for rule, track, limit in tracks:
-        was = track.live
-        track.live = excursion.step(limit, was, sample)
-        if was.condition in GOING_ON and track.live.condition is Condition.OK:
-            ended.append(Ended(rule, excursion.ended(was, sample.at)))
+        previous = track.live
+        track.live = excursion.step(limit, previous, sample)
+        if previous.condition in GOING_ON and track.live.condition is Condition.OK:
+            ended.append(Ended(rule, excursion.ended(previous, sample.at)))
     course.sensor.live = sensor.step(bounds.trust, course.sensor.live, sample)
     recent.samples.append(sample)
     _settle(course, tracks, bounds.trust, Instant(sample.at - WATERMARK))
@@ -125,28 +125,28 @@ def take(course: Course, bounds: Bounds, sample: Sample) -> list[Ended]:
 
 
 def join(track: Track, limit: Limit, samples: Sequence[Sample], before: Excursion) -> bool:
-    """Let an excursion that late readings show up to the watermark go on in the live state; return whether it does.
+    """Join an excursion in late readings to the live one, so that it begins earlier; return whether it was joined.
 
-    Only where that is itself beyond the limit, and only to begin earlier: late readings alone never page, and never end
-    what is live.
+    `before` is the state at the watermark after the late readings. The live state must itself be beyond the limit: late
+    readings alone never page and never end a live excursion.
     """
     if track.live.condition not in (Condition.PENDING, Condition.ACTIVE) or before.condition is Condition.OK:
         return False
-    live = before
+    joined = before
     for sample in samples:
-        live = excursion.step(limit, live, sample)
-    if live.condition not in (Condition.PENDING, Condition.ACTIVE) or live.onset >= track.live.onset:
+        joined = excursion.step(limit, joined, sample)
+    if joined.condition not in (Condition.PENDING, Condition.ACTIVE) or joined.onset >= track.live.onset:
         return False
-    if track.live.condition is Condition.ACTIVE and live.condition is not Condition.ACTIVE:
+    if track.live.condition is Condition.ACTIVE and joined.condition is not Condition.ACTIVE:
         return False
-    track.settled, track.live = before, live
+    track.settled, track.live = before, joined
     return True
 
 
 def _insert(course: Course, bounds: Bounds, sample: Sample) -> list[Ended]:
-    """Put a reading between the recent ones; of two of one instant the later to come stands."""
+    """Insert a reading between the recent ones. Of two with the same time, the one that arrived last stays."""
     samples = course.recent.samples
-    index = bisect_left(samples, sample.at, key=lambda known: known.at)
+    index = bisect_left(samples, sample.at, key=lambda recent: recent.at)
     if samples[index].at != sample.at:
         samples.insert(index, sample)
     elif samples[index] == sample:
@@ -155,16 +155,16 @@ def _insert(course: Course, bounds: Bounds, sample: Sample) -> list[Ended]:
         samples[index] = sample
     all_ended = []
     for rule, track, limit in course.tracks(bounds):
-        was, track.live, over = track.live, track.settled, None
-        for known in samples:
-            before, track.live = track.live, excursion.step(limit, track.live, known)
+        previous, track.live, episode = track.live, track.settled, None
+        for recent in samples:
+            before, track.live = track.live, excursion.step(limit, track.live, recent)
             if before.condition in GOING_ON and track.live.condition is Condition.OK:
-                over = excursion.ended(before, known.at)
-        if over and track.live.condition is Condition.OK and was.condition in GOING_ON:
-            all_ended.append(Ended(rule, over))
+                episode = excursion.ended(before, recent.at)
+        if episode and track.live.condition is Condition.OK and previous.condition in GOING_ON:
+            all_ended.append(Ended(rule, episode))
     course.sensor.live = course.sensor.settled
-    for known in samples:
-        course.sensor.live = sensor.step(bounds.trust, course.sensor.live, known)
+    for recent in samples:
+        course.sensor.live = sensor.step(bounds.trust, course.sensor.live, recent)
     return all_ended
 
 

@@ -1,4 +1,4 @@
-"""What a rule is given, and what it answers."""
+"""Input and output types of the rules: samples, conditions and episodes."""
 
 from enum import StrEnum
 
@@ -9,25 +9,25 @@ from core.runtime.instant import Instant
 from core.wire.quality import FAILED, Quality
 
 UNUSABLE = int(FAILED | Quality.STALE)
-"""With any of these a reading says nothing of the temperature now: it neither starts nor ends an excursion."""
+"""Quality bits of readings that say nothing about the current temperature: they neither start nor end an excursion."""
 
 
 class Condition(StrEnum):
-    """Where a rule stands for one probe: ok → pending → active → clearing → ok."""
+    """State of a rule for one probe: ok → pending → active → clearing → ok."""
 
     OK = "ok"
     PENDING = "pending"
     """Beyond the limit, not yet for long enough."""
     ACTIVE = "active"
     CLEARING = "clearing"
-    """Inside again, not yet for long enough."""
+    """Inside the limit again, not yet for long enough."""
 
 
 GOING_ON = (Condition.ACTIVE, Condition.CLEARING)
 
 
 class Rule(StrEnum):
-    """What is looked for. An alarm is of one rule and one zone."""
+    """Kind of rule. An alarm belongs to one rule and one zone."""
 
     ABOVE = "above"
     BELOW = "below"
@@ -44,15 +44,15 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Episode(msgspec.Struct, frozen=True):
-    """A stretch of event time in which a condition was active. `ended` is None while it isn't known to be over."""
+    """Span of event time in which a condition was active. `ended` is None while its end isn't known."""
 
     onset: Instant
     ended: Instant | None
     last: Instant
-    """As far as it is known to have reached: the newest sample, or when it came inside while that isn't long enough."""
+    """Latest time at which it is known to last: the newest sample, or, while clearing, the return inside the limit."""
     peak: Centi | None
 
     @property
     def until(self) -> Instant:
-        """When it was over, as far as is known."""
+        """Return the end as far as it is known."""
         return self.last if self.ended is None else self.ended

@@ -1,8 +1,8 @@
-"""When a probe can't be believed: pure functions of its samples.
+"""Sensor rule: probes whose values can't be trusted. Pure functions of samples.
 
-Open or short circuit and values beyond what the sensor can measure are the agent's verdict (`q` 1 and 2); that a value
-never moves is ours: behind a compressor no honest probe shows one hundredth for a whole day. Time-outs and protocol
-errors say nothing of the sensor; they count as silence (`core.alarms.rules.silence`).
+The agent marks open or short circuits and values beyond the sensor's range (`q` 1 and 2). This rule also finds a stuck
+value: near a compressor, a working probe doesn't show the same hundredth of a degree for a whole day. Time-outs and
+protocol errors say nothing about the sensor; they count as silence (`core.alarms.rules.silence`).
 """
 
 import msgspec
@@ -16,23 +16,23 @@ BROKEN = int(Quality.OPEN_OR_SHORT | Quality.OUT_OF_RANGE)
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a probe is believed, and when again."""
+    """Settings of the sensor rule."""
 
     good: int
-    """Good samples in a row that end the alarm."""
+    """Number of good samples in a row that end the alarm."""
     stuck: Milliseconds | None
-    """The same value for so long, without a gap, is no measurement; None: never mind."""
+    """A value that stays the same for this time without a gap is stuck; None: not checked."""
     gap: Milliseconds
 
 
 class Sensor(msgspec.Struct, frozen=True, array_like=True):
-    """What the rule remembers of a probe."""
+    """State of the rule for a probe."""
 
     condition: Condition = Condition.OK
     onset: Instant = Instant(0)
     good: int = 0
     value: Centi | None = None
-    """The value that may be stuck, and since when it has been seen without a gap."""
+    """Value that may be stuck; `since` is the start of the unbroken time with this value."""
     since: Instant = Instant(0)
     newest: Instant = Instant(0)
 
@@ -40,19 +40,19 @@ class Sensor(msgspec.Struct, frozen=True, array_like=True):
 UNKNOWN = Sensor()
 
 
-def step(trust: Trust, was: Sensor, sample: Sample) -> Sensor:
-    """Return the state after one more sample. Samples come in event order, each instant once."""
+def step(trust: Trust, previous: Sensor, sample: Sample) -> Sensor:
+    """Return the state after one more sample. Samples are in event order, with distinct times."""
     at = sample.at
     if sample.q & BROKEN:
-        onset = at if was.condition is Condition.OK else was.onset
-        return Sensor(Condition.ACTIVE, onset, 0, was.value, was.since, was.newest)
+        onset = at if previous.condition is Condition.OK else previous.onset
+        return Sensor(Condition.ACTIVE, onset, 0, previous.value, previous.since, previous.newest)
     if sample.value is None or sample.q & UNUSABLE:
-        return was
-    same = sample.value == was.value and at - was.newest <= trust.gap
-    since = was.since if same else at
+        return previous
+    same = sample.value == previous.value and at - previous.newest <= trust.gap
+    since = previous.since if same else at
     if trust.stuck is not None and at - since >= trust.stuck:
-        onset = since if was.condition is Condition.OK else was.onset
+        onset = since if previous.condition is Condition.OK else previous.onset
         return Sensor(Condition.ACTIVE, onset, 0, sample.value, since, at)
-    if was.condition is Condition.OK or was.good + 1 >= trust.good:
+    if previous.condition is Condition.OK or previous.good + 1 >= trust.good:
         return Sensor(value=sample.value, since=since, newest=at)
-    return Sensor(Condition.CLEARING, was.onset, was.good + 1, sample.value, since, at)
+    return Sensor(Condition.CLEARING, previous.onset, previous.good + 1, sample.value, since, at)

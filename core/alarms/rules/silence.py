@@ -1,7 +1,7 @@
-"""When a probe has gone silent: pure functions of server time, since silence has no event time of its own.
+"""Silence rule: probes that are offline. Pure functions of server time, because silence has no event time.
 
-Silence is the absence of readings with a value. Time-outs and protocol errors (`q` 4 and 8) are silence; a broken
-sensor (`q` 1 and 2) is not: it is told of by the rule for bad sensors, and one cause shall wake people once.
+A probe is silent while it sends no readings with a value. Time-outs and protocol errors (`q` 4 and 8) count as silence.
+A broken sensor (`q` 1 and 2) doesn't: the sensor rule opens that alarm, and one cause must page people only once.
 """
 
 import msgspec
@@ -13,23 +13,23 @@ from core.runtime.instant import Instant, Milliseconds
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a probe may be silent."""
+    """Time that a probe may be silent: a number of intervals, with a minimum."""
 
     intervals: int
     at_least: Milliseconds
 
     def of(self, interval: Milliseconds) -> Milliseconds:
-        """Return it for a probe that is read every `interval`."""
+        """Return the time for a probe that is read every `interval`."""
         return Milliseconds(max(self.intervals * interval, self.at_least))
 
 
 def has_value(value: Centi | None, q: int) -> bool:
-    """Whether a reading ends a silence."""
+    """Return whether a reading has a usable value, which ends a silence."""
     return value is not None and not q & UNUSABLE
 
 
 def is_heard(value: Centi | None, q: int) -> bool:
-    """Whether a reading keeps a silence from beginning."""
+    """Return whether a reading prevents a silence from beginning."""
     return has_value(value, q) or bool(q & BROKEN)
 
 
