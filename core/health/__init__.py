@@ -1,1 +1,1 @@
-"""Is the line well, what is wrong, and what is to be done about it?"""
+"""Health of an installation: state of its parts, troubles, and advice for the operator."""

@@ -1,4 +1,4 @@
-"""How much room is left where something is kept, and can it be written there?"""
+"""Disk checks: free space and read-only state of the disks that hold Coldchain's files."""
 
 import os
 import re
@@ -15,24 +15,25 @@ from core.runtime.trouble import Kind, Trouble
 from core.telemetry.open import embedded_folder
 
 FULL = 2**20
-"""Bytes: with less than that nothing can be kept any more."""
+"""Bytes. With less free space nothing can be stored any more."""
 LOW = 256 * 2**20
+"""Bytes. With less free space the disk will soon be full."""
 _SQLITE = re.compile(r"^sqlite(\+\w+)?:///")
 
 
 class Disk(msgspec.Struct, frozen=True):
-    """A disk on which something of ours is kept."""
+    """A disk that holds some parts of the installation."""
 
     parts: list[str]
     folder: str
     free: int
-    """Bytes that we may use."""
+    """Bytes available to the process."""
     read_only: bool
 
     def trouble(self) -> Trouble | None:
-        """Return what is wrong with it."""
+        """Return the trouble of the disk, or None."""
         kind = self._kind()
-        part = "intake log" if "intake log" in self.parts else self.parts[0]  # what is there says most of the rest
+        part = "intake log" if "intake log" in self.parts else self.parts[0]  # its trouble matters most
         return Trouble(part, kind, real_now(), self.folder, f"{self.free >> 20} MiB free") if kind else None
 
     def _kind(self) -> Kind | None:
@@ -44,48 +45,52 @@ class Disk(msgspec.Struct, frozen=True):
 
 
 class DiskSeen(msgspec.Struct, frozen=True):
-    """What the disk of one part says of itself."""
+    """Disk of one part, with its device number."""
 
     device: int
-    """Of two parts on one disk it is the same."""
+    """The same for all parts on one disk."""
     disk: Disk
 
 
 def files(settings: Settings) -> Mapping[str, Path]:
     """Return the SQLite files that the settings name."""
-    data, found = Path(settings.data_dir), {}
+    data, files_by_part = Path(settings.data_dir), {}
     records = url_for(settings.records.url, settings.data_dir)
     if _SQLITE.match(records):
-        found["records"] = Path(_SQLITE.sub("", records))
+        files_by_part["records"] = Path(_SQLITE.sub("", records))
     intake = settings.intake.url
     if not intake or _SQLITE.match(intake):
-        found["intake log"] = data / (_SQLITE.sub("", intake) or "intake.db")
-    return found
+        files_by_part["intake log"] = data / (_SQLITE.sub("", intake) or "intake.db")
+    return files_by_part
 
 
 def places(settings: Settings) -> Mapping[str, Path]:
-    """Return where on this machine the settings keep what; a store behind a network isn't here."""
+    """Return the folder of each part on this machine. Stores on servers have none."""
     data = Path(settings.data_dir)
-    kept = {"data folder": data, **{part: file.parent for part, file in files(settings).items()}}
+    folders = {"data folder": data, **{part: file.parent for part, file in files(settings).items()}}
     if settings.telemetry.store == "embedded":
-        kept["telemetry"] = embedded_folder(settings)
+        folders["telemetry"] = embedded_folder(settings)
     if settings.agent.gateways:
-        kept["spool"] = Path(settings.agent.folder or data / "spool")
-    return kept
+        folders["spool"] = Path(settings.agent.folder or data / "spool")
+    return folders
 
 
 def look_at_disk(part: str, folder: Path) -> DiskSeen:
-    """Ask for the disk of a folder, which may hang; of one that isn't there yet, for its nearest parent's."""
-    there = next((each for each in (folder, *folder.absolute().parents) if each.exists()), Path("/"))
-    flags = os.statvfs(there).f_flag
-    disk = Disk([part], str(folder), shutil.disk_usage(there).free, bool(flags & os.ST_RDONLY))
-    return DiskSeen(there.stat().st_dev, disk)
+    """Return the disk of a folder, or of its nearest existing parent. This may hang."""
+    existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), Path("/"))
+    flags = os.statvfs(existing).f_flag
+    disk = Disk([part], str(folder), shutil.disk_usage(existing).free, bool(flags & os.ST_RDONLY))
+    return DiskSeen(existing.stat().st_dev, disk)
 
 
 def together(seen: Iterable[DiskSeen]) -> list[Disk]:
-    """Return each disk once with all parts on it, most specific part first."""
-    found: dict[int, Disk] = {}
-    for device, disk in sorted(((one.device, one.disk) for one in seen), key=lambda one: "data folder" in one[1].parts):
-        first = found.get(device)
-        found[device] = msgspec.structs.replace(first, parts=[*first.parts, *disk.parts]) if first else disk
-    return list(found.values())
+    """Return each disk once with all its parts, the data folder last."""
+    disks: dict[int, Disk] = {}
+    for device, disk in sorted(
+        ((item.device, item.disk) for item in seen), key=lambda item: "data folder" in item[1].parts
+    ):
+        known_disk = disks.get(device)
+        disks[device] = (
+            msgspec.structs.replace(known_disk, parts=[*known_disk.parts, *disk.parts]) if known_disk else disk
+        )
+    return list(disks.values())

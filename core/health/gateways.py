@@ -1,4 +1,4 @@
-"""What gateways send that is not as it should be: told as troubles, though the line goes on."""
+"""Troubles of gateways: clones, unreadable messages, growing quarantine, wrong clocks. The service itself goes on."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,41 +8,43 @@ from core.runtime.instant import DAY, HOUR, MINUTE, Instant, Milliseconds
 from core.runtime.trouble import Kind, Trouble
 
 TOLD_FOR = Milliseconds(HOUR)
-"""After the last time."""
+"""Time for which a trouble is shown after its last occurrence."""
 GROWS_WITHIN = Milliseconds(DAY)
-"""A quarantine that nothing has come into for so long doesn't grow any more."""
+"""A quarantine without new readings for this time is no longer growing."""
 _NAMED = 5
-"""Gateways in one sentence."""
+"""Maximum number of gateways named in one sentence."""
 
 ABOUT_GATEWAYS = (Kind.CLONED, Kind.RENEWED, Kind.SET_ASIDE, Kind.UNREADABLE, Kind.GROWING, Kind.SKEWED)
-"""Nothing that has to do its work waits for any of these."""
+"""Kinds of troubles that don't affect readiness."""
 
 
 def troubles_of_gateways(log: LogSeen, now: Instant) -> Iterator[Trouble]:
-    """Say whose messages can't be read, whose readings pile up, whose clock is wrong, and who was copied."""
+    """Yield the troubles of gateways: clones, renewed spools, unreadable messages, growing quarantine and slow clocks."""
     yield from _recent(log.faults, FaultKind.CLONE, "cloned gateways", Kind.CLONED, now - TOLD_FOR)
     yield from _recent(log.faults, FaultKind.RENEWED, "gateway spools", Kind.RENEWED, now - TOLD_FOR)
     yield from _recent(log.faults, FaultKind.DEAD_LETTER, "dead letters", Kind.UNREADABLE, now - TOLD_FOR)
-    growing = [one for one in log.backlogs if one.last > now - GROWS_WITHIN]
-    dropped = [one for one in log.faults if one.kind is FaultKind.DROPPED and one.last > now - GROWS_WITHIN]
+    growing = [item for item in log.backlogs if item.last > now - GROWS_WITHIN]
+    dropped = [item for item in log.faults if item.kind is FaultKind.DROPPED and item.last > now - GROWS_WITHIN]
     if growing or dropped:
-        detail = [f"{one.gw}: {one.n} readings" for one in growing]
-        detail += [f"{one.gw}: {one.n} dropped, {one.detail}" for one in dropped]
-        since = min([one.first for one in growing] + [one.last for one in dropped])
-        yield Trouble("quarantine", Kind.GROWING, since, detail=_some(detail))
+        detail = [f"{item.gw}: {item.n} readings" for item in growing]
+        detail += [f"{item.gw}: {item.n} dropped, {item.detail}" for item in dropped]
+        since = min([item.first for item in growing] + [item.last for item in dropped])
+        yield Trouble("quarantine", Kind.GROWING, since, detail=_summary(detail))
     if log.clocks:
-        behind = [f"{gw}: {one.behind // MINUTE} min behind" for gw, one in sorted(log.clocks.items())]
-        since = min(one.since for one in log.clocks.values())
-        yield Trouble("gateway clocks", Kind.SKEWED, since, detail=_some(behind))
+        behind = [f"{gw}: {item.behind // MINUTE} min behind" for gw, item in sorted(log.clocks.items())]
+        since = min(item.since for item in log.clocks.values())
+        yield Trouble("gateway clocks", Kind.SKEWED, since, detail=_summary(behind))
 
 
-def _recent(faults: Iterable[Fault], of: FaultKind, part: str, kind: Kind, after: int) -> Iterator[Trouble]:
-    found = sorted((one for one in faults if one.kind is of and one.last > after), key=lambda one: -one.last)
-    if found:
-        said = [f"{one.gw or '?'}: {one.n}, the last: {one.detail[:100]}" for one in found]
-        yield Trouble(part, kind, Instant(max(after, min(one.first for one in found))), detail=_some(said))
+def _recent(faults: Iterable[Fault], fault_kind: FaultKind, part: str, kind: Kind, after: int) -> Iterator[Trouble]:
+    recent = sorted(
+        (fault for fault in faults if fault.kind is fault_kind and fault.last > after), key=lambda fault: -fault.last
+    )
+    if recent:
+        details = [f"{fault.gw or '?'}: {fault.n}, the last: {fault.detail[:100]}" for fault in recent]
+        yield Trouble(part, kind, Instant(max(after, min(fault.first for fault in recent))), detail=_summary(details))
 
 
-def _some(said: list[str]) -> str:
-    more = f"; {len(said) - _NAMED} more" if len(said) > _NAMED else ""
-    return "; ".join(said[:_NAMED]) + more
+def _summary(details: list[str]) -> str:
+    more = f"; {len(details) - _NAMED} more" if len(details) > _NAMED else ""
+    return "; ".join(details[:_NAMED]) + more

@@ -1,11 +1,11 @@
-"""The line as one looks at it from outside: stores, services, disks, what waits, and all that is wrong.
+"""Health check of an installation: stores, services, disks, backlogs, and the list of all troubles.
 
-`coldchain status`, readiness and metrics are three ways of showing what this finds. A look ends within its time,
-however many stores hang. What another machine's services say of themselves isn't seen here: of those the log tells who
-lives and owns which shards, and records and log tell how far each reader has come.
+`coldchain status`, readiness and metrics show its result. A check ends within its time limit, however many stores hang.
+Status files of services on other machines are not read. For those, the intake log gives the live workers and their
+shards, and records and log give the position of each reader.
 
-Whatever may hang (a store, the disk of a folder, the files in it) is asked in a thread of its own; what still hangs
-from the last time isn't asked again.
+Everything that may hang (a store, a folder's disk, the files on it) is asked in a thread of its own. A part that still
+hangs from the last check isn't asked again. Tested by tests/integration/test_status_command.py.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,59 +44,59 @@ T = TypeVar("T")
 Opening = Callable[[], AbstractContextManager[T]]
 
 NEEDED = ("collector", "alerting")
-"""Without them the line doesn't work."""
+"""Services without which no readings are taken in and no alarms are sent."""
 STORES = ("records", "intake log", "telemetry")
 READERS = ("telemetry", "alerting")
-"""Of the intake log."""
+"""Readers of the intake log."""
 UNWRITABLE = (Kind.DISK_FULL, Kind.READ_ONLY, Kind.DISK_FAILS)
-"""Of a disk: nothing can be kept on it."""
+"""Troubles of a disk on which nothing can be stored."""
 SHARDS = 256
 BEHIND_AFTER = Milliseconds(2 * MINUTE)
 UNSENT_AFTER = Milliseconds(5 * MINUTE)
 
 
 class Lag(msgspec.Struct, frozen=True):
-    """How far a reader of the log is behind."""
+    """Backlog of a reader of the intake log."""
 
     entries: int
     oldest: Instant | None
-    """When the oldest that waits was received, on the system's clock; None when it isn't known or nothing waits."""
+    """When the oldest waiting entry was received (system clock); None when unknown or when nothing waits."""
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What the services of this data folder say of themselves."""
+    """Status files of the services of this data folder."""
 
     told: list[Status]
 
 
 class Alignment(msgspec.Struct, frozen=True):
-    """Cursors of the log that don't fit."""
+    """Reader cursors that don't fit the intake log."""
 
     misplaced: list[Misplaced]
 
 
 class Health(msgspec.Struct, frozen=True):
-    """What a look found. What couldn't be asked is None."""
+    """Result of a health check. A part that couldn't be asked is None."""
 
     at: Instant
     services: list[Status] | None
-    """What those of this machine say of themselves."""
+    """Services of this machine."""
     records: RecordsSeen | None
     log: LogSeen | None
     stored: Lag | None
-    """Telemetry behind the log."""
+    """Backlog of the telemetry writer."""
     followed: Lag | None
-    """Alerting behind the log."""
+    """Backlog of alerting."""
     disks: list[Disk]
     troubles: list[Trouble]
 
     def of(self, part: str) -> Trouble | None:
-        """Return what is wrong with a part."""
+        """Return the first trouble of a part, or None."""
         return next((trouble for trouble in self.troubles if trouble.part == part), None)
 
 
 class Line:
-    """Looks at the line of one installation, from one of its machines."""
+    """Health check of one installation, run on one of its machines."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Line:
         log: Opening[IntakeLog],
         telemetry: Opening[Telemetry],
     ) -> None:
-        """Each store is entered, asked and left in a thread that may hang: opening and closing it there is fine."""
+        """Each store is opened, asked and closed in a thread that may hang, so opening and closing may block."""
         self._settings = settings
         self._clock = clock
         self._log = log
@@ -126,53 +126,53 @@ class Line:
                 return look_at_telemetry(opened)
 
         def ask_alignment() -> Alignment:
-            found: list[Misplaced] = []
+            misplaced: list[Misplaced] = []
             with log() as intake:
-                # What doesn't open or answer is told by those who ask it alone.
+                # A store that doesn't open or answer is already reported by its own check.
                 with suppress(Exception), telemetry() as store:
-                    found += of_telemetry(intake, store)
+                    misplaced += of_telemetry(intake, store)
                 with suppress(Exception), records() as opened:
-                    found += of_records(intake, opened)
-            return Alignment(found)
+                    misplaced += of_records(intake, opened)
+            return Alignment(misplaced)
 
         def ask_services() -> Services:
             return Services(list(read_all(settings.data_dir).values()))
 
         self._places = places(settings)
-        asks: dict[str, Callable[[], Seen | Services | Alignment | DiskSeen]] = {
+        checks: dict[str, Callable[[], Seen | Services | Alignment | DiskSeen]] = {
             "records": ask_records,
             "intake log": ask_log,
             "telemetry": ask_telemetry,
             "services": ask_services,
             "alignment": ask_alignment,
         }
-        asks |= {_disk_of(part): partial(look_at_disk, part, folder) for part, folder in self._places.items()}
-        self._looks = Looks(asks)
+        checks |= {_disk_check(part): partial(look_at_disk, part, folder) for part, folder in self._places.items()}
+        self._looks = Looks(checks)
         self._behind: dict[str, tuple[Mapping[Shard, int], Mapping[Shard, int]]] = {}
-        """By reader: the heads of the log, and how far it has come."""
+        """By reader: heads of the log, and positions of the reader."""
         self._oldest = Looks({reader: partial(self._ask_oldest, reader) for reader in READERS})
         self._stores = Troubles()
         self._disks = Troubles()
         self._put_back = Troubles()
 
     def look(self, within_s: float) -> Health:
-        """Look at everything, within so many seconds."""
-        ends = monotonic() + within_s
-        found = self._looks.look(within_s * 0.8)
-        self._note(found)
-        records = _seen(found["records"], RecordsSeen)
-        log = _seen(found["intake log"], LogSeen)
-        telemetry = _seen(found["telemetry"], TelemetrySeen)
-        services = _seen(found["services"], Services)
-        reached: dict[str, Mapping[Shard, int]] = {}
+        """Check everything within `within_s` seconds."""
+        deadline = monotonic() + within_s
+        answers = self._looks.look(within_s * 0.8)
+        self._note(answers)
+        records = _answer_of(answers["records"], RecordsSeen)
+        log = _answer_of(answers["intake log"], LogSeen)
+        telemetry = _answer_of(answers["telemetry"], TelemetrySeen)
+        services = _answer_of(answers["services"], Services)
+        positions: dict[str, Mapping[Shard, int]] = {}
         if log:
-            reached["telemetry"] = log.stored
+            positions["telemetry"] = log.stored
             if telemetry:
-                reached["telemetry"] = telemetry.positions
+                positions["telemetry"] = telemetry.positions
             if records:
-                reached["alerting"] = records.followed
-        lags = self._lags(log.heads, reached, ends) if log else {}
-        alignment = _seen(found["alignment"], Alignment)
+                positions["alerting"] = records.followed
+        lags = self._lags(log.heads, positions, deadline) if log else {}
+        alignment = _answer_of(answers["alignment"], Alignment)
         self._put_back.set(troubles_of(alignment.misplaced) if alignment else ())
         health = Health(
             self._clock.now(),
@@ -181,66 +181,66 @@ class Line:
             log,
             lags.get("telemetry"),
             lags.get("alerting"),
-            together(seen for part in self._places if (seen := _seen(found[_disk_of(part)], DiskSeen))),
+            together(answer for part in self._places if (answer := _answer_of(answers[_disk_check(part)], DiskSeen))),
             [],
         )
         return msgspec.structs.replace(health, troubles=self._troubles(health))
 
-    def _note(self, found: Mapping[str, Look[Any]]) -> None:
+    def _note(self, answers: Mapping[str, Look[Any]]) -> None:
         for part in STORES:
-            look = found[part]
+            look = answers[part]
             if look.answered:
                 self._stores.note(part, look.error)
             else:
                 self._stores.note(part, "no answer in time", kind=Kind.NO_ANSWER)
         for part, folder in self._places.items():
-            look = found[_disk_of(part)]
+            look = answers[_disk_check(part)]
             if part == "data folder" and look.seen:
-                look = found["services"]  # read from there
+                look = answers["services"]  # the status files are on this disk
             if look.answered:
                 self._disks.note(part, look.error, where=str(folder))
             else:
                 self._disks.note(part, "the disk of this folder hangs", where=str(folder), kind=Kind.NO_ANSWER)
 
     def _lags(
-        self, heads: Mapping[Shard, int], reached: Mapping[str, Mapping[Shard, int]], ends: float
+        self, heads: Mapping[Shard, int], positions: Mapping[str, Mapping[Shard, int]], deadline: float
     ) -> dict[str, Lag]:
         entries = {
             reader: sum(max(0, head - position.get(shard, 0)) for shard, head in heads.items())
-            for reader, position in reached.items()
+            for reader, position in positions.items()
         }
-        behind = {reader: (heads, reached[reader]) for reader, count in entries.items() if count}
+        behind = {reader: (heads, positions[reader]) for reader, count in entries.items() if count}
         self._behind |= behind
-        oldest = self._oldest.look(max(0.1, ends - monotonic()), behind)
+        oldest = self._oldest.look(max(0.1, deadline - monotonic()), behind)
         return {reader: Lag(count, oldest[reader].seen if count else None) for reader, count in entries.items()}
 
     def _ask_oldest(self, reader: str) -> Instant | None:
-        heads, reached = self._behind[reader]
-        with self._log() as opened:
-            return oldest_waiting(opened, heads, reached)
+        heads, positions = self._behind[reader]
+        with self._log() as log:
+            return oldest_waiting(log, heads, positions)
 
     def _troubles(self, health: Health) -> list[Trouble]:
-        """Put together what stores, services and disks say: of each part and kind once, with where it is."""
-        told = [
+        """Merge the troubles of stores, services and disks: one of each part and kind, with the part's address."""
+        troubles = [
             *self._stores.now(),
             *self._disks.now(),
             *self._put_back.now(),
-            *_of_services(self._settings, health),
-            *_of_records(self._settings, health),
+            *_service_troubles(self._settings, health),
+            *_record_troubles(self._settings, health),
             *(troubles_of_gateways(health.log, health.at) if health.log else ()),
         ]
-        full = {trouble.part for trouble in told if trouble.kind in UNWRITABLE}
+        full = {trouble.part for trouble in troubles if trouble.kind in UNWRITABLE}
         for disk in health.disks:
             trouble = disk.trouble()
             if trouble and not full.intersection(disk.parts):
-                told.append(trouble)
+                troubles.append(trouble)
         merged: dict[tuple[str, Kind], Trouble] = {}
         shared = {part for disk in health.disks if "intake log" in disk.parts for part in disk.parts}
-        for trouble in told:
+        for trouble in troubles:
             if trouble.kind in UNWRITABLE and trouble.part in shared:
                 trouble = msgspec.structs.replace(trouble, with_log=True)  # noqa: PLW2901
-            known = merged.get((trouble.part, trouble.kind))
-            merged[trouble.part, trouble.kind] = _longer(known, trouble) if known else trouble
+            earlier = merged.get((trouble.part, trouble.kind))
+            merged[trouble.part, trouble.kind] = _merged(earlier, trouble) if earlier else trouble
         where = addresses(self._settings)
         return [
             msgspec.structs.replace(trouble, where=trouble.where or where.get(trouble.part, ""))
@@ -249,7 +249,7 @@ class Line:
 
 
 def addresses(settings: Settings) -> Mapping[str, str]:
-    """Return where each part is, as a person would look for it; without passwords."""
+    """Return the address or folder of each part, without passwords."""
     intake = settings.intake.url
     telemetry = settings.telemetry
     embedded = {part: str(folder) for part, folder in places(settings).items()}
@@ -264,49 +264,56 @@ def addresses(settings: Settings) -> Mapping[str, str]:
     }
 
 
-def _of_services(settings: Settings, health: Health) -> Iterable[Trouble]:
-    """Say what services report, and which of them are silent."""
+def _service_troubles(settings: Settings, health: Health) -> Iterable[Trouble]:
+    """Yield the troubles that services report, silent services, and shards without a worker."""
     for status in health.services or ():
         if status.fresh:
             yield from status.troubles
-        elif _can_not_tell(status, health.disks):
+        elif _cannot_write_status(status, health.disks):
             continue
         elif status.service in NEEDED or not status.facts.get("ended"):
             yield Trouble(status.name, Kind.SILENT, status.at)
-    here = {status.service for status in health.services or ()}
-    elsewhere = {claim.service for claim in health.log.claims} if health.log else set(NEEDED)
+    local_services = {status.service for status in health.services or ()}
+    claiming_services = {claim.service for claim in health.log.claims} if health.log else set(NEEDED)
     one_machine = url_for(settings.records.url, settings.data_dir).startswith("sqlite")
     for service in NEEDED:
-        if health.services is not None and service not in here and (one_machine or service not in elsewhere):
+        if (
+            health.services is not None
+            and service not in local_services
+            and (one_machine or service not in claiming_services)
+        ):
             yield Trouble(service, Kind.NEVER_RAN, real_now())
         shards = nobodys(service, health.log.claims if health.log else [])
         if shards:
-            # Of another machine's worker nothing else tells: what isn't taken in isn't behind either.
+            # Nothing else shows a missing worker on another machine: readings that aren't taken in cause no backlog.
             yield Trouble(f"{service} shards", Kind.UNCOVERED, real_now(), detail=f"shards {', '.join(shards)}")
 
 
-def _can_not_tell(status: Status, disks: Iterable[Disk]) -> bool:
-    """Whether a process that has told nothing for a while runs, and its status can't be written for want of room."""
+def _cannot_write_status(status: Status, disks: Iterable[Disk]) -> bool:
+    """Return whether a silent process is alive but can't write its status file to a full or read-only disk."""
     kinds = {trouble.kind for disk in disks if "data folder" in disk.parts and (trouble := disk.trouble())}
     return bool(kinds & set(UNWRITABLE)) and not status.facts.get("ended") and is_alive(status.pid)
 
 
 def nobodys(service: str, claims: Iterable[Claim]) -> Sequence[str]:
-    """Return the ranges of shards that no worker of a service has, while another has some."""
+    """Return the ranges of shards without a worker of a service, if other shards have one."""
     gaps, free = [], 0
-    for claim in sorted((each for each in claims if each.service == service), key=lambda each: each.first):
+    for claim in sorted((claim for claim in claims if claim.service == service), key=lambda claim: claim.first):
         if int(claim.first, 16) > free:
             gaps.append(f"{free:02x}-{int(claim.first, 16) - 1:02x}")
         free = int(claim.last, 16) + 1
     return [*gaps, f"{free:02x}-ff"] if 0 < free < SHARDS else gaps
 
 
-def _of_records(settings: Settings, health: Health) -> Iterable[Trouble]:
-    """Say what is late; on a virtual clock, where a moment's work looks late, only what alerting's audit says."""
+def _record_troubles(settings: Settings, health: Health) -> Iterable[Trouble]:
+    """Yield findings of alerting's audit, unreachable contacts and delays.
+
+    No delays on a virtual clock, on which short work looks late.
+    """
     if health.records and health.records.audit:
         yield Trouble("audit", Kind.OTHER, real_now(), detail=health.records.audit)
     if health.records and health.records.out_of_reach:
-        yield Trouble("contacts", Kind.UNTOLD, real_now(), detail=_named(health.records))
+        yield Trouble("contacts", Kind.UNTOLD, real_now(), detail=_unreachable_names(health.records))
     if settings.virtual_clock:
         return
     if health.records and health.records.overdue_since is not None:
@@ -319,20 +326,20 @@ def _of_records(settings: Settings, health: Health) -> Iterable[Trouble]:
             yield Trouble(part, Kind.BEHIND, lag.oldest)
 
 
-def _named(records: RecordsSeen) -> str:
-    """Return how many equipment nobody can be told of, and some of it by name."""
+def _unreachable_names(records: RecordsSeen) -> str:
+    """Return the number of equipment with nobody to tell, and some of their names."""
     more = records.out_of_reach - len(records.out_of_reach_first)
     return f"{records.out_of_reach}: {', '.join(records.out_of_reach_first)}{f' … +{more}' if more else ''}"
 
 
-def _longer(one: Trouble, other: Trouble) -> Trouble:
-    first, second = sorted((one, other), key=lambda trouble: trouble.since)
-    return msgspec.structs.replace(first, detail=first.detail or second.detail, where=first.where or second.where)
+def _merged(trouble: Trouble, other_trouble: Trouble) -> Trouble:
+    earlier, later = sorted((trouble, other_trouble), key=lambda trouble: trouble.since)
+    return msgspec.structs.replace(earlier, detail=earlier.detail or later.detail, where=earlier.where or later.where)
 
 
-def _disk_of(part: str) -> str:
+def _disk_check(part: str) -> str:
     return f"disk of {part}"
 
 
-def _seen(look: Look[Any], kind: type[T]) -> T | None:
+def _answer_of(look: Look[Any], kind: type[T]) -> T | None:
     return look.seen if isinstance(look.seen, kind) else None

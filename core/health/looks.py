@@ -1,7 +1,8 @@
-"""How several parts are looked at together, when any of them may hang.
+"""Parallel checks with a time limit, for parts that may hang.
 
-Each is asked in a thread of its own. One that still hangs from the last time isn't asked again: whoever looks waits for
-the same answer, so a probe every second costs one thread a part, however long an outage lasts.
+Each part is asked in a thread of its own. A question that is still unanswered isn't asked again: later callers wait for
+the same answer, so a check every second costs one thread per part, however long an outage lasts
+(tests/unit/test_looks.py).
 """
 
 import threading
@@ -19,7 +20,7 @@ T = TypeVar("T")
 
 
 class Look(msgspec.Struct, Generic[T], frozen=True):
-    """What came of asking one part."""
+    """Result of asking one part."""
 
     seen: T | None
     error: Exception | None
@@ -27,8 +28,8 @@ class Look(msgspec.Struct, Generic[T], frozen=True):
     """False when there was no answer in time."""
 
 
-class _Asked(Generic[T]):
-    """A question that is on its way."""
+class _Question(Generic[T]):
+    """A question to one part, running in its own thread."""
 
     def __init__(self, name: str, ask: Callable[[], T]) -> None:
         self._ask = ask
@@ -38,38 +39,38 @@ class _Asked(Generic[T]):
 
     @property
     def is_done(self) -> bool:
-        """Whether the answer is there."""
+        """Return whether the answer has arrived."""
         return self._done.is_set()
 
     def wait(self, seconds: float) -> Look[T]:
-        """Return the answer, or that there is none yet."""
+        """Wait for up to `seconds`, then return the answer; without one, `answered` is False."""
         self._done.wait(seconds)
         return self._look
 
     def _run(self) -> None:
         try:
             self._look = Look(self._ask(), None, answered=True)
-        except Exception as error:  # noqa: BLE001 (whatever a driver raises is the answer)
+        except Exception as error:  # noqa: BLE001 (the exception of a driver is the answer)
             self._look = Look(None, error, answered=True)
         self._done.set()
 
 
 class Looks(Generic[T]):
-    """Asks parts by name; may be used from any thread."""
+    """Parallel checks by name. Thread-safe."""
 
     def __init__(self, asks: Mapping[str, Callable[[], T]]) -> None:
         self._asks = asks
         self._lock = threading.Lock()
-        self._under_way: dict[str, _Asked[T]] = {}
+        self._under_way: dict[str, _Question[T]] = {}
 
     def look(self, within_s: float, names: Collection[str] | None = None) -> dict[str, Look[T]]:
-        """Ask all at once, or only those that are named, and return after `within_s` at the latest."""
-        ends = monotonic() + within_s
-        asked = {}
+        """Ask all parts, or the named ones, in parallel; return after `within_s` seconds at the latest."""
+        deadline = monotonic() + within_s
+        questions = {}
         with self._lock:
             for name in self._asks if names is None else names:
-                known = self._under_way.get(name)
-                if known is None or known.is_done:
-                    known = self._under_way[name] = _Asked(name, self._asks[name])
-                asked[name] = known
-        return {name: one.wait(max(0.0, ends - monotonic())) for name, one in asked.items()}
+                question = self._under_way.get(name)
+                if question is None or question.is_done:
+                    question = self._under_way[name] = _Question(name, self._asks[name])
+                questions[name] = question
+        return {name: each.wait(max(0.0, deadline - monotonic())) for name, each in questions.items()}

@@ -1,7 +1,7 @@
-"""How a trouble is told to a person: what is wrong, what happens meanwhile, and what to do, in Chinese or English.
+"""Texts of troubles for people, in Chinese or English: what is wrong, the effect meanwhile, and what to do.
 
-A stranger (readiness answers anybody) gets the same sentence without addresses and without what a program underneath
-said, which may have names and paths in it.
+Readiness answers anybody. Its public text has no addresses and no error messages of other programs, because these may
+contain names and paths.
 """
 
 from config.catalogue import Catalogue, Language
@@ -9,28 +9,28 @@ from core.runtime.trouble import Trouble
 
 say = Catalogue("core.health")
 _SERVICES = ("collector", "alerting", "api")
-"""Of which several may run; the name of each begins with what it is, and the command is called that."""
+"""Services of which several processes may run. A process name is the service name with a suffix."""
 _OUR_WORDS = ("audit",)
-"""Parts whose detail is composed by us and names nobody."""
+"""Parts whose detail is Coldchain's own text and names nobody."""
 
 
 def wrong(trouble: Trouble, language: Language = "en") -> str:
-    """Return what is wrong."""
+    """Return the text of what is wrong."""
     part = say.section("part", language).get(trouble.part, trouble.part)
     return say(f"wrong.{trouble.kind}", language, part=part)
 
 
 def advice(trouble: Trouble, language: Language = "en") -> str:
-    """Return what happens meanwhile, where that isn't plain, and what to do."""
+    """Return the effect meanwhile, where it isn't obvious, and what to do."""
     texts = say.section("meanwhile", language)
     meanwhile = texts.get(trouble.kind) or texts.get("intake log" if trouble.with_log else trouble.part, "")
     command = next((service for service in _SERVICES if trouble.part.startswith(f"{service}-")), trouble.part)
-    mend = say(f"mend.{trouble.kind}", language, service=command, process=trouble.part)
-    between = "。" if language == "zh-CN" else "; "
-    return between.join(filter(None, (meanwhile, mend)))
+    action = say(f"mend.{trouble.kind}", language, service=command, process=trouble.part)
+    separator = "。" if language == "zh-CN" else "; "
+    return separator.join(filter(None, (meanwhile, action)))
 
 
 def public(trouble: Trouble) -> str:
-    """Return all that a stranger may know, in one line."""
+    """Return the public text of a trouble, in one line."""
     own = f" ({trouble.detail})" if trouble.part in _OUR_WORDS else ""
     return f"{wrong(trouble)}{own}: {advice(trouble)}"
