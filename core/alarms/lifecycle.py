@@ -280,7 +280,7 @@ def _release_held(tx: Session, alarms: Sequence[Alarm]) -> None:
     """Make the held steps of alarms due again: the condition is active again.
 
     Another worker may be setting a step to held at this moment, by the old condition. Locking the pending steps waits
-    for that worker; without it, that step would stay held for ever.
+    for that worker; without it, that step would never be released.
     """
     by_cycle: dict[int, list[AlarmId]] = {}
     for alarm in alarms:

@@ -25,7 +25,7 @@ from core.units.tables import Account, Person, Unit
 
 AT_ONCE = 500
 BY_PEOPLE = ("acknowledged", "handled")
-"""Kinds of events whose person did it; the person of other events is the one whom it concerns."""
+"""Kinds of events in which the person acted; in other events it is the contact concerned."""
 
 
 class AlarmSeen(msgspec.Struct, frozen=True):

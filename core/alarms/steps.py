@@ -1,13 +1,13 @@
 """Escalation steps: which levels are told when, as absolute times, after an alarm opened or re-opened.
 
 The first opening is t0: level 1 is told at once, the other levels at the policy's offsets from t0. An alarm that
-re-opens keeps its first t0; otherwise a door that never quite closes would tell level 1 for ever and nobody else. So
+re-opens keeps its first t0; otherwise a door that never quite closes would only ever tell level 1. So
 the steps that earlier cycles didn't reach continue: a step that fell due while the zone was inside its limits is due at
 the re-opening, a later one keeps its time, and repeats continue their count. Level 1 is told in every cycle, but not
 more often than the policy's `floor_min`.
 
 If no earlier cycle told anybody (because of a maintenance window, or because a backlog was over), escalation begins
-anew with the re-opening. Tested by tests/unit/test_alarm_steps.py.
+again with the re-opening. Tested by tests/unit/test_alarm_steps.py.
 """
 
 from collections import defaultdict

@@ -92,8 +92,8 @@ def kind_of(kinds: type[Kind], text: str, field: str, words: Mapping[StrEnum, st
     for kind in kinds:
         if name in {kind.value, words.get(kind)}:
             return kind
-    known = ", ".join(f"{kind.value} ({words[kind]})" for kind in kinds)
-    raise Invalid(field=field, value=text, problem=f"write one of {known}")
+    allowed = ", ".join(f"{kind.value} ({words[kind]})" for kind in kinds)
+    raise Invalid(field=field, value=text, problem=f"write one of {allowed}")
 
 
 def zone_name(equipment: str, kind: ZoneKind) -> str:

@@ -1,4 +1,4 @@
-"""Maintenance windows: times in which an equipment pages nobody (维修 备用 停用 盘苗 除霜).
+"""Maintenance windows: times without paging for an equipment (维修 备用 停用 盘苗 除霜).
 
 Readings of a stopped equipment (停用) go to quarantine (CC-19).
 """

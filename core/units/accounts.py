@@ -132,12 +132,12 @@ def sign_in(records: Records, username: str, password: str, *, now: Instant, las
 
 
 def _may_manage(tx: Session, actor: Actor, account: Account) -> None:
-    asked = ("account", account.id)
+    subject = ("account", account.id)
     units = tx.scalars(select(Unit).join(Grant, Grant.unit_id == Unit.id).where(Grant.account_id == account.id)).all()
     if not any(actor.may(Right.SEE, on=unit) for unit in units):
-        raise NotFound(*asked)
+        raise NotFound(*subject)
     for unit in units:
-        actor.require(Right.ACCOUNTS, on=unit, asked=asked)
+        actor.require(Right.ACCOUNTS, on=unit, asked=subject)
 
 
 def _matches(password_hash: str, password: str) -> bool:

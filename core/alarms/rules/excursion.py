@@ -2,7 +2,7 @@
 
 Limits are strict: with an upper limit of 8.0 °C a reading of 8.0 is in range and 8.1 is not
 (疫苗储存和运输管理规范 2017: 2–8 °C). A failed reading neither starts nor ends an excursion. A gap is never counted as
-exposure: after a gap, the delay before an alarm begins anew.
+exposure: after a gap, the delay before an alarm starts again.
 """
 
 from enum import StrEnum
