@@ -1,4 +1,4 @@
-"""Troubles of gateways: clones, unreadable messages, growing quarantine, wrong clocks. The service itself goes on."""
+"""Troubles of gateways: clones, new spools, unreadable messages, growing quarantine, slow clocks."""
 
 from collections.abc import Iterable, Iterator
 
@@ -19,7 +19,7 @@ ABOUT_GATEWAYS = (Kind.CLONED, Kind.RENEWED, Kind.SET_ASIDE, Kind.UNREADABLE, Ki
 
 
 def troubles_of_gateways(log: LogSeen, now: Instant) -> Iterator[Trouble]:
-    """Yield the troubles of gateways: clones, renewed spools, unreadable messages, growing quarantine and slow clocks."""
+    """Yield the troubles of gateways: clones, new spools, unreadable messages, growing quarantine, slow clocks."""
     yield from _recent(log.faults, FaultKind.CLONE, "cloned gateways", Kind.CLONED, now - TOLD_FOR)
     yield from _recent(log.faults, FaultKind.RENEWED, "gateway spools", Kind.RENEWED, now - TOLD_FOR)
     yield from _recent(log.faults, FaultKind.DEAD_LETTER, "dead letters", Kind.UNREADABLE, now - TOLD_FOR)
