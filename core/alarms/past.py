@@ -74,9 +74,9 @@ def change(tx: Session, zones: Zones, key: Key, changes: Changes, peak: Peak, no
     rows = _locked(tx, [*(each for each, _ in changes.widened), *(each for each, _ in changes.placed)])
     changed = [alarm_id for alarm_id, found in changes.widened if _widen(tx, rows[alarm_id], found, now)]
     changed += [alarm_id for alarm_id, found in changes.placed if _place(tx, rows[alarm_id], found, peak, now)]
-    for alarm in _locked(tx, changes.withdrawn).values():
-        _withdraw(tx, alarm, now)
-        changed.append(alarm.id)
+    for withdrawn in _locked(tx, changes.withdrawn).values():
+        _withdraw(tx, withdrawn, now)
+        changed.append(withdrawn.id)
     made = [alarm for new in changes.made if (alarm := _make(tx, zones, key, new, peak, now))]
     put_in_digest(tx, made, now)
     return Changed([alarm.id for alarm in made], changed)
