@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from coldchain.checks.damage import has_people
-from coldchain.checks.reach import reach_lines
+from coldchain.checks.reach import reach_advice, reach_lines
 from coldchain.commands.words import say
 from coldchain.importing import import_file
 from config import secrets
@@ -136,7 +136,8 @@ def import_into(
         now = clock_from(settings.virtual_clock).now()
         report = import_file(records, settings.data_dir, file, actor=OPERATOR, now=now, progress=progress)
         untold = [] if report.mistakes else reach_lines(records, settings.channels, now)
-    return (1 if report.mistakes else 0), [*report.lines(terminal_language()), *untold]
+    advice = [f"→ {reach_advice(settings.channels)}"] if untold else []
+    return (1 if report.mistakes else 0), [*report.lines(terminal_language()), *untold, *advice]
 
 
 def _is_misplaced(settings: Settings, records: Records) -> bool:

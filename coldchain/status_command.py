@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coldchain.demo.screen import span
+from coldchain.wrapping import wrap
 from config.catalogue import Language, terminal_language
 from config.load import WrongSetting
 from config.settings import Settings
@@ -61,7 +62,8 @@ def status(settings: Settings, *, as_json: bool, to: TextIO | None = None) -> in
         (to or sys.stdout).write(_json(health) + "\n")
     else:
         console = Console(file=to, highlight=False, soft_wrap=False)
-        console.print(screen(health, terminal_language()))
+        # Paths and addresses longer than a line stay whole, to be copied.
+        console.print(screen(health, terminal_language(), console.width), overflow="ignore", crop=False)
     return 1 if health.troubles else 0
 
 
@@ -103,29 +105,32 @@ def _clock(settings: Settings) -> Clock:
         return SystemClock()
 
 
-def screen(health: Health, language: Language) -> RenderableType:
-    """Return the screen."""
+def screen(health: Health, language: Language, width: int) -> RenderableType:
+    """Return the screen, for a terminal of `width` columns."""
     says = words.say.section("screen", language)
-    parts: list[RenderableType] = [_troubles(health, language)]
+    parts: list[RenderableType] = [_troubles(health, language, width)]
     parts.append(_services(health, says))
     parts.append(_line(health, says))
     parts.append(_disks(health, says, words.say.section("part", language)))
     return Group(*parts)
 
 
-def _troubles(health: Health, language: Language) -> RenderableType:
+def _troubles(health: Health, language: Language, width: int) -> RenderableType:
     says = words.say.section("screen", language)
     if not health.troubles:
         return Text(says["well"], style="bold green")
     lines = [Text(says["wrong_title"], style="bold red")]
     for trouble in sorted(health.troubles, key=lambda each: each.since):
-        head = Text("● ", style="red")
-        head.append(words.wrong(trouble, language), style="bold")
-        head.append(f"  {says['since'].format(since=_moment(trouble.since))}")
-        lines.append(head)
-        lines += [Text(f"  {more}", style="dim") for more in (trouble.where, trouble.detail) if more]
-        lines.append(Text(f"  → {words.advice(trouble, language)}"))
+        since = says["since"].format(since=_moment(trouble.since))
+        lines += _hanging(f"● {words.wrong(trouble, language)}  {since}", 2, width, "bold")
+        for more in filter(None, (trouble.where, trouble.detail)):
+            lines += _hanging(f"  {more}", 2, width, "dim")
+        lines += _hanging(f"  → {words.advice(trouble, language)}", 4, width)
     return Group(*lines)
+
+
+def _hanging(text: str, indent: int, width: int, style: str = "") -> list[Text]:
+    return [Text(line, style=style, no_wrap=True) for line in wrap(text, width, indent=indent)]
 
 
 def _services(health: Health, says: Mapping[str, str]) -> Table:

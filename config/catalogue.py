@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
+from string import Formatter
 from typing import Any, Literal
 
 Language = Literal["zh-CN", "en"]
@@ -32,12 +33,31 @@ class Catalogue:
         Raises: KeyError for one that the catalogue doesn't hold.
         """
         text = texts(self.package, language or terminal_language())[name]
-        return text.format(**values) if values else text
+        return fill(text, values) if values else text
 
     def section(self, name: str, language: Language | None = None) -> Mapping[str, str]:
         """Return the texts below a name, by the rest of their names."""
         held = texts(self.package, language or terminal_language())
         return {key.removeprefix(f"{name}."): text for key, text in held.items() if key.startswith(f"{name}.")}
+
+
+class _Filler(Formatter):
+    def format_field(self, value: object, format_spec: str) -> str:
+        one, plural, other = format_spec.partition("|")
+        if plural:
+            return f"{value} {one if value == 1 else other}"
+        return str(super().format_field(value, format_spec))
+
+
+_filler = _Filler()
+
+
+def fill(text: str, values: Mapping[str, Any]) -> str:
+    """Fill the placeholders of a text; of a number, `{count:row|rows}` is "1 row" or "2 rows".
+
+    Raises: KeyError for a value that is missing.
+    """
+    return _filler.vformat(text, (), values)
 
 
 @cache

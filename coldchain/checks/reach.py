@@ -38,7 +38,7 @@ def reach(settings: Settings) -> Iterator[Finding]:
     if not lines:
         yield good(what, say("contacts.good"))
     for line in lines:
-        yield bad(what, line, say("contacts.mend" if settings.channels else "contacts.no_channel"))
+        yield bad(what, line, reach_advice(settings.channels))
 
 
 def reach_lines(records: Records, channels: Collection[str], now: Instant) -> list[str]:
@@ -51,6 +51,11 @@ def reach_lines(records: Records, channels: Collection[str], now: Instant) -> li
         for level in ContactLevel
         if counts[level]
     ]
+
+
+def reach_advice(channels: Collection[str]) -> str:
+    """Return what to do about the lines."""
+    return say("contacts.mend" if channels else "contacts.no_channel")
 
 
 def _named(level: ContactLevel, unreached: Collection[OutOfReach]) -> str:

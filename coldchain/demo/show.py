@@ -4,6 +4,7 @@ What a run leaves in its folder is what the next goes on from: records, readings
 stands still meanwhile.
 """
 
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from coldchain.demo.stage import address_in
 from coldchain.demo.watch import View, Watcher, texts
 from coldchain.demo.words import say
 from coldchain.supervisor import Supervisor
+from coldchain.wrapping import wrap
 from config.catalogue import terminal_language
 from config.text_file import UnreadableFile
 from core.db.engine import Records, connect, url_for
@@ -37,6 +39,8 @@ from core.runtime.single import AlreadyRunning, only_one
 LOOK_S = 0.25
 SAVE_S = 1.0
 UP_LOOK_S = 0.1
+FIRST_STEP = 0
+"""Number of the question before the clock runs."""
 SLOW_AFTER_S = 15.0
 """Then it is said that it takes longer."""
 UP_WITHIN_S = 300.0
@@ -77,7 +81,9 @@ def show(wish: DemoWish, stop: threading.Event) -> int:
 
 
 def _run(wish: DemoWish, county: County, lasting: Milliseconds | None, stop: threading.Event) -> int:
-    keeper = ClockKeeper(county.stage.clock_file, start=county.start, speed=0 if county.replay else wish.speed)
+    # Stands still until everything is up. At 60 times its speed the first reading would else be minutes old when it is
+    # sent, and come as backlog: the first message would give a later beginning than the page, which knows that reading.
+    keeper = ClockKeeper(county.stage.clock_file, start=county.start, speed=0)
     began = keeper.now()
     # Before the agent starts: a run that ended before its last row was spooled has that row polled at once.
     county.goes_on(began)
@@ -90,6 +96,8 @@ def _run(wish: DemoWish, county: County, lasting: Milliseconds | None, stop: thr
     watcher = None
     try:
         if _is_up(county, supervisor, stop):
+            if not county.replay:
+                keeper.run(wish.speed)
             helper.start()
             watcher = Watcher(records, county.stage.wechat_url)
             _watch(watcher, county, supervisor, ends, keeper, wish.port)
@@ -113,13 +121,17 @@ def _run(wish: DemoWish, county: County, lasting: Milliseconds | None, stop: thr
 
 
 def _is_up(county: County, supervisor: Supervisor, stop: threading.Event) -> bool:
-    """Wait until phones and pages answer, however busy the machine is; returns False when they never did."""
+    """Wait until phones and pages answer and the first readings have gone all the way; False if that never comes.
+
+    The demo's clock stands still meanwhile, however busy the machine is.
+    """
     began = monotonic()
+    barrier = Barrier(county.stage.clock_file)
     phones = told = False
     while not stop.wait(UP_LOOK_S):
         supervisor.look()
         phones = phones or county.give_phones()
-        if phones and county.has_pages():
+        if phones and county.has_pages() and _all_idle(barrier, FIRST_STEP):
             return True
         waited = monotonic() - began
         if waited > SLOW_AFTER_S and not told:
@@ -189,16 +201,21 @@ def _replay(keeper: ClockKeeper, county: County, ends: _Ends) -> None:
             return
         county.shows(value)
         step = keeper.step_to(at)
-        while not ends.stop.is_set():
-            try:
-                barrier.wait(["gateway_agent", "collector", "alerting"], step, within_s=1.0)
-                break
-            except TimeoutError:
-                continue
+        while not ends.stop.is_set() and not _all_idle(barrier, step):
+            pass
         rows += 1
     _say("replayed", rows=rows, file=county.replay)
     if sys.stdout.isatty():
         ends.stop.wait()  # somebody wants to look at the curve, and to acknowledge
+
+
+def _all_idle(barrier: Barrier, step: int) -> bool:
+    """Whether everything due by now has been done, from spool to alarm; waits a second for it."""
+    try:
+        barrier.wait(["gateway_agent", "collector", "alerting"], step, within_s=1.0)
+    except TimeoutError:
+        return False
+    return True
 
 
 class _Lines:
@@ -239,8 +256,9 @@ class _Terminal:
         """Draw it."""
         for happening in view.happened:
             # A link on a line of its own is whole in a narrow terminal.
-            text = happening.text.replace(" → ", "\n")
-            self._live.console.print(f"[dim]{clock(happening.at)}[/dim]  {text}", highlight=False, soft_wrap=True)
+            text = f"{clock(happening.at)}  {happening.text}".replace(" → ", "\n")
+            lines = wrap(text, self._live.console.width, indent=2)
+            self._live.console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
         size = self._live.console.size
         frame = screen.render(view, now, self._greeting(now), self._texts, rows=size.height - 1)
         self._live.update(frame, refresh=True)
@@ -292,5 +310,7 @@ def _tell_columns(logger: LoggerFile, file: Path) -> None:
 
 
 def _say(what: str, section: str = "happened", **words: object) -> None:
-    sys.stdout.write(say(f"{section}.{what}", None, **words) + "\n")
+    text = say(f"{section}.{what}", None, **words)
+    lines = wrap(text, shutil.get_terminal_size().columns) if sys.stdout.isatty() else [text]
+    sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

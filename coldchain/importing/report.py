@@ -1,10 +1,12 @@
-"""Report of an import: what it did, or everything that keeps it from being done, in either language."""
+"""Report of an import in either language: what it did, or every mistake that keeps it from being done."""
 
 import msgspec
 
 from coldchain.importing.mistakes import Mistake, message
 from coldchain.importing.run import Outcome
-from config.catalogue import Language, texts
+from config.catalogue import Catalogue, Language
+
+say = Catalogue("coldchain.importing")
 
 
 class Issued(msgspec.Struct, frozen=True):
@@ -43,13 +45,8 @@ class ImportReport(msgspec.Struct, frozen=True):
             did = [said("nothing_to_do", all=sum(self.outcomes.values()))]
         else:
             did = [
-                self._line(what, outcome, count, language) for (what, outcome), count in sorted(self.outcomes.items())
+                say(f"report.{what}", language, count=count, outcome=say(f"report.{outcome}", language))
+                for (what, outcome), count in sorted(self.outcomes.items())
             ]
         issued = [said("password", gateway=one.gateway, password=one.password) for one in self.issued]
         return [*did, *warned, *issued]
-
-    def _line(self, what: str, outcome: Outcome, count: int, language: Language) -> str:
-        words = texts("coldchain.importing", language)
-        return words["report.line"].format(
-            count=count, what=words[f"report.{what}"], outcome=words[f"report.{outcome}"]
-        )

@@ -130,6 +130,12 @@ class ClockKeeper:
         """Return the current virtual instant."""
         return self._face.at(time.monotonic_ns())
 
+    def run(self, speed: float) -> None:
+        """Let the clock run from where it is, `speed` virtual seconds a real second."""
+        now = self.now()
+        self.speed = speed
+        self._write(int(now))
+
     def save(self) -> None:
         """Move the bound on; called once a second while the clock runs by itself."""
         self._write(int(self.now()))

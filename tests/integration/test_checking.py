@@ -275,7 +275,7 @@ def test_the_agents_probes_are_compared_with_the_records(county: dict[str, objec
 
     before = {file: file.read_bytes() for file in (tmp_path / "data").iterdir()}
     assert told(("10001", {"t1": "208601"})) == [
-        (True, "ok  probes: the 1 probes of the settings are those of the records")
+        (True, "ok  probes: all probes of the settings (1) are those of the records")
     ]
     ((well, unknown),) = told(("10001", {"t1": "208601", "t2": "208699"}))
     assert not well

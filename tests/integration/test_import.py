@@ -127,7 +127,7 @@ def test_the_same_file_twice_changes_nothing_and_says_so(office: Office) -> None
     assert [one.gateway for one in office.report.issued] == ["10001"]
     password = secrets.read(str(office.folder)).broker["10001"]
     assert office.imports(example("toml"), now=LATER) == []
-    assert office.report.lines() == ["nothing to do: all 18 are in the records as the file says"]
+    assert office.report.lines() == ["nothing to do: the records already say what the file says (18 rows)"]
     assert office.report.issued == []
     assert (office.content(), office.audits()) == (content, audits)
     assert secrets.read(str(office.folder)).broker["10001"] == password
@@ -228,7 +228,7 @@ def test_each_mistake_names_row_field_value_and_what_would_be_right(
     file = wrong + COUNTY if wrong.startswith("since") else COUNTY + wrong
     (mistake,) = office.imports(file)
     assert mistake.startswith(told)
-    assert office.report.lines()[-1] == "nothing was imported; mend 1 first"
+    assert office.report.lines()[-1] == "nothing was imported; mend 1 mistake first"
     assert (office.content(), office.audits()) == (before, 0)
     assert "10001" not in secrets.read(str(office.folder)).broker
 

@@ -211,6 +211,7 @@ def test_import_check_and_status_say_it_and_stop_when_somebody_can_be_told(
     told = [line for line in lines if "无人可通知" in line]
     assert len(told) == 3
     assert "1 台设备：BX-1 美菱冰箱 (碑林区疾控中心)" in told[0]
+    assert lines[-1].startswith("→ 请先在 [wechat] 配置公众号")
     found = list(reach(bare))
     assert [finding.good for finding in found] == [False] * 3
     assert "[wechat]" in found[0].mend
@@ -222,6 +223,8 @@ def test_import_check_and_status_say_it_and_stop_when_somebody_can_be_told(
 
     with_account = msgspec.structs.replace(bare, wechat=ACCOUNT)
     assert len(list(reach(with_account))) == 3, "nobody is bound"
+    again = setting_up.import_into(with_account, tmp_path / "county.toml")[1]
+    assert "openid" in again[-1]
     records = Records(connect(url_for(bare.records.url, bare.data_dir)))
     upgrade(records.engine)
     with records.write() as tx:

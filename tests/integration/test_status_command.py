@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from rich.cells import cell_len
 
 from coldchain import status_command
 from config import secrets
@@ -148,6 +149,23 @@ def test_what_is_wrong_stands_first_with_what_to_do_and_ends_with_1(
     assert "the telemetry store: no answer in time" in first[1]
     assert "http://10.1.2.3:8086" in first[2]
     assert "readings wait in the intake log" in "".join(first)
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", "zh_CN.UTF-8"])
+def test_every_sentence_fits_eighty_columns_and_hangs_below_its_arrow(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, locale: str
+) -> None:
+    monkeypatch.setenv("LC_ALL", locale)
+    monkeypatch.setenv("COLUMNS", "80")
+    long_path = "/srv/" + "telemetry/" * 9
+    troubles = [Trouble("telemetry", kind, real_now(), long_path, "timed out") for kind in Kind]
+    StatusFile(folder / "data", "collector").write({}, troubles)
+    told, _, tables = looked(folder)[1].partition("\nServices\n" if locale == "C.UTF-8" else "\n服务\n")
+    lines = [line for line in told.splitlines() if line.strip() != long_path]
+    assert [line for line in [*lines, *tables.splitlines()] if cell_len(line) > 80] == []
+    assert len(told.splitlines()) - len(lines) >= len(Kind) - 1, "a path stays whole"
+    assert not any(line.strip() in ("→", "●") for line in lines)
+    assert all(line.startswith(("●", "  ")) for line in lines[1:])
 
 
 @pytest.mark.parametrize("off", [-60_000, 60_000], ids=["a minute ago", "before the clock was set back"])

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -47,6 +49,15 @@ def stored(said: str) -> int:
     return int(found)
 
 
+def onsets(folder: Path) -> list[tuple[int, int]]:
+    """Each alarm's beginning as its page shows it, and as it was when the first message was written."""
+    with closing(sqlite3.connect(folder / "data" / "records.db")) as db:
+        rows = db.execute(
+            "SELECT onset_at, detail FROM alarm JOIN alarm_event ON alarm_id = alarm.id WHERE kind = 'opened'"
+        )
+        return [(onset, json.loads(detail)["onset"]) for onset, detail in rows]
+
+
 def test_it_tells_an_alarm_with_its_link_and_a_second_run_goes_on_from_there(tmp_path: Path) -> None:
     said = demo(tmp_path / "demo", "--speed", "100", "--stop-after", "25m")
     assert re.search(r"Coldchain demo: http://127.0.0.1:\d+ +sign in as demo / \S+", said)
@@ -54,6 +65,8 @@ def test_it_tells_an_alarm_with_its_link_and_a_second_run_goes_on_from_there(tmp
     told = r"^\S+ \S+  phone +王小梅: 城关镇卫生院 · 美菱冰箱冷藏 · .*一级报警 → http://127.0.0.1:\d+/a/\S+$"
     assert re.search(told, said, re.MULTILINE)
     assert "restart" not in said
+    assert onsets(tmp_path / "demo"), "an alarm"
+    assert all(shown == written for shown, written in onsets(tmp_path / "demo")), "page and message say the same"
     first = ended_at(said)
     again = demo(tmp_path / "demo", "--speed", "100", "--stop-after", "10m")
     assert ended_at(again) >= first

@@ -6,7 +6,7 @@ from string import Formatter
 
 import pytest
 
-from config.catalogue import LANGUAGES, Catalogue, terminal_language, texts
+from config.catalogue import LANGUAGES, Catalogue, fill, terminal_language, texts
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = [
@@ -44,6 +44,21 @@ def test_what_code_asks_for_by_name_is_there(package: str) -> None:
     source = "\n".join(file.read_text("utf-8") for file in (ROOT / package.replace(".", "/")).glob("*.py"))
     asked = set(re.findall(r'\bsay\(\s*"([a-zA-Z_0-9.-]+)"', source))
     assert asked <= set(there), asked - set(there)
+
+
+VERB = "has|is|was|does|gives|runs|needs|accepts|belongs|answers|fails|stands|holds|lies|ends|overlaps|refuses|serves"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_english_counts_one_thing_as_one_and_two_as_two(package: str) -> None:
+    for name, text in texts(package, "en").items():
+        if name.startswith(PATTERNS) or not holes(text):
+            continue
+        one, two = (fill(text, dict.fromkeys(holes(text), count)) for count in (1, 2))
+        assert not re.search(rf"\b1 (?!(?:{VERB})\b)[a-z]+s\b", one), f"{name}: {one}"
+        for singular, plural in re.findall(r"\{\w+:([^}|]+)\|([^}]+)\}", text):
+            assert f"1 {singular}" in one, f"{name}: {one}"
+            assert f"2 {plural}" in two, f"{name}: {two}"
 
 
 @pytest.mark.parametrize(

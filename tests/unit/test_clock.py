@@ -58,6 +58,15 @@ def test_unkept_it_stands_at_the_bound() -> None:
     assert face.at(time.monotonic_ns()) == START + 120_000
 
 
+def test_a_clock_that_stood_still_runs_from_where_it_stood(tmp_path: Path) -> None:
+    keeper = ClockKeeper(tmp_path / "clock.json", start=START, speed=0)
+    reader = VirtualClock(tmp_path / "clock.json")
+    assert reader.now() == START
+    keeper.run(60)
+    assert START <= reader.now() <= START + LEAD_S * 60_000
+    assert reader.face().speed == 60
+
+
 def test_a_step_moves_readers_and_never_backwards(tmp_path: Path) -> None:
     keeper = ClockKeeper(tmp_path / "clock.json", start=START, speed=0)
     reader = VirtualClock(tmp_path / "clock.json")

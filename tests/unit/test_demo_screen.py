@@ -1,10 +1,13 @@
 """The demo's screen fits, and what gets somebody in is always on it."""
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from coldchain.demo import show
 from coldchain.demo.screen import render, share
 from coldchain.demo.watch import AlarmLine, Told, View, ZoneLine, texts
 from core.ids import Centi
@@ -52,6 +55,17 @@ def test_in_eighty_columns_and_twenty_four_rows_sign_in_and_the_newest_link_are_
     assert sum("too warm" in line for line in lines) >= min(alarms, 1)
     if zones == 40:
         assert any(f"冰箱{zones - 1}号" in line for line in lines), "an abnormal zone comes first where room is short"
+
+
+def test_what_is_said_in_a_terminal_of_eighty_columns_breaks_between_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    show._say("kept", folder="/tmp/somewhere/in/the/deep/folder")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == ["Ctrl-C ends."]
+    assert lines[0].endswith("from there.")
 
 
 @given(

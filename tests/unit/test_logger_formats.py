@@ -166,7 +166,7 @@ def test_more_than_two_decimals_are_rounded_and_said() -> None:
             ["line 2: a quote opens here that the line doesn't close"],
         ),
         ("Time,Temperature\n2026-11-03 08:00,4,5\n2026-11-03 08:05,4,6\n", ["line 2: has 3 cells", "line 3: has 3 cells"]),
-        ("Time,Temperature\n2026-11-03 08:00\n2026-11-03 08:05,4\n", ["line 2: 1 columns, the header has 2"]),
+        ("Time,Temperature\n2026-11-03 08:00\n2026-11-03 08:05,4\n", ["line 2: 1 column, the header has 2"]),
         ("Time,Temperature\n2026-11-03 08:00,4\n2026-11-03 08:00,9\n", ["line 3, column Time: '2026-11-03 08:00' is the same"]),
         (
             "Time,Temperature\n2026-11-03 08:00,4\n2026-11-03 08:10,9\n2026-11-03 08:05,9\n2026-11-03 08:20,9\n",
@@ -175,7 +175,7 @@ def test_more_than_two_decimals_are_rounded_and_said() -> None:
         ("Time,Temperature\n03/11/2026 08:00,4\n03/11/2026 08:05,9\n", ["line 2, column Time: '03/11/2026 08:00' may have its"]),
         ("Time,Temperature\n13/11/2026 08:00,4\n11/14/2026 08:05,9\n", ["line 2, column Time: '13/11/2026 08:00' is day first"]),
         ("Time,Temperature\n2026-02-30 08:00,4\n2026-03-01 24:05,9\n", ["line 2, column Time: ", "line 3, column Time: "]),
-        ("Time,Temperature\n2026-11-03 08:00,4\n", ["1 readings; at least two are needed"]),
+        ("Time,Temperature\n2026-11-03 08:00,4\n", ["1 reading; at least two are needed"]),
         ("Time,Temperature\n,4\n2026-11-03 08:00,4\n", ["line 2, column Time: is no time"]),
         (
             "Time,Temperature,Note\n2026-11-03 08:00,4,\u200b\n2026-11-03 08:05,warm,\n",

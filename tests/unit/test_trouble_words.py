@@ -9,10 +9,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from config.catalogue import LANGUAGES
-from core.health.words import advice, public, wrong
+from config.catalogue import LANGUAGES, Language
+from core.health.words import advice, public, say, wrong
 from core.runtime.instant import Instant
 from core.runtime.trouble import Kind, Trouble, Troubles, kind_of
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES: dict[Language, str] = {"en": "trouble.md", "zh-CN": "trouble.zh-CN.md"}
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -23,6 +26,16 @@ def test_every_kind_has_its_sentence_and_what_to_do(kind: Kind) -> None:
         assert advice(trouble, language)
     assert "secret" not in public(trouble)
     assert "driver" not in public(trouble)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_sentence_stands_in_the_page_on_trouble(language: Language) -> None:
+    page = (DOCS / PAGES[language]).read_text("utf-8")
+    told = {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")}
+    parts = ["…", "……", *say.section("part", language).values()]
+    for kind in Kind:
+        sentences = {say(f"wrong.{kind}", language, part=part) for part in parts}
+        assert sentences & told, say(f"wrong.{kind}", language, part="…")
 
 
 @pytest.mark.parametrize(
