@@ -1,4 +1,4 @@
-"""Columns of a logger's table: which of them holds the time, and which the temperature, by the names in its header."""
+"""Time and temperature columns of a logger's table, found by the names in its header."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,16 @@ _NO_READING = re.compile(
 )
 """What a column is about that has a temperature in its name but no readings."""
 _DATE = re.compile(r"\d{4}[-/.年]\d|\d[-/.]\d{4}")
-_FAHRENHEIT = re.compile(r"°f|fahrenheit|华氏|[(\[ ,/_]f[)\]]?$", re.IGNORECASE)
+_OTHER_SCALES = {
+    "fahrenheit": re.compile(r"° ?f|fahrenheit|华氏|(?:^|[(\[ ,/_])f(?=[)\] ,]|$)", re.IGNORECASE),
+    "kelvin": re.compile(r"° ?k|kelvin|开尔文|(?<!type)(?:^|[(\[ ,/_])k(?=[)\] ,]|$)", re.IGNORECASE),
+}
+"""What isn't °C, by the unit in a column's name. `K-type` and `type K` are thermocouples."""
+_UNIT_LINE = re.compile(
+    r"(?:units?|scale|单位)[\s:：,;=\"]{1,8}(?P<unit>° ?[fk]\b|[fk]\b|fahrenheit|kelvin|华氏|开尔文)", re.IGNORECASE
+)
+"""A line before the header that gives the unit of the temperatures below it."""
+_UNIT = re.compile(r"° ?[cfk]\b|celsius|fahrenheit|kelvin|摄氏|华氏|开尔文", re.IGNORECASE)
 _EXACT_TEMPERATURE = ("temperature", "temp", "温度", "温度值")
 _EXACT_TIME = ("time", "datetime", "timestamp", "时间", "日期时间", "记录时间", "date")
 
@@ -73,9 +82,26 @@ def _temperature(names: Sequence[str]) -> int | Message:
         if len(exact) != 1:
             return message("several_temperatures", names=_listed(names, found))
         found = exact
-    if _FAHRENHEIT.search(plain(names[found[0]])):
-        return message("fahrenheit_column", column=names[found[0]])
+    # In `Time,Temp, K` the unit has become a column of its own.
+    for name in (names[found[0]], *(name for name in names if len(name) <= len("fahrenheit") and _is_unit(name))):
+        if scale := _other_scale(name):
+            return message(f"{scale}_column", column=name)
     return found[0]
+
+
+def other_scale_above(line: str) -> Message | None:
+    """Return what is wrong with a line before the header that says the temperatures aren't in °C."""
+    found = _UNIT_LINE.search(plain(line))
+    scale = found and _other_scale(found["unit"])
+    return message(f"{scale}_above") if scale else None
+
+
+def _other_scale(name: str) -> str | None:
+    return next((scale for scale, pattern in _OTHER_SCALES.items() if pattern.search(plain(name))), None)
+
+
+def _is_unit(name: str) -> bool:
+    return re.fullmatch(r"\W*(?:[FK]|fahrenheit|kelvin|华氏度?|开尔文)\W*", plain(name), re.IGNORECASE) is not None
 
 
 def _listed(names: Sequence[str], places: Sequence[int]) -> str:
@@ -105,4 +131,6 @@ def _is_temperature(name: str) -> bool:
     text, bare = plain(name).lower(), _bare(name)
     if _NO_READING.search(text) or _tells_time(bare):
         return False
-    return "temp" in bare or "温度" in bare or bare == "t" or re.fullmatch(r"\W*°? ?c\W*", text) is not None
+    if "temp" in bare or "温度" in bare or bare == "t":
+        return True
+    return _UNIT.search(text) is not None or re.fullmatch(r"\W*c\W*", text) is not None

@@ -12,11 +12,11 @@ from config.csv_file import DELIMITERS, Record, header_problems, likely_delimite
 from config.messages import Message
 from config.text_file import FileProblem, UnreadableFile
 from core.ids import Centi
-from core.logger_files.columns import Place, find_columns, is_header
+from core.logger_files.columns import Place, find_columns, is_header, other_scale_above
 from core.logger_files.model import LoggerFile
 from core.logger_files.problems import Problems, message
 from core.logger_files.temperatures import Temperature, parse_temperature, plain
-from core.logger_files.times import Stamp, offset_of_header, order_of_dates, parse_time, to_instant
+from core.logger_files.times import Order, Stamp, offset_of_header, order_of_dates, parse_time, stated_order, to_instant
 from core.runtime.instant import Instant, Milliseconds
 
 _PREAMBLE = 200
@@ -53,19 +53,23 @@ def read_table(text: str, name: str, serial: str, zone: ZoneInfo) -> LoggerFile:
     header = _header(lines, delimiter)
     if header is None:
         raise UnreadableFile(name, [FileProblem(_no_header(lines, delimiter), 1 if text.strip() else 0)])
+    above = [line for _, line in lines[: header.below - 1]]
+    for number, line in lines[: header.below - 1]:
+        if scale := other_scale_above(line):
+            problems.add(scale, number)
     problems.found += header_problems(header.record)
     place = find_columns(header.record.cells)
     if not isinstance(place, Place):
         raise UnreadableFile(name, [*problems.found, *(FileProblem(problem, header.record.line) for problem in place)])
-    rows = _rows(lines[header.below :], header, place, problems)
+    order = stated_order([*above, *place.columns.time])
+    rows = _rows(lines[header.below :], header, place, order, problems)
     readings = _readings(rows, place, zone, problems)
     problems.raise_any()
     if len(readings) < 2:  # noqa: PLR2004 (an interval lies between two)
         problems.add(message("too_few", count=len(readings)))
         problems.raise_any()
     interval = median_low(after[1] - before[1] for before, after in pairwise(readings))
-    above = "\n".join(line for _, line in lines[: header.below - 1])
-    found = _SERIAL.search(above)
+    found = _SERIAL.search("\n".join(above))
     return LoggerFile(
         serial=found["serial"] if found else serial,
         interval=Milliseconds(interval),
@@ -100,7 +104,9 @@ def _no_header(lines: Sequence[tuple[int, str]], named: str | None) -> Message:
     return message("no_columns", names=", ".join(repr(cell.strip()[:40]) for cell in cells[:12]))
 
 
-def _rows(lines: Sequence[tuple[int, str]], header: _Header, place: Place, problems: Problems) -> list[Row]:
+def _rows(
+    lines: Sequence[tuple[int, str]], header: _Header, place: Place, order: Order | None, problems: Problems
+) -> list[Row]:
     rows = []
     columns = len(header.record.cells)
     for index, record in enumerate(records(lines, header.delimiter)):
@@ -112,7 +118,7 @@ def _rows(lines: Sequence[tuple[int, str]], header: _Header, place: Place, probl
             problems.found.append(beyond)
         elif len(record.cells) <= max(*place.time, place.temperature):
             problems.add(message("too_short", cells=len(record.cells), columns=columns), record.line)
-        elif row := _row(record, place, problems):
+        elif row := _row(record, place, order, problems):
             rows.append(row)
     return rows
 
@@ -123,10 +129,10 @@ def _is_units(cells: Sequence[str]) -> bool:
     return "°c" in text and not re.search(r"\d", text)
 
 
-def _row(record: Record, place: Place, problems: Problems) -> Row | None:
+def _row(record: Record, place: Place, order: Order | None, problems: Problems) -> Row | None:
     time_text = " ".join(record.cells[column].strip() for column in place.time)
     temperature_text = record.cells[place.temperature].strip()
-    stamp = parse_time(time_text)
+    stamp = parse_time(time_text, order)
     if isinstance(stamp, Message):
         problems.add(stamp, record.line, " ".join(place.columns.time), time_text)
     value = parse_temperature(temperature_text)

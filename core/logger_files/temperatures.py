@@ -14,7 +14,10 @@ COLDEST, HOTTEST = Decimal(-200), Decimal(200)
 _FAILED = re.compile(r"-*|N/?A|NULL|ERR(OR)?|OPEN|断线|断开|故障|无数据|离线", re.IGNORECASE)
 """What loggers write for a reading that failed."""
 _TEMPERATURE = re.compile(r"(?P<number>[+-]? ?\d{1,6}(?:[.,]\d{1,12})?) ?(?:°? ?C|摄氏度|度)?", re.IGNORECASE)
-_FAHRENHEIT = re.compile(r".*\d ?(?:° ?F|F|华氏度)", re.IGNORECASE)
+_OTHER_SCALES = {
+    "fahrenheit": re.compile(r".*\d ?(?:° ?F|F|华氏度)", re.IGNORECASE),
+    "kelvin": re.compile(r".*\d ?(?:° ?K|K|开尔文)", re.IGNORECASE),
+}
 _DASHES = str.maketrans("−–‒—", "----")
 
 
@@ -35,8 +38,9 @@ def parse_temperature(cell: str) -> Temperature | Message:
     text = plain(cell)
     if _FAILED.fullmatch(text):
         return Temperature(None)
-    if _FAHRENHEIT.fullmatch(text):
-        return message("fahrenheit")
+    for scale, pattern in _OTHER_SCALES.items():
+        if pattern.fullmatch(text):
+            return message(scale)
     found = _TEMPERATURE.fullmatch(text)
     if found is None:
         return message("no_temperature")

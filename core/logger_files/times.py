@@ -1,11 +1,12 @@
 """Times as loggers write them, from `2026-03-28T03:02:40+08:00` to `3/28/2026 3:02 AM` and `2026年3月28日 3时2分`.
 
-A date in figures that doesn't begin with its year may have its day or its month first. The whole file decides: which
-order gives dates that exist and follow each other. Where both do, the file is refused rather than guessed at.
+A date in figures that doesn't begin with its year may have its day or its month first. The file says which, as in
+`Date Time (MM/DD/YY)`, or all of its dates do: which order gives dates that exist and follow each other. Where both
+do, the file is refused rather than guessed at. A year of two digits is read only where the file says its place.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -17,12 +18,14 @@ from core.logger_files.temperatures import plain
 from core.runtime.instant import Instant, instant
 
 Order = Literal["ymd", "dmy", "mdy"]
+_ORDERS: tuple[Order, ...] = ("ymd", "dmy", "mdy")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DATES = (
     re.compile(r"(?P<y>\d{4})[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})"),
     re.compile(r"(?P<y>\d{4}) ?年 ?(?P<m>\d{1,2}) ?月 ?(?P<d>\d{1,2}) ?日"),
     re.compile(r"(?P<d>\d{1,2})\.(?P<m>\d{1,2})\.(?P<y>\d{4})"),
     re.compile(r"(?P<a>\d{1,2})[-/](?P<b>\d{1,2})[-/](?P<y>\d{4})"),
+    re.compile(r"(?P<a>\d{1,2})(?P<sign>[-/.])(?P<b>\d{1,2})(?P=sign)(?P<short>\d{2})(?!\d)"),
     re.compile(r"(?P<d>\d{1,2})[- ](?P<month>[A-Za-z]{3,9})\.?[-, ]+(?P<y>\d{4})"),
     re.compile(r"(?P<month>[A-Za-z]{3,9})\.? (?P<d>\d{1,2}),? (?P<y>\d{4})"),
     re.compile(r"(?P<y>\d{4})(?P<m>\d\d)(?P<d>\d\d)(?!\d*[.:])"),
@@ -33,6 +36,9 @@ _TIME = re.compile(
     r"(?::?(?P<s>\d{1,2})(?: ?秒)?(?:[.,](?P<fraction>\d{1,9}))?)?"
     r"(?: ?(?P<after>[AaPp]\.?[Mm]\.?))?(?: ?(?P<offset>[Zz]|(?:UTC|GMT)?[+-]\d\d:?\d\d))?"
 )
+_STATED = re.compile(r"(?<![a-z])(d{1,2}|m{1,2}|y{2,4})([-/.])(d{1,2}|m{1,2})\2(d{1,2}|y{2,4})(?![a-z])", re.IGNORECASE)
+"""A date format in words, such as `MM/DD/YY`."""
+_CENTURY = 2000
 _HEADER_OFFSET = re.compile(r"(?:UTC|GMT) ?(?P<sign>[+-]) ?(?P<h>\d{1,2})(?::?(?P<min>\d\d))?", re.IGNORECASE)
 _NOON = 12
 _DAY = timedelta(days=1)
@@ -61,8 +67,8 @@ class Stamp(NamedTuple):
             return None
 
 
-def parse_time(cell: str) -> Stamp | Message:
-    """Read a cell, or say why it can't be read."""
+def parse_time(cell: str, stated: Order | None = None) -> Stamp | Message:
+    """Read a cell, or say why it can't be read; `stated` is the order that the file says its dates have."""
     text = plain(cell)
     for pattern in _DATES:
         date = pattern.match(text)
@@ -73,10 +79,21 @@ def parse_time(cell: str) -> Stamp | Message:
         time = _TIME.fullmatch(rest[between.end() :]) if between else None
         if time is None:
             continue
-        return _stamp(date.groupdict(), time.groupdict())
+        return _stamp(date.groupdict(), time.groupdict(), stated)
     if re.fullmatch(r"\d{5}([.,]\d+)?", text):
         return message("serial_number")
     return message("no_time")
+
+
+def stated_order(lines: Iterable[str]) -> Order | None:
+    """Return the one order of dates that header and lines before it name, as `MM/DD/YY` does."""
+    formats = {
+        "".join(part[0] for part in found.group(1, 3, 4)).lower()
+        for line in lines
+        for found in _STATED.finditer(plain(line))
+    }
+    named: set[Order] = {order for order in _ORDERS if order in formats}
+    return named.pop() if len(named) == 1 else None
 
 
 def offset_of_header(name: str) -> timedelta | None:
@@ -117,16 +134,19 @@ def to_instant(local: datetime, offset: timedelta | None, zone: ZoneInfo, after:
     return instant(moment)
 
 
-def _stamp(date: dict[str, str], time: dict[str, str | None]) -> Stamp | Message:
+def _stamp(date: dict[str, str], time: dict[str, str | None], stated: Order | None) -> Stamp | Message:
     clock = _clock(time)
     if isinstance(clock, Message):
         return clock
     offset = _offset(time["offset"])
     if isinstance(offset, Message):
         return offset
+    if "short" in date:
+        return _stamp_of_short_year([int(date[part]) for part in ("a", "b", "short")], stated, clock, offset)
     year = int(date["y"])
     if "a" in date:
-        return Stamp((int(date["a"]), int(date["b"]), year), None, clock, offset)
+        order = stated if stated != "ymd" else None
+        return Stamp((int(date["a"]), int(date["b"]), year), order, clock, offset)
     if "month" in date:
         short = date["month"][:3].lower()
         if short not in _MONTHS:
@@ -135,6 +155,16 @@ def _stamp(date: dict[str, str], time: dict[str, str | None]) -> Stamp | Message
     else:
         stamp = Stamp((year, int(date["m"]), int(date["d"])), "ymd", clock, offset)
     return stamp if stamp.local("ymd") is not None else message("no_date")
+
+
+def _stamp_of_short_year(
+    figures: list[int], stated: Order | None, clock: timedelta, offset: timedelta | None
+) -> Stamp | Message:
+    if stated is None:
+        return message("short_year")
+    figures[stated.index("y")] += _CENTURY
+    stamp = Stamp((figures[0], figures[1], figures[2]), stated, clock, offset)
+    return stamp if stamp.local(stated) is not None else message("no_date")
 
 
 def _clock(time: dict[str, str | None]) -> timedelta | Message:
