@@ -140,6 +140,9 @@ def _in_parts(topic: Topic, payload: bytes, reason: str) -> Message:
     gw = _part(fields, "gw", str, None) or _part(fields, "gw", int, None)
     if gw is not None and str(gw) != topic.gw:
         raise _of_another(topic, str(gw), envelope)
+    if version not in (None, 1):
+        msg = f"v is {version}, and this coldchain reads 1: update it, or put the gateway's firmware back"
+        raise Unreadable(msg, envelope)
     if topic.kind is Kind.BIRTH:
         ep, seq = _part(fields, "ep", Ep, None), _part(fields, "seq", Seq, None)
         if ep is None or seq is None or version != 1:

@@ -17,6 +17,7 @@ import pytest
 from rich.cells import cell_len
 
 from coldchain import status_command
+from collector.decode import Unreadable, decode
 from config import secrets
 from config.load import WrongSetting, load
 from core.db.engine import Records, connect
@@ -32,7 +33,8 @@ from core.runtime.status import StatusFile
 from core.runtime.trouble import Kind, Trouble
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.telemetry.open import open_telemetry
-from core.wire.topics import Shard
+from core.wire.topics import Kind as WireKind
+from core.wire.topics import Shard, Topic
 from tests.fixtures.broker import until
 from tests.fixtures.databases import empty_url
 from tests.fixtures.disks import hanging_disk, small_disk
@@ -105,6 +107,17 @@ def test_clones_dead_letters_quarantine_and_wrong_clocks_are_named_by_gateway(fo
     _, text = looked(folder)
     assert "10002 2" in text
     assert "10001 3" in text
+
+
+def test_a_gateway_of_another_version_is_named_with_the_version_and_what_to_do(folder: Path) -> None:
+    """Its messages are acknowledged and dead-lettered whole (docs/adr/0008-faulty-messages.md)."""
+    topic = str(Topic("10002", WireKind.DATA))
+    with pytest.raises(Unreadable) as unreadable:
+        decode(topic, b'{"v":2,"gw":"10002","ep":"9f3c02d1a47be865","boot":"7f3a9c21","seq":1,"r":[]}')
+    with closing(SqliteIntakeLog(folder / "data" / "intake.db")) as log:
+        log.append([], [], [DeadLetter(0, real_now(), topic, str(unreadable.value), b"x")])
+    told = "10002: 1, the last: v is 2, and this coldchain reads 1: update it, or put the gateway's firmware back"
+    assert of_gateway(folder, "unreadable") == told
 
 
 def test_what_gateways_did_wrong_long_ago_is_counted_and_no_trouble_any_more(folder: Path) -> None:

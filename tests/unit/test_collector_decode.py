@@ -113,6 +113,21 @@ def test_the_envelope_of_an_unreadable_batch_is_kept_where_it_can_be_trusted() -
     assert envelope(digits_lost + b", ") == Envelope(GW, EP, 12)
 
 
+def test_a_message_of_another_version_is_refused_whole_and_says_which_and_what_to_do() -> None:
+    """Shown in `coldchain status` beside its gateway, which has room for 100 characters."""
+    state = json.dumps({"v": 2, "gw": GW, "state": "online", "boot": "7f3a9c21"}).encode()
+    for topic, payload in (
+        (DATA, body(v=2)),
+        (str(Topic(GW, Kind.BIRTH)), body(v=2)),
+        (str(Topic(GW, Kind.STATE)), state),
+    ):
+        with pytest.raises(Unreadable) as caught:
+            decode(topic, payload)
+        assert str(caught.value) == (
+            "v is 2, and this coldchain reads 1: update it, or put the gateway's firmware back"
+        )
+
+
 GOOD = {"p": "208601", "ts": 1_774_632_960_017, "t": 4.3}
 
 
