@@ -109,7 +109,9 @@ def actor_of_person(tx: Session, person: Person, now: Instant) -> Actor:
 
     A person can see everything that they are told of. A contact of a unit, and a person who works in a unit, get that
     unit and all units below it. A contact of one equipment gets that equipment only, in the unit where it stands now. A
-    person who works in that unit, but is a contact only of single equipment in it, gets only that equipment.
+    person who works in that unit, but is a contact only of single equipment in it, gets only that equipment, also after
+    the equipment has moved to another unit.
+
     Raises: NotSignedIn when they have left.
     """
     if person.left_at is not None and person.left_at <= now:
@@ -129,11 +131,13 @@ def actor_of_person(tx: Session, person: Person, now: Instant) -> Actor:
         .distinct()
         .order_by(EquipmentUnit.equipment_id)
     ).all()
-    unit_ids = (
-        contact_unit_ids
-        if any(unit == person.unit_id for _, unit in placements)
-        else {*contact_unit_ids, person.unit_id}
+    stood_in_home_unit = tx.scalar(
+        select(EquipmentUnit.id)
+        .join(Contact, Contact.equipment_id == EquipmentUnit.equipment_id)
+        .where(Contact.person_id == person.id, EquipmentUnit.unit_id == person.unit_id, EquipmentUnit.since <= now)
+        .limit(1)
     )
+    unit_ids = contact_unit_ids if stood_in_home_unit is not None else {*contact_unit_ids, person.unit_id}
     paths = tx.scalars(select(Unit.path).where(Unit.id.in_(unit_ids)).order_by(Unit.path))
     return Actor(
         f"person:{person.id}",

@@ -2,11 +2,12 @@
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from core.db.audit import Audit
 from core.db.engine import Records
+from core.devices.tables import EquipmentUnit
 from core.errors import Conflict, Invalid, NotFound, NotGranted, NotSignedIn
 from core.ids import AccountId
 from core.runtime.instant import Instant
@@ -203,6 +204,30 @@ def test_who_works_where_their_one_equipment_is_sees_nothing_else_of_that_unit(r
         tx.add(Contact(unit_id=county.id, level=2, person_id=guard.id))
         tx.flush()
         assert seen(tx, actor_of_person(tx, guard, NOW)) == ["clinic", "county"]
+
+
+def test_a_move_of_their_one_equipment_gives_nobody_more(records: Records) -> None:
+    with records.write() as tx:
+        county = unit_under(tx, None, "county")
+        clinic = unit_under(tx, county, "clinic", "township", kind="pov")
+        other = unit_under(tx, county, "other", "township", kind="pov")
+        fridge, _ = add_fridge(tx, "F1", clinic, since=DAWN, until=NOW)
+        beside, _ = add_fridge(tx, "F2", clinic)
+        guard = add_contact(tx, 1, "Li", clinic, equipment=fridge)
+        tx.add(EquipmentUnit(equipment_id=fridge, unit_id=other.id, since=NOW, until=Instant(NOW + 2)))
+        tx.add(EquipmentUnit(equipment_id=fridge, unit_id=clinic.id, since=Instant(NOW + 3)))
+        tx.flush()
+        for at, unit in ((NOW - 1, clinic), (NOW, other), (NOW + 2, None), (NOW + 3, clinic)):
+            actor = actor_of_person(tx, guard, Instant(at))
+            assert seen(tx, actor) == []
+            assert [one for one in (clinic, other) if actor.may(Right.SEE, on=one, equipment=fridge)] == (
+                [unit] if unit else []
+            )
+            assert not actor.may(Right.SEE, on=clinic, equipment=beside)
+        tx.execute(delete(Contact).where(Contact.person_id == guard.id))
+        gone = actor_of_person(tx, guard, Instant(NOW + 1))
+        assert seen(tx, gone) == ["clinic"]
+        assert not gone.may(Right.SEE, on=other, equipment=fridge)
 
 
 def test_administrators_are_made_by_whom_the_rules_name(records: Records) -> None:
