@@ -12,7 +12,7 @@ from fastapi import Request
 from sqlalchemy.orm import Session
 
 from api.asking import Asker
-from api.pages.curve import Picture, Trace, svg
+from api.pages.curve import Picture, Trace, svg, table
 from api.pages.rendering import RENEWED_S, SiteClock, words_for, zone_info
 from api.pages.words import Words
 from api.pages.zone import zone_now
@@ -78,6 +78,7 @@ def view(
 
     hidden = listing.hidden_time(tx, alarm, visible, now)
 
+    picture = _picture(tx, parts, details, words, name, now)
     messages = listing.told(tx, alarm.id, hidden)
     handling = listing.handling_of(tx, alarm.id)
     return {
@@ -86,7 +87,8 @@ def view(
         "unit": details.unit.name,
         "live": zone_now(tx, parts.telemetry.get(), details.zone, now, Unit.id == details.unit.id),
         "band": words.band(low, high),
-        "curve": svg(_picture(tx, parts, details, words, name, now)),
+        "curve": svg(picture),
+        "numbers": table(picture),
         "told": told(messages, shown_name),
         "happenings": _happenings(tx, details, words, shown_name, hidden, messages),
         "nobody": levels_out_of_reach(contacts_for(tx, alarm.equipment_id, now), parts.settings.channels)

@@ -1,11 +1,13 @@
-"""What a zone's temperature curve looks like: an SVG made of numbers, which needs no script and no other file.
+"""Temperature curve of a zone: an SVG that needs no script and no other file, and the table of numbers behind it.
 
-Times are instants, values hundredths of a degree; colours come from the page's style sheet by class, so the curve is
-readable in the dark too. Nothing is drawn across a hole: missing data shows as missing.
+Times are instants, values hundredths of a degree; colours and sizes come from the page's style sheet by class, so the
+curve is readable in the dark, and its labels grow with the reader's font. Nothing is drawn across a hole: missing data
+shows as missing, also in the table.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -19,6 +21,9 @@ from core.telemetry.port import Curve
 WIDTH, HEIGHT = 330, 215
 LEFT, RIGHT, TOP, BOTTOM = 36, 8, 12, 26
 GAP_INTERVALS = 3
+MOST_ROWS = 24
+"""Lines of the table for each probe."""
+_LABEL_HEIGHT = 13
 _STEPS_X = [MINUTE * n for n in (5, 10, 15, 30)] + [HOUR * n for n in (1, 2, 3, 6, 12, 24, 48, 96, 168)]
 _STEPS_Y = (50, 100, 200, 500, 1000, 2000)
 
@@ -46,8 +51,47 @@ class Picture(msgspec.Struct, frozen=True):
     empty_label: str = ""
 
 
+class Line(msgspec.Struct, frozen=True):
+    """One line of the table: the readings of a probe from `at` on; without any, `low` and `high` are None."""
+
+    at: Instant
+    probe: str
+    count: int
+    low: Centi | None
+    high: Centi | None
+    beyond: bool
+    """Whether one of them was beyond the limits."""
+
+
+class Table(msgspec.Struct, frozen=True):
+    """The numbers behind a curve, for screen readers, narrow screens and paper."""
+
+    step: Milliseconds
+    probes: int
+    lines: Sequence[Line]
+
+
+def table(picture: Picture) -> Table:
+    """Return the numbers behind the curve, at most `MOST_ROWS` lines for each probe."""
+    step = _step(picture, MOST_ROWS - 1)
+    edges = [picture.since, *(at for at in _ticks(picture, step) if at > picture.since), picture.until]
+    lines = [_line(picture, trace, since, until) for since, until in pairwise(edges) for trace in picture.traces]
+    return Table(step, len(picture.traces), lines if any(line.count for line in lines) else [])
+
+
+def _line(picture: Picture, trace: Trace, since: Instant, until: Instant) -> Line:
+    inside = (trace.curve.at >= since) & (trace.curve.at < until) & np.isfinite(trace.curve.value)
+    values = trace.curve.value[inside]
+    if not len(values):
+        return Line(since, trace.name, 0, None, None, beyond=False)
+    low, high = Centi(int(values.min())), Centi(int(values.max()))
+    too_cold = picture.low is not None and low < picture.low
+    too_warm = picture.high is not None and high > picture.high
+    return Line(since, trace.name, len(values), low, high, beyond=too_cold or too_warm)
+
+
 def svg(picture: Picture) -> Markup:
-    """Draw the picture; without any reading it says so instead of showing an empty frame."""
+    """Draw the curve; without any reading the drawing says so in words."""
     frame = _Frame(picture)
     parts = [
         f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="curve-title">',
@@ -64,12 +108,12 @@ def svg(picture: Picture) -> Markup:
 
 
 class _Frame:
-    """Turns instants and values into places on the drawing."""
+    """Scale of the drawing, from instants and values to places."""
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
-        seen = [trace.curve.value[np.isfinite(trace.curve.value)] for trace in picture.traces]
-        known = [float(v) for values in seen if len(values) for v in (values.min(), values.max())]
+        measured = [trace.curve.value[np.isfinite(trace.curve.value)] for trace in picture.traces]
+        known = [float(v) for values in measured if len(values) for v in (values.min(), values.max())]
         known += [float(v) for v in (picture.low, picture.high) if v is not None]
         bottom, top = (min(known), max(known)) if known else (0.0, 1000.0)
         room = max(100.0, (top - bottom) * 0.12)
@@ -114,25 +158,39 @@ def _axes(frame: _Frame) -> Iterator[str]:
     for value in range(math.ceil(frame.bottom / step) * step, math.floor(frame.top) + 1, step):
         y = frame.y(value)
         yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        if all(abs(y - limit) > 13 for limit in limits):  # noqa: PLR2004 (a label's height)
-            yield f'<text class="tick" x="{LEFT - 4}" y="{y + 4:.1f}">{value / 100:g}</text>'
+        away = min((abs(y - limit) for limit in limits), default=math.inf)
+        if away > _LABEL_HEIGHT:
+            minor = "" if away > 2 * _LABEL_HEIGHT else " minor"
+            yield f'<text class="tick{minor}" x="{LEFT - 4}" y="{y + 4:.1f}">{value / 100:g}</text>'
     yield from _hours(frame)
 
 
 def _hours(frame: _Frame) -> Iterator[str]:
+    """Yield the lines and labels of time; where the reader's font is large every second label gives way."""
     picture = frame.picture
-    span = picture.until - picture.since
-    step = next((s for s in _STEPS_X if span / s <= 6), _STEPS_X[-1])  # noqa: PLR2004 (as many as fit a phone)
-    offset = at_zone(picture.since, picture.timezone).utcoffset()
-    shift = int(offset.total_seconds() * 1000) if offset else 0
-    first = math.ceil((picture.since + shift) / step) * step - shift
+    step = _step(picture, 6)  # as many as fit a phone
     pattern = "%m-%d" if step >= 24 * HOUR else "%H:%M"
-    for at in range(first, picture.until, step):
+    for place, at in enumerate(_ticks(picture, step)):
         x = frame.x(at)
         yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
         if LEFT + 10 < x < WIDTH - RIGHT - 14:
-            label = at_zone(Instant(at), picture.timezone).strftime(pattern)
-            yield f'<text class="hour" x="{x:.1f}" y="{HEIGHT - 8}">{label}</text>'
+            label = at_zone(at, picture.timezone).strftime(pattern)
+            minor = " minor" if place % 2 else ""
+            yield f'<text class="hour{minor}" x="{x:.1f}" y="{HEIGHT - 8}">{label}</text>'
+
+
+def _step(picture: Picture, most: int) -> Milliseconds:
+    """Return the smallest round step of which at most so many fill the picture."""
+    span = picture.until - picture.since
+    return Milliseconds(next((step for step in _STEPS_X if span / step <= most), _STEPS_X[-1]))
+
+
+def _ticks(picture: Picture, step: Milliseconds) -> Iterator[Instant]:
+    """Yield the multiples of a step on the site's clock."""
+    offset = at_zone(picture.since, picture.timezone).utcoffset()
+    shift = int(offset.total_seconds() * 1000) if offset else 0
+    first = math.ceil((picture.since + shift) / step) * step - shift
+    yield from map(Instant, range(first, picture.until, step))
 
 
 def _trace(frame: _Frame, trace: Trace) -> Iterator[str]:

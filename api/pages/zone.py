@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, and_
 from sqlalchemy.orm import Session
 
 from api.asking import Reading, SignedIn, Using, may_see
-from api.pages.curve import Picture, Trace, svg
+from api.pages.curve import Picture, Trace, svg, table
 from api.pages.rendering import RENEWED_S, SiteClock, page, words_for, zone_info
 from api.shapes import ZoneNumber
 from core.alarms.live import AHEAD, ZoneNow, limits_of, zones_now
@@ -64,6 +64,7 @@ def zone_page(
         live=live,
         band=words.band(low, high),
         curve=svg(picture),
+        numbers=table(picture),
         spans=[(key, label) for key, (_, label) in SPANS.items()],
         chosen=span,
         figures=readings.figures(),

@@ -1,6 +1,7 @@
 """The picture of a zone: what was measured, and no line where nothing was."""
 
 import re
+from importlib import resources
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.pages.curve import HEIGHT, WIDTH, Picture, Trace, runs, svg, thinned
+from api.pages.curve import HEIGHT, MOST_ROWS, WIDTH, Line, Picture, Trace, runs, svg, table, thinned
 from core.ids import Centi
-from core.runtime.instant import HOUR, MINUTE, Instant, Milliseconds, parse
+from core.runtime.instant import HOUR, MINUTE, Instant, Milliseconds, at_zone, parse
 from core.telemetry.port import Curve
 
 START = parse("2026-03-28T00:00:00+08:00")
@@ -83,6 +84,36 @@ def test_texts_are_escaped() -> None:
     drawn = svg(picture([4.0], title="<script>", onset=START, onset_label="<b>"))
     assert "<script>" not in drawn
     assert "<b>" not in drawn
+
+
+def test_the_table_has_the_extremes_of_each_step_and_says_where_there_is_nothing() -> None:
+    found = table(picture([4.0, 1.0, 9.0] + [5.0] * 27 + [None] * 60 + [6.0] * 90))
+    assert found.step == 10 * MINUTE
+    clocks = [at_zone(line.at, ZoneInfo("Asia/Shanghai")).strftime("%H:%M") for line in found.lines]
+    assert clocks[:4] == ["00:00", "00:10", "00:20", "00:30"]
+    assert found.lines[0] == Line(START, "208601", 10, Centi(100), Centi(900), beyond=True)
+    assert found.lines[1] == Line(Instant(START + 10 * MINUTE), "208601", 10, Centi(500), Centi(500), beyond=False)
+    assert {(line.count, line.low, line.high) for line in found.lines[3:9]} == {(0, None, None)}
+    assert sum(line.count for line in found.lines) == 120
+    assert table(picture([None, None])).lines == []
+
+
+@pytest.mark.parametrize("hours", [1, 24, 7 * 24, 30 * 24])
+def test_the_table_is_never_long_and_loses_no_reading(hours: int) -> None:
+    values: list[float | None] = [4.0] * hours * 6
+    said = picture([], until=Instant(START + hours * HOUR), traces=[Trace("1", curve(values, 10 * MINUTE), MINUTE)])
+    found = table(said)
+    assert 5 <= len(found.lines) <= MOST_ROWS
+    assert sum(line.count for line in found.lines) == len(values)
+
+
+def test_labels_grow_with_the_readers_font_and_some_give_way_where_it_is_large() -> None:
+    css = resources.files("api.pages").joinpath("assets", "coldchain.css").read_text("utf-8")
+    sizes = re.findall(r"\.curve (?:text|\.\w+) { font-size: ([^;]+);", css)
+    assert len(sizes) >= 4
+    assert all(size.endswith("rem") for size in sizes), sizes
+    assert ".curve .minor { display: none; }" in css
+    assert svg(picture([4.0])).count('class="hour minor"') >= 2
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(-80, 80)), max_size=60))
