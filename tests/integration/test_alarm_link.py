@@ -1,6 +1,8 @@
 """The link in a message: what it shows, who may act on it, and WeChat's word for who that is."""
 
+import re
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,11 +14,12 @@ from sqlalchemy import func, select
 from core.alarms import handling
 from core.alarms.tables import Alarm
 from core.db.audit import Audit
+from core.db.crypto import FieldCipher
 from core.db.engine import Records
 from core.devices.tables import EquipmentUnit
 from core.ids import AlarmId
 from core.runtime.instant import DAY
-from core.units.actor import OPERATOR
+from core.units.actor import OPERATOR, actor_of_person
 from core.units.tables import Person, WebSession
 from tests.fixtures.web import IN_WECHAT, NOW, Browser, Site, site
 from tests.fixtures.wechat import SECRET, Wechat, wechat_simulator
@@ -104,6 +107,71 @@ def test_whoever_holds_the_link_may_look_and_names_are_shortened(place: Site, al
     assert "王芳" not in page
     assert "我已收到" not in page
     assert f'{place.link(alarm)}/wechat"' in page
+
+
+class Shown(HTMLParser):
+    """What a page shows: its texts outside of the drawing, where it leads, and what can be sent from it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.leads: list[str] = []
+        self.forms: list[str] = []
+        self._within: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self._within += [tag] if tag in ("svg", "head") else []
+        self.leads += [str(found["href"])] if tag == "a" else []
+        self.forms += [str(found.get("action"))] if tag == "form" else []
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._within and tag == self._within[-1]:
+            self._within.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self._within and data.strip():
+            self.texts.append(" ".join(data.split()))
+
+
+def test_who_only_holds_the_link_is_shown_exactly_this(place: Site, alarm: AlarmId) -> None:
+    """No full name, no phone number, no address of a message, no other alarm or equipment (docs/adr/0014)."""
+    place.alarm(rule="below")
+    place.measured("208602", [-18.0] * 20)
+    cipher, now = FieldCipher(place.secrets), place.clock.now()
+    with place.records.write() as tx:
+        for person in tx.scalars(select(Person)):
+            person.phone = cipher.seal("13800001234", field="phone")
+        recipient = actor_of_person(tx, tx.get_one(Person, place.there.people["王芳"]), now)
+        handling.acknowledge(tx, recipient, alarm, through="wechat", now=now)
+        handling.handle(tx, recipient, alarm, handling.Report(**REPORT), now=now)
+    link = place.link(alarm)
+    shown = Shown(place.stranger(**HTML).get(link).text)
+    table, facts = shown.texts.index("曲线的数据，每 10 分钟一行"), shown.texts.index("温度范围")
+    assert "|".join(shown.texts[:table]) == (
+        "跳到正文|疫苗冷链监测|English|与系统的连接已断开，显示的可能不是最新数据"
+        "|温度过高 · 仍异常|报警 1|冰箱A-01（冷藏）|甲镇卫生院"
+        "|9.4|℃|当前温度 · 测于|03:02:40|更新于 03:02:40|温度曲线"
+    )
+    assert "|".join(shown.texts[facts:]) == (
+        "温度范围|2 ～ 8 ℃|异常开始|02:42|报警时间|02:52|持续时间|20 分钟|最高温度|9.4 ℃"
+        "|已确认|王*已于 03:02 确认|30 分钟内确认"
+        "|处理记录|原因|柜门未关严|处理措施|关门|疫苗处置|评估后可继续使用|王*于 03:02 记录"
+        "|已通知|王*|一级负责人 · 微信|报警|已发送|02:52"
+        "|经过|报警|02:52|已确认 王*|03:02|已记录处理 王*|03:02"
+    )
+    numbers = shown.texts[table + 1 : facts]
+    assert numbers[:4] == ["起始", "最低 ℃", "最高 ℃", "读数"]
+    assert all(re.fullmatch(r"[\d.:]+|没有数据|超限", text) for text in numbers[4:])
+    assert (shown.leads, shown.forms) == (["#main", "/", f"{link}?lang=en"], [])
+
+
+def test_who_only_holds_the_link_of_an_alarm_that_nobody_took_is_led_to_sign_in(place: Site, alarm: AlarmId) -> None:
+    link = place.link(alarm)
+    shown = Shown(place.stranger(**HTML).get(link).text)
+    assert shown.leads == ["#main", "/", f"{link}?lang=en", f"{link}/wechat", f"/sign-in?next={link}"]
+    assert shown.forms == []
 
 
 @pytest.mark.req("AL-08")
