@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -105,6 +106,19 @@ class Supervisor:
         pid = self.pid(name)
         if pid:
             os.kill(pid, signal.SIGKILL)
+
+    @contextmanager
+    def paused(self, name: str) -> Iterator[None]:
+        """Let a child stand still, as a machine without power would."""
+        pid = self.pid(name)
+        if pid:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            if pid:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def _start(self, child: _Child) -> None:
         child.started = monotonic()

@@ -1,4 +1,4 @@
-"""Which county a demo shows: that of county.toml with its bad days, or one fridge with a logger's past."""
+"""County of a demo: that of county.toml with its bad days, or one fridge with a logger's past."""
 
 import json
 import secrets as random
@@ -21,6 +21,7 @@ from coldchain.simulate.physics import Chamber, Fault
 from coldchain.simulate.replay import unplayable_rows
 from config.settings import Settings
 from config.text_file import UnreadableFile
+from core.alarms.profile import load_or_default as profile_of
 from core.db.engine import Records
 from core.db.migrate import upgrade
 from core.devices.tables import Series
@@ -28,7 +29,7 @@ from core.ids import Centi
 from core.logger_files.model import LoggerFile
 from core.logger_files.reading import read_file
 from core.runtime.clock import SystemClock
-from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant, rfc3339
+from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant, Milliseconds, rfc3339
 from core.telemetry.open import open_telemetry
 from core.units.accounts import create_account, hash_password
 from core.units.actor import OPERATOR
@@ -167,6 +168,12 @@ class County:
         if self.logger:
             rows = self.logger.readings
             self._value = next((value for when, value in reversed(rows) if when <= at), rows[0][1])
+
+    @property
+    def offline_after(self) -> Milliseconds:
+        """How long the replayed device may be silent before that is an alarm."""
+        interval = self.logger.interval if self.logger else MINUTE
+        return profile_of("").patience.of(Milliseconds(interval))
 
     def shows(self, value: Centi | None) -> None:
         """Let the replayed device show a value from now on."""

@@ -7,8 +7,8 @@ stands still meanwhile.
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -32,13 +32,17 @@ from core.logger_files.model import LoggerFile
 from core.runtime import logs
 from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper, monotonic
-from core.runtime.instant import Instant, Milliseconds, at_zone
+from core.runtime.instant import MINUTE, Instant, Milliseconds, at_zone
 from core.runtime.port_holder import holder_of
 from core.runtime.single import AlreadyRunning, only_one
 
 LOOK_S = 0.25
 SAVE_S = 1.0
 UP_LOOK_S = 0.1
+LINE = ("gateway_agent", "collector", "alerting")
+"""Processes in the order in which a reading passes them."""
+TELLING = Milliseconds(70 * MINUTE)
+"""By then an alarm of silence has been told at every level."""
 FIRST_STEP = 0
 """Number of the question before the clock runs."""
 SLOW_AFTER_S = 15.0
@@ -92,7 +96,7 @@ def _run(wish: DemoWish, county: County, lasting: Milliseconds | None, stop: thr
     county.enter(records, settings, keeper.now())
     supervisor = Supervisor([county.stage.wechat(), *county.stage.services()], log_folder=county.stage.folder / "log")
     ends = _Ends(stop, None if lasting is None else Instant(began + lasting), keeper)
-    helper = threading.Thread(target=ends.after, args=(keeper, county), name="clock", daemon=True)
+    helper = threading.Thread(target=ends.after, args=(keeper, county, supervisor), name="clock", daemon=True)
     watcher = None
     try:
         if _is_up(county, supervisor, stop):
@@ -131,7 +135,7 @@ def _is_up(county: County, supervisor: Supervisor, stop: threading.Event) -> boo
     while not stop.wait(UP_LOOK_S):
         supervisor.look()
         phones = phones or county.give_phones()
-        if phones and county.has_pages() and _all_idle(barrier, FIRST_STEP):
+        if phones and county.has_pages() and _are_idle(barrier, FIRST_STEP):
             return True
         waited = monotonic() - began
         if waited > SLOW_AFTER_S and not told:
@@ -169,10 +173,13 @@ class _Ends:
         self._keeper = keeper
         self.failed = False
 
-    def after(self, keeper: ClockKeeper, county: County) -> None:
+    def after(self, keeper: ClockKeeper, county: County, supervisor: Supervisor) -> None:
         """Keep the clock to the end; without one, nothing would ever happen again."""
         try:
-            (_replay if county.replay else _keep)(keeper, county, self)
+            if county.replay:
+                _replay(keeper, county, supervisor, self)
+            else:
+                _keep(keeper, self)
         except BaseException:
             self.failed = True
             raise
@@ -183,13 +190,13 @@ class _Ends:
         return self.stop.wait(seconds) or (self._at is not None and self._keeper.now() >= self._at)
 
 
-def _keep(keeper: ClockKeeper, _county: County, ends: _Ends) -> None:
+def _keep(keeper: ClockKeeper, ends: _Ends) -> None:
     """Let the clock run."""
     while not ends.stop.wait(SAVE_S):
         keeper.save()
 
 
-def _replay(keeper: ClockKeeper, county: County, ends: _Ends) -> None:
+def _replay(keeper: ClockKeeper, county: County, supervisor: Supervisor, ends: _Ends) -> None:
     """Show the file's next row once everything due by the last one has been done, from spool to alarm."""
     barrier = Barrier(county.stage.clock_file)
     began = keeper.now()
@@ -199,20 +206,38 @@ def _replay(keeper: ClockKeeper, county: County, ends: _Ends) -> None:
             continue  # an earlier run has shown it
         if ends.stop.is_set():
             return
-        county.shows(value)
-        step = keeper.step_to(at)
-        while not ends.stop.is_set() and not _all_idle(barrier, step):
-            pass
+        in_hole = at - keeper.now() > county.offline_after
+        with supervisor.paused("gateway") if in_hole else nullcontext():
+            if in_hole:
+                _pass_hole(keeper, barrier, min(at, Instant(keeper.now() + county.offline_after + TELLING)), ends)
+            county.shows(value)
+            step = keeper.step_to(at)
+        _wait_for(barrier, step, ends)
         rows += 1
     _say("replayed", rows=rows, file=county.replay)
     if sys.stdout.isatty():
         ends.stop.wait()  # somebody wants to look at the curve, and to acknowledge
 
 
-def _all_idle(barrier: Barrier, step: int) -> bool:
+def _pass_hole(keeper: ClockKeeper, barrier: Barrier, until: Instant, ends: _Ends) -> None:
+    """Let the minutes of a hole pass one by one while the gateway stands still, until everybody knows of it.
+
+    What is left of the hole can be jumped: an alarm that is open stays so. A jump over all of it would raise no alarm,
+    since alerting takes it for its own absence.
+    """
+    while keeper.now() + MINUTE < until and not ends.stop.is_set():
+        _wait_for(barrier, keeper.step_to(Instant(keeper.now() + MINUTE)), ends, LINE[1:])
+
+
+def _wait_for(barrier: Barrier, step: int, ends: _Ends, processes: Sequence[str] = LINE) -> None:
+    while not ends.stop.is_set() and not _are_idle(barrier, step, processes):
+        pass
+
+
+def _are_idle(barrier: Barrier, step: int, processes: Sequence[str] = LINE) -> bool:
     """Whether everything due by now has been done, from spool to alarm; waits a second for it."""
     try:
-        barrier.wait(["gateway_agent", "collector", "alerting"], step, within_s=1.0)
+        barrier.wait(processes, step, within_s=1.0)
     except TimeoutError:
         return False
     return True

@@ -62,6 +62,24 @@ def test_a_killed_child_is_started_again_and_ends_with_the_supervisor(broker: Se
     assert gone(last)
 
 
+def test_a_paused_child_stands_still_and_goes_on(broker: Service, tmp_path: Path) -> None:
+    def state(pid: int) -> str:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    supervisor = Supervisor([broker], log_folder=tmp_path)
+    supervisor.look()
+    pid = supervisor.pid(broker.name)
+    assert pid
+    with supervisor.paused(broker.name):
+        eventually(lambda: state(pid) == "T")
+        supervisor.look()
+        assert supervisor.pid(broker.name) == pid
+    eventually(lambda: state(pid) != "T")
+    supervisor.end()
+    with supervisor.paused(broker.name):
+        assert supervisor.pid(broker.name) is None
+
+
 def test_what_could_not_be_started_is_tried_again(broker: Service, tmp_path: Path) -> None:
     in_the_way = tmp_path / "log"
     in_the_way.write_bytes(b"")

@@ -168,6 +168,17 @@ def test_a_csv_is_replayed_row_by_row_and_a_hole_stays_a_hole(tmp_path: Path) ->
     assert f": {len(rows)} readings stored" in said
 
 
+def test_a_hole_of_days_in_a_file_is_a_silent_probe_that_is_told_and_speaks_again(tmp_path: Path) -> None:
+    rows = [f"2026-03-{day} 08:{minute:02}:00,5.0" for day in ("01", "13") for minute in range(0, 60, 10)]
+    (tmp_path / "log.csv").write_text("time,temperature\n" + "\n".join(rows) + "\n")
+    said = demo(tmp_path / "demo", "--replay", str(tmp_path / "log.csv"))
+    assert f": {len(rows)} readings stored; alarms: 1;" in said, "the hole itself is no reading"
+    assert re.search(r"2026-03-01 09:\d\d:\d\d  ALARM .*: no data from the probe", said)
+    for person in ("陈静", "赵国强", "孙丽华"):
+        assert re.search(rf"2026-03-01 \S+  phone +{person}: ", said), said
+    assert re.search(r"2026-03-13 08:0\d:\d\d  normal ", said)
+
+
 def test_what_a_file_says_is_what_is_stored_and_what_alarms(tmp_path: Path) -> None:
     """Forty minutes of 8.04 °C are above the limit; two rows in one second are two readings."""
     rows = ["2026-03-01 08:00:00.2;5,00", "2026-03-01 08:00:00.7;6,01"]
