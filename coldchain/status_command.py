@@ -1,8 +1,7 @@
-"""`coldchain status`: one screen that says how the line is, what is wrong, and what to do about it.
+"""Command `coldchain status`: one screen with the state of the services, what is wrong, and what to do about it.
 
-It looks from this machine, and takes a few seconds at most however many stores hang. The services of other machines
-don't write their status here: of those the intake log tells who lives and owns which shards, and log and records tell
-how far readers have come.
+It looks from this machine, and takes a few seconds at most however many stores hang. Services on other machines don't
+write their status here. The intake log has their claims on shards; log and records have how far readers have come.
 """
 
 import errno
@@ -41,7 +40,7 @@ from core.telemetry.port import Telemetry
 
 WITHIN_S = 3.0
 ACCESS_S = 1.0
-"""A disk that doesn't answer by then is looked at with the rest."""
+"""A disk that doesn't answer by then is among the troubles."""
 _NAMED = 3
 """Gateways in one cell."""
 _GIB = 2**30
@@ -49,7 +48,7 @@ _MIB = 2**20
 
 
 def status(settings: Settings, *, as_json: bool, to: TextIO | None = None) -> int:
-    """Look, and print what was found; returns 0 when all is well, else 1.
+    """Print the state; return 0 when all is well, else 1.
 
     Raises: WrongSetting for a user who may not look into the data folder, to whom nothing would seem to run.
     """
@@ -68,7 +67,7 @@ def status(settings: Settings, *, as_json: bool, to: TextIO | None = None) -> in
 
 
 def look(settings: Settings) -> Health:
-    """Look at the line of an installation. Nothing is made that isn't there yet."""
+    """Return the state of an installation. Nothing is created."""
 
     @contextmanager
     def records() -> Iterator[Records]:
@@ -217,7 +216,7 @@ def _counts(counts: Mapping[str, int], says: Mapping[str, str]) -> str:
 
 
 def _moment(at: Instant) -> str:
-    """Write an instant as this machine's clock on the wall shows it; the day too, unless it is today."""
+    """Write an instant in this machine's local time, with the day unless it is today."""
     local = datetime.fromtimestamp(at / 1000).astimezone()
     return f"{local:%H:%M:%S}" if abs(real_now() - at) < DAY // 2 else f"{local:%Y-%m-%d %H:%M}"
 

@@ -1,1 +1,1 @@
-"""A county to try everything with: simulated devices, one machine's services, and phones to read the alarms on."""
+"""Demo: a county with simulated devices, the services of one machine, and phones that receive the alarms."""

@@ -40,7 +40,7 @@ from gateway_agent import profile
 ZONE = ZoneInfo("Asia/Shanghai")
 USERNAME = "demo"
 DAYS = 30
-"""The story is told again every day, for so long."""
+"""Number of days on which the faults repeat."""
 MEMORY = "demo.json"
 LASTS_S = 3650 * 86_400.0
 """A sign-in and a link last as long as the demo's clock runs: at 600 times its speed half a day is over in 72 s."""
@@ -97,7 +97,7 @@ LOGGER_PEOPLE = (("陈静", 1, "demo-chen-jing"), ("赵国强", 2, "demo-zhao-gu
 
 
 class Kept(msgspec.Struct):
-    """What a demo's folder remembers of how it began."""
+    """Start of a demo, as its folder keeps it."""
 
     began: Instant
     replay: str
@@ -105,7 +105,7 @@ class Kept(msgspec.Struct):
 
 
 class County:
-    """A stage with its story, and the people to tell it to."""
+    """Simulated county: its devices, its faults over time, and its people."""
 
     def __init__(self, folder: Path, kept: Kept, port: int) -> None:
         self.start = kept.began
@@ -127,7 +127,7 @@ class County:
         )
 
     def enter(self, records: Records, settings: Settings, now: Instant) -> None:
-        """Bring the records up to date: tables, the county, an account. A second time changes nothing."""
+        """Create tables, county and account in the records. A second call changes nothing."""
         upgrade(records.engine)
         file = self.stage.folder / "county.toml"
         file.write_text(self._county(), "utf-8")
@@ -149,7 +149,7 @@ class County:
                 )
 
     def give_phones(self) -> bool:
-        """Give everybody of the county a phone in the WeChat simulator; returns whether it answered."""
+        """Register everybody of the county with the WeChat simulator; return whether it answered."""
         people = tomllib.loads(self._county())["person"]
         users = [{"openid": person["openid"], "name": person["name"]} for person in people]
         return _asked(f"{self.stage.wechat_url}/sim/users", json.dumps(users).encode())
@@ -164,7 +164,7 @@ class County:
             yield from self.logger.readings
 
     def goes_on(self, at: Instant) -> None:
-        """Let the replayed device show what the logger showed at `at`; before its first row, the first."""
+        """Set the replayed device to what the logger showed at `at`; before its first row, to the first."""
         if self.logger:
             rows = self.logger.readings
             self._value = next((value for when, value in reversed(rows) if when <= at), rows[0][1])
@@ -176,11 +176,11 @@ class County:
         return profile_of("").patience.of(Milliseconds(interval))
 
     def shows(self, value: Centi | None) -> None:
-        """Let the replayed device show a value from now on."""
+        """Set the replayed device to a value."""
         self._value = value
 
     def stored(self, records: Records, settings: Settings) -> int:
-        """Return how many readings are in the telemetry store, all quantities together."""
+        """Return the number of readings in the telemetry store, of all quantities."""
         with records.read() as tx:
             series = tx.scalars(select(Series.id)).all()
         store = open_telemetry(settings, read_only=True)
@@ -217,7 +217,7 @@ def _asked(url: str, body: bytes | None = None) -> bool:
 
 
 def recall(folder: Path, replay: Path | None) -> Kept:
-    """Return how the demo of a folder began, or how a new one is to begin; nothing is written yet.
+    """Return the start of the demo in a folder, or of a new one; nothing is written yet.
 
     Raises: ValueError when the folder holds another demo than the one asked for; UnreadableFile.
     """
@@ -237,7 +237,7 @@ def recall(folder: Path, replay: Path | None) -> Kept:
 
 
 def build(folder: Path, kept: Kept, *, port: int) -> County:
-    """Return the county of a folder, and remember how it began."""
+    """Return the county of a folder, and write its start there."""
     memory = folder / MEMORY
     if not memory.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -246,7 +246,7 @@ def build(folder: Path, kept: Kept, *, port: int) -> County:
 
 
 def read_logger(path: Path) -> LoggerFile:
-    """Read a logger's file all of whose rows the simulated device can show.
+    """Read a logger's file, and check that the simulated device can show every row of it.
 
     Raises: UnreadableFile.
     """
@@ -258,14 +258,15 @@ def read_logger(path: Path) -> LoggerFile:
 
 
 def story(began: Instant) -> dict[str, Chamber]:
-    """Return the county's chambers, and what goes wrong with them each day.
+    """Return the county's chambers with their daily faults.
 
-    A compressor failed so long before the start that its zone is too warm by then: the first alarm comes after the
-    rule's delay. It is mended after three hours. A vehicle's door is left open; a thermostat sticks and would freeze.
+    A compressor failed so long before the start that its zone is too warm by then, so the first alarm comes after the
+    rule's delay; the compressor runs again after three hours. A vehicle's door is left open. A thermostat sticks, and
+    its zone would freeze.
     """
     faults: dict[str, list[Fault]] = {probe: [] for probe in KINDS}
 
-    def happens(probe: str, kind: str, since: int, until: int, days: Sequence[int] = range(DAYS)) -> None:
+    def add_faults(probe: str, kind: str, since: int, until: int, days: Sequence[int] = range(DAYS)) -> None:
         faults[probe] += [
             msgspec.convert(
                 {"kind": kind, "since": began + day * DAY + since, "until": began + day * DAY + until}, type=Fault
@@ -273,7 +274,7 @@ def story(began: Instant) -> dict[str, Chamber]:
             for day in days
         ]
 
-    happens("208601", "compressor", -100 * MINUTE, 3 * HOUR)
-    happens("200201", "door", 90 * MINUTE, 150 * MINUTE)
-    happens("203708", "thermostat", 4 * HOUR, 7 * HOUR)
+    add_faults("208601", "compressor", -100 * MINUTE, 3 * HOUR)
+    add_faults("200201", "door", 90 * MINUTE, 150 * MINUTE)
+    add_faults("203708", "thermostat", 4 * HOUR, 7 * HOUR)
     return {probe: Chamber(kind, seed, faults[probe]) for seed, (probe, kind) in enumerate(KINDS.items(), 1)}

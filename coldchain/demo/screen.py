@@ -1,4 +1,4 @@
-"""Screen of the demo's terminal: how to get in, who was told what, alarms and zones; it always fits.
+"""Screen of the demo's terminal: sign-in, messages, alarms and zones, always within the terminal's height.
 
 What must never be off the screen comes first: the sign-in, and the newest message with its link. Zones give way.
 """
@@ -19,7 +19,7 @@ _HEADS = 3
 
 
 class Room(msgspec.Struct, frozen=True):
-    """How many messages, alarms and zones have room."""
+    """Number of messages, alarms and zones that have room."""
 
     told: int
     alarms: int
@@ -43,7 +43,7 @@ def render(
 
 
 def share(rows: int, *, told: int, alarms: int, zones: int) -> Room:
-    """Share the lines of a screen out: the newest message and alarm, then zones, then what is left to the rest."""
+    """Divide the lines of a screen: the newest message and alarms first, then zones, then the rest."""
     left = max(rows - _HEADS, 0)
     counts = {"told": 0, "alarms": 0, "zones": 0}
     wanted = {"told": max(told, 1), "alarms": max(alarms, 1), "zones": zones}

@@ -1,7 +1,7 @@
-"""`coldchain demo`: the whole line on one machine, on a virtual clock, with a terminal to watch it.
+"""Command `coldchain demo`: all services on one machine and a virtual clock, watched in a terminal.
 
-What a run leaves in its folder is what the next goes on from: records, readings, phones, ports, and the clock, which
-stands still meanwhile.
+A second run in the same folder continues the first: records, readings, phones, ports, and the clock, which stands still
+between two runs.
 """
 
 import shutil
@@ -46,14 +46,14 @@ TELLING = Milliseconds(70 * MINUTE)
 FIRST_STEP = 0
 """Number of the question before the clock runs."""
 SLOW_AFTER_S = 15.0
-"""Then it is said that it takes longer."""
+"""After this the terminal says that the start takes longer."""
 UP_WITHIN_S = 300.0
-"""A busy machine has taken a minute; what doesn't answer by then never will."""
+"""Limit of the start. A busy machine has taken a minute."""
 ZONE = ZoneInfo("Asia/Shanghai")
 
 
 class DemoWish(msgspec.Struct, frozen=True):
-    """What was asked for on the command line."""
+    """Options of the command."""
 
     folder: Path
     speed: float
@@ -63,9 +63,9 @@ class DemoWish(msgspec.Struct, frozen=True):
 
 
 def show(wish: DemoWish, stop: threading.Event) -> int:
-    """Run until `stop`, or until the demo's clock has passed `stop_after`; returns the exit code.
+    """Run until `stop`, or until the demo's clock has passed `stop_after`; return the exit code.
 
-    One demo a folder: a second one is refused before it has changed anything.
+    A second demo in the same folder is refused before it has changed anything.
     """
     logs.set_up("demo", level="ERROR")
     folder = wish.folder.resolve()
@@ -162,7 +162,7 @@ def _watch(
 
 
 class _Ends:
-    """When a run is over: asked to stop, or its time has passed on its own clock, or its file has been replayed.
+    """End of a run: on request, after its time on the demo's clock, or with the last row of its file.
 
     In a terminal a replayed file stays to be looked at, until Ctrl-C.
     """
@@ -174,7 +174,7 @@ class _Ends:
         self.failed = False
 
     def after(self, keeper: ClockKeeper, county: County, supervisor: Supervisor) -> None:
-        """Keep the clock to the end; without one, nothing would ever happen again."""
+        """Drive the clock until the run ends, and end the run when the clock fails."""
         try:
             if county.replay:
                 _replay(keeper, county, supervisor, self)
@@ -191,13 +191,12 @@ class _Ends:
 
 
 def _keep(keeper: ClockKeeper, ends: _Ends) -> None:
-    """Let the clock run."""
     while not ends.stop.wait(SAVE_S):
         keeper.save()
 
 
 def _replay(keeper: ClockKeeper, county: County, supervisor: Supervisor, ends: _Ends) -> None:
-    """Show the file's next row once everything due by the last one has been done, from spool to alarm."""
+    """Show each row of the file once everything due by the row before has been done, from spool to alarm."""
     barrier = Barrier(county.stage.clock_file)
     began = keeper.now()
     rows = 0
@@ -220,10 +219,9 @@ def _replay(keeper: ClockKeeper, county: County, supervisor: Supervisor, ends: _
 
 
 def _pass_hole(keeper: ClockKeeper, barrier: Barrier, until: Instant, ends: _Ends) -> None:
-    """Let the minutes of a hole pass one by one while the gateway stands still, until everybody knows of it.
+    """Step the clock through a hole minute by minute while the gateway stands still, until everybody has been told.
 
-    What is left of the hole can be jumped: an alarm that is open stays so. A jump over all of it would raise no alarm,
-    since alerting takes it for its own absence.
+    The rest of the hole is jumped. A jump over all of it would raise no alarm: alerting takes it for its own absence.
     """
     while keeper.now() + MINUTE < until and not ends.stop.is_set():
         _wait_for(barrier, keeper.step_to(Instant(keeper.now() + MINUTE)), ends, LINE[1:])
@@ -244,14 +242,14 @@ def _are_idle(barrier: Barrier, step: int, processes: Sequence[str] = LINE) -> b
 
 
 class _Lines:
-    """Without a terminal: one plain line an event."""
+    """Output without a terminal: one plain line per event."""
 
     def __init__(self, county: County) -> None:
         self._county = county
 
     @contextmanager
     def showing(self) -> Iterator[None]:
-        """Say how to get in, first."""
+        """Print address and sign-in first."""
         _greet(self._county)
         yield
 
@@ -263,7 +261,7 @@ class _Lines:
 
 
 class _Terminal:
-    """In a terminal: how to get in, and three tables, rewritten in place; what happened scrolls above them."""
+    """Output in a terminal: sign-in and three tables, rewritten in place; events scroll above them."""
 
     def __init__(self, county: County) -> None:
         self._county = county
@@ -272,13 +270,13 @@ class _Terminal:
 
     @contextmanager
     def showing(self) -> Iterator[None]:
-        """Take the terminal, and give it back."""
+        """Hold the terminal for the run."""
         _greet(self._county)
         with self._live:
             yield
 
     def show(self, view: View, now: Instant) -> None:
-        """Draw it."""
+        """Print what is new and draw the tables."""
         for happening in view.happened:
             # A link on a line of its own is whole in a narrow terminal.
             text = f"{clock(happening.at)}  {happening.text}".replace(" → ", "\n")
@@ -289,7 +287,7 @@ class _Terminal:
         self._live.update(frame, refresh=True)
 
     def _greeting(self, now: Instant) -> list[str]:
-        """Return what must stay on the screen: how to get in."""
+        """Return the lines that always stay on the screen: addresses and sign-in."""
         stage = self._county.stage
         return [
             say("screen.pages", url=stage.url, username=self._county.username, password=self._county.password),
@@ -311,7 +309,7 @@ def span(text: str) -> Milliseconds:
 
 
 def clock(at: Instant) -> str:
-    """Return an instant as the demo's site reads it off the wall."""
+    """Return an instant on the clock of the demo's site."""
     return at_zone(at, ZONE).strftime("%Y-%m-%d %H:%M:%S")
 
 
@@ -324,7 +322,7 @@ def _greet(county: County) -> None:
 
 
 def _tell_columns(logger: LoggerFile, file: Path) -> None:
-    """Say what is taken from a replayed file, and what isn't."""
+    """Print which columns of a replayed file are used, and which are not."""
     columns = logger.columns
     time, temperature = " + ".join(map(repr, columns.time)), repr(columns.temperature)
     _say("columns", "replay", file=file.name, rows=len(logger.readings), time=time, temperature=temperature)

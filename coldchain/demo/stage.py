@@ -1,6 +1,6 @@
-"""What a demo or a scenario stands on: a folder, simulated devices on real sockets, and settings for one machine.
+"""Stage of a demo or scenario: a folder, simulated devices on real sockets, and settings for one machine.
 
-A stage knows no time of its own: whoever uses it keeps the virtual clock (`core.runtime.clock.ClockKeeper`).
+A stage has no clock of its own: whoever uses it keeps the virtual clock (`core.runtime.clock.ClockKeeper`).
 """
 
 import json
@@ -30,7 +30,7 @@ APP_SECRET = "demo-secret"  # noqa: S105 (of the simulator)
 
 _PORTS = range(20_000, 32_768)
 _turn = count(random.randrange(len(_PORTS)))  # noqa: S311  (no secret)
-"""Each process begins elsewhere, so that two at once are hardly given the same."""
+"""Each process begins at another port, so that two at once hardly take the same."""
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -49,7 +49,7 @@ class Box(msgspec.Struct, frozen=True):
 
 
 class Ports(msgspec.Struct):
-    """Where everything listens; kept, so that links of an earlier run still lead somewhere."""
+    """Ports of the services, kept so that links of an earlier run still work."""
 
     api: int
     broker: int

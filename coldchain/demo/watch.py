@@ -1,6 +1,6 @@
-"""What the demo's terminal shows: zones and their temperatures, alarms, who was told what, and what has just happened.
+"""State of the demo for its terminal: zones with temperatures, alarms, messages received, and recent events.
 
-It looks from outside, at the records and at the simulator's log, as a person with a terminal would.
+It reads the records and the simulator's log, and asks no service.
 """
 
 import json
@@ -64,14 +64,14 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Happening(msgspec.Struct, frozen=True):
-    """Something that happened, one line."""
+    """One line about an event."""
 
     at: Instant
     text: str
 
 
 class View(msgspec.Struct, frozen=True):
-    """All of it at one moment; `happened` is what is new since the last look."""
+    """State at one moment; `happened` is what is new since the last look."""
 
     zones: Sequence[ZoneLine]
     alarms: Sequence[AlarmLine]
@@ -86,7 +86,7 @@ def texts() -> Mapping[str, Mapping[str, str]]:
 
 
 class Watcher:
-    """Looks again and again; what was there before the first look is shown where it still holds, but is not news."""
+    """Reader of the demo's state. What was there before the first look is shown, but is not news."""
 
     def __init__(self, records: Records, wechat_url: str) -> None:
         self._records = records
@@ -113,7 +113,7 @@ class Watcher:
         return View(zones, alarms, self._told, sorted(news, key=lambda happening: happening.at))
 
     def restarted(self, restarts: Mapping[str, int], now: Instant) -> None:
-        """Take in how often each service was started again; more than at the last look is news."""
+        """Compare how often each service was started again with the last look."""
         for name, times in restarts.items():
             if times > self._restarts.get(name, 0):
                 self._news.append(Happening(now, self._texts["happened"]["restarted"].format(name=name)))

@@ -32,7 +32,7 @@ from core.units.actor import Actor
 __all__ = ["ImportReport", "Issued", "Mistake", "Outcome", "import_file"]
 
 Progress = Callable[[int, int], None]
-"""Is told how many rows are done, and how many there are."""
+"""Called with the number of rows done and the number of all."""
 
 
 def import_file(
@@ -44,7 +44,7 @@ def import_file(
     now: Instant,
     progress: Progress = lambda _done, _all: None,
 ) -> ImportReport:
-    """Bring the records to what a file says, and issue broker passwords to its gateways that have none.
+    """Make the records say what a file says, and issue broker passwords to its gateways that have none.
 
     Raises: NoSecrets before anything is read.
     """
@@ -65,7 +65,7 @@ def import_file(
 
 
 class _TakenBack(Exception):
-    """Ends the transaction without a trace."""
+    """Raised to roll the transaction back."""
 
     def __init__(self, mistakes: list[Mistake]) -> None:
         self.mistakes = mistakes

@@ -1,7 +1,7 @@
 """Equipment, zones, gateways, probes and windows of an import file: added, changed, moved, or left as they are.
 
-What stands in the records is read for some hundred rows at once, so that a row that is as the file says takes no
-statement, and new rows are entered together.
+The records are read for some hundred rows at once, so an unchanged row takes no statement, and new rows are entered
+together.
 """
 
 from collections import defaultdict
@@ -82,7 +82,7 @@ def _decide_equipment(
 
 
 def write_zones(run: Run, rows: Sequence[ZoneRow]) -> None:
-    """Hold zones to the limits of their rows; an equipment gets the zone if it hasn't one of this kind."""
+    """Set the limits of zones; an equipment gets the zone if it has none of this kind."""
     for chunk in run.chunks(rows):
         zones = _zones(run, _named(run, chunk))
         for row in chunk:
@@ -141,7 +141,7 @@ class _KnownProbes(NamedTuple):
 
 
 def write_probes(run: Run, rows: Sequence[ProbeRow]) -> None:
-    """Add probes, or have one read by another gateway, move it to another zone, expect it at another interval.
+    """Add probes, or pair one with another gateway, move it to another zone, or change its interval.
 
     Without `equipment` a probe stays where it is bound.
     """
@@ -211,7 +211,7 @@ def _zone_of(run: Run, row: ProbeRow, zones: Zones) -> ZoneId | None:
 
 
 def write_windows(run: Run, rows: Sequence[WindowRow]) -> None:
-    """Begin windows, or end one that is open; 停用 takes effect at its `since`."""
+    """Begin windows, or end an open one; 停用 takes effect at its `since`."""
     for chunk in run.chunks(rows):
         ids = _named(run, chunk)
         asked = select(MaintenanceWindow).where(among(run.tx, MaintenanceWindow.equipment_id, ids))

@@ -1,4 +1,4 @@
-"""Fields of an import file: how what stands in one is read. Each reader raises WrongField with what would be right."""
+"""Readers of the fields of an import file. Each raises WrongField with what would be right."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -21,15 +21,15 @@ from core.units.people import check_openid, checked_phone
 
 T = TypeVar("T")
 Reader = Callable[[object], Any]
-"""Turns what stands in a field into what a row holds."""
+"""From the text of a field to the value in a row."""
 Pattern = tuple[str, str]
-"""What a code looks like, and the message that says so."""
+"""Pattern of a code, and the message that describes it."""
 
 UNIT_CODE: Pattern = (r"[0-9A-Za-z]{1,12}", "unit_code")
 EQUIPMENT_CODE: Pattern = (r"[0-9A-Za-z\u4e00-\u9fff][0-9A-Za-z\u4e00-\u9fff._/#()-]{0,39}", "equipment_code")
 GATEWAY_NUMBER: Pattern = (r"[A-Za-z0-9_-]{1,32}", "gateway_number")
 _IN_A_SPREADSHEET = re.compile(r"[+-]?\d+([.,]\d+)?[eE]\+?\d+")
-"""How a spreadsheet shows a number that is too long for its column, and saves it."""
+"""A number that a spreadsheet has shortened, such as 6.10103E+11."""
 _EARLIEST, _LATEST = Instant(0), Instant(230 * 365 * DAY)
 
 
@@ -46,7 +46,7 @@ def text(longest: int) -> Reader:
 
 
 def code(pattern: Pattern) -> Reader:
-    """Read what something is known by."""
+    """Read a code."""
     regex, hint = re.compile(pattern[0], re.ASCII), pattern[1]
 
     def read(value: object) -> str:
@@ -78,7 +78,7 @@ def phone(value: object) -> str:
 
 
 def openid(value: object) -> str:
-    """Read what WeChat calls somebody."""
+    """Read an openid of WeChat."""
     found = _plain(value)
     try:
         check_openid(found)
@@ -159,7 +159,7 @@ def profile(value: object) -> str:
 
 
 def check_characters(value: object) -> None:
-    """Let pass a value without characters that nobody sees; a TOML file can have them as escapes."""
+    """Return a value unless it has invisible characters; a TOML file can have them as escapes."""
     for part in value if isinstance(value, list) else [value]:
         if isinstance(part, str) and (found := forbidden_character(part)):
             raise WrongField(message("character", character=found.name, place=found.position + 1))

@@ -21,7 +21,7 @@ from core.runtime.instant import Instant
 
 FILE = Place(0)
 _WHOLE = ""
-"""Instead of a field: the row itself is wrong."""
+"""Stands for the row itself where no single field is wrong."""
 _COLUMNS = {"type", *(field for _, readers in KINDS.values() for field in readers)}
 
 
@@ -31,20 +31,20 @@ class Entry(msgspec.Struct, frozen=True):
     place: Place
     kind: str
     values: Mapping[str, Any]
-    """What its fields say, of those that could be read."""
+    """Values of the fields that could be read."""
     row: Row | None
     """None when something in it is wrong."""
     key: tuple[str, ...]
-    """By what others refer to it."""
+    """Name by which other rows refer to it."""
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
-    """A file as read."""
+    """Contents of an import file."""
 
     entries: list[Entry] = []
     mistakes: list[Mistake] = []
     since: Instant | None = None
-    """From when new bindings are, unless their row says so."""
+    """Beginning of new bindings whose row gives none."""
 
 
 class _Raw(NamedTuple):
@@ -74,7 +74,7 @@ def _mistake(problem: FileProblem) -> Mistake:
 
 
 def _with_characters(file: File, content: str) -> File:
-    """Tell of characters that nobody sees, on lines where no field has been told to have one."""
+    """Return invisible characters on lines where no field was reported for one."""
     told = {mistake.place.number for mistake in file.mistakes if mistake.is_about("character")}
     more = [_mistake(problem) for problem in forbidden_characters(content) if problem.line not in told]
     return msgspec.structs.replace(file, mistakes=[*file.mistakes, *more])

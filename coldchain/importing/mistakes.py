@@ -1,4 +1,4 @@
-"""Mistakes of an import file: where, which field, what stands there, and what would be right, in either language."""
+"""Mistakes of an import file: place, field, value, and what would be right, in either language."""
 
 import msgspec
 
@@ -14,7 +14,7 @@ class Place(msgspec.Struct, frozen=True, order=True):
     """Where something stands in a file."""
 
     position: int
-    """Counts up through the file; orders mistakes."""
+    """Position in the file, by which mistakes are ordered."""
     number: int = 0
     """Line of a CSV file, or the how-manieth of its type in a TOML file; 0 for the file as a whole."""
     kind: str = ""

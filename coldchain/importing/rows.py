@@ -19,7 +19,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Its type, and by what it is known: no two rows of a file may have the same."""
+        """Its type and name: unique in a file."""
         raise NotImplementedError
 
 
@@ -40,7 +40,7 @@ class UnitRow(Row, frozen=True, kw_only=True):
 
 
 class PersonRow(Row, frozen=True, kw_only=True):
-    """Somebody of a unit, known by name there; told at these levels of the unit."""
+    """A person of a unit, known by name there, and the levels at which they are a contact of the unit."""
 
     unit: str
     name: str
@@ -71,7 +71,7 @@ class EquipmentRow(Row, frozen=True, kw_only=True):
 
 
 class ZoneRow(Row, frozen=True, kw_only=True):
-    """The own limits of a zone; what is left out is as its rule profile says."""
+    """Limits of a zone that differ from its rule profile."""
 
     equipment: str
     kind: ZoneKind
@@ -117,7 +117,7 @@ class ProbeRow(Row, frozen=True, kw_only=True):
 
 
 class ContactRow(Row, frozen=True, kw_only=True):
-    """Somebody who is told of one equipment at a level, in place of the unit's."""
+    """A contact of one equipment at a level, in place of the unit's."""
 
     equipment: str
     level: ContactLevel
@@ -132,7 +132,7 @@ class ContactRow(Row, frozen=True, kw_only=True):
 
 
 class WindowRow(Row, frozen=True, kw_only=True):
-    """A time in which an equipment pages nobody; stopped (停用) unless said otherwise."""
+    """A maintenance window of an equipment; stopped (停用) unless said otherwise."""
 
     equipment: str
     since: Instant
@@ -219,7 +219,7 @@ KINDS: dict[str, tuple[type[Row], dict[str, fields.Reader]]] = {
         },
     ),
 }
-"""Each type of row: what it becomes, and how each of its fields is read."""
+"""Struct of each type of row, and the reader of each of its fields."""
 
 KNOWN_BY = {"unit": ("code",), "equipment": ("code",), "gateway": ("number",), "person": ("unit", "name")}
 """The fields behind `Row.key` of the types to which others refer."""

@@ -1,4 +1,4 @@
-"""One import under way: what is known so far, what became of each row, and what is mistaken."""
+"""State of a running import: what is known so far, the outcome of each row, and the mistakes."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -29,11 +29,11 @@ Made = TypeVar("Made")
 CHUNK = 500
 """Rows that are looked up and written together; what a transaction holds in memory at a time depends on it."""
 _FUTURE = 366 * DAY
-"""A beginning further ahead is told as a warning: `since` in 2062 is more likely a slip."""
+"""A beginning further ahead is a warning: `since` in 2062 is more likely a typing error."""
 
 
 class Outcome(StrEnum):
-    """What became of a row."""
+    """Outcome of a row."""
 
     ADDED = "added"
     CHANGED = "changed"
@@ -41,16 +41,16 @@ class Outcome(StrEnum):
 
     @classmethod
     def of(cls, *, changed: bool) -> "Outcome":
-        """Return what became of something that was there."""
+        """Return the outcome of a row that was in the records before."""
         return cls.CHANGED if changed else cls.UNCHANGED
 
 
 class PassedOver(Exception):
-    """A row refers to one that is mistaken; that mistake has been told already."""
+    """A row refers to a mistaken one, whose mistake is already reported."""
 
 
 class Run:
-    """An import inside the caller's transaction, which is to be taken back when there are mistakes at the end.
+    """An import inside the caller's transaction, which must be rolled back when there are mistakes at the end.
 
     Rows refer to others by code, whether these stand in the file or in the records.
     """
@@ -66,14 +66,14 @@ class Run:
         now: Instant,
         progress: Callable[[int, int], None],
     ) -> None:
-        """`services` are broker users that no gateway may be numbered like; `progress` is told (rows done, rows)."""
+        """`services` are broker users, whose names no gateway may have; `progress` is called with (rows done, rows)."""
         self.tx = tx
         self.services = services
         self.actor = actor
         self.cipher = cipher
         self.now = now
         self.since = now if file.since is None else file.since
-        """From when new things are bound, unless their row says so."""
+        """Beginning of new bindings whose row gives none."""
         self.mistakes = list(file.mistakes)
         self.outcomes: Counter[tuple[str, Outcome]] = Counter()
         self.people: dict[tuple[UnitId, str], PersonId] = {}
@@ -93,7 +93,7 @@ class Run:
         return [row for row in self._rows if isinstance(row, kind) and row.key not in self._mistaken]
 
     def chunks(self, rows: Sequence[RowT]) -> Iterator[list[RowT]]:
-        """Yield rows some hundred at a time, and tell how far the import has come."""
+        """Yield rows some hundred at a time, and report progress."""
         for start in range(0, len(rows), CHUNK):
             chunk = [row for row in rows[start : start + CHUNK] if row.key not in self._mistaken]
             yield chunk
@@ -147,11 +147,11 @@ class Run:
             self.mistakes.append(Mistake(row.place, said if isinstance(said, Message) else str(error)))
 
     def count(self, what: str, outcome: Outcome) -> None:
-        """Note what became of something."""
+        """Count an outcome."""
         self.outcomes[what, outcome] += 1
 
     def is_mistaken(self, row: Row) -> bool:
-        """Whether a row has been told to be mistaken, or refers to one that was."""
+        """Whether a row is mistaken, or refers to one that is."""
         return row.key in self._mistaken
 
     def is_mistaken_key(self, key: tuple[str, ...]) -> bool:
@@ -174,23 +174,23 @@ class Run:
         return _known(self.gateways, number)
 
     def keep_unit(self, row: UnitRow, unit: Unit) -> None:
-        """Let rows that follow refer to a unit that was added; so the next ones."""
+        """Let later rows refer to a unit that was added. The next methods do the same."""
         self.units[row.code] = unit
 
     def keep_person(self, row: PersonRow, person: Person) -> None:
-        """Keep a person."""
+        """Let later rows refer to a person."""
         self.people[person.unit_id, row.name] = person.id
 
     def keep_equipment(self, row: EquipmentRow, equipment: Equipment) -> None:
-        """Keep an equipment."""
+        """Let later rows refer to an equipment."""
         self.equipment[row.code] = equipment
 
     def keep_gateway(self, row: GatewayRow, gateway: Gateway) -> None:
-        """Keep a gateway."""
+        """Let later rows refer to a gateway."""
         self.gateways[row.number] = gateway
 
     def begins(self, asked: Instant | None, *stands: Instant) -> None:
-        """Check that a row claims no other beginning for what is so already.
+        """Check that a row gives no other beginning for a binding that exists already.
 
         Raises: FieldProblem.
         """
@@ -214,7 +214,7 @@ class Run:
 
 
 def warnings_of(file: File, now: Instant) -> list[Mistake]:
-    """Return what may be meant so, but is more likely a slip."""
+    """Return times so far ahead that they are more likely typing errors."""
     said = [(entry.place, field, entry.values.get(field)) for entry in file.entries for field in ("since", "until")]
     said.insert(0, (FILE, "since", file.since))
     return [

@@ -18,7 +18,7 @@ from core.units.tree import Particulars
 
 
 def write_units(run: Run, rows: Sequence[UnitRow]) -> None:
-    """Add units, or change and move them to be as their rows say, each behind the one that it hangs under."""
+    """Add, change and move units as their rows say, parents before their children."""
     waves, circles = parents_first(rows)
     run.mistakes += circles
     for wave in waves:
@@ -32,7 +32,7 @@ def write_units(run: Run, rows: Sequence[UnitRow]) -> None:
 
 
 def _decide_unit(run: Run, row: UnitRow) -> Outcome | tuple[Particulars, Unit | None]:
-    """Change a unit that is there. Without `parent` it stays where it hangs."""
+    """Change an existing unit, or return the new one. Without `parent` a unit keeps its place."""
     parent = None if row.parent is None else run.unit(row.parent)
     wanted = Particulars(name=row.name, kind=row.kind, level=row.level, code=row.code)
     if row.timezone is not None:
@@ -52,7 +52,7 @@ def _decide_unit(run: Run, row: UnitRow) -> Outcome | tuple[Particulars, Unit | 
 
 
 def parents_first(rows: Sequence[UnitRow]) -> tuple[list[list[UnitRow]], list[Mistake]]:
-    """Part units into waves, each of which hangs under those before it; the mistakes are circles."""
+    """Return units in waves, each below those before it, and a mistake for each unit in a circle."""
     waiting = list(rows)
     waves: list[list[UnitRow]] = []
     while waiting:
@@ -66,7 +66,7 @@ def parents_first(rows: Sequence[UnitRow]) -> tuple[list[list[UnitRow]], list[Mi
 
 
 def write_people(run: Run, rows: Sequence[PersonRow]) -> None:
-    """Add people, or note another phone or openid; what the row doesn't say stays."""
+    """Add people, or change phone and openid where the row has them."""
     for chunk in run.chunks(rows):
         units = {run.units[row.unit].id for row in chunk if row.unit in run.units}
         asked = select(Person).where(among(run.tx, Person.unit_id, units))

@@ -1,4 +1,4 @@
-"""Who is told at which level, as an import file says: levels of a unit's people, contacts of an equipment."""
+"""Contacts of an import file: the levels of a unit's people, and the contacts of single equipment."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ Told = dict[ContactLevel, list[PersonId]]
 
 
 class _Wanted(NamedTuple):
-    """Who is to be told of something, and the row that says so first."""
+    """Contacts before and after the import, and the first row that names them."""
 
     row: Row
     unit: Unit
@@ -33,7 +33,7 @@ class _Wanted(NamedTuple):
 
 
 def write_levels(run: Run, rows: Sequence[PersonRow]) -> None:
-    """Tell each unit's people at the levels that their rows say; whom the file doesn't name, as before."""
+    """Set the levels of each unit's people; who isn't in the file keeps theirs."""
     said: dict[str, dict[PersonId, PersonRow]] = defaultdict(dict)
     for row in rows:
         if row.levels is not None and not run.is_mistaken(row):
@@ -55,7 +55,7 @@ def _of_unit(unit: Unit, named: Mapping[PersonId, PersonRow], before: Told) -> _
 
 
 def write_contacts(run: Run, rows: Sequence[ContactRow]) -> None:
-    """Tell of an equipment, at each level that the file names for it, exactly those whom it names."""
+    """Set the contacts of equipment at the levels that the file names; other levels stay."""
     named: dict[EquipmentId, Told] = defaultdict(lambda: defaultdict(list))
     homes: dict[EquipmentId, tuple[ContactRow, Unit]] = {}
     for chunk in run.chunks(rows):
@@ -74,7 +74,7 @@ def write_contacts(run: Run, rows: Sequence[ContactRow]) -> None:
 
 
 class _Homes:
-    """Where the equipment of some contact rows stands now, and who works in the units that they name."""
+    """Current units of the equipment in some contact rows, and the people of the units that they name."""
 
     def __init__(self, run: Run, rows: Sequence[ContactRow]) -> None:
         self._run = run
@@ -91,7 +91,7 @@ class _Homes:
         self._people: dict[tuple[UnitId, str], PersonId] = {(row.unit_id, row.name): row.id for row in found}
 
     def person(self, row: ContactRow) -> tuple[EquipmentId, Unit, PersonId]:
-        """Return the equipment of a row, the unit that it stands in, and who is to be told.
+        """Return the equipment of a row, its current unit, and the contact.
 
         Raises: PassedOver, Conflict, FieldProblem.
         """
@@ -109,7 +109,7 @@ class _Homes:
 
 
 def _told(run: Run, owner: InstrumentedAttribute[int | None], ids: Sequence[int]) -> dict[int, Told]:
-    """Return who is told of each so far."""
+    """Return the contacts of each before the import."""
     told: dict[int, Told] = {each: {level: [] for level in ContactLevel} for each in ids}
     asked = select(owner, Contact.level, Contact.person_id).where(among(run.tx, owner, ids)).order_by(Contact.id)
     for each, level, person in run.tx.execute(asked):

@@ -1,1 +1,1 @@
-"""Files that temperature loggers export: read into readings, or refused with all that is wrong."""
+"""Logger files: exports of temperature loggers, read into readings or refused with every problem."""

@@ -15,7 +15,7 @@ _NO_READING = re.compile(
     r"|上限|下限|报警|阈|最高|最低|平均|露点|设定",
     re.IGNORECASE,
 )
-"""What a column is about that has a temperature in its name but no readings."""
+"""Names of columns that have temperatures but no readings, such as limits."""
 _DATE = re.compile(r"\d{4}[-/.年]\d|\d[-/.]\d{4}")
 _OTHER_SCALES = {
     "fahrenheit": re.compile(r"° ?f|fahrenheit|华氏|(?:^|[(\[ ,/_])f(?=[)\] ,]|$)", re.IGNORECASE),
@@ -32,7 +32,7 @@ _EXACT_TIME = ("time", "datetime", "timestamp", "时间", "日期时间", "记�
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where the columns stand: positions from 0."""
+    """Positions of the columns, from 0."""
 
     time: tuple[int, ...]
     temperature: int
@@ -48,7 +48,7 @@ def is_header(cells: Sequence[str]) -> bool:
 
 
 def find_columns(cells: Sequence[str]) -> Place | list[Message]:
-    """Find the columns of a header, or say what keeps them from being told apart."""
+    """Return the columns of a header, or the problems that keep them from being told apart."""
     names = [cell.strip() for cell in cells]
     time = _time(names)
     temperature = _temperature(names)

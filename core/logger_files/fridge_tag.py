@@ -33,7 +33,7 @@ _Tree = dict[str, Union["_Tree", _Cell]]
 
 
 class _Reader:
-    """What a Fridge-tag says, with the problems that come up on the way; what can't be read stands as 0."""
+    """Reader of the fields of a Fridge-tag; notes each problem, and takes 0 for what can't be read."""
 
     def __init__(self, problems: Problems) -> None:
         self.problems = problems

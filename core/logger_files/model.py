@@ -1,4 +1,4 @@
-"""Contents of a logger's file: its readings, where they stand in the file, and what the logger says of itself."""
+"""Contents of a logger's file: readings with their lines, columns, and the logger's own figures."""
 
 from datetime import date
 
@@ -9,7 +9,7 @@ from core.runtime.instant import Instant, Milliseconds
 
 
 class DayFigures(msgspec.Struct, frozen=True):
-    """What the logger itself says of one day of its clock."""
+    """The logger's own figures of one day."""
 
     day: date
     min: Centi
@@ -21,7 +21,7 @@ class DayFigures(msgspec.Struct, frozen=True):
 
 
 class Columns(msgspec.Struct, frozen=True):
-    """Which columns of a table were read, by the names that the file gives them."""
+    """Names of the columns that were read, and of those that were not."""
 
     time: tuple[str, ...]
     """One, or date and time apart."""

@@ -5,18 +5,18 @@ from config.text_file import FileProblem, UnreadableFile
 
 
 class Problems:
-    """What is wrong with one file so far; `name` is what people call the file."""
+    """Problems of one file so far; `name` is the file's name in messages."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.found: list[FileProblem] = []
 
     def add(self, problem: Message, line: int = 0, column: str = "", value: str = "") -> None:
-        """Note a problem and where it is."""
+        """Add a problem with its place."""
         self.found.append(FileProblem(problem, line, column, value))
 
     def raise_any(self) -> None:
-        """End the reading when there are problems.
+        """Raise all problems, if there are any.
 
         Raises: UnreadableFile.
         """

@@ -95,7 +95,7 @@ def _header(lines: Sequence[tuple[int, str]], named: str | None) -> _Header | No
 
 
 def _no_header(lines: Sequence[tuple[int, str]], named: str | None) -> Message:
-    """Say which columns there are instead."""
+    """Return a message that names the columns of the first line."""
     first = next((line for _, line in lines if line.strip()), "")
     if not first:
         return message("nothing")
@@ -146,7 +146,7 @@ def _row(record: Record, place: Place, order: Order | None, problems: Problems) 
 def _readings(
     rows: Sequence[Row], place: Place, zone: ZoneInfo, problems: Problems
 ) -> list[tuple[int, Instant, Centi | None]]:
-    """Return (line, time, value), oldest first: a file that begins with its newest reading is turned round."""
+    """Return (line, time, value), oldest first; a file that begins with its newest reading is reversed."""
     column = " ".join(place.columns.time)
     order = order_of_dates([row.stamp for row in rows])
     if isinstance(order, Message):

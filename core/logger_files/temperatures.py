@@ -1,4 +1,4 @@
-"""Temperatures as loggers write them: `4.5`, `4,5`, `4.5 °C`, `−18.5℃`, and what stands where there is none."""
+"""Parser of temperatures: `4.5`, `4,5`, `4.5 °C`, `−18.5℃`, and the signs for a failed reading."""
 
 import re
 import unicodedata
@@ -12,7 +12,7 @@ from core.logger_files.problems import message
 COLDEST, HOTTEST = Decimal(-200), Decimal(200)
 """°C; beyond these a number in a file is a mistake."""
 _FAILED = re.compile(r"-*|N/?A|NULL|ERR(OR)?|OPEN|断线|断开|故障|无数据|离线", re.IGNORECASE)
-"""What loggers write for a reading that failed."""
+"""Texts for a failed reading."""
 _TEMPERATURE = re.compile(r"(?P<number>[+-]? ?\d{1,6}(?:[.,]\d{1,12})?) ?(?:°? ?C|摄氏度|度)?", re.IGNORECASE)
 _OTHER_SCALES = {
     "fahrenheit": re.compile(r".*\d ?(?:° ?F|F|华氏度)", re.IGNORECASE),
@@ -22,7 +22,7 @@ _DASHES = str.maketrans("−–‒—", "----")
 
 
 class Temperature(NamedTuple):
-    """What a cell says; None for a reading that failed."""
+    """Value of a cell; None for a failed reading."""
 
     value: Centi | None
     rounded: bool = False
@@ -34,7 +34,7 @@ def plain(cell: str) -> str:
 
 
 def parse_temperature(cell: str) -> Temperature | Message:
-    """Read a cell, or say why it can't be read."""
+    """Return the temperature of a cell, or the problem with it."""
     text = plain(cell)
     if _FAILED.fullmatch(text):
         return Temperature(None)

@@ -1,4 +1,4 @@
-"""Times as loggers write them, from `2026-03-28T03:02:40+08:00` to `3/28/2026 3:02 AM` and `2026年3月28日 3时2分`.
+"""Parser of times, from `2026-03-28T03:02:40+08:00` to `3/28/2026 3:02 AM` and `2026年3月28日 3时2分`.
 
 A date in figures that doesn't begin with its year may have its day or its month first. The file says which, as in
 `Date Time (MM/DD/YY)`, or all of its dates do: which order gives dates that exist and follow each other. Where both
@@ -45,7 +45,7 @@ _DAY = timedelta(days=1)
 
 
 class Stamp(NamedTuple):
-    """What a cell says: figures of a date in the order of `order`, or in one that the file decides, and a time."""
+    """Date and time of a cell: the date's figures in the order `order`, or in one that the whole file decides."""
 
     figures: tuple[int, int, int]
     order: Order | None
@@ -68,7 +68,7 @@ class Stamp(NamedTuple):
 
 
 def parse_time(cell: str, stated: Order | None = None) -> Stamp | Message:
-    """Read a cell, or say why it can't be read; `stated` is the order that the file says its dates have."""
+    """Return the time of a cell, or the problem with it; `stated` is the order that the file says its dates have."""
     text = plain(cell)
     for pattern in _DATES:
         date = pattern.match(text)
@@ -106,7 +106,7 @@ def offset_of_header(name: str) -> timedelta | None:
 
 
 def order_of_dates(stamps: Sequence[Stamp]) -> Order | Message:
-    """Return in which order the file writes dates that don't begin with the year, or say that it can't be known."""
+    """Return the order of dates that don't begin with the year, or a problem where the file leaves it open."""
     unknown = [stamp for stamp in stamps if stamp.order is None]
     if not unknown or all(stamp.figures[0] == stamp.figures[1] for stamp in unknown):
         return "dmy"
@@ -123,7 +123,7 @@ def order_of_dates(stamps: Sequence[Stamp]) -> Order | Message:
 
 
 def to_instant(local: datetime, offset: timedelta | None, zone: ZoneInfo, after: Instant | None) -> Instant | Message:
-    """Return when a clock of `zone` showed a time, behind the reading at `after`; an offset says it without a zone."""
+    """Return the instant of a local time in `zone`, or at an offset; `after` decides an hour that clocks show twice."""
     if offset is not None:
         return instant(local.replace(tzinfo=timezone(offset)))
     moment = local.replace(tzinfo=zone)
@@ -195,7 +195,7 @@ def _offset(text: str | None) -> timedelta | Message | None:
 
 
 def _gap(stamps: Sequence[Stamp], order: Order) -> timedelta | None:
-    """Return the longest step between two rows; None when an order gives dates that don't exist, or go to and fro."""
+    """Return the longest step between two rows; None when the order gives no date, or dates that go back and forth."""
     times = [stamp.local(order) for stamp in stamps]
     known = [time for time in times if time is not None]
     if len(known) < len(times):
