@@ -33,8 +33,8 @@ from core.runtime.status import StatusFile
 from core.runtime.trouble import Kind, Trouble
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.telemetry.open import open_telemetry
+from core.wire.topics import GatewayNumber, Shard, Topic
 from core.wire.topics import Kind as WireKind
-from core.wire.topics import Shard, Topic
 from tests.fixtures.broker import until
 from tests.fixtures.databases import empty_url
 from tests.fixtures.disks import hanging_disk, small_disk
@@ -111,7 +111,7 @@ def test_clones_dead_letters_quarantine_and_wrong_clocks_are_named_by_gateway(fo
 
 def test_a_gateway_of_another_version_is_named_with_the_version_and_what_to_do(folder: Path) -> None:
     """Its messages are acknowledged and dead-lettered whole (docs/adr/0008-faulty-messages.md)."""
-    topic = str(Topic("10002", WireKind.DATA))
+    topic = str(Topic(GatewayNumber("10002"), WireKind.DATA))
     with pytest.raises(Unreadable) as unreadable:
         decode(topic, b'{"v":2,"gw":"10002","ep":"9f3c02d1a47be865","boot":"7f3a9c21","seq":1,"r":[]}')
     with closing(SqliteIntakeLog(folder / "data" / "intake.db")) as log:

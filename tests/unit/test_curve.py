@@ -100,7 +100,7 @@ def test_the_table_has_the_extremes_of_each_step_and_says_where_there_is_nothing
 
 @pytest.mark.parametrize("hours", [1, 24, 7 * 24, 30 * 24])
 def test_the_table_is_never_long_and_loses_no_reading(hours: int) -> None:
-    values: list[float | None] = [4.0] * hours * 6
+    values: list[float | None] = [4.0 for _ in range(hours * 6)]
     said = picture([], until=Instant(START + hours * HOUR), traces=[Trace("1", curve(values, 10 * MINUTE), MINUTE)])
     found = table(said)
     assert 5 <= len(found.lines) <= MOST_ROWS
