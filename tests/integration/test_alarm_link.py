@@ -151,7 +151,7 @@ def test_who_only_holds_the_link_is_shown_exactly_this(place: Site, alarm: Alarm
     table, facts = shown.texts.index("曲线的数据，每 10 分钟一行"), shown.texts.index("温度范围")
     assert "|".join(shown.texts[:table]) == (
         "跳到正文|疫苗冷链监测|English|与系统的连接已断开，显示的可能不是最新数据"
-        "|温度过高 · 仍异常|报警 1|冰箱A-01（冷藏）|甲镇卫生院"
+        f"|温度过高 · 仍异常|报警 {alarm}|冰箱A-01（冷藏）|甲镇卫生院"
         "|9.4|℃|当前温度 · 测于|03:02:40|更新于 03:02:40|温度曲线"
     )
     assert "|".join(shown.texts[facts:]) == (
