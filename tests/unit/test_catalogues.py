@@ -46,17 +46,21 @@ def test_what_code_asks_for_by_name_is_there(package: str) -> None:
     assert asked <= set(there), asked - set(there)
 
 
-VERB = "has|is|was|does|gives|runs|needs|accepts|belongs|answers|fails|stands|holds|lies|ends|overlaps|refuses|serves"
+PLURAL = re.compile(r"\{\w+:([^}|]+)\|([^}]+)\}")
+COUNTED = {"alarms", "days", "hours", "messages", "minutes", "seconds", "shards", "steps"}
+"""Nouns that are counted somewhere, beside those that have both forms in a catalogue."""
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_english_counts_one_thing_as_one_and_two_as_two(package: str) -> None:
+    every = [text for each in PACKAGES for text in texts(each, "en").values()]
+    plurals = COUNTED | {plural for text in every for _, plural in PLURAL.findall(text)}
     for name, text in texts(package, "en").items():
         if name.startswith(PATTERNS) or not holes(text):
             continue
         one, two = (fill(text, dict.fromkeys(holes(text), count)) for count in (1, 2))
-        assert not re.search(rf"\b1 (?!(?:{VERB})\b)[a-z]+s\b", one), f"{name}: {one}"
-        for singular, plural in re.findall(r"\{\w+:([^}|]+)\|([^}]+)\}", text):
+        assert not [plural for plural in plurals if re.search(rf"\b1 {plural}\b", one)], f"{name}: {one}"
+        for singular, plural in PLURAL.findall(text):
             assert f"1 {singular}" in one, f"{name}: {one}"
             assert f"2 {plural}" in two, f"{name}: {two}"
 
