@@ -234,7 +234,14 @@ class TelemetryWriter:
             return False
         if self._positions is None or epoch != self._epoch:
             self._log_name = self._intake.names()[-1]
-            self._positions = dict(self._telemetry.positions())
+            copy = self._intake.cursor(READER)  # read first: it is never ahead of the store's own
+            positions = dict(self._telemetry.positions())
+            if self._alignment and any(
+                positions.get(shard, 0) < n for shard, n in copy.items() if self._first <= shard <= self._last
+            ):
+                self._alignment.doubt()  # it couldn't be asked when the gate opened, and was put back
+                return False
+            self._positions = positions
             self._epoch = epoch
         return True
 

@@ -61,10 +61,13 @@ def cursor_lines(moved: Mapping[tuple[Shard, str], int], at: int) -> bytes:
     ).encode()
 
 
-def cursors(bucket: str) -> str:
-    """Return the query for the highest position of every shard and log."""
+def cursors(bucket: str, written_at: int | None = None) -> str:
+    """Return the query for the highest position of every shard and log, ever or of the points of one instant."""
+    start, stop = _EVER_FROM, _EVER_UNTIL
+    if written_at is not None:
+        start, stop = (f"time(v: {at * _NANOSECONDS})" for at in (written_at, written_at + 1))
     return (
-        f'from(bucket: "{bucket}") |> range(start: {_EVER_FROM}, stop: {_EVER_UNTIL})'
+        f'from(bucket: "{bucket}") |> range(start: {start}, stop: {stop})'
         f' |> filter(fn: (r) => r._measurement == "{CURSOR}" and r._field == "n") |> max()'
         ' |> keep(columns: ["shard", "log", "_time", "_value"])'
     )

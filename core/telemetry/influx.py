@@ -104,10 +104,11 @@ class InfluxTelemetry:
             self._cursor.move(positions, marks)
 
     def positions(self) -> Mapping[Shard, int]:
-        """Return how far each shard of the log has been stored.
+        """Return how far each shard of the log has been stored; what is written from now on goes on from there.
 
         Raises: Unavailable.
         """
+        self._cursor.forget()
         return {shard: n for shard, (n, _) in self.cursor().items()}
 
     def cursor(self) -> Mapping[Shard, tuple[int, str]]:

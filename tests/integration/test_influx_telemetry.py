@@ -22,8 +22,9 @@ from core.intake.port import Batch, Stamped
 from core.intake.sqlite import SqliteIntakeLog
 from core.runtime.clock import clock_from, real_now
 from core.runtime.instant import DAY, SECOND, Instant
+from core.runtime.trouble import Kind, kind_of
 from core.telemetry import flux, port
-from core.telemetry.file import ReadOnly
+from core.telemetry.file import ReadOnly, Replaced
 from core.telemetry.influx import InfluxTelemetry
 from core.telemetry.influx_cursor import InfluxCursor
 from core.telemetry.open import open_telemetry
@@ -335,7 +336,7 @@ def test_the_collector_itself_stores_there_and_others_read_with_a_token_of_their
         gateway.send_until_covered(range(1, 21))
         reader = open_telemetry(settings, read_only=True)
         until(lambda: len(reader.range(SeriesId(1), *EVER)) == 20, "all in telemetry")
-        assert reader.positions() == {SHARD: 20}
+        until(lambda: reader.positions() == {SHARD: 20}, "the cursor, which is written behind the readings")
         reader.close()
         log = SqliteIntakeLog(tmp_path / "intake.db")
         until(lambda: log.cursor(READER) == {SHARD: 20}, "the log to know it too")
@@ -352,3 +353,19 @@ def test_a_cursor_that_moves_on_after_the_clock_was_set_back_and_the_log_renamed
         monkeypatch.undo()
         store.write_batch(good(1), {SHARD: 11}, {SHARD: "after/"})
         assert store.cursor() == {SHARD: (11, "after/")}
+
+
+def test_a_bucket_that_was_emptied_under_a_writer_is_noticed_before_the_cursor_hides_it(tmp_path: Path) -> None:
+    bucket = bucket_of(tmp_path)
+    with opened(bucket) as store, opened(bucket) as other:
+        store.write_batch(good(1), {SHARD: 1}, {SHARD: "name/"})
+        store.write_batch(good(2), {SHARD: 2}, {SHARD: "name/"})
+        other.place_cursor({}, {})
+        for _ in range(2):
+            with pytest.raises(Replaced) as noticed:
+                store.write_batch(good(3), {SHARD: 3}, {SHARD: "name/"})
+            assert kind_of(noticed.value) is Kind.PUT_BACK
+        assert store.cursor() == {}
+        assert store.positions() == {}
+        store.write_batch(good(3), {SHARD: 1}, {SHARD: "name/"})
+        assert store.cursor() == {SHARD: (1, "name/")}, "less than before is written once it is read again"

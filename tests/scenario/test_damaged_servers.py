@@ -77,9 +77,18 @@ def test_what_influxdb_drops_of_its_log_is_told_and_filled_again(stores: Damaged
         line.has_alarms(1)
 
 
-def test_a_bucket_that_was_deleted_is_told_and_filled_again_once_there_is_another(stores: DamagedStores) -> None:
-    stores.delete_bucket()
+@pytest.mark.parametrize("running", [False, True], ids=["while all is down", "while all runs"])
+def test_a_bucket_that_was_deleted_is_told_and_filled_again_once_there_is_another(
+    stores: DamagedStores, *, running: bool
+) -> None:
+    if not running:
+        stores.delete_bucket()
     with stores.up() as line:
+        if running:
+            line.sends(2)
+            line.is_stored_once()
+            line.is_followed()
+            stores.delete_bucket()
         line.sends(3)
         line.says("telemetry", Kind.NOT_READY)
         stores.make_bucket()
