@@ -1,1 +1,1 @@
-"""Readings for good: one port, an embedded store, and figures computed over it that are the same on every adapter."""
+"""Telemetry stores: one port, an embedded and an InfluxDB adapter, and figures that are the same on both."""

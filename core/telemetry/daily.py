@@ -1,7 +1,8 @@
-"""The figures of a day of a series, computed from its readings and from where it was: pure, the same over every store.
+"""Daily figures of a series: pure functions of its readings and of its stays, the same over every store.
 
-A day is the site's own. A part of it is what lies in one stay: a probe that was moved at noon has two parts, and what
-it measured before noon says nothing of where it came to. See `core.telemetry.windows` for what a reading tells of.
+A day is the local day of the site. It has one part for each stay: a probe that was moved at noon has two parts, because
+its readings before noon don't count for the zone that it was moved to. `core.telemetry.windows` says how long a reading
+holds. tests/integration/test_rollups.py tries to break it.
 """
 
 import struct
@@ -20,7 +21,7 @@ from core.telemetry import windows
 from core.telemetry.port import Curve
 
 _NOTHING = -(2**63)
-"""Stands for None under the checksum."""
+"""Value for None in the checksum."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -46,38 +47,41 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def crc(self) -> int:
-        """The checksum over everything."""
+        """CRC-32 over all fields: each a little-endian int64, the day as its proleptic Gregorian ordinal."""
         values = msgspec.structs.astuple(self)
         numbers = [_NOTHING if each is None else each for each in (*values[:1], self.day.toordinal(), *values[2:])]
         return zlib.crc32(struct.pack(f"<{len(numbers)}q", *numbers))
 
 
 def parts(stays: Iterable[Stay], day: date) -> list[Stay]:
-    """Return what of the stays lies in a day, each by the clocks of where it was."""
-    found = []
+    """Return the parts of the stays that lie in a day, by the local time of each stay's site."""
+    parts_of_day = []
     for stay in stays:
         first, end = day_bounds(day, ZoneInfo(stay.timezone))
         since, until = max(stay.since, first), min(stay.until, end)
         if since < until:
-            found.append(msgspec.structs.replace(stay, since=since, until=until))
-    return found
+            parts_of_day.append(msgspec.structs.replace(stay, since=since, until=until))
+    return parts_of_day
 
 
 def reach(course: Sequence[Stay]) -> tuple[Instant, Instant]:
-    """Return from when to when readings are needed: one before a part tells of its beginning."""
+    """Return the span of readings that the parts need: it begins early enough for a reading that holds into a part."""
     return Instant(min(_held_from(each) for each in course)), max(each.until for each in course)
 
 
 def figures(series: SeriesId, day: date, course: Sequence[Stay], curve: Curve) -> list[Part]:
-    """Return the rows of a day from its parts and its readings; where the probe is nobody's, only if there are any."""
+    """Return the rows of a day from its parts and its readings.
+
+    A part in which the probe is bound to no zone has a row only if there are readings.
+    """
     rows = []
     for stay in course:
         first, last = np.searchsorted(curve.at, (_held_from(stay), stay.until))
         piece = Curve(curve.at[first:last], curve.value[first:last], curve.q[first:last])
         edges = (stay.since, stay.until)
-        (said,) = windows.figures(piece, edges)
-        (exposed,) = windows.exposures(piece, edges, stay.interval, above=stay.high, below=stay.low)
-        if stay.zone is None and not said.count and not said.failed:
+        (measured,) = windows.figures(piece, edges)
+        (exposure,) = windows.exposures(piece, edges, stay.interval, above=stay.high, below=stay.low)
+        if stay.zone is None and not measured.count and not measured.failed:
             continue
         rows.append(
             Part(
@@ -90,14 +94,14 @@ def figures(series: SeriesId, day: date, course: Sequence[Stay], curve: Curve) -
                 limits=stay.limits,
                 low=stay.low,
                 high=stay.high,
-                n=said.count,
-                failed=said.failed,
-                min=said.min,
-                max=said.max,
-                sum=round((said.mean or 0.0) * said.count),  # exact: a day's sum is far below 2^52
-                above=exposed.above,
-                below=exposed.below,
-                gap=exposed.gap,
+                n=measured.count,
+                failed=measured.failed,
+                min=measured.min,
+                max=measured.max,
+                sum=round((measured.mean or 0.0) * measured.count),  # exact: a day's sum is far below 2^52
+                above=exposure.above,
+                below=exposure.below,
+                gap=exposure.gap,
             )
         )
     return rows

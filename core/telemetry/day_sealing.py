@@ -1,18 +1,19 @@
-"""How the hour blocks of a past day become its day blocks, in the file of its month.
+"""Day sealing: turns the hour blocks of a past day into day blocks in the file of its month.
 
-A day is one in UTC, whose hours are whole; whose local day it was is a matter of rollups. For each chunk of its series:
-read hours, lay them over the day block that is there, encode, then
+Days are in UTC; local days are a matter of the rollups. For each chunk of the day's series: read the hour blocks, merge
+them over the existing day block, encode, then
 
-1. count the day up in hot.db (`day_seal`),
-2. put the day blocks into the month's file, one durable commit,
-3. drop the hours from hot.db, a few at a time.
+1. increment the day's counter in hot.db (`day_seal`),
+2. write the day blocks to the month's file in one durable commit,
+3. delete the hour blocks from hot.db, a few at a time.
 
-A crash between leaves readings in both, and laying the same readings over each other changes nothing. Late readings
-come as frames, become hour blocks of their own and are laid over the day block the next time: hour blocks are never
-older than what the month's file has of their instants.
+A crash between these steps leaves readings in both files, and merging the same readings again changes nothing. Late
+readings arrive as frames, become hour blocks, and are merged over the day block the next time. So an hour block is
+never older than what the month's file has for the same instants.
 
-A reader looks at hot.db first and at the month's file second, so it never misses what moves between; and it looks at
-the count again at the end, so that it never sees more of a day than hot.db had when it looked (`EmbeddedTelemetry`).
+A reader reads hot.db first and the month's file second, so it never misses blocks that move between the two. At the end
+it compares the counter, so that it never sees more of a day than hot.db had (`EmbeddedTelemetry`).
+tests/integration/test_embedded_days.py tries to break it.
 """
 
 import json
@@ -34,9 +35,9 @@ from core.telemetry.months import Months
 log = logs.logger(__name__)
 
 CHUNK = 500
-"""Series of a day that are sealed together."""
+"""Series of a day that are sealed in one transaction."""
 _HOURS = DAY // HOUR
-_MASK = (1 << SERIES_BITS) - 1
+_SERIES_MASK = (1 << SERIES_BITS) - 1
 _HOURS_OF_BLOCKS = """
 WITH RECURSIVE present (hour) AS (
   SELECT min(key) >> 24 FROM hour_block
@@ -48,10 +49,10 @@ SELECT hour FROM present WHERE hour < ?
 
 
 def seal_days(hot: Hot, kept: Months, before: Instant) -> int:
-    """Turn the hour blocks of days that end at or before `before` into day blocks; returns how many days.
+    """Turn the hour blocks of days that end at or before `before` into day blocks; return the number of days.
 
-    Hold the sealer's lock. What is damaged stays as it is, logged, and doesn't keep the others.
-    Raises: sqlite3.OperationalError when the disk refuses: nothing is lost, try again.
+    The caller holds the sealer's lock. A damaged block is logged and left as it is; the others are sealed.
+    Raises: sqlite3.OperationalError if the disk refuses; nothing is lost, try again.
     """
     sealed = 0
     for month, days in groupby(_days(hot, before // DAY), months.month_of):
@@ -79,34 +80,34 @@ def _series(hot: Hot, day: int) -> list[int]:
     bounds = [hour << SERIES_BITS for hour in (day * _HOURS, (day + 1) * _HOURS)]
     with hot.read() as db:
         keys = db.execute("SELECT key FROM hour_block WHERE key >= ? AND key < ?", bounds).fetchall() if db else []
-    found: list[int] = np.unique(np.array(keys, np.int64).reshape(-1) & _MASK).tolist()
-    return found
+    series: list[int] = np.unique(np.array(keys, np.int64).reshape(-1) & _SERIES_MASK).tolist()
+    return series
 
 
 def _seal(hot: Hot, file: StoreFile, day: int, series: list[int]) -> None:
     """Seal some series of a day."""
-    hours: dict[int, list[tuple[int, bytes]]] = {each: [] for each in series}
-    wanted = [hour << SERIES_BITS | each for hour in range(day * _HOURS, (day + 1) * _HOURS) for each in series]
+    hour_blocks: dict[int, list[tuple[int, bytes]]] = {each: [] for each in series}
+    hour_keys = [hour << SERIES_BITS | each for hour in range(day * _HOURS, (day + 1) * _HOURS) for each in series]
     with hot.read() as db:
-        for key, data in _blocks(db, "hour_block", wanted):
-            hours[key & _MASK].append((key, data))
+        for key, data in _blocks(db, "hour_block", hour_keys):
+            hour_blocks[key & _SERIES_MASK].append((key, data))
     with file.read() as db:
-        days = dict(_blocks(db, "block", [day << SERIES_BITS | each for each in series]))
-    blocks, done = [], []
+        day_blocks = dict(_blocks(db, "block", [day << SERIES_BITS | each for each in series]))
+    blocks, sealed_keys = [], []
     for each in series:
         key = day << SERIES_BITS | each
         try:
-            blocks.append((key, encode_block(key, day * DAY, _merged(key, days.get(key), hours[each]))))
+            blocks.append((key, encode_block(key, day * DAY, _merge(key, day_blocks.get(key), hour_blocks[each]))))
         except Damaged as damage:
             log.exception("day of a series not sealed, its bytes are damaged", day=day, damage=str(damage))
         else:
-            done += [key for key, _ in hours[each]]
+            sealed_keys += [key for key, _ in hour_blocks[each]]
     _announce(hot, day)
     _commit(file, blocks)
-    _drop(hot, done)
+    _drop(hot, sealed_keys)
 
 
-def _merged(key: int, day: bytes | None, hours: list[tuple[int, bytes]]) -> Columns:
+def _merge(key: int, day: bytes | None, hours: list[tuple[int, bytes]]) -> Columns:
     layers = [] if day is None else [decode_block(key, (key >> SERIES_BITS) * DAY, day)]
     layers += [decode_block(hour, (hour >> SERIES_BITS) * HOUR, data) for hour, data in hours]
     return later_wins(layers)

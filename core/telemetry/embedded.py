@@ -1,14 +1,14 @@
-"""The telemetry store of one machine: compressed bytes in SQLite, in a folder, for many processes.
+"""Embedded telemetry store: compressed readings in SQLite files of one folder, for many processes of one machine.
 
-A reading is first in a *frame* (what one write stored of one hour); once its hour is sealed, in the *hour block* of its
-series; once its day is, in the *day block*, in the file of its month. What a series was in a span is read by laying
-layers over each other, oldest first: day blocks, hour blocks, then frames in the order of their writing, and of equal
-instants the last layer stands. What compacts is committed before what it replaces is dropped, and is read after it:
-between the two the same readings are in both, and laying them over each other changes nothing.
+A reading is first in a *frame* (the part of one write that lies in one hour). Sealing its hour moves it to the *hour
+block* of its series; sealing its day moves it to the *day block*, in the file of its month. A range is read as layers,
+oldest first: day blocks, hour blocks, then frames in the order of writing; of equal instants the last layer wins.
+Compacted blocks are committed before what they replace is deleted, and are read after it. In between both hold the same
+readings, and merging those twice changes nothing.
 
 Guarantees, tried by tests/contract/test_telemetry.py: a returned `write_batch` is durable together with its cursor; an
-answer is of one moment; sealing and its crashes change no answer; damaged bytes raise `Damaged` and are never handed
-out.
+answer is a consistent snapshot; sealing, and a crash while sealing, changes no answer; damaged bytes raise `Damaged`
+and are never returned.
 """
 
 import json
@@ -47,7 +47,7 @@ CROSS JOIN {table} ON {table}.key = span << 24 | wanted.value
 WHERE span <= :last
 """
 _HOUR_BLOCKS, _DAY_BLOCKS = _BLOCKS.format(table="hour_block"), _BLOCKS.format(table="block")
-"""Visit the hours or days that are there, not those that are asked for: a range of a thousand years costs no more."""
+"""Queries that visit the hours or days that have blocks, not all of the range: a thousand years cost no more."""
 
 _Blocks = list[tuple[int, bytes]]
 _Pieces = list[tuple[Columns, ...]]
@@ -59,7 +59,7 @@ class EmbeddedTelemetry:
     capabilities = Capabilities(other_processes_read=True, whole_batches=True)
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        """Make the folder's store where it is missing; a `read_only` one answers empty until a writer has made it.
+        """Create the store if it is missing; with `read_only`, answer as an empty one until a writer has created it.
 
         Raises: WrongVersion.
         """
@@ -74,11 +74,11 @@ class EmbeddedTelemetry:
     ) -> None:
         """Store samples and move the cursor, which never moves back, in one durable commit.
 
-        Raises: ValueError for a sample that can't be stored, and nothing is; sqlite3.OperationalError when the file
-        can't be written now: nothing is stored, try again.
+        Raises: ValueError for a sample that can't be stored; sqlite3.OperationalError if the file can't be written now,
+        try again. In both cases nothing is stored.
         """
-        written = columns.from_samples(samples)
-        frames = [(hour, encode_frame(hour, part)) for hour, part in columns.by_hour(written)]
+        batch = columns.from_samples(samples)
+        frames = [(hour, encode_frame(hour, part)) for hour, part in columns.by_hour(batch)]
         with self._hot.write() as tx:
             tx.executemany("INSERT INTO frame (hour, data) VALUES (?, ?)", frames)
             tx.executemany(
@@ -88,7 +88,7 @@ class EmbeddedTelemetry:
             )
 
     def positions(self) -> Mapping[Shard, int]:
-        """Return how far each shard of the log has been stored."""
+        """Return the position up to which each shard of the log has been stored."""
         return {shard: n for shard, (n, _) in self.cursor().items()}
 
     def cursor(self) -> Mapping[Shard, tuple[int, str]]:
@@ -98,7 +98,7 @@ class EmbeddedTelemetry:
         return {shard: (n, mark) for shard, n, mark in rows}
 
     def place_cursor(self, positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
-        """Set the cursor to exactly this."""
+        """Set the cursor to exactly these positions."""
         with self._hot.write() as tx:
             tx.execute("DELETE FROM cursor")
             tx.executemany(
@@ -107,15 +107,15 @@ class EmbeddedTelemetry:
             )
 
     def highest_series(self) -> int:
-        """Return the highest number of a series in any layer.
+        """Return the highest series number in any layer.
 
         Raises: Damaged.
         """
         highest = 0
         with self._hot.read() as db:
             if db:
-                sealed = "SELECT max(series), (SELECT max(key & ?) FROM hour_block) FROM latest"
-                highest = max(each or 0 for each in db.execute(sealed, (_SERIES_MASK,)).fetchone())
+                query = "SELECT max(series), (SELECT max(key & ?) FROM hour_block) FROM latest"
+                highest = max(number or 0 for number in db.execute(query, (_SERIES_MASK,)).fetchone())
                 for hour, data in db.execute("SELECT hour, data FROM frame"):
                     highest = max(highest, int(decode_frame(hour, data).series.max(initial=0)))
         for month in self._months.between(0, months.LAST):
@@ -132,7 +132,7 @@ class EmbeddedTelemetry:
         return self.multi_range([series], since, until)[series]
 
     def multi_range(self, series: Sequence[SeriesId], since: Instant, until: Instant) -> dict[SeriesId, Curve]:
-        """Return several series at one moment of the store.
+        """Return the readings of several series in [since, until), from one snapshot of the store.
 
         Raises: Damaged.
         """
@@ -157,39 +157,39 @@ class EmbeddedTelemetry:
             if not db:
                 return {}
             query = "SELECT series, at, value, q FROM latest WHERE series IN (SELECT value FROM json_each(?))"
-            found = {row[0]: _sample(*row) for row in db.execute(query, (json.dumps(list(series)),))}
+            newest = {row[0]: _sample(*row) for row in db.execute(query, (json.dumps(list(series)),))}
             for hour, pieces in self._recent.newest_first(db, -_LAST_HOUR, _LAST_HOUR):
-                unsettled = [each for each in series if each not in found or found[each].at < (hour + 1) * HOUR]
+                unsettled = [each for each in series if each not in newest or newest[each].at < (hour + 1) * HOUR]
                 if not unsettled:
                     break
                 wanted = np.unique(np.array(unsettled, np.uint32))
                 for row in (row for piece in pieces for row in piece.newest(wanted).rows()):
-                    if row[0] not in found or row[1] >= found[row[0]].at:
-                        found[row[0]] = _sample(*row)
-        return {SeriesId(each): sample for each, sample in found.items()}
+                    if row[0] not in newest or row[1] >= newest[row[0]].at:
+                        newest[row[0]] = _sample(*row)
+        return {SeriesId(each): sample for each, sample in newest.items()}
 
     def seal(self, before: Instant) -> None:
-        """Compact the hours and the days that end at or before `before`; nothing while another process does it.
+        """Compact the hours and the days that end at or before `before`; do nothing while another process seals.
 
-        Takes about a second for a million readings, and holds hot.db for a few milliseconds at a time.
-        Raises: sqlite3.OperationalError when the disk refuses: nothing is lost, try again.
+        Takes about a second for a million readings, and locks hot.db for a few milliseconds at a time.
+        Raises: sqlite3.OperationalError if the disk refuses; nothing is lost, try again.
         """
-        self._must_write()
-        with only_sealer(self._folder, wait=False) as alone:
-            if alone:
+        self._require_writable()
+        with only_sealer(self._folder, wait=False) as has_lock:
+            if has_lock:
                 seal_hours(self._hot, before)
                 seal_days(self._hot, self._months, before)
 
     def drop_before(self, until: Instant) -> None:
-        """Forget the months that end at or before `until`."""
-        self._must_write()
-        kept = months.month_of(until // DAY)
+        """Delete the months that end at or before `until`."""
+        self._require_writable()
+        first_kept = months.month_of(until // DAY)
         with only_sealer(self._folder, wait=True):
-            drop_hours(self._hot, Instant(months.start_of(kept)))
-            self._months.drop_before(kept)
+            drop_hours(self._hot, Instant(months.start_of(first_kept)))
+            self._months.drop_before(first_kept)
 
     def verify(self) -> Verified:
-        """Read everything again against its checksum, whatever is damaged. Others read and write meanwhile.
+        """Check every frame and block against its checksum, beyond damaged ones too, while others read and write.
 
         Raises: WrongVersion.
         """
@@ -205,15 +205,15 @@ class EmbeddedTelemetry:
         self._months.close()
 
     def _stored(self, series: str, first: int, last: int) -> tuple[_Blocks, _Blocks, _Pieces]:
-        """Return what hot.db said of hours [first, last] at one moment, and what the months' files had of it then.
+        """Return (day blocks, hour blocks, decoded frames) of hours [first, last], from one snapshot.
 
-        These are read second, and may be newer. What they hold was counted in hot.db before: unless that count has
-        moved meanwhile, they hold nothing that hot.db hadn't when it was read.
+        The month files are read after hot.db and may be newer. A day's counter in hot.db is incremented before its
+        blocks are written. So if the counters are unchanged at the end, the month files hold nothing newer.
         """
         first_day, last_day = first // _DAY_HOURS, last // _DAY_HOURS
         while True:
             with self._hot.read() as db:
-                count = _seals(db, first_day, last_day)
+                seals = _count_seals(db, first_day, last_day)
                 hours: _Blocks = []
                 recent: _Pieces = []
                 if db:
@@ -223,20 +223,20 @@ class EmbeddedTelemetry:
             for month in self._months.between(months.month_of(first_day), months.month_of(last_day)):
                 with self._months.read(month) as db:
                     if db:
-                        asked = {"first": first_day, "last": last_day, "series": series}
-                        days += db.execute(_DAY_BLOCKS, asked).fetchall()
+                        parameters = {"first": first_day, "last": last_day, "series": series}
+                        days += db.execute(_DAY_BLOCKS, parameters).fetchall()
             with self._hot.read() as db:
-                if not days or _seals(db, first_day, last_day) == count:
+                if not days or _count_seals(db, first_day, last_day) == seals:
                     return days, hours, recent
 
-    def _must_write(self) -> None:
+    def _require_writable(self) -> None:
         if self._read_only:
             msg = f"{self._folder} was opened for reading only"
             raise ReadOnly(msg)
 
 
-def _seals(db: sqlite3.Connection | None, first: int, last: int) -> int:
-    """Return how often days in [first, last] were sealed."""
+def _count_seals(db: sqlite3.Connection | None, first: int, last: int) -> int:
+    """Return how often days in [first, last] were sealed, in total."""
     query = "SELECT total(times) FROM day_seal WHERE day BETWEEN ? AND ?"
     return int(db.execute(query, (first, last)).fetchone()[0]) if db else 0
 

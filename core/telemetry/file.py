@@ -1,7 +1,7 @@
-"""A SQLite file of the embedded store: one for what is recent, one a month for what is sealed.
+"""SQLite file of the embedded store: hot.db, or the file of a month.
 
-Durable means `synchronous=FULL` in WAL mode: when a write returned, it survives kill -9 and a loss of power. Every
-write is one BEGIN IMMEDIATE; a reader sees one moment.
+Durable means `synchronous=FULL` in WAL mode: a write that has returned survives kill -9 and a power failure. Every
+write is one BEGIN IMMEDIATE; a read sees one snapshot. tests/integration/test_embedded_telemetry.py tries to break it.
 """
 
 import sqlite3
@@ -14,10 +14,10 @@ from core.runtime.sqlite import FileId, file_id, malformed_text, to_wal
 
 _BUSY_S = 5.0
 _LARGEST_WAL = 64 * 2**20
-"""Bytes that the write-ahead log keeps on disk after a rush."""
+"""Bytes that the write-ahead log may keep on disk after many writes."""
 
 Steps = Sequence[Sequence[str]]
-"""What brings a file from each version to the next; the first step makes it."""
+"""SQL statements that bring a file from each version to the next; the first step creates it."""
 
 
 class WrongVersion(Exception):
@@ -25,22 +25,22 @@ class WrongVersion(Exception):
 
 
 class ReadOnly(Exception):
-    """A store that was opened for reading was asked to write."""
+    """A write on a store that was opened for reading only."""
 
 
 class Closed(Exception):
-    """A store was asked after it had been closed."""
+    """A call on a store that has been closed."""
 
 
 class Replaced(OSError):
-    """Another file is at the path than the one that was open. The next call opens it; nothing was written to either."""
+    """The open file was replaced at its path. The next call opens the new one; nothing was written to either."""
 
 
 class StoreFile:
-    """One file, used by any number of processes; of this one a thread at a time reads, and one writes."""
+    """SQLite file shared by any number of processes. In one process, one thread reads at a time, and one writes."""
 
     def __init__(self, path: Path, steps: Steps, *, read_only: bool, page_bytes: int = 4096) -> None:
-        """Make the file, with pages of a size, or bring it up to date, unless `read_only`.
+        """Create the file with pages of `page_bytes`, or bring it up to date, unless `read_only`.
 
         Raises: WrongVersion.
         """
@@ -61,13 +61,13 @@ class StoreFile:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Yield a transaction that is durable when it ends without an exception.
+        """Yield a transaction that is durable once it ends without an exception.
 
-        Raises: ReadOnly; Closed; Replaced; sqlite3.OperationalError when other writers held the file for five seconds,
-        or the disk is full.
+        Raises: ReadOnly; Closed; Replaced; sqlite3.OperationalError if other writers held the file for five seconds or
+        the disk is full.
         """
         with self._writing, malformed_text():
-            self._must_be_open()
+            self._require_open()
             if self._read_only:
                 msg = f"{self.path} was opened for reading only"
                 raise ReadOnly(msg)
@@ -88,12 +88,12 @@ class StoreFile:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection | None]:
-        """Yield what the file held at one moment, or None until a writer has made it or brought it up to date.
+        """Yield a snapshot of the file, or None until a writer has created it or brought it up to date.
 
         Raises: Closed, WrongVersion.
         """
         with self._reading, malformed_text():
-            self._must_be_open()
+            self._require_open()
             if self._reader is not None and file_id(self.path) != self._read_file:
                 self._reader.close()
                 self._reader = None
@@ -107,17 +107,17 @@ class StoreFile:
             try:
                 yield self._reader
             finally:
-                if self._reader.in_transaction:  # SQLite ends it itself when the disk fails: that is to be told
+                if self._reader.in_transaction:  # if the disk fails SQLite ends it, and its error must come through
                     self._reader.execute("COMMIT")
 
     def fold(self) -> None:
-        """Bring the write-ahead log into the file, as far as readers let it."""
+        """Move the write-ahead log into the file, as far as readers allow."""
         with self._writing:
             if self._writer is not None:
                 self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
-        """Close the connections, after what runs on them."""
+        """Close the connections, once running reads and writes have ended."""
         with self._writing, self._reading:
             self._closed = True
             for connection in (self._reader, self._writer):
@@ -125,7 +125,7 @@ class StoreFile:
                     connection.close()
             self._reader = self._writer = None
 
-    def _must_be_open(self) -> None:
+    def _require_open(self) -> None:
         if self._closed:
             msg = f"{self.path} was closed"
             raise Closed(msg)
@@ -147,12 +147,12 @@ class StoreFile:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         if self._version(connection) != len(self._steps):
-            connection.execute(f"PRAGMA page_size={self._page_bytes}")  # has effect on a new file alone
+            connection.execute(f"PRAGMA page_size={self._page_bytes}")  # has an effect on a new file only
             to_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA journal_size_limit={_LARGEST_WAL}")
         if self._version(connection) == len(self._steps):
-            return  # nothing is written: a full disk can be read
+            return  # write nothing, so that a file on a full disk can be read
         connection.execute("BEGIN IMMEDIATE")
         try:
             for step in self._steps[self._version(connection) :]:
@@ -161,7 +161,7 @@ class StoreFile:
             connection.execute(f"PRAGMA user_version={len(self._steps)}")
             connection.execute("COMMIT")
         finally:
-            if connection.in_transaction:  # a disk that is full leaves no half of it
+            if connection.in_transaction:  # a full disk must not leave half of the steps
                 connection.execute("ROLLBACK")
 
     def _open_to_read(self) -> sqlite3.Connection | None:

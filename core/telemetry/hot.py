@@ -1,6 +1,14 @@
-"""Where the embedded store keeps what is recent: frames as they were written, blocks of sealed hours, the log's cursor.
+"""Hot file of the embedded store, hot.db: frames of open hours, blocks of sealed hours, the log's cursor.
 
-A reader that comes before the first writer finds nothing, and looks again.
+`core.telemetry.codec` has the byte tables of frames and blocks.
+
+| table | row |
+|---|---|
+| frame | readings of one hour from one write; `hour` since 1970; `data` a frame |
+| hour_block | readings of one series in a sealed hour; `key` is `hour << 24 | series`; `data` a block |
+| latest | newest sealed reading of a series; `value` in hundredths, null for a failed one |
+| cursor | position `n` up to which a shard of the intake log is stored; `mark` says of which log |
+| day_seal | how often blocks of a UTC day were put into the file of its month |
 """
 
 from pathlib import Path
@@ -9,29 +17,29 @@ from core.telemetry.file import StoreFile
 
 STEPS = (
     (
-        # Never reused ids: order of id = order of commit, also across deletions (AUTOINCREMENT).
+        # AUTOINCREMENT never reuses an id: the order of ids is the order of commits, also across deletions.
         """CREATE TABLE frame (
              id INTEGER PRIMARY KEY AUTOINCREMENT, hour INTEGER NOT NULL, data BLOB NOT NULL)""",
         "CREATE INDEX frame_hour ON frame (hour)",
-        # key = hour << 24 | series, so that sealing appends at the end of the tree.
+        # The hour comes first in the key, so that sealing appends at the end of the tree.
         "CREATE TABLE hour_block (key INTEGER PRIMARY KEY, data BLOB NOT NULL)",
-        # Of sealed readings; those still in frames may be newer.
+        # Sealed readings only; those still in frames may be newer.
         """CREATE TABLE latest (
              series INTEGER PRIMARY KEY, at INTEGER NOT NULL, value INTEGER, q INTEGER NOT NULL)""",
         "CREATE TABLE cursor (shard TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID",
     ),
-    # How often blocks of a day were put into its month's file; counted up before it is done (see sealing).
+    # Incremented before the day's blocks are written (see day_sealing).
     ("CREATE TABLE day_seal (day INTEGER PRIMARY KEY, times INTEGER NOT NULL)",),
-    # Which log, and which entry of it, a cursor is of; empty for one of an earlier version.
+    # Log and entry that a cursor belongs to; empty in a file of an earlier version.
     ("ALTER TABLE cursor ADD COLUMN mark TEXT NOT NULL DEFAULT ''",),
 )
 
 
 class Hot(StoreFile):
-    """hot.db of a folder."""
+    """Hot file of a telemetry folder. A reader that opens it before the first writer finds nothing, and tries again."""
 
     def __init__(self, path: Path, *, read_only: bool) -> None:
-        """Make the file where it is missing, unless `read_only`.
+        """Create the file if it is missing, unless `read_only`.
 
         Raises: WrongVersion.
         """

@@ -1,14 +1,14 @@
-"""InfluxDB 2 as telemetry store, the one of a province.
+"""InfluxDB 2 telemetry store, for an installation of several servers.
 
 Guarantees, tried by tests/contract/test_telemetry.py and tests/integration/test_influx_telemetry.py on a real server:
 * `write_batch` returns once the server has synced its log to disk. Writing again is harmless, so after any failure
-  (the server was killed, answered 500, or not at all) the same batch is simply written again.
-* A batch that the server refuses (400, 413, 422) is split until the points at fault stand alone. All others are stored,
-  and `Rejected` tells those.
-* There are no transactions: the cursor of the log is written once all of a batch is stored, and a reader may see a part
-  of a batch.
+  (the server was killed, answered 500, or did not answer) the caller writes the same batch again.
+* A batch that the server refuses (400, 413, 422) is split until the invalid points are isolated. All others are stored,
+  and `Rejected` names the invalid ones.
+* There are no transactions: the cursor of the log is written once the whole batch is stored, and a reader may see a
+  part of a batch.
 
-Time-outs, and when to try again, are the caller's: no request is repeated here, and none waits beyond the time-out.
+Retries are up to the caller: no request is repeated here, and none waits longer than the time-out.
 """
 
 import gzip
@@ -34,29 +34,29 @@ from core.telemetry.port import NO_MARKS, Capabilities, Curve, Rejected, Sample,
 from core.wire.topics import Shard
 
 LINES = 10_000
-"""In one request."""
+"""Points in one write request."""
 SERIES = 200
-"""In one query."""
+"""Series in one query."""
 
 _CSV = Dialect(header=True, annotations=[])  # type: ignore[no-untyped-call]  # generated code
 _SPLIT = (400, 413, 422)
 _CODES = {400: "invalid", 422: "unprocessable entity"}
-"""What InfluxDB itself says with these, so that some proxy's 400 is never taken for a point's fault."""
+"""InfluxDB's own codes for these statuses. A proxy's 400 lacks them, and is never blamed on a point."""
 _DROPPED = re.compile(r"dropped=(\d+)")
 
 
 class _Refusal(msgspec.Struct, frozen=True):
-    """Why the server did not take a whole request."""
+    """Server's refusal of a request, or of some of its points."""
 
     reason: str
     of_points: bool
-    """It is InfluxDB that says so, of what it was given."""
+    """InfluxDB itself refused points; not a proxy."""
     dropped: int | None
-    """How many of the points it left out, where it tells; it has stored the others."""
+    """Number of points that it dropped, if it says so; it has stored the others."""
 
     @classmethod
     def of(cls, error: ApiException) -> "_Refusal":
-        """Read the server's answer."""
+        """Parse the server's answer."""
         reason = message(error)
         dropped = _DROPPED.search(reason)
         return cls(reason, f'"{_CODES.get(error.status)}"' in str(error.body), int(dropped[1]) if dropped else None)
@@ -68,7 +68,7 @@ class InfluxTelemetry:
     capabilities = Capabilities(other_processes_read=True, whole_batches=False)
 
     def __init__(self, settings: TelemetrySettings, token: str, *, read_only: bool = False) -> None:
-        """Connect to nothing yet: the server may come up later."""
+        """Prepare a client; the first connection is made by the first call, so the server may start later."""
         self._bucket = settings.bucket
         self._org = settings.org
         self._read_only = read_only
@@ -80,10 +80,10 @@ class InfluxTelemetry:
             ssl_ca_cert=settings.tls_ca or None,
             retries=False,
         )
-        # The service below the client's write API: synchronous as SYNCHRONOUS is, but with a say in how to compress.
+        # The client's write API in SYNCHRONOUS mode uses this service too, but compresses at its own level.
         self._writing = WriteService(self._client.api_client)  # type: ignore[no-untyped-call]  # generated code
-        # Answers come as they are: to compress one takes the server longer than all else.
-        self._asking = self._client.query_api()
+        # Answers are not compressed: that takes the server longer than everything else.
+        self._query = self._client.query_api()
         self._cursor = InfluxCursor(self._client, self._org, self._bucket)
 
     def write_batch(
@@ -91,20 +91,20 @@ class InfluxTelemetry:
     ) -> None:
         """Store samples durably, then the cursor.
 
-        Raises: ValueError for a sample that can't be stored, and nothing is; Rejected; Unavailable.
+        Raises: ValueError for a sample that can't be stored, then nothing is stored; Rejected; Unavailable.
         """
-        self._must_write()
-        written = columns.later_wins([columns.from_samples(samples)])
+        self._require_writable()
+        points = columns.later_wins([columns.from_samples(samples)])
         reasons: dict[tuple[SeriesId, Instant], str] = {}
-        for first in range(0, written.size, LINES):
-            self._write(written.part(slice(first, first + LINES)), reasons)
+        for first in range(0, points.size, LINES):
+            self._write(points.part(slice(first, first + LINES)), reasons)
         if reasons:
             raise Rejected(reasons)
         if positions:
             self._cursor.move(positions, marks)
 
     def positions(self) -> Mapping[Shard, int]:
-        """Return how far each shard of the log has been stored; what is written from now on goes on from there.
+        """Return the position up to which each shard of the log has been stored; later writes go on from there.
 
         Raises: Unavailable.
         """
@@ -112,28 +112,28 @@ class InfluxTelemetry:
         return {shard: n for shard, (n, _) in self.cursor().items()}
 
     def cursor(self) -> Mapping[Shard, tuple[int, str]]:
-        """Return the positions with the name of the log that they are of.
+        """Return the positions, each with the name of its log.
 
         Raises: Unavailable.
         """
         return self._cursor.read()
 
     def place_cursor(self, positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
-        """Set the cursor to exactly this.
+        """Set the cursor to exactly these positions.
 
         Raises: Unavailable.
         """
-        self._must_write()
+        self._require_writable()
         self._delete(flux.CURSOR, LAST_AT)
         self._cursor.place(positions, marks)
 
     def highest_series(self) -> int:
-        """Return the highest number of a series in the bucket.
+        """Return the highest series number in the bucket.
 
         Raises: Unavailable.
         """
         with spoken():
-            answer = self._asking.query_raw(flux.all_series(self._bucket), dialect=_CSV)
+            answer = self._query.query_raw(flux.all_series(self._bucket), dialect=_CSV)
             try:
                 return max((int(row["_value"]) for row in flux.rows(answer.data)), default=0)
             finally:
@@ -147,16 +147,16 @@ class InfluxTelemetry:
         return self.multi_range([series], since, until)[series]
 
     def multi_range(self, series: Sequence[SeriesId], since: Instant, until: Instant) -> dict[SeriesId, Curve]:
-        """Return several series, up to 200 by one query.
+        """Return the readings of several series in [since, until), up to 200 series by one query.
 
         Raises: Unavailable.
         """
         first, end = max(since, -LAST_AT), min(until, LAST_AT + 1)
         curves = {each: columns.none().curve() for each in series}
         if first < end:
-            for some in _pages(list(curves)):
-                v, q = self._ask(flux.everything(self._bucket, some, first, end))
-                curves |= {each: flux.joined(v.of(each), q.of(each)).curve() for each in some}
+            for page in _pages(list(curves)):
+                v, q = self._run_query(flux.everything(self._bucket, page, first, end))
+                curves |= {each: flux.joined(v.of(each), q.of(each)).curve() for each in page}
         return curves
 
     def latest(self, series: Sequence[SeriesId]) -> dict[SeriesId, Sample]:
@@ -164,18 +164,18 @@ class InfluxTelemetry:
 
         Raises: Unavailable.
         """
-        found: dict[SeriesId, Sample] = {}
-        for some in _pages(list(series)) if series else [[]]:  # asked for none it still says whether the server answers
-            v, q = self._ask(flux.newest(self._bucket, some))
+        newest: dict[SeriesId, Sample] = {}
+        for page in _pages(list(series)) if series else [[]]:  # without series, still query: it tests the connection
+            v, q = self._run_query(flux.newest(self._bucket, page))
             values = {SeriesId(row[0]): row for row in v.rows()}
-            for each, at, marks, _ in q.rows():
-                one = self._newest(SeriesId(each), Instant(at), marks or 0, values.get(SeriesId(each)))
-                if one:
-                    found[one.series] = one
-        return found
+            for number, at, q_field, _ in q.rows():
+                sample = self._newest(SeriesId(number), Instant(at), q_field or 0, values.get(SeriesId(number)))
+                if sample:
+                    newest[sample.series] = sample
+        return newest
 
     def damage(self) -> list[str]:
-        """Return nothing: InfluxDB looks after its own files."""
+        """Return an empty list: InfluxDB checks its own files."""
         return []
 
     def seal(self, before: Instant) -> None:
@@ -186,7 +186,7 @@ class InfluxTelemetry:
 
         Raises: Unavailable.
         """
-        self._must_write()
+        self._require_writable()
         self._delete(flux.MEASUREMENT, until)
 
     def close(self) -> None:
@@ -196,16 +196,16 @@ class InfluxTelemetry:
     def _delete(self, measurement: str, until: int) -> None:
         with spoken():
             self._client.delete_api().delete(
-                _written(-LAST_AT), _written(until - 1), f'_measurement="{measurement}"', self._bucket, self._org
+                _rfc3339(-LAST_AT), _rfc3339(until - 1), f'_measurement="{measurement}"', self._bucket, self._org
             )
 
-    def _must_write(self) -> None:
+    def _require_writable(self) -> None:
         if self._read_only:
             msg = f"bucket {self._bucket} was opened for reading only"
             raise ReadOnly(msg)
 
     def _write(self, points: Columns, reasons: dict[tuple[SeriesId, Instant], str]) -> None:
-        """Write points; those that the server refuses, found by halving, go into `reasons`."""
+        """Write points. Find those that the server refuses by halving, and put them into `reasons`."""
         refusal = self._post(points)
         if refusal is None:
             return
@@ -221,7 +221,7 @@ class InfluxTelemetry:
             self._write(points.part(slice(half, points.size)), reasons)
 
     def _post(self, points: Columns) -> _Refusal | None:
-        # Level 1 takes a twentieth of the time of 9, for a quarter more bytes.
+        # Level 1 takes a twentieth of the time of level 9, for a quarter more bytes.
         body = gzip.compress(flux.lines(points), 1)
         with spoken():
             try:
@@ -239,25 +239,25 @@ class InfluxTelemetry:
                 return _Refusal.of(error)
         return None
 
-    def _ask(self, query: str) -> tuple[Columns, Columns]:
+    def _run_query(self, query: str) -> tuple[Columns, Columns]:
         with spoken():
-            answer = self._asking.query_raw(query, dialect=_CSV)
+            answer = self._query.query_raw(query, dialect=_CSV)
             try:
                 return flux.parse(answer.data)
             finally:
                 answer.release_conn()
 
     def _newest(
-        self, series: SeriesId, at: Instant, marks: int, v: tuple[int, int, int | None, int] | None
+        self, series: SeriesId, at: Instant, q_field: int, v: tuple[int, int, int | None, int] | None
     ) -> Sample | None:
-        q = flux.quality_of(marks)
-        if marks & flux.WITHOUT_VALUE:
+        q = flux.quality_of(q_field)
+        if q_field & flux.WITHOUT_VALUE:
             return Sample(series, at, None, q)
         if v is not None and v[1] == at and v[2] is not None:
             return Sample(series, at, Centi(v[2]), q)
-        # The point is being written: what is whole already is the newest.
-        near = self.range(series, Instant(at - DAY), Instant(LAST_AT + 1))
-        return list(near.samples(series))[-1] if len(near) else None
+        # The point is being written. The newest reading is the last complete point.
+        curve = self.range(series, Instant(at - DAY), Instant(LAST_AT + 1))
+        return list(curve.samples(series))[-1] if len(curve) else None
 
 
 def _pages(series: list[SeriesId]) -> Iterator[list[SeriesId]]:
@@ -265,5 +265,5 @@ def _pages(series: list[SeriesId]) -> Iterator[list[SeriesId]]:
         yield series[first : first + SERIES]
 
 
-def _written(at: int) -> str:
+def _rfc3339(at: int) -> str:
     return f"{np.datetime_as_string(np.datetime64(at, 'ms'))}Z"

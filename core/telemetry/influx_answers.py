@@ -1,4 +1,4 @@
-"""Errors of InfluxDB and its client, turned into what a caller of the telemetry port may meet."""
+"""Translation of errors of InfluxDB and its client into those of the telemetry port."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from core.telemetry.port import Unavailable
 
 @contextmanager
 def spoken() -> Iterator[None]:
-    """Turn whatever goes wrong between us and the server into Unavailable, with what a person needs to mend it."""
+    """Turn every error between this process and the server into Unavailable, with what a person needs to fix it."""
     try:
         yield
     except ApiException as error:
@@ -24,5 +24,5 @@ def spoken() -> Iterator[None]:
 
 
 def message(error: ApiException) -> str:
-    """Return what the server said, of bounded length."""
+    """Return the server's message, at most 500 characters of it."""
     return str(error.message)[:500]

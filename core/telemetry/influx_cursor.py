@@ -1,9 +1,9 @@
-"""Cursor of the intake log in InfluxDB: how far each shard has been stored in this bucket.
+"""Cursor of the intake log in InfluxDB: the position up to which each shard is stored in this bucket.
 
-A point of the measurement `cursor`, tags `shard` and `log` (the name of the log), field `n`; the highest `n` counts.
-Its time is the hour of writing, so that a shard has one point an hour. A bucket that was emptied or put back to an
-older state has no point, or an older one, and that is how `core.health.alignment` knows. A process that was writing
-meanwhile would hide it by its next point, so each move first looks for the point that was written last.
+It is a point of the measurement `cursor`, with tags `shard` and `log` (the name of the log) and field `n`; the highest
+`n` counts. Its time is the hour of writing, so a shard has one point an hour. A bucket that was emptied or restored to
+an older state has no point, or an older one; `core.health.alignment` detects it by that. The next point of a process
+that was writing meanwhile would hide it, so each move first checks that the last point it wrote still exists.
 """
 
 import threading
@@ -25,7 +25,7 @@ _CSV = Dialect(header=True, annotations=[])  # type: ignore[no-untyped-call]  # 
 
 
 class _Written(NamedTuple):
-    """One point of the cursor, as this process wrote it."""
+    """Point of the cursor that this process wrote."""
 
     shard: Shard
     log: str
@@ -34,20 +34,20 @@ class _Written(NamedTuple):
 
 
 class InfluxCursor:
-    """Reads and moves the cursor of one bucket. Any thread may ask."""
+    """Cursor of one bucket. Thread-safe."""
 
     def __init__(self, client: InfluxDBClient, org: str, bucket: str) -> None:
         self._org = org
         self._bucket = bucket
         self._writing = WriteService(client.api_client)  # type: ignore[no-untyped-call]  # generated code
-        self._asking = client.query_api()
+        self._query = client.query_api()
         self._lock = threading.Lock()
         self._reached: dict[tuple[Shard, str], int] = {}
-        """What this process knows to be there: a point of the same hour with less must not replace it."""
+        """Positions known to be stored. A lower one must not be written, since a point of the same hour replaces it."""
         self._last: _Written | None = None
 
     def forget(self) -> None:
-        """Forget what this process has written: the cursor is read again, after a realignment for example."""
+        """Forget the points that this process wrote: the cursor is read again, for example after a realignment."""
         with self._lock:
             self._reached = {}
             self._last = None
@@ -57,17 +57,18 @@ class InfluxCursor:
 
         Raises: Unavailable.
         """
-        found: dict[Shard, tuple[int, str, str]] = {}
+        highest: dict[Shard, tuple[int, str, str]] = {}
         for row in self._rows(flux.cursors(self._bucket)):
-            # Of two names of a log the later has the higher position; the clock may have been set back between them.
+            # Compare positions first: of two logs the later one has higher positions, but the clock may have been set
+            # back between them.
             shard, point = Shard(row["shard"]), (int(row["_value"]), row["_time"], row["log"])
-            found[shard] = max(point, found.get(shard, point))
-        return {shard: (n, f"{log}/" if log != flux.NO_LOG else "") for shard, (n, _, log) in found.items()}
+            highest[shard] = max(point, highest.get(shard, point))
+        return {shard: (n, f"{log}/" if log != flux.NO_LOG else "") for shard, (n, _, log) in highest.items()}
 
     def move(self, positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
-        """Note how far shards have been stored, never back.
+        """Move the cursor of shards forward; a position behind the stored one is ignored.
 
-        Raises: Replaced when the bucket has no longer what this process wrote last; Unavailable.
+        Raises: Replaced if the bucket no longer has the last point that this process wrote; Unavailable.
         """
         named = {(shard, marks.get(shard, "").partition("/")[0]): n for shard, n in positions.items()}
         with self._lock:
@@ -76,12 +77,12 @@ class InfluxCursor:
                 self._reached = {**dict.fromkeys(named, -1), **self._reached, **known}
             moved = {key: n for key, n in named.items() if n > self._reached[key]}
             if moved:
-                self._must_have_last()
+                self._require_last()
                 self._write(moved)
                 self._reached |= moved
 
     def place(self, positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
-        """Write the cursor anew, after the old one was deleted.
+        """Write a new cursor, after the old one was deleted.
 
         Raises: Unavailable.
         """
@@ -91,7 +92,7 @@ class InfluxCursor:
             if positions:
                 self._write({(shard, marks.get(shard, "").partition("/")[0]): n for shard, n in positions.items()})
 
-    def _must_have_last(self) -> None:
+    def _require_last(self) -> None:
         if self._last is None:
             return
         shard, log, n, at = self._last
@@ -104,7 +105,7 @@ class InfluxCursor:
 
     def _rows(self, query: str) -> list[dict[str, str]]:
         with spoken():
-            answer = self._asking.query_raw(query, dialect=_CSV)
+            answer = self._query.query_raw(query, dialect=_CSV)
             try:
                 return flux.rows(answer.data)
             finally:

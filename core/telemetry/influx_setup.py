@@ -1,6 +1,6 @@
-"""Makes what readings need in an InfluxDB 2: organisation, bucket, and two tokens that can do no more than they must.
+"""Setup of InfluxDB 2 for readings: organisation, bucket, and two tokens with the least permissions that are needed.
 
-Every step looks first, so that it can be run again at any time, also after it was interrupted.
+Every step checks first what exists. So the setup can be run again at any time, also after an interruption.
 """
 
 import secrets as random
@@ -19,11 +19,11 @@ USER = "coldchain"
 
 
 class NeedsOperator(Exception):
-    """Somebody else set the server up, and only a token of theirs can do what is left to do."""
+    """The server was set up by somebody else, and the remaining steps need a token of its administrator."""
 
 
 class Server:
-    """The part of InfluxDB's HTTP API that sets it up."""
+    """Client of the setup part of InfluxDB's HTTP API."""
 
     def __init__(self, settings: TelemetrySettings) -> None:
         self._settings = settings
@@ -35,52 +35,53 @@ class Server:
 
         Raises: Unavailable.
         """
-        return self._asked("GET", "/ping").headers.get("X-Influxdb-Version", "")
+        return self._request("GET", "/ping").headers.get("X-Influxdb-Version", "")
 
     def is_fresh(self) -> bool:
-        """Whether nobody has set it up yet."""
-        return bool(self._asked("GET", "/api/v2/setup").json()["allowed"])
+        """Return whether the server has not been set up yet."""
+        return bool(self._request("GET", "/api/v2/setup").json()["allowed"])
 
     def begin(self, operator: str) -> None:
-        """Set up a fresh server, with a token that was decided (and kept) before, so that it can't get lost."""
+        """Set up a fresh server with an operator token that was saved before, so that it can't get lost."""
         settings = self._settings
         names = {"username": USER, "password": random.token_urlsafe(24), "org": settings.org, "bucket": settings.bucket}
-        self._asked("POST", "/api/v2/setup", body={**names, "token": operator, "retentionPeriodSeconds": 0})
+        self._request("POST", "/api/v2/setup", body={**names, "token": operator, "retentionPeriodSeconds": 0})
 
     def organisation(self, operator: str) -> tuple[str, bool]:
-        """Return the id of the organisation, and whether it had to be made."""
-        answer = self._asked("GET", "/api/v2/orgs", operator, {"org": self._settings.org}, bear=(HTTPStatus.NOT_FOUND,))
-        if answer.ok and (found := answer.json()["orgs"]):
-            return str(found[0]["id"]), False
-        made = self._asked("POST", "/api/v2/orgs", operator, body={"name": self._settings.org})
-        return str(made.json()["id"]), True
+        """Return the id of the organisation, and whether it was created now."""
+        query = {"org": self._settings.org}
+        answer = self._request("GET", "/api/v2/orgs", operator, query, accepted=(HTTPStatus.NOT_FOUND,))
+        if answer.ok and (orgs := answer.json()["orgs"]):
+            return str(orgs[0]["id"]), False
+        created = self._request("POST", "/api/v2/orgs", operator, body={"name": self._settings.org})
+        return str(created.json()["id"]), True
 
     def bucket(self, operator: str, org: str) -> tuple[str, bool]:
-        """Return the id of the bucket, which keeps for ever unless told otherwise, and whether it had to be made."""
-        if found := self._buckets(operator):
-            return found[0], False
+        """Return the id of the bucket, and whether it was created now. A new bucket keeps readings for ever."""
+        if ids := self._buckets(operator):
+            return ids[0], False
         body = {"orgID": org, "name": self._settings.bucket, "retentionRules": []}
         taken = (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)
-        answer = self._asked("POST", "/api/v2/buckets", operator, body=body, bear=taken)
+        answer = self._request("POST", "/api/v2/buckets", operator, body=body, accepted=taken)
         if answer.ok:
             return str(answer.json()["id"]), True
-        if found := self._buckets(operator):  # another made it meanwhile
-            return found[0], False
+        if ids := self._buckets(operator):  # another process created it meanwhile
+            return ids[0], False
         msg = f"{self._settings.url} makes no bucket {self._settings.bucket}: {answer.text[:300]}"
         raise Unavailable(msg)
 
     def token(self, operator: str, org: str, bucket: str, *, name: str, actions: tuple[str, ...]) -> str:
-        """Return a new token that may do `actions` (read, write) on the bucket alone."""
+        """Create a token for `actions` (read, write) on this bucket only, and return it."""
         resource = {"type": "buckets", "id": bucket, "orgID": org}
         body = {
             "orgID": org,
             "description": name,
             "permissions": [{"action": action, "resource": resource} for action in actions],
         }
-        return str(self._asked("POST", "/api/v2/authorizations", operator, body=body).json()["token"])
+        return str(self._request("POST", "/api/v2/authorizations", operator, body=body).json()["token"])
 
     def lacks(self, token: str, *, write: bool) -> str:
-        """Return what keeps a token from serving, empty when it does.
+        """Return why a token can't be used, empty if it can.
 
         Raises: Unavailable.
         """
@@ -90,10 +91,10 @@ class Server:
         denied = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
         where = {"org": settings.org, "bucket": settings.bucket}
         query = {"query": f'from(bucket: "{settings.bucket}") |> range(start: -1s) |> limit(n: 1)'}
-        answer = self._asked("POST", "/api/v2/query", token, {"org": settings.org}, query, bear=denied)
+        answer = self._request("POST", "/api/v2/query", token, {"org": settings.org}, query, accepted=denied)
         if answer.ok and write:
-            # Nothing is written: whoever may write is told that there were no points.
-            answer = self._asked("POST", "/api/v2/write", token, where, bear=(*denied, HTTPStatus.BAD_REQUEST))
+            # An empty write stores nothing: a token that may write gets 400, since there are no points.
+            answer = self._request("POST", "/api/v2/write", token, where, accepted=(*denied, HTTPStatus.BAD_REQUEST))
         if answer.status_code in denied:
             return f"the token may not {'write' if write else 'read'} bucket {settings.bucket} of {settings.org}"
         return ""
@@ -111,10 +112,10 @@ class Server:
 
     def _buckets(self, token: str) -> list[str]:
         names = {"name": self._settings.bucket, "org": self._settings.org}
-        answer = self._asked("GET", "/api/v2/buckets", token, names, bear=(HTTPStatus.NOT_FOUND,))
-        return [str(each["id"]) for each in answer.json()["buckets"]] if answer.ok else []
+        answer = self._request("GET", "/api/v2/buckets", token, names, accepted=(HTTPStatus.NOT_FOUND,))
+        return [str(bucket["id"]) for bucket in answer.json()["buckets"]] if answer.ok else []
 
-    def _asked(
+    def _request(
         self,
         method: str,
         path: str,
@@ -122,9 +123,12 @@ class Server:
         query: dict[str, str] | None = None,
         body: dict[str, Any] | None = None,
         *,
-        bear: tuple[int, ...] = (),
+        accepted: tuple[int, ...] = (),
     ) -> requests.Response:
-        """Ask, and bear with these answers besides good ones."""
+        """Send a request; statuses in `accepted` are returned like good answers.
+
+        Raises: Unavailable.
+        """
         settings = self._settings
         try:
             answer = self._session.request(
@@ -138,16 +142,16 @@ class Server:
         except requests.RequestException as error:
             msg = f"{settings.url} gave no answer: {error}"[:500]
             raise Unavailable(msg) from error
-        if not answer.ok and answer.status_code not in bear:
+        if not answer.ok and answer.status_code not in accepted:
             msg = f"{settings.url} answered {answer.status_code} to {path}: {answer.text[:300]}"
             raise Unavailable(msg)
         return answer
 
 
 def set_up(settings: TelemetrySettings, kept: Secrets, operator: str, keep: Callable[[Secrets], None]) -> list[str]:
-    """Make what is missing and hand each new secret to `keep` before going on; returns what was done.
+    """Create what is missing, and pass each new secret to `keep` before the next step; return what was done.
 
-    `operator` is a token of whoever set the server up, empty where `kept` has one or nothing is missing.
+    `operator` is a token of the server's administrator; empty if `kept` has one or nothing is missing.
     Raises: NeedsOperator, Unavailable.
     """
     server = Server(settings)
@@ -170,10 +174,10 @@ def set_up(settings: TelemetrySettings, kept: Secrets, operator: str, keep: Call
             *done,
             f"bucket {settings.bucket} of {settings.org} and both tokens are there already; left as they are",
         ]
-    org, made = server.organisation(operator)
-    done.append(f"organisation {settings.org} {'made' if made else 'is there'}")
-    bucket, made = server.bucket(operator, org)
-    done.append(f"bucket {settings.bucket} {'made' if made else 'is there'}")
+    org, is_new = server.organisation(operator)
+    done.append(f"organisation {settings.org} {'made' if is_new else 'is there'}")
+    bucket, is_new = server.bucket(operator, org)
+    done.append(f"bucket {settings.bucket} {'made' if is_new else 'is there'}")
     for slot, actions in missing.items():
         name = f"coldchain: {' and '.join(actions)} {settings.bucket}"
         kept = msgspec.structs.replace(kept, **{slot: server.token(operator, org, bucket, name=name, actions=actions)})

@@ -1,8 +1,9 @@
-"""Where the embedded store keeps sealed days: a file a month, named 202603.db, by days in UTC.
+"""Month files of the embedded store: the day blocks of a month in UTC, in a SQLite file such as 202603.db.
 
-A file is made whole beside its place and moved there, so that one without its table is damaged, never young. Whoever
-writes, makes or deletes them holds the sealer's lock; readers in any process come and go as they like, and look at the
-folder anew each time: a file that is gone was deleted by retention.
+A new file is completed under another name and then moved into place. So a file without its table is damaged, never new.
+A process that writes, creates or deletes month files holds the sealer's lock. Readers in any process take no lock; they
+look at the folder each time, and a missing file was deleted by retention.
+tests/integration/test_embedded_months.py tries to break it.
 """
 
 import os
@@ -19,37 +20,37 @@ from core.telemetry.codec import Damaged
 from core.telemetry.file import StoreFile
 
 _STEPS = (
-    # key = day << 24 | series: days are appended at the end of the tree, and a curve's are found by their number.
+    # key = day << 24 | series: new days are appended at the end of the tree.
     ("CREATE TABLE block (key INTEGER PRIMARY KEY, data BLOB NOT NULL)",),
 )
 _PAGE_BYTES = 32_768
-"""A day's block is 1 to 2 kB: of SQLite's usual pages of 4 kB a third would be air."""
+"""A day block has 1 to 2 kB, so a third of SQLite's usual 4 kB pages would stay empty."""
 NAME = re.compile(r"(\d{6})\.db")
 _EPOCH = date(1970, 1, 1)
 LAST = 999_912
-"""No month is later."""
+"""Last month that a file can have."""
 _OPEN = 24
-"""Files that a reader keeps open."""
+"""Files that a process keeps open for reading."""
 
 
 def date_of(day: int) -> date:
-    """Return the date, in UTC, of a day since 1970."""
+    """Return the UTC date of a day number since 1970."""
     return _EPOCH + timedelta(days=day)
 
 
 def month_of(day: int) -> int:
-    """Return the month, such as 202603, of a day since 1970."""
-    when = date_of(day)
-    return when.year * 100 + when.month
+    """Return the month, such as 202603, of a day number since 1970."""
+    of_day = date_of(day)
+    return of_day.year * 100 + of_day.month
 
 
 def first_day(month: int) -> int:
-    """Return a month's first day since 1970."""
+    """Return the day number since 1970 of the first day of a month."""
     return (date(month // 100, month % 100, 1) - _EPOCH).days
 
 
 class Months:
-    """The month files of a folder."""
+    """Month files of a telemetry folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -57,7 +58,7 @@ class Months:
         self._open: dict[int, tuple[int, StoreFile]] = {}
 
     def path(self, month: int) -> Path:
-        """Return where a month's file is or would be."""
+        """Return the path of a month's file, whether it exists or not."""
         return self._folder / f"{month:06}.db"
 
     def between(self, first: int, last: int) -> list[int]:
@@ -66,12 +67,12 @@ class Months:
             names = [path.name for path in self._folder.iterdir()]
         except FileNotFoundError:
             return []
-        found = (int(name[1]) for name in map(NAME.fullmatch, names) if name)
-        return sorted(month for month in found if first <= month <= last)
+        months = (int(name[1]) for name in map(NAME.fullmatch, names) if name)
+        return sorted(month for month in months if first <= month <= last)
 
     @contextmanager
     def read(self, month: int) -> Iterator[sqlite3.Connection | None]:
-        """Yield what a month's file held at one moment, None when it has none.
+        """Yield a snapshot of a month's file, None if the file doesn't exist.
 
         Raises: Damaged, WrongVersion.
         """
@@ -95,13 +96,13 @@ class Months:
 
     @contextmanager
     def write(self, month: int) -> Iterator[StoreFile]:
-        """Yield a month's file to be written to, made where it is missing. Hold the sealer's lock.
+        """Yield a month's file for writing, created if it is missing. The caller holds the sealer's lock.
 
-        Raises: WrongVersion; sqlite3.DatabaseError for a damaged file; sqlite3.OperationalError when the disk refuses.
+        Raises: WrongVersion; sqlite3.DatabaseError for a damaged file; sqlite3.OperationalError if the disk refuses.
         """
         path = self.path(month)
         if not path.exists():
-            self._make(path)
+            self._create(path)
         elif not path.stat().st_size:
             msg = f"{path} is empty: put it back from a backup, or delete it"
             raise sqlite3.DatabaseError(msg)
@@ -113,7 +114,7 @@ class Months:
             file.close()
 
     def drop_before(self, month: int) -> None:
-        """Delete the files of all months before one. Hold the sealer's lock."""
+        """Delete the files of all months before `month`. The caller holds the sealer's lock."""
         for old in self.between(-1, month - 1):
             for suffix in ("", "-wal", "-shm"):
                 self.path(old).with_name(self.path(old).name + suffix).unlink(missing_ok=True)
@@ -126,31 +127,31 @@ class Months:
             self._open.clear()
 
     def _reader(self, month: int) -> StoreFile | None:
-        """Return the file to read from; another one once it was deleted and made again."""
+        """Return a month's file for reading, opened again if it was replaced; None if it doesn't exist."""
         path = self.path(month)
-        number, file = self._open.pop(month, (None, None))
+        open_inode, file = self._open.pop(month, (None, None))
         try:
-            there = path.stat().st_ino
+            inode = path.stat().st_ino
         except FileNotFoundError:
-            there = None
-        if file is not None and number != there:
+            inode = None
+        if file is not None and open_inode != inode:
             file.close()
             file = None
-        if there is None:
+        if inode is None:
             return None
         file = file or StoreFile(path, _STEPS, read_only=True)
-        self._open[month] = (there, file)
+        self._open[month] = (inode, file)
         if len(self._open) > _OPEN:
             self._open.pop(next(iter(self._open)))[1].close()
         return file
 
-    def _make(self, path: Path) -> None:
-        young = path.with_suffix(".new")
-        for left in self._folder.glob(f"{young.name}*"):
-            left.unlink()
-        file = StoreFile(young, _STEPS, read_only=False, page_bytes=_PAGE_BYTES)
+    def _create(self, path: Path) -> None:
+        temporary = path.with_suffix(".new")
+        for leftover in self._folder.glob(f"{temporary.name}*"):
+            leftover.unlink()
+        file = StoreFile(temporary, _STEPS, read_only=False, page_bytes=_PAGE_BYTES)
         file.close()
-        young.replace(path)
+        temporary.replace(path)
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -159,7 +160,7 @@ class Months:
 
 
 def days_within(month: int, first: int, last: int) -> tuple[int, int]:
-    """Return the part of [first, last], in days since 1970, that lies in a month."""
+    """Return the part of the days [first, last] that lies in a month, all as day numbers since 1970."""
     following = month + 1 if month % 100 < 12 else month + 89  # noqa: PLR2004 (December)
     return max(first, first_day(month)), min(last, first_day(following) - 1)
 

@@ -1,4 +1,4 @@
-"""Which telemetry store the settings ask for."""
+"""Factory of the telemetry store that the settings name."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from core.telemetry.port import Telemetry
 
 
 def open_telemetry(settings: Settings, *, read_only: bool = False) -> Telemetry:
-    """Open the store; `read_only` for whoever doesn't write telemetry, which may come up before the writer.
+    """Open the store. A process that doesn't write telemetry opens it `read_only`, and may start before the writer.
 
     Raises: WrongSetting; NoSecrets.
     """
@@ -21,7 +21,7 @@ def open_telemetry(settings: Settings, *, read_only: bool = False) -> Telemetry:
 
 
 def embedded_folder(settings: Settings) -> Path:
-    """Return where the embedded store of an installation is."""
+    """Return the folder of an installation's embedded store."""
     return Path(settings.data_dir) / (settings.telemetry.folder or "telemetry")
 
 

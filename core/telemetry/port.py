@@ -1,8 +1,8 @@
-"""What can be asked of a telemetry store. `tests/contract/test_telemetry.py` is its definition.
+"""Port of a telemetry store. `tests/contract/test_telemetry.py` is its definition.
 
-Guarantees: a batch whose `write_batch` returned survives kill -9; the same (series, at) twice keeps the later value; a
-failed reading is a fact and keeps its quality; `drop_before` is the only way that anything ever leaves. Windowed
-figures (`core.telemetry.windows`) and rollups are computed over `range`, so every adapter gives the same numbers.
+Guarantees: a batch whose `write_batch` has returned survives kill -9; of two writes of one (series, at) the later one
+counts; a failed reading is stored with its quality; only `drop_before` deletes readings. Windowed figures
+(`core.telemetry.windows`) and rollups are computed over `range`, so every adapter gives the same numbers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ from core.wire.topics import Shard
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
-    """One stored reading of a series; `value` is None for a failed one."""
+    """Stored reading of a series; `value` is None if it failed."""
 
     series: SeriesId
     at: Instant
@@ -29,7 +29,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
 class Curve:
     """Readings of one series in order of `at`, as columns of equal length.
 
-    `value` is float64 hundredths with NaN for a failed reading: exact, since every value fits in 16 bits.
+    `value` is in hundredths as float64, exact since a value has at most 32 bits; NaN for a failed reading.
     """
 
     __slots__ = ("at", "q", "value")
@@ -49,20 +49,20 @@ class Curve:
 
 
 class Capabilities(msgspec.Struct, frozen=True):
-    """What callers may want to know of an adapter."""
+    """Properties in which adapters differ."""
 
     other_processes_read: bool
     whole_batches: bool
-    """A batch and its cursor are one transaction. Else a reader may see a part of a batch that is being written, and
-    the cursor moves once all of it is there."""
+    """A batch and its cursor are written in one transaction. Otherwise a reader may see a part of a batch, and the
+    cursor moves once the whole batch is stored."""
 
 
 class Unavailable(OSError):
-    """The store can't be reached, or doesn't answer as it should. Nothing is known of the write: try it again."""
+    """The store can't be reached or gives no valid answer. It is unknown whether a write was stored: write it again."""
 
 
 class Rejected(Exception):
-    """The store will never take some samples of a batch, whatever is tried. All others of it are stored."""
+    """The store will never accept some samples of a batch. All others of the batch are stored."""
 
     def __init__(self, reasons: Mapping[tuple[SeriesId, Instant], str]) -> None:
         super().__init__(f"{len(reasons)} readings were rejected by the store: {next(iter(reasons.values()))}")
@@ -73,52 +73,51 @@ NO_MARKS: Mapping[Shard, str] = {}
 
 
 class Telemetry(Protocol):
-    """A telemetry store. Its methods may be called from any thread. One behind a network may raise Unavailable."""
+    """Telemetry store. Its methods are thread-safe. A store on another machine may raise Unavailable."""
 
     capabilities: Capabilities
 
     def write_batch(
         self, samples: Sequence[Sample], positions: Mapping[Shard, int], marks: Mapping[Shard, str] = NO_MARKS
     ) -> None:
-        """Store samples durably and move the cursor of the intake log, never back; `marks` say which log it is of.
+        """Store samples durably and move the cursor of the intake log, never back; `marks` name the log.
 
-        Raises: ValueError for a sample that no store can keep, and nothing is stored; Unavailable; Rejected, and the
-        cursor stays: call again with the positions alone once what was rejected is kept elsewhere.
+        Raises: ValueError for a sample that no store can keep, then nothing is stored; Unavailable; Rejected, then the
+        cursor stays: keep the rejected samples elsewhere, and call again with the positions only.
         """
 
     def positions(self) -> Mapping[Shard, int]:
-        """Return the cursor: how far each shard of the log has been stored."""
+        """Return the cursor: the position up to which each shard of the log has been stored."""
 
     def cursor(self) -> Mapping[Shard, tuple[int, str]]:
-        """Return the positions with their marks (`core.intake.identity`), of which a store may keep the log's name alone."""
+        """Return the positions with their marks (`core.intake.identity`); a store may keep only the log's name of a mark."""
 
     def place_cursor(self, positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
-        """Set the cursor to exactly this, backwards too; only `coldchain realign` does so."""
+        """Set the cursor to exactly these positions, backwards too. Only `coldchain realign` calls this."""
 
     def highest_series(self) -> int:
-        """Return the highest number of a series that has a reading here, 0 without any. May take long."""
+        """Return the highest series number that has a reading, 0 if there is none. May take long."""
 
     def range(self, series: SeriesId, since: Instant, until: Instant) -> Curve:
         """Return the readings of a series in [since, until)."""
 
     def multi_range(self, series: Sequence[SeriesId], since: Instant, until: Instant) -> dict[SeriesId, Curve]:
-        """Return several series at once; one without readings has an empty curve."""
+        """Return the readings of several series in [since, until); a series without readings has an empty curve."""
 
     def latest(self, series: Sequence[SeriesId]) -> dict[SeriesId, Sample]:
-        """Return each series' reading with the greatest `at`, failed or not; a series without any is left out."""
+        """Return each series' reading with the greatest `at`, failed or not; a series without readings is left out."""
 
     def damage(self) -> list[str]:
-        """Return what is damaged, by every checksum; reads all. Empty for a store that looks after its own files."""
+        """Check all checksums and return what is damaged; empty for a store that checks its own files."""
 
     def seal(self, before: Instant) -> None:
-        """Compact what lies wholly before an instant; the telemetry writer calls it every minute or so.
+        """Compact the readings before an instant; the telemetry writer calls it about every minute.
 
-        Changes no answer, whenever it is called and wherever it is killed; nothing to do for a store that compacts by
-        itself.
+        It never changes an answer, also if it is killed. A store that compacts by itself does nothing here.
         """
 
     def drop_before(self, until: Instant) -> None:
-        """Retention alone: forget readings before `until`; an adapter may keep up to a month more."""
+        """Delete readings before `until`, for retention only; an adapter may keep up to a month more."""
 
     def close(self) -> None:
         """Release files or connections."""

@@ -1,7 +1,7 @@
-"""What the frames of unsealed hours say, decoded once a process.
+"""Cache of decoded frames of unsealed hours, one in each process.
 
-A frame never changes and its id is never reused, so what was decoded stays true for as long as the frame is there; a
-reader only decodes what has come since it last looked.
+A frame never changes and its id is never reused. So a decoded frame stays valid as long as the frame exists, and a read
+decodes only frames that are new since the last one.
 """
 
 import sqlite3
@@ -12,11 +12,11 @@ from core.telemetry.codec import decode_frame
 from core.telemetry.columns import Columns, later_wins
 
 KEPT = 4_000_000
-"""Readings that stay decoded, 17 bytes each; more are only open while a long outage of many is being filled in."""
+"""Readings in the cache, of 18 bytes each. More are unsealed only while the backlog of a long outage arrives."""
 
 
 class _Hour(NamedTuple):
-    """The first `frames` frames of an hour, the last of which is `upto`; pieces in order of writing, each ordered."""
+    """First `frames` frames of an hour, up to the id `upto`; pieces in order of writing, each ordered."""
 
     frames: int
     upto: int
@@ -27,20 +27,20 @@ class _Hour(NamedTuple):
         return sum(piece.size for piece in self.pieces)
 
 
-_UNSEEN = _Hour(0, 0, ())
+_EMPTY = _Hour(0, 0, ())
 
 
 class Recent:
-    """Decoded frames by hour. To be used by one thread at a time."""
+    """Decoded frames by hour. Not thread-safe."""
 
     def __init__(self) -> None:
         self._hours: dict[int, _Hour] = {}
         self._size = 0
 
     def newest_first(self, db: sqlite3.Connection, first: int, last: int) -> Iterator[tuple[int, tuple[Columns, ...]]]:
-        """Yield the open hours in [first, last] with their readings: pieces in order of writing, each ordered.
+        """Yield the open hours in [first, last], newest first, with their pieces in order of writing, each ordered.
 
-        Consume it within the transaction; what isn't asked for isn't decoded. Raises: Damaged.
+        Hours are decoded one by one, so consume the iterator within the transaction. Raises: Damaged.
         """
         open_hours = db.execute(
             "SELECT hour, count(*), max(id) FROM frame WHERE hour BETWEEN ? AND ? GROUP BY hour ORDER BY hour DESC",
@@ -50,34 +50,34 @@ class Recent:
             if first <= hour <= last:
                 self._forget(hour)
         for hour, frames, upto in open_hours:
-            yield hour, self._look(db, hour, frames, upto)
+            yield hour, self._refresh(db, hour, frames, upto)
 
-    def _look(self, db: sqlite3.Connection, hour: int, frames: int, upto: int) -> tuple[Columns, ...]:
-        known = self._forget(hour)
-        new = _frames_behind(db, hour, known.upto)
-        if known.frames + len(new) != frames:  # what was known has been sealed meanwhile
-            known = _UNSEEN
-            new = _frames_behind(db, hour, 0)
-        pieces = _even((*known.pieces, later_wins(new))) if new else known.pieces
-        self._hours[hour] = seen = _Hour(frames, upto, pieces)
-        self._size += seen.size
+    def _refresh(self, db: sqlite3.Connection, hour: int, frames: int, upto: int) -> tuple[Columns, ...]:
+        cached = self._forget(hour)
+        new = _frames_after(db, hour, cached.upto)
+        if cached.frames + len(new) != frames:  # cached frames have been sealed meanwhile
+            cached = _EMPTY
+            new = _frames_after(db, hour, 0)
+        pieces = _balance((*cached.pieces, later_wins(new))) if new else cached.pieces
+        self._hours[hour] = refreshed = _Hour(frames, upto, pieces)
+        self._size += refreshed.size
         while self._size > KEPT and len(self._hours) > 1:
-            self._forget(next(iter(self._hours)))  # the one that was looked at longest ago
+            self._forget(next(iter(self._hours)))  # the least recently used hour
         return pieces
 
     def _forget(self, hour: int) -> _Hour:
-        known = self._hours.pop(hour, _UNSEEN)
-        self._size -= known.size
-        return known
+        cached = self._hours.pop(hour, _EMPTY)
+        self._size -= cached.size
+        return cached
 
 
-def _frames_behind(db: sqlite3.Connection, hour: int, upto: int) -> list[Columns]:
+def _frames_after(db: sqlite3.Connection, hour: int, upto: int) -> list[Columns]:
     rows = db.execute("SELECT data FROM frame WHERE hour = ? AND id > ? ORDER BY id", (hour, upto))
     return [decode_frame(hour, data) for (data,) in rows]
 
 
-def _even(pieces: tuple[Columns, ...]) -> tuple[Columns, ...]:
-    """Merge neighbours while the newer isn't much smaller: few pieces to look in, each reading moved few times."""
+def _balance(pieces: tuple[Columns, ...]) -> tuple[Columns, ...]:
+    """Merge the last two pieces until the newer is much smaller: few pieces, and few moves of each reading."""
     while len(pieces) > 1 and pieces[-2].size < 4 * pieces[-1].size:
         pieces = (*pieces[:-2], later_wins(pieces[-2:]))
     return pieces

@@ -1,14 +1,15 @@
-"""How the frames of past hours become blocks: crash-safe, repeatable, and never in the way of a write.
+"""Hour sealing: turns the frames of past hours into blocks; crash-safe, repeatable, and never blocking writes for long.
 
-What makes days of hours is `core.telemetry.day_sealing`.
+`core.telemetry.day_sealing` turns hours into days.
 
-For each hour: read its frames, merge them over the blocks that are there, encode, then write. A transaction holds only
-finished bytes, at most `CHUNK` blocks of them, and is followed by a pause for other writers. The frames of an hour go
-in the transaction that holds its last block. A crash between leaves blocks that already hold what the frames say, and
-merging those frames over them again changes nothing (`later_wins`). A frame that comes while its hour is sealed is
-newer than all that was read, isn't deleted, and is merged the next time.
+For each hour: read its frames, merge them over the existing blocks, encode, then write. A transaction only writes
+finished bytes, at most `CHUNK` blocks, and is followed by a pause for other writers. The frames of an hour are deleted
+in the transaction that writes its last block. After a crash in between, the blocks already hold the readings of the
+frames, and merging those frames again changes nothing (`later_wins`). A frame that arrives while its hour is sealed is
+newer than all that was read; it isn't deleted, and is merged the next time.
 
-One process seals at a time, by a lock that dies with it: two might each write over the other's merged block.
+One process seals at a time, under a lock that ends with the process; two could overwrite each other's merged blocks.
+tests/integration/test_embedded_telemetry.py tries to break it.
 """
 
 import fcntl
@@ -35,7 +36,10 @@ PAUSE_S = 0.02
 
 @contextmanager
 def only_sealer(folder: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold the lock of whoever rewrites blocks; yields False when another has it and `wait` is False."""
+    """Hold the sealer's lock, which every process needs that rewrites blocks; yield False if another process has it.
+
+    With `wait` it waits for the lock instead.
+    """
     with (folder / "seal.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -46,38 +50,39 @@ def only_sealer(folder: Path, *, wait: bool) -> Iterator[bool]:
 
 
 class _Step(NamedTuple):
-    """What one transaction writes; `done` is the last frame of an hour that has all its blocks with this step."""
+    """Content of one transaction."""
 
     blocks: list[tuple[int, bytes]]
     newest: list[tuple[int, int, int | None, int]]
     done: tuple[int, int] | None
+    """Hour that is complete with this step, and the id of its last frame."""
 
 
 def seal_hours(hot: Hot, before: Instant) -> int:
-    """Turn the frames of hours that end at or before `before` into blocks; returns how many hours. Hold the lock.
+    """Turn the frames of hours that end at or before `before` into blocks; return the number of hours.
 
-    An hour with damaged bytes stays as it is, logged, and doesn't keep the others.
+    The caller holds the sealer's lock. An hour with damaged bytes is logged and left as it is; the others are sealed.
     """
     with hot.read() as db:
-        found = (
+        rows = (
             db.execute("SELECT DISTINCT hour FROM frame WHERE hour < ? ORDER BY hour", (before // HOUR,)) if db else ()
         )
-        hours = [hour for (hour,) in found]
+        hours = [hour for (hour,) in rows]
     sealed = 0
-    waiting: list[_Step] = []
+    pending: list[_Step] = []
     for hour in hours:
         try:
             for step in _steps(hot, hour):
-                if waiting and sum(len(each.blocks) for each in (*waiting, step)) > CHUNK:
-                    _write(hot, waiting)
-                    waiting = []
-                waiting.append(step)
+                if pending and sum(len(each.blocks) for each in (*pending, step)) > CHUNK:
+                    _write(hot, pending)
+                    pending = []
+                pending.append(step)
         except Damaged as damage:
             log.exception("hour not sealed, its bytes are damaged", hour=hour, damage=str(damage))
         else:
             sealed += 1
-    if waiting:
-        _write(hot, waiting)
+    if pending:
+        _write(hot, pending)
     return sealed
 
 
@@ -89,20 +94,20 @@ def _steps(hot: Hot, hour: int) -> Iterator[_Step]:
     by_series = list(merged.by_series())
     newest = list(merged.newest(np.unique(merged.series)).rows())
     for first in range(0, len(by_series), CHUNK):
-        some = by_series[first : first + CHUNK]
+        chunk = by_series[first : first + CHUNK]
         is_last = first + CHUNK >= len(by_series)
-        yield _Step(_blocks(hot, hour, some), newest[first : first + CHUNK], (hour, rows[-1][0]) if is_last else None)
+        yield _Step(_blocks(hot, hour, chunk), newest[first : first + CHUNK], (hour, rows[-1][0]) if is_last else None)
 
 
 def _blocks(hot: Hot, hour: int, by_series: list[tuple[int, Columns]]) -> list[tuple[int, bytes]]:
     keys = [hour << SERIES_BITS | series for series, _ in by_series]
     with hot.read() as db:
         query = "SELECT key, data FROM hour_block WHERE key IN (SELECT value FROM json_each(?))"
-        there: dict[int, bytes] = dict(db.execute(query, (json.dumps(keys),))) if db else {}
+        existing: dict[int, bytes] = dict(db.execute(query, (json.dumps(keys),))) if db else {}
     start = hour * HOUR
     blocks = []
     for key, (_, columns) in zip(keys, by_series, strict=True):
-        older = [decode_block(key, start, there[key])] if key in there else []
+        older = [decode_block(key, start, existing[key])] if key in existing else []
         blocks.append((key, encode_block(key, start, later_wins([*older, columns]))))
     return blocks
 
@@ -122,7 +127,7 @@ def _write(hot: Hot, steps: list[_Step]) -> None:
 
 
 def drop_hours(hot: Hot, until: Instant) -> None:
-    """Delete, in chunks, whatever lies in hours that end at or before `until`. Hold the lock."""
+    """Delete, in chunks, the hours that end at or before `until`. The caller holds the sealer's lock."""
     first_kept = until // HOUR
     for query, bound in (
         ("DELETE FROM frame WHERE id IN (SELECT id FROM frame WHERE hour < ? LIMIT ?)", first_kept),
@@ -133,8 +138,8 @@ def drop_hours(hot: Hot, until: Instant) -> None:
         ("DELETE FROM day_seal WHERE day IN (SELECT day FROM day_seal WHERE day < ? LIMIT ?)", until // DAY),
         ("DELETE FROM latest WHERE series IN (SELECT series FROM latest WHERE at < ? LIMIT ?)", first_kept * HOUR),
     ):
-        gone = CHUNK
-        while gone == CHUNK:
+        deleted = CHUNK
+        while deleted == CHUNK:
             with hot.write() as tx:
-                gone = tx.execute(query, (bound, CHUNK)).rowcount
-            time.sleep(PAUSE_S if gone == CHUNK else 0)
+                deleted = tx.execute(query, (bound, CHUNK)).rowcount
+            time.sleep(PAUSE_S if deleted == CHUNK else 0)

@@ -1,4 +1,4 @@
-"""Rows of rollups, which live in the records beside what they are computed by: one day of a series, and what is due."""
+"""Tables of rollups in the records: daily figures of a series, days that are due, and progress."""
 
 from datetime import date
 
@@ -11,10 +11,10 @@ from core.runtime.instant import Instant, Milliseconds
 
 
 class Daily(Record):
-    """What a series measured in the part [since, until) of a local day of its site, in which nothing else changed.
+    """Figures of a series in [since, until), a part of a local day of its site.
 
-    A day has one part, and more where the probe, the equipment or the limits changed within it. Only ever computed
-    anew from the readings, never added to. A day without a row was never looked at: it is a gap.
+    A day has one part, or more if the probe, the equipment or the limits changed within it. A row is always computed
+    from the readings, never updated. A day without a row was never computed; it counts as a gap.
     """
 
     __tablename__ = "daily"
@@ -25,11 +25,11 @@ class Daily(Record):
     since: Mapped[Instant] = mapped_column(primary_key=True)
     until: Mapped[Instant]
     zone_id: Mapped[ZoneId | None]
-    """None while the probe was bound to none."""
+    """None if the probe was bound to no zone."""
     unit_id: Mapped[UnitId | None]
-    """Whose the equipment was: who may see this."""
+    """Unit that owned the equipment; it decides who may see the row."""
     limits: Mapped[int]
-    """The version of the limits, 0 for the default profile's; `low` and `high` are what it says."""
+    """Version of the limits, 0 for those of the default profile; `low` and `high` are its values."""
     low: Mapped[Centi | None]
     high: Mapped[Centi | None]
     n: Mapped[int]
@@ -41,13 +41,13 @@ class Daily(Record):
     above: Mapped[Milliseconds]
     below: Mapped[Milliseconds]
     gap: Mapped[Milliseconds]
-    """No reading tells: never exposure, never cold."""
+    """Time without a reading that holds; it counts neither as above nor as below."""
     crc: Mapped[int]
-    """Of all other columns."""
+    """CRC-32 over all other columns."""
 
 
 class DueDay(Record):
-    """A day of a series whose figures are to be computed anew; `stamp` is another whenever it is marked again."""
+    """Day of a series whose figures are due for computing; `stamp` changes whenever it is marked again."""
 
     __tablename__ = "due_day"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -58,23 +58,23 @@ class DueDay(Record):
 
 
 class RolledUp(Record):
-    """The course of stays by which the days of a series before `upto` were computed, or marked as due."""
+    """Course of stays with which the days of a series before `upto` were computed or marked as due."""
 
     __tablename__ = "rolled_up"
 
     series_id: Mapped[SeriesId] = mapped_column(ForeignKey("series.id"), primary_key=True)
     since: Mapped[Instant]
-    """From this on every day has figures, also those without readings."""
+    """From here on every day has figures, also a day without readings."""
     upto: Mapped[Instant]
     stays: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class RollupCursor(Record):
-    """How far the log has been followed for late readings; moves in the transaction of the days that it marks."""
+    """Position up to which the log was read for late readings; moves in the transaction that marks their days."""
 
     __tablename__ = "rollup_cursor"
 
     shard: Mapped[str] = mapped_column(String(2), primary_key=True)
     position: Mapped[int]
     mark: Mapped[str] = mapped_column(String(40), server_default="")
-    """Which log `position` is of (`core.intake.identity`)."""
+    """Log that `position` belongs to (`core.intake.identity`)."""

@@ -1,10 +1,11 @@
-"""Figures of a curve over windows of time: what it measured, and how long it was where it shouldn't be.
+"""Windowed figures of a curve: minimum, maximum and mean, and the time above and below limits.
 
-Pure functions, the same over every store. A window is [edge, next edge); edges are given, so that hours, local days and
-a vaccine's stay are one thing. Limits are strict: at a limit of 8.00 a reading of 8.00 is within it.
+Pure functions, the same over every store. A window is [edge, next edge). The caller gives the edges, so hours, local
+days and the stay of a vaccine are computed alike. Limits are strict: at a limit of 8.00 a reading of 8.00 is in range.
 
-**A reading holds until the next one, and for one interval at most.** What nothing holds is a gap: never exposure, never
-cold. A failed reading ends what was before it and holds nothing.
+**A reading holds until the next one, and for one interval at most.** Time in which no reading holds is a gap; it counts
+neither as above nor as below. A failed reading ends the one before it and doesn't hold itself.
+tests/unit/test_windows.py tries to break it.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ Whole = npt.NDArray[np.int64]
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """What was measured in [since, until)."""
+    """Figures of the readings in [since, until)."""
 
     since: Instant
     until: Instant
@@ -34,29 +35,28 @@ class Figures(msgspec.Struct, frozen=True):
     min: Centi | None
     max: Centi | None
     mean: float | None
-    """Of the readings, in hundredths, not rounded."""
+    """In hundredths, not rounded."""
 
 
 class Exposure(msgspec.Struct, frozen=True):
-    """Where the curve was in [since, until), in milliseconds."""
+    """Time above and below limits, and without a reading, in [since, until)."""
 
     since: Instant
     until: Instant
     above: Milliseconds
     below: Milliseconds
     gap: Milliseconds
-    """No reading tells."""
 
     @property
     def coverage(self) -> float:
-        """The share of the window that readings tell of, from 0 to 1; 1 for a window of no length."""
+        """Share of the window in which a reading holds, from 0 to 1; 1 for an empty window."""
         return 1 - self.gap / (self.until - self.since) if self.until > self.since else 1.0
 
 
 def fixed_edges(since: Instant, until: Instant, step: Milliseconds) -> list[Instant]:
-    """Return the edges of windows of equal length from `since`; the last one may be shorter.
+    """Return the edges of windows of length `step` from `since`; the last window may be shorter.
 
-    Raises: ValueError for a step that isn't positive.
+    Raises: ValueError if the step isn't positive.
     """
     if step <= 0:
         msg = f"a window of {step} ms has no length"
@@ -65,13 +65,13 @@ def fixed_edges(since: Instant, until: Instant, step: Milliseconds) -> list[Inst
 
 
 def day_edges(first: date, last: date, zone: ZoneInfo) -> list[Instant]:
-    """Return the local midnights that bound the days from `first` to `last`, both within."""
+    """Return the local midnights that bound the days [first, last]."""
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     return [day_bounds(day, zone)[0] for day in (*days, last + timedelta(days=1))]
 
 
 def figures(curve: Curve, edges: Sequence[Instant]) -> list[Figures]:
-    """Return what was measured between each edge and the next; edges rise."""
+    """Return the figures between each edge and the next. The edges must be ascending."""
     measured = ~np.isnan(curve.value)
     bounds = np.array(edges, np.int64)
     value, cuts = curve.value[measured], np.searchsorted(curve.at[measured], bounds)
@@ -102,9 +102,9 @@ def exposures(
     above: Centi | None = None,
     below: Centi | None = None,
 ) -> list[Exposure]:
-    """Return how long the curve was above and below limits, and untold, between each edge and the next; edges rise.
+    """Return the time above and below limits, and the gaps, between each edge and the next. Edges must be ascending.
 
-    Let the curve begin one interval before the first edge: the reading before an edge holds across it.
+    The curve must begin one interval before the first edge, since a reading before an edge holds across it.
     """
     at, value = curve.at, curve.value
     ends = at + interval
@@ -112,35 +112,35 @@ def exposures(
     lengths = ends - at
     bounds = np.array(edges, np.int64)
 
-    def within(which: Mask) -> list[int]:
-        spans: list[int] = np.diff(_time_until(at[which], lengths[which], bounds)).tolist()
-        return spans
+    def time_in_windows(mask: Mask) -> list[int]:
+        times: list[int] = np.diff(_time_until(at[mask], lengths[mask], bounds)).tolist()
+        return times
 
-    held = within(~np.isnan(value))
-    hot = within(value > above) if above is not None else [0] * len(held)
-    cold = within(value < below) if below is not None else [0] * len(held)
+    held = time_in_windows(~np.isnan(value))
+    warm = time_in_windows(value > above) if above is not None else [0] * len(held)
+    cold = time_in_windows(value < below) if below is not None else [0] * len(held)
     return [
-        Exposure(since, until, Milliseconds(up), Milliseconds(down), Milliseconds(until - since - told))
-        for since, until, up, down, told in zip(edges, edges[1:], hot, cold, held, strict=False)
+        Exposure(since, until, Milliseconds(up), Milliseconds(down), Milliseconds(until - since - covered))
+        for since, until, up, down, covered in zip(edges, edges[1:], warm, cold, held, strict=False)
     ]
 
 
 def _time_until(starts: Whole, lengths: Whole, bounds: Whole) -> Whole:
-    """Return how much of spans that rise and don't overlap lies before each bound."""
+    """Return the total time of spans before each bound. The spans are ascending and don't overlap."""
     if not len(starts):
         return np.zeros(len(bounds), np.int64)
-    before = np.searchsorted(starts, bounds)
-    whole = np.concatenate(([0], np.cumsum(lengths)))
-    last = np.maximum(before - 1, 0)
+    begun = np.searchsorted(starts, bounds)
+    total = np.concatenate(([0], np.cumsum(lengths)))
+    last = np.maximum(begun - 1, 0)
     cut_off = np.maximum(starts[last] + lengths[last] - bounds, 0)
-    return np.where(before > 0, whole[before] - cut_off, 0)
+    return np.where(begun > 0, total[begun] - cut_off, 0)
 
 
-def _by_window(how: np.ufunc, value: npt.NDArray[np.float64], cuts: npt.NDArray[np.intp]) -> list[float]:
-    """Return one number for each window between cuts, 0 where there is nothing in it."""
-    found = np.zeros(len(cuts) - 1)
+def _by_window(function: np.ufunc, value: npt.NDArray[np.float64], cuts: npt.NDArray[np.intp]) -> list[float]:
+    """Reduce the values of each window between cuts to one number, 0 if the window is empty."""
+    reduced = np.zeros(len(cuts) - 1)
     filled = np.flatnonzero(np.diff(cuts))
     if len(filled):
-        found[filled] = how.reduceat(value[: cuts[-1]], cuts[filled])
-    numbers: list[float] = found.tolist()
+        reduced[filled] = function.reduceat(value[: cuts[-1]], cuts[filled])
+    numbers: list[float] = reduced.tolist()
     return numbers
