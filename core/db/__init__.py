@@ -1,1 +1,1 @@
-"""The records: engine, unit of work, migrations, audit, encrypted fields."""
+"""Records database: engine and transactions, migrations, audit, encrypted fields."""

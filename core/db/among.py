@@ -1,4 +1,4 @@
-"""Ask for rows by many values at once."""
+"""SQL condition for rows with one of many values."""
 
 from collections.abc import Collection
 from typing import Any
@@ -14,10 +14,10 @@ def among(
 ) -> ColumnElement[bool]:
     """Return the condition that a column has one of these values.
 
-    They are one parameter. Of `column.in_(values)` each is one, and putting a thousand into a statement takes longer
-    than what it does.
+    All values are one parameter. With `column.in_(values)` each is a parameter of its own, and compiling a thousand of
+    them takes longer than the query.
     """
     if tx.get_bind().dialect.name == "postgresql":
         return column == any_(bindparam(None, list(values), ARRAY(column.type)))
-    listed = func.json_each(msgspec.json.encode(list(values)).decode()).table_valued("value")
-    return column.in_(select(listed.c.value))
+    rows = func.json_each(msgspec.json.encode(list(values)).decode()).table_valued("value")
+    return column.in_(select(rows.c.value))

@@ -1,4 +1,7 @@
-"""Who changed what, when: append only. The hash chain seals ranges of rows afterwards, so no writer waits."""
+"""Append-only audit log of changes.
+
+The hash chain seals ranges of rows afterwards, so no writer waits for it.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,7 +16,7 @@ from core.runtime.instant import Instant
 
 
 class Audit(Record):
-    """One change. `actor` is `account:3`, `person:7`, `token:2` or `operator` (the command line)."""
+    """Row of one change. `actor` is `account:3`, `person:7`, `token:2` or `operator` (the command line)."""
 
     __tablename__ = "audit"
 
@@ -22,12 +25,12 @@ class Audit(Record):
     actor: Mapped[str] = mapped_column(String(40))
     act: Mapped[str] = mapped_column(String(60))
     subject: Mapped[str] = mapped_column(String(60))
-    """`equipment:12`."""
+    """Such as `equipment:12`."""
     detail: Mapped[str] = mapped_column(Text)
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What was done to what, for the audit."""
+    """Change to be recorded in the audit log."""
 
     act: str
     subject: str
@@ -37,12 +40,12 @@ class Change(msgspec.Struct, frozen=True):
 def record(
     tx: Session, *, at: Instant, actor: str, act: str, subject: str, detail: Mapping[str, object] | None = None
 ) -> None:
-    """Add an audit row to the transaction of the change itself. Never put personal data in `detail`."""
+    """Add an audit row in the transaction of the change. Never put personal data in `detail`."""
     tx.add(Audit(at=at, actor=actor, act=act, subject=subject, detail=_json(detail or {})))
 
 
 def record_all(tx: Session, changes: Iterable[Change], *, at: Instant, actor: str) -> None:
-    """Add many at once."""
+    """Add audit rows for many changes."""
     rows = [
         {"at": at, "actor": actor, "act": change.act, "subject": change.subject, "detail": _json(change.detail)}
         for change in changes

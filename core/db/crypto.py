@@ -1,7 +1,14 @@
-"""How personal fields lie in the records: encrypted, found by a keyed hash, shown masked.
+"""Field encryption for personal data: stored encrypted, found by a keyed hash, shown masked.
 
-A sealed field is `version (1) | key id (4) | nonce (12) | AES-256-GCM`, with the field's name as associated data, so
-that a phone number can't be passed off as another field. The key id lets old keys be held beside a new one later.
+| offset | size | meaning |
+|---|---|---|
+| 0 | 1 | version: 1 |
+| 1 | 4 | key id, the first bytes of SHA-256 over `coldchain field key ` and the key |
+| 5 | 12 | nonce |
+| 17 | text + 16 | text in UTF-8, encrypted by AES-256-GCM, with its tag |
+
+The associated data is version, key id and the field's name, so that a sealed phone number can't be moved to another
+field. With the key id, old keys can be kept beside a new one later. tests/unit/test_crypto.py tries to break it.
 """
 
 import hashlib
@@ -20,11 +27,11 @@ _HEAD = 1 + _ID + _NONCE
 
 
 class Sealed(Exception):
-    """A field can't be opened: another key sealed it, or it was altered."""
+    """A field can't be decrypted: it was encrypted with another key, or altered."""
 
 
 class FieldCipher:
-    """Seals, opens and indexes fields with the keys of an installation."""
+    """Cipher and blind index of fields, with the keys of an installation."""
 
     def __init__(self, secrets: Secrets) -> None:
         key = bytes.fromhex(secrets.field_key)
@@ -33,13 +40,13 @@ class FieldCipher:
         self._index_key = bytes.fromhex(secrets.index_key)
 
     def seal(self, text: str, *, field: str) -> bytes:
-        """Encrypt the text of a field such as `person.phone`; twice gives two different results."""
+        """Encrypt the text of a field such as `person.phone`. The result differs each time."""
         nonce = random.token_bytes(_NONCE)
         head = _VERSION + self._key_id + nonce
         return head + self._cipher.encrypt(nonce, text.encode(), head[: 1 + _ID] + field.encode())
 
     def open(self, sealed: bytes, *, field: str) -> str:
-        """Decrypt.
+        """Decrypt a field.
 
         Raises: Sealed.
         """
@@ -54,17 +61,17 @@ class FieldCipher:
         return text.decode()
 
     def index(self, text: str, *, field: str) -> bytes:
-        """Return the keyed hash by which a field with this very text is found."""
+        """Return the keyed hash by which a field with exactly this text is found."""
         return hmac.digest(self._index_key, field.encode() + b"\0" + text.encode(), "sha256")
 
 
 def plain_phone(text: str) -> str:
-    """Return a phone number as it is sealed and indexed: digits, and no +86 of a mobile number."""
+    """Return a phone number in the form that is sealed and indexed: without blanks, and a mobile number without +86."""
     return re.sub(r"^(?:\+|00)86(?=1\d{10}$)", "", re.sub(r"[\s()-]", "", text))
 
 
 def masked(text: str) -> str:
-    """Return a number as people may see it: 138****5678, the middle hidden; short ones wholly."""
-    if len(text) < 7:  # noqa: PLR2004  # with less, head and tail would give it away
+    """Return a number with its middle masked, such as 138****5678; a short one is masked completely."""
+    if len(text) < 7:  # noqa: PLR2004  # the visible ends would be the whole number
         return "*" * len(text)
     return f"{text[:3]}{'*' * (len(text) - 7)}{text[-4:]}"

@@ -1,9 +1,10 @@
-"""How the records are reached: one engine a process, one transaction a use case.
+"""Engine and transactions of the records: one engine for each process, one transaction for each use case.
 
-On SQLite a write transaction is BEGIN IMMEDIATE with a busy time-out of 5 s, ends within 10 ms and holds no I/O; where
-hundreds of alarms open at once it takes about 100 ms, and others get their turn behind it (`Records.write_much`). A
-read-only session never takes IMMEDIATE. On PostgreSQL a read-only one is REPEATABLE READ: all of it sees one moment, as
-on SQLite. No request to it waits longer than `ANSWER_S`, and no attempt to connect longer than `CONNECT_S`.
+On SQLite a write transaction is BEGIN IMMEDIATE with a busy time-out of 5 s; it ends within 10 ms and does no other
+I/O. If hundreds of alarms open at once it takes about 100 ms, and other writers get the file afterwards
+(`Records.write_much`). A read-only session never begins IMMEDIATE. On PostgreSQL a read-only session is REPEATABLE
+READ, so that it sees one snapshot, as on SQLite. No statement takes longer than `ANSWER_S`, and no connection attempt
+longer than `CONNECT_S`; tests/integration/test_postgres_hangs.py tries to break that.
 """
 
 import re
@@ -25,14 +26,14 @@ from core.runtime.sqlite import file_id
 BUSY_MS = 5_000
 LONGEST_PAUSE_S = 0.02
 ANSWER_S = 8.0
-"""Real seconds that PostgreSQL may take for one statement; a migration has no limit."""
+"""Real seconds that PostgreSQL may take for one statement; migrations have no limit."""
 CONNECT_S = 3
 POOL_S = 10.0
-"""Real seconds to wait for a connection that others in this process have."""
+"""Real seconds to wait for a free connection of the pool."""
 IDLE_IN_TRANSACTION_S = 60
-"""A process that was stopped within a transaction holds its locks no longer than this."""
-_ALIVE = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3}
-"""After these seconds without a sign of life a connection is taken as lost."""
+"""Longest time that a process stopped within a transaction holds its locks."""
+_TCP_KEEP_ALIVE = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3}
+"""A connection counts as lost after 10 + 3 × 3 seconds without an answer."""
 
 
 def url_for(url: str, data_dir: str) -> str:
@@ -41,9 +42,9 @@ def url_for(url: str, data_dir: str) -> str:
 
 
 def connect(url: str, *, pool_size: int = 5) -> Engine:
-    """Make the engine of a process. The folder of a SQLite file is made when it is missing.
+    """Create the engine of a process, and the folder of a SQLite file if it is missing.
 
-    What a statement was given stays out of its errors, which logs and answers may show: names, links, hashes.
+    Errors don't contain the parameters of a statement (names, links, hashes), since logs and answers may show them.
     """
     if not url.startswith("sqlite"):
         return _postgres(url, pool_size)
@@ -52,9 +53,9 @@ def connect(url: str, *, pool_size: int = 5) -> Engine:
     if file and file != ":memory:":
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         pool = {"pool_size": pool_size, "pool_timeout": POOL_S}
-    ours = {"timeout": BUSY_MS / 1000, "isolation_level": None, "check_same_thread": False}
-    engine = create_engine(url, connect_args=ours, hide_parameters=True, **pool)
-    event.listen(engine, "connect", _prepare)
+    options = {"timeout": BUSY_MS / 1000, "isolation_level": None, "check_same_thread": False}
+    engine = create_engine(url, connect_args=options, hide_parameters=True, **pool)
+    event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     if file and file != ":memory:":
         _follow_path(engine, Path(file))
@@ -62,7 +63,7 @@ def connect(url: str, *, pool_size: int = 5) -> Engine:
 
 
 def _follow_path(engine: Engine, path: Path) -> None:
-    """Open another file that came to the path: what is written to one that no path leads to is lost at the end."""
+    """Reconnect if the file was replaced at its path: writes to a file that was moved or deleted would be lost."""
 
     def note(_connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         record.info["file"] = file_id(path)
@@ -77,46 +78,46 @@ def _follow_path(engine: Engine, path: Path) -> None:
 
 
 def _postgres(url: str, pool_size: int) -> Engine:
-    from core.db.patience import Patient  # noqa: PLC0415 (one machine does without the driver)
+    from core.db.patience import Patient  # noqa: PLC0415 (an installation on SQLite has no driver for it)
 
     answer_s = ANSWER_S
-    limits = {"connect_timeout": CONNECT_S, "tcp_user_timeout": int(answer_s * 1000), **_ALIVE}
-    ours = {name: value for name, value in limits.items() if name not in make_url(url).query}
+    limits = {"connect_timeout": CONNECT_S, "tcp_user_timeout": int(answer_s * 1000), **_TCP_KEEP_ALIVE}
+    options = {name: value for name, value in limits.items() if name not in make_url(url).query}
     engine = create_engine(
-        url, pool_size=pool_size, pool_timeout=POOL_S, pool_pre_ping=True, connect_args=ours, hide_parameters=True
+        url, pool_size=pool_size, pool_timeout=POOL_S, pool_pre_ping=True, connect_args=options, hide_parameters=True
     )
 
-    def open_one(_dialect: object, _record: object, args: tuple[Any, ...], named: dict[str, Any]) -> Patient:
+    def open_connection(_dialect: object, _record: object, args: tuple[Any, ...], named: dict[str, Any]) -> Patient:
         connection = Patient.connect(*args, **named)
         connection.patience_s = answer_s
         return connection
 
-    def limit(connection: Patient, _record: object) -> None:
+    def set_limits(connection: Patient, _record: object) -> None:
         connection.execute(f"SET statement_timeout = {int(answer_s * 1000)}")
         connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_S}s'")
         connection.commit()
 
-    event.listen(engine, "do_connect", open_one)
-    event.listen(engine, "connect", limit)
+    event.listen(engine, "do_connect", open_connection)
+    event.listen(engine, "connect", set_limits)
     return engine
 
 
 @contextmanager
 def unhurried(connection: Connection) -> Iterator[None]:
-    """Let what the transaction that stands does meanwhile take as long as it needs."""
+    """Lift the time limits for the statements of the current transaction."""
     if connection.dialect.name != "postgresql":
         yield
         return
     driver: Any = connection.connection.driver_connection
-    usual, driver.patience_s = driver.patience_s, None
+    previous, driver.patience_s = driver.patience_s, None
     try:
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         yield
     finally:
-        driver.patience_s = usual
+        driver.patience_s = previous
 
 
-def _prepare(connection: DBAPIConnection, _record: object) -> None:
+def _set_pragmas(connection: DBAPIConnection, _record: object) -> None:
     cursor = connection.cursor()
     for pragma in (
         "journal_mode=WAL",
@@ -135,18 +136,18 @@ def _begin(connection: Connection) -> None:
 
 
 class Records:
-    """Hands out transactions: `with records.write() as tx` commits at its end, or takes all back."""
+    """Transactions on the records: `with records.write() as tx` commits at its end, or rolls back on an exception."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._write = sessionmaker(engine.execution_options(writes=True), expire_on_commit=False)
-        one_moment = engine if self.is_sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
-        self._read = sessionmaker(one_moment, expire_on_commit=False)
+        snapshot = engine if self.is_sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
+        self._read = sessionmaker(snapshot, expire_on_commit=False)
         self._pause_until = 0.0
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether the records are a SQLite file: one writer at a time, no SKIP LOCKED."""
+        """Whether the records are a SQLite file. It has one writer at a time, and no SKIP LOCKED."""
         return self.engine.dialect.name == "sqlite"
 
     @contextmanager
@@ -157,10 +158,10 @@ class Records:
 
     @contextmanager
     def write_much(self) -> Iterator[Session]:
-        """Yield one of many long transactions in a row, all of one thread.
+        """Yield a transaction for a thread that runs many long ones in a row.
 
-        On SQLite others who wait look only now and then whether they may write, so the file is left to them in between:
-        for as long as the last transaction had it, and at most `LONGEST_PAUSE_S`.
+        On SQLite a waiting writer polls for the lock, and would rarely get it in between. So this pauses before the
+        next transaction, for as long as the last one held the lock, but at most `LONGEST_PAUSE_S`.
         """
         if not self.is_sqlite:
             with self.write() as tx:
@@ -169,15 +170,15 @@ class Records:
         if (left := self._pause_until - monotonic()) > 0:
             time.sleep(left)
         with self.write() as tx:
-            tx.connection()  # now it has the file
-            began = monotonic()
+            tx.connection()  # takes the write lock
+            locked_at = monotonic()
             yield tx
-        ended = monotonic()
-        self._pause_until = ended + min(ended - began, LONGEST_PAUSE_S)
+        released_at = monotonic()
+        self._pause_until = released_at + min(released_at - locked_at, LONGEST_PAUSE_S)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Yield a session that only reads, of one moment."""
+        """Yield a read-only session that sees one snapshot."""
         with self._read() as tx:
             yield tx
 

@@ -1,4 +1,4 @@
-"""How a creating request that is sent twice creates once: the first answer is kept under the asker's key for a day."""
+"""Idempotency keys: a request that is sent twice takes effect once, and gets the first answer again for a day."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -13,7 +13,7 @@ from core.runtime.instant import DAY, Instant
 
 
 class Remembered(Record):
-    """A request that was answered: whose, under which key, what it was (hash), and the answer as JSON text."""
+    """Answered request: its sender, its key, its SHA-256, and the answer as JSON text."""
 
     __tablename__ = "remembered_request"
 
@@ -25,11 +25,11 @@ class Remembered(Record):
 
 
 def once(tx: Session, asker: str, key: str, request: bytes, *, now: Instant, work: Callable[[], str]) -> str:
-    """Do `work` and keep its answer; when `asker` has sent the same `request` under `key` before, only answer.
+    """Run `work` and store its answer; if `asker` sent the same `request` under `key` before, return that answer.
 
-    It shares the transaction of the work: either both are kept, or neither. Two at the same moment wait for each
-    other at the unique key. A key serves for a day.
-    Raises: Invalid when the key was used for another request.
+    The answer is stored in the transaction of the work: both are committed, or neither. Of two requests at the same
+    moment, one waits for the other at the unique key. A key is valid for a day.
+    Raises: Invalid if the key was used for another request.
     """
     digest = sha256(request).digest()
     tx.execute(delete(Remembered).where(Remembered.at < now - DAY))
@@ -38,24 +38,24 @@ def once(tx: Session, asker: str, key: str, request: bytes, *, now: Instant, wor
         with tx.begin_nested():
             tx.add(row)
     except IntegrityError:
-        before = tx.get_one(Remembered, (asker, key))
-        if before.request != digest:
+        first_row = tx.get_one(Remembered, (asker, key))
+        if first_row.request != digest:
             raise Invalid(
                 field="Idempotency-Key", value=key, problem="it was used for another request; take a new one"
             ) from None
-        return before.answer
+        return first_row.answer
     row.answer = work()
     return row.answer
 
 
 def claim(tx: Session, purpose: str, value: str, *, now: Instant) -> bool:
-    """Use up a value that serves once; False when it was used up before (within a day)."""
-    fresh = False
+    """Mark a single-use value as used; return False if it was used within the last day."""
+    is_unused = False
 
-    def note() -> str:
-        nonlocal fresh
-        fresh = True
+    def mark() -> str:
+        nonlocal is_unused
+        is_unused = True
         return ""
 
-    once(tx, purpose, sha256(value.encode()).hexdigest(), b"", now=now, work=note)
-    return fresh
+    once(tx, purpose, sha256(value.encode()).hexdigest(), b"", now=now, work=mark)
+    return is_unused

@@ -1,10 +1,11 @@
-"""Insert rows, or only those that aren't there, or in place of those that are: many at a time.
+"""Bulk insert and upsert of many rows.
 
-Rows are written in the order of their primary key, where they have one before they are written: two that write the same
-at once wait for each other, but never crosswise, which PostgreSQL would end with an error for one of them.
+Rows that have a primary key are written in its order. So two transactions that write the same rows wait for each other,
+but never in a cycle, which PostgreSQL would end as a deadlock.
 
-There all rows are one statement, whose columns are arrays: one a row takes several times as long. SQLite's driver is
-given the rows as they are: looking at each parameter, as SQLAlchemy does, takes as long as writing it.
+On PostgreSQL all rows are one statement with arrays as columns; one statement for each row takes several times as long.
+On SQLite the rows go straight to the driver, since SQLAlchemy's processing of each parameter takes as long as writing
+it. tests/integration/test_many_rows.py tries to break it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,68 +22,72 @@ from sqlalchemy.types import TypeEngine
 from core.db.record import Record
 
 Rows = Sequence[Mapping[str, Any]]
-"""All have the same columns; those left out get their defaults."""
-_Where = Literal["all", "missing", "replaced"]
+"""Rows with the same columns; columns left out get their defaults."""
+_OnConflict = Literal["fail", "skip", "replace"]
 
 
 def insert_all(tx: Session, table: type[Record], rows: Rows) -> None:
-    """Insert rows. Raises IntegrityError when one is there; the transaction must end then."""
-    _write(tx, table, rows, "all")
+    """Insert rows.
+
+    Raises: IntegrityError if one exists already; the transaction must be rolled back then.
+    """
+    _write(tx, table, rows, "fail")
 
 
 def insert_missing(tx: Session, table: type[Record], rows: Rows) -> None:
-    """Insert rows, leaving out those that a unique constraint already has."""
-    _write(tx, table, rows, "missing")
+    """Insert rows, except those that a unique constraint refuses."""
+    _write(tx, table, rows, "skip")
 
 
 def upsert(tx: Session, table: type[Record], rows: Rows) -> None:
-    """Insert rows, or give those whose primary key is there their other columns; of two with a key the last counts."""
-    _write(tx, table, rows, "replaced")
+    """Insert rows; if a primary key exists, update the other columns. Of two rows with one key the last counts."""
+    _write(tx, table, rows, "replace")
 
 
-class _Text(NamedTuple):
-    """A statement for SQLite's driver."""
+class _SqliteInsert(NamedTuple):
+    """Statement for SQLite's driver."""
 
     sql: str
-    pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
-    """Returns its parameters of a row."""
+    parameters_of: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    """Returns the parameters of a row, in the order of the statement."""
     defaults: Mapping[str, Any]
-    converted: Mapping[str, Callable[[Any], Any]]
-    """Columns whose values the driver doesn't take as they are."""
+    converters: Mapping[str, Callable[[Any], Any]]
+    """Conversions for columns whose values the driver doesn't accept as they are."""
 
 
-def _write(tx: Session, table: type[Record], rows: Rows, where: _Where) -> None:
+def _write(tx: Session, table: type[Record], rows: Rows, on_conflict: _OnConflict) -> None:
     if not rows:
         return
-    columns, ordered = tuple(rows[0]), _in_order(table, rows, where)
+    columns, ordered = tuple(rows[0]), _in_key_order(table, rows, on_conflict)
     if any(len(row) != len(columns) for row in rows):
         msg = f"rows of {table.__tablename__} with different columns"
         raise ValueError(msg)
     if tx.get_bind().dialect.name == "sqlite":
-        sql, pick, defaults, converted = _text(table, columns, where)
-        whole = [{**defaults, **row} for row in ordered]
-        for name, convert in converted.items():
-            for row in whole:
+        sql, parameters_of, defaults, converters = _sqlite_insert(table, columns, on_conflict)
+        complete_rows = [{**defaults, **row} for row in ordered]
+        for name, convert in converters.items():
+            for row in complete_rows:
                 row[name] = convert(row[name])
-        tx.connection().exec_driver_sql(sql, list(map(pick, whole)))
+        tx.connection().exec_driver_sql(sql, list(map(parameters_of, complete_rows)))
     else:
-        tx.execute(_of_arrays(table, columns, where), {name: _array(table, name, ordered) for name in columns})
+        statement = _postgresql_insert(table, columns, on_conflict)
+        tx.execute(statement, {name: _array(table, name, ordered) for name in columns})
 
 
-def _in_order(table: type[Record], rows: Rows, where: _Where) -> Rows:
+def _in_key_order(table: type[Record], rows: Rows, on_conflict: _OnConflict) -> Rows:
     names = [column.name for column in table.__table__.primary_key]
     if not rows[0].keys() >= set(names):
         return rows
     key = itemgetter(*names)
-    return sorted({key(row): row for row in rows}.values() if where == "replaced" else rows, key=key)
+    return sorted({key(row): row for row in rows}.values() if on_conflict == "replace" else rows, key=key)
 
 
-# Statements are made once, since that takes longer than what they do; of the bare table, since of an entity the ORM
-# makes twice the work.
+# Statements are cached, since building one takes longer than running it. They use the bare table, since with an entity
+# the ORM does twice the work.
 
 
 @cache
-def _text(table: type[Record], columns: tuple[str, ...], where: _Where) -> _Text:
+def _sqlite_insert(table: type[Record], columns: tuple[str, ...], on_conflict: _OnConflict) -> _SqliteInsert:
     bare = cast("Table", table.__table__)
     defaults = {}
     for column in bare.c:
@@ -92,45 +97,46 @@ def _text(table: type[Record], columns: tuple[str, ...], where: _Where) -> _Text
                 raise TypeError(msg)
             defaults[column.name] = column.default.arg
     dialect = sqlite.dialect()
-    made = sqlite.insert(bare).values({name: bindparam(name) for name in (*columns, *defaults)})
-    compiled = _unless(made, bare, columns, where).compile(dialect=dialect)
+    insert = sqlite.insert(bare).values({name: bindparam(name) for name in (*columns, *defaults)})
+    compiled = _with_conflict_clause(insert, bare, columns, on_conflict).compile(dialect=dialect)
     order = compiled.positiontup or []
-    several = itemgetter(*order)
-    converted = {
+    getter = itemgetter(*order)
+    converters = {
         name: convert for name in order if (convert := bare.c[name].type.dialect_impl(dialect).bind_processor(dialect))
     }
-    return _Text(compiled.string, several if len(order) > 1 else lambda row: (several(row),), defaults, converted)
+    parameters_of = getter if len(order) > 1 else lambda row: (getter(row),)
+    return _SqliteInsert(compiled.string, parameters_of, defaults, converters)
 
 
 @cache
-def _of_arrays(table: type[Record], columns: tuple[str, ...], where: _Where) -> Insert:
+def _postgresql_insert(table: type[Record], columns: tuple[str, ...], on_conflict: _OnConflict) -> Insert:
     bare = cast("Table", table.__table__)
-    arrays = (bindparam(name, type_=postgresql.ARRAY(_whole(bare.c[name].type))) for name in columns)
-    each = func.unnest(*arrays).table_valued(*columns).render_derived()
-    made = postgresql.insert(bare).from_select(columns, select(*(each.c[name] for name in columns)))
-    return _unless(made, bare, columns, where)
+    arrays = (bindparam(name, type_=postgresql.ARRAY(_untruncated(bare.c[name].type))) for name in columns)
+    rows = func.unnest(*arrays).table_valued(*columns).render_derived()
+    insert = postgresql.insert(bare).from_select(columns, select(*(rows.c[name] for name in columns)))
+    return _with_conflict_clause(insert, bare, columns, on_conflict)
 
 
-def _unless(
-    made: sqlite.Insert | postgresql.Insert, bare: Table, columns: Sequence[str], where: _Where
+def _with_conflict_clause(
+    insert: sqlite.Insert | postgresql.Insert, bare: Table, columns: Sequence[str], on_conflict: _OnConflict
 ) -> sqlite.Insert | postgresql.Insert:
-    """Say what becomes of a row that is there."""
-    if where == "missing":
-        return made.on_conflict_do_nothing()
-    if where == "replaced":
+    if on_conflict == "skip":
+        return insert.on_conflict_do_nothing()
+    if on_conflict == "replace":
         key = [column.name for column in bare.primary_key]
-        changed = {name: made.excluded[name] for name in columns if name not in key}
-        return made.on_conflict_do_update(index_elements=key, set_=changed)
-    return made
+        changed = {name: insert.excluded[name] for name in columns if name not in key}
+        return insert.on_conflict_do_update(index_elements=key, set_=changed)
+    return insert
 
 
-def _whole(kind: TypeEngine[Any]) -> TypeEngine[Any]:
-    """Return a type that takes a value as it is: one that is too long shall fail, not be cut by a cast."""
+def _untruncated(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Return the type for the array. A text that is too long must fail, but a cast to VARCHAR(n) would cut it."""
     return Text() if isinstance(kind, String) else kind
 
 
 def _array(table: type[Record], name: str, rows: Rows) -> list[Any]:
     values = [row[name] for row in rows]
     if isinstance(table.__table__.c[name].type, String):
-        return [None if value is None else str(value) for value in values]  # an enumeration is no text to an array
+        # An array doesn't accept an enum as text.
+        return [None if value is None else str(value) for value in values]
     return values

@@ -1,7 +1,8 @@
-"""How a database becomes what this version of the program needs: Alembic, without an ini file.
+"""Migration of the records to the version that this program needs, by Alembic without an ini file.
 
-`upgrade` may be called by every process at its start: one of them migrates, the others wait and find it done.
+Every process may call `upgrade` at its start: one of them migrates, the others wait and find nothing left to do.
 `python -m core.db.migrate "what it adds"` drafts the next migration by comparing the tables with the migrations so far.
+tests/integration/test_migrations.py tries to break it.
 """
 
 import sys
@@ -21,11 +22,11 @@ _LOCK = 0x_C01D_C4A1
 
 
 class NewerDatabase(Exception):
-    """The records were migrated by a newer version of the program; this one would damage them."""
+    """The records were migrated by a newer version of the program. This version could damage them."""
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the database to this version, in one transaction: wholly or not at all. Idempotent.
+    """Bring the database to this version in one transaction. Idempotent.
 
     Raises: NewerDatabase.
     """
@@ -51,7 +52,7 @@ def upgrade(engine: Engine) -> None:
 
 
 def pending(engine: Engine) -> bool:
-    """Return whether the database has yet to be brought to this version.
+    """Return whether the database must be migrated to this version.
 
     Raises: NewerDatabase.
     """
@@ -61,15 +62,15 @@ def pending(engine: Engine) -> bool:
 
 
 def config(connection: Connection) -> Config:
-    """Return Alembic's configuration for a connection, which keeps its transaction."""
-    made = Config(attributes={"connection": connection})
-    made.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    made.set_main_option("path_separator", "os")
-    return made
+    """Return Alembic's configuration for running in the transaction of a connection."""
+    alembic_config = Config(attributes={"connection": connection})
+    alembic_config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    alembic_config.set_main_option("path_separator", "os")
+    return alembic_config
 
 
 def draft(message: str) -> None:
-    """Write the next migration file: what `core.db.tables` has and the migrations so far have not. Read it through."""
+    """Write a draft of the next migration file: the difference between `core.db.tables` and the migrations so far."""
     engine = connect("sqlite:///:memory:")
     with engine.execution_options(writes=True).connect() as connection, connection.begin():
         settings = config(connection)
@@ -87,7 +88,7 @@ def _current(connection: Connection, scripts: ScriptDirectory) -> str | None:
 
 
 def _enforce_references(connection: Connection, *, on: bool) -> None:
-    """Switch SQLite's foreign keys, which a rebuild of a table needs off; works outside a transaction only."""
+    """Switch SQLite's foreign keys on or off, outside a transaction only. Rebuilding a table needs them off."""
     cursor = connection.connection.cursor()
     cursor.execute(f"PRAGMA foreign_keys={'ON' if on else 'OFF'}")
     cursor.close()

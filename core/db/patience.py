@@ -1,8 +1,8 @@
-"""A connection to PostgreSQL that never waits for ever.
+"""PostgreSQL connection with a time limit for each statement.
 
-A server that hangs, or a network that swallows packets, answers nothing and breaks nothing: without a limit of our own
-a thread would wait until somebody kills it. The server has a limit too, so that what we gave up doesn't go on there and
-hold its locks.
+If the server hangs or the network drops packets, the connection neither answers nor fails. Without a limit on the
+client a thread would wait for ever. The server has a limit too, so that a statement that was given up here doesn't go
+on there and hold its locks. tests/integration/test_postgres_hangs.py tries to break it.
 """
 
 from typing import Any, TypeVar
@@ -13,16 +13,16 @@ from psycopg.abc import PQGen
 from core.runtime.clock import monotonic
 
 RV = TypeVar("RV")
-_LOOK_S = 0.1
+_POLL_S = 0.1
 
 
 class Patient(Connection[tuple[Any, ...]]):
-    """Closes itself when the server hasn't answered one request within `patience_s`; what it was asked may be done."""
+    """Connection that closes itself if one request takes longer than `patience_s`; the server may still execute it."""
 
     patience_s: float | None = None
 
-    def wait(self, gen: PQGen[RV], interval: float = _LOOK_S, timeout: float | None = None) -> RV:
-        """Wait for the server's answer, like every wait of psycopg but the one for the connection itself."""
+    def wait(self, gen: PQGen[RV], interval: float = _POLL_S, timeout: float | None = None) -> RV:
+        """Wait for the server's answer. psycopg calls this for every wait except the one for connecting."""
         limit = timeout if timeout is not None else self.patience_s
         began = monotonic()
         try:

@@ -1,7 +1,7 @@
-"""What every table of the records shares: names of constraints, key and time types.
+"""Base class of all tables of the records: names of constraints, types of keys and times.
 
-Nothing here or in any `tables.py` is what PostgreSQL or SQLite alone can do, but for the overlap guard of timelines,
-which each has in its own way (`core.db.timeline`).
+Every `tables.py` uses only what PostgreSQL and SQLite have in common. The exception is the overlap guard of timelines,
+which differs between the two (`core.db.timeline`).
 """
 
 from typing import Any, ClassVar
@@ -13,11 +13,11 @@ from core import ids
 from core.runtime.instant import Instant, Milliseconds
 
 BIGINT = BigInteger().with_variant(Integer, "sqlite")
-"""64 bits on both; SQLite numbers rows by itself only for INTEGER."""
+"""Integer of 64 bits on both. SQLite generates keys only for a column declared INTEGER."""
 
 
 class Record(DeclarativeBase):
-    """A row of the records. Integers (ids, instants, hundredths) are 64 bits wide."""
+    """Row of a table of the records. Integers (ids, instants, hundredths) have 64 bits."""
 
     metadata = MetaData(
         naming_convention={

@@ -1,4 +1,4 @@
-"""Every table of the records, for migrations and for tests that make an empty database."""
+"""Metadata of all tables of the records, for migrations and for tests that create an empty database."""
 
 import core.alarms.tables
 import core.db.audit
@@ -10,6 +10,5 @@ import core.wechat.tables
 from core.db.record import Record
 
 METADATA = Record.metadata
-"""All of them, in one metadata."""
 
 __all__ = ["METADATA", "core"]

@@ -1,11 +1,11 @@
-"""How the database itself keeps a timeline free of overlap, and an append-only table free of second thoughts.
+"""Database guards: no overlap in a timeline, no change in an append-only table.
 
-A timeline's rows say that a subject had something in [since, until), open while `until` is null. A CHECK keeps each
-row longer than nothing; these guards keep two rows of one subject from sharing an instant, whoever writes them.
+A row of a timeline says what a subject had in [since, until); the row is open while `until` is null. A CHECK makes
+`until` later than `since`. The overlap guard refuses two rows of one subject that share an instant.
 
-SQLite: triggers. PostgreSQL: an exclusion constraint, which also holds between two transactions that can't see each
-other. It compares the subject as the range [subject, subject], so that no extension is needed (docs/adr/0003).
-Batch migrations that rebuild a SQLite table drop its triggers: call the guard again after one.
+SQLite uses triggers. PostgreSQL uses an exclusion constraint, which also holds between two transactions that can't see
+each other. It compares the subject as the range [subject, subject], so that no extension is needed (docs/adr/0003).
+A batch migration that rebuilds a SQLite table drops its triggers: add the guard again after it.
 """
 
 from collections.abc import Iterable
@@ -14,19 +14,19 @@ from sqlalchemy import CheckConstraint, Connection
 
 
 def longer_than_nothing() -> CheckConstraint:
-    """Return the constraint that a row of a timeline ends after it began."""
+    """Return the constraint that a row of a timeline ends after it begins."""
     return CheckConstraint("until IS NULL OR until > since", name="span")
 
 
 def forbid_overlap(connection: Connection, table: str, subject: str) -> None:
-    """Make the database refuse two rows of one `subject` that share an instant (as an IntegrityError)."""
+    """Create the guard that refuses two rows of one `subject` with a common instant, by an IntegrityError."""
     ddl = _overlap_sqlite if connection.dialect.name == "sqlite" else _overlap_postgresql
     for statement in ddl(table, subject):
         connection.exec_driver_sql(statement)
 
 
 def forbid_change(connection: Connection, table: str) -> None:
-    """Make the database refuse UPDATE and DELETE on a table: a correction is a new row."""
+    """Create the guard that refuses UPDATE and DELETE on a table. A correction is a new row."""
     ddl = _frozen_sqlite if connection.dialect.name == "sqlite" else _frozen_postgresql
     for statement in ddl(table):
         connection.exec_driver_sql(statement)

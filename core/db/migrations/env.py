@@ -1,4 +1,4 @@
-"""What Alembic runs around the migrations: always on the connection that `core.db.migrate` hands over."""
+"""Alembic environment of the migrations. It runs on the connection that `core.db.migrate` passes."""
 
 from typing import Literal
 
@@ -9,8 +9,8 @@ from sqlalchemy import BigInteger
 from core.db.tables import METADATA
 
 
-def written(kind: str, item: object, to: AutogenContext) -> str | Literal[False]:
-    """Write the integer of all ids and instants by its name."""
+def render_bigint(kind: str, item: object, to: AutogenContext) -> str | Literal[False]:
+    """Render the integer type of ids and instants by its name, `BIGINT`."""
     if kind == "type" and isinstance(item, BigInteger):
         to.imports.add("from core.db.record import BIGINT")
         return "BIGINT"
@@ -21,7 +21,7 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=METADATA,
     render_as_batch=True,
-    render_item=written,
+    render_item=render_bigint,
 )
 with context.begin_transaction():
     context.run_migrations()
