@@ -1,1 +1,1 @@
-"""What every process needs to run: time, logging, lifecycle. Light: the edge box imports it."""
+"""Runtime of every process: time, logging, lifecycle. It imports little, since the edge box uses it too."""

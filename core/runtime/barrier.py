@@ -1,8 +1,8 @@
-"""How a keeper of a stepped clock knows that every process has done all that was due.
+"""Barrier for a stepped clock: tells its keeper that every process has done all that was due.
 
-The keeper asks the processes in the order in which a reading passes them (agent, collector, alerting), each once the
-one before has answered. A process answers when it finds itself idle after it was asked. So when the last has answered,
-all that was due by the step has been done. Unasked, a process only looks whether it is.
+The keeper asks the processes in the order in which a reading passes them (agent, collector, alerting), each one after
+the one before has answered. A process answers once it is idle after the question. So when the last one has answered,
+all that was due by the step has been done.
 """
 
 import os
@@ -15,43 +15,43 @@ from core.runtime.clock import STEP_LOOK_S, Clock, VirtualClock
 
 
 class Barrier:
-    """Questions and answers: small files beside the clock's."""
+    """Questions and answers as small files beside the clock's file."""
 
     def __init__(self, clock_file: Path) -> None:
         self._folder = clock_file.parent
-        self._seen: dict[str, tuple[int, int]] = {}
-        self._question: dict[str, str] = {}
+        self._stamps: dict[str, tuple[int, int]] = {}
+        self._questions: dict[str, str] = {}
 
     def wait(self, processes: Sequence[str], step: int, *, within_s: float = 300.0) -> None:
-        """Ask the processes, in this order, and wait for each answer.
+        """Ask the processes in this order, and wait for each answer.
 
-        Raises: TimeoutError naming the process that did not answer.
+        Raises: TimeoutError, which names the process that did not answer.
         """
-        ends = time.monotonic() + within_s
+        deadline = time.monotonic() + within_s
         for process in processes:
             question = f"{step} {time.monotonic_ns()}"
-            self._put(f"{process}.asked", question)
+            self._write(f"{process}.asked", question)
             while self._read(f"{process}.idle") != question:
-                if time.monotonic() > ends:
+                if time.monotonic() > deadline:
                     msg = f"{process} was not idle within {within_s} s of step {step}"
                     raise TimeoutError(msg)
                 time.sleep(STEP_LOOK_S)
 
     def question(self, process: str) -> str:
-        """Return what a process was asked last, empty when never. Cheap: the file is read again when it changed."""
+        """Return the last question to a process, empty if there was none. The file is read only if it has changed."""
         try:
             stat = (self._folder / f"{process}.asked").stat()
         except FileNotFoundError:
             return ""
         stamp = (stat.st_ino, stat.st_mtime_ns)
-        if self._seen.get(process) != stamp:
-            self._question[process] = self._read(f"{process}.asked")
-            self._seen[process] = stamp
-        return self._question[process]
+        if self._stamps.get(process) != stamp:
+            self._questions[process] = self._read(f"{process}.asked")
+            self._stamps[process] = stamp
+        return self._questions[process]
 
     def answer(self, process: str, question: str) -> None:
-        """Say that a process was idle after it was asked."""
-        self._put(f"{process}.idle", question)
+        """Record that a process was idle after `question`."""
+        self._write(f"{process}.idle", question)
 
     def _read(self, name: str) -> str:
         try:
@@ -59,16 +59,16 @@ class Barrier:
         except FileNotFoundError:
             return ""
 
-    def _put(self, name: str, text: str) -> None:
-        beside = self._folder / f"{name}.{os.getpid()}.tmp"
-        beside.write_text(text)
-        beside.replace(self._folder / name)
+    def _write(self, name: str, text: str) -> None:
+        temporary = self._folder / f"{name}.{os.getpid()}.tmp"
+        temporary.write_text(text)
+        temporary.replace(self._folder / name)
 
 
 def report_idle(clock: Clock, process: str, is_idle: Callable[[], bool], stop: threading.Event) -> None:
-    """Answer every question by `stop`, once idle; returns at once when the clock isn't a virtual one.
+    """Answer every question once the process is idle, until `stop`; return at once if the clock isn't virtual.
 
-    `is_idle` answers whether all that is due at `clock.now()` has been done. Run it in a daemon thread.
+    `is_idle` returns whether all that is due at `clock.now()` has been done. Run this in a daemon thread.
     """
     if not isinstance(clock, VirtualClock):
         return

@@ -1,13 +1,13 @@
-"""What time it is: the one place that the system's own clocks are read.
+"""Clocks: the only module that reads the machine's own clocks.
 
 Event times, rules, steps and expiry follow a `Clock`; leases, time-outs and back-off follow `monotonic`
-(docs/architecture.md lists which follows what). A `VirtualClock` is a small file shared by every process of a
-demo or a scenario; only a `ClockKeeper` writes it.
+(docs/architecture.md has the list). A `VirtualClock` is a small file shared by all processes of a demo or a scenario;
+only a `ClockKeeper` writes it.
 
 Guarantees of the virtual clock, tried by tests/unit/test_clock.py and the kill scenarios:
-* never backwards, not even when the keeper was killed: a reader never goes beyond the `bound` in the file, and a keeper
-  that starts again goes on from that bound when the last one did not close;
-* frozen while nobody keeps it: at most until the bound, `LEAD_S` real seconds after the last save.
+* It never goes backwards, also if the keeper is killed: a reader never goes beyond the `bound` in the file, and a new
+  keeper goes on from that bound if the last one did not close the clock.
+* It stands still without a keeper: it stops at the bound, at most `LEAD_S` real seconds after the last save.
 """
 
 import os
@@ -25,48 +25,48 @@ STEP_LOOK_S = 0.002
 
 
 def monotonic() -> float:
-    """Return real seconds that never jump: for leases in memory, time-outs and back-off."""
+    """Return monotonic real seconds, for leases in memory, time-outs and back-off."""
     return time.monotonic()
 
 
 def real_now() -> Instant:
-    """Return the machine's own UTC time: for leases kept in a database, and nothing that a person reads."""
+    """Return the machine's UTC time, for leases in a database; never for a time that a person reads."""
     return Instant(time.time_ns() // 1_000_000)
 
 
 class Clock(Protocol):
-    """Tells the time that the system works by."""
+    """Clock that the system works by."""
 
     def now(self) -> Instant:
         """Return the current instant."""
 
     def pause(self, until: Instant) -> float:
-        """Return real seconds to sleep before looking again while waiting for `until` (0 once it is due)."""
+        """Return real seconds to sleep before looking at the clock again while waiting for `until`; 0 once due."""
 
 
 class SystemClock:
-    """The machine's clock."""
+    """Clock of the machine."""
 
     def now(self) -> Instant:
         """Return the current instant."""
         return real_now()
 
     def pause(self, until: Instant) -> float:
-        """Return the real seconds left, at most one, so that a jump of the clock is seen soon."""
+        """Return the real seconds left, at most one, so that a jump of the clock is noticed soon."""
         return min(LONGEST_PAUSE_S, max(0.0, (until - self.now()) / 1000))
 
 
 class ClockFace(msgspec.Struct, frozen=True):
-    """What the file of a virtual clock says."""
+    """Content of the file of a virtual clock."""
 
     virtual: int
     """Virtual time at `anchor`, ms UTC."""
     anchor: int
-    """CLOCK_MONOTONIC of this boot, ns, when `virtual` was true."""
+    """CLOCK_MONOTONIC of this boot at `virtual`, ns."""
     speed: float
-    """Virtual seconds a real second; 0 when the clock is stepped."""
+    """Virtual seconds per real second; 0 if the clock is stepped."""
     bound: int
-    """No reader goes beyond this, ms UTC."""
+    """Virtual time beyond which no reader goes, ms UTC."""
     step: int
     """Number of the current step; 0 while the clock runs by itself."""
     closed: bool = False
@@ -74,47 +74,47 @@ class ClockFace(msgspec.Struct, frozen=True):
 
     def at(self, mono_ns: int) -> Instant:
         """Return the virtual time at a moment of CLOCK_MONOTONIC."""
-        run = int(max(0, mono_ns - self.anchor) * self.speed / 1_000_000)
-        return Instant(min(self.virtual + run, self.bound))
+        elapsed = int(max(0, mono_ns - self.anchor) * self.speed / 1_000_000)
+        return Instant(min(self.virtual + elapsed, self.bound))
 
 
 class VirtualClock:
-    """Reads a shared virtual clock. Cheap: the file is looked at again when its inode changes."""
+    """Reader of a shared virtual clock. It reads the file again only if its inode or time of change differs."""
 
     def __init__(self, path: Path) -> None:
-        """Raises FileNotFoundError when no keeper has made the file yet."""
+        """Raise FileNotFoundError if no keeper has created the file yet."""
         self.path = path
-        self._seen: tuple[tuple[int, int], ClockFace] | None = None
+        self._cached: tuple[tuple[int, int], ClockFace] | None = None
         self.face()
 
     def face(self) -> ClockFace:
-        """Return what the file says now."""
+        """Return the current content of the file."""
         stat = self.path.stat()
         stamp = (stat.st_ino, stat.st_mtime_ns)
-        # One assignment of both: two threads that look at once must not leave the new stamp with the old face.
-        seen = self._seen
-        if seen is None or seen[0] != stamp:
-            self._seen = seen = (stamp, msgspec.json.decode(self.path.read_bytes(), type=ClockFace))
-        return seen[1]
+        # Assign both at once: otherwise two threads could leave the new stamp with the old face.
+        cached = self._cached
+        if cached is None or cached[0] != stamp:
+            self._cached = cached = (stamp, msgspec.json.decode(self.path.read_bytes(), type=ClockFace))
+        return cached[1]
 
     def now(self) -> Instant:
         """Return the current virtual instant."""
         return self.face().at(time.monotonic_ns())
 
     def pause(self, until: Instant) -> float:
-        """Return real seconds to sleep: short, since a keeper may step the clock at any moment."""
+        """Return real seconds to sleep. They are short, since a keeper may step the clock at any moment."""
         face = self.face()
-        left = until - face.at(time.monotonic_ns())
-        if left <= 0:
+        remaining = until - face.at(time.monotonic_ns())
+        if remaining <= 0:
             return 0.0
-        return STEP_LOOK_S if face.speed == 0 else min(0.1, left / 1000 / face.speed)
+        return STEP_LOOK_S if face.speed == 0 else min(0.1, remaining / 1000 / face.speed)
 
 
 class ClockKeeper:
-    """Keeps a virtual clock: the one writer of its file. `save` once a second, or it stands still."""
+    """Keeper of a virtual clock, the only writer of its file. Without a `save` each second the clock stands still."""
 
     def __init__(self, path: Path, *, start: Instant, speed: float) -> None:
-        """Go on from the file where it exists (from its bound unless it was closed), else from `start`."""
+        """Go on from an existing file (from its bound unless it was closed), but not before `start`."""
         self._path = path
         self.speed = speed
         self._step = 0
@@ -137,11 +137,11 @@ class ClockKeeper:
         self._write(int(now))
 
     def save(self) -> None:
-        """Move the bound on; called once a second while the clock runs by itself."""
+        """Move the bound forward. Call it once a second while the clock runs by itself."""
         self._write(int(self.now()))
 
     def step_to(self, when: Instant) -> int:
-        """Put a stepped clock on `when` and return the step's number; the barrier waits for it.
+        """Set a stepped clock to `when` and return the number of the step, for which the barrier waits.
 
         Raises: ValueError for a step backwards.
         """
@@ -153,7 +153,7 @@ class ClockKeeper:
         return self._step
 
     def close(self) -> None:
-        """Freeze the clock where it is; the next keeper goes on from exactly there."""
+        """Stop the clock. The next keeper goes on from exactly this time."""
         self._write(int(self.now()), closed=True)
 
     def _write(self, virtual: int, *, closed: bool = False) -> None:
@@ -161,11 +161,11 @@ class ClockKeeper:
         self._face = ClockFace(
             virtual, time.monotonic_ns(), speed, virtual + int(LEAD_S * 1000 * speed), self._step, closed
         )
-        beside = self._path.with_suffix(f".{os.getpid()}.tmp")
-        beside.write_bytes(msgspec.json.encode(self._face))
-        beside.replace(self._path)
+        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_bytes(msgspec.json.encode(self._face))
+        temporary.replace(self._path)
 
 
 def clock_from(virtual_clock: str) -> Clock:
-    """Return the clock that the setting `virtual_clock` names: a clock file, or the machine's clock when empty."""
+    """Return the clock of the setting `virtual_clock`: that of a clock file, or the machine's clock if it is empty."""
     return VirtualClock(Path(virtual_clock)) if virtual_clock else SystemClock()

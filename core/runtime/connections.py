@@ -1,4 +1,4 @@
-"""Connections of a server: how many there may be, and one line a minute about those that it ended."""
+"""Connection limit of a server, and log warnings about connections at most once a minute."""
 
 import asyncio
 import resource
@@ -10,13 +10,13 @@ from core.runtime.logs import logger
 log = logger(__name__)
 
 RESERVED = 384
-"""File descriptors for databases, files and logs; of a small limit at most half."""
+"""File descriptors kept free for databases, files and logs; at most half of a small limit."""
 EVERY_S = 60.0
 _OUT_OF_DESCRIPTORS = "socket.accept() out of system resource"
 
 
 def connection_limit(most: int) -> int:
-    """Return how many connections a process may have: below `most`, and so that descriptors are left for its work."""
+    """Return how many connections a process may have: at most `most`, and few enough to keep descriptors free."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         return most
@@ -24,7 +24,7 @@ def connection_limit(most: int) -> int:
 
 
 class RareLog:
-    """A warning that is written when something happens, and then once a minute with how often it happened."""
+    """Warning that is logged at most once a minute, with the number of times that it happened."""
 
     def __init__(self, event: str) -> None:
         self._event = event
@@ -32,12 +32,12 @@ class RareLog:
         self._next = 0.0
 
     def note(self, **facts: object) -> None:
-        """Count, and say so unless a line was written within the last minute."""
+        """Count an event, and log it unless a line was written within the last minute."""
         self._times += 1
         self.tell(**facts)
 
     def tell(self, **facts: object) -> None:
-        """Write what was counted and not yet said, once its minute is over."""
+        """Log events that were counted but not logged yet, once the minute is over."""
         now = monotonic()
         if self._times and now >= self._next:
             log.warning(self._event, times=self._times, **facts)
@@ -45,10 +45,10 @@ class RareLog:
 
 
 def tame_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
-    """Let a loop say in one line a minute that no descriptors are left.
+    """Make an event loop log once a minute that no file descriptors are left.
 
-    asyncio tries again after a second by itself, and reports each connection that waits with a traceback: 62 MB within
-    40 s were seen.
+    asyncio itself tries again after a second, and logs a traceback for each waiting connection: 62 MB in 40 s were
+    measured.
     """
     rare = RareLog("no file descriptors left for connections")
 

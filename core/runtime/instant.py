@@ -1,4 +1,4 @@
-"""What a moment is: milliseconds since 1970 in UTC, as one integer from the probe to the report."""
+"""Instants: milliseconds since 1970 in UTC, the same integer from the probe to the report."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import NewType
@@ -8,7 +8,7 @@ Instant = NewType("Instant", int)
 """Milliseconds since 1970-01-01T00:00Z."""
 
 Milliseconds = NewType("Milliseconds", int)
-"""A span of time in milliseconds."""
+"""Duration in milliseconds."""
 
 SECOND = Milliseconds(1_000)
 MINUTE = Milliseconds(60_000)
@@ -19,7 +19,7 @@ DAY = Milliseconds(86_400_000)
 def instant(moment: datetime) -> Instant:
     """Return the instant of an aware datetime.
 
-    Raises: ValueError for a naive one, which could mean any of forty moments.
+    Raises: ValueError for a naive one, which is ambiguous.
     """
     if moment.tzinfo is None:
         msg = f"{moment.isoformat()} has no time zone; give it one, such as +08:00"
@@ -28,39 +28,39 @@ def instant(moment: datetime) -> Instant:
 
 
 def parse(text: str) -> Instant:
-    """Read an RFC 3339 time with its offset, such as 2026-03-28T03:02:40+08:00.
+    """Parse an RFC 3339 time with an offset, such as 2026-03-28T03:02:40+08:00.
 
-    Raises: ValueError when it isn't one, or has no offset.
+    Raises: ValueError if it isn't one, or has no offset.
     """
     return instant(datetime.fromisoformat(text))
 
 
 def at_zone(when: Instant, zone: ZoneInfo) -> datetime:
-    """Return the instant as a datetime on the clocks of `zone`."""
+    """Return the instant as a datetime in `zone`."""
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=when)).astimezone(zone)
 
 
 def rfc3339(when: Instant, zone: ZoneInfo | None = None) -> str:
-    """Write an instant as RFC 3339 with offset and milliseconds (UTC unless a zone is given)."""
+    """Format an instant as RFC 3339 with offset and milliseconds, in UTC unless a zone is given."""
     return at_zone(when, zone or ZoneInfo("UTC")).isoformat(timespec="milliseconds")
 
 
 def local_day(when: Instant, zone: ZoneInfo) -> date:
-    """Return the site's calendar day of an instant: a day in duties, rollups and reports."""
+    """Return the local calendar day of an instant, as duties, rollups and reports count days."""
     return at_zone(when, zone).date()
 
 
 def day_bounds(day: date, zone: ZoneInfo) -> tuple[Instant, Instant]:
-    """Return [midnight, next midnight) of a local day; 23 or 25 hours where clocks change."""
+    """Return [midnight, next midnight) of a local day; it has 23 or 25 hours when clocks change."""
     start = datetime(day.year, day.month, day.day, tzinfo=zone)
-    after = day + timedelta(days=1)
-    return instant(start), instant(datetime(after.year, after.month, after.day, tzinfo=zone))
+    next_day = day + timedelta(days=1)
+    return instant(start), instant(datetime(next_day.year, next_day.month, next_day.day, tzinfo=zone))
 
 
 class LocalDays:
-    """The days of a site as `local_day` tells them, for many instants that follow each other. To be used by one thread.
+    """Cache for `local_day`, for many instants that are close to each other. Not thread-safe.
 
-    It remembers the day that was found last, unless clocks change in it, and answers within it by two comparisons.
+    It keeps the bounds of the last day, unless clocks change in it; an instant within them costs two comparisons.
     """
 
     def __init__(self, zone: ZoneInfo) -> None:
@@ -69,7 +69,7 @@ class LocalDays:
         self._day = date.min
 
     def of(self, when: Instant) -> date:
-        """Return the calendar day of an instant."""
+        """Return the local calendar day of an instant."""
         if self._since <= when < self._until:
             return self._day
         day = local_day(when, self._zone)

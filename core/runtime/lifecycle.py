@@ -1,4 +1,4 @@
-"""How a process ends: SIGTERM or SIGINT asks, and everything that runs looks at one event."""
+"""Process shutdown: SIGTERM and SIGINT set one event, and everything that runs watches it."""
 
 import os
 import signal
@@ -7,30 +7,30 @@ from types import FrameType
 
 
 def stop_on_signals() -> threading.Event:
-    """Return the event that SIGTERM and SIGINT set; a second signal ends the process at once."""
+    """Return an event that SIGTERM and SIGINT set. A second signal ends the process at once."""
     stop = threading.Event()
 
-    def asked(_number: int, _frame: FrameType | None) -> None:
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
             raise SystemExit(1)
         stop.set()
 
-    signal.signal(signal.SIGTERM, asked)
-    signal.signal(signal.SIGINT, asked)
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
     return stop
 
 
 def end_within(seconds: float) -> None:
-    """End this process hard so long after a signal asked it to stop: for a service that no kill can hurt.
+    """Kill this process `seconds` after the first signal, unless it has ended by then; for a service that is kill-safe.
 
-    Nothing that hangs in it can delay that, the main thread neither: the interpreter tells of a signal by a pipe.
+    A blocked main thread can't delay this, since the interpreter reports a signal through a pipe.
     """
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
-    signal.set_wakeup_fd(told)
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end)
 
     def watch() -> None:
-        os.read(heard, 1)
+        os.read(read_end, 1)
         threading.Event().wait(seconds)
         os._exit(1)
 

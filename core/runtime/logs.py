@@ -1,6 +1,6 @@
-"""How a process tells what happened: one JSON object a line, an event in past tense with its fields.
+"""Structured logging: one JSON object for each line, with an event in past tense and its fields.
 
-Secrets never reach a log: fields whose names say that they hold one are masked here, whoever wrote the call.
+Secrets never reach the log: fields whose name says that they hold a secret are masked here.
 """
 
 import logging
@@ -17,7 +17,7 @@ _PLAIN = ("key_id", "idempotency_key")
 def set_up(service: str, *, level: str = "INFO", plain: bool = False) -> None:
     """Send structured logs of `service` to stderr: JSON lines, or readable ones when `plain`.
 
-    Log lines of libraries pass through the same pipe.
+    Log lines of libraries go the same way.
     """
 
     def name_service(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -60,14 +60,14 @@ def set_up(service: str, *, level: str = "INFO", plain: bool = False) -> None:
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
-    """Return the logger of a module: `log = logs.logger(__name__)`."""
+    """Return the logger of a module, as in `log = logs.logger(__name__)`."""
     return structlog.stdlib.get_logger(name)
 
 
 def mask_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Replace the value of every field whose name says that it is a secret or personal."""
+    """Mask the value of every field whose name says that it is secret or personal."""
     for name in event:
-        low = name.lower()
-        if low not in _PLAIN and any(part in low for part in _SECRET):
+        lower = name.lower()
+        if lower not in _PLAIN and any(part in lower for part in _SECRET):
             event[name] = "***"
     return event

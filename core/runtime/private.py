@@ -1,8 +1,8 @@
-"""Privacy of what an installation keeps: nobody but the user who runs it may read its files, whatever the umask was.
+"""File privacy of an installation: only the user who runs it may read its files, whatever the umask was.
 
-They hold the WeChat token, password hashes, phone numbers and openids. A process of ours makes folders of mode 0700 and
-files of 0600 (`only_ours`, which its children inherit); what was made otherwise is closed when a service starts
-(`close_to_others`). tests/integration/test_private.py looks at everything that an installation makes.
+The files hold the WeChat token, password hashes, phone numbers and openids. A Coldchain process creates folders of mode
+0700 and files of mode 0600 (`only_ours`, inherited by its children). Files that others may read are closed when a
+service starts (`close_to_others`). tests/integration/test_private.py checks every file that an installation creates.
 """
 
 import os
@@ -18,37 +18,37 @@ _OTHERS = 0o077
 
 
 def only_ours() -> None:
-    """Let this process, and those that it starts, make nothing that others may read or enter."""
+    """Set the umask of this process, and of those that it starts, so that only the owner may use new files."""
     os.umask(_OTHERS)
 
 
 def private_places(settings: Settings) -> list[Path]:
-    """Return the folders and files of ours that are there: the data folder, and what the settings put elsewhere.
+    """Return the existing folders and files of the installation: the data folder, and those outside of it.
 
-    Of a folder elsewhere that holds an SQLite file, only that file and what SQLite keeps beside it are ours.
+    Of a SQLite file outside the data folder these are the file itself and its -wal and -shm files, not its folder.
     """
     data = Path(settings.data_dir)
-    found = [data, *(data / folder for folder in (settings.telemetry.folder, settings.agent.folder) if folder)]
+    paths = [data, *(data / folder for folder in (settings.telemetry.folder, settings.agent.folder) if folder)]
     for url in (settings.records.url, settings.intake.url):
         file = re.match(r"sqlite(?:\+\w+)?:///(.+)", url)
-        found += [data / f"{file[1]}{end}" for end in ("", "-wal", "-shm")] if file else []
-    return [path for path in dict.fromkeys(found) if path.exists() and (path == data or data not in path.parents)]
+        paths += [data / f"{file[1]}{suffix}" for suffix in ("", "-wal", "-shm")] if file else []
+    return [path for path in dict.fromkeys(paths) if path.exists() and (path == data or data not in path.parents)]
 
 
 def open_to_others(places: Iterable[Path]) -> Iterator[Path]:
-    """Yield the folders and files, at and below the places, that others than their owner may use."""
+    """Yield the folders and files, at and below the places, that users other than the owner may access."""
     for place in sorted(set(places)):
         for path in (place, *_below(place)):
-            with suppress(OSError):  # gone meanwhile
+            with suppress(OSError):  # deleted meanwhile
                 mode = path.lstat().st_mode
                 if not stat.S_ISLNK(mode) and stat.S_IMODE(mode) & _OTHERS:
                     yield path
 
 
 def close_to_others(places: Iterable[Path]) -> list[Path]:
-    """Take from others what they may do with the places and all below; returns what was open.
+    """Remove the permissions of other users at and below the places; return the paths that were changed.
 
-    What belongs to somebody else stays as it is: `coldchain check` names it.
+    A file of another owner stays as it is; `coldchain check` reports it.
     """
     closed = []
     for path in open_to_others(places):

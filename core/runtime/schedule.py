@@ -1,7 +1,7 @@
-"""What wakes the ticks: real time, from memory. What is due is in the records, and the job looks there.
+"""Scheduler of periodic jobs in real time. It keeps nothing: a job finds what is due in the records.
 
-Jobs kept by APScheduler would be lost or run twice in a crash; here it only calls functions every so often. A job that
-still runs isn't started again, and turns that were missed are one.
+Jobs stored by APScheduler could be lost or run twice after a crash, so here it only calls functions at an interval. A
+job that still runs isn't started again, and missed runs are made up by one.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ log = logger(__name__)
 
 
 class Ticks:
-    """Calls each job every so many real seconds, in threads of its own, until `stop`."""
+    """Periodic jobs, run in a thread pool until `stop`."""
 
     def __init__(self) -> None:
         self._troubles = Troubles()
@@ -28,7 +28,7 @@ class Ticks:
         )
 
     def every(self, seconds: float, name: str, job: Callable[[], object]) -> None:
-        """Add a job. One that fails is logged and called again at its next turn."""
+        """Add a job that runs every `seconds` real seconds. A failed run is logged, and the job runs again as usual."""
 
         def guarded() -> None:
             try:
@@ -43,9 +43,9 @@ class Ticks:
         self._scheduler.add_job(guarded, "interval", seconds=seconds, id=name)
 
     def start(self) -> None:
-        """Begin."""
+        """Start running the jobs."""
         self._scheduler.start()
 
     def stop(self) -> None:
-        """End; a job that runs may finish."""
+        """Stop starting jobs. A job that is running may finish."""
         self._scheduler.shutdown(wait=False)

@@ -1,7 +1,7 @@
-"""One process of a name in a data folder: a second one waits until the first is gone, or is refused.
+"""Single-instance lock: one process of a name for each data folder. A second one waits for the first, or is refused.
 
-A service waits, so that two generations of it never work at once; `up` and `demo` are refused, since whoever types them
-would wait for ever.
+A service waits, so that an old and a new process of it never work at the same time. `up` and `demo` are refused, since
+their user would wait for ever.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ log = logs.logger(__name__)
 
 
 class AlreadyRunning(Exception):
-    """Another process of the name holds the lock. `pid` is its number, 0 where it hasn't written it."""
+    """Another process of this name holds the lock. `pid` is its process number, 0 if it hasn't written it yet."""
 
     def __init__(self, process: str, data_dir: str, pid: int) -> None:
         super().__init__(f"{process} runs on {data_dir} already: process {pid}")
@@ -30,15 +30,15 @@ class AlreadyRunning(Exception):
 
 @contextmanager
 def only_one(data_dir: str, process: str, stop: threading.Event, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock of `process` in a data folder; yields False when stopped while waiting for it.
+    """Hold the lock of `process` in a data folder; yield False if `stop` is set while waiting for it.
 
-    The lock dies with its process, so a killed one never blocks the next.
+    The lock ends with its process, so a killed process never blocks the next one.
 
-    Raises: WrongSetting, when data_dir is where no file can be made; AlreadyRunning, where it is not to wait.
+    Raises: WrongSetting if no file can be created in data_dir; AlreadyRunning if the lock is taken and `wait` is False.
     """
     path = Path(data_dir) / "run" / f"{process}.lock"
-    with _opened(path) as file:
-        waited = False
+    with _open(path) as file:
+        is_logged = False
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -46,18 +46,18 @@ def only_one(data_dir: str, process: str, stop: threading.Event, *, wait: bool =
             except BlockingIOError:
                 if not wait:
                     raise AlreadyRunning(process, data_dir, _holder(path)) from None
-                if not waited:
+                if not is_logged:
                     log.warning(
                         "another process of this name is running; waiting for it to end (several of a service need"
                         " a name each: collector.client_id, alerting.worker, api.name)",
                         lock=str(path),
                         pid=_holder(path),
                     )
-                    waited = True
+                    is_logged = True
                 if stop.wait(0.05):
                     yield False
                     return
-        with suppress(OSError):  # on a full disk the lock holds all the same
+        with suppress(OSError):  # the lock holds on a full disk too
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
@@ -71,7 +71,7 @@ def _holder(path: Path) -> int:
         return 0
 
 
-def _opened(path: Path) -> TextIO:
+def _open(path: Path) -> TextIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How a SQLite file of ours is switched to its write-ahead log, and how one looks into it without a trace."""
+"""SQLite helpers: switching a file to its write-ahead log, and opening one without changing anything."""
 
 import sqlite3
 import time
@@ -7,32 +7,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-_PATIENCE_S = 5.0
+_BUSY_S = 5.0
 
 FileId = tuple[int, int]
-"""Device and number of a file: another one at the same path has others."""
+"""Device and inode of a file. They differ for another file at the same path."""
 
 
 def file_id(path: Path) -> FileId | None:
-    """Return which file is at a path now, None when there is none."""
+    """Return the id of the file at a path, None if there is none."""
     try:
-        found = path.stat()
+        stat = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return stat.st_dev, stat.st_ino
 
 
 def to_wal(db: sqlite3.Connection) -> None:
-    """Switch to WAL, as the file stays from then on.
+    """Switch a file to WAL, permanently.
 
-    While another process does the same to a new file SQLite says locked at once, whatever its time-out: hence the loop.
+    While another process does the same to a new file, SQLite ignores its time-out and fails as locked at once. Hence
+    the loop.
     """
-    ends = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _BUSY_S
     while True:
         try:
             db.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError:
-            if time.monotonic() > ends:
+            if time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
         else:
@@ -41,7 +42,7 @@ def to_wal(db: sqlite3.Connection) -> None:
 
 @contextmanager
 def malformed_text() -> Iterator[None]:
-    """Turn what Python says of a damaged file's text, or of SQLite's words about it, into an error of SQLite."""
+    """Turn a UnicodeDecodeError, from text in a damaged file or in SQLite's message about it, into a DatabaseError."""
     try:
         yield
     except UnicodeDecodeError as error:
@@ -50,11 +51,11 @@ def malformed_text() -> Iterator[None]:
 
 
 def look_into(path: Path) -> sqlite3.Connection:
-    """Open a file that is there to read it once; nothing is written, made or left beside it.
+    """Open an existing file for reading it once; nothing is written to it or created beside it.
 
-    Without a write-ahead log nobody works with it now, and SQLite may take it as one that never changes: else it would
-    make that log itself.
+    Without a write-ahead log no process uses the file now, and it is opened as immutable. Otherwise SQLite would create
+    the log.
     """
-    alone = not path.with_name(f"{path.name}-wal").exists()
-    never = "&immutable=1" if alone else ""
-    return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro{never}", uri=True, timeout=_PATIENCE_S)
+    is_unused = not path.with_name(f"{path.name}-wal").exists()
+    immutable = "&immutable=1" if is_unused else ""
+    return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro{immutable}", uri=True, timeout=_BUSY_S)

@@ -1,7 +1,7 @@
-"""How a service tells others on its machine how it is: a small JSON file, written every few seconds.
+"""Status file of a service: a small JSON file that it writes every few seconds for others on its machine.
 
-Readiness, metrics, `coldchain status` and the demo's screen read it; nothing that decides anything does. `pid` and `at`
-tell whether the writer still lives: real time, since a virtual clock may stand still.
+Readiness, metrics, `coldchain status` and the demo's screen read it; no rule depends on it. `pid` and `at` tell whether
+the writer is still alive; `at` is real time, since a virtual clock may stand still.
 """
 
 import os
@@ -21,15 +21,15 @@ log = logger(__name__)
 
 EVERY_S = 2.0
 STALE = Milliseconds(30_000)
-"""A service that has written nothing for so long is silent: many times its rule, which a busy machine breaks."""
+"""Age from which a service counts as silent: many times the interval, since a busy machine delays a write."""
 RATE_OVER_S = 60.0
 
 Facts = Mapping[str, int | float | str | bool]
-"""What a service tells, such as `{"received": 12, "last_error": ""}`; named like its metrics, without prefix."""
+"""Figures of a service, such as `{"received": 12, "last_error": ""}`, named like its metrics without their prefix."""
 
 
 class Status(msgspec.Struct, frozen=True):
-    """What a service said last."""
+    """Last status of a process."""
 
     service: str
     pid: int
@@ -38,40 +38,40 @@ class Status(msgspec.Struct, frozen=True):
     facts: dict[str, int | float | str | bool]
     troubles: list[Trouble] = []
     process: str = ""
-    """What it is called among those of its service; the service's own name when it is the only one."""
+    """Name among the processes of its service; the service's own name if it is the only one."""
     began: Instant = Instant(0)
     """Real time of the process's start."""
     per_minute: dict[str, float] = {}
-    """How fast the counters went that the service named, over the last minute or since its start."""
+    """Rates of some counters, over the last minute or since the start."""
 
     @property
     def name(self) -> str:
-        """What it is called where they are listed."""
+        """Name of the process in lists."""
         return self.process or self.service
 
     @property
     def fresh(self) -> bool:
-        """Whether it was written so lately that the service must be alive; not what a clock since set back says."""
+        """Whether it was written recently. An `at` far in the future, left by a clock that was set back, is not."""
         return abs(real_now() - self.at) < STALE
 
 
 class StatusFile:
-    """The file `status/<process>.json` of a data folder."""
+    """Status file `status/<process>.json` of a data folder."""
 
     def __init__(self, data_dir: str | Path, service: str, process: str = "", *, rates: Sequence[str] = ()) -> None:
-        """`process`: its name, where several of a service run on one folder. `rates`: counters to tell the speed of."""
+        """Whether it was written recently. With an `at` far in the future (the clock was set back) it was not."""
         self._process = process or service
         self._path = Path(data_dir) / "status" / f"{self._process}.json"
         self._service = service
         self._began = real_now()
         self._rates = rates
-        self._past: deque[tuple[float, Facts]] = deque()
-        self._own = Troubles()
+        self._history: deque[tuple[float, Facts]] = deque()
+        self._troubles = Troubles()
 
     def write(self, facts: Facts, troubles: Sequence[Trouble] = ()) -> None:
-        """Replace it. A disk that is full is reported in the log alone, once: telling must not stop the work."""
-        beside = self._path.with_suffix(f".{os.getpid()}.tmp")
-        told = Status(
+        """Replace the file. A full disk is only logged, once, since it must not stop the service."""
+        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
+        status = Status(
             self._service,
             os.getpid(),
             real_now(),
@@ -79,21 +79,21 @@ class StatusFile:
             list(troubles),
             self._process,
             self._began,
-            self._speeds(facts),
+            self._rates_per_minute(facts),
         )
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_bytes(msgspec.json.encode(told))
-            beside.replace(self._path)
+            temporary.write_bytes(msgspec.json.encode(status))
+            temporary.replace(self._path)
         except OSError as error:
-            if self._own.note("status", error):
+            if self._troubles.note("status", error):
                 log.warning("status not written", path=str(self._path), error=str(error))
         else:
-            if self._own.note("status", None):
+            if self._troubles.note("status", None):
                 log.info("status written again", path=str(self._path))
 
     def read(self) -> Status | None:
-        """Return what was written last, None when there is nothing readable."""
+        """Return the last status, None if there is no readable one."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=Status)
         except (OSError, msgspec.MsgspecError):
@@ -102,37 +102,40 @@ class StatusFile:
     def keep(
         self, facts: Callable[[], Facts], stop: threading.Event, troubles: Callable[[], Sequence[Trouble]] = list
     ) -> threading.Thread:
-        """Write what `facts` and `troubles` answer now, every few seconds and at the end, until `stop`, in a thread."""
+        """Write the status in a thread, every few seconds until `stop`, and once at the end."""
 
-        def tell() -> None:
+        def write() -> None:
             try:
                 self.write(facts(), troubles())
-            except Exception:  # a service that works must not look dead for it
+            except Exception:  # the thread must go on, or a working service would look dead
                 log.exception("status not told", service=self._service)
 
         def write_until_stop() -> None:
-            tell()
+            write()
             while not stop.wait(EVERY_S):
-                tell()
-            tell()
+                write()
+            write()
 
         thread = threading.Thread(target=write_until_stop, name="status", daemon=True)
         thread.start()
         return thread
 
-    def _speeds(self, facts: Facts) -> dict[str, float]:
+    def _rates_per_minute(self, facts: Facts) -> dict[str, float]:
         now = monotonic()
-        self._past.append((now, {name: facts.get(name, 0) for name in self._rates}))
-        while len(self._past) > 1 and now - self._past[1][0] >= RATE_OVER_S:
-            self._past.popleft()
-        began, then = self._past[0]
-        if now - began < EVERY_S / 2:
+        self._history.append((now, {name: facts.get(name, 0) for name in self._rates}))
+        while len(self._history) > 1 and now - self._history[1][0] >= RATE_OVER_S:
+            self._history.popleft()
+        first_at, first_facts = self._history[0]
+        if now - first_at < EVERY_S / 2:
             return {}
-        return {name: round((float(facts.get(name, 0)) - float(then[name])) * 60 / (now - began), 1) for name in then}
+        return {
+            name: round((float(facts.get(name, 0)) - float(first_facts[name])) * 60 / (now - first_at), 1)
+            for name in first_facts
+        }
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether a process of this machine runs."""
+    """Return whether a process of this machine is running."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -143,6 +146,6 @@ def is_alive(pid: int) -> bool:
 
 
 def read_all(data_dir: str | Path) -> dict[str, Status]:
-    """Return what every process of a data folder said last, by the process's name."""
-    found = (StatusFile(data_dir, path.stem).read() for path in sorted((Path(data_dir) / "status").glob("*.json")))
-    return {status.name: status for status in found if status}
+    """Return the last status of every process of a data folder, by the name of the process."""
+    statuses = (StatusFile(data_dir, path.stem).read() for path in sorted((Path(data_dir) / "status").glob("*.json")))
+    return {status.name: status for status in statuses if status}

@@ -1,7 +1,7 @@
-"""What keeps a part from working, in kinds that a person can act on.
+"""Troubles of a process: what keeps its parts from working, in kinds that a person can act on.
 
-A service notes what it meets; its status file carries what holds now. Every way of telling (`coldchain status`,
-readiness, metrics) reads the same, and `core.health.words` has the sentences.
+A service notes a trouble when it meets one; its status file has those that exist now. `coldchain status`, readiness and
+metrics all read that file, and `core.health.words` has the sentences.
 """
 
 import errno
@@ -19,7 +19,7 @@ from core.runtime.instant import Instant
 
 
 class Kind(StrEnum):
-    """What is wrong, by what mends it."""
+    """Kind of trouble; each kind needs a different remedy."""
 
     DISK_FULL = "disk_full"
     DISK_LOW = "disk_low"
@@ -27,61 +27,61 @@ class Kind(StrEnum):
     DISK_FAILS = "disk_fails"
     DAMAGED = "damaged"
     PUT_BACK = "put_back"
-    """An older copy, or a new one, is in the place of what the other stores know."""
+    """A store was replaced by an older copy, or by a new empty one, and no longer agrees with the other stores."""
     LOCKED = "locked"
     NO_ANSWER = "no_answer"
     UNREACHABLE = "unreachable"
     REFUSED = "refused"
     CERTIFICATE = "certificate"
-    """One side of a TLS connection doesn't take the other's."""
+    """One side of a TLS connection doesn't accept the other's certificate."""
     FAILS = "fails"
-    """It answers that it failed."""
+    """It answers with an error of its own, such as HTTP 500."""
     LATE = "late"
     STUCK = "stuck"
-    """It remembers a trouble that is over, until it is restarted."""
+    """It keeps failing after the cause is gone, until it is restarted."""
     NOT_READY = "not_ready"
-    """There, but without what it must have, such as its tables."""
+    """It exists, but lacks something that it needs, such as its tables."""
     SILENT = "silent"
-    """A service that has said nothing for a while."""
+    """A service has written no status for a while."""
     NEVER_RAN = "never_ran"
     UNCOVERED = "uncovered"
-    """Shards that no living worker has claimed, while others have theirs."""
+    """No living worker has claimed some shards."""
     BEHIND = "behind"
     OVERDUE = "overdue"
     UNSENT = "unsent"
     UNTOLD = "untold"
-    """Nobody can be told of an alarm."""
+    """There is nobody to notify of an alarm."""
     HELD = "held"
-    """A provider refuses what it is given, and it isn't the message's fault: all of it is kept."""
+    """A provider refuses messages for a reason that isn't in the message; they are kept until it accepts them."""
     CLONED = "cloned"
-    """Two boxes give the same numbers to other readings."""
+    """Two boxes use the same sequence numbers for different readings."""
     RENEWED = "renewed"
-    """A spool began anew, without what the one before had not sent."""
+    """A spool began again, without the unsent batches of the one before."""
     SET_ASIDE = "set_aside"
-    """Damaged, and moved to where it can be looked at: the part goes on without it."""
+    """A damaged file was moved away for inspection; the part goes on without it."""
     UNREADABLE = "unreadable"
-    """Messages that can't be read."""
+    """Messages can't be decoded."""
     GROWING = "growing"
-    """Readings that pile up in quarantine."""
+    """Readings pile up in quarantine."""
     SKEWED = "skewed"
-    """Clocks that are wrong."""
+    """Clocks of gateways are wrong."""
     OTHER = "other"
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """Something that is wrong with a part now."""
+    """Current trouble of a part."""
 
     part: str
-    """Such as `intake log`: a key of the catalogue of words."""
+    """Such as `intake log`; a key of the catalogue of words."""
     kind: Kind
     since: Instant
     """Real time."""
     where: str = ""
     """File, folder or address."""
     detail: str = ""
-    """What the program underneath said."""
+    """Message of the library or server that failed."""
     with_log: bool = False
-    """The intake log is on the same disk: what happens meanwhile is what happens to it."""
+    """The intake log is on the same disk, so it has the same trouble."""
 
 
 _BY_ERRNO = {
@@ -158,85 +158,88 @@ _BY_TEXT = tuple(
 
 
 def kind_of(error: BaseException | str) -> Kind:
-    """Return what an error comes to. Of a chain the innermost code that says something counts, else the words."""
+    """Return the kind of an error: by the innermost known code in its chain, otherwise by the words of its messages."""
     if isinstance(error, str):
-        return next((kind for kind, words in _BY_TEXT if words.search(error)), Kind.OTHER)
+        return next((kind for kind, pattern in _BY_TEXT if pattern.search(error)), Kind.OTHER)
     chain = list(_chain(error))
-    for each in reversed(chain):
-        found = _by_code(each)
-        if found is not None and found is not Kind.DISK_FAILS:
-            return found
-    texts = [kind_of(str(each)) for each in chain]
-    known = [kind for kind in texts if kind is not Kind.OTHER]
+    for link in reversed(chain):
+        kind = _kind_by_code(link)
+        if kind is not None and kind is not Kind.DISK_FAILS:
+            return kind
+    kinds_by_text = [kind_of(str(link)) for link in chain]
+    known = [kind for kind in kinds_by_text if kind is not Kind.OTHER]
     if known:
         return known[0]
-    return Kind.NO_ANSWER if any(isinstance(each, TimeoutError) for each in chain) else Kind.OTHER
+    return Kind.NO_ANSWER if any(isinstance(link, TimeoutError) for link in chain) else Kind.OTHER
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    each: BaseException | None = error
-    while each is not None and id(each) not in seen:
-        seen.add(id(each))
-        yield each
-        each = each.__cause__ or getattr(each, "orig", None) or each.__context__
+    visited: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in visited:
+        visited.add(id(link))
+        yield link
+        link = link.__cause__ or getattr(link, "orig", None) or link.__context__
 
 
-def _by_code(error: BaseException) -> Kind | None:
-    """Read the code that a system call, SQLite or PostgreSQL gave; their classes aren't known on an edge box."""
+def _kind_by_code(error: BaseException) -> Kind | None:
+    """Return the kind by the error's code. The drivers' classes aren't used, since an edge box doesn't have them."""
     code = getattr(error, "sqlite_errorcode", None)
     if isinstance(code, int):
         return _BY_SQLITE.get(code & 0xFF)
     state = getattr(error, "sqlstate", None)
     if isinstance(state, str):
         return _BY_SQLSTATE.get(state)
-    # Of these two the number is no errno: a certificate's would read as a file that may not be written.
+    # In SSLError and gaierror the number is no errno: that of a certificate error equals EPERM.
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ssl.SSLError | socket.gaierror):
         return _BY_ERRNO.get(error.errno)
     return None
 
 
 class Troubles:
-    """What is wrong in one process now, by part. Any thread may note."""
+    """Current troubles of a process, by part. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._now: dict[str, Trouble] = {}
 
     def note(self, part: str, error: BaseException | str | None, *, where: str = "", kind: Kind | None = None) -> bool:
-        """Say what keeps a part from working, None when nothing does any more; returns whether that is news.
+        """Set the trouble of a part, or clear it with None; return whether that is a change.
 
-        The same kind again is none: errors of one outage differ in numbers and addresses, and would flood the log.
+        A trouble of the same kind is no change: errors of one outage differ in numbers and addresses, and would flood
+        the log.
         """
         with self._lock:
-            known = self._now.get(part)
+            previous = self._now.get(part)
             if error is None or error == "":
                 self._now.pop(part, None)
-                return known is not None
+                return previous is not None
             kind = kind or kind_of(error)
-            said = first_line(error)
-            same = known is not None and known.kind is kind and (kind is not Kind.OTHER or known.detail == said)
-            since = known.since if known is not None and same else real_now()
-            self._now[part] = Trouble(part, kind, since, where, said)
-            return not same
+            detail = first_line(error)
+            is_same = (
+                previous is not None and previous.kind is kind and (kind is not Kind.OTHER or previous.detail == detail)
+            )
+            since = previous.since if previous is not None and is_same else real_now()
+            self._now[part] = Trouble(part, kind, since, where, detail)
+            return not is_same
 
     def set(self, troubles: Sequence[Trouble]) -> bool:
-        """Replace all by what is wrong now; each keeps since when it is. Returns whether any is news, or over."""
+        """Replace all troubles, keeping `since` of those that go on; return whether a part was added or removed."""
         with self._lock:
-            known, self._now = self._now, {}
-            for each in troubles:
-                old = known.get(each.part)
-                since = old.since if old and old.kind is each.kind else each.since
-                self._now[each.part] = msgspec.structs.replace(each, since=since)
-            return known.keys() != self._now.keys()
+            previous, self._now = self._now, {}
+            for trouble in troubles:
+                old = previous.get(trouble.part)
+                since = old.since if old and old.kind is trouble.kind else trouble.since
+                self._now[trouble.part] = msgspec.structs.replace(trouble, since=since)
+            return previous.keys() != self._now.keys()
 
     def now(self) -> list[Trouble]:
-        """Return what holds now."""
+        """Return the current troubles."""
         with self._lock:
             return list(self._now.values())
 
 
 def first_line(error: BaseException | str) -> str:
-    """Return what an error says, in one line of bounded length."""
-    said = str(error).strip() or type(error).__name__
-    return said.splitlines()[0][:500]
+    """Return the first line of an error's message, at most 500 characters of it."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:500]
