@@ -1,1 +1,1 @@
-"""MQTT, by one adapter on paho."""
+"""MQTT client, built on paho."""

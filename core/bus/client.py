@@ -1,12 +1,12 @@
-"""How a process speaks MQTT: one connection that comes back by itself, QoS 1, acknowledged by hand.
+"""MQTT connection of a process: it reconnects by itself, uses QoS 1, and messages are acknowledged by hand.
 
-What is promised, and what isn't (tests/integration/test_bus.py):
-* `start` never fails because the broker is away, and a lost connection is tried again after 0.1 s, 0.2 s … at most 1 s.
-* Filters are subscribed to again at every connection; then `on_connect` is called, to say again what must be known.
-* Nothing waits in memory for a broker: `publish` without a connection is refused, and what was in flight when one ended
-  is forgotten. Whoever needs more keeps it on disk and sends it again.
-* An acknowledgement belongs to the connection that brought the message; a later one never carries it, since the broker
-  gives its numbers anew.
+Guarantees, tried by tests/integration/test_bus.py:
+* `start` never fails because the broker is unreachable. A lost connection is retried after 0.1 s, 0.2 s … at most 1 s.
+* At every connection the filters are subscribed to again. Then `on_connect` is called, to publish retained state again.
+* Nothing is queued in memory for a later connection: `publish` without a connection is refused, and messages in flight
+  are forgotten when it ends. A caller that needs more keeps messages on disk and sends them again.
+* An acknowledgement is sent only on the connection that delivered the message, since the broker reuses its packet
+  identifiers on the next one.
 """
 
 import threading
@@ -29,49 +29,49 @@ log = logger(__name__)
 QOS = 1
 KEEP_ALIVE_S = 30
 NEAR_S = 5
-"""Keep-alive of a service that is near the broker: one that hangs is noticed after twice that."""
+"""Keep-alive of a service in the broker's network. A broker that hangs is noticed after twice that."""
 IN_FLIGHT = 1000
-"""Messages at most that wait for the broker's acknowledgement; and for ours, where it speaks MQTT 5."""
+"""Most messages that wait for the broker's acknowledgement and, with MQTT 5, for this client's."""
 QUEUED = 10_000
 SHORTEST_WAIT_S = 0.1
 LONGEST_WAIT_S = 1
 SESSION_S = 24 * 3600
-"""How long an MQTT 5 broker keeps the session of a client that isn't `clean`."""
+"""Time that an MQTT 5 broker keeps the session of a client that isn't `clean`."""
 END_WITHIN_S = 2.0
 
 
 class BrokerAddress(msgspec.Struct, frozen=True):
-    """Where a broker is, and how it is spoken to."""
+    """Address of a broker, with TLS files and protocol version."""
 
     host: str
     port: int
     tls_ca: str = ""
-    """CA file; empty: no TLS."""
+    """CA file; empty for a connection without TLS."""
     tls_cert: str = ""
     tls_key: str = ""
     protocol: Literal["3.1.1", "5"] = "3.1.1"
 
     @classmethod
     def of(cls, broker: Broker) -> Self:
-        """Take it from the settings."""
+        """Return the address that the settings name."""
         return cls(broker.host, broker.port, broker.tls_ca, broker.tls_cert, broker.tls_key, broker.protocol)
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A message as it came. A topic that isn't UTF-8 has replacement characters."""
+    """Received message. A topic that isn't UTF-8 has replacement characters."""
 
     topic: str
     payload: bytes
     retain: bool
-    """Kept by the broker, or queued by one that marks such messages so: says nothing about its age."""
+    """Retained by the broker; some brokers set it on queued messages too. It says nothing about the message's age."""
     mid: int
-    """0 when the broker delivered it with QoS 0: there is nothing to acknowledge."""
+    """Packet identifier; 0 with QoS 0, when there is nothing to acknowledge."""
     connection: int
-    """Which connection of the `Bus` brought it."""
+    """Number of the connection of the `Bus` that delivered it."""
 
 
 class Bus:
-    """One connection to the broker. Callbacks run on its network thread: they must be quick, and may call the bus."""
+    """Connection to the broker. Callbacks run on its network thread; they must be quick, and may call the bus."""
 
     def __init__(  # noqa: PLR0913  (all but one are named)
         self,
@@ -87,7 +87,7 @@ class Bus:
         will: tuple[str, bytes] | None = None,
         keep_alive_s: int = KEEP_ALIVE_S,
     ) -> None:
-        """Prepare a connection; `will` is a topic and a retained message that the broker sends when this client dies.
+        """Prepare a connection; `will` is the topic and payload of the last will, which is retained.
 
         With `clean` the broker forgets subscriptions and queued messages when the connection ends.
         """
@@ -95,49 +95,49 @@ class Bus:
         self._keep_alive_s = keep_alive_s
         self._clean = clean
         self._subscriptions = subscriptions
-        self._told_connected = on_connect
-        self._told_message = on_message
+        self._call_on_connect = on_connect
+        self._call_on_message = on_message
         self._lock = threading.Lock()
         self._connected = False
         self._connection = 0
         self._problem = "not connected yet"
         self._answered = False
-        self._done: dict[int, Callable[[], None] | None] = {}
+        self._on_done: dict[int, Callable[[], None] | None] = {}
         self._done_early: set[int] = set()
         self._done_lock = threading.Lock()
         self._client = self._make(client_id, username, password, will)
 
     @property
     def connected(self) -> bool:
-        """Whether the broker has accepted the connection that stands now."""
+        """Whether there is a connection that the broker has accepted."""
         return self._connected
 
     @property
     def problem(self) -> str:
-        """Why there is no connection; empty while there is one."""
+        """Reason why there is no connection; empty while there is one."""
         return self._problem
 
     def start(self) -> None:
-        """Begin to connect, in the background."""
-        asked = None
+        """Start connecting in the background."""
+        properties = None
         if self._address.protocol == "5":
-            asked = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own
-            asked.ReceiveMaximum = IN_FLIGHT
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own
+            properties.ReceiveMaximum = IN_FLIGHT
             if not self._clean:
-                asked.SessionExpiryInterval = SESSION_S
+                properties.SessionExpiryInterval = SESSION_S
         self._client.connect_async(
             self._address.host,
             self._address.port,
             self._keep_alive_s,
             clean_start=self._clean if self._address.protocol == "5" else 3,
-            properties=asked,
+            properties=properties,
         )
         self._client.loop_start()
 
     def stop(self) -> None:
-        """Say good-bye to the broker, so that no last will is sent, and end within two seconds."""
+        """Disconnect in order, so that no last will is sent, and end within two seconds."""
         self._client.disconnect()
-        # loop_stop joins without a limit, and would wait for a broker that hangs.
+        # loop_stop has no time limit, and would wait for a broker that hangs.
         ending = threading.Thread(target=self._client.loop_stop, name="bus-ending", daemon=True)
         ending.start()
         ending.join(END_WITHIN_S)
@@ -146,9 +146,9 @@ class Bus:
     def publish(
         self, topic: str, payload: bytes, *, retain: bool = False, on_done: Callable[[], None] | None = None
     ) -> bool:
-        """Hand a message over; returns False, keeping nothing, without a connection or when `QUEUED` already wait.
+        """Publish a message; return False, and keep nothing, if there is no connection or `QUEUED` messages wait.
 
-        `on_done` is called once the broker has taken it, on the network thread; never when the connection ends first.
+        `on_done` is called on the network thread once the broker has acknowledged it, unless the connection ends first.
         """
         if not self._connected:
             return False
@@ -156,37 +156,38 @@ class Bus:
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             return False
         with self._done_lock:
-            early = info.mid in self._done_early
+            is_done = info.mid in self._done_early
             self._done_early.discard(info.mid)
-            if not early:
-                self._done[info.mid] = on_done
-        if early and on_done:
+            if not is_done:
+                self._on_done[info.mid] = on_done
+        if is_done and on_done:
             on_done()
         return True
 
     def signal(self, topics: Iterable[str]) -> None:
-        """Send an empty message to each of these short topics, with QoS 0; none is sent without a connection.
+        """Publish an empty message with QoS 0 to each of these short topics; none without a connection.
 
-        For what may be lost. Many at once cost little more than one.
+        Use it for signals that may be lost. Many at once cost little more than one.
         """
         with self._lock:
             if self._connected:
                 self._client.signal_all(topics)
 
     def ack(self, message: Message) -> None:
-        """Tell the broker, from any thread, that a message is safe. One of an earlier connection is let go."""
+        """Acknowledge a message that is stored. One of an earlier connection is ignored. Thread-safe."""
         self.ack_all([message])
 
     def ack_all(self, messages: Iterable[Message]) -> None:
-        """Tell the broker that messages are safe: many at once cost little more than one."""
+        """Acknowledge messages that are stored. Many at once cost little more than one. Thread-safe."""
         with self._lock:
             if self._connected:
-                now = self._connection
-                self._client.ack_all([one.mid for one in messages if one.mid and one.connection == now])
+                current = self._connection
+                mids = [message.mid for message in messages if message.mid and message.connection == current]
+                self._client.ack_all(mids)
 
     def _make(self, client_id: str, username: str, password: str, will: tuple[str, bytes] | None) -> BlockClient:
         five = self._address.protocol == "5"
-        client = BlockClient(client_id, clean=self._clean, five=five, heard=self._heard)
+        client = BlockClient(client_id, clean=self._clean, five=five, on_received=self._on_received)
         client.username_pw_set(username, password)
         if self._address.tls_ca:
             client.tls_set(self._address.tls_ca, self._address.tls_cert or None, self._address.tls_key or None)
@@ -211,7 +212,7 @@ class Bus:
             self._connected = False
             self._problem = why
         with self._done_lock:
-            self._done.clear()
+            self._on_done.clear()
             self._done_early.clear()
 
     def _on_pre_connect(self, client: Client, _userdata: object) -> None:
@@ -223,7 +224,7 @@ class Bus:
         self._not_reached(f"no broker at {self._address.host}:{self._address.port}")
 
     def _not_reached(self, problem: str) -> None:
-        """Say it once: the log of a box in a clinic is all that anybody has."""
+        """Log a problem once, since the log of a box in a clinic must not fill up."""
         if problem != self._problem:
             log.warning("broker not reached", why=problem)
         self._problem = problem
@@ -242,7 +243,7 @@ class Bus:
                 log.warning("broker refused the connection", reason=str(reason))
             self._problem = str(reason)
             return
-        # Before anybody may publish, so that no answer comes while it isn't listened to.
+        # Subscribe before anything is published, so that no answer is missed.
         if self._subscriptions:
             client.subscribe([(topic, QOS) for topic in self._subscriptions])
         with self._lock:
@@ -250,9 +251,9 @@ class Bus:
             self._connected = True
             self._problem = ""
         log.info("broker connected", host=self._address.host, port=self._address.port)
-        if self._told_connected:
+        if self._call_on_connect:
             try:
-                self._told_connected(self)
+                self._call_on_connect(self)
             except Exception:
                 log.exception("what follows a connection failed")
 
@@ -286,22 +287,22 @@ class Bus:
     def _on_publish(
         self, _client: Client, _userdata: object, mid: int, _reason: ReasonCode, _properties: Properties | None
     ) -> None:
-        # paho holds a lock of its own here and in `publish`; holding `_lock` as well could end in a deadlock. The
-        # broker may answer before `publish` knows the number that it was given.
+        # paho holds a lock of its own here and in `publish`, so taking `_lock` too could deadlock. The broker may
+        # answer before `publish` knows the packet identifier.
         with self._done_lock:
-            if mid not in self._done:
+            if mid not in self._on_done:
                 self._done_early.add(mid)
                 return
-            done = self._done.pop(mid)
-        if done:
+            on_done = self._on_done.pop(mid)
+        if on_done:
             try:
-                done()
+                on_done()
             except Exception:
                 log.exception("what follows a publish failed", mid=mid)
 
-    def _heard(self, publish: Publish) -> None:
+    def _on_received(self, publish: Publish) -> None:
         message = Message(*publish, self._connection)
         try:
-            self._told_message(message)
+            self._call_on_message(message)
         except Exception:
             log.exception("a message was not handled", topic=message.topic)

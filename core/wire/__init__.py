@@ -1,1 +1,1 @@
-"""What travels on the broker: versioned topics and messages. An incompatible change is `v2` in the topic."""
+"""Wire contract on the broker: versioned topics and messages. An incompatible change would be `v2` in the topic."""

@@ -1,6 +1,7 @@
-"""What the messages of the wire contract, version 1, look like. An example of each stands in `examples/`.
+"""Messages of the wire contract, version 1, as JSON. `examples/` has one of each.
 
-Unknown fields are ignored. Times are ms UTC, temperatures °C.
+Unknown fields are ignored. Times are ms UTC, temperatures °C. tests/contract/test_wire_examples.py checks the examples,
+tests/integration/test_wire_fuzz.py tries to break the reader.
 """
 
 import hashlib
@@ -14,22 +15,22 @@ LONGEST_BATCH = 500
 LARGEST_MESSAGE = 65_536
 
 MOST_LOST = 100
-"""Ranges in `lost` at most; what more there is comes when these are covered. They fit beside the largest batch."""
+"""Most ranges in `lost`; more follow once these are acknowledged. They fit into a message with the largest batch."""
 
 Ranges = list[tuple[int, int]]
 """Closed ranges of sequence numbers."""
 
 Ep = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}$")]
-"""One life of a spool: 64 random bits, hex."""
+"""Spool epoch: 64 random bits, hex, chosen when a spool begins a new numbering."""
 Boot = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}$")]
 Seq = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Time = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class Reading(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One reading: a temperature in `t`, or what `k` names in `v` (`h` % RH, `door`, `mains`, `batt` %).
+    """Reading: a temperature in `t`, or the quantity `k` in `v` (`h` % RH, `door`, `mains`, `batt` %).
 
-    A failed reading carries null and its cause in `q`, never 0 and never the last value.
+    A failed reading has null as its value and the cause in `q`; never 0, and never the last value.
     """
 
     p: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -41,17 +42,20 @@ class Reading(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class ClockReport(msgspec.Struct, frozen=True, gc=False):
-    """How much the agent trusts its clock when it publishes."""
+    """State of the agent's clock at the time of publishing."""
 
     src: Literal["ntp", "rtc", "broker", "none"]
     off: int | None = None
-    """What the boot's readings taken before its clock was set lack to UTC, ms; None when unknown."""
+    """Offset to UTC of readings that this boot took before its clock was set, ms; None if unknown."""
     up: int = 0
     """Milliseconds since boot, from a clock that never jumps."""
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """`up/data` and `up/backfill`. `gw ep boot seq r` are frozen in the spool, the rest is stamped at each publish."""
+    """Message `up/data` and `up/backfill`.
+
+    `gw`, `ep`, `boot`, `seq` and `r` are fixed in the spool; the other fields are set at each publish.
+    """
 
     v: Literal[1]
     gw: str
@@ -65,7 +69,7 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class ProbeInfo(msgspec.Struct, frozen=True):
-    """A probe that the agent reads, and by which profile."""
+    """Probe that the agent reads, with its device profile."""
 
     p: str
     profile: str
@@ -74,7 +78,7 @@ class ProbeInfo(msgspec.Struct, frozen=True):
 
 
 class Birth(msgspec.Struct, frozen=True):
-    """`up/birth`, retained: what the agent is. Sent at every connection."""
+    """Message `up/birth`, retained: identity and configuration of the agent, sent at every connection."""
 
     v: Literal[1]
     gw: str
@@ -86,11 +90,11 @@ class Birth(msgspec.Struct, frozen=True):
     """Hash of the agent's configuration."""
     probes: list[ProbeInfo]
     seq: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
-    """Last sequence number that the spool gave."""
+    """Last sequence number of the spool."""
 
 
 class State(msgspec.Struct, frozen=True):
-    """`up/state`, retained; `offline` comes as the last will."""
+    """Message `up/state`, retained. `offline` is also the last will."""
 
     v: Literal[1]
     gw: str
@@ -99,17 +103,17 @@ class State(msgspec.Struct, frozen=True):
 
 
 class BusHealth(msgspec.Struct, frozen=True):
-    """Counts of one bus since boot."""
+    """Counters of one bus since boot."""
 
     bus: str
     reads: int
     failures: int
     backing_off: list[int] = []
-    """Unit addresses that are left alone for now."""
+    """Unit addresses that are not polled for now, since they did not answer."""
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`up/health`: how the box is."""
+    """Message `up/health`: state of the box."""
 
     v: Literal[1]
     gw: str
@@ -117,7 +121,7 @@ class Health(msgspec.Struct, frozen=True):
     sent: Time
     clk: ClockReport
     spool: int
-    """Batches not yet covered by an ack."""
+    """Batches not yet acknowledged."""
     spool_bytes: int
     buses: list[BusHealth] = []
     mains: bool | None = None
@@ -126,7 +130,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Ack(msgspec.Struct, frozen=True):
-    """`down/ack`: every seq ≤ `upto` is stored or declared lost, and so are the ranges `have` above it."""
+    """Message `down/ack`: every seq ≤ `upto`, and every seq in the ranges `have`, is stored or declared lost."""
 
     ep: Ep
     upto: int
@@ -134,7 +138,7 @@ class Ack(msgspec.Struct, frozen=True):
 
 
 class Config(msgspec.Struct, frozen=True):
-    """`down/config`, retained: a version of the agent's configuration."""
+    """Message `down/config`, retained: a version of the agent's configuration."""
 
     v: Literal[1]
     version: int
@@ -142,6 +146,6 @@ class Config(msgspec.Struct, frozen=True):
 
 
 def frozen_hash(batch: Batch) -> bytes:
-    """Hash the frozen part: the same (gw, ep, seq) with another hash is a cloned box."""
-    part = msgspec.json.encode((batch.gw, batch.ep, batch.boot, batch.seq, batch.r))
-    return hashlib.sha256(part).digest()[:16]
+    """Return the hash of the fixed fields. The same (gw, ep, seq) with another hash means a cloned box."""
+    fixed_fields = msgspec.json.encode((batch.gw, batch.ep, batch.boot, batch.seq, batch.r))
+    return hashlib.sha256(fixed_fields).digest()[:16]

@@ -1,10 +1,10 @@
-"""Quality bits of a reading: why it is, or isn't, to be trusted, and where it came from. 16 bits."""
+"""Quality bits of a reading: its trustworthiness and its origin, in 16 bits."""
 
 from enum import IntFlag
 
 
 class Quality(IntFlag):
-    """Bit mask `q` of a reading; 0 is a good one that came live."""
+    """Bit mask `q` of a reading; 0 is a good live reading."""
 
     GOOD = 0
     OPEN_OR_SHORT = 1
@@ -18,28 +18,28 @@ class Quality(IntFlag):
     """Set by the collector, from the topic."""
     MAINTENANCE = 128
     RELEASED = 256
-    """Released from quarantine; set by whoever reads it from the intake log."""
+    """Released from quarantine; set when it is read from the intake log."""
     FILE = 512
-    """Read from a file, such as a logger's."""
+    """Imported from a file, such as that of a logger."""
     MANUAL = 1024
-    """Read off by a person."""
+    """Read from a display by a person."""
 
 
 FAILED = Quality.OPEN_OR_SHORT | Quality.OUT_OF_RANGE | Quality.TIMEOUT | Quality.PROTOCOL
 """A reading with any of these has no value."""
 
 ORIGIN = Quality.BACKFILLED | Quality.RELEASED | Quality.FILE | Quality.MANUAL
-"""Where a reading came from. Only the system says so: what a device claims of these is cleared. None of them: live."""
+"""Bits for the origin of a reading; none of them means live. Only the system sets them: it clears those of a device."""
 
 KNOWN = ~Quality.GOOD
-"""Every bit that has a meaning; one beyond these comes from a newer agent."""
+"""All bits with a meaning; any other bit comes from a newer agent."""
 
 BITS = 16
 """Width of `q`, on the wire and in the stores."""
 
 
 def of_origin(origin: str) -> Quality:
-    """Return the bit that an entry's origin in the intake log (live, backfill, released) sets in its readings."""
+    """Return the bit for the origin of an intake log entry (live, backfill, released)."""
     return _BY_ORIGIN[origin]
 
 

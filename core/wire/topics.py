@@ -1,4 +1,4 @@
-"""Where a message travels: `cc/v1/{shard}/{gw}/up|down/{kind}`."""
+"""Topics of the wire contract: `cc/v1/{shard}/{gw}/up|down/{kind}`."""
 
 import hashlib
 import re
@@ -9,23 +9,23 @@ from typing import NewType
 import msgspec
 
 GatewayNumber = NewType("GatewayNumber", str)
-"""Number of a gateway, unique in the system: 1 to 32 of A-Z a-z 0-9 _ -."""
+"""Number of a gateway, unique in the system: 1 to 32 characters of A-Z a-z 0-9 _ -."""
 
 Shard = NewType("Shard", str)
 """Two lower-case hex digits: first byte of SHA-256 of the gateway number."""
 
 GATEWAY_NUMBER = re.compile(r"[A-Za-z0-9_-]{1,32}")
 UP = "cc/v1/+/+/up/#"
-"""Filter of everything that gateways say."""
+"""Topic filter of all messages from gateways."""
 
 
 _LEVELS = 6
-_REMEMBERED = 16_384
-"""Gateways and topics whose answer is remembered: the same ones come again every minute."""
+_CACHED = 16_384
+"""Size of the caches by gateway and topic, since the same ones come every minute."""
 
 
 class Kind(StrEnum):
-    """Last two levels of a topic: direction and what the message is."""
+    """Last two levels of a topic: the direction and the kind of message."""
 
     DATA = "up/data"
     BACKFILL = "up/backfill"
@@ -37,14 +37,14 @@ class Kind(StrEnum):
 
 
 class Topic(msgspec.Struct, frozen=True):
-    """A topic of one gateway."""
+    """Topic of one gateway."""
 
     gw: GatewayNumber
     kind: Kind
 
     @property
     def shard(self) -> Shard:
-        """Shard of the gateway."""
+        """Return the shard of the gateway."""
         return shard_of(self.gw)
 
     def __str__(self) -> str:
@@ -52,20 +52,20 @@ class Topic(msgspec.Struct, frozen=True):
 
 
 class WrongTopic(ValueError):
-    """A topic that the contract does not know, or whose shard isn't that of its gateway."""
+    """A topic that is not in the contract, or whose shard isn't that of its gateway."""
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED)
 def shard_of(gw: GatewayNumber) -> Shard:
     """Return the shard of a gateway number."""
     return Shard(f"{hashlib.sha256(gw.encode()).digest()[0]:02x}")
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED)
 def parse(topic: str) -> Topic:
-    """Read a topic.
+    """Parse a topic.
 
-    Raises: WrongTopic saying which level is wrong.
+    Raises: WrongTopic, which says what level is wrong.
     """
     parts = topic.split("/")
     if len(parts) != _LEVELS or parts[:2] != ["cc", "v1"]:
@@ -86,12 +86,12 @@ def parse(topic: str) -> Topic:
 
 
 def sender_of(topic: str) -> str:
-    """Return the gateway that a topic names, whatever else is wrong with it; empty where it names none."""
+    """Return the gateway number in a topic, even if other levels are wrong; empty if there is none."""
     parts = topic.split("/")
-    named = parts[3] if len(parts) >= _LEVELS and parts[:2] == ["cc", "v1"] else ""
-    return named if GATEWAY_NUMBER.fullmatch(named) else ""
+    sender = parts[3] if len(parts) >= _LEVELS and parts[:2] == ["cc", "v1"] else ""
+    return sender if GATEWAY_NUMBER.fullmatch(sender) else ""
 
 
 def wake(shard: Shard) -> str:
-    """Return the topic that tells alerting that the intake log of a shard has grown."""
+    """Return the topic that signals alerting that the intake log of a shard has new entries."""
     return f"cc/v1/wake/{shard}"

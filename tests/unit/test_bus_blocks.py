@@ -62,7 +62,7 @@ class _Wire:
 
 class _Ours(BlockClient):
     def __init__(self, wire: _Wire, heard: Callable[[Publish], None], *, five: bool) -> None:
-        super().__init__("c", clean=True, five=five, heard=heard)
+        super().__init__("c", clean=True, five=five, on_received=heard)
         self._wire = wire
 
     def _create_socket(self) -> Any:
@@ -445,7 +445,7 @@ def test_no_name_of_ours_is_one_of_paho() -> None:
     """Save those of the methods that are meant to be replaced."""
     theirs = {*dir(Client), *vars(_Run(_Theirs, five=False).client)}
     ours = {*vars(BlockClient), *vars(_Run(_Ours, five=False).client)}
-    added = {"ack_all", "signal_all", "_is_read_ahead", "_hear", "_five", "_heard"}
+    added = {"ack_all", "signal_all", "_is_read_ahead", "_on_paho_message", "_five", "_on_received"}
     replaced = {"loop_read", "loop_stop", "_packet_read", "_create_socket", "__init__"}
     assert not added & theirs
     assert {name for name in vars(BlockClient) if not name.startswith("__")} <= added | replaced
