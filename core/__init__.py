@@ -1,1 +1,1 @@
-"""What the services share: a folder a feature, and the plumbing under them."""
+"""Core shared by the services: one package for each feature, and the infrastructure below them."""

@@ -1,17 +1,17 @@
-"""What can be wrong with what was asked. The edge turns each into its own answer; nothing here knows HTTP.
+"""Errors of use cases, independent of HTTP; the API turns each into an answer.
 
-The text is for whoever reads the answer or the log: what was wrong, with the value, and what would be right.
+Their text is for the reader of the answer or the log: what was wrong, with the value, and what would be right.
 """
 
 from config.messages import Message
 
 
 class Wrong(Exception):
-    """Something asked for can't be done, and the asker can be told why."""
+    """Base class: a request can't be carried out, and the reason may be told to the caller."""
 
 
 class NotFound(Wrong):
-    """There is no such thing, or none that the asker may know of."""
+    """The object doesn't exist, or the caller may not know of it."""
 
     def __init__(self, what: str, name: object) -> None:
         super().__init__(f"there is no {what} {name!r}")
@@ -20,23 +20,23 @@ class NotFound(Wrong):
 
 
 class NotGranted(Wrong):
-    """The asker is known and may not do this here."""
+    """The caller is signed in, but lacks the right to do this here."""
 
 
 class NotSignedIn(Wrong):
-    """Nobody is signed in, or not any longer, or user name and password don't fit."""
+    """The caller is not signed in, the session has ended, or user name and password don't match."""
 
 
 class Conflict(Wrong):
-    """It contradicts what is there: already taken, already ended, or changed by somebody else meanwhile."""
+    """The request contradicts the current state: already taken, already ended, or changed by somebody meanwhile."""
 
 
 class BackDated(Conflict):
-    """A timeline would have to be changed before its last entry began."""
+    """The request would change a timeline before the begin of its last entry."""
 
 
 class Invalid(Wrong):
-    """A value can't be used. `field` names it as the asker wrote it; `message` is the problem in any language."""
+    """A value is invalid. `field` names it as the caller wrote it; `message` is the problem, in any language."""
 
     def __init__(self, field: str, value: object, problem: str | Message) -> None:
         super().__init__(f"{field} = {value!r}: {problem}")

@@ -1,4 +1,4 @@
-"""Identifiers: an integer each, told apart by type; and hundredths, the integer of every measured value."""
+"""Identifier types, an integer each; and hundredths, the integer type of every measured value."""
 
 import secrets
 from typing import NewType
@@ -13,7 +13,7 @@ ProbeId = NewType("ProbeId", int)
 AlarmId = NewType("AlarmId", int)
 """Random (`new_alarm_id`), never reused."""
 SeriesId = NewType("SeriesId", int)
-"""Integer below 2^24 of a (probe, quantity), never reused."""
+"""Number of a (probe, quantity) pair, below 2^24, never reused."""
 Centi = NewType("Centi", int)
 """Hundredths: of a degree Celsius, or of a percent relative humidity."""
 

@@ -1,6 +1,6 @@
-"""Plain text: what may be kept of what people and programs write, and be asked for.
+"""Plain text check for values from people and programs that are stored or searched for.
 
-The characters are those of `config.characters`, which files and settings are held to as well.
+It forbids the characters of `config.characters`, which files and settings may not have either.
 """
 
 from config.characters import forbidden_character
@@ -8,15 +8,15 @@ from core.errors import Invalid
 
 
 def is_plain(text: str, *, several_lines: bool = False) -> bool:
-    """Whether a text has no character that nobody sees or that changes what others look like."""
+    """Return whether a text has no character that is invisible or changes how others look."""
     return forbidden_character(text, several_lines=several_lines) is None
 
 
 def require_plain(field: str, text: str, *, several_lines: bool = False) -> None:
-    """Let pass a text without such characters.
+    """Check that a text is plain.
 
-    Raises: Invalid, with the character and its place.
+    Raises: Invalid, with the forbidden character and its position.
     """
-    found = forbidden_character(text, several_lines=several_lines)
-    if found is not None:
-        raise Invalid(field, text, f"has {found.name} as character {found.position + 1}; take it out")
+    forbidden = forbidden_character(text, several_lines=several_lines)
+    if forbidden is not None:
+        raise Invalid(field, text, f"has {forbidden.name} as character {forbidden.position + 1}; take it out")

@@ -1,1 +1,1 @@
-"""WeChat, by one hardened client."""
+"""WeChat client for official accounts."""

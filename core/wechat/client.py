@@ -1,9 +1,10 @@
-"""How an official account is spoken to: wechatpy's client with its hazards taken out.
+"""WeChat client of an official account, built on wechatpy's client.
 
-Every call of the client, also through its `user`, `template`, `qrcode` …: uses the shared token; after a rejected one
-takes another and asks exactly once more; is bounded in time; and ends in an object with errcode 0 or in a WechatError.
-wechatpy 1.8 by itself fetches without end while a token stays bad, has no time-out for the fetch and fetches once a
-thread, hands out half an answer or a proxy's page as a success, and knows one address alone and no `stable_token`.
+Every call, also through `user`, `template`, `qrcode` …, uses the shared token; gets another if it is rejected and tries
+once more; is bounded in time; and returns an object with errcode 0 or raises WechatError. wechatpy 1.8 alone fetches
+tokens endlessly while they are rejected, has no time-out for the fetch, fetches in each thread, returns half an answer
+or a proxy's page as a success, and supports neither another address nor `stable_token`.
+tests/integration/test_wechat_client.py tries to break it.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from core.wechat.http import Http, checked
 from core.wechat.token import Fetched, Tokens
 
 PATIENCE = 6
-"""A call is over within this many time-outs: token (2), call, token again (2), call."""
+"""Time-outs within which a call ends: token (2), call, token again (2), call."""
 
 
 class _Tokens(Protocol):
@@ -30,10 +31,10 @@ class _Tokens(Protocol):
 
 
 class WechatClient(WeChatClient):  # type: ignore[misc] # wechatpy has no types
-    """One official account. Used by several threads at once."""
+    """Client of one official account. Thread-safe."""
 
     def __init__(self, base_url: str, app_id: str, secret: str, tokens: _Tokens, *, http: Http) -> None:
-        """`base_url` is https://api.weixin.qq.com, or a simulator's."""
+        """Take `base_url`, which is https://api.weixin.qq.com or the address of a simulator."""
         super().__init__(app_id, secret, auto_retry=False)
         self.API_BASE_URL = f"{base_url}/cgi-bin/"
         self._tokens = tokens
@@ -41,34 +42,34 @@ class WechatClient(WeChatClient):  # type: ignore[misc] # wechatpy has no types
 
     @property
     def access_token(self) -> str:
-        """The token that serves now; wechatpy's own session is not used."""
+        """The current token; wechatpy's own session is not used."""
         return self._tokens.get()
 
     def fetch_access_token(self) -> None:
-        """Never called: `Tokens` fetches."""
+        """Not supported, since `Tokens` fetches tokens."""
         raise NotImplementedError
 
     def send_template(self, body: bytes) -> str:
-        """Send a template message exactly as it is; returns its MsgID as text.
+        """Send the exact bytes of a template message, and return its MsgID as text.
 
         Raises: WechatError.
         """
-        said: Mapping[str, Any] = self.post("message/template/send", data=body)
-        if "errcode" not in said:
+        answer: Mapping[str, Any] = self.post("message/template/send", data=body)
+        if "errcode" not in answer:
             raise WechatError(NoAnswer.NO_ERRCODE, "an answer without errcode is no receipt")
-        return str(said.get("msgid", ""))
+        return str(answer.get("msgid", ""))
 
-    def _request(self, method: str, url_or_endpoint: str, **asked: Any) -> Any:  # noqa: ANN401 (wechatpy's own)
-        params = asked.pop("params", None) or {}
+    def _request(self, method: str, url_or_endpoint: str, **options: Any) -> Any:  # noqa: ANN401 (wechatpy's own)
+        params = options.pop("params", None) or {}
         token = self._tokens.get()
         try:
-            return super()._request(method, url_or_endpoint, params={**params, "access_token": token}, **asked)
+            return super()._request(method, url_or_endpoint, params={**params, "access_token": token}, **options)
         except WechatError as error:
             if error.means is not Verdict.TOKEN:
                 raise
         token = self._tokens.renew(token)
         try:
-            return super()._request(method, url_or_endpoint, params={**params, "access_token": token}, **asked)
+            return super()._request(method, url_or_endpoint, params={**params, "access_token": token}, **options)
         except WechatError as error:
             if error.means is not Verdict.TOKEN:
                 raise
@@ -80,28 +81,28 @@ class WechatClient(WeChatClient):  # type: ignore[misc] # wechatpy has no types
         method: str | None = None,  # noqa: ARG002 (wechatpy passes it)
         url: str | None = None,  # noqa: ARG002
         result_processor: Callable[[dict[str, Any]], Any] | None = None,
-        **_asked: object,
+        **_options: object,
     ) -> Any:  # noqa: ANN401 (wechatpy's own)
-        said = checked(res)
-        return result_processor(said) if result_processor else said
+        answer = checked(res)
+        return result_processor(answer) if result_processor else answer
 
 
 def connect(settings: Settings, secret: str, records: Records) -> WechatClient:
-    """Make the client of the configured account, with the token that all processes share."""
+    """Create the client of the configured account, with the token that all processes share."""
     http = Http(settings.base_url, settings.timeout)
     tokens = Tokens(records, settings.app_id, fetching(settings, secret, http), timeout=settings.timeout)
     return WechatClient(settings.base_url, settings.app_id, secret, tokens, http=http)
 
 
 def fetching(settings: Settings, secret: str, http: Http) -> Callable[[bool], Fetched]:
-    """Return what asks `stable_token`: isolated from the plain token, so that no other program can end ours."""
+    """Return a function that fetches a token from `stable_token`, so that no other program can end it by its fetch."""
 
-    def fetch(force: bool) -> Fetched:  # noqa: FBT001 (the one question there is)
+    def fetch(force: bool) -> Fetched:  # noqa: FBT001 (the only argument)
         credential = {"grant_type": "client_credential", "appid": settings.app_id, "secret": secret}
         body = msgspec.json.encode({**credential, "force_refresh": force})
-        said = http.json("post", f"{settings.base_url}/cgi-bin/stable_token", data=body)
+        answer = http.json("post", f"{settings.base_url}/cgi-bin/stable_token", data=body)
         try:
-            return Fetched(str(said["access_token"]), float(said["expires_in"]))
+            return Fetched(str(answer["access_token"]), float(answer["expires_in"]))
         except (KeyError, TypeError, ValueError):
             raise WechatError(NoAnswer.NOT_JSON, "stable_token answered without a token") from None
 
@@ -109,7 +110,7 @@ def fetching(settings: Settings, secret: str, http: Http) -> Callable[[bool], Fe
 
 
 def try_token(settings: Settings, secret: str) -> str | None:
-    """Ask for a token, as `coldchain check` does; returns what is wrong, None when all is well."""
+    """Fetch a token, for `coldchain check`; return the problem, None if there is none."""
     try:
         fetching(settings, secret, Http(settings.base_url, settings.timeout))(False)
     except WechatError as error:

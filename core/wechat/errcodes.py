@@ -1,8 +1,8 @@
-"""What each of WeChat's error codes means for a message: one pure table.
+"""WeChat error codes and their meaning for a message, as one pure table.
 
-Its codes come with HTTP 200; only 0 is sent. Most refusals say nothing about the message: an account, a quota or a
-template is not as it should be, and the same bytes pass once that is mended. So a message is given up for two reasons
-alone: its recipient can't be reached, or its text is forbidden. A code that isn't listed is taken for neither.
+The codes come with HTTP 200; only 0 means that the message was sent. Most of them are not about the message: there is a
+problem with the account, a quota or a template, and the same message is accepted once that is fixed. So a message is
+given up for two reasons only: its recipient can't be reached, or its text is forbidden. An unlisted code means neither.
 """
 
 from collections.abc import Mapping
@@ -10,28 +10,28 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What to do."""
+    """Meaning of an error code, and so what to do."""
 
     BUSY = "busy"
-    """Back off; the same id again."""
+    """Back off, then send again with the same id."""
     SLOW_DOWN = "slow_down"
-    """Too many a minute: nothing passes for a minute."""
+    """Too many messages a minute. Nothing is accepted for a minute."""
     TOKEN = "token"  # noqa: S105 (not a secret: it says that the token is bad)
-    """The token is bad: another one, and once more."""
+    """The token is invalid. Get another one and send again, once."""
     ACCOUNT = "account"
-    """The account may not send: quota of the day, secret, IP list, permission. All messages wait until it may."""
+    """The account may not send: daily quota, secret, IP list, permission. All messages wait until it may."""
     TEMPLATE = "template"
-    """Template or fields are configured wrongly: messages of this kind wait until that is mended."""
+    """The template or its fields are configured wrongly. Messages of this kind wait until that is fixed."""
     LIMITED = "limited"
-    """Too many to this person for now: this message waits."""
+    """Too many messages to this person for now. This message waits."""
     UNKNOWN = "unknown"
-    """A code that we don't know: this message waits, and somebody looks at it."""
+    """An unlisted code. This message waits, and a person must look at it."""
     NO_SUCH_PERSON = "no_such_person"
-    """The openid is none of this account. It has come for people who were reached before and after."""
+    """The openid is none of this account. WeChat has also answered so for people reached before and afterwards."""
     UNREACHABLE = "unreachable"
-    """This person gets nothing from us: blocked, unsubscribed."""
+    """This person gets no messages of the account: blocked or unsubscribed."""
     REFUSED = "refused"
-    """Never this text."""
+    """This text is never accepted."""
 
 
 VERDICTS: Mapping[int, Verdict] = {
@@ -76,19 +76,19 @@ VERDICTS: Mapping[int, Verdict] = {
     43004: Verdict.UNREACHABLE,
     43019: Verdict.UNREACHABLE,
     43101: Verdict.UNREACHABLE,
-    48002: Verdict.UNREACHABLE,  # switched our messages off
+    48002: Verdict.UNREACHABLE,  # has switched the account's messages off
     45168: Verdict.REFUSED,  # forbidden words
     87014: Verdict.REFUSED,
 }
 
 
 def verdict(errcode: int) -> Verdict:
-    """Return what an error code other than 0 means."""
+    """Return the meaning of an error code other than 0."""
     return VERDICTS.get(errcode, Verdict.UNKNOWN)
 
 
 class NoAnswer(StrEnum):
-    """Our words for what was no answer of WeChat; `http_502` and its like besides. All mean BUSY."""
+    """Codes of this module for a missing or invalid answer, beside `http_502` and the like. All mean BUSY."""
 
     TIMEOUT = "timeout"
     NO_CONNECTION = "no_connection"
@@ -96,14 +96,14 @@ class NoAnswer(StrEnum):
     NOT_JSON = "not_json"
     NO_ERRCODE = "no_errcode"
     NO_TOKEN = "no_token"  # noqa: S105 (not a secret)
-    """Another process has been fetching one for too long."""
+    """Another process has been fetching the token for too long."""
 
 
 class WechatError(Exception):
-    """WeChat did not do what it was asked. `code` is its errcode as text, or ours; no text holds token or secret."""
+    """Failed call of WeChat. `code` is its errcode as text, or a `NoAnswer`. The text never has a token or secret."""
 
     def __init__(self, code: int | str, detail: str = "", *, means: Verdict | None = None) -> None:
-        """`means` overrides the table."""
+        """Take the meaning from the table unless `means` is given."""
         super().__init__(f"{code}: {detail}" if detail else str(code))
         self.code = str(code)
         self.detail = detail

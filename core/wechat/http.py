@@ -1,6 +1,6 @@
-"""How WeChat's servers are asked: every request bounded in time, one connection a thread, no error that tells a secret.
+"""HTTP client for WeChat's servers: requests bounded in time, one connection for each thread, no secrets in errors.
 
-requests' own errors name the address with its `access_token` or `secret`, so none of them leaves this module.
+requests' own errors contain the URL with its `access_token` or `secret`, so none of them leaves this module.
 """
 
 import ipaddress
@@ -13,26 +13,26 @@ import requests
 from core.wechat.errcodes import NoAnswer, WechatError
 
 _CONNECT_SHARE = 0.3
-"""Of the time-out; the rest is for the answer, so that both together keep it."""
+"""Share of the time-out for connecting; the rest is for the answer."""
 
 
 class Http:
-    """Takes the place of the `requests.Session` in wechatpy's client. Used by several threads."""
+    """Replacement of the `requests.Session` in wechatpy's client. Thread-safe."""
 
     def __init__(self, base_url: str, timeout: float) -> None:
-        """`timeout`: seconds for connecting and each wait for a piece of the answer together."""
+        """Take the time-out in seconds, for connecting and for each wait for a piece of the answer together."""
         self._timeout = (timeout * _CONNECT_SHARE, timeout * (1 - _CONNECT_SHARE))
         self._direct = _is_loopback(base_url)
-        self._mine = threading.local()
+        self._thread_local = threading.local()
 
-    def request(self, method: str, url: str, **asked: Any) -> requests.Response:  # noqa: ANN401 (requests' own)
-        """Ask; a redirect is not followed, since nobody but WeChat may see a token.
+    def request(self, method: str, url: str, **options: Any) -> requests.Response:  # noqa: ANN401 (requests' own)
+        """Send a request. A redirect is not followed, since only WeChat may see a token.
 
-        Raises: WechatError for anything but an answer with status 200.
+        Raises: WechatError for anything except an answer with status 200.
         """
-        asked |= {"timeout": self._timeout, "allow_redirects": False}
+        options |= {"timeout": self._timeout, "allow_redirects": False}
         try:
-            answer = self._session().request(method, url, **asked)
+            answer = self._session().request(method, url, **options)
         except requests.Timeout:
             code: str = NoAnswer.TIMEOUT
         except requests.RequestException as error:
@@ -43,35 +43,35 @@ class Http:
             code = f"http_{answer.status_code}"
         raise WechatError(code, f"{method.upper()} {urlsplit(url).path}")
 
-    def json(self, method: str, url: str, **asked: Any) -> dict[str, Any]:  # noqa: ANN401 (requests' own)
-        """Ask and return the object that came back; an error code in it is raised.
+    def json(self, method: str, url: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401 (requests' own)
+        """Send a request and return the JSON object of the answer.
 
-        Raises: WechatError.
+        Raises: WechatError, also for an error code in the object.
         """
-        return checked(self.request(method, url, **asked))
+        return checked(self.request(method, url, **options))
 
     def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._mine, "session", None)
+        session: requests.Session | None = getattr(self._thread_local, "session", None)
         if session is None:
-            session = self._mine.session = requests.Session()
-            # A proxy of the environment has no business between processes of one machine.
+            session = self._thread_local.session = requests.Session()
+            # Between processes of one machine a proxy of the environment must not be used.
             session.trust_env = not self._direct
         return session
 
 
 def checked(answer: requests.Response) -> dict[str, Any]:
-    """Return the object of an answer.
+    """Return the JSON object of an answer.
 
-    Raises: WechatError when it isn't one (a proxy's page, half an answer), or has an errcode other than 0.
+    Raises: WechatError if it isn't one (a proxy's page, half an answer), or has an errcode other than 0.
     """
     try:
-        said = answer.json()
-        code = int(said.get("errcode", 0))
+        body = answer.json()
+        code = int(body.get("errcode", 0))
     except (ValueError, TypeError, AttributeError):
         raise WechatError(NoAnswer.NOT_JSON, f"{urlsplit(answer.url).path}: {len(answer.content)} bytes") from None
     if code:
-        raise WechatError(code, str(said.get("errmsg", ""))[:200])
-    return dict(said)
+        raise WechatError(code, str(body.get("errmsg", ""))[:200])
+    return dict(body)
 
 
 def _is_loopback(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""The one access token of an app, shared under a lease: two holders would invalidate each other's."""
+"""Table of the access token of an app. All processes share it, since fetching a second one can end the first."""
 
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -8,7 +8,7 @@ from core.runtime.instant import Instant
 
 
 class WechatToken(Record):
-    """An app's token and until when it serves (real time, as WeChat counts)."""
+    """Access token of an app, its expiry, and the lease for fetching another; all times are real time, as WeChat's."""
 
     __tablename__ = "wechat_token"
 

@@ -1,8 +1,8 @@
-"""Which access token serves now: one for all processes, kept in the records, fetched by one of them under a lease.
+"""Shared access token of an official account: stored in the records, fetched by one process under a lease.
 
-WeChat counts in real time, so its expiry and the lease are real time, whatever clock the system works by.
-Guarantees, tried by tests/integration/test_wechat_token.py: however many threads and processes want a token at once, it
-is fetched once; a holder that was killed blocks the others no longer than its lease; a token is never logged.
+Expiry and lease are in real time, as WeChat counts, also with a virtual clock.
+Guarantees, tried by tests/integration/test_wechat_token.py: when many threads and processes need a token, it is fetched
+once; a killed holder blocks the others no longer than its lease; a token is never logged.
 """
 
 import secrets
@@ -24,26 +24,26 @@ from core.wechat.tables import WechatToken
 log = logger(__name__)
 
 MARGIN_S = 60.0
-"""A token is given up this long before its end (a tenth of its life where that is less)."""
+"""A token is replaced this long before its expiry, or a tenth of its life before it if that is less."""
 LOOK_S = 0.05
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """What WeChat gave."""
+    """Token from WeChat, with its life in seconds."""
 
     token: str
     life_s: float
 
 
 Fetch = Callable[[bool], Fetched]
-"""Asks WeChat for a token; True demands a new one, which ends the one before."""
+"""Fetches a token from WeChat; True forces a new one, which ends the previous one."""
 
 
 class Tokens:
-    """The token of one app. Every method may be called from any thread; each is over within `4 × timeout` seconds."""
+    """Token of one app. Thread-safe; every method returns within `4 × timeout` seconds."""
 
     def __init__(self, records: Records, app_id: str, fetch: Fetch, *, timeout: float) -> None:
-        """`timeout`: the longest that one `fetch` takes, in seconds."""
+        """Take the longest time of one `fetch`, in seconds."""
         self._records = records
         self._app_id = app_id
         self._fetch = fetch
@@ -53,41 +53,41 @@ class Tokens:
         self._failed: tuple[float, WechatError] | None = None
 
     def get(self) -> str:
-        """Return a token that should serve.
+        """Return a token that should be valid.
 
         Raises: WechatError.
         """
         token, until = self._held
         if until > real_now():
             return token
-        return self._another("")
+        return self._replace("")
 
     def renew(self, bad: str) -> str:
         """Return a token other than `bad`, which WeChat has just rejected.
 
         Raises: WechatError.
         """
-        return self._another(bad)
+        return self._replace(bad)
 
-    def _another(self, bad: str) -> str:
-        """One thread of the process goes and asks; the others wait here and share what came of it."""
-        came = monotonic()
+    def _replace(self, bad: str) -> str:
+        """Get another token than `bad`. One thread of the process does it; the others wait and share its result."""
+        called_at = monotonic()
         with self._lock:
             token, until = self._held
             if until > real_now() and token != bad:
                 return token
-            if self._failed and self._failed[0] >= came:
+            if self._failed and self._failed[0] >= called_at:
                 error = self._failed[1]
                 raise WechatError(error.code, error.detail, means=error.means)
             try:
-                self._held = self._shared(bad)
+                self._held = self._from_records(bad)
             except WechatError as error:
                 self._failed = (monotonic(), error)
                 self._held = ("", Instant(0))
                 raise
             return self._held[0]
 
-    def _shared(self, bad: str) -> tuple[str, Instant]:
+    def _from_records(self, bad: str) -> tuple[str, Instant]:
         lease = secrets.token_hex(16)
         deadline = monotonic() + 2 * self._timeout
         while True:
@@ -101,7 +101,7 @@ class Tokens:
             sleep(LOOK_S)
 
     def _claim(self, lease: str, bad: str) -> tuple[str, Instant] | bool:
-        """Return the token of the records where it serves, else whether the lease is ours."""
+        """Return the token of the records if it is valid; otherwise whether this call got the lease."""
         now = real_now()
         with self._records.write() as tx:
             insert_missing(tx, WechatToken, [{"app_id": self._app_id}])
@@ -115,26 +115,26 @@ class Tokens:
             return True
 
     def _fetch_and_keep(self, lease: str, bad: str) -> tuple[str, Instant]:
-        asked = real_now()
+        asked_at = real_now()
         try:
             fetched = self._fetch(False)
             if fetched.token == bad:
                 fetched = self._fetch(True)
         except WechatError as error:
             self._keep(lease, {})
-            # Here a bad credential is the app's secret, not a token.
+            # In this call an invalid credential means the app's secret, not a token.
             means = Verdict.ACCOUNT if error.means is Verdict.TOKEN else error.means
             raise WechatError(error.code, error.detail, means=means) from None
         except BaseException:
             self._keep(lease, {})
             raise
         margin = min(MARGIN_S, fetched.life_s / 10)
-        until = Instant(asked + int((fetched.life_s - margin) * 1000))
+        until = Instant(asked_at + int((fetched.life_s - margin) * 1000))
         self._keep(lease, {"token": fetched.token, "expires_at": until})
         log.info("wechat access renewed", app=self._app_id, life_s=fetched.life_s)
         return fetched.token, until
 
     def _keep(self, lease: str, values: dict[str, object]) -> None:
-        mine = update(WechatToken).where(WechatToken.app_id == self._app_id, WechatToken.lease == lease)
+        own_lease = update(WechatToken).where(WechatToken.app_id == self._app_id, WechatToken.lease == lease)
         with self._records.write() as tx:
-            tx.execute(mine.values(lease=None, lease_until=None, **values))
+            tx.execute(own_lease.values(lease=None, lease_until=None, **values))
