@@ -1,1 +1,1 @@
-"""What can be set, the defaults, and the data that ships: device profiles, rule profiles, code tables."""
+"""Settings with their defaults, and the data that ships: device profiles, rule profiles, texts."""

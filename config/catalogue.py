@@ -1,6 +1,6 @@
-"""Catalogue of texts for people, in Chinese and English: `text/zh-CN.toml` and `text/en.toml` of a package.
+"""Message catalogue of a package, in Chinese and English: its `text/zh-CN.toml` and `text/en.toml`.
 
-A terminal is answered in the language of its locale. tests/unit/test_catalogues.py holds every catalogue complete.
+A terminal gets the language of its locale. tests/unit/test_catalogues.py checks that every catalogue is complete.
 """
 
 import os

@@ -1,8 +1,9 @@
-"""Characters that no text that is kept may have: those that nobody sees, or that change what others look like.
+"""Forbidden characters of stored text: those that are invisible, or that change how other characters look.
 
-Control characters (NUL is one, which PostgreSQL refuses too), format characters (zero-width and bidirectional ones,
-byte order marks), line and paragraph separators, surrogates, noncharacters, blank letters, and U+FFFD, which stands
-where a program lost a character. Import files, settings, the API and the wire use this one check.
+These are control characters (such as NUL, which PostgreSQL refuses), format characters (zero-width and bidirectional
+ones, byte order marks), line and paragraph separators, surrogates, noncharacters, blank letters, and U+FFFD, the
+replacement for a character that a program lost. Import files, settings, the API and the wire all use this check.
+tests/unit/test_characters.py tries to break it.
 """
 
 import re
@@ -15,23 +16,23 @@ _NAMES = {0x00: "NUL", 0x09: "TAB", 0x0A: "LINE FEED", 0x0D: "CARRIAGE RETURN", 
 
 
 class ForbiddenCharacter(msgspec.Struct, frozen=True):
-    """A character that may not stand in a text, and where it stands (from 0)."""
+    """Forbidden character, and its position in the text, from 0."""
 
     position: int
     character: str
 
     @property
     def name(self) -> str:
-        """As people can look it up: `U+200B ZERO WIDTH SPACE`."""
+        """Code point and Unicode name, such as `U+200B ZERO WIDTH SPACE`."""
         code = ord(self.character)
         return f"U+{code:04X} {unicodedata.name(self.character, _NAMES.get(code, 'CONTROL CHARACTER'))}"
 
 
 def forbidden_character(text: str, *, several_lines: bool = False) -> ForbiddenCharacter | None:
-    """Return the first character that may not be there; tabs and line breaks may where a text has `several_lines`."""
+    """Return the first forbidden character; with `several_lines`, tabs and line breaks are allowed."""
     pattern = _IN_LINES if several_lines else _IN_LINE
-    found = pattern.search(text)
-    return None if found is None else ForbiddenCharacter(found.start(), found[0])
+    match = pattern.search(text)
+    return None if match is None else ForbiddenCharacter(match.start(), match[0])
 
 
 _PLANES_ENDS = "".join(f"\\U{plane:04x}fffe\\U{plane:04x}ffff" for plane in range(1, 17))
@@ -46,5 +47,5 @@ _IN_LINE = re.compile(f"[\\x00-\\x1f{_FORBIDDEN}{_PLANES_ENDS}]")
 
 
 def shown(text: str) -> str:
-    """Return a text as it may be printed: in quotes and escaped where it has characters that nobody sees."""
+    """Return a text for printing; if it has invisible characters it is quoted and they are escaped."""
     return text if text.isprintable() else repr(text)

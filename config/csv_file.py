@@ -1,7 +1,8 @@
-"""CSV files, read strictly: one record a line, every cell where it belongs, or a problem with its line.
+"""Strict CSV reader: each line is one record, or a problem with its line number.
 
-A cell may be quoted but not go on in another line: a quote that nobody closed would take the rows behind it into its
-cell. Commas, semicolons and tabs separate cells; a first line `sep=;`, which Excel reads and writes, says which.
+A quoted cell may not contain a line break, since an unclosed quote would swallow the rows after it. The delimiter is a
+comma, semicolon or tab; a first line `sep=;`, which Excel reads and writes, names it.
+tests/unit/test_csv_file.py tries to break it.
 """
 
 import csv
@@ -14,19 +15,19 @@ from config.text_file import FileProblem
 
 DELIMITERS = (",", ";", "\t")
 _SHOWN = 4_096
-"""Characters of a line in which the wrong quote is looked for, to name it."""
+"""Characters of a line that are searched for the wrong quote."""
 _SEP = re.compile(r'"?sep=(?P<delimiter>[,;\t])"?', re.IGNORECASE)
 
 
 class Record(NamedTuple):
-    """The cells of one line."""
+    """Cells of one line."""
 
     line: int
     cells: list[str]
 
 
 class Lines(NamedTuple):
-    """Lines of a file, and the delimiter that its first line names, if it does; that line isn't among them."""
+    """Numbered lines of a file, without a `sep=` line, and the delimiter that this line names, if there is one."""
 
     lines: list[tuple[int, str]]
     delimiter: str | None
@@ -35,28 +36,28 @@ class Lines(NamedTuple):
 def lines_of(text: str) -> Lines:
     """Split a text into numbered lines."""
     lines = list(enumerate(text.split("\n"), 1))
-    named = _SEP.fullmatch(lines[0][1].strip(" "))
-    if named:
-        return Lines(lines[1:], named["delimiter"])
+    separator = _SEP.fullmatch(lines[0][1].strip(" "))
+    if separator:
+        return Lines(lines[1:], separator["delimiter"])
     return Lines(lines, None)
 
 
 def likely_delimiter(line: str) -> str:
-    """Return the delimiter that a header line has most of; a comma where it has none."""
-    bare = re.sub(r'"[^"]*"', "", line)
-    return max(DELIMITERS, key=bare.count)
+    """Return the delimiter that occurs most often in a header line; a comma if there is none."""
+    unquoted = re.sub(r'"[^"]*"', "", line)
+    return max(DELIMITERS, key=unquoted.count)
 
 
 def records(lines: Sequence[tuple[int, str]], delimiter: str) -> Iterator[Record | FileProblem]:
-    """Yield the cells of each line that isn't empty, or what is wrong with it."""
-    for place, (number, line) in enumerate(lines):
+    """Yield the record of each line that isn't empty, or its problem."""
+    for index, (number, line) in enumerate(lines):
         if not line.strip():
             continue
-        yield _record(number, line, delimiter) or _quote_problem(lines, place, delimiter)
+        yield _record(number, line, delimiter) or _quote_problem(lines, index, delimiter)
 
 
 def header_problems(record: Record) -> list[FileProblem]:
-    """Return what is wrong with the names of columns: each needs one of its own."""
+    """Return the problems with the names of columns. Each column must have a name, and no two the same."""
     problems = []
     first: dict[str, int] = {}
     for place, cell in enumerate(record.cells, 1):
@@ -72,15 +73,17 @@ def header_problems(record: Record) -> list[FileProblem]:
 
 
 def too_many_cells(record: Record, columns: int, delimiter: str) -> FileProblem | None:
-    """Return the problem of a record in which something stands beyond the last column."""
+    """Return the problem of a record with a non-empty cell beyond the last column."""
     if not any(cell.strip() for cell in record.cells[columns:]):
         return None
-    sign = _message({",": "comma", ";": "semicolon", "\t": "tab"}[delimiter])
-    return FileProblem(_message("too_many", cells=len(record.cells), columns=columns, delimiter=sign), record.line)
+    delimiter_name = _message({",": "comma", ";": "semicolon", "\t": "tab"}[delimiter])
+    return FileProblem(
+        _message("too_many", cells=len(record.cells), columns=columns, delimiter=delimiter_name), record.line
+    )
 
 
 def _record(number: int, line: str, delimiter: str) -> Record | None:
-    """Return the cells of a line whose quotes are as they should be."""
+    """Return the record of a line, None if its quotes are wrong."""
     try:
         (cells,) = csv.reader([line], delimiter=delimiter, strict=True)
     except csv.Error:
@@ -91,13 +94,13 @@ def _record(number: int, line: str, delimiter: str) -> Record | None:
 
 
 def _blank_before_quote(line: str, delimiter: str) -> str:
-    """Return a cell that begins with blanks and a quote, which isn't taken for one then."""
-    found = re.search(rf'(?:^|{re.escape(delimiter)})([ \u00a0\u3000]+"[^{re.escape(delimiter)}]*)', line)
-    return found[1] if found else ""
+    """Return a cell that begins with blanks and a quote, which CSV doesn't take as a quote then; empty if none does."""
+    match = re.search(rf'(?:^|{re.escape(delimiter)})([ \u00a0\u3000]+"[^{re.escape(delimiter)}]*)', line)
+    return match[1] if match else ""
 
 
-def _quote_problem(lines: Sequence[tuple[int, str]], place: int, delimiter: str) -> FileProblem:
-    number, line = lines[place]
+def _quote_problem(lines: Sequence[tuple[int, str]], index: int, delimiter: str) -> FileProblem:
+    number, line = lines[index]
     if len(line) > csv.field_size_limit():
         return FileProblem(_message("too_long", characters=len(line)), number)
     line = line[:_SHOWN]
@@ -106,7 +109,7 @@ def _quote_problem(lines: Sequence[tuple[int, str]], place: int, delimiter: str)
     closed = re.search(rf'(?:^|{re.escape(delimiter)})"(?:[^"]|"")*"(?!["{re.escape(delimiter)}]|$)(.*)', line)
     if closed:
         return FileProblem(_message("quote_inside", rest=closed[1][:20]), number)
-    for below, (_, other) in enumerate(lines[place + 1 : place + 6], 1):
+    for below, (_, other) in enumerate(lines[index + 1 : index + 6], 1):
         if re.match(rf'(?:[^"]|"")*"(?:{re.escape(delimiter)}|$)', other):
             return FileProblem(_message("line_break", lines=below), number)
     return FileProblem(_message("quote_open"), number)

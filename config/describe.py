@@ -1,7 +1,7 @@
-"""Pages docs/settings.md and docs/settings.zh-CN.md: every setting with its kind, default and meaning.
+"""Generator of docs/settings.md and docs/settings.zh-CN.md: every setting with its type, default and meaning.
 
-`python -m config.describe en > docs/settings.md` renews the English one, `zh-CN > docs/settings.zh-CN.md` the Chinese;
-a test fails when one isn't up to date.
+`python -m config.describe en > docs/settings.md` writes the English page, `zh-CN > docs/settings.zh-CN.md` the Chinese
+one; tests/unit/test_settings.py fails if one isn't up to date.
 """
 
 import sys
@@ -32,28 +32,28 @@ def _tables(section: type[msgspec.Struct], prefix: str, language: Language) -> I
     nested = []
     for field in kind.fields:
         inner = bare(field.type)
-        below = _struct_of(inner)
+        section_below = _struct_of(inner)
         name = f"{prefix}.{field.encode_name}" if prefix else field.encode_name
-        if below is not None:
-            nested.append((below, name))
+        if section_below is not None:
+            nested.append((section_below, name))
             continue
         meaning = say(f"meaning.{name}", language)
         default = _default(field, language)
         yield f"| `{field.encode_name}` | {kind_in_words(inner, language)} | {default} | {meaning} |"
     yield ""
-    for below, name in nested:
-        yield from _tables(below, name, language)
+    for section_below, name in nested:
+        yield from _tables(section_below, name, language)
 
 
 def bare(kind: inspect.Type) -> inspect.Type:
-    """Return a setting's type without what is noted beside it."""
+    """Return the type of a setting without its metadata."""
     while isinstance(kind, inspect.Metadata):
         kind = kind.type
     return kind
 
 
 def kind_in_words(kind: inspect.Type, language: Language | None = None) -> str:
-    """Return the words for what may stand there; empty for what has none, such as a table of settings."""
+    """Return the words for a type; empty for one without words, such as a table of settings."""
     if isinstance(kind, inspect.LiteralType):
         return say("kind.or", language).join(f'"{value}"' for value in kind.values)
     if isinstance(kind, inspect.ListType | inspect.VarTupleType | inspect.TupleType):
@@ -95,5 +95,5 @@ def _default(field: inspect.Field, language: Language) -> str:
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1] if len(sys.argv) > 1 else "en"
-    sys.stdout.write(page(next(language for language in LANGUAGES if language == asked)))
+    argument = sys.argv[1] if len(sys.argv) > 1 else "en"
+    sys.stdout.write(page(next(language for language in LANGUAGES if language == argument)))

@@ -1,7 +1,7 @@
-"""Mistakes in a settings file: all of them, each with its key, its value and what would be right.
+"""Type check of a settings file that reports all mistakes, each with its key, its value and what would be right.
 
-msgspec stops at the first. So each one that it names is taken out, or replaced by something that could stand there, and
-the rest is looked at again.
+msgspec stops at the first mistake. So each mistake that it reports is removed, or replaced by a valid value, and the
+file is converted again.
 """
 
 import copy
@@ -19,52 +19,52 @@ from config.words import say
 
 Path = list[str | int]
 _SAMPLES = ("a", "1", "00-ff", "http://a")
-"""Texts of which one fits the pattern of each setting that must be given."""
+"""Sample texts. For each required setting, one of them matches its pattern."""
 
 
 def wrong_types(raw: dict[str, Any], kind: type[msgspec.Struct]) -> tuple[list[str], set[str]]:
-    """Return what the types of the settings refuse, and the paths of what is wrong."""
-    left = copy.deepcopy(raw)
-    told: list[str] = []
+    """Return the problems that the types of `kind` find in `raw`, and the paths of the wrong values."""
+    repaired = copy.deepcopy(raw)
+    problems: list[str] = []
     paths: set[str] = set()
-    for number, path in _without_number(left):
-        told.append(say("settings.no_number", key=_shown(path), value=repr(number)))
-        paths.add(_shown(path))
-        _put(left, path, 1.0)
+    for number, path in _non_finite(repaired):
+        problems.append(say("settings.no_number", key=_dotted(path), value=repr(number)))
+        paths.add(_dotted(path))
+        _put(repaired, path, 1.0)
     while True:
         try:
-            msgspec.convert(left, kind)
+            msgspec.convert(repaired, kind)
         except msgspec.ValidationError as error:
-            what, path = _split(str(error), left)
-            shown = _shown(path)
-            if shown not in paths:
-                told.append(_explain(left, path, what, kind))
-                paths.add(shown)
-            elif not _can_be_left(left, path):
+            message, path = _split(str(error), repaired)
+            dotted = _dotted(path)
+            if dotted not in paths:
+                problems.append(_explain(repaired, path, message, kind))
+                paths.add(dotted)
+            elif not _is_missing(repaired, path):
                 break
-            _mend(left, path, type_at(path, kind))
+            _repair(repaired, path, type_at(path, kind))
         else:
             break
-    return told, paths
+    return problems, paths
 
 
 def type_at(path: Path, kind: type[msgspec.Struct]) -> inspect.Type:
-    """Return the type of what stands at a path of the settings; the nearest known one above where it ends."""
-    found: inspect.Type = inspect.type_info(kind)
+    """Return the type at a path of the settings; for an unknown path, that of the nearest known one above it."""
+    current: inspect.Type = inspect.type_info(kind)
     for key in path:
-        found = bare(found)
-        if isinstance(key, int) and isinstance(found, inspect.ListType):
-            found = found.item_type
-        elif isinstance(found, inspect.DictType):
-            found = found.value_type
-        elif isinstance(found, inspect.StructType):
-            found = next((field.type for field in found.fields if field.encode_name == key), found)
-    return found
+        current = bare(current)
+        if isinstance(key, int) and isinstance(current, inspect.ListType):
+            current = current.item_type
+        elif isinstance(current, inspect.DictType):
+            current = current.value_type
+        elif isinstance(current, inspect.StructType):
+            current = next((field.type for field in current.fields if field.encode_name == key), current)
+    return current
 
 
 def _split(error: str, raw: dict[str, Any]) -> tuple[str, Path]:
-    """Return what msgspec said, and the path to what it is about, which includes a field that lacks or is unknown."""
-    what, _, where = error.partition(" - at `")
+    """Split an error of msgspec into message and path. The path includes a missing or unknown field."""
+    message, _, where = error.partition(" - at `")
     path: Path = []
     for key in re.findall(r"\[\d+\]|\[\.\.\.\]|[^.\[\]`$]+", where):
         if key == "[...]":  # msgspec doesn't say which key of a table with keys of its own
@@ -72,8 +72,8 @@ def _split(error: str, raw: dict[str, Any]) -> tuple[str, Path]:
             path.append(next(name for name, inner in table.items() if not isinstance(inner, str)))
         else:
             path.append(int(key[1:-1]) if key.startswith("[") else key)
-    field = re.search(r"(?:unknown|required) field `(.+)`", what)
-    return what, [*path, field[1]] if field else path
+    field = re.search(r"(?:unknown|required) field `(.+)`", message)
+    return message, [*path, field[1]] if field else path
 
 
 def _value(raw: dict[str, Any], path: Path) -> Any:  # noqa: ANN401 (as parsed)
@@ -83,44 +83,44 @@ def _value(raw: dict[str, Any], path: Path) -> Any:  # noqa: ANN401 (as parsed)
     return value
 
 
-def _explain(raw: dict[str, Any], path: Path, what: str, kind: type[msgspec.Struct]) -> str:
-    shown = _shown(path)
-    if "unknown field" in what:
+def _explain(raw: dict[str, Any], path: Path, message: str, kind: type[msgspec.Struct]) -> str:
+    dotted = _dotted(path)
+    if "unknown field" in message:
         known = _fields(path[:-1], kind)
-        near = difflib.get_close_matches(str(path[-1]), known, 1)
-        if near:
-            return say("settings.unknown", key=shown, near=repr(near[0]))
-        return say("settings.unknown_all", key=shown, known=", ".join(sorted(known)))
-    if "required field" in what:
-        return say("settings.missing", key=shown, right=kind_in_words(bare(type_at(path, kind))))
+        similar = difflib.get_close_matches(str(path[-1]), known, 1)
+        if similar:
+            return say("settings.unknown", key=dotted, near=repr(similar[0]))
+        return say("settings.unknown_all", key=dotted, known=", ".join(sorted(known)))
+    if "required field" in message:
+        return say("settings.missing", key=dotted, right=kind_in_words(bare(type_at(path, kind))))
     value = _value(raw, path)
     right = kind_in_words(bare(type_at(path, kind)))
     if not right:
-        return say("settings.wrong", key=shown or "-", value=repr(value), problem=what)
-    return say("settings.must_be", key=shown, value=repr(value), right=right)
+        return say("settings.wrong", key=dotted or "-", value=repr(value), problem=message)
+    return say("settings.must_be", key=dotted, value=repr(value), right=right)
 
 
 def _fields(path: Path, kind: type[msgspec.Struct]) -> list[str]:
-    found = bare(type_at(path, kind))
-    return [field.encode_name for field in found.fields] if isinstance(found, inspect.StructType) else []
+    section = bare(type_at(path, kind))
+    return [field.encode_name for field in section.fields] if isinstance(section, inspect.StructType) else []
 
 
-def _mend(raw: dict[str, Any], path: Path, kind: inspect.Type) -> None:
-    """Take out what is wrong; where something must stand, put something that may."""
+def _repair(raw: dict[str, Any], path: Path, kind: inspect.Type) -> None:
+    """Remove a wrong value, or put a valid one in its place if one is required."""
     last = path[-1]
-    place = _value(raw, path[:-1])
-    if isinstance(place, list):
-        place[int(last)] = _sample(kind)
-    elif last in place:
-        del place[last]
+    parent = _value(raw, path[:-1])
+    if isinstance(parent, list):
+        parent[int(last)] = _sample(kind)
+    elif last in parent:
+        del parent[last]
     else:
-        place[last] = _sample(kind)
+        parent[last] = _sample(kind)
 
 
-def _can_be_left(raw: dict[str, Any], path: Path) -> bool:
-    """Whether what lacks because it was wrong can still be made up for; else the rest can't be looked at."""
-    place = _value(raw, path[:-1])
-    return isinstance(place, dict) and path[-1] not in place
+def _is_missing(raw: dict[str, Any], path: Path) -> bool:
+    """Return whether a value is missing, since it was wrong and removed, so that a sample can take its place."""
+    parent = _value(raw, path[:-1])
+    return isinstance(parent, dict) and path[-1] not in parent
 
 
 def _sample(kind: inspect.Type) -> object:
@@ -138,20 +138,20 @@ def _sample(kind: inspect.Type) -> object:
     return False
 
 
-def _without_number(value: Any, path: Path | None = None) -> Iterator[tuple[float, Path]]:  # noqa: ANN401 (as parsed)
-    """Yield what TOML calls a number and none is: `nan` and `inf`, with its path."""
+def _non_finite(value: Any, path: Path | None = None) -> Iterator[tuple[float, Path]]:  # noqa: ANN401 (as parsed)
+    """Yield each `nan` and `inf`, which TOML allows as numbers, with its path."""
     here = path or []
     if isinstance(value, float) and not math.isfinite(value):
         yield value, here
     elif isinstance(value, dict | list):
         items: Any = value.items() if isinstance(value, dict) else enumerate(value)
         for key, inner in items:
-            yield from _without_number(inner, [*here, key])
+            yield from _non_finite(inner, [*here, key])
 
 
 def _put(raw: dict[str, Any], path: Path, value: object) -> None:
     _value(raw, path[:-1])[path[-1]] = value
 
 
-def _shown(path: Path) -> str:
+def _dotted(path: Path) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")

@@ -1,7 +1,7 @@
-"""What can be set in `coldchain.toml`, with the default and the meaning of each.
+"""Settings of `coldchain.toml`, with their types and defaults.
 
-The meaning of each is in `text/`, in both languages; docs/settings.md and docs/settings.zh-CN.md are written from both,
-and a test fails when a page isn't up to date or a meaning is missing. `config.load` reads files.
+Their meaning is in `text/`, in both languages. docs/settings.md and docs/settings.zh-CN.md are generated from both; a
+test fails if a page isn't up to date or a meaning is missing. `config.load` reads files.
 """
 
 from typing import Annotated, Literal
@@ -15,18 +15,18 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
 def _process(service: str, worker: str, first: str) -> str:
-    """Return what one of several processes of a service is called where they meet on one machine."""
+    """Return the name of a process, unique among the processes of one machine."""
     if worker == first:
         return service
     return worker if worker.startswith(service) else f"{service}-{worker}"
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file; an unknown key in it is refused."""
+    """Table of the file. An unknown key in it is refused."""
 
 
 class Broker(Section, frozen=True, kw_only=True):
-    """Where MQTT is spoken."""
+    """Settings of the MQTT broker."""
 
     embedded: bool = True
     host: str = "127.0.0.1"
@@ -39,20 +39,20 @@ class Broker(Section, frozen=True, kw_only=True):
 
 
 class Records(Section, frozen=True, kw_only=True):
-    """Where units, devices, alarms and people are kept."""
+    """Settings of the records: units, devices, alarms and people."""
 
     url: str = ""
 
 
 class Intake(Section, frozen=True, kw_only=True):
-    """The durable hand-over between collector and its readers."""
+    """Settings of the intake log, the durable queue between the collector and its readers."""
 
     url: str = ""
     keep: Seconds = 86_400.0
 
 
 class Telemetry(Section, frozen=True, kw_only=True):
-    """Where readings are kept for good."""
+    """Settings of the telemetry store, which keeps readings permanently."""
 
     store: Literal["embedded", "influxdb"] = "embedded"
     folder: str = ""
@@ -64,7 +64,7 @@ class Telemetry(Section, frozen=True, kw_only=True):
 
 
 class UnitOnBus(Section, frozen=True, kw_only=True):
-    """One Modbus device."""
+    """Modbus device on a bus."""
 
     address: Annotated[int, Meta(ge=1, le=247)]
     profile: Name
@@ -72,7 +72,7 @@ class UnitOnBus(Section, frozen=True, kw_only=True):
 
 
 class Bus(Section, frozen=True, kw_only=True):
-    """One Modbus line: one task reads it, one request at a time."""
+    """Modbus line. One task reads it, one request at a time."""
 
     name: Name
     kind: Literal["tcp", "rtu", "rtu-over-tcp"]
@@ -88,14 +88,14 @@ class Bus(Section, frozen=True, kw_only=True):
 
 
 class GatewayBox(Section, frozen=True, kw_only=True):
-    """A gateway that this agent is: its number, and the lines that it reads."""
+    """Gateway that this agent acts as: its number, and the lines that it reads."""
 
     number: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
     buses: list[Bus]
 
 
 class Agent(Section, frozen=True, kw_only=True):
-    """The edge process `coldchain gateway`."""
+    """Settings of the edge process `coldchain gateway`."""
 
     folder: str = ""
     profiles: str = "devices"
@@ -109,7 +109,7 @@ class Agent(Section, frozen=True, kw_only=True):
 
 
 class Collector(Section, frozen=True, kw_only=True):
-    """The ingest process."""
+    """Settings of the ingest process."""
 
     client_id: Name = "collector-1"
     shards: Annotated[str, Meta(pattern=r"^[0-9a-f]{2}-[0-9a-f]{2}$")] = "00-ff"
@@ -118,12 +118,12 @@ class Collector(Section, frozen=True, kw_only=True):
 
     @property
     def process(self) -> str:
-        """Name of its lock, its status and its answers to a stepped clock: `collector` unless it has its own id."""
+        """Name for its lock, status file and clock barrier: `collector` unless it has its own client id."""
         return _process("collector", self.client_id, Collector().client_id)
 
 
 class Alerting(Section, frozen=True, kw_only=True):
-    """The alarm process."""
+    """Settings of the alarm process."""
 
     worker: Name = "alerting-1"
     shards: Annotated[str, Meta(pattern=r"^[0-9a-f]{2}-[0-9a-f]{2}$")] = "00-ff"
@@ -135,15 +135,15 @@ class Alerting(Section, frozen=True, kw_only=True):
 
     @property
     def process(self) -> str:
-        """Name of its lock, its status, its answers to a stepped clock, and at the broker.
+        """Name for its lock, status file, clock barrier and MQTT client.
 
-        `alerting` unless it has its own name; what it has begins so.
+        It is `alerting` unless the worker has its own name, and always begins with `alerting`.
         """
         return _process("alerting", self.worker, Alerting().worker)
 
 
 class Wechat(Section, frozen=True, kw_only=True):
-    """The official account that sends the alarms. Without an app_id messages stay queued and visible."""
+    """Settings of the official account that sends alarms. Without an app_id messages stay queued and visible."""
 
     base_url: str = "https://api.weixin.qq.com"
     oauth_url: str = "https://open.weixin.qq.com"
@@ -155,12 +155,12 @@ class Wechat(Section, frozen=True, kw_only=True):
 
     @property
     def is_complete(self) -> bool:
-        """Whether messages can be sent with it. An account without its templates is none yet."""
+        """Whether messages can be sent: the account and both templates are set."""
         return bool(self.app_id and self.template_alarm and self.template_recovery)
 
 
 class Api(Section, frozen=True, kw_only=True):
-    """The HTTP process."""
+    """Settings of the HTTP process."""
 
     name: Name = "api-1"
     host: str = "127.0.0.1"
@@ -171,12 +171,12 @@ class Api(Section, frozen=True, kw_only=True):
 
     @property
     def process(self) -> str:
-        """Name of its lock and its status: `api` unless it has its own name."""
+        """Name for its lock and status file: `api` unless it has its own name."""
         return _process("api", self.name, Api().name)
 
 
 class Settings(Section, frozen=True, kw_only=True):
-    """All of `coldchain.toml`."""
+    """All settings of `coldchain.toml`."""
 
     data_dir: str = "coldchain-data"
     public_url: str = "http://127.0.0.1:8080"
@@ -195,6 +195,6 @@ class Settings(Section, frozen=True, kw_only=True):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Return the channels of `alerting.channels` that are configured; whether a secret is there, `check` says."""
-        configured = {"wechat": self.wechat.is_complete}
-        return tuple(name for name in self.alerting.channels if configured.get(name))
+        """Channels of `alerting.channels` that are configured. `coldchain check` reports a missing secret."""
+        is_configured = {"wechat": self.wechat.is_complete}
+        return tuple(name for name in self.alerting.channels if is_configured.get(name))

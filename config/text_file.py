@@ -1,9 +1,9 @@
-"""Text files that people write: settings, import files, exports of loggers, profiles; one strict way to read them.
+"""Strict reader of text files from people: settings, import files, exports of loggers, device profiles.
 
-Nothing is guessed with replacement. UTF-8, with its mark or without, and UTF-16 are taken when the whole file decodes;
-so is GB 18030 (GBK), as Chinese Windows programs save text, where the file isn't UTF-8 with a damaged byte and the
-result is Chinese. Everything else is refused with the line of the byte, and so is a character that
-nobody sees (`config.characters`). docs/import.md says so for users; tests/unit/test_text_file.py tries to break it.
+No byte is ever replaced by a guess. UTF-8, with or without a byte order mark, and UTF-16 are accepted if the whole file
+decodes. GB 18030 (GBK), in which Chinese Windows programs save text, is accepted if the file isn't UTF-8 with a damaged
+byte and the result is Chinese. Everything else is refused with the line of the byte, and so are the characters that
+`config.characters` forbids. docs/import.md describes it for users; tests/unit/test_text_file.py tries to break it.
 """
 
 import codecs
@@ -26,37 +26,37 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-"""Bytes that a file may begin with to say how it is encoded; longer ones first."""
+"""Byte order marks and their encodings, longer ones first."""
 _HAN = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 """Chinese letters and signs, each three bytes in UTF-8."""
 _DEGREES = re.compile(rb"\xb0[CF]\b")
-"""The degree sign of Western loggers: one byte, the only one of theirs that isn't ASCII."""
+"""Degree sign in the files of Western loggers: one byte, and the only one that isn't ASCII."""
 
 
 class FileProblem(msgspec.Struct, frozen=True):
-    """One thing that is wrong with a file."""
+    """Problem in a file."""
 
     problem: Message
     line: int = 0
     """From 1; 0 for the file as a whole."""
     column: str = ""
-    """Name of the column, where there is one."""
+    """Name of the column, if there is one."""
     value: str = ""
 
     def text(self, language: Language = "en") -> str:
-        """Return where it stands and what it is."""
+        """Return the problem with its line, column and value."""
         where = []
         if self.line:
             where.append(_message("line", line=self.line).text(language))
         if self.column:
             where.append(_message("column", column=shown(self.column)).text(language))
         value = f"{self.value!r} " if self.value else ""
-        between, colon = ("，", "：") if language == "zh-CN" else (", ", ": ")
-        return f"{between.join(where)}{colon if where else ''}{value}{self.problem.text(language)}"
+        comma, colon = ("，", "：") if language == "zh-CN" else (", ", ": ")
+        return f"{comma.join(where)}{colon if where else ''}{value}{self.problem.text(language)}"
 
 
 class UnreadableFile(Exception):
-    """A file that can't be used. `problems` are all that were found."""
+    """File that can't be used, with all of its problems."""
 
     def __init__(self, name: str, problems: Iterable[FileProblem]) -> None:
         self.name = name
@@ -64,7 +64,7 @@ class UnreadableFile(Exception):
         super().__init__(self.text())
 
     def text(self, language: Language = "en") -> str:
-        """Return every problem, one a line, each with the name of the file."""
+        """Return all problems, each on a line of its own with the name of the file."""
         colon = "：" if language == "zh-CN" else ": "
         return "\n".join(f"{self.name}{colon}{problem.text(language)}" for problem in self.problems)
 
@@ -89,7 +89,7 @@ def decode(raw: bytes, name: str) -> str:
 
 
 def decoded(raw: bytes, name: str) -> str:
-    """Return the same with whatever characters it has, for who tells of them together with other problems.
+    """Return the text of a file's bytes, without the check for forbidden characters.
 
     Raises: UnreadableFile.
     """
@@ -101,7 +101,7 @@ def decoded(raw: bytes, name: str) -> str:
 
 
 def forbidden_characters(text: str) -> list[FileProblem]:
-    """Return the first character of each line that no text may have."""
+    """Return a problem for the first forbidden character of each line."""
     if forbidden_character(text, several_lines=True) is None:
         return []
     return [
@@ -120,10 +120,10 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError:
         raise UnreadableFile(name, [FileProblem(_message("too_deep"))]) from None
-    except ValueError as error:  # TOMLDecodeError is one; a number of thousands of digits raises another
-        place = re.fullmatch(r"(?P<what>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)", str(error), re.DOTALL)
-        what, line = (place["what"], int(place["line"])) if place else (str(error), 0)
-        raise UnreadableFile(name, [FileProblem(_message("not_toml", problem=what), line)]) from None
+    except ValueError as error:  # TOMLDecodeError, or another ValueError for a number of thousands of digits
+        match = re.fullmatch(r"(?P<what>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)", str(error), re.DOTALL)
+        problem, line = (match["what"], int(match["line"])) if match else (str(error), 0)
+        raise UnreadableFile(name, [FileProblem(_message("not_toml", problem=problem), line)]) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def _decoded(raw: bytes) -> str:
 
 
 def _of_another_code_page(raw: bytes, broken_at: int) -> str:
-    """Decode what isn't UTF-8 from `broken_at` on."""
+    """Decode bytes that aren't UTF-8; the first invalid byte is at `broken_at`."""
     if _is_utf_8_in_part(raw):
         raise _Undecodable(_problem_at(raw, broken_at))
     if _DEGREES.sub(b"", raw).isascii():
@@ -181,7 +181,7 @@ def _strictly(raw: bytes, encoding: str) -> str:
 
 
 def _utf_16_without_mark(raw: bytes) -> str:
-    """Decode UTF-16 that doesn't say so: the zero bytes are all on one side of its ASCII characters."""
+    """Decode UTF-16 without a byte order mark; it is known by zero bytes on the same side of all ASCII characters."""
     first, second = raw[0::2].count(0), raw[1::2].count(0)
     if len(raw) % 2 == 0 and min(first, second) == 0:
         with_line_ends = raw.decode("utf-16-le" if second else "utf-16-be", "ignore")
@@ -197,7 +197,7 @@ def _problem_at(raw: bytes, at: int) -> FileProblem:
 
 
 def _may_be_gbk(text: str, raw: bytes) -> bool:
-    """Whether text in UTF-8 is more likely Chinese in GBK: a few letters of GBK are Greek or Cyrillic ones in UTF-8."""
+    """Return whether text in UTF-8 is more likely Chinese in GBK: some GBK bytes are valid UTF-8 for other scripts."""
     if _HAN.search(text) or not any(letter >= "\u0250" and letter.isalpha() for letter in text):
         return False
     try:
@@ -208,11 +208,11 @@ def _may_be_gbk(text: str, raw: bytes) -> bool:
 
 
 def _is_utf_8_in_part(raw: bytes) -> bool:
-    """Whether bytes that don't decode as UTF-8 were meant to be: lines of Chinese do, or most of the letters."""
-    whole = raw.decode("utf-8", "replace")
-    meant = 3 * len(_HAN.findall(whole))
-    high = sum(1 for byte in raw if byte >= 0x80)  # noqa: PLR2004 (no ASCII)
-    if 2 * meant >= high:
+    """Return whether bytes that aren't valid UTF-8 were meant as UTF-8: a line or most of them decode to Chinese."""
+    text = raw.decode("utf-8", "replace")
+    chinese_bytes = 3 * len(_HAN.findall(text))
+    high_bytes = sum(1 for byte in raw if byte >= 0x80)  # noqa: PLR2004 (not ASCII)
+    if 2 * chinese_bytes >= high_bytes:
         return True
     for line in raw.split(b"\n"):
         try:
@@ -224,9 +224,9 @@ def _is_utf_8_in_part(raw: bytes) -> bool:
 
 
 def _is_chinese(text: str) -> bool:
-    """Whether most letters that aren't ASCII are of GB 2312, the everyday part of GB 18030.
+    """Return whether most letters beyond ASCII are in GB 2312, the common part of GB 18030.
 
-    What another code page wrote decodes too, but to letters that hardly anybody uses.
+    Text of another code page decodes too, but to rare letters.
     """
     letters = [letter for letter in text if letter >= "\x80"]
     common = sum(1 for letter in letters if letter.encode("gb2312", "ignore"))

@@ -1,4 +1,4 @@
-"""Texts of the settings: what each means, and what is wrong with one."""
+"""Texts of the settings: their meanings, and the messages about mistakes in them."""
 
 from config.catalogue import Catalogue
 
