@@ -1,4 +1,7 @@
-"""Gateways of the settings, made ready to run; what contradicts itself is refused at start, all of it at once."""
+"""Gateway configuration: checks the gateways of the settings, and builds their pollers.
+
+All mistakes are reported at once, before anything runs.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,11 +17,11 @@ from gateway_agent.profile import Line, Profile, Profiles, WrongProfile
 from gateway_agent.words import say
 
 _CODE = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""A probe's code as it travels; the label on it may have 冷藏 or 冷冻 behind that."""
+"""Probe code in messages. The label on a probe may have 冷藏 or 冷冻 after it, which isn't part of the code."""
 
 
 class Box(msgspec.Struct, frozen=True):
-    """A gateway: its buses, and the probes on them."""
+    """Gateway with its buses, and the probes on them."""
 
     number: str
     pollers: list[BusPoller]
@@ -26,7 +29,7 @@ class Box(msgspec.Struct, frozen=True):
 
 
 def check(gateways: Sequence[GatewayBox], profiles: Profiles) -> None:
-    """Refuse what can't be run.
+    """Check that the gateways can be run.
 
     Raises: WrongSetting, with every mistake in a line of its own.
     """
@@ -36,10 +39,10 @@ def check(gateways: Sequence[GatewayBox], profiles: Profiles) -> None:
 
 
 def _mistakes(gateways: Sequence[GatewayBox], profiles: Profiles) -> Iterator[str]:
-    yield from _twins([gateway.number for gateway in gateways], "agent.gateways", "number")
+    yield from _duplicates([gateway.number for gateway in gateways], "agent.gateways", "number")
     for g, gateway in enumerate(gateways):
         where = f"agent.gateways[{g}]"
-        yield from _twins([bus.name for bus in gateway.buses], f"{where}.buses", "name")
+        yield from _duplicates([bus.name for bus in gateway.buses], f"{where}.buses", "name")
         codes: list[str] = []
         for b, bus in enumerate(gateway.buses):
             at = f"{where}.buses[{b}]"
@@ -49,12 +52,12 @@ def _mistakes(gateways: Sequence[GatewayBox], profiles: Profiles) -> Iterator[st
             if not unusable:
                 for u, unit in enumerate(bus.units):
                     yield from _wrong_probes(unit, f"{at}.units[{u}]", profiles.load(unit.profile))
-                    codes += _codes(unit, profiles.load(unit.profile))
-        yield from _twins(codes, f"{where}.buses", "probes")
+                    codes += _codes_with_quantity(unit, profiles.load(unit.profile))
+        yield from _duplicates(codes, f"{where}.buses", "probes")
 
 
 def ready(gateway: GatewayBox, clock: Clock, profiles: Profiles, *, back_off: float) -> Box:
-    """Make the pollers of a gateway that has been checked. Within a running event loop."""
+    """Build the pollers of a gateway that has been checked. Call it within a running event loop."""
     pollers = []
     probes: dict[str, ProbeInfo] = {}
     for bus in gateway.buses:
@@ -68,12 +71,12 @@ def ready(gateway: GatewayBox, clock: Clock, profiles: Profiles, *, back_off: fl
 
 
 def line_of(bus: Bus, profiles: Profiles) -> Line:
-    """Return baud rate and framing of a bus: its own where it says so, else what its units leave the factory with."""
-    shipped = profiles.load(bus.units[0].profile).line if bus.units else Line()
+    """Return the serial parameters of a bus: those of its settings, otherwise the factory defaults of its units."""
+    factory = profiles.load(bus.units[0].profile).line if bus.units else Line()
     return Line(
-        baud=bus.baud or shipped.baud,
-        parity=bus.parity or shipped.parity,
-        stop_bits=bus.stop_bits or shipped.stop_bits,
+        baud=bus.baud or factory.baud,
+        parity=bus.parity or factory.parity,
+        stop_bits=bus.stop_bits or factory.stop_bits,
     )
 
 
@@ -87,12 +90,12 @@ def _wrong_profiles(bus: Bus, at: str, profiles: Profiles) -> Iterator[str]:
 
 
 def _wrong_bus(bus: Bus, at: str, profiles: Profiles | None) -> Iterator[str]:
-    """Yield what is wrong with a bus; `profiles` is None where one of them can't be read, which has been said."""
+    """Yield the mistakes of a bus; `profiles` is None if one of them can't be used, which is reported separately."""
     if bus.kind == "rtu" and not bus.device:
         yield say("gateways.no_device", at=at)
     if bus.kind != "rtu" and not bus.host:
         yield say("gateways.no_host", at=at, kind=repr(bus.kind))
-    yield from _twins([str(unit.address) for unit in bus.units], f"{at}.units", "address")
+    yield from _duplicates([str(unit.address) for unit in bus.units], f"{at}.units", "address")
     if profiles is None or bus.kind != "rtu":
         return
     lines = [profiles.load(unit.profile).line for unit in bus.units]
@@ -102,31 +105,31 @@ def _wrong_bus(bus: Bus, at: str, profiles: Profiles | None) -> Iterator[str]:
             yield say("gateways.factory", at=at, key=key, values=values)
 
 
-def _wrong_probes(unit: UnitOnBus, at: str, known: Profile) -> Iterator[str]:
+def _wrong_probes(unit: UnitOnBus, at: str, profile: Profile) -> Iterator[str]:
     if not unit.probes:
         yield say("gateways.no_probes", at=at)
     for name, code in unit.probes.items():
         if not _CODE.fullmatch(code):
             bare = re.match(r"[A-Za-z0-9_-]*", code.strip())
             yield say("gateways.label", at=at, name=name, code=repr(code), bare=repr(bare[0] if bare else ""))
-        if known.channel(name) is None:
-            there_are = ", ".join(channel.name for channel in known.channels)
-            yield say("gateways.no_channel", at=at, name=name, profile=unit.profile, names=there_are)
+        if profile.channel(name) is None:
+            names = ", ".join(channel.name for channel in profile.channels)
+            yield say("gateways.no_channel", at=at, name=name, profile=unit.profile, names=names)
 
 
-def _codes(unit: UnitOnBus, known: Profile) -> list[str]:
-    channels = [(code, known.channel(name)) for name, code in unit.probes.items()]
+def _codes_with_quantity(unit: UnitOnBus, profile: Profile) -> list[str]:
+    channels = [(code, profile.channel(name)) for name, code in unit.probes.items()]
     return [f"{code} ({channel.quantity})" for code, channel in channels if channel is not None]
 
 
-def _twins(values: Sequence[str], where: str, key: str) -> Iterator[str]:
+def _duplicates(values: Sequence[str], where: str, key: str) -> Iterator[str]:
     for value in dict.fromkeys(values):
         if values.count(value) > 1:
             yield say("gateways.twice", where=where, key=key, value=repr(value))
 
 
-def _unit(unit: UnitOnBus, known: Profile) -> Unit:
+def _unit(unit: UnitOnBus, profile: Profile) -> Unit:
     bound = [
-        BoundChannel(channel, unit.probes[channel.name]) for channel in known.channels if channel.name in unit.probes
+        BoundChannel(channel, unit.probes[channel.name]) for channel in profile.channels if channel.name in unit.probes
     ]
-    return Unit(unit.address, known, bound)
+    return Unit(unit.address, profile, bound)

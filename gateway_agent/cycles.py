@@ -1,8 +1,9 @@
-"""When a bus is due: at the multiples of its interval, by the injected clock.
+"""Poll cycles of the buses: a bus is due at each multiple of its interval, by the injected clock.
 
-One look at the clock serves every bus of the process, since a stepped clock must be looked at every few milliseconds.
-A clock that jumped ahead over several cycles makes one poll, for the latest. One that went back by up to a cycle (a
-correction) makes none until it has caught up; one that went back further was wrong before, so its time counts anew.
+One task watches the clock for all buses of the process, since a stepped clock must be read every few milliseconds. If
+the clock jumps forward over several cycles, only the latest one is polled. If it goes back by up to one cycle (a
+correction), nothing is polled until it has caught up; if it goes back further, it was wrong before and the new time
+counts. tests/unit/test_cycles.py tries to break it.
 """
 
 import asyncio
@@ -15,18 +16,18 @@ LONGEST_LOOK_S = 0.05
 
 
 def latest_due(now: Instant, interval: Milliseconds) -> Instant:
-    """Return the start of the cycle that `now` is in."""
+    """Return the start of the cycle that contains `now`."""
     return Instant(now - now % interval)
 
 
 def is_due(now: Instant, interval: Milliseconds, last: Instant | None) -> bool:
-    """Whether a bus last polled for the cycle begun at `last` is to be polled now."""
+    """Return whether a bus is due; `last` is the start of the cycle that was polled last."""
     due = latest_due(now, interval)
     return last is None or due > last or due < last - interval
 
 
 class Cycles:
-    """Wakes whoever waits for a cycle."""
+    """Scheduler that wakes the pollers when their cycle is due."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -41,7 +42,7 @@ class Cycles:
         return await future
 
     async def run(self, stop: threading.Event) -> None:
-        """Look at the clock until `stop`."""
+        """Watch the clock until `stop`."""
         while not stop.is_set():
             now = self.clock.now()
             ready = [waiter for waiter in self._waiting if is_due(now, waiter[0], waiter[1])]
@@ -49,6 +50,6 @@ class Cycles:
                 self._waiting.remove((interval, last, future))
                 if not future.done():
                     future.set_result(latest_due(now, interval))
-            # While all are at work the next cycle may come at any step of the clock.
-            ahead = [latest_due(now, interval) + interval for interval, _, _ in self._waiting] or [now + SECOND]
-            await asyncio.sleep(min(self.clock.pause(Instant(min(ahead))), LONGEST_LOOK_S))
+            # While all pollers are busy, none waits here; look again within a second of the clock.
+            next_due = [latest_due(now, interval) + interval for interval, _, _ in self._waiting] or [now + SECOND]
+            await asyncio.sleep(min(self.clock.pause(Instant(min(next_due))), LONGEST_LOOK_S))

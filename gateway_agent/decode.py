@@ -1,7 +1,8 @@
-"""What a device's registers mean: pure functions from raw words to readings of the wire contract.
+"""Register decoder: pure functions from the raw words of a device to readings of the wire contract.
 
-The agent rounds here, to what is stored (0.01 °C, 0.01 % RH, 1 % battery, 0/1), so that what alarms is what is stored.
-A value that can't be trusted becomes None with its cause, never 0 and never the last value.
+Values are rounded here to the stored resolution (0.01 °C, 0.01 % RH, 1 % battery, 0/1), so that rules see the stored
+value. A value that can't be trusted becomes None with its cause; never 0, and never the last value.
+tests/unit/test_decode.py tries to break it.
 """
 
 import math
@@ -13,26 +14,26 @@ from core.wire.quality import FAILED, Quality
 from gateway_agent.profile import COILS, Channel, Function, Order, RawType
 
 Point = tuple[Function, int]
-"""A place in a device: function code and address."""
+"""Function code and address of a register or coil."""
 Words = Mapping[Point, int]
-"""What was read: registers as unsigned 16-bit words, coils as 0 or 1."""
+"""Values that were read: registers as unsigned 16-bit words, coils as 0 or 1."""
 
 _FORMATS: dict[RawType, str] = {"u16": ">H", "s16": ">h", "u32": ">I", "s32": ">i", "f32": ">f", "f64": ">d"}
 _DECIMALS = {"t": 2, "h": 2, "batt": 0, "door": 0, "mains": 0}
 
 
 def points(channel: Channel) -> list[Point]:
-    """Return every place that must be read to know the value of a channel."""
-    found: list[Point] = [(channel.function, channel.address + step) for step in range(channel.span)]
+    """Return all points that must be read for the value of a channel."""
+    needed: list[Point] = [(channel.function, channel.address + step) for step in range(channel.span)]
     if channel.status:
-        found.append((channel.status.function, channel.status.address))
+        needed.append((channel.status.function, channel.status.address))
     if channel.selector:
-        found.append((channel.selector.function, channel.selector.address))
-    return found
+        needed.append((channel.selector.function, channel.selector.address))
+    return needed
 
 
 def measure(channel: Channel, words: Words) -> tuple[float | None, Quality]:
-    """Return the value of a channel in its unit, rounded, or None and why there is none."""
+    """Return the rounded value of a channel in its unit, or None with the cause."""
     if any(point not in words for point in points(channel)):
         return None, Quality.PROTOCOL
     if channel.status and words[channel.status.function, channel.status.address] & channel.status.mask:
@@ -50,12 +51,12 @@ def measure(channel: Channel, words: Words) -> tuple[float | None, Quality]:
     value = number * scale + channel.offset
     if not channel.valid[0] <= value <= channel.valid[1]:
         return None, Quality.OUT_OF_RANGE
-    # + 0.0: a rounded −0.0 would travel as a value of its own.
+    # + 0.0 turns a rounded −0.0 into 0.0, which would be another value in JSON.
     return round(value, _DECIMALS[channel.quantity]) + 0.0, Quality.GOOD
 
 
 def reading(channel: Channel, probe: str, ts: int, value: float | None, q: Quality) -> Reading:
-    """Write a value as a reading of the wire contract; a failed one has None."""
+    """Return a reading of the wire contract; a failed one has the value None."""
     if value is None and not q & FAILED:
         msg = f"a reading of {probe} without a value says why: one of {FAILED!r}, not {q!r}"
         raise ValueError(msg)
@@ -65,7 +66,7 @@ def reading(channel: Channel, probe: str, ts: int, value: float | None, q: Quali
 
 
 def raw(registers: Sequence[int], kind: RawType, order: Order, bit: int = 0) -> float:
-    """Return the number in registers as they came off the wire; of `bit`, the bit (0 the lowest)."""
+    """Return the number in registers that are in the device's order; for the type `bit`, that bit (0 is the lowest)."""
     if kind == "bit":
         return registers[0] >> bit & 1
     number: float = struct.unpack(_FORMATS[kind], straight(registers, order))[0]
@@ -73,7 +74,7 @@ def raw(registers: Sequence[int], kind: RawType, order: Order, bit: int = 0) -> 
 
 
 def straight(registers: Sequence[int], order: Order) -> bytes:
-    """Return the bytes of a value, highest first, from registers in the device's order."""
+    """Return the bytes of a value, most significant first, from registers in the device's order."""
     if order in ("CDAB", "DCBA"):
         registers = registers[::-1]
     layout = "<" if order in ("BADC", "DCBA") else ">"

@@ -1,9 +1,10 @@
-"""Where a gateway's readings are kept: on disk, or in memory while the disk refuses.
+"""Spools of a gateway: one on disk, and one in memory while the disk refuses.
 
-What is promised: readings on disk survive anything. While the disk is full, read-only or broken the agent goes on
-polling and sends from memory, under an `ep` of its own, the newest `MEMORY_BYTES`; those are lost when the process ends
-before they are acknowledged, and the log says so. Every commit tries the disk first, so it heals by itself. A damaged
-file is set aside, never overwritten.
+Guarantees, tried by tests/unit/test_lanes.py and tests/integration/test_agent_disks.py: readings on disk survive a
+crash. While the disk is full, read-only or broken the agent goes on polling, keeps the newest `MEMORY_BYTES` in memory
+and sends them under an `ep` of their own; they are lost if the process ends before they are acknowledged, and the log
+says so. Every commit tries the disk first, so the agent recovers by itself. A damaged file is renamed, never
+overwritten.
 """
 
 import sqlite3
@@ -26,20 +27,20 @@ MEMORY_BYTES = 4 * 2**20
 
 
 class Lane:
-    """A spool and what of it is on its way."""
+    """Spool with its send queue."""
 
     def __init__(self, spool: Spool, pace: Pace, now: Instant) -> None:
-        """Everything in the spool begins as unsent."""
+        """Begin with everything in the spool unsent."""
         self.spool = spool
         self.sending = Sending(spool, pace)
         self.sending.restart(now)
 
 
 class Lanes:
-    """The disk's lane, and the one in memory once it was needed. Used by one thread."""
+    """Spool on disk, and the one in memory once it was needed. Not thread-safe."""
 
     def __init__(self, path: Path, pace: Pace, *, limit_bytes: int, limit_age: Milliseconds, now: Instant) -> None:
-        """Open what is there; a disk that refuses is tried again at every `keep`."""
+        """Open the spool on disk; if the disk refuses, every `keep` tries again."""
         self._path = path
         self._pace = pace
         self._limit_bytes = limit_bytes
@@ -48,53 +49,53 @@ class Lanes:
         self._memory: Lane | None = None
         self._troubles = Troubles()
         self._aside = Troubles()
-        """Damaged rows of the spool, and damaged files that lie beside it."""
+        """Damaged rows of the spool, and damaged files in its folder."""
         try:
             self._open_disk(now)
         except (sqlite3.Error, OSError) as error:
-            self._note(error)
-        self._look_aside()
+            self._note_disk(error)
+        self._note_set_aside()
 
     @property
     def main(self) -> Spool:
-        """The spool that readings are kept in now."""
-        return (self._disk or self._in_memory(Instant(0))).spool
+        """Spool that new readings go to."""
+        return (self._disk or self._memory_lane(Instant(0))).spool
 
     @property
     def depth(self) -> int:
-        """Batches that no acknowledgement has covered."""
+        """Number of unacknowledged batches."""
         return sum(lane.spool.depth for lane in self._lanes())
 
     @property
     def size(self) -> int:
-        """Bytes that they take."""
+        """Bytes of the unacknowledged batches."""
         return sum(lane.spool.size for lane in self._lanes())
 
     @property
     def troubles(self) -> list[Trouble]:
-        """What is wrong with the disk now, and what of it was set aside."""
+        """Current troubles of the disk, and files and batches that were set aside."""
         return [*self._troubles.now(), *self._aside.now()]
 
     @property
     def polled(self) -> Mapping[str, Instant]:
-        """For each bus, the cycle whose readings were last kept on disk."""
+        """Last cycle of each bus whose readings were stored on disk."""
         return self._disk.spool.polled if self._disk else {}
 
     def keep(self, readings: Sequence[Reading], *, boot: str, now: Instant, polled: Mapping[str, Instant]) -> None:
-        """Keep readings, durably when the disk allows it."""
+        """Store readings, durably if the disk allows it."""
         try:
             lane = self._disk or self._open_disk(now)
             lane.spool.append(readings, boot=boot, at=now, polled=polled)
         except (sqlite3.Error, OSError) as error:
-            self._refuses(self._disk, error)
-            lane = self._in_memory(now)
+            self._handle_error(self._disk, error)
+            lane = self._memory_lane(now)
             lane.spool.append(readings, boot=boot, at=now)
         else:
-            self._note(None)
+            self._note_disk(None)
         lane.sending.added()
 
     def acknowledge(self, ack: Ack, now: Instant) -> bool:
-        """Let go of what an acknowledgement covers; True when a spool began a new life instead."""
+        """Delete acknowledged batches; return True if a spool began a new epoch instead."""
         for lane in self._lanes():
             if lane.spool.ep != ack.ep:
                 continue
@@ -103,49 +104,49 @@ class Lanes:
                     lane.sending.restart(now)
                     return True
             except sqlite3.Error as error:
-                # The rows stay and are sent again at the next connection; later acknowledgements cover them too.
-                self._refuses(lane, error)
+                # The rows stay and are sent again at the next connection; a later acknowledgement covers them too.
+                self._handle_error(lane, error)
             lane.sending.acknowledged(ack)
         return False
 
     @property
     def wait_for_proof(self) -> bool:
-        """Whether readings wait for a first acknowledgement, since the file may be an old copy."""
+        """Whether readings must wait for a first acknowledgement, since the file may be an old copy."""
         return bool(self._disk and not self._disk.spool.is_proven)
 
     def restart(self, now: Instant) -> None:
-        """Take everything as unsent: there is a new connection."""
+        """Take everything as unsent, since there is a new connection."""
         for lane in self._lanes():
             try:
                 lane.sending.restart(now)
             except sqlite3.Error as error:
-                self._refuses(lane, error)
+                self._handle_error(lane, error)
 
     def next(self, now: Instant, real: float) -> Iterator[tuple[Spool, Spooled, Kind]]:
-        """Yield what is to be published now."""
+        """Yield the batches to be published now."""
         for lane in self._lanes():
             try:
                 for row, kind in lane.sending.next(now, real):
                     yield lane.spool, row, kind
             except sqlite3.Error as error:
-                self._refuses(lane, error)
+                self._handle_error(lane, error)
 
     def wait(self, real: float) -> float | None:
-        """Return real seconds until `next` may have something again by itself, None for never."""
+        """Return real seconds until `next` may yield something without a new event, None for never."""
         waits = [wait for lane in self._lanes() if (wait := lane.sending.wait(real)) is not None]
         return min(waits, default=None)
 
     def flush(self) -> None:
-        """Commit deletions that wait, and look whether what was set aside is still there."""
-        self._look_aside()
+        """Commit pending deletions, and check whether what was set aside is still there."""
+        self._note_set_aside()
         for lane in self._lanes():
             try:
                 lane.spool.flush()
             except sqlite3.Error as error:
-                self._refuses(lane, error)
+                self._handle_error(lane, error)
 
     def close(self) -> None:
-        """Close the files. What is in memory and unacknowledged is lost now."""
+        """Close the files. Unacknowledged batches in memory are lost."""
         if self._memory and self._memory.spool.depth:
             log.error("readings in memory lost", batches=self._memory.spool.depth)
         for lane in self._lanes():
@@ -159,12 +160,12 @@ class Lanes:
         try:
             spool = self._spool(self._path, self._limit_bytes)
         except DamagedSpool as error:
-            self._rename(error)
+            self._rename_damaged(error)
             spool = self._spool(self._path, self._limit_bytes)
         self._disk = Lane(spool, self._pace, now)
         return self._disk
 
-    def _in_memory(self, now: Instant) -> Lane:
+    def _memory_lane(self, now: Instant) -> Lane:
         if self._memory is None:
             self._memory = Lane(self._spool(None, MEMORY_BYTES), self._pace, now)
         return self._memory
@@ -172,36 +173,36 @@ class Lanes:
     def _spool(self, path: Path | None, limit: int) -> Spool:
         return Spool(path, limit_bytes=limit, limit_age=self._limit_age)
 
-    def _refuses(self, lane: Lane | None, error: Exception) -> None:
-        """Note what a disk says; when it is the file that is damaged, another begins."""
-        self._note(error)
+    def _handle_error(self, lane: Lane | None, error: Exception) -> None:
+        """Note an error of the disk; if the file is damaged, set it aside so that a new one begins."""
+        self._note_disk(error)
         if lane and lane is self._disk and not isinstance(error, sqlite3.OperationalError | OSError):
             self._set_aside(lane, error)
 
     def _set_aside(self, lane: Lane, why: Exception) -> None:
         lane.spool.close()
         self._disk = None
-        self._rename(why)
+        self._rename_damaged(why)
 
-    def _rename(self, why: Exception) -> None:
+    def _rename_damaged(self, why: Exception) -> None:
         stamp = real_now()
-        for end in ("", "-wal", "-shm"):
-            part = self._path.with_name(self._path.name + end)
+        for suffix in ("", "-wal", "-shm"):
+            part = self._path.with_name(self._path.name + suffix)
             if part.exists():
-                part.rename(self._path.with_name(f"{self._path.name}.damaged-{stamp}{end}"))
-        self._look_aside()
+                part.rename(self._path.with_name(f"{self._path.name}.damaged-{stamp}{suffix}"))
+        self._note_set_aside()
         log.error("damaged spool set aside", path=f"{self._path}.damaged-{stamp}", why=str(why))
 
-    def _look_aside(self) -> None:
+    def _note_set_aside(self) -> None:
         try:
             files = sorted(self._path.parent.glob(f"{self._path.name}.damaged-*[0-9]"))
         except OSError:
-            return  # whoever writes there says so
+            return  # a write to this folder fails too, and is reported
         batches = self._disk.spool.set_aside if self._disk else 0
-        told = [file.name for file in files] + ([f"{batches} batches in {self._path.name}"] if batches else [])
-        self._aside.note("spool", ", ".join(told), where=str(self._path.parent), kind=TroubleKind.SET_ASIDE)
+        parts = [file.name for file in files] + ([f"{batches} batches in {self._path.name}"] if batches else [])
+        self._aside.note("spool", ", ".join(parts), where=str(self._path.parent), kind=TroubleKind.SET_ASIDE)
 
-    def _note(self, error: Exception | None) -> None:
+    def _note_disk(self, error: Exception | None) -> None:
         if not self._troubles.note("spool", error, where=str(self._path)):
             return
         if error is None:

@@ -1,12 +1,16 @@
-"""One Modbus line: a request, its answer or why there is none. pymodbus speaks; what it leaves open is settled here.
+"""Modbus line: sends one request at a time, and returns its answer or the reason why there is none.
 
-* Time-outs are ours, per request: the device's own plus the time on the wire. pymodbus repeats nothing.
-* After a time-out the line stays quiet for longer than the latest answer, so that it is not taken for the next one's;
-  an answer to anything but the request at hand is passed by all the same (`reply`), and said when no other comes.
-* A gateway that says that a unit doesn't answer (exceptions 0x0A and 0x0B) speaks for a silent unit.
-* A process that was held up doesn't take for silence what came meanwhile: an answer that is there counts.
-* 3.5 characters of silence stand between two frames of a serial line, also behind a converter.
-* A connection that was lost while idle is made again for the request at hand; one that is lost twice has failed.
+pymodbus implements the protocol; this module adds:
+* Each request has its own time-out: that of the device plus the time on the wire. pymodbus repeats nothing.
+* After a time-out the line stays quiet for longer than the latest possible answer, so that a late answer is not taken
+  for that of the next request. An answer to another request is skipped anyway (`reply`); if no other comes it is
+  reported.
+* If a gateway reports that a unit doesn't answer (exceptions 0x0A and 0x0B), the unit counts as silent.
+* If the process was delayed, an answer that arrived meanwhile still counts, even after the time-out.
+* 3.5 characters of silence separate two frames on a serial line, also behind a converter (Modbus over Serial Line
+  V1.02, 2.5.1.1).
+* A connection that was lost while idle is opened again for the current request; a second loss fails the request.
+tests/integration/test_poller.py and tests/integration/test_wire_faults.py try to break it.
 """
 
 import asyncio
@@ -27,42 +31,42 @@ NEVER_S = 3600.0
 """pymodbus's own time-out, which must not end a request before ours."""
 BITS_A_CHARACTER = 11
 FASTEST_GUARD_S = 0.00175
-"""Above 19200 baud the standard fixes the silence between frames."""
+"""Silence between frames above 19200 baud, fixed by the standard."""
 FASTEST_BAUD = 19_200
 LARGEST_RUBBISH = 65_536
-"""Bytes that may come before a reply; pymodbus would throw away what it has at 264."""
+"""Most bytes that may come before a reply; pymodbus alone discards its buffer at 264."""
 NO_ANSWER_BEHIND_GATEWAY = {
     0x0A: "the gateway has no path to it (exception 0x0A)",
     0x0B: "the gateway got no answer from it (exception 0x0B)",
 }
-"""MODBUS Application Protocol V1.1b3, 7: what a gateway answers in place of a unit behind it."""
+"""Exception codes of a gateway for a unit behind it (MODBUS Application Protocol V1.1b3, 7)."""
 
 
 class Failed(Exception):
-    """A request without a usable answer; the text says what happened."""
+    """Request without a usable answer; the text says what happened."""
 
 
 class Unreachable(Failed):
-    """The line itself can't be opened."""
+    """The line can't be opened."""
 
 
 class Silent(Failed):
-    """No answer in time."""
+    """No answer came in time."""
 
 
 class Refused(Failed):
-    """The device's own refusal: it lives, and answered at once."""
+    """The device answered with an exception."""
 
 
 class Garbled(Failed):
-    """Something came until the time-out, but not the reply: rubbish, a wrong CRC, another request's reply."""
+    """Bytes came before the time-out, but not the reply: noise, a wrong CRC, or the reply to another request."""
 
 
 class ModbusLine:
-    """A connection that is opened when first needed, and again after it was lost. For one task at a time."""
+    """Connection to a line, opened when first needed, and again after it was lost. For one task at a time."""
 
     def __init__(self, bus: Bus, line: Line) -> None:
-        """`line` says baud rate and framing, also of what is behind an RTU converter."""
+        """Take the serial parameters in `line`, also for a line behind an RTU converter."""
         self._bus = bus
         self._line = line
         self._client: AsyncModbusTcpClient | AsyncModbusSerialClient | None = None
@@ -75,12 +79,12 @@ class ModbusLine:
 
         Raises: Unreachable, Silent, Garbled, Refused.
         """
-        fresh = await self._connect()
+        is_new = await self._connect()
         await asyncio.sleep(max(0.0, self._free_at - monotonic()))
-        answer = await self._ask(unit, block, timing)
-        if answer is None and not fresh:
+        answer = await self._request(unit, block, timing)
+        if answer is None and not is_new:
             await self._connect()
-            answer = await self._ask(unit, block, timing)
+            answer = await self._request(unit, block, timing)
         if answer is None:
             msg = f"unit {unit}: the connection was lost"
             raise Silent(msg)
@@ -93,7 +97,7 @@ class ModbusLine:
             self._client = None
 
     async def _connect(self) -> bool:
-        """Open the connection unless it stands; returns whether it is new."""
+        """Open the connection if there is none; return whether it is new."""
         if self._client and self._client.connected:
             return False
         self.close()
@@ -110,25 +114,26 @@ class ModbusLine:
             raise Unreachable(msg)
         return True
 
-    async def _ask(self, unit: int, block: BlockRead, timing: Timing) -> ModbusPDU | None:
-        """Return the answer, None when the connection was lost meanwhile."""
+    async def _request(self, unit: int, block: BlockRead, timing: Timing) -> ModbusPDU | None:
+        """Return the answer, None if the connection was lost meanwhile."""
         client = self._client
         if client is None or not client.connected:
             return None
-        asks: dict[int, Callable[..., Awaitable[ModbusPDU]]] = {
+        read_functions: dict[int, Callable[..., Awaitable[ModbusPDU]]] = {
             1: client.read_coils,
             2: client.read_discrete_inputs,
             3: client.read_holding_registers,
             4: client.read_input_registers,
         }
-        request = asyncio.ensure_future(asks[block.function](block.address, count=block.count, device_id=unit))
+        read = read_functions[block.function]
+        request = asyncio.ensure_future(read(block.address, count=block.count, device_id=unit))
         lost = asyncio.ensure_future(self._lost.wait())
         latency = self._bus.latency
         limit = latency + timing.timeout + (REQUEST_BYTES + block.reply_bytes) * BITS_A_CHARACTER / self._line.baud
         try:
             await asyncio.wait((request, lost), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if self._reply.found:
-                # It may have come in the very turn in which time was up, when the process was held up for longer.
+                # The reply is there but not processed yet, since the process was delayed beyond the time-out.
                 await asyncio.wait((request, lost), timeout=CONNECT_S, return_when=asyncio.FIRST_COMPLETED)
             if request.done():
                 self._free_at = monotonic() + self._guard(timing)
@@ -158,7 +163,7 @@ class ModbusLine:
     def _make(self) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
         lost = self._lost
 
-        def told(connected: bool) -> None:  # noqa: FBT001  (pymodbus calls it so)
+        def on_connection(connected: bool) -> None:  # noqa: FBT001  (pymodbus calls it so)
             if not connected:
                 lost.set()
 
@@ -173,7 +178,7 @@ class ModbusLine:
                 retries=0,
                 reconnect_delay=0,
                 trace_packet=self._reply.trace,
-                trace_connect=told,
+                trace_connect=on_connection,
             )
         else:
             client = AsyncModbusTcpClient(
@@ -184,14 +189,14 @@ class ModbusLine:
                 retries=0,
                 reconnect_delay=0,
                 trace_packet=self._reply.trace,
-                trace_connect=told,
+                trace_connect=on_connection,
             )
         client.ctx.max_buffer_size = LARGEST_RUBBISH
         return client
 
 
 def _checked(answer: ModbusPDU, unit: int, block: BlockRead) -> list[int]:
-    """Return the values of a reply, whose function and count are known to be those of the request."""
+    """Return the values of a reply. Its function and byte count are known to match the request."""
     if answer.isError():
         if answer.exception_code in NO_ANSWER_BEHIND_GATEWAY:
             msg = f"unit {unit}: {NO_ANSWER_BEHIND_GATEWAY[answer.exception_code]}"

@@ -1,6 +1,6 @@
-"""Which blocks are read to know the channels of a unit: as few requests as its profile allows.
+"""Read plan of a unit: the blocks to read for its channels, in as few requests as its profile allows.
 
-A request costs its turnaround: eight registers one by one take five times as long as in one block.
+Each request costs a turnaround: reading eight registers one by one takes five times as long as in one block.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ REQUEST_BYTES = 8
 
 
 class BlockRead(msgspec.Struct, frozen=True):
-    """One request: `count` registers or coils from `address` on."""
+    """Read request for `count` registers or coils from `address` on."""
 
     function: Function
     address: int
@@ -28,26 +28,26 @@ class BlockRead(msgspec.Struct, frozen=True):
 
 
 def blocks(channels: Iterable[Channel], block: Block) -> list[BlockRead]:
-    """Return the fewest reads that hold every point of the channels, each value whole within one read.
+    """Return the fewest reads that cover every point of the channels.
 
-    A value is never split over two requests: its halves could be of two moments.
+    A value is never split over two requests, since its halves could be from different instants.
     """
     spans = sorted({span for channel in channels for span in _spans(channel)})
-    found: list[BlockRead] = []
+    reads: list[BlockRead] = []
     for function, address, count in spans:
         end = address + count
-        if found and found[-1].function == function:
-            last = found[-1]
+        if reads and reads[-1].function == function:
+            last = reads[-1]
             last_end = last.address + last.count
             if address - last_end <= block.gap and end - last.address <= block.longest:
-                found[-1] = BlockRead(function, last.address, max(end, last_end) - last.address)
+                reads[-1] = BlockRead(function, last.address, max(end, last_end) - last.address)
                 continue
-        found.append(BlockRead(function, address, count))
-    return found
+        reads.append(BlockRead(function, address, count))
+    return reads
 
 
 def _spans(channel: Channel) -> list[tuple[Function, int, int]]:
-    """Return (function, first address, count) of what must be read in one piece."""
-    wanted: list[Point] = points(channel)
+    """Return (function, first address, count) of each part of a channel that must be read in one request."""
+    needed: list[Point] = points(channel)
     value = (channel.function, channel.address, channel.span)
-    return [value, *((function, address, 1) for function, address in wanted[channel.span :])]
+    return [value, *((function, address, 1) for function, address in needed[channel.span :])]

@@ -1,11 +1,12 @@
-"""Reads the units of one bus, once a cycle: what each probe showed, or why it showed nothing.
+"""Poller of a bus: reads its units once in each cycle, and delivers a reading for each probe.
 
-* Every probe of every unit yields a reading every cycle; a failed one is a fact with its cause, never left out.
-* A unit that costs a time-out, since nothing or nothing usable came, is left alone with back-off (real time, doubling)
-  and comes last when it is tried again, so that it never delays the others; so is one of which a gateway says that it
-  doesn't answer. A unit that answered the last time gets a second try in the same cycle.
-* When the line can't be opened, that is found out once a cycle, not once a unit.
-* `ts` is stamped as the reply completes.
+* Every probe of every unit gives a reading in every cycle; a failed one is delivered with its cause, never left out.
+* A unit that costs a time-out, because nothing or nothing usable came, is skipped with an exponential back-off in real
+  time. When it is tried again it is read last, so that it never delays the others. The same holds for a unit that a
+  gateway reports as not answering. A unit that answered in the last cycle gets a second try in the same cycle.
+* If the line can't be opened, it is tried once in a cycle, not for each unit.
+* `ts` is the time when the reply is complete.
+tests/integration/test_poller.py tries to break it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,47 +31,47 @@ log = logger(__name__)
 FIRST_BACK_OFF_S = 1.0
 
 Deliver = Callable[[list[Reading], str, Instant | None], None]
-"""Takes readings, the bus, and the cycle that they complete (None while more of it is to come)."""
+"""Takes readings, the name of the bus, and the cycle that they complete (None if more of the cycle follows)."""
 
 
 class BoundChannel(msgspec.Struct, frozen=True):
-    """A channel and the probe that it is."""
+    """Channel with the code of the probe on it."""
 
     channel: Channel
     probe: str
 
 
 class Unit:
-    """A device on the bus and how it has behaved."""
+    """Device on a bus, and its recent failures."""
 
     def __init__(self, address: int, profile: Profile, channels: Sequence[BoundChannel]) -> None:
-        """`channels` are those with a probe; nothing else is read."""
+        """Take the channels that have a probe; no others are read."""
         self.address = address
         self.profile = profile
         self.channels = channels
         self.reads = blocks([bound.channel for bound in channels], profile.block)
         self.trouble = "never read"
-        """What was wrong at the last read; empty when nothing was."""
+        """Trouble of the last read; empty if there was none."""
         self.silences = 0
-        """How often in a row it has not answered usably."""
+        """Number of reads in a row without a usable answer."""
         self.alone_until = 0.0
 
     def was_silent(self, longest: float) -> None:
-        """Leave it alone for a while, longer each time."""
+        """Skip the unit for a while, longer each time."""
         self.alone_until = monotonic() + min(longest, FIRST_BACK_OFF_S * 2.0 ** min(self.silences, 30))
         self.silences += 1
 
     def has_answered(self) -> None:
-        """Read it as ever."""
+        """End the back-off."""
         self.silences = 0
         self.alone_until = 0.0
 
 
 class BusPoller:
-    """One task: one request at a time on its bus."""
+    """Poller of one bus, which sends one request at a time."""
 
     def __init__(self, bus: Bus, line: Line, units: Sequence[Unit], clock: Clock, *, back_off: float) -> None:
-        """`back_off` is the longest that a silent unit is left alone, in real seconds."""
+        """Take the longest back-off of a silent unit, in real seconds."""
         self.name = bus.name
         self.interval = Milliseconds(round(bus.interval * 1000))
         self.units = units
@@ -82,10 +83,10 @@ class BusPoller:
         self._failures = 0
         self._reachable = True
         self.polling = False
-        """Whether a cycle is under way."""
+        """Whether a cycle is in progress."""
 
     async def run(self, cycles: Cycles, deliver: Deliver, last: Instant | None) -> None:
-        """Poll every cycle after `last` until cancelled; what goes wrong costs a cycle, never the bus."""
+        """Poll every cycle after `last` until cancelled. An error costs one cycle; the poller goes on."""
         self._last = last
         try:
             while True:
@@ -100,39 +101,39 @@ class BusPoller:
             self._line.close()
 
     async def poll(self, due: Instant, deliver: Deliver) -> None:
-        """Read every unit once, those in trouble after the others have been delivered."""
+        """Read every unit once; units in trouble are read after the readings of the others have been delivered."""
         self.polling = True
         self._reachable = True
-        prompt: list[Reading] = []
+        readings: list[Reading] = []
         later: list[Unit] = []
         for unit in self.units:
             if monotonic() < unit.alone_until:
-                prompt += self._left_out(unit)
+                readings += self._skipped(unit)
             elif unit.silences:
                 later.append(unit)
             else:
-                sound = not unit.trouble
-                readings = await self._read(unit)
-                if sound and unit.trouble:
+                was_sound = not unit.trouble
+                unit_readings = await self._read(unit)
+                if was_sound and unit.trouble:
                     later.append(unit)
                 else:
-                    prompt += readings
+                    readings += unit_readings
         if later:
-            deliver(prompt, self.name, None)
-            prompt = []
+            deliver(readings, self.name, None)
+            readings = []
         for unit in later:
-            prompt += await self._read(unit)
+            readings += await self._read(unit)
         self.polling = False
-        deliver(prompt, self.name, due)
+        deliver(readings, self.name, due)
         if all(unit.trouble for unit in self.units):
-            # Nobody answers: the connection may be half open, so the next cycle makes a new one.
+            # No unit answers. The connection may be half open, so the next cycle opens a new one.
             self._line.close()
 
     def health(self) -> BusHealth:
-        """Return the counts since boot."""
+        """Return the counters since boot."""
         now = monotonic()
-        alone = [unit.address for unit in self.units if unit.alone_until > now]
-        return BusHealth(self.name, self._reads, self._failures, alone)
+        backing_off = [unit.address for unit in self.units if unit.alone_until > now]
+        return BusHealth(self.name, self._reads, self._failures, backing_off)
 
     def is_idle(self, now: Instant) -> bool:
         """Whether the cycle that is due has been polled and delivered."""
@@ -156,7 +157,7 @@ class BusPoller:
                 for step, value in enumerate(values):
                     words[block.function, block.address + step] = value
                     stamps[block.function, block.address + step] = at
-        self._judge(unit, cause)
+        self._update_trouble(unit, cause)
         missing = Quality.PROTOCOL if isinstance(cause, Garbled | Refused) else Quality.TIMEOUT
         return [self._reading(bound, words, stamps, missing) for bound in unit.channels]
 
@@ -172,7 +173,7 @@ class BusPoller:
             self._reachable = self._reachable and not isinstance(error, Unreachable)
             raise
 
-    def _judge(self, unit: Unit, cause: Failed | None) -> None:
+    def _update_trouble(self, unit: Unit, cause: Failed | None) -> None:
         trouble = type(cause).__name__ if cause else ""
         if cause and trouble != unit.trouble:
             log.warning("unit not read", bus=self.name, unit=unit.address, trouble=trouble, why=str(cause))
@@ -181,17 +182,17 @@ class BusPoller:
         unit.trouble = trouble
         if isinstance(cause, Silent | Garbled):
             unit.was_silent(self._back_off)
-        else:  # it answered, or the fault is the line's
+        else:  # it answered, or the line failed
             unit.has_answered()
 
     def _reading(self, bound: BoundChannel, words: Words, stamps: Mapping[Point, Instant], missing: Quality) -> Reading:
-        wanted = points(bound.channel)
-        if any(point not in stamps for point in wanted):
+        needed = points(bound.channel)
+        if any(point not in stamps for point in needed):
             return _stamped(bound, self._clock.now(), None, missing)
         value, q = measure(bound.channel, words)
-        return _stamped(bound, max(stamps[point] for point in wanted), value, q)
+        return _stamped(bound, max(stamps[point] for point in needed), value, q)
 
-    def _left_out(self, unit: Unit) -> list[Reading]:
+    def _skipped(self, unit: Unit) -> list[Reading]:
         return [_stamped(bound, self._clock.now(), None, Quality.TIMEOUT) for bound in unit.channels]
 
 

@@ -1,8 +1,8 @@
-"""Device profile: where a kind of device keeps its values, and how they are read.
+"""Device profiles: the registers of a kind of device, and how they are read.
 
-A profile is a TOML file: one that ships with us in config/devices, with a page of the same name and recorded frames in
-tests/fixtures/frames; or a user's own, in the folder `devices` beside coldchain.toml. docs/device-profiles.md has every
-key. Adding a device changes no code.
+A profile is a TOML file. It ships in config/devices, with a page of the same name and recorded frames in
+tests/fixtures/frames; or it is a user's own, in the folder `devices` beside coldchain.toml. docs/device-profiles.md
+explains every key. Adding a device needs no change of code. tests/unit/test_profile.py tries to break it.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ Function = Literal[1, 2, 3, 4]
 """Modbus function code: 1 coils, 2 discrete inputs, 3 holding registers, 4 input registers."""
 RawType = Literal["u16", "s16", "u32", "s32", "f32", "f64", "bit"]
 Order = Literal["ABCD", "BADC", "CDAB", "DCBA"]
-"""Where the bytes of a value travel, A the highest: BADC swaps in each register, CDAB swaps the registers."""
+"""Byte order of a value, A the highest byte: BADC swaps the bytes in each register, CDAB swaps the registers."""
 Quantity = Literal["t", "h", "door", "mains", "batt"]
 
 REGISTERS: dict[RawType, int] = {"u16": 1, "s16": 1, "u32": 2, "s32": 2, "f32": 2, "f64": 4, "bit": 1}
@@ -36,15 +36,15 @@ Seconds = Annotated[float, Meta(gt=0, le=10)]
 
 
 class WrongProfile(Exception):
-    """A profile that can't be used. Its text names file, key and value, and says what would be right."""
+    """Profile that can't be used. The text names file, key and value, and says what would be right."""
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file; an unknown key in it is refused."""
+    """Table of the file. An unknown key in it is refused."""
 
 
 class Line(_Table, frozen=True, kw_only=True):
-    """How the device leaves the factory; a bus may say otherwise."""
+    """Serial parameters that the device has from the factory. The settings of a bus override them."""
 
     baud: Annotated[int, Meta(ge=300, le=1_000_000)] = 9600
     parity: Literal["N", "E", "O"] = "N"
@@ -55,23 +55,24 @@ class Timing(_Table, frozen=True, kw_only=True):
     """Real seconds that the device needs."""
 
     timeout: Seconds
-    """From the end of the request to the reply's first byte; time on the wire is added by baud rate."""
+    """From the end of the request to the first byte of the reply; the time on the wire is added."""
     quiet_after_timeout: Annotated[float, Meta(ge=0, le=10)]
-    """Silence kept on the bus after a time-out, longer than the latest answer: else it is taken for the next one's."""
+    """Silence on the bus after a time-out. It must be longer than the latest possible answer, or that answer is taken
+    for the reply to the next request."""
     guard: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    """Silence between two frames; 3.5 characters are kept anyway."""
+    """Silence between two frames; it is at least 3.5 characters."""
 
 
 class Block(_Table, frozen=True, kw_only=True):
-    """How much may be read at once."""
+    """Limits of one read request."""
 
     longest: Annotated[int, Meta(ge=1, le=MOST_COILS)]
     gap: Annotated[int, Meta(ge=0, le=MOST_REGISTERS)] = 0
-    """Unwanted registers that may be read along to save a request; 0 where reading them is refused."""
+    """Unneeded registers that may be read to save a request; 0 if the device refuses to read them."""
 
 
 class StatusBit(_Table, frozen=True, kw_only=True):
-    """A register that says whether the sensor is sound: any bit of `mask` set means open or short."""
+    """Register with the state of the sensor: any set bit of `mask` means open or short."""
 
     function: Function
     address: RegisterAddress
@@ -79,7 +80,7 @@ class StatusBit(_Table, frozen=True, kw_only=True):
 
 
 class ScaleSelector(_Table, frozen=True, kw_only=True):
-    """A register whose content decides the scale: content (as text) = scale."""
+    """Register whose content selects the scale; `scales` maps the content, as text, to the scale."""
 
     function: Literal[3, 4]
     address: RegisterAddress
@@ -87,7 +88,7 @@ class ScaleSelector(_Table, frozen=True, kw_only=True):
 
 
 class Channel(_Table, frozen=True, kw_only=True):
-    """One value of the device: value = raw × scale + offset."""
+    """Value of the device: raw × scale + offset."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,16}$")]
     quantity: Quantity
@@ -96,13 +97,13 @@ class Channel(_Table, frozen=True, kw_only=True):
     type: RawType
     order: Order = "ABCD"
     bit: Annotated[int, Meta(ge=0, le=15)] = 0
-    """Of a register read as `bit`: 0 is the lowest."""
+    """Bit of a register of type `bit`; 0 is the lowest."""
     scale: float = 1.0
     offset: float = 0.0
     errors: list[int] = []
-    """Raw values, as the number or as the bare register, that mean an open or shorted sensor."""
+    """Raw values that mean an open or shorted sensor, as a number or as the unsigned content of the registers."""
     valid: tuple[float, float]
-    """What the sensor can physically measure, ends included."""
+    """Range that the sensor can physically measure, ends included."""
     status: StatusBit | None = None
     selector: ScaleSelector | None = None
 
@@ -113,22 +114,22 @@ class Channel(_Table, frozen=True, kw_only=True):
 
 
 class Profile(_Table, frozen=True, kw_only=True):
-    """A kind of device."""
+    """Profile of a kind of device."""
 
     device: str
-    """Maker's name of it."""
+    """Name that its maker gives it."""
     line: Line = Line()
     timing: Timing
     block: Block
     channels: Annotated[list[Channel], Meta(min_length=1)]
 
     def channel(self, name: str) -> Channel | None:
-        """Return a channel by its name."""
+        """Return the channel of this name, None if there is none."""
         return next((channel for channel in self.channels if channel.name == name), None)
 
     @classmethod
     def read(cls, text: str, source: str) -> Self:
-        """Read the text of a profile; `source` is what errors call it.
+        """Parse the text of a profile; `source` is its name in errors.
 
         Raises: WrongProfile, with every mistake in a line of its own.
         """
@@ -146,34 +147,34 @@ class Profile(_Table, frozen=True, kw_only=True):
 
 
 class Profiles:
-    """Device profiles by name: those of a folder of one's own, and those that ship with us.
+    """Device profiles by name: those in the user's folder, and those that ship.
 
-    A profile of the folder stands in place of a shipped one of the same name. Each is read once.
+    A profile in the user's folder overrides a shipped one of the same name. Each is read once.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._own = folder
-        self._read: dict[str, Profile] = {}
+        self._own_folder = folder
+        self._loaded: dict[str, Profile] = {}
 
     def load(self, name: str) -> Profile:
         """Return a profile.
 
-        Raises: WrongProfile, also when there is none of that name; the text lists those that there are.
+        Raises: WrongProfile, also if there is none of this name; the text lists the existing ones.
         """
-        if name not in self._read:
-            self._read[name] = self._load(name)
-        return self._read[name]
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        return self._loaded[name]
 
     def names(self) -> list[str]:
-        """Return the names of all."""
+        """Return the names of all profiles."""
         return sorted({*self.own(), *_names_in(_SHIPPED)})
 
     def own(self) -> list[str]:
-        """Return the names of those in the folder of one's own."""
-        return _names_in(self._own) if self._own and self._own.is_dir() else []
+        """Return the names of the profiles in the user's folder."""
+        return _names_in(self._own_folder) if self._own_folder and self._own_folder.is_dir() else []
 
     def _load(self, name: str) -> Profile:
-        own = self._own / f"{name}.toml" if self._own else None
+        own = self._own_folder / f"{name}.toml" if self._own_folder else None
         if own and own.is_file():
             try:
                 return Profile.read(decode(own.read_bytes(), str(own)), str(own))
@@ -193,7 +194,7 @@ _shipped = Profiles()
 
 
 def load(name: str) -> Profile:
-    """Return a profile that ships with us.
+    """Return a shipped profile.
 
     Raises: WrongProfile.
     """
@@ -201,7 +202,7 @@ def load(name: str) -> Profile:
 
 
 def names() -> list[str]:
-    """Return the names of the profiles that ship with us."""
+    """Return the names of the shipped profiles."""
     return _shipped.names()
 
 
@@ -210,13 +211,13 @@ def _names_in(folder: Traversable) -> list[str]:
 
 
 def _contradictions(profile: Profile) -> Iterator[str]:
-    """Yield what the types alone can't refuse."""
-    seen: set[str] = set()
+    """Yield mistakes that types alone can't find."""
+    names: set[str] = set()
     for index, channel in enumerate(profile.channels):
         where = f"channels[{index}]"
-        if channel.name in seen:
+        if channel.name in names:
             yield say("profile.twice", where=where, name=repr(channel.name))
-        seen.add(channel.name)
+        names.add(channel.name)
         if channel.function in COILS and channel.type != "bit":
             yield say("profile.bits", where=where, type=repr(channel.type))
         if channel.span > profile.block.longest:
