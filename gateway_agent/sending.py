@@ -1,8 +1,9 @@
-"""Which spooled batch is published next: live ones first, then the backlog, oldest first and not too fast.
+"""Send queue of a spool: live batches first, then the backlog, oldest first and at a limited rate.
 
-At most `in_flight` batches are unacknowledged; a quarter of them is kept for live ones, so that a backlog that nobody
-acknowledges never stands before a fresh reading. A batch counts as backlog, and travels on `up/backfill`, once it is
-older than `LIVE_FOR`. Nothing here needs to survive a crash: what is in the spool is unacknowledged, and is sent again.
+At most `in_flight` batches are unacknowledged. A quarter of these places is reserved for live batches, so that an
+unacknowledged backlog never delays a fresh reading. A batch older than `LIVE_FOR` is backlog, and is published on
+`up/backfill`. Nothing here must survive a crash, since everything in the spool is unacknowledged and is sent again.
+tests/unit/test_sending.py tries to break it.
 """
 
 from collections.abc import Iterator
@@ -15,11 +16,11 @@ from core.wire.topics import Kind
 from gateway_agent.spool import Spool, Spooled
 
 LIVE_FOR = Milliseconds(2 * MINUTE)
-"""The rules treat what is further behind the newest reading as late, so order matters no more."""
+"""Age from which order doesn't matter any more, since the rules treat such a reading as late."""
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """How much is sent at once, and how soon again."""
+    """Limits on batches in flight, time before resending, and rate of backfill."""
 
     in_flight: int
     resend_after: float
@@ -29,12 +30,12 @@ class Pace(msgspec.Struct, frozen=True):
 
     @property
     def backlog_in_flight(self) -> int:
-        """How many of those in flight may be backlog."""
+        """Number of batches in flight that may be backlog."""
         return max(1, self.in_flight - max(1, self.in_flight // 4))
 
 
 class Sending:
-    """What of one spool is on its way. Times called `real` are monotonic seconds."""
+    """Send queue of one spool. Times called `real` are monotonic seconds."""
 
     def __init__(self, spool: Spool, pace: Pace) -> None:
         """Begin with everything in the spool unsent."""
@@ -46,46 +47,46 @@ class Sending:
         self._backlog_sent = 0
         self._tokens = 1.0
         self._tokens_at = 0.0
-        self._all_seen = False
+        self._backlog_done = False
         self._holds_back = False
-        """Whether there are batches that wait for a first acknowledgement."""
+        """Whether batches wait for the spool's first acknowledgement."""
 
     def restart(self, now: Instant) -> None:
-        """Take everything in the spool as unsent again: a new connection, or rows that came back."""
+        """Take everything in the spool as unsent: after a new connection, or when rows came back."""
         self._sent.clear()
         self._backlog_sent = 0
         self._split(now)
 
     def added(self) -> None:
         """Note that the spool has grown."""
-        self._all_seen = False
+        self._backlog_done = False
 
     def acknowledged(self, ack: Ack) -> None:
-        """Note that these are no longer on their way."""
+        """Note that batches were acknowledged."""
         self._sent = {
             seq: at
             for seq, at in self._sent.items()
             if seq > ack.upto and not any(first <= seq <= last for first, last in ack.have)
         }
-        if self._holds_back and self._spool.is_proven:  # the first one lets more be sent
-            self._holds_back = self._all_seen = False
+        if self._holds_back and self._spool.is_proven:  # the first acknowledgement
+            self._holds_back = self._backlog_done = False
 
     def next(self, now: Instant, real: float) -> Iterator[tuple[Spooled, Kind]]:
-        """Yield what is to be published now and by which topic; each counts as sent once it is yielded."""
-        for again in self._again(real):
-            yield self._send(again, now, real)
+        """Yield the batches to be published now, each with its kind of message; a yielded one counts as sent."""
+        for batch in self._due_again(real):
+            yield self._send(batch, now, real)
         while len(self._sent) < self._pace.in_flight and (live := self._next_live(now)):
             self._live_sent = live.seq
             yield self._send(live, now, real)
-        while self._may_send_backlog(real) and (old := self._next_backlog()):
-            self._backlog_sent = old.seq
+        while self._may_send_backlog(real) and (backlog := self._next_backlog()):
+            self._backlog_sent = backlog.seq
             self._tokens -= 1
-            yield self._send(old, now, real)
+            yield self._send(backlog, now, real)
 
     def wait(self, real: float) -> float | None:
-        """Return real seconds until `next` may have something without anything new happening, None for never."""
+        """Return real seconds until `next` may yield something without a new event, None for never."""
         waits = [at + self._pace.resend_after - real for at in self._sent.values()]
-        if not self._all_seen and len(self._sent) < self._pace.backlog_in_flight:
+        if not self._backlog_done and len(self._sent) < self._pace.backlog_in_flight:
             waits.append((1 - self._tokens) / self._pace.backfill_rate)
         return max(0.0, min(waits)) if waits else None
 
@@ -93,7 +94,7 @@ class Sending:
         self._sent[row.seq] = real
         return row, Kind.BACKFILL if now - row.at > LIVE_FOR else Kind.DATA
 
-    def _again(self, real: float) -> Iterator[Spooled]:
+    def _due_again(self, real: float) -> Iterator[Spooled]:
         for seq in sorted(seq for seq, at in self._sent.items() if real >= at + self._pace.resend_after):
             row = self._spool.get(seq)
             if row:
@@ -104,16 +105,16 @@ class Sending:
     def _next_live(self, now: Instant) -> Spooled | None:
         rows = self._spool.after(max(self._live_sent, self._live_from - 1), 1)
         if rows and now - rows[0].at > LIVE_FOR:
-            # Live ones have waited too long for a free place: the older of them are backlog now.
+            # Live batches have waited too long for a free place, so the older ones are backlog now.
             self._split(now)
             rows = self._spool.after(max(self._live_sent, self._live_from - 1), 1)
         return rows[0] if rows and rows[0].seq <= self._spool.may_send_upto else None
 
     def _split(self, now: Instant) -> None:
-        """Draw the line between backlog and live: the unbroken run of young batches at the end is live."""
+        """Split backlog and live batches: the last batches that are all younger than `LIVE_FOR` are live."""
         self._live_from = self._spool.young_from(Instant(now - LIVE_FOR))
         self._live_sent = max((seq for seq in self._sent if seq >= self._live_from), default=self._live_from - 1)
-        self._all_seen = False
+        self._backlog_done = False
 
     def _may_send_backlog(self, real: float) -> bool:
         rate = self._pace.backfill_rate
@@ -135,5 +136,5 @@ class Sending:
             else:
                 continue
             break
-        self._all_seen = True
+        self._backlog_done = True
         return None

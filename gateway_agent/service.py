@@ -1,7 +1,7 @@
-"""The agent process: polls the buses of all its gateways, and sends each gateway's readings up.
+"""Agent process: polls the buses of all its gateways, and publishes the readings of each.
 
-It comes up without broker, devices or disk, and keeps trying each. What it promises is said in `spool`, `lanes`,
-`poller` and `uplink`.
+It starts without broker, devices or disk, and keeps trying each of them. Its guarantees are in `spool`, `lanes`,
+`poller` and `uplink`; tests/integration/test_agent.py tries to break it.
 """
 
 import asyncio
@@ -41,9 +41,9 @@ CLOCK_LOOK_S = 0.5
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Poll and send until `stop`.
+    """Poll and publish until `stop`.
 
-    Raises: WrongSetting, NoSecrets: what only a person can mend.
+    Raises: WrongSetting, NoSecrets, which only a person can fix.
     """
     if not settings.agent.gateways:
         raise WrongSetting(say("gateways.none"))
@@ -53,7 +53,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     clock = _clock(settings, stop)
     if clock is None:
         return
-    # Every fact that pymodbus tells is told by us, once a change instead of once a request.
+    # The agent logs the same facts as pymodbus, but once for each change instead of each request.
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     asyncio.run(_serve(settings, profiles, passwords, clock, stop))
 
@@ -61,7 +61,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
 async def _serve(
     settings: Settings, profiles: Profiles, passwords: Mapping[str, str], clock: Clock, stop: threading.Event
 ) -> None:
-    asyncio.get_running_loop().set_exception_handler(_note)
+    asyncio.get_running_loop().set_exception_handler(_log_loop_error)
     boot = random.token_hex(4)
     work = [
         (box, _uplink(settings, gateway, box, boot, clock, passwords))
@@ -83,7 +83,7 @@ async def _serve(
         for box, uplink in work
         for poller in box.pollers
     ]
-    tasks.append(asyncio.create_task(_tell_health(cycles, uplinks)))
+    tasks.append(asyncio.create_task(_publish_health_each_minute(cycles, uplinks)))
     log.info("agent started", gateways=len(work), buses=len(tasks) - 1, boot=boot)
     try:
         await cycles.run(stop)
@@ -97,7 +97,7 @@ async def _serve(
 
 
 def _end(uplinks: Sequence[Uplink]) -> None:
-    """End all uplinks at once; one that hangs is left behind, with nothing lost that was kept."""
+    """End all uplinks at the same time. One that hangs is left behind; what it has stored is not lost."""
     deadline = monotonic() + END_WITHIN_S
     for uplink in uplinks:
         uplink.stop()
@@ -105,7 +105,7 @@ def _end(uplinks: Sequence[Uplink]) -> None:
         uplink.join(max(0.0, deadline - monotonic()))
 
 
-async def _tell_health(cycles: Cycles, uplinks: Sequence[Uplink]) -> None:
+async def _publish_health_each_minute(cycles: Cycles, uplinks: Sequence[Uplink]) -> None:
     last: Instant | None = None
     while True:
         last = await cycles.due(MINUTE, last)
@@ -136,15 +136,15 @@ def _uplink(
 
 
 def _passwords(settings: Settings) -> dict[str, str]:
-    known = secrets.read(settings.data_dir, edge=True).broker
-    missing = [gateway.number for gateway in settings.agent.gateways if gateway.number not in known]
+    broker_passwords = secrets.read(settings.data_dir, edge=True).broker
+    missing = [gateway.number for gateway in settings.agent.gateways if gateway.number not in broker_passwords]
     if missing:
         raise secrets.NoSecrets(secrets.no_gateway_password(missing[0], settings.data_dir))
-    return {gateway.number: known[gateway.number] for gateway in settings.agent.gateways}
+    return {gateway.number: broker_passwords[gateway.number] for gateway in settings.agent.gateways}
 
 
 def _clock(settings: Settings, stop: threading.Event) -> Clock | None:
-    """Open the clock; a virtual one may have no keeper yet. None when `stop` came first."""
+    """Open the clock, waiting for the keeper of a virtual one; return None if `stop` is set meanwhile."""
     while True:
         try:
             return clock_from(settings.virtual_clock)
@@ -178,6 +178,6 @@ def _version() -> str:
         return "0"
 
 
-def _note(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what pymodbus lets fall into the event loop: an answer that can't be decoded ends its connection."""
+def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an exception that pymodbus leaves to the event loop: an answer that can't be decoded ends its connection."""
     log.warning("line garbled", why=str(context.get("exception") or context.get("message")))

@@ -1,4 +1,13 @@
-"""How far the box's clock is to be trusted: what `clk` says in every message."""
+"""Clock report of the agent: the field `clk` of its messages, which says how far its clock can be trusted.
+
+Fields of the kernel's `struct timex` that are read (adjtimex(2)):
+
+| offset | size | meaning |
+|---|---|---|
+| 40, or 20 on a 32-bit machine | 4 | status, native byte order; bit 6 (STA_UNSYNC) if the clock isn't synchronised |
+
+tests/unit/test_trust.py tries to break it.
+"""
 
 import ctypes
 import sys
@@ -20,23 +29,23 @@ def _up() -> int:
 
 
 class Trust:
-    """What is known of a clock since the process began.
+    """Trust in a clock since the start of the process.
 
-    A box without a battery begins in 1970, and what it reads until its clock is set waits in the collector for the
-    offset of its boot. A clock that never jumps tells it: by how much the other went further.
+    A box without a battery starts in 1970. Readings that it takes before its clock is set wait in the collector for the
+    offset of this boot. The offset is how much further the clock has gone than a monotonic one.
     """
 
     def __init__(self, clock: Clock, up: Callable[[], int] = _up) -> None:
-        """`up` is milliseconds of a clock that never jumps."""
+        """Take `up`, which returns milliseconds of a monotonic clock."""
         self._clock = clock
         self._up = up
         self._began = clock.now()
         self._began_up = up()
 
     def report(self) -> ClockReport:
-        """Say by what the clock is set: nothing, the box's own battery, or NTP; a virtual clock is right by definition.
+        """Return the source of the clock: none, the box's own battery (rtc), or NTP; a virtual clock counts as NTP.
 
-        `off` belongs to this process's readings alone.
+        `off` applies only to readings of this process.
         """
         now, up = self._clock.now(), self._up()
         if now < CLOCK_WAS_SET:
@@ -48,14 +57,14 @@ class Trust:
 
 
 def _kernel_is_synchronised() -> bool:
-    """Ask the kernel, as ntpd, chrony and timesyncd tell it; False where it can't be asked."""
+    """Return whether the kernel's clock is synchronised by ntpd, chrony or timesyncd; False if that is unknown."""
     if sys.platform != "linux":
         return False
     try:
-        ask = ctypes.CDLL(None).adjtimex
+        adjtimex = ctypes.CDLL(None).adjtimex
     except (OSError, AttributeError):
         return False
     timex = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes 0: only read
-    state: int = ask(timex)
+    state: int = adjtimex(timex)
     status = int.from_bytes(timex.raw[_STATUS_AT : _STATUS_AT + 4], sys.byteorder)
     return 0 <= state < _ERROR and not status & _UNSYNCHRONISED

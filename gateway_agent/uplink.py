@@ -1,10 +1,11 @@
-"""One gateway's way up: takes readings from the pollers, keeps them, publishes them until they are acknowledged.
+"""Uplink of a gateway: takes readings from the pollers, stores them, and publishes them until they are acknowledged.
 
-One thread owns the spool and decides what is published; pollers and the broker's network thread only put things in its
-inbox. A memory card that stalls therefore stalls no bus.
+One thread owns the spool and decides what is published; pollers and the MQTT network thread only put items into its
+inbox. So a memory card that stalls doesn't stall a bus.
 
-At each connection: birth and state (retained) again, then all that is unacknowledged, since the broker may have
-forgotten everything. A last will says `offline`, and so does an orderly end.
+At each connection it publishes birth and state (retained) again, then everything unacknowledged, since the broker may
+have lost it. `offline` is the last will, and is also published at an orderly end.
+tests/integration/test_agent.py and tests/integration/test_agent_and_collector.py try to break it.
 """
 
 import queue
@@ -30,7 +31,7 @@ from gateway_agent.voice import RETAINED, Identity, Voice
 log = logger(__name__)
 
 LINGER_S = 0.25
-"""How long readings wait for those of the gateway's other buses, to be one commit and one batch with them."""
+"""Longest wait of readings for those of the gateway's other buses, to share a commit and a batch with them."""
 FLUSH_S = 5.0
 STUMBLE_S = 1.0
 
@@ -42,15 +43,15 @@ class _Delivered(msgspec.Struct, frozen=True):
 
 
 class _Connected:
-    """The broker has accepted a connection."""
+    """Item: the broker has accepted a connection."""
 
 
 class _HealthDue:
-    """It is time to say how the box is."""
+    """Item: health is due for publishing."""
 
 
 class _Stop:
-    """Finish what is at hand and end."""
+    """Item: store what was delivered, then end."""
 
 
 _Item = _Delivered | Message | _Connected | _HealthDue | _Stop
@@ -71,21 +72,21 @@ class Uplink:
         health: Callable[[], list[BusHealth]],
         polling: Callable[[], bool],
     ) -> None:
-        """`polling` says whether a bus of the gateway is in the middle of a cycle; `health` how its buses are."""
+        """Take `polling`, which says whether a bus is within a cycle, and `health`, which returns the bus counters."""
         self.number = identity.number
         self._clock = clock
         self._broker = Troubles()
         self._health = health
         self._polling = polling
-        self._voice = Voice(identity, clock)
+        self._messages = Voice(identity, clock)
         self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._gathered: list[_Delivered] = []
         self._gathered_since = 0.0
-        self._delivered = self._kept = 0
+        self._delivered_count = self._stored_count = 0
         self._flush_at = 0.0
         self._health_due = False
-        self._introduced = False
-        self._ask_at = 0.0
+        self._is_introduced = False
+        self._birth_again_at = 0.0
         self._resend_after = agent.resend_after
         self._lanes = Lanes(
             folder / f"{identity.number}.db",
@@ -102,7 +103,7 @@ class Uplink:
             username=identity.number,
             password=password,
             clean=True,
-            will=(self._voice.topic(Kind.STATE), self._voice.state("offline")),
+            will=(self._messages.topic(Kind.STATE), self._messages.state("offline")),
             on_connect=lambda _bus: self._inbox.put(_Connected()),
             on_message=self._inbox.put,
             subscriptions=[f"cc/v1/{shard_of(identity.number)}/{identity.number}/down/#"],
@@ -111,37 +112,37 @@ class Uplink:
 
     @property
     def polled(self) -> Mapping[str, Instant]:
-        """For each bus, the cycle whose readings had been kept when the process began."""
+        """Last cycle of each bus whose readings were stored when the process started."""
         return self._polled
 
     @property
     def connected(self) -> bool:
-        """Whether the broker can be reached now."""
+        """Whether there is a connection to the broker."""
         return self._bus.connected
 
     @property
     def depth(self) -> int:
-        """Batches that no acknowledgement has covered."""
+        """Number of unacknowledged batches."""
         return self._depth
 
     @property
     def troubles(self) -> list[Trouble]:
-        """What keeps readings from being kept on disk, or from being sent."""
+        """Current troubles of the disk and of the broker."""
         self._broker.note("broker", self._bus.problem)
         return [*self._lanes.troubles, *self._broker.now()]
 
     @property
     def is_idle(self) -> bool:
-        """Whether all that was delivered is kept, sent and acknowledged."""
-        return self._delivered == self._kept and self._depth == 0
+        """Whether all delivered readings are stored, published and acknowledged."""
+        return self._delivered_count == self._stored_count and self._depth == 0
 
     def start(self) -> None:
-        """Begin to connect and to send what is in the spool."""
+        """Start connecting, and publishing what is in the spool."""
         self._bus.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask the thread to keep what it has been given, say `offline`, and end; `join` waits for it."""
+        """Ask the thread to store what was delivered, publish `offline`, and end; `join` waits for it."""
         self._inbox.put(_Stop())
 
     def join(self, timeout: float) -> None:
@@ -149,8 +150,8 @@ class Uplink:
         self._thread.join(timeout)
 
     def deliver(self, readings: list[Reading], bus: str, due: Instant | None) -> None:
-        """Take readings of a bus; `due` is the cycle that they complete. From the pollers' thread; never blocks."""
-        self._delivered += 1
+        """Take readings of a bus; `due` is the cycle that they complete. The pollers call this; it never blocks."""
+        self._delivered_count += 1
         self._inbox.put(_Delivered(readings, bus, due))
 
     def tell_health(self) -> None:
@@ -167,7 +168,7 @@ class Uplink:
             except Exception:
                 log.exception("uplink stumbled", gw=self.number)
                 time.sleep(STUMBLE_S)
-        self._say(Kind.STATE, self._voice.state("offline"))
+        self._send(Kind.STATE, self._messages.state("offline"))
         self._bus.stop()
         self._lanes.close()
 
@@ -184,65 +185,65 @@ class Uplink:
         pauses = [FLUSH_S]
         if self._gathered:
             pauses.append(self._linger())
-        if self._introduced and (wait := self._lanes.wait(monotonic())) is not None:
+        if self._is_introduced and (wait := self._lanes.wait(monotonic())) is not None:
             pauses.append(wait)
         return min(pauses)
 
     def _linger(self) -> float:
-        """Return how much longer to wait for the gateway's other buses."""
+        """Return the seconds left to wait for the gateway's other buses."""
         return max(0.0, self._gathered_since + LINGER_S - monotonic()) if self._polling() else 0.0
 
     def _work(self, items: Sequence[_Item], *, ending: bool) -> None:
-        # Readings first: whatever fails afterwards, they are kept, or still gathered for the next time.
+        # Readings first: whatever fails afterwards, they are stored, or still gathered for the next time.
         for item in items:
             if isinstance(item, _Delivered):
                 self._gathered_since = self._gathered_since if self._gathered else monotonic()
                 self._gathered.append(item)
-        kept = self._keep() if self._gathered and (ending or not self._linger()) else 0
+        kept = self._store_gathered() if self._gathered and (ending or not self._linger()) else 0
         try:
-            self._answer(items)
+            self._handle(items)
         finally:
             self._depth = self._lanes.depth
-            self._kept += kept  # last: `is_idle` must not see it kept with the depth of before
+            self._stored_count += kept  # last, so that `is_idle` never sees this count with the previous depth
 
-    def _answer(self, items: Sequence[_Item]) -> None:
+    def _handle(self, items: Sequence[_Item]) -> None:
         for item in items:
             if isinstance(item, Message):
-                self._heard(item)
+                self._on_message(item)
             elif isinstance(item, _Connected):
                 self._lanes.restart(self._clock.now())
-                self._introduce()
-                self._introduced = True
+                self._publish_birth()
+                self._is_introduced = True
             elif isinstance(item, _HealthDue):
                 self._health_due = True
-        self._introduced = self._introduced and self._bus.connected
-        if self._introduced:
-            if self._lanes.wait_for_proof and monotonic() >= self._ask_at:
-                self._introduce()
+        self._is_introduced = self._is_introduced and self._bus.connected
+        if self._is_introduced:
+            if self._lanes.wait_for_proof and monotonic() >= self._birth_again_at:
+                self._publish_birth()
             self._publish()
             self._publish_health()
         if monotonic() >= self._flush_at:
             self._lanes.flush()
             self._flush_at = monotonic() + FLUSH_S
 
-    def _keep(self) -> int:
+    def _store_gathered(self) -> int:
         gathered = self._gathered
         readings = [reading for item in gathered for reading in item.readings]
         polled = {item.bus: item.due for item in gathered if item.due is not None}
-        self._lanes.keep(readings, boot=self._voice.identity.boot, now=self._clock.now(), polled=polled)
+        self._lanes.keep(readings, boot=self._messages.identity.boot, now=self._clock.now(), polled=polled)
         self._gathered = []
         log.debug("readings kept", gw=self.number, readings=len(readings), seq=self._lanes.main.seq)
         return len(gathered)
 
-    def _heard(self, message: Message) -> None:
-        if message.topic == self._voice.topic(Kind.ACK):
+    def _on_message(self, message: Message) -> None:
+        if message.topic == self._messages.topic(Kind.ACK):
             try:
                 ack = msgspec.json.decode(message.payload, type=Ack)
             except msgspec.MsgspecError as error:
                 log.warning("acknowledgement not readable", gw=self.number, why=str(error))
             else:
                 if self._lanes.acknowledge(ack, self._clock.now()):
-                    self._introduce()
+                    self._publish_birth()
         self._bus.ack(message)
 
     def _publish(self) -> None:
@@ -250,18 +251,18 @@ class Uplink:
         for spool, row, kind in self._lanes.next(self._clock.now(), monotonic()):
             if spool.ep not in lost:
                 lost[spool.ep] = spool.lost
-            if not self._say(kind, self._voice.batch(spool, row, lost[spool.ep])):
-                return  # the connection is gone; the next one begins anew
+            if not self._send(kind, self._messages.batch(spool, row, lost[spool.ep])):
+                return  # the connection was lost; the next one starts again
 
     def _publish_health(self) -> None:
         if self._health_due:
-            health = self._voice.health(self._lanes.depth, self._lanes.size, self._health())
-            self._health_due = not self._say(Kind.HEALTH, health)
+            health = self._messages.health(self._lanes.depth, self._lanes.size, self._health())
+            self._health_due = not self._send(Kind.HEALTH, health)
 
-    def _introduce(self) -> None:
-        self._ask_at = monotonic() + self._resend_after
-        self._say(Kind.BIRTH, self._voice.birth(self._lanes.main))
-        self._say(Kind.STATE, self._voice.state("online"))
+    def _publish_birth(self) -> None:
+        self._birth_again_at = monotonic() + self._resend_after
+        self._send(Kind.BIRTH, self._messages.birth(self._lanes.main))
+        self._send(Kind.STATE, self._messages.state("online"))
 
-    def _say(self, kind: Kind, body: bytes) -> bool:
-        return self._bus.publish(self._voice.topic(kind), body, retain=kind in RETAINED)
+    def _send(self, kind: Kind, body: bytes) -> bool:
+        return self._bus.publish(self._messages.topic(kind), body, retain=kind in RETAINED)

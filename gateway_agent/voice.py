@@ -1,4 +1,4 @@
-"""What a gateway says, as topic and bytes: batches, birth, state, health."""
+"""Messages of a gateway, as topic and bytes: batches, birth, state, health."""
 
 from typing import Literal
 
@@ -14,22 +14,22 @@ RETAINED = (Kind.BIRTH, Kind.STATE)
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """What a gateway is in this process."""
+    """Identity of a gateway in this process."""
 
     number: GatewayNumber
     boot: str
     """Eight random hex digits of this process start."""
     firmware: str
     config: str
-    """Hash of what it was told to read."""
+    """Hash of its configuration."""
     probes: list[ProbeInfo]
 
 
 class _BatchOfSpool(msgspec.Struct, frozen=True):
-    """A `Batch` whose readings go out byte for byte as they are in the spool.
+    """`Batch` whose readings are sent byte for byte as they are in the spool.
 
-    They aren't read again: a row that no longer could be, rotten or of a newer version, would keep all behind it. Who
-    receives it withholds what can't be read, reading by reading.
+    They aren't decoded, since a row that can't be decoded, damaged or of a newer version, would block all rows after
+    it. The collector sets aside what it can't read, reading by reading.
     """
 
     v: Literal[1]
@@ -44,7 +44,7 @@ class _BatchOfSpool(msgspec.Struct, frozen=True):
 
 
 class Voice:
-    """Writes the messages of one gateway; `sent` and `clk` are stamped as each is written."""
+    """Encoder of the messages of one gateway; it sets `sent` and `clk` in each."""
 
     def __init__(self, identity: Identity, clock: Clock) -> None:
         self.identity = identity
@@ -56,9 +56,9 @@ class Voice:
         return str(Topic(self.identity.number, kind))
 
     def batch(self, spool: Spool, row: Spooled, lost: Ranges) -> bytes:
-        """Write a batch with its frozen part as it is in the spool."""
+        """Encode a batch, with its fixed fields as they are in the spool."""
         clk = self._trust.report()
-        if row.boot != self.identity.boot:  # how far another process's clock was off is not known here
+        if row.boot != self.identity.boot:  # the clock offset of another process is unknown here
             clk = msgspec.structs.replace(clk, off=None)
         return msgspec.json.encode(
             _BatchOfSpool(
@@ -75,28 +75,28 @@ class Voice:
         )
 
     def birth(self, spool: Spool) -> bytes:
-        """Write what the gateway is, and how far its spool has counted."""
-        me = self.identity
+        """Encode the identity of the gateway, with the last sequence number of its spool."""
+        identity = self.identity
         return msgspec.json.encode(
             Birth(
                 v=1,
-                gw=me.number,
+                gw=identity.number,
                 ep=spool.ep,
-                boot=me.boot,
+                boot=identity.boot,
                 sent=self._clock.now(),
-                firmware=me.firmware,
-                config=me.config,
-                probes=me.probes,
+                firmware=identity.firmware,
+                config=identity.config,
+                probes=identity.probes,
                 seq=spool.seq,
             )
         )
 
     def state(self, state: Literal["online", "offline"]) -> bytes:
-        """Write whether it is there."""
+        """Encode whether the gateway is online."""
         return msgspec.json.encode(State(v=1, gw=self.identity.number, state=state, boot=self.identity.boot))
 
     def health(self, depth: int, size: int, buses: list[BusHealth]) -> bytes:
-        """Write how the box is; it has no sensors for mains, battery and signal of its own."""
+        """Encode the health of the box; without mains, battery and signal, for which it has no sensors."""
         return msgspec.json.encode(
             Health(
                 v=1,

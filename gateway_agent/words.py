@@ -1,4 +1,4 @@
-"""Texts of the agent: what is wrong with a device profile or with the settings of its gateways."""
+"""Texts of the agent: messages about mistakes in device profiles and in the settings of gateways."""
 
 from config.catalogue import Catalogue
 
