@@ -15,7 +15,7 @@ from core.runtime.clock import STEP_LOOK_S, Clock, VirtualClock
 
 
 class Barrier:
-    """Questions and answers as small files beside the clock's file."""
+    """Questions and answers, each in a small file in the folder of the clock's file."""
 
     def __init__(self, clock_file: Path) -> None:
         self._folder = clock_file.parent

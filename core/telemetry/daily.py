@@ -25,7 +25,7 @@ _NOTHING = -(2**63)
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A row of `core.telemetry.tables.Daily`, without its checksum, in the order of its columns."""
+    """Row of `core.telemetry.tables.Daily` without its checksum, in the order of its columns."""
 
     series_id: SeriesId
     day: date

@@ -54,7 +54,7 @@ _Pieces = list[tuple[Columns, ...]]
 
 
 class EmbeddedTelemetry:
-    """A `Telemetry` in a folder. Any number of processes may read, write and seal at once."""
+    """Telemetry store in a folder. Any number of processes may read, write and seal at the same time."""
 
     capabilities = Capabilities(other_processes_read=True, whole_batches=True)
 

@@ -25,11 +25,11 @@ class WrongVersion(Exception):
 
 
 class ReadOnly(Exception):
-    """A write on a store that was opened for reading only."""
+    """Write on a store that was opened for reading only."""
 
 
 class Closed(Exception):
-    """A call on a store that has been closed."""
+    """Call on a store that has been closed."""
 
 
 class Replaced(OSError):

@@ -63,7 +63,7 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 
 class InfluxTelemetry:
-    """A `Telemetry` in a bucket of InfluxDB 2."""
+    """Telemetry store in a bucket of InfluxDB 2."""
 
     capabilities = Capabilities(other_processes_read=True, whole_batches=False)
 
