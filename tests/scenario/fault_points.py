@@ -192,7 +192,7 @@ COLLECTOR = (
     Point(
         "collector",
         "making a month's file, before it has its place",
-        Reach("core.telemetry.months:Months._make", BEFORE),
+        Reach("core.telemetry.months:Months._create", BEFORE),
         pairs=EMBEDDED,
     ),
     Point(
