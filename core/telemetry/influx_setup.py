@@ -100,14 +100,14 @@ class Server:
         return ""
 
     def keeps_s(self, token: str) -> int:
-        """Return after how many seconds the bucket deletes what is in it, 0 for never or a bucket that isn't there.
+        """Return the retention of the bucket in seconds; 0 if it never deletes, or doesn't exist.
 
         Raises: Unavailable.
         """
         denied = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
-        answer = self._asked("GET", "/api/v2/buckets", token, {"name": self._settings.bucket}, bear=denied)
-        found = answer.json()["buckets"] if answer.ok else []
-        rules = [rule["everySeconds"] for bucket in found for rule in bucket["retentionRules"]]
+        answer = self._request("GET", "/api/v2/buckets", token, {"name": self._settings.bucket}, accepted=denied)
+        buckets = answer.json()["buckets"] if answer.ok else []
+        rules = [rule["everySeconds"] for bucket in buckets for rule in bucket["retentionRules"]]
         return min((int(seconds) for seconds in rules if seconds), default=0)
 
     def _buckets(self, token: str) -> list[str]:
