@@ -20,6 +20,9 @@ from core.intake.port import Unavailable, WrongVersion
 from core.runtime.sqlite import FileId, file_id, look_into, malformed_text, to_wal
 
 BUSY_S = 5.0
+_CACHE_KIB = 16_384
+"""Of a connection at most. An append writes to the last page of every shard and spool: with SQLite's 2 MiB they would
+leave the cache before the next one, a fifth of the time that an append takes (benchmarks/ingest.py)."""
 _LARGEST_WAL = 64 * 2**20
 _STEPS = (
     (
@@ -179,6 +182,7 @@ class LogFile:
             self._prepare(db)
             db.execute("PRAGMA synchronous=FULL")
             db.execute(f"PRAGMA journal_size_limit={_LARGEST_WAL}")
+            db.execute(f"PRAGMA cache_size={-_CACHE_KIB}")
         except BaseException:
             db.close()
             raise

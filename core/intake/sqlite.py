@@ -56,7 +56,7 @@ class SqliteIntakeLog:
             heads = _heads(db, batches)
             self._reached.must_be_within(_names(db), heads)
             numbers = appending.numbers(batches, lost)
-            ranges = {life: seen.near(db, life, asked) for life, asked in numbers.items()}
+            ranges = seen.near(db, numbers)
             hashes = _hashes(db, appending.known(batches, ranges))
             renewed = seen.renewed(db, appending.may_begin(batches, ranges))
             answers, entries = appending.decide(batches, lost, heads=heads, seen=ranges, hashes=hashes)
@@ -351,7 +351,8 @@ def _head(db: sqlite3.Connection, shard: Shard) -> int:
 
 def _heads(db: sqlite3.Connection, batches: Sequence[Batch]) -> dict[Shard, int]:
     """Return the last positions of the shards of batches."""
-    return {shard: _head(db, shard) for shard in {batch.shard for batch in batches}}
+    known = dict(db.execute("SELECT shard, n FROM head"))
+    return {shard: known.get(shard, 0) for shard in {batch.shard for batch in batches}}
 
 
 def _hashes(db: sqlite3.Connection, batches: Sequence[Batch]) -> dict[tuple[GatewayNumber, str, int], bytes]:
