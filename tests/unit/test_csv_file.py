@@ -37,7 +37,7 @@ def test_cells_are_read(text: str, cells: list[list[str]]) -> None:
     ("text", "told"),
     [
         ('a,b\n1,"door open\n2,3\n', "2: a quote opens here that the line doesn't close"),
-        ('a,b\n1,"door\nopen",\n2,3\n', "2: a quote opens here and closes 1 lines below"),
+        ('a,b\n1,"door\nopen",\n2,3\n', "2: a quote opens here and closes 1 line below"),
         ('a,b\n1,"x"y\n', "2: behind the quoted cell stands 'y'"),
         ('a,b\n1, "x,y"\n', "2: a blank stands before the quote of the cell"),
         ("a,b\n1," + "x" * 200_000 + "\n", "2: has 200002 characters"),
