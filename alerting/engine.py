@@ -13,19 +13,20 @@ from collections.abc import Mapping
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from alerting import offline, ticks
-from alerting.escalate import can_resume, escalate, next_due, tell_fresh
-from alerting.follow import Follower, Overtaken, positions, shards_behind
-from core.alarms.post import Post
-from core.alarms.watched import Outdated, Zones
+from alerting import housekeeping
+from alerting.escalating.escalation import can_resume, escalate, next_due, tell_fresh
+from alerting.evaluating import offline_scan
+from alerting.following.follower import Follower, Overtaken, positions, shards_behind
+from core.alarms.outbox import OutboxWriter
+from core.alarms.zone_cache import CacheOutdated, ZoneCache
 from core.db.engine import Records
-from core.health.alignment import Misaligned
-from core.intake.port import IntakeLog, Unavailable
+from core.health.cursor_alignment import Misaligned
+from core.intake.port import IntakeLog, IntakeUnavailable
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
-from core.runtime.trouble import Kind, Troubles, first_line
-from core.wire.topics import Shard
+from core.runtime.trouble import TroubleKind, Troubles, first_line
+from core.wire.shards import Shard
 
 log = logger(__name__)
 
@@ -47,8 +48,8 @@ class Engine:
         *,
         intake: IntakeLog,
         follower: Follower,
-        zones: Zones,
-        post: Post,
+        zones: ZoneCache,
+        outbox: OutboxWriter,
         clock: Clock,
         poll: float,
     ) -> None:
@@ -57,7 +58,7 @@ class Engine:
         self._log = intake
         self._follower = follower
         self._zones = zones
-        self._post = post
+        self._outbox = outbox
         self._clock = clock
         self._poll = poll
         self._pass_requested = threading.Event()
@@ -81,12 +82,12 @@ class Engine:
             self._pass_requested.clear()
             try:
                 self.run_once(stop)
-            except Outdated as error:
+            except CacheOutdated as error:
                 log.info("records have changed within a pass, which is done again", number=str(error))
                 self._knows_positions = False
                 stop.wait(FLOOR_S)
                 continue
-            except (SQLAlchemyError, sqlite3.Error, Unavailable, Overtaken, Misaligned, OSError) as error:
+            except (SQLAlchemyError, sqlite3.Error, IntakeUnavailable, Overtaken, Misaligned, OSError) as error:
                 self._note_failure(error)
             except Exception as error:
                 log.exception("pass failed by a fault of ours")
@@ -117,7 +118,7 @@ class Engine:
         if not followed and stop and stop.is_set():
             # Entries that aren't read yet may end an alarm: the next process reads them before it escalates.
             return
-        self._look_for_silence(now)
+        self._scan_for_offline(now)
         if followed or self._held_long_enough():
             self._escalate(now)
         with self._records.read() as tx:
@@ -173,7 +174,7 @@ class Engine:
         if fresh:
             with self._records.write_much() as tx:
                 self._zones.refresh(tx)
-                tell_fresh(tx, self._zones, self._post, self._clock.now(), fresh)
+                tell_fresh(tx, self._zones, self._outbox, self._clock.now(), fresh)
 
     def _others_have_reached(self, heads: Mapping[Shard, int]) -> bool:
         """Return whether the other workers have reached these heads: a zone's probes may be in their shards."""
@@ -191,12 +192,12 @@ class Engine:
     def _held_long_enough(self) -> bool:
         return self._behind_since is None or monotonic() - self._behind_since > HOLD_S
 
-    def _look_for_silence(self, now: Instant) -> None:
+    def _scan_for_offline(self, now: Instant) -> None:
         if self._scan_at is not None and now < self._scan_at:
             return
-        offline.scan(self._records, self._zones, self._post, now, lambda tx: shards_behind(tx, self._log))
+        offline_scan.scan(self._records, self._zones, self._outbox, now, lambda tx: shards_behind(tx, self._log))
         with self._records.read() as tx:
-            self._scan_at = ticks.next_due(tx, offline.TICK)
+            self._scan_at = housekeeping.next_due(tx, offline_scan.TICK)
 
     def _escalate(self, now: Instant) -> None:
         with self._records.read() as tx:
@@ -207,7 +208,7 @@ class Engine:
         while settled:
             with self._records.write_much() as tx:
                 self._zones.refresh(tx)
-                settled = escalate(tx, self._zones, self._post, now)
+                settled = escalate(tx, self._zones, self._outbox, now)
 
     def _wait(self) -> None:
         """Wait until the next step or scan is due or a pass is requested, at most `poll`."""
@@ -224,7 +225,7 @@ class Engine:
     def _note_failure(self, error: Exception) -> None:
         self._knows_positions = False
         part = _failed_part(error)
-        if self.troubles.note(part, error, kind=Kind.PUT_BACK if isinstance(error, Misaligned) else None):
+        if self.troubles.note(part, error, kind=TroubleKind.PUT_BACK if isinstance(error, Misaligned) else None):
             log.warning("pass failed, tried again", part=part, problem=f"{type(error).__name__}: {first_line(error)}")
         for other in PARTS:
             if other != part:
@@ -241,4 +242,4 @@ def _failed_part(error: Exception) -> str:
         return error.part
     if isinstance(error, SQLAlchemyError):
         return "records"
-    return "intake log" if isinstance(error, Unavailable) else "engine"
+    return "intake log" if isinstance(error, IntakeUnavailable) else "engine"

@@ -12,14 +12,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.alarms import late_spans
-from core.alarms.late_spans import Key, Span
+from core.alarms.late_spans import MarkedSpan, SeriesDay
 from core.alarms.tables import FollowCursor, SeriesState
-from core.db.among import among
 from core.db.engine import Records
+from core.db.in_values import in_values
 from core.runtime.clock import monotonic
 from core.runtime.instant import Instant
 from core.telemetry.port import Telemetry
-from core.wire.topics import Shard
+from core.wire.shards import Shard
 
 AT_ONCE = 200
 """Spans that are evaluated together."""
@@ -32,7 +32,7 @@ ASIDE_S = 300.0
 class Candidate(msgspec.Struct, frozen=True):
     """A span that is due, and how far the live state of its series had come at that moment."""
 
-    span: Span
+    span: MarkedSpan
     newest: Instant | None
     followed: tuple[Shard, int] | None
     """How far alerting had followed the shard that brings the series."""
@@ -53,9 +53,9 @@ class SpanQueue:
         self._slots = slots
         self._most = AT_ONCE
         """Spans that are evaluated together: fewer after a failure, until it is known whose it was."""
-        self._aside: dict[Key, float] = {}
+        self._aside: dict[SeriesDay, float] = {}
         """Spans that can't be evaluated, and when they are tried again."""
-        self._overdue: dict[Key, Candidate] = {}
+        self._overdue: dict[SeriesDay, Candidate] = {}
         """Overdue spans as they were at the first look."""
 
     def next(self, now: Instant) -> Sequence[Candidate]:
@@ -77,12 +77,12 @@ class SpanQueue:
         with self._records.read() as tx:
             return late_spans.any_due(tx, now, self._slots)
 
-    def evaluated(self, spans: Sequence[Span]) -> None:
+    def evaluated(self, spans: Sequence[MarkedSpan]) -> None:
         """Take in that spans were evaluated."""
         self._forget(spans)
         self._most = min(AT_ONCE, self._most * 2)
 
-    def failed(self, spans: Sequence[Span]) -> None:
+    def failed(self, spans: Sequence[MarkedSpan]) -> None:
         """Take fewer spans next; put one aside that failed by itself."""
         self._forget(spans)
         if len(spans) == 1:
@@ -93,7 +93,7 @@ class SpanQueue:
         """Return whether no failure is left whose span hasn't been evaluated since."""
         return self._most == AT_ONCE and not self._aside
 
-    def _forget(self, spans: Sequence[Span]) -> None:
+    def _forget(self, spans: Sequence[MarkedSpan]) -> None:
         for span in spans:
             self._overdue.pop(span.key, None)
 
@@ -127,7 +127,7 @@ def _due(tx: Session, now: Instant, slots: tuple[int, int], offset: int) -> list
     asked = (
         select(SeriesState.series_id, SeriesState.newest_at, FollowCursor.shard, FollowCursor.position)
         .join(FollowCursor, FollowCursor.shard == SeriesState.shard)
-        .where(among(tx, SeriesState.series_id, {span.series for span in spans}), SeriesState.newest_at > 0)
+        .where(in_values(tx, SeriesState.series_id, {span.series for span in spans}), SeriesState.newest_at > 0)
     )
     live = {row[0]: (row[1], (Shard(row[2]), row[3])) for row in tx.execute(asked)}
     return [Candidate(span, *live.get(span.series, (None, None))) for span in spans]

@@ -11,35 +11,36 @@ from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from alerting.audit import Audit
-from alerting.channels.configured import configured_channels
-from alerting.channels.port import Channel
-from alerting.deliver import Delivery
+from alerting.delivering.channels.configured import configured_channels
+from alerting.delivering.channels.port import Channel
+from alerting.delivering.delivery import Delivery
 from alerting.engine import Engine
-from alerting.follow import Follower
-from alerting.late import Late
+from alerting.evaluating.late_readings import LateEvaluation
+from alerting.following.follower import Follower
+from alerting.self_check import SelfCheck
 from config import secrets
-from config.load import WrongSetting
+from config.load import InvalidSetting
 from config.secrets import Secrets
 from config.settings import Settings
-from core.alarms.post import Post
-from core.alarms.watched import Zones
-from core.bus.client import NEAR_S, BrokerAddress, Bus
+from core.alarms.outbox import OutboxWriter
+from core.alarms.zone_cache import ZoneCache
 from core.db.engine import Records, connect, url_for
-from core.db.migrate import upgrade
 from core.devices.directory import Directory
 from core.intake.open import open_log
-from core.intake.ownership import Ownership
-from core.intake.port import IntakeLog, Unavailable
+from core.intake.port import IntakeLog, IntakeUnavailable
+from core.intake.shard_ownership import ShardOwnership
+from core.migrations.migrate import upgrade
+from core.mqtt.client import NEAR_S, BrokerAddress, MqttClient
 from core.runtime.barrier import report_idle
 from core.runtime.clock import Clock, clock_from, monotonic
 from core.runtime.instant import SECOND, Milliseconds
 from core.runtime.logs import logger
-from core.runtime.schedule import Ticks
-from core.runtime.status import Facts, StatusFile
+from core.runtime.scheduler import Scheduler
+from core.runtime.status import StatusFields, StatusFile
 from core.runtime.trouble import Trouble, Troubles, first_line
 from core.telemetry.open import open_telemetry
-from core.wire.topics import Shard, wake
+from core.wire.shards import Shard
+from core.wire.topics import wake_topic
 
 log = logger(__name__)
 
@@ -59,7 +60,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """
     credentials = secrets.read(settings.data_dir)
     if settings.broker.username not in credentials.broker:
-        raise WrongSetting(secrets.no_service_password(settings.broker.username, settings.data_dir))
+        raise InvalidSetting(secrets.no_service_password(settings.broker.username, settings.data_dir))
     status = StatusFile(settings.data_dir, "alerting", settings.alerting.process, rates=("readings",))
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     channels = configured_channels(settings, credentials, records)
@@ -69,7 +70,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     try:
         if clock and intake:
             options = settings.alerting
-            shards = Ownership(intake, "alerting", options.worker, options.shards, settings.data_dir)
+            shards = ShardOwnership(intake, "alerting", options.worker, options.shards, settings.data_dir)
             if _open_when_available("shards", shards.take, status, stop):
                 with shards.kept(stop):
                     _Alerting(settings, credentials, records, intake, clock, channels).run(status, stop)
@@ -85,7 +86,7 @@ def _open_when_available(part: str, open_part: Callable[[], T], status: StatusFi
     while not stop.is_set():
         try:
             return open_part()
-        except (OSError, sqlite3.Error, SQLAlchemyError, Unavailable) as error:
+        except (OSError, sqlite3.Error, SQLAlchemyError, IntakeUnavailable) as error:
             if troubles.note(part, error):
                 log.warning("not there yet", part=part, error=first_line(error))
             status.write({"problem": f"{part}: {first_line(error)}"}, troubles.now())
@@ -105,31 +106,31 @@ class _Alerting:
         clock: Clock,
         channels: dict[str, Channel],
     ) -> None:
-        zones = Zones()
-        post = Post(
+        zones = ZoneCache()
+        outbox = OutboxWriter(
             public_url=settings.public_url,
             link_keys=credentials.link_keys,
-            link_life=Milliseconds(int(settings.api.link * SECOND)),
+            link_life=Milliseconds(int(settings.api.link_ttl * SECOND)),
             channels=list(channels),
         )
         self._settings = settings
         self._clock = clock
         self._broker = Troubles()
-        self._follower = Follower(records, intake, Directory(records), zones, post, shards=settings.alerting.shards)
+        self._follower = Follower(records, intake, Directory(records), zones, outbox, shards=settings.alerting.shards)
         self._engine = Engine(
             records,
             intake=intake,
             follower=self._follower,
             zones=zones,
-            post=post,
+            outbox=outbox,
             clock=clock,
             poll=settings.alerting.poll,
         )
-        self._late = Late(
+        self._late = LateEvaluation(
             records,
             lambda: open_telemetry(settings, read_only=True),
             zones,
-            post,
+            outbox,
             clock,
             shards=settings.alerting.shards,
             live=self._engine,
@@ -139,24 +140,24 @@ class _Alerting:
                 records, channels, clock, worker=settings.alerting.worker, lease_s=settings.alerting.lease
             )
         except ValueError as error:
-            raise WrongSetting(str(error)) from None
-        self._audit = Audit(
-            records, intake, post, clock, channels=list(channels), dead_man_url=settings.alerting.dead_man_url
+            raise InvalidSetting(str(error)) from None
+        self._audit = SelfCheck(
+            records, intake, outbox, clock, channels=list(channels), dead_man_url=settings.alerting.dead_man_url
         )
-        self._bus = Bus(
+        self._bus = MqttClient(
             BrokerAddress.of(settings.broker),
             client_id=settings.alerting.process,
             username=settings.broker.username,
             password=credentials.broker[settings.broker.username],
             clean=True,
             on_message=lambda _message: self._engine.wake(),
-            subscriptions=[wake(Shard("+"))],
+            subscriptions=[wake_topic(Shard("+"))],
             keep_alive_s=NEAR_S,
         )
 
     def run(self, status: StatusFile, stop: threading.Event) -> None:
         """Work until `stop`."""
-        engine, ticks = self._engine, Ticks()
+        engine, ticks = self._engine, Scheduler()
         ticks.every(self._settings.alerting.poll, "follow", engine.wake)
         ticks.every(self._settings.alerting.tick, "escalate", engine.wake)
         ticks.every(OFFLINE_S, "offline", engine.wake)
@@ -201,7 +202,7 @@ class _Alerting:
             *self._broker.now(),
         ]
 
-    def _facts(self) -> Facts:
+    def _facts(self) -> StatusFields:
         return {
             "connected": self._bus.connected,
             "shards": self._settings.alerting.shards,

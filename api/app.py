@@ -11,19 +11,19 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.middleware.gzip import GZipMiddleware
 
 from api import problems
-from api.asking import TakesTurn, signed_in
-from api.describing import DescribedApp
-from api.edge import Edge
-from api.pages import alarm, assets, home, link, sign_in, zone
-from api.parameters import (
+from api.auth import ConcurrencyLimited, current_principal
+from api.openapi import DocumentedApp
+from api.pages import alarm, alarm_link, assets, home, sign_in, zone
+from api.query_parameters import (
     accepted_parameters,
     any_parameters,
     page_language,
     refuse_forbidden_characters,
     refuse_unknown_parameters,
 )
-from api.parts import Parts
+from api.request_middleware import RequestMiddleware
 from api.routes import alarms, docs, health, intake, session, units, zones
+from api.services import Services
 
 ABOUT = (
     "Temperatures of vaccine cold-chain equipment, alarms and who was told of them. Times are RFC 3339 with offset, "
@@ -38,9 +38,9 @@ COMPRESSION = 5
 """Level of 9: a page is 3 % larger than at 9, in half the time."""
 
 
-def make_app(parts: Parts) -> FastAPI:
-    """Return the application over the stores, clock, settings and secrets of `parts`."""
-    app = DescribedApp(
+def make_app(services: Services) -> FastAPI:
+    """Return the application over the stores, clock, settings and secrets of `services`."""
+    app = DocumentedApp(
         title="Coldchain",
         version=version("coldchain"),
         description=ABOUT,
@@ -51,9 +51,9 @@ def make_app(parts: Parts) -> FastAPI:
         redirect_slashes=False,
         dependencies=[Depends(refuse_unknown_parameters), Depends(refuse_forbidden_characters)],
     )
-    app.state.parts = parts
-    parts.metrics.add(lambda: health.figures(parts))
-    guarded = APIRouter(prefix="/api/v1", dependencies=[Depends(signed_in), TakesTurn])
+    app.state.services = services
+    services.metrics.add(lambda: health.figures(services))
+    guarded = APIRouter(prefix="/api/v1", dependencies=[Depends(current_principal), ConcurrencyLimited])
     for routes in (units, zones, alarms, intake):
         guarded.include_router(routes.router)
     app.include_router(session.router, prefix="/api/v1")
@@ -62,13 +62,15 @@ def make_app(parts: Parts) -> FastAPI:
     app.include_router(docs.router)
     app.include_router(assets.router, include_in_schema=False)
     app.include_router(sign_in.router, include_in_schema=False, dependencies=[Depends(page_language)])
-    for page in (home, zone, alarm, link):
-        app.include_router(page.router, include_in_schema=False, dependencies=[Depends(page_language), TakesTurn])
+    for page in (home, zone, alarm, alarm_link):
+        app.include_router(
+            page.router, include_in_schema=False, dependencies=[Depends(page_language), ConcurrencyLimited]
+        )
     app.state.parameters = accepted_parameters(app)
     problems.install(app)
     paths = {id(route.original_route): route.path or "" for route in iter_route_contexts(app.routes)}
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_FROM, compresslevel=COMPRESSION)
-    app.add_middleware(Edge, metrics=parts.metrics, paths=paths, behind_tls=parts.behind_tls)
+    app.add_middleware(RequestMiddleware, metrics=services.metrics, paths=paths, behind_tls=services.behind_tls)
     return app
 
 

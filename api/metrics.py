@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 LABELS = ("of", "process")
 Values = Mapping[tuple[str, ...], float]
 """Value by the first of these labels, or by both."""
-Figures = Callable[[], Iterable[tuple[str, str, Values]]]
+GaugeReader = Callable[[], Iterable[tuple[str, str, Values]]]
 """Function that yields (name, meaning, values), computed at the scrape."""
 
 
@@ -25,7 +25,7 @@ class Metrics:
             "coldchain_http_request_seconds", "Time to answer", ["method", "route"], registry=self.registry
         )
 
-    def add(self, figures: Figures) -> None:
+    def add(self, figures: GaugeReader) -> None:
         """Call `figures` at every scrape."""
         self.registry.register(_AtScrape(figures))
 
@@ -35,7 +35,7 @@ class Metrics:
 
 
 class _AtScrape(Collector):
-    def __init__(self, figures: Figures) -> None:
+    def __init__(self, figures: GaugeReader) -> None:
         self._figures = figures
 
     def describe(self) -> Iterable[Metric]:

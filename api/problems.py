@@ -16,12 +16,12 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.exceptions import HTTPException
 
-from api.asking import FormExpired
+from api.auth import FormExpired
+from api.concurrency_limit import TooBusy
 from api.pages.forms import FilledForm, written
-from api.parameters import UnknownParameters
-from api.parts import Unavailable
-from api.slots import Busy
-from api.throttle import TooMany
+from api.query_parameters import UnknownParameters
+from api.services import StoreUnavailable
+from api.sign_in_throttle import TooManyAttempts
 from core import errors
 from core.intake import port as intake
 from core.runtime.logs import logger
@@ -31,28 +31,28 @@ log = logger(__name__)
 
 KINDS: Mapping[type[Exception], tuple[str, HTTPStatus]] = {
     errors.NotFound: ("not_found", HTTPStatus.NOT_FOUND),
-    errors.NotGranted: ("not_granted", HTTPStatus.FORBIDDEN),
+    errors.PermissionDenied: ("not_granted", HTTPStatus.FORBIDDEN),
     errors.NotSignedIn: ("not_signed_in", HTTPStatus.UNAUTHORIZED),
     errors.Conflict: ("conflict", HTTPStatus.CONFLICT),
     errors.Invalid: ("invalid", HTTPStatus.UNPROCESSABLE_ENTITY),
-    TooMany: ("too_many", HTTPStatus.TOO_MANY_REQUESTS),
-    errors.Wrong: ("wrong", HTTPStatus.BAD_REQUEST),
+    TooManyAttempts: ("too_many", HTTPStatus.TOO_MANY_REQUESTS),
+    errors.DomainError: ("wrong", HTTPStatus.BAD_REQUEST),
     RequestValidationError: ("invalid", HTTPStatus.UNPROCESSABLE_ENTITY),
-    Unavailable: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
-    intake.Unavailable: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
-    telemetry.Unavailable: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
+    StoreUnavailable: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
+    intake.IntakeUnavailable: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
+    telemetry.TelemetryUnavailable: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
     sqlite3.OperationalError: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
     OperationalError: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
     InterfaceError: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
     NoConnectionFree: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
-    Busy: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
+    TooBusy: ("unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
 }
 """Code and status by exception; the nearest ancestor decides."""
 
 STORES = (
-    Unavailable,
-    intake.Unavailable,
-    telemetry.Unavailable,
+    StoreUnavailable,
+    intake.IntakeUnavailable,
+    telemetry.TelemetryUnavailable,
     sqlite3.OperationalError,
     OperationalError,
     InterfaceError,
@@ -111,7 +111,10 @@ def problem_of(error: Exception) -> Problem:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of the app's routes, unknown routes too; other errors are `internal` (`api.edge`)."""
+    """Answer every error of the app's routes, unknown routes too.
+
+    Other errors are `internal` (`api.request_middleware`).
+    """
     kinds: tuple[type[Exception], ...] = (HTTPException, *KINDS)
     for kind in kinds:
         app.add_exception_handler(kind, _answer)
@@ -128,7 +131,7 @@ def answer(request: Request, error: Exception) -> Response:
     headers = {"Retry-After": "5"} if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, TooMany):
+    if isinstance(error, TooManyAttempts):
         headers["Retry-After"] = str(error.after_s)
     if isinstance(error, HTTPException) and error.headers:
         headers.update(error.headers)

@@ -24,15 +24,15 @@ from servers import database, postgres, postgres_version
 from told import told_in_time
 
 from alerting.engine import Engine
-from alerting.follow import Follower
-from core.alarms import profile
-from core.alarms.rules import course as courses
-from core.alarms.rules.sample import Sample
-from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, Outbox, RuleState, SeriesState
+from alerting.following.follower import Follower
+from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, OutboxMessage, RuleState, SeriesState
 from core.db.engine import Records, connect
-from core.db.migrate import upgrade
 from core.ids import Centi, ZoneId
 from core.intake.sqlite import SqliteIntakeLog
+from core.limits import rule_profile
+from core.migrations.migrate import upgrade
+from core.rules import live_state as courses
+from core.rules.conditions import Sample
 from core.runtime import logs
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from tests.fixtures.alerting import HandClock
@@ -41,7 +41,7 @@ NOW = Instant(1_774_632_960_000)
 SHARD_OF_PROVINCE = 20
 """Gateways of the fullest shard of 2 500 gateways, about."""
 QUESTION = "How quickly an alarm reaches a person, on both databases: the goals of the alarm engine."
-WRITTEN = (SeriesState, RuleState, Alarm, AlarmStep, AlarmEvent, Outbox)
+WRITTEN = (SeriesState, RuleState, Alarm, AlarmStep, AlarmEvent, OutboxMessage)
 
 
 class Ward(NamedTuple):
@@ -75,7 +75,9 @@ def seconds(work: Callable[[], object]) -> tuple[float, float]:
 
 def rules_alone(samples: int) -> float:
     """Return samples for each CPU second of the rules alone, without records and log."""
-    bounds = profile.bounds(profile.load(profile.DEFAULT), "refrigerated", Milliseconds(MINUTE), profile.Differences())
+    bounds = rule_profile.bounds(
+        rule_profile.load(rule_profile.DEFAULT), "refrigerated", Milliseconds(MINUTE), rule_profile.ZoneOverrides()
+    )
     course = courses.begin(ZoneId(1))
     test_samples = [Sample(Instant(NOW + n * MINUTE), Centi(400 + n % 7 * 10), 0) for n in range(samples)]
     _, cpu_s = seconds(lambda: [courses.take(course, bounds, sample) for sample in test_samples])
@@ -113,7 +115,7 @@ def storm(report: Report, name: str, url: str, count: int, most_s: float) -> Non
         at.fridges.read(9.4, at.clock.time)
         elapsed_s, cpu_s = seconds(at.engine.run_once)
         rows = _rows(at.fridges.records)
-        assert len(rows[Alarm]) == len(rows[Outbox]) == count, {
+        assert len(rows[Alarm]) == len(rows[OutboxMessage]) == count, {
             table: len(table_rows) for table, table_rows in rows.items()
         }
         limit = _plain(at.fridges.records, rows)

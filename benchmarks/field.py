@@ -22,7 +22,8 @@ from paho.mqtt.properties import Properties
 from core.runtime.clock import real_now
 from core.runtime.instant import MINUTE, Instant
 from core.wire.messages import Batch, ClockReport, Reading
-from core.wire.topics import UP, GatewayNumber, Kind, Topic
+from core.wire.shards import GatewayNumber
+from core.wire.topics import UP, MessageKind, Topic
 
 READINGS = 8
 """Readings in a message: an R4DCB08 has eight channels."""
@@ -52,7 +53,7 @@ def messages(gateways: int, batches: int, now: Instant, life: int = 0) -> Iterat
                 for place in range(READINGS)
             ]
             batch = Batch(1, gw, f"{life:08x}{gateway:08x}", "7f3a9c21", seq, at, ClockReport("ntp", 0, 1), readings)
-            yield str(Topic(gw, Kind.DATA)), msgspec.json.encode(batch)
+            yield str(Topic(gw, MessageKind.DATA)), msgspec.json.encode(batch)
 
 
 def county(gateways: int) -> str:

@@ -9,15 +9,14 @@ import msgspec
 from sqlalchemy import Table, insert
 
 from alerting.engine import Engine
-from alerting.follow import Follower
-from alerting.late import Late
-from collector.counts import Counts
-from collector.telemetry_writer import TelemetryWriter
-from core.alarms.post import Post
-from core.alarms.watched import Zones
+from alerting.evaluating.late_readings import LateEvaluation
+from alerting.following.follower import Follower
+from collector.counters import Counters
+from collector.storing.telemetry_writer import TelemetryWriter
+from core.alarms.outbox import OutboxWriter
+from core.alarms.zone_cache import ZoneCache
 from core.db.engine import Records
 from core.db.record import Record
-from core.devices import revision
 from core.devices.directory import Directory
 from core.devices.tables import (
     Equipment,
@@ -31,11 +30,12 @@ from core.devices.tables import (
     Zone,
 )
 from core.ids import Centi
-from core.intake.port import Batch, IntakeLog, Stamped
+from core.intake.port import IntakeBatch, IntakeLog, StampedReading
 from core.runtime.clock import Clock
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
 from core.telemetry.port import Telemetry
-from core.wire.topics import GatewayNumber, Shard, shard_of
+from core.units import revision
+from core.wire.shards import GatewayNumber, Shard, shard_of
 from tests.fixtures.county import add_contact, add_unit
 
 OF_GATEWAY = 8
@@ -111,7 +111,7 @@ class Fridges:
             self._seq += 1
             gw = self._gateways[of(readings[0][0]) - 1]
             intake_batches.append(
-                Batch(
+                IntakeBatch(
                     shard=shard_of(gw),
                     gw=gw,
                     ep="00" * 8,
@@ -121,7 +121,7 @@ class Fridges:
                     received=received,
                     origin=origin,  # type: ignore[arg-type]
                     readings=tuple(
-                        Stamped(code(fridge), "t", at, Centi(round(celsius * 100)), 0, at)
+                        StampedReading(code(fridge), "t", at, Centi(round(celsius * 100)), 0, at)
                         for fridge, at, celsius in readings
                     ),
                 )
@@ -129,28 +129,30 @@ class Fridges:
         for first in range(0, len(intake_batches), 500):
             self._log.append(intake_batches[first : first + 500])
 
-    def late(self, clock: Clock, telemetry: Telemetry, engine: Engine) -> Late:
+    def late(self, clock: Clock, telemetry: Telemetry, engine: Engine) -> LateEvaluation:
         """Return the evaluator of late readings, as `coldchain alerting` creates it."""
-        return Late(self.records, lambda: telemetry, Zones(), _post(), clock, shards="00-ff", live=engine)
+        return LateEvaluation(self.records, lambda: telemetry, ZoneCache(), _post(), clock, shards="00-ff", live=engine)
 
     def writer(self, clock: Clock, telemetry: Telemetry) -> TelemetryWriter:
         """Return the telemetry writer, as `coldchain collector` creates it."""
         shards = Shard("00"), Shard("ff")
-        return TelemetryWriter(self._log, telemetry, Directory(self.records), clock, Counts(), shards=shards)
+        return TelemetryWriter(self._log, telemetry, Directory(self.records), clock, Counters(), shards=shards)
 
     def worker(self, clock: Clock) -> tuple[Engine, Follower]:
         """Return engine and follower on these records and this log, as `coldchain alerting` creates them."""
-        zones, post = Zones(), _post()
-        follower = Follower(self.records, self._log, Directory(self.records), zones, post, shards="00-ff")
+        zones, outbox = ZoneCache(), _post()
+        follower = Follower(self.records, self._log, Directory(self.records), zones, outbox, shards="00-ff")
         engine = Engine(
-            self.records, intake=self._log, follower=follower, zones=zones, post=post, clock=clock, poll=1.0
+            self.records, intake=self._log, follower=follower, zones=zones, outbox=outbox, clock=clock, poll=1.0
         )
         return engine, follower
 
-    def _batch(self, number: int, fridges: Sequence[int], celsius: float, at: Instant, received: Instant) -> Batch:
+    def _batch(
+        self, number: int, fridges: Sequence[int], celsius: float, at: Instant, received: Instant
+    ) -> IntakeBatch:
         gw = self._gateways[number - 1]
         value = Centi(round(celsius * 100))
-        return Batch(
+        return IntakeBatch(
             shard=shard_of(gw),
             gw=gw,
             ep="00" * 8,
@@ -159,12 +161,12 @@ class Fridges:
             hash=sha256(f"{number} {self._seq}".encode()).digest()[:16],
             received=received,
             origin="live",
-            readings=tuple(Stamped(code(fridge), "t", at, value, 0, at) for fridge in fridges),
+            readings=tuple(StampedReading(code(fridge), "t", at, value, 0, at) for fridge in fridges),
         )
 
 
-def _post() -> Post:
-    return Post(
+def _post() -> OutboxWriter:
+    return OutboxWriter(
         public_url="https://cc.example",
         link_keys={"1": "00" * 32},
         link_life=Milliseconds(7 * DAY),

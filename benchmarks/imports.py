@@ -21,7 +21,7 @@ from servers import database, postgres, postgres_version
 from coldchain.importing import import_file
 from config import secrets
 from core.db.engine import Records, connect, url_for
-from core.db.migrate import upgrade
+from core.migrations.migrate import upgrade
 from core.runtime.clock import SystemClock
 from core.units.actor import OPERATOR
 

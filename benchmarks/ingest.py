@@ -32,18 +32,18 @@ from installation import Installation, until
 from results import Report
 from servers import database, postgres, postgres_version, processor_s, version
 
-from collector.counts import Counts
-from collector.ingest import Ingest
+from collector.counters import Counters
+from collector.receiving.ingest import Ingest
 from config import secrets
-from config.settings import Collector
-from core.bus.client import BrokerAddress, Bus, Message
+from config.settings import CollectorSettings
 from core.intake.open import open_log
 from core.intake.port import IntakeLog
 from core.intake.sqlite import SqliteIntakeLog
+from core.mqtt.client import BrokerAddress, MqttClient, MqttMessage
 from core.runtime.clock import SystemClock, real_now
 from core.runtime.status import StatusFile
 from core.telemetry.open import open_telemetry
-from core.wire.topics import Shard
+from core.wire.shards import Shard
 from tests.fixtures.broker import Mosquitto
 from tests.fixtures.influx import VERSION as INFLUX_VERSION
 from tests.fixtures.influx import Influxd
@@ -165,17 +165,17 @@ def without_broker(arguments: argparse.Namespace, report: Report) -> None:
     """Measure decoding, time-stamping, de-duplication and the durable append together, without a broker."""
     now = real_now()
     messages = [
-        Message(topic, body, False, 0, 0)
+        MqttMessage(topic, body, False, 0, 0)
         for topic, body in field.messages(arguments.gateways, 10_000 // arguments.gateways, now)
     ]
-    counts, stop = Counts(), threading.Event()
+    counts, stop = Counters(), threading.Event()
     gc.freeze()  # as the directory of a collector does
-    nowhere = Bus(
+    nowhere = MqttClient(
         BrokerAddress("127.0.0.1", 1), client_id="b", username="", password="", clean=True, on_message=lambda _: None
     )
     with tempfile.TemporaryDirectory() as folder:
         log = SqliteIntakeLog(Path(folder) / "intake.db")
-        ingest = Ingest(log, SystemClock(), counts, group=Collector().group, linger=0.0, grown=lambda: None)
+        ingest = Ingest(log, SystemClock(), counts, group=CollectorSettings().group, linger=0.0, grown=lambda: None)
         for message in messages:
             ingest.take(message)
         began = time.perf_counter()

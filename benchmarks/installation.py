@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coldchain.demo.stage import free_port
+from coldchain.demo.environment import free_port
 from config import secrets
 from config.load import load
 from config.settings import Settings

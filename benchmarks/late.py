@@ -18,14 +18,14 @@ from fridges import OF_GATEWAY, Fridges
 from results import Report
 
 from alerting.engine import Engine
-from alerting.follow import Follower
-from alerting.late import Late
-from collector.telemetry_writer import TelemetryWriter
+from alerting.evaluating.late_readings import LateEvaluation
+from alerting.following.follower import Follower
+from collector.storing.telemetry_writer import TelemetryWriter
 from core.alarms import late_spans
-from core.alarms.tables import Alarm, LateSpan, Outbox
+from core.alarms.tables import Alarm, LateSpan, OutboxMessage
 from core.db.engine import Records, connect
-from core.db.migrate import upgrade
 from core.intake.sqlite import SqliteIntakeLog
+from core.migrations.migrate import upgrade
 from core.runtime.instant import HOUR, MINUTE, SECOND, Instant
 from core.telemetry.embedded import EmbeddedTelemetry
 from tests.fixtures.alerting import HandClock
@@ -46,7 +46,7 @@ class Plant(NamedTuple):
     fridges: Fridges
     engine: Engine
     follower: Follower
-    late: Late
+    late: LateEvaluation
     writer: TelemetryWriter
     clock: HandClock
 
@@ -239,7 +239,10 @@ def _alarm(at: Plant, fridge: int) -> float:
 
 def _wait_for_message(at: Plant, fridge: int) -> None:
     message_of_alarm = (
-        sa.select(Outbox.id).join(Alarm, Alarm.id == Outbox.alarm_id).where(Alarm.zone_id == fridge).limit(1)
+        sa.select(OutboxMessage.id)
+        .join(Alarm, Alarm.id == OutboxMessage.alarm_id)
+        .where(Alarm.zone_id == fridge)
+        .limit(1)
     )
     while True:
         with at.fridges.records.read() as tx:

@@ -11,11 +11,11 @@ from installation import Installation, until
 from results import Report
 from servers import processor_s
 
-from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, Outbox, RuleState, SeriesState
+from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, OutboxMessage, RuleState, SeriesState
 from core.db.engine import Records, connect, url_for
-from core.db.migrate import upgrade
 from core.devices.tables import Zone
 from core.intake.open import open_log
+from core.migrations.migrate import upgrade
 from core.runtime.clock import real_now
 from core.runtime.instant import HOUR, MINUTE, SECOND, Instant
 from tests.fixtures.alerting import HandClock
@@ -55,7 +55,9 @@ def restart(report: Report, name: str, url: str, count: int) -> None:
 
 def _told(records: Records) -> list[int]:
     with records.read() as tx:
-        return [alarm for alarm in tx.scalars(sa.select(Outbox.alarm_id).where(Outbox.tier == 2)) if alarm]
+        return [
+            alarm for alarm in tx.scalars(sa.select(OutboxMessage.alarm_id).where(OutboxMessage.tier == 2)) if alarm
+        ]
 
 
 def _open_one(fridges: Fridges) -> None:
@@ -65,7 +67,7 @@ def _open_one(fridges: Fridges) -> None:
     fridges.read(9.4, clock.time, fridges=[1])
     engine.run_once()
     with fridges.records.write() as tx:
-        tx.execute(sa.update(Outbox).values(state="sent", sent_at=clock.time))
+        tx.execute(sa.update(OutboxMessage).values(state="sent", sent_at=clock.time))
 
 
 def _open_the_others(records: Records) -> None:
@@ -76,7 +78,7 @@ def _open_the_others(records: Records) -> None:
         (Alarm, ("id", "zone_id", "equipment_id", "probe_id")),
         (AlarmStep, ("alarm_id",)),
         (AlarmEvent, ("alarm_id",)),
-        (Outbox, ("alarm_id",)),
+        (OutboxMessage, ("alarm_id",)),
     ):
         _copy(records, cast("sa.Table", table.__table__), ids)
 

@@ -30,18 +30,18 @@ from results import Report
 from sqlalchemy import insert
 
 from core.db.engine import Records, connect
-from core.db.migrate import upgrade
-from core.devices.stays import FOREVER, Stay
 from core.devices.tables import Probe, Series
+from core.figures import daily, rollups
+from core.figures.daily import DayPart
+from core.figures.rollups import DueSeriesDay
+from core.figures.tables import DueDay
 from core.ids import Centi, SeriesId, UnitId, ZoneId
+from core.limits.placements import FOREVER, Placement
+from core.migrations.migrate import upgrade
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant
-from core.telemetry import daily, rollups
-from core.telemetry.daily import Part
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.telemetry.influx import InfluxTelemetry
-from core.telemetry.port import Sample
-from core.telemetry.rollups import Due
-from core.telemetry.tables import DueDay
+from core.telemetry.port import StoredReading
 from tests.fixtures.influx import VERSION as INFLUX_VERSION
 from tests.fixtures.influx import Influxd, operator_of
 
@@ -51,7 +51,7 @@ PLAIN = """CREATE TABLE reading (probe INTEGER NOT NULL, ts INTEGER NOT NULL, va
 PRIMARY KEY (probe, ts)) WITHOUT ROWID"""
 
 
-def field(probes: int, minutes: int) -> Iterator[Sample]:
+def field(probes: int, minutes: int) -> Iterator[StoredReading]:
     """Yield the readings of all probes in order of time."""
     chance = random.Random(1)
     shown = [400 + 10 * (n % 20) for n in range(probes)]
@@ -60,10 +60,10 @@ def field(probes: int, minutes: int) -> Iterator[Sample]:
             shown[probe] += chance.choice((-10, 0, 0, 0, 10))
             failed = chance.random() < 0.002
             at = Instant(START + minute * MINUTE + probe * 60_000 // probes + chance.randrange(40))
-            yield Sample(SeriesId(probe), at, None if failed else Centi(shown[probe]), 4 if failed else 0)
+            yield StoredReading(SeriesId(probe), at, None if failed else Centi(shown[probe]), 4 if failed else 0)
 
 
-def batches(samples: list[Sample], size: int) -> list[list[Sample]]:
+def batches(samples: list[StoredReading], size: int) -> list[list[StoredReading]]:
     return [samples[first : first + size] for first in range(0, len(samples), size)]
 
 
@@ -74,7 +74,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def each_of(parts: list[list[Sample]], write: Callable[[list[Sample]], None]) -> None:
+def each_of(parts: list[list[StoredReading]], write: Callable[[list[StoredReading]], None]) -> None:
     for part in parts:
         write(part)
 
@@ -93,7 +93,7 @@ class Plain:
         self.db.execute("PRAGMA synchronous=FULL")
         self.db.execute(PLAIN)
 
-    def write(self, samples: list[Sample]) -> None:
+    def write(self, samples: list[StoredReading]) -> None:
         self.db.execute("BEGIN IMMEDIATE")
         rows = [(sample.series, sample.at, sample.value, sample.q) for sample in samples]
         self.db.executemany("INSERT OR REPLACE INTO reading VALUES (?, ?, ?, ?)", rows)
@@ -243,7 +243,7 @@ class Bench:
             "ms",
             influx=best(lambda: influx.store.multi_range(eight, *day)) * 1e3 if influx else None,
         )
-        last_hour = [Sample(SeriesId(n % 8), Instant(month[1] + n * 1_000), Centi(n), 0) for n in range(3_600)]
+        last_hour = [StoredReading(SeriesId(n % 8), Instant(month[1] + n * 1_000), Centi(n), 0) for n in range(3_600)]
         for part in batches(last_hour, 8):
             store.write_batch(part, {})
             plain.write(part)
@@ -273,7 +273,9 @@ class Bench:
             tx.flush()
             rows = [{"id": n + 1, "probe_id": 1, "quantity": f"q{n}"} for n in range(self.many)]
             tx.execute(insert(Series), rows)
-        stay = Stay(START, FOREVER, START, ZoneId(1), UnitId(1), "Asia/Shanghai", 0, Centi(200), Centi(800), MINUTE)
+        stay = Placement(
+            START, FOREVER, START, ZoneId(1), UnitId(1), "Asia/Shanghai", 0, Centi(200), Centi(800), MINUTE
+        )
         first = date(2026, 1, 2)
         (day_part,) = daily.parts([stay], first)
         samples = list(field(50, 2 * 1440))
@@ -289,7 +291,7 @@ class Bench:
         for day in days:
             for low in range(0, self.many, 100):
                 numbers = [SeriesId(n + 1) for n in range(low, min(low + 100, self.many))]
-                asked = [(Due(day, n, 1), [replace(parts[n % 50], series_id=n, day=day)]) for n in numbers]
+                asked = [(DueSeriesDay(day, n, 1), [replace(parts[n % 50], series_id=n, day=day)]) for n in numbers]
                 with records.write() as tx:
                     tx.execute(insert(DueDay), [{"day": day, "series_id": n, "stamp": 1} for n in numbers])
                 seconds_kept += seconds(lambda asked=asked, day=day: self.keep(records, day, asked))
@@ -318,7 +320,7 @@ class Bench:
         records.close()
 
     @staticmethod
-    def keep(records: Records, day: date, figures: list[tuple[Due, list[Part]]]) -> None:
+    def keep(records: Records, day: date, figures: list[tuple[DueSeriesDay, list[DayPart]]]) -> None:
         with records.write() as tx:
             rollups.keep(tx, day, figures)
 

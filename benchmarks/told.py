@@ -18,16 +18,17 @@ from fridges import OPENIDS, Fridges, gateway, of
 from installation import Installation, until
 from results import Report
 
-from coldchain.demo.stage import APP_ID, APP_SECRET, free_port
+from coldchain.demo.environment import APP_ID, APP_SECRET, free_port
 from config import secrets
-from core.alarms.tables import Alarm, AlarmStep, Outbox
-from core.bus.client import BrokerAddress, Bus
+from core.alarms.tables import Alarm, AlarmStep, OutboxMessage
 from core.db.engine import Records, connect, url_for
-from core.db.migrate import upgrade
 from core.intake.open import open_log
+from core.migrations.migrate import upgrade
+from core.mqtt.client import BrokerAddress, MqttClient
 from core.runtime.clock import real_now
 from core.runtime.instant import MINUTE, Instant
-from core.wire.topics import shard_of, wake
+from core.wire.shards import shard_of
+from core.wire.topics import wake_topic
 from tests.fixtures.alerting import HandClock
 from tests.fixtures.broker import Mosquitto
 
@@ -74,7 +75,7 @@ def open_before(fridges: Fridges, which: Sequence[int]) -> None:
         fridges.read(9.4, clock.time, fridges=[fridge])
         engine.run_once()
     with fridges.records.write() as tx:
-        tx.execute(sa.update(Outbox).values(state="sent", sent_at=clock.time))
+        tx.execute(sa.update(OutboxMessage).values(state="sent", sent_at=clock.time))
 
 
 def _let_fall_due(records: Records) -> None:
@@ -98,7 +99,7 @@ def _settings(url: str, phone: int) -> str:
 def _open_now(installation: Installation, fridges: Fridges, phone: int, count: int) -> dict[int, Instant]:
     """Warm up fridges one after another; return the instant at which the log had each one's reading."""
     accepted: dict[int, Instant] = {}
-    bus = Bus(
+    bus = MqttClient(
         BrokerAddress.of(installation.settings.broker),
         client_id="bench",
         username="coldchain",
@@ -114,7 +115,7 @@ def _open_now(installation: Installation, fridges: Fridges, phone: int, count: i
             began = time.monotonic()
             fridges.read(9.4, real_now(), fridges=[fridge])
             accepted[fridge] = real_now()
-            bus.publish(wake(shard_of(gateway(of(fridge)))), b"")
+            bus.publish(wake_topic(shard_of(gateway(of(fridge)))), b"")
             time.sleep(max(0.0, APART_S - (time.monotonic() - began)))
         until(lambda: (_sent(phone) or 0) >= 3 * count, "all messages: level 1, and both levels of those due")
     finally:
@@ -132,9 +133,9 @@ def _sent(phone: int) -> int | None:
 def _report(report: Report, name: str, records: Records, accepted: dict[int, Instant]) -> None:
     with records.read() as tx:
         messages = tx.execute(
-            sa.select(Alarm.zone_id, Outbox.sent_at)
-            .join(Outbox, Outbox.alarm_id == Alarm.id)
-            .where(Alarm.zone_id.in_(accepted), Outbox.tier == 1)
+            sa.select(Alarm.zone_id, OutboxMessage.sent_at)
+            .join(OutboxMessage, OutboxMessage.alarm_id == Alarm.id)
+            .where(Alarm.zone_id.in_(accepted), OutboxMessage.tier == 1)
         ).all()
         steps = tx.execute(
             sa.select(AlarmStep.due_at, AlarmStep.fired_at).where(AlarmStep.tier == 2, AlarmStep.state == "fired")

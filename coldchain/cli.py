@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from coldchain import __version__
-from coldchain.commands import installation, messages, services, telemetry, tokens, trying, users
-from coldchain.commands.words import group, say, translate_typer, usage_error
-from config.load import WrongSetting
+from coldchain.commands import installation, messages, services, telemetry, tokens, trial, users
+from coldchain.commands.texts import group, say, translate_typer, usage_error
+from config.load import InvalidSetting
 from config.secrets import NoSecrets
-from core.runtime.private import only_ours
-from core.runtime.single import AlreadyRunning
+from core.runtime.file_permissions import only_ours
+from core.runtime.process_lock import AlreadyRunning
 
 USAGE = 2
 """Exit code of a command that could not begin: wrong usage, a wrong setting, missing secrets."""
@@ -21,7 +21,7 @@ USAGE = 2
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 
 app = group("coldchain", say("command.coldchain"))
-for part in (installation.app, services.app, trying.app):
+for part in (installation.app, services.app, trial.app):
     app.add_typer(part)
 for part in (users.app, tokens.app, messages.app, telemetry.app):
     app.add_typer(part, rich_help_panel=say("panel.setting_up"))
@@ -49,7 +49,7 @@ def main() -> None:
         message = say("up.already", folder=error.data_dir, pid=error.pid or "?")
         sys.stderr.write(f"coldchain: {message}\n")
         sys.exit(USAGE)
-    except (WrongSetting, NoSecrets) as error:
+    except (InvalidSetting, NoSecrets) as error:
         sys.stderr.writelines(f"coldchain: {line}\n" for line in str(error).splitlines())
         sys.exit(USAGE)
     except OSError as error:

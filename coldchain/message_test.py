@@ -8,25 +8,33 @@ from collections.abc import Sequence
 
 from sqlalchemy import or_, select, update
 
-from alerting.channels.configured import configured_channels
-from alerting.channels.port import Address, Channel, Message, Receipt, Recipient, Refused, Retry
-from coldchain.commands.words import say
-from coldchain.setting_up import open_records
+from alerting.delivering.channels.configured import configured_channels
+from alerting.delivering.channels.port import (
+    Address,
+    Channel,
+    MessageRefused,
+    OutgoingMessage,
+    Receipt,
+    Recipient,
+    RetryLater,
+)
+from coldchain.commands.texts import say
+from coldchain.installation import open_records
 from config import secrets
 from config.settings import Settings
-from core.alarms.message import OpsFacts, compose, on_channel, outbox_key
-from core.alarms.post import CHANNEL
+from core.alarms.message_text import OpsFacts, compose, on_channel, outbox_key
+from core.alarms.outbox import CHANNEL
 from core.db import audit
 from core.db.engine import Records
 from core.runtime.clock import clock_from, real_now
 from core.runtime.instant import Instant
 from core.units.tables import Person, Unit
 
-Told = tuple[int, list[str]]
+CommandResult = tuple[int, list[str]]
 _LONGEST_NUMBER = 18
 
 
-def send_test(settings: Settings, named: str) -> Told:
+def send_test(settings: Settings, named: str) -> CommandResult:
     """Send a test message to the person with this name or number; return the exit code and the lines to print."""
     kept_secrets = secrets.read(settings.data_dir)
     with open_records(settings) as records:
@@ -64,11 +72,11 @@ def _send(
     """Send the message on each channel in turn, outside any transaction."""
     key = outbox_key(f"test-{real_now()}", 1, 1, 0, person.id, CHANNEL, "ops")
     facts = OpsFacts(unit=unit.name, timezone=unit.timezone, subject="coldchain", trouble="test", since=now)
-    first = Message(key, "ops", compose("ops", facts, key=key, to=person.openid or "", link="", template_id=""))
+    first = OutgoingMessage(key, "ops", compose("ops", facts, key=key, to=person.openid or "", link="", template_id=""))
     lines, outcomes = [], {}
     for name, channel in channels.items():
         outcome = _hand_over(name, channel, first, Recipient(person.openid, person.phone))
-        outcomes[name] = outcome.code if isinstance(outcome, Retry | Refused) else "sent"
+        outcomes[name] = outcome.code if isinstance(outcome, RetryLater | MessageRefused) else "sent"
         lines.append(_said(name, person, outcome))
         if name == CHANNEL:
             _mark(records, person, outcome, now)
@@ -79,39 +87,41 @@ def _send(
     return "sent" in outcomes.values(), lines
 
 
-def _hand_over(name: str, channel: Channel, first: Message, to: Recipient) -> Receipt | Retry | Refused:
+def _hand_over(
+    name: str, channel: Channel, first: OutgoingMessage, to: Recipient
+) -> Receipt | RetryLater | MessageRefused:
     address: Address = to.openid or ""
     message = first
     if name != CHANNEL:
         taken = channel.take_over(first, to)
         if taken is None:
-            return Refused("unknown", say("message.not_known_there"))
-        address, message = taken[0], Message(on_channel(first.key, name), first.kind, taken[1])
+            return MessageRefused("unknown", say("message.not_known_there"))
+        address, message = taken[0], OutgoingMessage(on_channel(first.key, name), first.kind, taken[1])
     try:
         return channel.send(message, address)
-    except (Retry, Refused) as error:
+    except (RetryLater, MessageRefused) as error:
         return error
 
 
-def _said(name: str, person: Person, outcome: Receipt | Retry | Refused) -> str:
+def _said(name: str, person: Person, outcome: Receipt | RetryLater | MessageRefused) -> str:
     channel = say(f"channel.{name}")
     match outcome:
         case Receipt():
             return say("message.sent", channel=channel, name=person.name, number=outcome.number)
-        case Refused(code="unbound"):
+        case MessageRefused(code="unbound"):
             return say("message.unbound", channel=channel, name=person.name)
-        case Refused(unreachable=True):
+        case MessageRefused(unreachable=True):
             return say("message.unreachable", channel=channel, name=person.name, code=str(outcome))
-        case Refused():
+        case MessageRefused():
             return say("message.refused", channel=channel, code=str(outcome))
         case _:
             return say("message.held", channel=channel, code=str(outcome))
 
 
-def _mark(records: Records, person: Person, outcome: Receipt | Retry | Refused, now: Instant) -> None:
+def _mark(records: Records, person: Person, outcome: Receipt | RetryLater | MessageRefused, now: Instant) -> None:
     update_person = update(Person).where(Person.id == person.id)
     with records.write() as tx:
         if isinstance(outcome, Receipt):
             tx.execute(update_person.values(unreachable_since=None))
-        elif isinstance(outcome, Refused) and outcome.unreachable:
+        elif isinstance(outcome, MessageRefused) and outcome.unreachable:
             tx.execute(update_person.where(Person.unreachable_since.is_(None)).values(unreachable_since=now))

@@ -21,17 +21,17 @@ from rich.text import Text
 from coldchain.demo.screen import span
 from coldchain.wrapping import wrap
 from config.catalogue import Language, terminal_language
-from config.load import WrongSetting
+from config.load import InvalidSetting
 from config.settings import Settings
-from config.words import say
+from config.texts import say
 from core.db.engine import Records, connect, url_for
-from core.health import words
-from core.health.disks import files
-from core.health.line import Health, Lag, Line
-from core.health.looks import Looks
-from core.health.stores import LogSeen
+from core.health import trouble_text
+from core.health.concurrent_checks import ConcurrentChecks
+from core.health.disk_space import files
+from core.health.health_check import Health, HealthCheck, Lag
+from core.health.store_checks import LogStatus
 from core.intake.open import is_ready, open_log
-from core.intake.port import FaultKind, IntakeLog, Unavailable
+from core.intake.port import GatewayFaultKind, IntakeLog, IntakeUnavailable
 from core.runtime.clock import Clock, SystemClock, clock_from, real_now
 from core.runtime.instant import DAY, Instant
 from core.runtime.status import Status
@@ -53,9 +53,9 @@ def status(settings: Settings, *, as_json: bool, to: TextIO | None = None) -> in
     Raises: WrongSetting for a user who may not look into the data folder, to whom nothing would seem to run.
     """
     folder = Path(settings.data_dir)
-    looks = Looks({"data folder": lambda: not folder.exists() or os.access(folder, os.R_OK | os.X_OK)})
+    looks = ConcurrentChecks({"data folder": lambda: not folder.exists() or os.access(folder, os.R_OK | os.X_OK)})
     if looks.look(ACCESS_S)["data folder"].seen is False:
-        raise WrongSetting(say("settings.closed", folder=repr(str(folder))))
+        raise InvalidSetting(say("settings.closed", folder=repr(str(folder))))
     health = look(settings)
     if as_json:
         (to or sys.stdout).write(_json(health) + "\n")
@@ -81,20 +81,20 @@ def look(settings: Settings) -> Health:
     def log() -> closing[IntakeLog]:
         _must_exist(settings, "intake log")
         if not is_ready(settings.intake.url, settings.data_dir):
-            msg = f"no such table: {words.say('screen.no_tables', terminal_language())}"
-            raise Unavailable(msg)
+            msg = f"no such table: {trouble_text.say('screen.no_tables', terminal_language())}"
+            raise IntakeUnavailable(msg)
         return closing(open_log(settings.intake.url, settings.data_dir))
 
     def telemetry() -> closing[Telemetry]:
         return closing(open_telemetry(settings, read_only=True))
 
-    return Line(settings, _clock(settings), records=records, log=log, telemetry=telemetry).look(WITHIN_S)
+    return HealthCheck(settings, _clock(settings), records=records, log=log, telemetry=telemetry).look(WITHIN_S)
 
 
 def _must_exist(settings: Settings, part: str) -> None:
     file = files(settings).get(part)
     if file and not file.exists():
-        raise FileNotFoundError(errno.ENOENT, words.say("screen.no_file", terminal_language()), str(file))
+        raise FileNotFoundError(errno.ENOENT, trouble_text.say("screen.no_file", terminal_language()), str(file))
 
 
 def _clock(settings: Settings) -> Clock:
@@ -106,25 +106,25 @@ def _clock(settings: Settings) -> Clock:
 
 def screen(health: Health, language: Language, width: int) -> RenderableType:
     """Return the screen, for a terminal of `width` columns."""
-    says = words.say.section("screen", language)
+    says = trouble_text.say.section("screen", language)
     parts: list[RenderableType] = [_troubles(health, language, width)]
     parts.append(_services(health, says))
     parts.append(_line(health, says))
-    parts.append(_disks(health, says, words.say.section("part", language)))
+    parts.append(_disks(health, says, trouble_text.say.section("part", language)))
     return Group(*parts)
 
 
 def _troubles(health: Health, language: Language, width: int) -> RenderableType:
-    says = words.say.section("screen", language)
+    says = trouble_text.say.section("screen", language)
     if not health.troubles:
         return Text(says["well"], style="bold green")
     lines = [Text(says["wrong_title"], style="bold red")]
     for trouble in sorted(health.troubles, key=lambda each: each.since):
         since = says["since"].format(since=_moment(trouble.since))
-        lines += _hanging(f"● {words.wrong(trouble, language)}  {since}", 2, width, "bold")
+        lines += _hanging(f"● {trouble_text.wrong(trouble, language)}  {since}", 2, width, "bold")
         for more in filter(None, (trouble.where, trouble.detail)):
             lines += _hanging(f"  {more}", 2, width, "dim")
-        lines += _hanging(f"  → {words.advice(trouble, language)}", 4, width)
+        lines += _hanging(f"  → {trouble_text.advice(trouble, language)}", 4, width)
     return Group(*lines)
 
 
@@ -163,7 +163,7 @@ def _line(health: Health, says: Mapping[str, str]) -> Table:
     table.add_row(says["alerting_lag"], _lag(health.followed, says))
     table.add_row(says["held"], _counts(log.held, says) if log else unknown)
     table.add_row(says["dead"], str(log.dead) if log else unknown)
-    for kind in FaultKind:
+    for kind in GatewayFaultKind:
         table.add_row(says[kind], _faults(log, kind, says) if log else unknown)
     table.add_row(says["clocks"], str(len(log.clocks) or says["none"]) if log else unknown)
     table.add_row(says["unsent"], _unsent(health, says) if records else unknown)
@@ -204,7 +204,7 @@ def _unsent(health: Health, says: Mapping[str, str]) -> str:
     return waiting if since is None else f"{waiting}, {says['oldest'].format(since=_moment(since))}"
 
 
-def _faults(log: LogSeen, kind: FaultKind, says: Mapping[str, str]) -> str:
+def _faults(log: LogStatus, kind: GatewayFaultKind, says: Mapping[str, str]) -> str:
     """Name the gateways with the most."""
     found = sorted((one for one in log.faults if one.kind is kind), key=lambda one: -one.n)
     more = f", + {len(found) - _NAMED}" if len(found) > _NAMED else ""
@@ -249,8 +249,8 @@ def _json(health: Health) -> str:
             one.since,
             one.where,
             one.detail,
-            words.wrong(one),
-            words.advice(one),
+            trouble_text.wrong(one),
+            trouble_text.advice(one),
         )
         for one in health.troubles
     ]

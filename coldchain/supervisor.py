@@ -5,7 +5,7 @@ Guarantees, tried by tests/scenario/test_kills.py and tests/integration/test_sup
   once a child has run for 10 s.
 * Children end with the supervisor, also when it is killed with -9: each checks for its parent twice a second.
 * Two generations of one service never work at the same time: a service waits for its lock file
-  (`core.runtime.single`).
+  (`core.runtime.process_lock`).
 """
 
 import os
@@ -28,7 +28,7 @@ FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 5.0
 HEALTHY_AFTER_S = 10.0
 LOOK_S = 0.1
-PATIENCE_S = 25.0
+END_WITHIN_S = 25.0
 """Time for a child to stop before it is killed: enough on a busy machine, less than the 30 s of systemd and Docker.
 
 A collector that hangs ends itself sooner."""
@@ -79,11 +79,11 @@ class Supervisor:
                 self._start(child)
 
     def end(self) -> None:
-        """Ask all children to stop, the last started first; kill those that still run after `PATIENCE_S`."""
+        """Ask all children to stop, the last started first; kill those that still run after `END_WITHIN_S`."""
         running = [child.process for child in reversed(self._children.values()) if child.process]
         for process in running:
             process.terminate()
-        deadline = monotonic() + PATIENCE_S
+        deadline = monotonic() + END_WITHIN_S
         for process in running:
             try:
                 process.wait(max(0.1, deadline - monotonic()))
@@ -160,7 +160,10 @@ class Supervisor:
 
 
 def end_with_parent(stop: threading.Event) -> None:
-    """Set `stop` once the supervisor that started this process is gone; after `PATIENCE_S` end the process at once."""
+    """Set `stop` once the supervisor that started this process is gone.
+
+    After `END_WITHIN_S` end the process at once.
+    """
     parent = int(os.environ.get(PARENT, "0"))
     if not parent:
         return
@@ -170,7 +173,7 @@ def end_with_parent(stop: threading.Event) -> None:
             if stop.wait(0.5):
                 return
         stop.set()
-        threading.Event().wait(PATIENCE_S)
+        threading.Event().wait(END_WITHIN_S)
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -8,18 +8,18 @@ from pathlib import Path
 from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from coldchain.commands.words import say
+from coldchain.commands.texts import say
 from config import secrets
 from config.secrets import Secrets
 from config.settings import Settings
 from core.db.engine import Records, connect, url_for
-from core.db.migrate import NewerDatabase, pending
-from core.telemetry import rollups
+from core.figures import rollups
+from core.figures.tables import Daily
+from core.migrations.migrate import NewerDatabase, pending
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.telemetry.file import WrongVersion
+from core.telemetry.embedded_file import NewerFile
 from core.telemetry.open import embedded_folder
-from core.telemetry.port import Unavailable
-from core.telemetry.tables import Daily
+from core.telemetry.port import TelemetryUnavailable
 
 
 def init(settings: Settings, operator: str) -> tuple[int, list[str]]:
@@ -39,7 +39,7 @@ def init(settings: Settings, operator: str) -> tuple[int, list[str]]:
 
     try:
         return 0, set_up(settings.telemetry, secrets.read(settings.data_dir), operator, keep)
-    except (NeedsOperator, Unavailable) as error:
+    except (NeedsOperator, TelemetryUnavailable) as error:
         return 1, [str(error)]
 
 
@@ -58,7 +58,7 @@ def _readings(settings: Settings) -> tuple[int, list[str]]:
     store = EmbeddedTelemetry(folder, read_only=True)
     try:
         verified = store.verify()
-    except WrongVersion as error:
+    except NewerFile as error:
         return 1, [str(error)]
     finally:
         store.close()

@@ -9,33 +9,34 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from collector import due_days
-from collector.alignment import Alignment
-from collector.counts import Counts
-from collector.due_days import DueDays
-from collector.ingest import Ingest
-from collector.integrity import Integrity
-from collector.rollups import Rollups
-from collector.telemetry_writer import READER, TelemetryWriter
+from collector.alignment_gate import AlignmentGate
+from collector.counters import Counters
+from collector.daily_figures import due_days
+from collector.daily_figures.due_days import DueDays
+from collector.daily_figures.rollup_worker import RollupWorker
+from collector.integrity_check import IntegrityCheck
+from collector.receiving.ingest import Ingest
+from collector.storing.telemetry_writer import READER, TelemetryWriter
 from config import secrets
-from config.load import WrongSetting
+from config.load import InvalidSetting
 from config.settings import Settings
-from core.bus.client import NEAR_S, BrokerAddress, Bus, Message
 from core.db.engine import Records, connect, url_for
 from core.devices.directory import Directory
-from core.health.looks import Looks
+from core.health.concurrent_checks import ConcurrentChecks
 from core.intake.open import open_log
-from core.intake.ownership import Ownership
-from core.intake.port import IntakeLog, Unavailable
+from core.intake.port import IntakeLog, IntakeUnavailable
+from core.intake.shard_ownership import ShardOwnership
+from core.mqtt.client import NEAR_S, BrokerAddress, MqttClient, MqttMessage
 from core.runtime.barrier import report_idle
 from core.runtime.clock import Clock, clock_from, monotonic
 from core.runtime.instant import DAY, HOUR, Instant, Milliseconds
 from core.runtime.logs import logger
-from core.runtime.status import Facts, StatusFile
+from core.runtime.status import StatusFields, StatusFile
 from core.runtime.trouble import Trouble
 from core.telemetry.open import open_telemetry
 from core.telemetry.port import Telemetry
-from core.wire.topics import UP, Shard
+from core.wire.shards import Shard
+from core.wire.topics import UP
 
 log = logger(__name__)
 
@@ -62,8 +63,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """
     password = secrets.read(settings.data_dir).broker.get(settings.broker.username)
     if password is None:
-        raise WrongSetting(secrets.no_service_password(settings.broker.username, settings.data_dir))
-    counts = Counts()
+        raise InvalidSetting(secrets.no_service_password(settings.broker.username, settings.data_dir))
+    counts = Counters()
     status = StatusFile(settings.data_dir, "collector", settings.collector.process, rates=("readings", "stored"))
     opening = _Opening(counts, status, stop)
     clock = opening.until("clock", lambda: clock_from(settings.virtual_clock))
@@ -73,7 +74,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     try:
         if clock and intake and telemetry:
             options = settings.collector
-            shards = Ownership(intake, "collector", options.client_id, options.shards, settings.data_dir)
+            shards = ShardOwnership(intake, "collector", options.client_id, options.shards, settings.data_dir)
             if opening.until("shards", shards.take):
                 with shards.kept(stop):
                     collector = _Collector(settings, password, counts, clock, intake, telemetry)
@@ -90,7 +91,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
 class _Opening:
     """Opening of stores that may not be reachable yet."""
 
-    def __init__(self, counts: Counts, status: StatusFile, stop: threading.Event) -> None:
+    def __init__(self, counts: Counters, status: StatusFile, stop: threading.Event) -> None:
         self._counts = counts
         self._status = status
         self._stop = stop
@@ -100,7 +101,7 @@ class _Opening:
         while not self._stop.is_set():
             try:
                 store = open_part()
-            except (OSError, sqlite3.Error, Unavailable) as error:
+            except (OSError, sqlite3.Error, IntakeUnavailable) as error:
                 if self._counts.problem(part, error):
                     log.warning("not there yet", part=part, error=str(error))
                 self._status.write(self._counts.facts(), self._counts.troubles())
@@ -118,14 +119,14 @@ class _Collector:
         self,
         settings: Settings,
         password: str,
-        counts: Counts,
+        counts: Counters,
         clock: Clock,
         intake: IntakeLog,
         telemetry: Telemetry,
     ) -> None:
         first, last = shards = _bounds(settings.collector.shards)
         records = Records(connect(url_for(settings.records.url, settings.data_dir)))
-        alignment = Alignment(intake, telemetry, records, shards=shards)
+        alignment = AlignmentGate(intake, telemetry, records, shards=shards)
         writer = TelemetryWriter(
             intake, telemetry, Directory(records), clock, counts, shards=shards, alignment=alignment
         )
@@ -136,7 +137,7 @@ class _Collector:
         self._telemetry = telemetry
         self._records = records
         self._alignment = alignment
-        self._integrity = Integrity(intake, telemetry, records)
+        self._integrity = IntegrityCheck(intake, telemetry, records)
         self._writer = writer
         self._due_days = DueDays(
             intake,
@@ -148,7 +149,7 @@ class _Collector:
             timezone=settings.timezone,
             alignment=alignment,
         )
-        self._rollups = Rollups(self._due_days, telemetry, records, clock, counts)
+        self._rollups = RollupWorker(self._due_days, telemetry, records, clock, counts)
         self._ingest = Ingest(
             intake,
             clock,
@@ -158,7 +159,7 @@ class _Collector:
             grown=writer.wake,
             alignment=alignment,
         )
-        self._bus = Bus(
+        self._bus = MqttClient(
             BrokerAddress.of(settings.broker),
             client_id=settings.collector.client_id,
             username=settings.broker.username,
@@ -169,7 +170,7 @@ class _Collector:
             subscriptions=_filters(first, last),
             keep_alive_s=NEAR_S,
         )
-        self._depth = Looks({"depth": _Depth(intake, writer).look})
+        self._depth = ConcurrentChecks({"depth": _Depth(intake, writer).look})
 
     def run(self, status: StatusFile, stop: threading.Event) -> list[str]:
         """Collect until `stop`; return the names of threads that don't end, whose stores can't be closed."""
@@ -206,7 +207,7 @@ class _Collector:
             threading.Thread(target=report_idle, args=idle, name="barrier", daemon=True),
         ]
 
-    def _receive(self, message: Message) -> None:
+    def _receive(self, message: MqttMessage) -> None:
         if not self._ingest.take(message):
             # Its sender keeps it until a `down/ack`. A message without our acknowledgement would count against the
             # number that the broker sends us.
@@ -215,7 +216,7 @@ class _Collector:
     def _is_idle(self) -> bool:
         return self._bus.connected and self._ingest.is_idle and self._writer.is_idle
 
-    def _facts(self) -> Facts:
+    def _facts(self) -> StatusFields:
         self._counts.problem("broker", self._bus.problem)
         # A log that hangs must not keep the other facts from being reported.
         depth = self._depth.look(DEPTH_WITHIN_S)["depth"].seen or {}
@@ -285,11 +286,11 @@ class _Depth:
                 self._held = {f"held_{reason}": n for reason, n in self._intake.count_held().items()}
                 self._count_at = monotonic() + COUNT_S
             return {"writer_lag": self._writer.lag(), **self._held}
-        except Unavailable:
+        except IntakeUnavailable:
             return {}  # ingest and writer report this themselves
 
 
-def prune_quarantine(intake: IntakeLog, clock: Clock, counts: Counts) -> None:
+def prune_quarantine(intake: IntakeLog, clock: Clock, counts: Counters) -> None:
     """Drop the oldest readings of a quarantine that is beyond its bounds."""
     now = clock.now()
     dropped = intake.prune_held(before=Instant(now - QUARANTINE_KEEP), most=QUARANTINE_MOST, now=now)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from config.messages import Message
+from config.localized_message import LocalizedMessage
 from config.text_file import FileProblem
 
 DELIMITERS = (",", ";", "\t")
@@ -19,7 +19,7 @@ _SHOWN = 4_096
 _SEP = re.compile(r'"?sep=(?P<delimiter>[,;\t])"?', re.IGNORECASE)
 
 
-class Record(NamedTuple):
+class CsvRecord(NamedTuple):
     """Cells of one line."""
 
     line: int
@@ -48,7 +48,7 @@ def likely_delimiter(line: str) -> str:
     return max(DELIMITERS, key=unquoted.count)
 
 
-def records(lines: Sequence[tuple[int, str]], delimiter: str) -> Iterator[Record | FileProblem]:
+def records(lines: Sequence[tuple[int, str]], delimiter: str) -> Iterator[CsvRecord | FileProblem]:
     """Yield the record of each line that isn't empty, or its problem."""
     for index, (number, line) in enumerate(lines):
         if not line.strip():
@@ -56,7 +56,7 @@ def records(lines: Sequence[tuple[int, str]], delimiter: str) -> Iterator[Record
         yield _record(number, line, delimiter) or _quote_problem(lines, index, delimiter)
 
 
-def header_problems(record: Record) -> list[FileProblem]:
+def header_problems(record: CsvRecord) -> list[FileProblem]:
     """Return the problems with the names of columns. Each column must have a name, and no two the same."""
     problems = []
     first: dict[str, int] = {}
@@ -72,7 +72,7 @@ def header_problems(record: Record) -> list[FileProblem]:
     return problems
 
 
-def too_many_cells(record: Record, columns: int, delimiter: str) -> FileProblem | None:
+def too_many_cells(record: CsvRecord, columns: int, delimiter: str) -> FileProblem | None:
     """Return the problem of a record with a non-empty cell beyond the last column."""
     if not any(cell.strip() for cell in record.cells[columns:]):
         return None
@@ -82,7 +82,7 @@ def too_many_cells(record: Record, columns: int, delimiter: str) -> FileProblem 
     )
 
 
-def _record(number: int, line: str, delimiter: str) -> Record | None:
+def _record(number: int, line: str, delimiter: str) -> CsvRecord | None:
     """Return the record of a line, None if its quotes are wrong."""
     try:
         (cells,) = csv.reader([line], delimiter=delimiter, strict=True)
@@ -90,7 +90,7 @@ def _record(number: int, line: str, delimiter: str) -> Record | None:
         return None
     if '"' in line and any(cell.lstrip().startswith('"') for cell in cells) and _blank_before_quote(line, delimiter):
         return None
-    return Record(number, cells)
+    return CsvRecord(number, cells)
 
 
 def _blank_before_quote(line: str, delimiter: str) -> str:
@@ -115,5 +115,5 @@ def _quote_problem(lines: Sequence[tuple[int, str]], index: int, delimiter: str)
     return FileProblem(_message("quote_open"), number)
 
 
-def _message(key: str, **values: object) -> Message:
-    return Message("config", f"csv_file.{key}", values)
+def _message(key: str, **values: object) -> LocalizedMessage:
+    return LocalizedMessage("config", f"csv_file.{key}", values)

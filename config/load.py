@@ -14,14 +14,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from config.catalogue import terminal_language
-from config.describe import bare
-from config.mistakes import type_at, wrong_types
+from config.setting_mistakes import type_at, wrong_types
 from config.settings import Settings
+from config.settings_page import bare
 from config.text_file import UnreadableFile, decode, parse_toml
-from config.words import say
+from config.texts import say
 
 
-class WrongSetting(Exception):
+class InvalidSetting(Exception):
     """Settings that can't be used. The text names file, key and value of each, and says what would be right."""
 
 
@@ -39,11 +39,11 @@ def load(path: Path | None, changed: Sequence[str] = ()) -> Settings:
         raw = parse_toml(decode(path.read_bytes(), str(path)), str(path))
     except FileNotFoundError:
         text = say("settings.no_file", file=path) if is_given else say("settings.no_file_here", folder=Path.cwd())
-        raise WrongSetting(text) from None
+        raise InvalidSetting(text) from None
     except OSError as error:
-        raise WrongSetting(say("settings.unreadable", file=path, problem=error.strerror)) from None
+        raise InvalidSetting(say("settings.unreadable", file=path, problem=error.strerror)) from None
     except UnreadableFile as error:
-        raise WrongSetting(error.text(terminal_language())) from None
+        raise InvalidSetting(error.text(terminal_language())) from None
     return anchored(_with(convert(raw, str(path)), changed), path.parent.resolve())
 
 
@@ -55,7 +55,7 @@ def convert(raw: dict[str, Any], source: str) -> Settings:
     problems, paths = wrong_types(raw, Settings)
     problems += [problem for key, problem in _contradictions(raw) if key not in paths]
     if problems:
-        raise WrongSetting("\n".join(f"{source}: {problem}" for problem in problems))
+        raise InvalidSetting("\n".join(f"{source}: {problem}" for problem in problems))
     return msgspec.convert(raw, Settings)
 
 
@@ -107,7 +107,7 @@ def _with(settings: Settings, changed: Sequence[str]) -> Settings:
         for section in sections:
             table = table.get(section) if isinstance(table, dict) else None
         if not equals or not isinstance(table, dict) or isinstance(table.get(name), dict | list):
-            raise WrongSetting(say("settings.set", said=override))
+            raise InvalidSetting(say("settings.set", said=override))
         table[name] = _parse(word, bare(type_at([*sections, name], Settings)))
     return convert(raw, "--set")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from config.text_file import UnreadableFile, decode
-from config.words import say
+from config.texts import say
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Table of the file. An unknown key in it is refused."""
 
 
-class Broker(Section, frozen=True, kw_only=True):
+class BrokerSettings(Section, frozen=True, kw_only=True):
     """Settings of the MQTT broker."""
 
     embedded: bool = True
@@ -38,20 +38,20 @@ class Broker(Section, frozen=True, kw_only=True):
     protocol: Literal["3.1.1", "5"] = "3.1.1"
 
 
-class Records(Section, frozen=True, kw_only=True):
+class RecordsSettings(Section, frozen=True, kw_only=True):
     """Settings of the records: units, devices, alarms and people."""
 
     url: str = ""
 
 
-class Intake(Section, frozen=True, kw_only=True):
+class IntakeSettings(Section, frozen=True, kw_only=True):
     """Settings of the intake log, the durable queue between the collector and its readers."""
 
     url: str = ""
     keep: Seconds = 86_400.0
 
 
-class Telemetry(Section, frozen=True, kw_only=True):
+class TelemetrySettings(Section, frozen=True, kw_only=True):
     """Settings of the telemetry store, which keeps readings permanently."""
 
     store: Literal["embedded", "influxdb"] = "embedded"
@@ -63,7 +63,7 @@ class Telemetry(Section, frozen=True, kw_only=True):
     timeout: Seconds = 10.0
 
 
-class UnitOnBus(Section, frozen=True, kw_only=True):
+class DeviceOnBus(Section, frozen=True, kw_only=True):
     """Modbus device on a bus."""
 
     address: Annotated[int, Meta(ge=1, le=247)]
@@ -71,7 +71,7 @@ class UnitOnBus(Section, frozen=True, kw_only=True):
     probes: dict[str, str]
 
 
-class Bus(Section, frozen=True, kw_only=True):
+class BusSettings(Section, frozen=True, kw_only=True):
     """Modbus line. One task reads it, one request at a time."""
 
     name: Name
@@ -84,17 +84,17 @@ class Bus(Section, frozen=True, kw_only=True):
     stop_bits: Annotated[int, Meta(ge=0, le=2)] = 0
     interval: Seconds = 60.0
     latency: Annotated[float, Meta(ge=0, le=10)] = 0.0
-    units: list[UnitOnBus]
+    units: list[DeviceOnBus]
 
 
-class GatewayBox(Section, frozen=True, kw_only=True):
+class GatewaySettings(Section, frozen=True, kw_only=True):
     """Gateway that this agent acts as: its number, and the lines that it reads."""
 
     number: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-    buses: list[Bus]
+    buses: list[BusSettings]
 
 
-class Agent(Section, frozen=True, kw_only=True):
+class AgentSettings(Section, frozen=True, kw_only=True):
     """Settings of the edge process `coldchain gateway`."""
 
     folder: str = ""
@@ -105,10 +105,10 @@ class Agent(Section, frozen=True, kw_only=True):
     spool_age: Seconds = 90 * 86_400.0
     backfill_rate: Seconds = 50.0
     back_off: Seconds = 60.0
-    gateways: list[GatewayBox] = []
+    gateways: list[GatewaySettings] = []
 
 
-class Collector(Section, frozen=True, kw_only=True):
+class CollectorSettings(Section, frozen=True, kw_only=True):
     """Settings of the ingest process."""
 
     client_id: Name = "collector-1"
@@ -119,10 +119,10 @@ class Collector(Section, frozen=True, kw_only=True):
     @property
     def process(self) -> str:
         """Name for its lock, status file and clock barrier: `collector` unless it has its own client id."""
-        return _process("collector", self.client_id, Collector().client_id)
+        return _process("collector", self.client_id, CollectorSettings().client_id)
 
 
-class Alerting(Section, frozen=True, kw_only=True):
+class AlertingSettings(Section, frozen=True, kw_only=True):
     """Settings of the alarm process."""
 
     worker: Name = "alerting-1"
@@ -139,10 +139,10 @@ class Alerting(Section, frozen=True, kw_only=True):
 
         It is `alerting` unless the worker has its own name, and always begins with `alerting`.
         """
-        return _process("alerting", self.worker, Alerting().worker)
+        return _process("alerting", self.worker, AlertingSettings().worker)
 
 
-class Wechat(Section, frozen=True, kw_only=True):
+class WechatSettings(Section, frozen=True, kw_only=True):
     """Settings of the official account that sends alarms. Without an app_id messages stay queued and visible."""
 
     base_url: str = "https://api.weixin.qq.com"
@@ -159,20 +159,20 @@ class Wechat(Section, frozen=True, kw_only=True):
         return bool(self.app_id and self.template_alarm and self.template_recovery)
 
 
-class Api(Section, frozen=True, kw_only=True):
+class ApiSettings(Section, frozen=True, kw_only=True):
     """Settings of the HTTP process."""
 
     name: Name = "api-1"
     host: str = "127.0.0.1"
     port: Port = 8080
-    session: Seconds = 12 * 3600.0
-    link: Seconds = 7 * 86_400.0
+    session_ttl: Seconds = 12 * 3600.0
+    link_ttl: Seconds = 7 * 86_400.0
     metrics: tuple[str, ...] = ()
 
     @property
     def process(self) -> str:
         """Name for its lock and status file: `api` unless it has its own name."""
-        return _process("api", self.name, Api().name)
+        return _process("api", self.name, ApiSettings().name)
 
 
 class Settings(Section, frozen=True, kw_only=True):
@@ -183,15 +183,15 @@ class Settings(Section, frozen=True, kw_only=True):
     timezone: str = "Asia/Shanghai"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     virtual_clock: str = ""
-    broker: Broker = Broker()
-    records: Records = Records()
-    intake: Intake = Intake()
-    telemetry: Telemetry = Telemetry()
-    agent: Agent = Agent()
-    collector: Collector = Collector()
-    alerting: Alerting = Alerting()
-    wechat: Wechat = Wechat()
-    api: Api = Api()
+    broker: BrokerSettings = BrokerSettings()
+    records: RecordsSettings = RecordsSettings()
+    intake: IntakeSettings = IntakeSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    agent: AgentSettings = AgentSettings()
+    collector: CollectorSettings = CollectorSettings()
+    alerting: AlertingSettings = AlertingSettings()
+    wechat: WechatSettings = WechatSettings()
+    api: ApiSettings = ApiSettings()
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import msgspec
 
 from config.catalogue import Language
 from config.characters import forbidden_character, shown
-from config.messages import Message
+from config.localized_message import LocalizedMessage
 
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -36,7 +36,7 @@ _DEGREES = re.compile(rb"\xb0[CF]\b")
 class FileProblem(msgspec.Struct, frozen=True):
     """Problem in a file."""
 
-    problem: Message
+    problem: LocalizedMessage
     line: int = 0
     """From 1; 0 for the file as a whole."""
     column: str = ""
@@ -233,5 +233,5 @@ def _is_chinese(text: str) -> bool:
     return 2 * common >= len(letters)
 
 
-def _message(key: str, **values: object) -> Message:
-    return Message("config", f"text_file.{key}", values)
+def _message(key: str, **values: object) -> LocalizedMessage:
+    return LocalizedMessage("config", f"text_file.{key}", values)

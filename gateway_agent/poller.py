@@ -13,17 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from config.settings import Bus
+from config.settings import BusSettings
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant, Milliseconds
 from core.runtime.logs import logger
 from core.wire.messages import BusHealth, Reading
 from core.wire.quality import Quality
-from gateway_agent.cycles import Cycles, is_due
-from gateway_agent.decode import Point, Words, measure, points, reading
-from gateway_agent.line import Failed, Garbled, ModbusLine, Refused, Silent, Unreachable
-from gateway_agent.plan import BlockRead, blocks
-from gateway_agent.profile import Channel, Line, Profile
+from gateway_agent.device_profile import DeviceProfile, LineDefaults, ProfileChannel
+from gateway_agent.modbus_line import DeviceRefused, GarbledReply, LineUnreachable, ModbusLine, NoReply, RequestFailed
+from gateway_agent.poll_cycles import PollCycles, is_due
+from gateway_agent.read_plan import BlockRead, blocks
+from gateway_agent.register_decoder import Point, RegisterWords, measure, points, reading
 from gateway_agent.spool import CLOCK_WAS_SET
 
 log = logger(__name__)
@@ -37,14 +37,14 @@ Deliver = Callable[[list[Reading], str, Instant | None], None]
 class BoundChannel(msgspec.Struct, frozen=True):
     """Channel with the code of the probe on it."""
 
-    channel: Channel
+    channel: ProfileChannel
     probe: str
 
 
-class Unit:
+class PolledDevice:
     """Device on a bus, and its recent failures."""
 
-    def __init__(self, address: int, profile: Profile, channels: Sequence[BoundChannel]) -> None:
+    def __init__(self, address: int, profile: DeviceProfile, channels: Sequence[BoundChannel]) -> None:
         """Take the channels that have a probe; no others are read."""
         self.address = address
         self.profile = profile
@@ -70,7 +70,9 @@ class Unit:
 class BusPoller:
     """Poller of one bus, which sends one request at a time."""
 
-    def __init__(self, bus: Bus, line: Line, units: Sequence[Unit], clock: Clock, *, back_off: float) -> None:
+    def __init__(
+        self, bus: BusSettings, line: LineDefaults, units: Sequence[PolledDevice], clock: Clock, *, back_off: float
+    ) -> None:
         """Take the longest back-off of a silent unit, in real seconds."""
         self.name = bus.name
         self.interval = Milliseconds(round(bus.interval * 1000))
@@ -85,7 +87,7 @@ class BusPoller:
         self.polling = False
         """Whether a cycle is in progress."""
 
-    async def run(self, cycles: Cycles, deliver: Deliver, last: Instant | None) -> None:
+    async def run(self, cycles: PollCycles, deliver: Deliver, last: Instant | None) -> None:
         """Poll every cycle after `last` until cancelled. An error costs one cycle; the poller goes on."""
         self._last = last
         try:
@@ -105,7 +107,7 @@ class BusPoller:
         self.polling = True
         self._reachable = True
         readings: list[Reading] = []
-        later: list[Unit] = []
+        later: list[PolledDevice] = []
         for unit in self.units:
             if monotonic() < unit.alone_until:
                 readings += self._skipped(unit)
@@ -139,17 +141,17 @@ class BusPoller:
         """Whether the cycle that is due has been polled and delivered."""
         return self._last is not None and not is_due(now, self.interval, self._last)
 
-    async def _read(self, unit: Unit) -> list[Reading]:
+    async def _read(self, unit: PolledDevice) -> list[Reading]:
         """Return a reading for each probe of a unit."""
         words: dict[Point, int] = {}
         stamps: dict[Point, Instant] = {}
-        cause: Failed | None = None
+        cause: RequestFailed | None = None
         for block in unit.reads:
             try:
                 values = await self._ask(unit, block)
-            except Refused as error:
+            except DeviceRefused as error:
                 cause = error
-            except Failed as error:
+            except RequestFailed as error:
                 cause = error
                 break
             else:
@@ -158,41 +160,43 @@ class BusPoller:
                     words[block.function, block.address + step] = value
                     stamps[block.function, block.address + step] = at
         self._update_trouble(unit, cause)
-        missing = Quality.PROTOCOL if isinstance(cause, Garbled | Refused) else Quality.TIMEOUT
+        missing = Quality.PROTOCOL if isinstance(cause, GarbledReply | DeviceRefused) else Quality.TIMEOUT
         return [self._reading(bound, words, stamps, missing) for bound in unit.channels]
 
-    async def _ask(self, unit: Unit, block: BlockRead) -> list[int]:
+    async def _ask(self, unit: PolledDevice, block: BlockRead) -> list[int]:
         self._reads += 1
         try:
             if not self._reachable:
                 msg = "the line could not be opened in this cycle"
-                raise Unreachable(msg)
+                raise LineUnreachable(msg)
             return await self._line.read(unit.address, block, unit.profile.timing)
-        except Failed as error:
+        except RequestFailed as error:
             self._failures += 1
-            self._reachable = self._reachable and not isinstance(error, Unreachable)
+            self._reachable = self._reachable and not isinstance(error, LineUnreachable)
             raise
 
-    def _update_trouble(self, unit: Unit, cause: Failed | None) -> None:
+    def _update_trouble(self, unit: PolledDevice, cause: RequestFailed | None) -> None:
         trouble = type(cause).__name__ if cause else ""
         if cause and trouble != unit.trouble:
             log.warning("unit not read", bus=self.name, unit=unit.address, trouble=trouble, why=str(cause))
         if unit.trouble and not trouble:
             log.info("unit answered", bus=self.name, unit=unit.address)
         unit.trouble = trouble
-        if isinstance(cause, Silent | Garbled):
+        if isinstance(cause, NoReply | GarbledReply):
             unit.was_silent(self._back_off)
         else:  # it answered, or the line failed
             unit.has_answered()
 
-    def _reading(self, bound: BoundChannel, words: Words, stamps: Mapping[Point, Instant], missing: Quality) -> Reading:
+    def _reading(
+        self, bound: BoundChannel, words: RegisterWords, stamps: Mapping[Point, Instant], missing: Quality
+    ) -> Reading:
         needed = points(bound.channel)
         if any(point not in stamps for point in needed):
             return _stamped(bound, self._clock.now(), None, missing)
         value, q = measure(bound.channel, words)
         return _stamped(bound, max(stamps[point] for point in needed), value, q)
 
-    def _skipped(self, unit: Unit) -> list[Reading]:
+    def _skipped(self, unit: PolledDevice) -> list[Reading]:
         return [_stamped(bound, self._clock.now(), None, Quality.TIMEOUT) for bound in unit.channels]
 
 

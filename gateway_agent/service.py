@@ -17,22 +17,22 @@ from typing import Any
 import msgspec
 
 from config import secrets
-from config.load import WrongSetting
-from config.settings import GatewayBox, Settings
-from core.bus.client import BrokerAddress
+from config.load import InvalidSetting
+from config.settings import GatewaySettings, Settings
+from core.mqtt.client import BrokerAddress
 from core.runtime.barrier import report_idle
 from core.runtime.clock import Clock, clock_from, monotonic
 from core.runtime.instant import MINUTE, Instant
 from core.runtime.logs import logger
-from core.runtime.status import Facts, StatusFile
-from core.wire.topics import GatewayNumber
-from gateway_agent import boxes
-from gateway_agent.boxes import Box
-from gateway_agent.cycles import Cycles
-from gateway_agent.profile import Profiles
+from core.runtime.status import StatusFields, StatusFile
+from core.wire.shards import GatewayNumber
+from gateway_agent import gateways
+from gateway_agent.device_profile import DeviceProfiles
+from gateway_agent.gateways import ReadyGateway
+from gateway_agent.message_encoder import GatewayIdentity
+from gateway_agent.poll_cycles import PollCycles
+from gateway_agent.texts import say
 from gateway_agent.uplink import Uplink
-from gateway_agent.voice import Identity
-from gateway_agent.words import say
 
 log = logger(__name__)
 
@@ -46,9 +46,9 @@ def run(settings: Settings, stop: threading.Event) -> None:
     Raises: WrongSetting, NoSecrets, which only a person can fix.
     """
     if not settings.agent.gateways:
-        raise WrongSetting(say("gateways.none"))
-    profiles = Profiles(Path(settings.agent.profiles))
-    boxes.check(settings.agent.gateways, profiles)
+        raise InvalidSetting(say("gateways.none"))
+    profiles = DeviceProfiles(Path(settings.agent.profiles))
+    gateways.check(settings.agent.gateways, profiles)
     passwords = _passwords(settings)
     clock = _clock(settings, stop)
     if clock is None:
@@ -59,14 +59,14 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
 
 async def _serve(
-    settings: Settings, profiles: Profiles, passwords: Mapping[str, str], clock: Clock, stop: threading.Event
+    settings: Settings, profiles: DeviceProfiles, passwords: Mapping[str, str], clock: Clock, stop: threading.Event
 ) -> None:
     asyncio.get_running_loop().set_exception_handler(_log_loop_error)
     boot = random.token_hex(4)
     work = [
         (box, _uplink(settings, gateway, box, boot, clock, passwords))
         for gateway in settings.agent.gateways
-        for box in [boxes.ready(gateway, clock, profiles, back_off=settings.agent.back_off)]
+        for box in [gateways.ready(gateway, clock, profiles, back_off=settings.agent.back_off)]
     ]
     uplinks = [uplink for _, uplink in work]
     for uplink in uplinks:
@@ -77,7 +77,7 @@ async def _serve(
     threading.Thread(
         target=report_idle, args=(clock, "gateway_agent", lambda: _is_idle(work, clock), stop), daemon=True
     ).start()
-    cycles = Cycles(clock)
+    cycles = PollCycles(clock)
     tasks = [
         asyncio.create_task(poller.run(cycles, uplink.deliver, uplink.polled.get(poller.name)))
         for box, uplink in work
@@ -105,7 +105,7 @@ def _end(uplinks: Sequence[Uplink]) -> None:
         uplink.join(max(0.0, deadline - monotonic()))
 
 
-async def _publish_health_each_minute(cycles: Cycles, uplinks: Sequence[Uplink]) -> None:
+async def _publish_health_each_minute(cycles: PollCycles, uplinks: Sequence[Uplink]) -> None:
     last: Instant | None = None
     while True:
         last = await cycles.due(MINUTE, last)
@@ -114,9 +114,14 @@ async def _publish_health_each_minute(cycles: Cycles, uplinks: Sequence[Uplink])
 
 
 def _uplink(
-    settings: Settings, gateway: GatewayBox, box: Box, boot: str, clock: Clock, passwords: Mapping[str, str]
+    settings: Settings,
+    gateway: GatewaySettings,
+    box: ReadyGateway,
+    boot: str,
+    clock: Clock,
+    passwords: Mapping[str, str],
 ) -> Uplink:
-    identity = Identity(
+    identity = GatewayIdentity(
         number=GatewayNumber(gateway.number),
         boot=boot,
         firmware=_version(),
@@ -154,12 +159,12 @@ def _clock(settings: Settings, stop: threading.Event) -> Clock | None:
                 return None
 
 
-def _is_idle(work: Sequence[tuple[Box, Uplink]], clock: Clock) -> bool:
+def _is_idle(work: Sequence[tuple[ReadyGateway, Uplink]], clock: Clock) -> bool:
     now = clock.now()
     return all(all(poller.is_idle(now) for poller in box.pollers) and uplink.is_idle for box, uplink in work)
 
 
-def _facts(work: Sequence[tuple[Box, Uplink]]) -> Facts:
+def _facts(work: Sequence[tuple[ReadyGateway, Uplink]]) -> StatusFields:
     buses = [poller.health() for box, _ in work for poller in box.pollers]
     return {
         "gateways": len(work),

@@ -27,7 +27,7 @@ import msgspec
 
 from core.runtime.instant import Instant, Milliseconds
 from core.runtime.logs import logger
-from core.wire.messages import LONGEST_BATCH, MOST_LOST, Ack, Ranges, Reading
+from core.wire.messages import LONGEST_BATCH, MOST_LOST, Ack, Reading, SeqRanges
 
 log = logger(__name__)
 
@@ -144,7 +144,7 @@ class Spool:
         return {bus: Instant(due) for bus, due in self._db.execute("SELECT bus, due FROM polled")}
 
     @property
-    def lost(self) -> Ranges:
+    def lost(self) -> SeqRanges:
         """Closed ranges of dropped numbers that no acknowledgement has covered, the first MOST_LOST of them."""
         rows = self._db.execute("SELECT first, last FROM lost ORDER BY first LIMIT ?", (MOST_LOST,))
         return [(first, last) for first, last in rows]

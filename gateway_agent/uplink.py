@@ -16,17 +16,18 @@ from pathlib import Path
 
 import msgspec
 
-from config.settings import Agent
-from core.bus.client import BrokerAddress, Bus, Message
+from config.settings import AgentSettings
+from core.mqtt.client import BrokerAddress, MqttClient, MqttMessage
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant, Milliseconds
 from core.runtime.logs import logger
 from core.runtime.trouble import Trouble, Troubles
-from core.wire.messages import Ack, BusHealth, Ranges, Reading
-from core.wire.topics import Kind, shard_of
-from gateway_agent.lanes import Lanes
-from gateway_agent.sending import Pace
-from gateway_agent.voice import RETAINED, Identity, Voice
+from core.wire.messages import Ack, BusHealth, Reading, SeqRanges
+from core.wire.shards import shard_of
+from core.wire.topics import MessageKind
+from gateway_agent.message_encoder import RETAINED, GatewayIdentity, MessageEncoder
+from gateway_agent.send_order import SendPace
+from gateway_agent.spool_failover import SpoolFailover
 
 log = logger(__name__)
 
@@ -54,7 +55,7 @@ class _Stop:
     """Item: store what was delivered, then end."""
 
 
-_Item = _Delivered | Message | _Connected | _HealthDue | _Stop
+_Item = _Delivered | MqttMessage | _Connected | _HealthDue | _Stop
 
 
 class Uplink:
@@ -62,10 +63,10 @@ class Uplink:
 
     def __init__(
         self,
-        identity: Identity,
+        identity: GatewayIdentity,
         *,
         folder: Path,
-        agent: Agent,
+        agent: AgentSettings,
         broker: BrokerAddress,
         password: str,
         clock: Clock,
@@ -78,7 +79,7 @@ class Uplink:
         self._broker = Troubles()
         self._health = health
         self._polling = polling
-        self._messages = Voice(identity, clock)
+        self._messages = MessageEncoder(identity, clock)
         self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._gathered: list[_Delivered] = []
         self._gathered_since = 0.0
@@ -88,22 +89,22 @@ class Uplink:
         self._is_introduced = False
         self._birth_again_at = 0.0
         self._resend_after = agent.resend_after
-        self._lanes = Lanes(
+        self._lanes = SpoolFailover(
             folder / f"{identity.number}.db",
-            Pace(agent.in_flight, agent.resend_after, agent.backfill_rate),
+            SendPace(agent.in_flight, agent.resend_after, agent.backfill_rate),
             limit_bytes=agent.spool_bytes,
             limit_age=Milliseconds(round(agent.spool_age * 1000)),
             now=clock.now(),
         )
         self._polled = dict(self._lanes.polled)
         self._depth = self._lanes.depth
-        self._bus = Bus(
+        self._bus = MqttClient(
             broker,
             client_id=identity.number,
             username=identity.number,
             password=password,
             clean=True,
-            will=(self._messages.topic(Kind.STATE), self._messages.state("offline")),
+            will=(self._messages.topic(MessageKind.STATE), self._messages.state("offline")),
             on_connect=lambda _bus: self._inbox.put(_Connected()),
             on_message=self._inbox.put,
             subscriptions=[f"cc/v1/{shard_of(identity.number)}/{identity.number}/down/#"],
@@ -168,7 +169,7 @@ class Uplink:
             except Exception:
                 log.exception("uplink stumbled", gw=self.number)
                 time.sleep(STUMBLE_S)
-        self._send(Kind.STATE, self._messages.state("offline"))
+        self._send(MessageKind.STATE, self._messages.state("offline"))
         self._bus.stop()
         self._lanes.close()
 
@@ -208,7 +209,7 @@ class Uplink:
 
     def _handle(self, items: Sequence[_Item]) -> None:
         for item in items:
-            if isinstance(item, Message):
+            if isinstance(item, MqttMessage):
                 self._on_message(item)
             elif isinstance(item, _Connected):
                 self._lanes.restart(self._clock.now())
@@ -235,8 +236,8 @@ class Uplink:
         log.debug("readings kept", gw=self.number, readings=len(readings), seq=self._lanes.main.seq)
         return len(gathered)
 
-    def _on_message(self, message: Message) -> None:
-        if message.topic == self._messages.topic(Kind.ACK):
+    def _on_message(self, message: MqttMessage) -> None:
+        if message.topic == self._messages.topic(MessageKind.ACK):
             try:
                 ack = msgspec.json.decode(message.payload, type=Ack)
             except msgspec.MsgspecError as error:
@@ -247,7 +248,7 @@ class Uplink:
         self._bus.ack(message)
 
     def _publish(self) -> None:
-        lost: dict[str, Ranges] = {}
+        lost: dict[str, SeqRanges] = {}
         for spool, row, kind in self._lanes.next(self._clock.now(), monotonic()):
             if spool.ep not in lost:
                 lost[spool.ep] = spool.lost
@@ -257,12 +258,12 @@ class Uplink:
     def _publish_health(self) -> None:
         if self._health_due:
             health = self._messages.health(self._lanes.depth, self._lanes.size, self._health())
-            self._health_due = not self._send(Kind.HEALTH, health)
+            self._health_due = not self._send(MessageKind.HEALTH, health)
 
     def _publish_birth(self) -> None:
         self._birth_again_at = monotonic() + self._resend_after
-        self._send(Kind.BIRTH, self._messages.birth(self._lanes.main))
-        self._send(Kind.STATE, self._messages.state("online"))
+        self._send(MessageKind.BIRTH, self._messages.birth(self._lanes.main))
+        self._send(MessageKind.STATE, self._messages.state("online"))
 
-    def _send(self, kind: Kind, body: bytes) -> bool:
+    def _send(self, kind: MessageKind, body: bytes) -> bool:
         return self._bus.publish(self._messages.topic(kind), body, retain=kind in RETAINED)

@@ -11,23 +11,23 @@ import msgspec
 from fastapi import Request
 from sqlalchemy.orm import Session
 
-from api.asking import Asker
+from api.auth import Principal
 from api.pages.curve import Picture, Trace, svg, table
 from api.pages.rendering import RENEWED_S, SiteClock, words_for, zone_info
-from api.pages.words import Words
+from api.pages.texts import Texts
 from api.pages.zone import zone_now
-from api.parts import Parts
-from core.alarms import listing
+from api.services import Services
+from core.alarms import queries
 from core.alarms.duration import time_out
-from core.alarms.listing import AlarmSeen
-from core.alarms.live import AHEAD, limits_of
-from core.alarms.message import outbox_key, turn_of
-from core.devices.history import Span, history
+from core.alarms.message_text import outbox_key, repeat_of
+from core.alarms.queries import AlarmDetail
+from core.alarms.zone_status import AHEAD, limits_of
+from core.contacts.contacts import ContactLevel, contacts_for
+from core.contacts.reachability import levels_out_of_reach
+from core.devices.history import TimeSpan, history
 from core.errors import NotFound
 from core.ids import AlarmId, EquipmentId, PersonId
 from core.runtime.instant import DAY, HOUR, Instant
-from core.units.contacts import ContactLevel, contacts_for
-from core.units.reachability import levels_out_of_reach
 from core.units.rights import Right
 from core.units.tables import Unit
 
@@ -35,7 +35,7 @@ BEFORE = 2 * HOUR
 LONGEST = 7 * DAY
 
 
-class Happening(msgspec.Struct, frozen=True):
+class HistoryLine(msgspec.Struct, frozen=True):
     """Line of an alarm's history."""
 
     at: Instant
@@ -43,7 +43,7 @@ class Happening(msgspec.Struct, frozen=True):
     person: str
 
 
-class Told(msgspec.Struct, frozen=True):
+class ToldPerson(msgspec.Struct, frozen=True):
     """Message about an alarm to one person, and its result."""
 
     person: str
@@ -60,38 +60,38 @@ class Told(msgspec.Struct, frozen=True):
 
 
 def view(
-    request: Request, tx: Session, parts: Parts, details: AlarmSeen, asker: Asker | None, *, may: bool
+    request: Request, tx: Session, services: Services, details: AlarmDetail, principal: Principal | None, *, may: bool
 ) -> dict[str, Any]:
     """Return the values of alarm.html; `may` tells whether the principal may acknowledge and handle."""
-    words, now, alarm = words_for(request), parts.clock.now(), details.alarm
+    words, now, alarm = words_for(request), services.clock.now(), details.alarm
     low, high = limits_of(details.zone)
     name = words("zone_name", equipment=details.equipment.name, zone=words(f"zone.{details.zone.kind}"))
 
-    sees_names = sees_alarm(asker, details)
+    sees_names = sees_alarm(principal, details)
 
     def shown_name(person: str | None) -> str:
         return (person or "—") if sees_names else _family_name(person)
 
     def visible(unit: Unit, equipment: EquipmentId) -> bool:
-        sees_there = asker is not None and asker.actor.may(Right.SEE, on=unit, equipment=equipment)
+        sees_there = principal is not None and principal.actor.may(Right.SEE, on=unit, equipment=equipment)
         return sees_there or unit.id == details.unit.id
 
-    hidden = listing.hidden_time(tx, alarm, visible, now)
+    hidden = queries.hidden_time(tx, alarm, visible, now)
 
-    picture = _picture(tx, parts, details, words, name, now)
-    messages = listing.told(tx, alarm.id, hidden)
-    handling = listing.handling_of(tx, alarm.id)
+    picture = _picture(tx, services, details, words, name, now)
+    messages = queries.notifications(tx, alarm.id, hidden)
+    handling = queries.handling_of(tx, alarm.id)
     return {
         "alarm": alarm,
         "name": name,
         "unit": details.unit.name,
-        "live": zone_now(tx, parts.telemetry.get(), details.zone, now, Unit.id == details.unit.id),
+        "live": zone_now(tx, services.telemetry.get(), details.zone, now, Unit.id == details.unit.id),
         "band": words.band(low, high),
         "curve": svg(picture),
         "numbers": table(picture),
         "told": told(messages, shown_name),
         "happenings": _happenings(tx, details, words, shown_name, hidden, messages),
-        "nobody": levels_out_of_reach(contacts_for(tx, alarm.equipment_id, now), parts.settings.channels)
+        "nobody": levels_out_of_reach(contacts_for(tx, alarm.equipment_id, now), services.settings.channels)
         if alarm.state == "open"
         else (),
         "acknowledged_by": shown_name(details.acknowledged_by),
@@ -106,7 +106,7 @@ def view(
     }
 
 
-def told(messages: Sequence[listing.Told], shown_name: Callable[[str | None], str]) -> Sequence[Told]:
+def told(messages: Sequence[queries.Notification], shown_name: Callable[[str | None], str]) -> Sequence[ToldPerson]:
     """Return the messages about an alarm with their channels and results, the newest first."""
     levels: dict[PersonId, int] = {}
     for notification in messages:
@@ -116,51 +116,55 @@ def told(messages: Sequence[listing.Told], shown_name: Callable[[str | None], st
     return [_told(notification, levels[notification.person], shown_name) for notification in reversed(messages)]
 
 
-def _told(notification: listing.Told, level: int, shown_name: Callable[[str | None], str]) -> Told:
+def _told(notification: queries.Notification, level: int, shown_name: Callable[[str | None], str]) -> ToldPerson:
     message = notification.message
-    kind = "repeat" if message.kind == "alarm" and turn_of(message.key) else message.kind
+    kind = "repeat" if message.kind == "alarm" and repeat_of(message.key) else message.kind
     at = message.created_at if message.sent_at is None else message.sent_at
     why = notification.attempts[-1].code if notification.attempts and message.state in ("queued", "failed") else ""
-    return Told(shown_name(notification.name), level, kind, message.channel, message.state, at, why)
+    return ToldPerson(shown_name(notification.name), level, kind, message.channel, message.state, at, why)
 
 
-def said_of(words: Words, code: str, details: AlarmSeen, asker: Asker | None, parts: Parts) -> tuple[str, str]:
+def said_of(
+    words: Texts, code: str, details: AlarmDetail, principal: Principal | None, services: Services
+) -> tuple[str, str]:
     """Return the outcome of a change, in words and tone, for the page shown after it.
 
     If two phones acknowledge, the second is told who was first.
     """
     if code == "handled":
         return words("alarm.handled_now"), "normal"
-    if code != "acknowledged" or details.alarm.acknowledged_at is None or asker is None:
+    if code != "acknowledged" or details.alarm.acknowledged_at is None or principal is None:
         return "", ""
-    if details.acknowledged_by_actor == asker.actor.name or details.alarm.acknowledged_by == (asker.actor.person or -1):
+    if details.acknowledged_by_actor == principal.actor.name or details.alarm.acknowledged_by == (
+        principal.actor.person or -1
+    ):
         return words("alarm.acknowledged_now"), "normal"
-    when = words.clock(details.alarm.acknowledged_at, zone_info(details.unit.timezone), parts.clock.now())
-    who = details.acknowledged_by if sees_alarm(asker, details) else _family_name(details.acknowledged_by)
+    when = words.clock(details.alarm.acknowledged_at, zone_info(details.unit.timezone), services.clock.now())
+    who = details.acknowledged_by if sees_alarm(principal, details) else _family_name(details.acknowledged_by)
     return words("alarm.acknowledged_already", person=who or "—", time=when), "recovered"
 
 
 def _happenings(
     tx: Session,
-    details: AlarmSeen,
-    words: Words,
+    details: AlarmDetail,
+    words: Texts,
     shown_name: Callable[[str | None], str],
-    hidden: Sequence[Span],
-    messages: Sequence[listing.Told],
-) -> Sequence[Happening]:
+    hidden: Sequence[TimeSpan],
+    messages: Sequence[queries.Notification],
+) -> Sequence[HistoryLine]:
     """Return what happened; a kind of event that the catalogue doesn't know yet is shown by its own name."""
     happenings = []
-    for event, person in listing.events(tx, details.alarm.id, hidden):
+    for event, person in queries.events(tx, details.alarm.id, hidden):
         detail, name = json.loads(event.detail), f"event.{event.kind}"
         if event.kind == "told":
             name = f"event.{_telling_result(details.alarm.id, detail, messages)}"
         levels = detail.get("levels") or [detail.get("level") or detail.get("tier", "")]
         text = words(name, level=words("comma").join(map(str, levels))) if name in words else event.kind
-        happenings.append(Happening(event.at, text, shown_name(person) if person else ""))
+        happenings.append(HistoryLine(event.at, text, shown_name(person) if person else ""))
     return happenings
 
 
-def _telling_result(alarm: AlarmId, detail: Mapping[str, Any], messages: Sequence[listing.Told]) -> str:
+def _telling_result(alarm: AlarmId, detail: Mapping[str, Any], messages: Sequence[queries.Notification]) -> str:
     """Return told, telling or told_failed: messages that wait, or were refused, have told nobody."""
     key = outbox_key(alarm, detail.get("cycle", 1), detail["tier"], detail.get("turn", 0), 0, "", "alarm")
     prefix = key.rsplit(":", 3)[0] + ":"
@@ -170,7 +174,7 @@ def _telling_result(alarm: AlarmId, detail: Mapping[str, Any], messages: Sequenc
     return "telling" if "queued" in states else "told_failed"
 
 
-def _picture(tx: Session, parts: Parts, details: AlarmSeen, words: Words, name: str, now: Instant) -> Picture:
+def _picture(tx: Session, services: Services, details: AlarmDetail, words: Texts, name: str, now: Instant) -> Picture:
     alarm, timezone = details.alarm, zone_info(details.unit.timezone)
     end = now if alarm.ended_at is None else min(now, alarm.ended_at + BEFORE)
     since = Instant(max(alarm.onset_at - BEFORE, end - LONGEST))
@@ -179,7 +183,7 @@ def _picture(tx: Session, parts: Parts, details: AlarmSeen, words: Words, name: 
     try:
         curves = history(
             tx,
-            parts.telemetry.get(),
+            services.telemetry.get(),
             details.zone.id,
             since,
             Instant(until + AHEAD),
@@ -211,11 +215,13 @@ def _family_name(person: str | None) -> str:
     return person[0] + "*" * (len(person) - 1) if person else "—"
 
 
-def sees_alarm(asker: Asker | None, details: AlarmSeen) -> bool:
+def sees_alarm(principal: Principal | None, details: AlarmDetail) -> bool:
     """Return whether the principal is signed in and may see the alarm's equipment."""
-    return asker is not None and asker.actor.may(Right.SEE, on=details.unit, equipment=details.equipment.id)
+    return principal is not None and principal.actor.may(Right.SEE, on=details.unit, equipment=details.equipment.id)
 
 
-def may_handle(asker: Asker | None, details: AlarmSeen) -> bool:
+def may_handle(principal: Principal | None, details: AlarmDetail) -> bool:
     """Return whether the principal may acknowledge and handle this alarm."""
-    return asker is not None and asker.actor.may(Right.ACKNOWLEDGE, on=details.unit, equipment=details.equipment.id)
+    return principal is not None and principal.actor.may(
+        Right.ACKNOWLEDGE, on=details.unit, equipment=details.equipment.id
+    )

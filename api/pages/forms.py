@@ -12,7 +12,7 @@ import msgspec
 from fastapi import Depends, Form, Request
 from starlette.datastructures import FormData
 
-from core.alarms.handling import LONGEST, Report
+from core.alarms.handling import LONGEST, HandlingReport
 from core.errors import Invalid
 
 LABELS: Mapping[str, str] = {
@@ -24,7 +24,7 @@ LABELS: Mapping[str, str] = {
 }
 """Name of each field in the catalogue."""
 
-WRITTEN = tuple(Report.__struct_fields__)
+WRITTEN = tuple(HandlingReport.__struct_fields__)
 """Fields with text that takes time to write."""
 
 
@@ -35,7 +35,7 @@ class FilledForm(msgspec.Struct, frozen=True):
     errors: Mapping[str, str] = {}
 
 
-def form_of(report: Report, faults: Sequence[Invalid]) -> FilledForm:
+def form_of(report: HandlingReport, faults: Sequence[Invalid]) -> FilledForm:
     """Return the handling form as it was sent, with its faults."""
     values = msgspec.structs.asdict(report)
     return FilledForm(values, {fault.field: error_in(values[fault.field], LONGEST) for fault in faults})
@@ -68,8 +68,8 @@ def written(request: Request) -> Mapping[str, str]:
 
 def _report(
     cause: Annotated[str, Form()] = "", action: Annotated[str, Form()] = "", disposition: Annotated[str, Form()] = ""
-) -> Report:
-    return Report(cause=_lines(cause), action=_lines(action), disposition=_lines(disposition))
+) -> HandlingReport:
+    return HandlingReport(cause=_lines(cause), action=_lines(action), disposition=_lines(disposition))
 
 
 def _lines(text: str) -> str:
@@ -77,5 +77,5 @@ def _lines(text: str) -> str:
     return text.replace("\r\n", "\n")
 
 
-HandlingForm = Annotated[Report, Depends(_report)]
+HandlingForm = Annotated[HandlingReport, Depends(_report)]
 """Fields of the handling form, unchecked: `core.alarms.handling.faults` checks them."""

@@ -8,18 +8,20 @@ from fastapi.responses import Response
 from sqlalchemy import false, or_, select
 from sqlalchemy.orm import Session
 
-from api.asking import Reading, SignedIn, Using, unit_seen
+from api.auth import CurrentPrincipal, visible_unit
+from api.db_session import ReadSession
 from api.pages.rendering import RENEWED_S, SiteClock, page, words_for
-from api.shapes import Cursor, UnitNumber, cursor_of, place_of
-from core.alarms.listing import open_count
-from core.alarms.live import State, ZoneNow, zones_now
+from api.schemas import Cursor, UnitNumber, cursor_of, place_of
+from api.services import ServicesDep
+from core.alarms.queries import open_count
 from core.alarms.tables import Alarm
+from core.alarms.zone_status import ZoneState, ZoneStatus, zone_statuses
+from core.contacts.contacts import ContactLevel
+from core.contacts.reachability import out_of_reach
 from core.devices.tables import EquipmentUnit
-from core.errors import NotGranted
+from core.errors import PermissionDenied
 from core.ids import UnitId, ZoneId
 from core.units.actor import Actor
-from core.units.contacts import ContactLevel
-from core.units.reachability import out_of_reach
 from core.units.rights import Right
 from core.units.tables import Unit
 
@@ -28,30 +30,44 @@ ON_A_PAGE = 100
 FIRST = ContactLevel.VACCINE_MANAGER
 NAMED = 5
 """Equipment without anybody to tell that is named above everything else."""
-_URGENCY: Sequence[State] = ("abnormal", "fault", "offline", "unmonitored", "defrost", "stock_take", "repair", "normal")
+_URGENCY: Sequence[ZoneState] = (
+    "abnormal",
+    "fault",
+    "offline",
+    "unmonitored",
+    "defrost",
+    "stock_take",
+    "repair",
+    "normal",
+)
 
 
 @router.get("/")
 def home(
-    request: Request, tx: Reading, asker: SignedIn, parts: Using, unit: UnitNumber | None = None, cursor: Cursor = None
+    request: Request,
+    tx: ReadSession,
+    principal: CurrentPrincipal,
+    services: ServicesDep,
+    unit: UnitNumber | None = None,
+    cursor: Cursor = None,
 ) -> Response:
     """Show a unit with all below it; unless one is requested, the first that the principal was granted.
 
     That first page also has single equipment elsewhere if the principal is its contact.
     """
-    actor = asker.actor
-    shown_unit = unit_seen(tx, actor, unit) if unit is not None else _first(tx, actor)
+    actor = principal.actor
+    shown_unit = visible_unit(tx, actor, unit) if unit is not None else _first(tx, actor)
     below = false() if shown_unit is None else Unit.path.startswith(shown_unit.path, autoescape=True)
     shown_scope, counted_scope = below, below
     if unit is None:
         shown_scope = or_(below, actor.equipment_scope(Right.SEE, EquipmentUnit.equipment_id))
         counted_scope = or_(below, actor.equipment_scope(Right.SEE, Alarm.equipment_id))
-    now, position = parts.clock.now(), place_of(cursor, 1)
-    zones = zones_now(
-        tx, parts.telemetry.get(), shown_scope, now=now, after=position[0] if position else 0, limit=ON_A_PAGE
+    now, position = services.clock.now(), place_of(cursor, 1)
+    zones = zone_statuses(
+        tx, services.telemetry.get(), shown_scope, now=now, after=position[0] if position else 0, limit=ON_A_PAGE
     )
     is_full = len({zone.equipment for zone in zones}) == ON_A_PAGE
-    words, timezone = words_for(request), shown_unit.timezone if shown_unit else parts.settings.timezone
+    words, timezone = words_for(request), shown_unit.timezone if shown_unit else services.settings.timezone
     return page(
         request,
         "home.html",
@@ -60,7 +76,7 @@ def home(
         others=_others(tx, actor, shown_unit) if shown_unit else (),
         groups=_grouped(zones, shown_unit),
         open_alarms=open_count(tx, counted_scope),
-        untold=out_of_reach(tx, shown_scope, now, parts.settings.channels, levels=[FIRST], limit=NAMED + 1),
+        untold=out_of_reach(tx, shown_scope, now, services.settings.channels, levels=[FIRST], limit=NAMED + 1),
         named=NAMED,
         now=now,
         clock=SiteClock(request, timezone, now),
@@ -77,7 +93,7 @@ def _first(tx: Session, actor: Actor) -> Unit | None:
     first = tx.scalars(select(Unit).where(actor.scope(Right.SEE)).order_by(Unit.path).limit(1)).first()
     if first is None and not actor.equipment:
         msg = f"{actor.name} was granted no unit; an administrator has to"
-        raise NotGranted(msg)
+        raise PermissionDenied(msg)
     return first
 
 
@@ -88,13 +104,13 @@ def _others(tx: Session, actor: Actor, unit: Unit) -> Sequence[Unit]:
     return tx.scalars(others.order_by(Unit.path)).all()
 
 
-def _grouped(zones: Sequence[ZoneNow], first: Unit | None) -> list[tuple[str, list[ZoneNow]]]:
+def _grouped(zones: Sequence[ZoneStatus], first: Unit | None) -> list[tuple[str, list[ZoneStatus]]]:
     """Return zones by unit: the most urgent units first, then the principal's own; zones in the same order."""
     worst: dict[UnitId, int] = {}
     for zone in zones:
         worst[zone.unit] = min(worst.get(zone.unit, len(_URGENCY)), _urgency(zone))
 
-    def order(zone: ZoneNow) -> tuple[int, bool, UnitId, int, str, ZoneId]:
+    def order(zone: ZoneStatus) -> tuple[int, bool, UnitId, int, str, ZoneId]:
         elsewhere = first is None or zone.unit != first.id
         return worst[zone.unit], elsewhere, zone.unit, _urgency(zone), zone.equipment_code, zone.zone
 
@@ -102,5 +118,5 @@ def _grouped(zones: Sequence[ZoneNow], first: Unit | None) -> list[tuple[str, li
     return [(name, list(group)) for (_, name), group in by_unit]
 
 
-def _urgency(zone: ZoneNow) -> int:
+def _urgency(zone: ZoneStatus) -> int:
     return _URGENCY.index(zone.state) if zone.state in _URGENCY else len(_URGENCY)

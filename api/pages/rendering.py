@@ -11,10 +11,10 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from api.form_tokens import masked
+from api.csrf_tokens import masked
 from api.pages import assets
 from api.pages.forms import LABELS
-from api.pages.words import LANGUAGES, Words, chosen, words
+from api.pages.texts import LANGUAGES, Texts, chosen, words
 from core.runtime.instant import Instant, rfc3339
 
 LANGUAGE_COOKIE = "cc_lang"
@@ -61,7 +61,7 @@ class SiteClock:
         return rfc3339(when, self._zone)
 
 
-def words_for(request: Request) -> Words:
+def words_for(request: Request) -> Texts:
     """Return the words of the reader's language."""
     return words(
         chosen(

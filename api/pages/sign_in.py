@@ -9,15 +9,16 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
-from api.asking import TakesTurnToSignIn, Using, forget_session, keep_session, signed_in
+from api.auth import SignInConcurrencyLimited, current_principal
 from api.pages.forms import FilledForm, error_in
 from api.pages.rendering import local_path, page
-from api.parts import Parts
 from api.problems import problem_of
 from api.routes.session import end_session, open_session
-from api.throttle import TooMany
+from api.services import Services, ServicesDep
+from api.session_cookie import forget_session, keep_session
+from api.sign_in_throttle import TooManyAttempts
 from core.errors import NotSignedIn
-from core.text import is_plain
+from core.plain_text import is_plain
 
 router = APIRouter(tags=["pages"])
 LONGEST_NAME = 50
@@ -28,15 +29,15 @@ FORM_COOKIE = "cc_form"
 
 
 @router.get("/sign-in")
-def form(request: Request, parts: Using, next: str = "/") -> Response:  # noqa: A002 (the name in the address)
+def form(request: Request, services: ServicesDep, next: str = "/") -> Response:  # noqa: A002 (the name in the address)
     """Show the form."""
-    return _form(request, parts, back=local_path(next))
+    return _form(request, services, back=local_path(next))
 
 
-@router.post("/sign-in", dependencies=[TakesTurnToSignIn])
+@router.post("/sign-in", dependencies=[SignInConcurrencyLimited])
 def sign_in(
     request: Request,
-    parts: Using,
+    services: ServicesDep,
     username: Annotated[str, Form()] = "",
     password: Annotated[str, Form()] = "",
     csrf: Annotated[str, Form()] = "",
@@ -47,26 +48,28 @@ def sign_in(
     kept_token = request.cookies.get(FORM_COOKIE, "")
     filled = FilledForm({"username": username}, _errors(username, password))
     if not kept_token or not compare_digest(kept_token.encode(), csrf.encode()):
-        return _form(request, parts, back=back, form=filled, wrong="sign_in_expired", status=HTTPStatus.FORBIDDEN)
+        return _form(request, services, back=back, form=filled, wrong="sign_in_expired", status=HTTPStatus.FORBIDDEN)
     if filled.errors:
-        return _form(request, parts, back=back, form=filled, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+        return _form(request, services, back=back, form=filled, status=HTTPStatus.UNPROCESSABLE_ENTITY)
     try:
-        opened = open_session(request, parts, username, password)
-    except (TooMany, NotSignedIn) as error:
-        wrong = "problem.too_many" if isinstance(error, TooMany) else "sign_in_wrong"
-        return _form(request, parts, back=back, form=filled, wrong=wrong, status=HTTPStatus(problem_of(error).status))
+        opened = open_session(request, services, username, password)
+    except (TooManyAttempts, NotSignedIn) as error:
+        wrong = "problem.too_many" if isinstance(error, TooManyAttempts) else "sign_in_wrong"
+        return _form(
+            request, services, back=back, form=filled, wrong=wrong, status=HTTPStatus(problem_of(error).status)
+        )
     answer = RedirectResponse(back, HTTPStatus.SEE_OTHER)
-    keep_session(answer, parts, opened)
+    keep_session(answer, services, opened)
     answer.delete_cookie(FORM_COOKIE)
     return answer
 
 
-@router.post("/sign-out", dependencies=[Depends(signed_in)])
-def sign_out(request: Request, parts: Using) -> Response:
+@router.post("/sign-out", dependencies=[Depends(current_principal)])
+def sign_out(request: Request, services: ServicesDep) -> Response:
     """End the session."""
-    end_session(request, parts)
+    end_session(request, services)
     answer = RedirectResponse("/sign-in", HTTPStatus.SEE_OTHER)
-    forget_session(answer, parts)
+    forget_session(answer, services)
     return answer
 
 
@@ -82,7 +85,7 @@ def _errors(username: str, password: str) -> Mapping[str, str]:
 
 def _form(
     request: Request,
-    parts: Parts,
+    services: Services,
     *,
     back: str,
     form: FilledForm | None = None,
@@ -91,5 +94,5 @@ def _form(
 ) -> Response:
     token = token_urlsafe(24)
     answer = page(request, "sign_in.html", status=status, csrf=token, next=back, form=form or FilledForm(), wrong=wrong)
-    answer.set_cookie(FORM_COOKIE, token, max_age=3600, httponly=True, samesite="strict", secure=parts.behind_tls)
+    answer.set_cookie(FORM_COOKIE, token, max_age=3600, httponly=True, samesite="strict", secure=services.behind_tls)
     return answer

@@ -7,11 +7,13 @@ from fastapi.responses import Response
 from sqlalchemy import ColumnElement, and_
 from sqlalchemy.orm import Session
 
-from api.asking import Reading, SignedIn, Using, may_see
+from api.auth import CurrentPrincipal, visibility_of
+from api.db_session import ReadSession
 from api.pages.curve import Picture, Trace, svg, table
 from api.pages.rendering import RENEWED_S, SiteClock, page, words_for, zone_info
-from api.shapes import ZoneNumber
-from core.alarms.live import AHEAD, ZoneNow, limits_of, zones_now
+from api.schemas import ZoneNumber
+from api.services import ServicesDep
+from core.alarms.zone_status import AHEAD, ZoneStatus, limits_of, zone_statuses
 from core.devices.history import history
 from core.devices.tables import EquipmentUnit, Zone
 from core.runtime.instant import DAY, Instant
@@ -26,18 +28,18 @@ SPANS = {"24h": (DAY, "last_24h"), "7d": (7 * DAY, "last_7d"), "30d": (30 * DAY,
 def zone_page(
     request: Request,
     zone: ZoneNumber,
-    tx: Reading,
-    asker: SignedIn,
-    parts: Using,
+    tx: ReadSession,
+    principal: CurrentPrincipal,
+    services: ServicesDep,
     span: Literal["24h", "7d", "30d"] = "24h",
 ) -> Response:
     """Show one zone, over the time in which it was in a unit of the principal's."""
-    telemetry, now, words = parts.telemetry.get(), parts.clock.now(), words_for(request)
+    telemetry, now, words = services.telemetry.get(), services.clock.now(), words_for(request)
     length, _ = SPANS[span]
     since = Instant(now - length)
-    readings = history(tx, telemetry, zone, since, Instant(now + AHEAD), may_see(asker.actor))
-    live = zone_now(tx, telemetry, readings.zone, now, asker.actor.scope(Right.SEE, EquipmentUnit.equipment_id))
-    timezone = zone_info(live.timezone if live else parts.settings.timezone)
+    readings = history(tx, telemetry, zone, since, Instant(now + AHEAD), visibility_of(principal.actor))
+    live = zone_now(tx, telemetry, readings.zone, now, principal.actor.scope(Right.SEE, EquipmentUnit.equipment_id))
+    timezone = zone_info(live.timezone if live else services.settings.timezone)
     low, high = limits_of(readings.zone)
     name = words("zone_name", equipment=readings.equipment.name, zone=words(f"zone.{readings.zone.kind}"))
     picture = Picture(
@@ -74,8 +76,10 @@ def zone_page(
     )
 
 
-def zone_now(tx: Session, telemetry: Telemetry, zone: Zone, now: Instant, scope: ColumnElement[bool]) -> ZoneNow | None:
+def zone_now(
+    tx: Session, telemetry: Telemetry, zone: Zone, now: Instant, scope: ColumnElement[bool]
+) -> ZoneStatus | None:
     """Return the present state of a zone, None when its equipment is in no unit of `scope` any more."""
     where = and_(scope, EquipmentUnit.equipment_id == zone.equipment_id)
-    zones = zones_now(tx, telemetry, where, now=now, limit=1)
+    zones = zone_statuses(tx, telemetry, where, now=now, limit=1)
     return next((zone_state for zone_state in zones if zone_state.zone == zone.id), None)

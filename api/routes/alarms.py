@@ -8,15 +8,17 @@ from fastapi import APIRouter, Query
 from pydantic import Field, JsonValue, StringConstraints
 from sqlalchemy.orm import Session
 
-from api.asking import Asker, Reading, SignedIn, Using, Writing, may_see
-from api.once import Creating
-from api.shapes import MOST, AlarmNumber, Celsius, Moment, Page, Shape, UnitNumber, ZoneNumber, cursor_of, place_of
+from api.auth import CurrentPrincipal, Principal, visibility_of
+from api.db_session import ReadSession, WriteSession
+from api.idempotency import IdempotentCreateDep
+from api.schemas import MOST, AlarmNumber, Celsius, Moment, Page, Schema, UnitNumber, ZoneNumber, cursor_of, place_of
+from api.services import ServicesDep
 from core.alarms import handling as deeds
-from core.alarms import listing
+from core.alarms import queries
 from core.alarms.duration import time_out
-from core.alarms.listing import AlarmSeen, Told, Wanted
+from core.alarms.queries import AlarmDetail, AlarmFilter, Notification
 from core.alarms.tables import Alarm
-from core.devices.history import Span
+from core.devices.history import TimeSpan
 from core.ids import AlarmId, EquipmentId, PersonId, UnitId, ZoneId
 from core.runtime.instant import Instant
 from core.units.rights import Right
@@ -26,7 +28,7 @@ State = Literal["open", "recovered", "closed"]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 
 
-class AlarmOut(Shape):
+class AlarmOut(Schema):
     """An alarm: what, where, since when, how far it went, who acknowledged it."""
 
     id: AlarmId
@@ -69,7 +71,7 @@ class AlarmOut(Shape):
     """The alarm that this late one exceeds; somebody had acknowledged or handled it before."""
 
 
-class AttemptOut(Shape):
+class AttemptOut(Schema):
     """One try to send a message."""
 
     at: Moment
@@ -78,7 +80,7 @@ class AttemptOut(Shape):
     detail: str
 
 
-class MessageOut(Shape):
+class MessageOut(Schema):
     """A message to one person, and every try (AL-06). `state`: queued, sent, failed, superseded."""
 
     id: int
@@ -95,7 +97,7 @@ class MessageOut(Shape):
     attempts: Sequence[AttemptOut]
 
 
-class EventOut(Shape):
+class EventOut(Schema):
     """Something that happened to an alarm."""
 
     at: Moment
@@ -104,7 +106,7 @@ class EventOut(Shape):
     detail: JsonValue
 
 
-class Handling(Shape):
+class Handling(Schema):
     """Cause, action, and the vaccine's disposition."""
 
     cause: Text
@@ -119,7 +121,7 @@ class HandlingOut(Handling):
     by: str
 
 
-class Asked(Shape):
+class Asked(Schema):
     """Filter of the alarm list, and its page."""
 
     state: Sequence[State] = ()
@@ -135,9 +137,11 @@ class Asked(Shape):
 
 
 @router.get("")
-def alarms(tx: Reading, asker: SignedIn, parts: Using, query: Annotated[Asked, Query()]) -> Page[AlarmOut]:
+def alarms(
+    tx: ReadSession, principal: CurrentPrincipal, services: ServicesDep, query: Annotated[Asked, Query()]
+) -> Page[AlarmOut]:
     """List alarms of the principal's units and equipment, the newest first."""
-    alarm_filter = Wanted(
+    alarm_filter = AlarmFilter(
         states=query.state,
         handling=query.handling,
         rule=query.rule,
@@ -148,68 +152,75 @@ def alarms(tx: Reading, asker: SignedIn, parts: Using, query: Annotated[Asked, Q
     )
     position = place_of(query.cursor, 2)
     behind = (position[0], position[1]) if position else None
-    scope = asker.actor.scope(Right.SEE, Alarm.equipment_id)
-    listed = listing.alarms(tx, scope, alarm_filter, behind=behind, limit=query.limit)
+    scope = principal.actor.scope(Right.SEE, Alarm.equipment_id)
+    listed = queries.alarms(tx, scope, alarm_filter, behind=behind, limit=query.limit)
     last = listed[-1].alarm if len(listed) == query.limit else None
-    now = parts.clock.now()
+    now = services.clock.now()
     items = [alarm_out(item, now) for item in listed]
     return Page(items=items, next=cursor_of(last.opened_at, last.id) if last else None)
 
 
 @router.get("/{alarm}")
-def alarm(alarm: AlarmNumber, tx: Reading, asker: SignedIn, parts: Using) -> AlarmOut:
+def alarm(alarm: AlarmNumber, tx: ReadSession, principal: CurrentPrincipal, services: ServicesDep) -> AlarmOut:
     """Return one alarm."""
-    return alarm_out(listing.alarm_for(tx, asker.actor, alarm), parts.clock.now())
+    return alarm_out(queries.alarm_for(tx, principal.actor, alarm), services.clock.now())
 
 
 @router.get("/{alarm}/events")
-def events(alarm: AlarmNumber, tx: Reading, asker: SignedIn, parts: Using) -> list[EventOut]:
+def events(alarm: AlarmNumber, tx: ReadSession, principal: CurrentPrincipal, services: ServicesDep) -> list[EventOut]:
     """List what happened to an alarm, in order."""
-    hidden = _hidden(tx, asker, alarm, parts.clock.now())
+    hidden = _hidden(tx, principal, alarm, services.clock.now())
     return [
         EventOut(at=event.at, kind=event.kind, person_name=name, detail=json.loads(event.detail))
-        for event, name in listing.events(tx, alarm, hidden)
+        for event, name in queries.events(tx, alarm, hidden)
     ]
 
 
 @router.get("/{alarm}/messages")
-def messages(alarm: AlarmNumber, tx: Reading, asker: SignedIn, parts: Using) -> list[MessageOut]:
+def messages(
+    alarm: AlarmNumber, tx: ReadSession, principal: CurrentPrincipal, services: ServicesDep
+) -> list[MessageOut]:
     """List the messages to people, when each was handed over, and every try.
 
     Messages from the time after the equipment went elsewhere are shown only to those who may see it there.
     """
-    hidden = _hidden(tx, asker, alarm, parts.clock.now())
-    return [_message(message) for message in listing.told(tx, alarm, hidden)]
+    hidden = _hidden(tx, principal, alarm, services.clock.now())
+    return [_message(message) for message in queries.notifications(tx, alarm, hidden)]
 
 
 @router.post("/{alarm}/acknowledge")
-def acknowledge(alarm: AlarmNumber, tx: Writing, asker: SignedIn, parts: Using) -> AlarmOut:
+def acknowledge(alarm: AlarmNumber, tx: WriteSession, principal: CurrentPrincipal, services: ServicesDep) -> AlarmOut:
     """Acknowledge an alarm. If it was acknowledged before, nothing changes: the answer tells by whom.
 
     Acknowledging does not stop the escalation; the temperature does.
     """
-    now = parts.clock.now()
-    deeds.acknowledge(tx, asker.actor, alarm, through=asker.through, now=now)
-    return alarm_out(listing.alarm_for(tx, asker.actor, alarm), now)
+    now = services.clock.now()
+    deeds.acknowledge(tx, principal.actor, alarm, through=principal.through, now=now)
+    return alarm_out(queries.alarm_for(tx, principal.actor, alarm), now)
 
 
 @router.post("/{alarm}/handling", status_code=201)
 def handle(
-    alarm: AlarmNumber, body: Handling, tx: Writing, asker: SignedIn, parts: Using, once: Creating
+    alarm: AlarmNumber,
+    body: Handling,
+    tx: WriteSession,
+    principal: CurrentPrincipal,
+    services: ServicesDep,
+    once: IdempotentCreateDep,
 ) -> HandlingOut:
     """Record cause, action, and the vaccine's disposition; it closes an alarm that has recovered."""
-    return once(HandlingOut, lambda: _handle(tx, asker, alarm, body, parts.clock.now()))
+    return once(HandlingOut, lambda: _handle(tx, principal, alarm, body, services.clock.now()))
 
 
 @router.get("/{alarm}/handling")
-def handling(alarm: AlarmNumber, tx: Reading, asker: SignedIn) -> HandlingOut | None:
+def handling(alarm: AlarmNumber, tx: ReadSession, principal: CurrentPrincipal) -> HandlingOut | None:
     """Return the handling record, null while there is none."""
-    listing.alarm_for(tx, asker.actor, alarm)
-    record = listing.handling_of(tx, alarm)
+    queries.alarm_for(tx, principal.actor, alarm)
+    record = queries.handling_of(tx, alarm)
     return None if record is None else HandlingOut.model_validate(record)
 
 
-def alarm_out(item: AlarmSeen, now: Instant) -> AlarmOut:
+def alarm_out(item: AlarmDetail, now: Instant) -> AlarmOut:
     """Return an alarm with the names of its unit, equipment and zone."""
     alarm = item.alarm
     return AlarmOut.model_validate(
@@ -246,20 +257,22 @@ def alarm_out(item: AlarmSeen, now: Instant) -> AlarmOut:
     )
 
 
-def _hidden(tx: Session, asker: Asker, alarm: AlarmId, now: Instant) -> Sequence[Span]:
+def _hidden(tx: Session, principal: Principal, alarm: AlarmId, now: Instant) -> Sequence[TimeSpan]:
     """Return the parts of an alarm's time that the principal may not see.
 
     Raises: NotFound, if they may see none of it.
     """
-    return listing.hidden_time(tx, listing.alarm_for(tx, asker.actor, alarm).alarm, may_see(asker.actor), now)
+    return queries.hidden_time(
+        tx, queries.alarm_for(tx, principal.actor, alarm).alarm, visibility_of(principal.actor), now
+    )
 
 
-def _handle(tx: Session, asker: Asker, alarm: AlarmId, body: Handling, now: Instant) -> HandlingOut:
-    deeds.handle(tx, asker.actor, alarm, deeds.Report(**body.model_dump()), now=now)
-    return HandlingOut.model_validate(listing.handling_of(tx, alarm))
+def _handle(tx: Session, principal: Principal, alarm: AlarmId, body: Handling, now: Instant) -> HandlingOut:
+    deeds.handle(tx, principal.actor, alarm, deeds.HandlingReport(**body.model_dump()), now=now)
+    return HandlingOut.model_validate(queries.handling_of(tx, alarm))
 
 
-def _message(notification: Told) -> MessageOut:
+def _message(notification: Notification) -> MessageOut:
     message = notification.message
     return MessageOut(
         id=message.id,

@@ -10,8 +10,8 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.routing import BaseRoute
 
 from api.pages.rendering import page
-from api.parameters import page_language
 from api.problems import BY_STATUS, KINDS
+from api.query_parameters import page_language
 
 router = APIRouter(tags=["documentation"])
 DOCUMENT = "/api/v1/openapi.json"

@@ -13,22 +13,22 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from api.metrics import Values
-from api.parts import Parts
-from api.shapes import Shape
-from core.errors import NotGranted
-from core.health.gateways import ABOUT_GATEWAYS
-from core.health.line import NEEDED, Health
-from core.health.words import public
-from core.intake.port import FaultKind
-from core.runtime.trouble import Kind
+from api.schemas import Schema
+from api.services import Services
+from core.errors import PermissionDenied
+from core.health.gateway_troubles import ABOUT_GATEWAYS
+from core.health.health_check import NEEDED, Health
+from core.health.trouble_text import public
+from core.intake.port import GatewayFaultKind
+from core.runtime.trouble import TroubleKind
 
 router = APIRouter(tags=["health"])
 
 WITHIN_S = 2.0
-_SERVES = (Kind.DISK_LOW, Kind.UNTOLD, Kind.HELD, *ABOUT_GATEWAYS)
+_SERVES = (TroubleKind.DISK_LOW, TroubleKind.UNTOLD, TroubleKind.HELD, *ABOUT_GATEWAYS)
 
 
-class Check(Shape):
+class Check(Schema):
     """A part that must work; if it doesn't, what is wrong, by a fixed word and in a sentence."""
 
     name: str
@@ -37,7 +37,7 @@ class Check(Shape):
     detail: str = ""
 
 
-class Readiness(Shape):
+class Readiness(Schema):
     """All checks together."""
 
     ready: bool
@@ -53,8 +53,8 @@ async def healthz() -> PlainTextResponse:
 @router.get("/readyz", responses={HTTPStatus.SERVICE_UNAVAILABLE: {"model": Readiness}})
 async def readyz(request: Request) -> Response:
     """Say whether stores and services work, and what is wrong with each that doesn't; within about two seconds."""
-    parts: Parts = request.app.state.parts
-    readiness = ready(await _look(parts))
+    services: Services = request.app.state.services
+    readiness = ready(await _look(services))
     status = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
     return JSONResponse(readiness.model_dump(), status)
 
@@ -62,20 +62,20 @@ async def readyz(request: Request) -> Response:
 @router.get("/metrics")
 async def metrics(request: Request) -> PlainTextResponse:
     """Return metrics in the Prometheus text format, to this machine and the networks in `api.metrics`."""
-    parts: Parts = request.app.state.parts
+    services: Services = request.app.state.services
     peer = request.client.host if request.client else ""
-    if not _may_ask(peer, parts.settings.api.metrics):
+    if not _may_ask(peer, services.settings.api.metrics):
         msg = f"{peer or 'you'} may not ask for figures; api.metrics in coldchain.toml says who may"
-        raise NotGranted(msg)
-    text = await asyncio.to_thread(parts.metrics.text)
+        raise PermissionDenied(msg)
+    text = await asyncio.to_thread(services.metrics.text)
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 
-async def _look(parts: Parts) -> Health:
+async def _look(services: Services) -> Health:
     """Return the result of a health check; concurrent requests share one, so that their number doesn't slow it down."""
-    if parts.look is None or parts.look.done():
-        parts.look = asyncio.create_task(asyncio.to_thread(parts.line.look, WITHIN_S))
-    return await asyncio.shield(parts.look)
+    if services.look is None or services.look.done():
+        services.look = asyncio.create_task(asyncio.to_thread(services.line.look, WITHIN_S))
+    return await asyncio.shield(services.look)
 
 
 def _may_ask(peer: str, networks: Iterable[str]) -> bool:
@@ -104,9 +104,9 @@ def ready(health: Health) -> Readiness:
     return Readiness(ready=all(check.ok for check in checks), checks=sorted(checks, key=lambda check: check.name))
 
 
-def figures(parts: Parts) -> Iterable[tuple[str, str, Values]]:
+def figures(services: Services) -> Iterable[tuple[str, str, Values]]:
     """Yield the metrics of the queues and of the services' own facts; the absence of a store is a metric too."""
-    health = parts.line.look(WITHIN_S)
+    health = services.line.look(WITHIN_S)
     ready_by_name: dict[tuple[str, ...], float] = {}
     for check in ready(health).checks:  # of several checks with one name, a failed one counts
         ready_by_name[check.name,] = min(ready_by_name.get((check.name,), 1.0), float(check.ok))
@@ -120,7 +120,9 @@ def figures(parts: Parts) -> Iterable[tuple[str, str, Values]]:
     if health.log:
         yield "coldchain_held", "Readings in quarantine by reason", _by_name(health.log.held)
         yield "coldchain_dead_letters", "Unreadable messages that are kept", {("all",): float(health.log.dead)}
-        faults = {str(kind): sum(fault.n for fault in health.log.faults if fault.kind is kind) for kind in FaultKind}
+        faults = {
+            str(kind): sum(fault.n for fault in health.log.faults if fault.kind is kind) for kind in GatewayFaultKind
+        }
         yield "coldchain_gateway_faults", "What was counted of gateways, ever", _by_name(faults)
         yield "coldchain_clocks_behind", "Gateways whose clock runs behind", {("all",): float(len(health.log.clocks))}
     lags = {"telemetry": health.stored, "alerting": health.followed}
@@ -128,11 +130,11 @@ def figures(parts: Parts) -> Iterable[tuple[str, str, Values]]:
     yield "coldchain_log_behind", "Entries of the intake log that a reader has yet to take", behind
     free: Values = {(disk.parts[0],): float(disk.free) for disk in health.disks}
     yield "coldchain_disk_free_bytes", "Room where something is kept, each disk by one part on it", free
-    services = health.services or []
-    for service in sorted({status.service for status in services}):
+    statuses = health.services or []
+    for service in sorted({status.service for status in statuses}):
         facts: Values = {
             (name, status.name): float(fact)
-            for status in services
+            for status in statuses
             for name, fact in status.facts.items()
             if status.service == service and isinstance(fact, int | float)
         }

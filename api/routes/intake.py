@@ -11,25 +11,27 @@ from fastapi import APIRouter
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from api.asking import Reading, SignedIn, Using
-from api.shapes import LAST_MOMENT, Cursor, Limit, Moment, Page, Shape, cursor_of, place_of
-from core.devices.directory import Refusal
+from api.auth import CurrentPrincipal
+from api.db_session import ReadSession
+from api.schemas import LAST_MOMENT, Cursor, Moment, Page, PageLimit, Schema, cursor_of, place_of
+from api.services import ServicesDep
+from core.devices.directory import RefusalReason
 from core.devices.tables import Gateway, GatewayUnit
-from core.errors import NotGranted
-from core.intake.port import Held
+from core.errors import PermissionDenied
+from core.intake.port import QuarantinedReading
 from core.runtime.instant import Instant
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Unit
-from core.wire.topics import GatewayNumber
+from core.wire.shards import GatewayNumber
 
 router = APIRouter(prefix="/intake", tags=["intake"])
 BODY_SHOWN = 500
-NAMES_OTHERS = (Refusal.FOREIGN_GATEWAY, Refusal.STOPPED_EQUIPMENT)
+NAMES_OTHERS = (RefusalReason.FOREIGN_GATEWAY, RefusalReason.STOPPED_EQUIPMENT)
 """Reasons whose detail names the gateway or the equipment that a probe was with, of any unit."""
 
 
-class HeldOut(Shape):
+class HeldOut(Schema):
     """A reading kept out of telemetry, and why.
 
     A reading that can't be decoded has no probe, quantity or time; `as_sent` has its text. `at` is null if no calendar
@@ -50,7 +52,7 @@ class HeldOut(Shape):
     as_sent: str | None = None
 
 
-class DeadLetterOut(Shape):
+class DeadLetterOut(Schema):
     """A message that couldn't be read. `body` is its beginning, with bytes that aren't text replaced."""
 
     id: int
@@ -63,19 +65,19 @@ class DeadLetterOut(Shape):
 
 @router.get("/quarantine")
 def quarantine(
-    tx: Reading,
-    asker: SignedIn,
-    parts: Using,
+    tx: ReadSession,
+    principal: CurrentPrincipal,
+    services: ServicesDep,
     gateway: str | None = None,
     reason: str | None = None,
     cursor: Cursor = None,
-    limit: Limit = 100,
+    limit: PageLimit = 100,
 ) -> Page[HeldOut]:
     """List the held readings, in the order in which they came."""
     position = place_of(cursor, 1)
     after = position[0] if position else 0
-    since_by_gateway = _gateways(tx, asker.actor, parts.clock.now())
-    log = parts.log.get()
+    since_by_gateway = _gateways(tx, principal.actor, services.clock.now())
+    log = services.log.get()
     if since_by_gateway is None:
         page = log.held(gw=GatewayNumber(gateway) if gateway else None, reason=reason, after=after, limit=limit)
     else:
@@ -90,14 +92,14 @@ def quarantine(
 
 @router.get("/dead-letters")
 def dead_letters(
-    tx: Reading, asker: SignedIn, parts: Using, cursor: Cursor = None, limit: Limit = 100
+    tx: ReadSession, principal: CurrentPrincipal, services: ServicesDep, cursor: Cursor = None, limit: PageLimit = 100
 ) -> Page[DeadLetterOut]:
     """List the messages that couldn't be read, in the order in which they came."""
-    if _gateways(tx, asker.actor, parts.clock.now()) is not None:
+    if _gateways(tx, principal.actor, services.clock.now()) is not None:
         msg = "a message that couldn't be read belongs to no unit; only who looks after all units may see it"
-        raise NotGranted(msg)
+        raise PermissionDenied(msg)
     position = place_of(cursor, 1)
-    letters = parts.log.get().dead_letters(after=position[0] if position else 0, limit=limit)
+    letters = services.log.get().dead_letters(after=position[0] if position else 0, limit=limit)
     items = [
         DeadLetterOut(
             id=letter.id,
@@ -122,7 +124,7 @@ def _gateways(tx: Session, actor: Actor, now: Instant) -> Mapping[str, Instant] 
         return None
     if not any(Right.QUARANTINE in held.rights for held in actor.holdings):
         msg = f"{actor.name} looks after no quarantine"
-        raise NotGranted(msg)
+        raise PermissionDenied(msg)
     gateways = (
         select(Gateway.number, GatewayUnit.since)
         .join(GatewayUnit, GatewayUnit.gateway_id == Gateway.id)
@@ -136,7 +138,7 @@ def _gateways(tx: Session, actor: Actor, now: Instant) -> Mapping[str, Instant] 
     return {row.number: row.since for row in tx.execute(gateways)}
 
 
-def _held(held: Held, *, whole_tree: bool) -> HeldOut:
+def _held(held: QuarantinedReading, *, whole_tree: bool) -> HeldOut:
     """Return a held reading for JSON; `whole_tree`: the principal may also read details about other units."""
     detail = held.detail if whole_tree or held.reason not in NAMES_OTHERS else ""
     answer = HeldOut(id=held.id, gateway=held.gw, reason=held.reason, detail=detail, since=held.since)

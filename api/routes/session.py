@@ -7,36 +7,37 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field, SecretStr
 from sqlalchemy import select
 
-from api.asking import SignedIn, TakesTurnToSignIn, Using, forget_session, keep_session, session_cookie, signed_in
-from api.parts import Parts
-from api.shapes import Moment, Shape
-from api.throttle import TooMany, source_of
+from api.auth import CurrentPrincipal, SignInConcurrencyLimited, current_principal
+from api.schemas import Moment, Schema
+from api.services import Services, ServicesDep
+from api.session_cookie import forget_session, keep_session, session_cookie
+from api.sign_in_throttle import TooManyAttempts, source_of
+from core.access import accounts
+from core.access.sessions import OpenedSession, close_session
 from core.devices.tables import Equipment, EquipmentUnit
 from core.ids import EquipmentId, UnitId
 from core.runtime.instant import Milliseconds
-from core.units import accounts
 from core.units.rights import Right
-from core.units.sessions import Opened, close_session
 from core.units.tables import Unit
 
 router = APIRouter(prefix="/session", tags=["session"])
 
 
-class SignIn(Shape):
+class SignIn(Schema):
     """An account's name and password."""
 
     username: Annotated[str, Field(max_length=50)]
     password: Annotated[SecretStr, Field(max_length=200)]
 
 
-class SessionOut(Shape):
+class SessionOut(Schema):
     """A session that was opened. Send `csrf` in the header `X-CSRF-Token` with every change."""
 
     csrf: str
     expires_at: Moment
 
 
-class UnitRights(Shape):
+class UnitRights(Schema):
     """A unit on which, and below which, something is granted."""
 
     id: UnitId
@@ -44,7 +45,7 @@ class UnitRights(Shape):
     rights: Sequence[str]
 
 
-class EquipmentRights(Shape):
+class EquipmentRights(Schema):
     """A single equipment with a grant of its own, though its unit has none: the principal is one of its contacts."""
 
     id: EquipmentId
@@ -53,7 +54,7 @@ class EquipmentRights(Shape):
     rights: Sequence[str]
 
 
-class WhoAmI(Shape):
+class WhoAmI(Schema):
     """The signed-in principal and their rights. `csrf` is empty for a machine."""
 
     name: str
@@ -63,37 +64,39 @@ class WhoAmI(Shape):
     equipment: Sequence[EquipmentRights]
 
 
-@router.post("", status_code=201, dependencies=[TakesTurnToSignIn])
-def sign_in(body: SignIn, request: Request, answer: Response, parts: Using) -> SessionOut:
+@router.post("", status_code=201, dependencies=[SignInConcurrencyLimited])
+def sign_in(body: SignIn, request: Request, answer: Response, services: ServicesDep) -> SessionOut:
     """Sign in; the session is in the cookie.
 
     After five wrong passwords for a name, each further one doubles the time for which its sender has to wait.
     """
-    opened = open_session(request, parts, body.username, body.password.get_secret_value())
-    keep_session(answer, parts, opened)
+    opened = open_session(request, services, body.username, body.password.get_secret_value())
+    keep_session(answer, services, opened)
     return SessionOut(csrf=opened.csrf, expires_at=opened.expires_at)
 
 
 @router.get("")
-def who_am_i(asker: SignedIn, parts: Using) -> WhoAmI:
+def who_am_i(principal: CurrentPrincipal, services: ServicesDep) -> WhoAmI:
     """Return who is signed in and what they may do where."""
-    rights_by_unit = {held.path.strip("/").rpartition("/")[2]: held.rights for held in asker.actor.holdings}
-    with parts.records.read() as tx:
+    rights_by_unit = {held.path.strip("/").rpartition("/")[2]: held.rights for held in principal.actor.holdings}
+    with services.records.read() as tx:
         units = tx.execute(
             select(Unit.id, Unit.name).where(Unit.id.in_([int(top) for top in rights_by_unit if top]))
         ).all()
-        by_equipment = {held.equipment: held for held in asker.actor.equipment}
+        by_equipment = {held.equipment: held for held in principal.actor.equipment}
         equipment = tx.execute(
             select(Equipment.id, Equipment.name, Unit.name)
             .join(EquipmentUnit, EquipmentUnit.equipment_id == Equipment.id)
             .join(Unit, Unit.id == EquipmentUnit.unit_id)
-            .where(asker.actor.equipment_scope(Right.SEE, EquipmentUnit.equipment_id), EquipmentUnit.until.is_(None))
+            .where(
+                principal.actor.equipment_scope(Right.SEE, EquipmentUnit.equipment_id), EquipmentUnit.until.is_(None)
+            )
             .order_by(Equipment.id)
         ).all()
     return WhoAmI(
-        name=asker.actor.name,
-        csrf=asker.csrf,
-        expires_at=asker.expires_at,
+        name=principal.actor.name,
+        csrf=principal.csrf,
+        expires_at=principal.expires_at,
         units=[UnitRights(id=id_, name=name, rights=sorted(rights_by_unit[str(id_)])) for id_, name in units],
         equipment=[
             EquipmentRights(id=id_, name=name, unit_name=unit, rights=sorted(by_equipment[id_].rights))
@@ -102,32 +105,32 @@ def who_am_i(asker: SignedIn, parts: Using) -> WhoAmI:
     )
 
 
-@router.delete("", status_code=204, dependencies=[Depends(signed_in)])
-def sign_out(request: Request, answer: Response, parts: Using) -> None:
+@router.delete("", status_code=204, dependencies=[Depends(current_principal)])
+def sign_out(request: Request, answer: Response, services: ServicesDep) -> None:
     """End the session."""
-    end_session(request, parts)
-    forget_session(answer, parts)
+    end_session(request, services)
+    forget_session(answer, services)
 
 
-def open_session(request: Request, parts: Parts, username: str, password: str) -> Opened:
+def open_session(request: Request, services: Services, username: str, password: str) -> OpenedSession:
     """Sign in from an address that hasn't tried too often.
 
     Raises: TooMany, NotSignedIn.
     """
     source = source_of(request.client.host if request.client else "")
     try:
-        parts.throttle.spend(source)
-        parts.guesses.spend(username, source)
-    except TooMany:
-        parts.guessing.note(source=source)
+        services.throttle.spend(source)
+        services.guesses.spend(username, source)
+    except TooManyAttempts:
+        services.guessing.note(source=source)
         raise
-    lasts = Milliseconds(int(parts.settings.api.session * 1000))
-    opened = accounts.sign_in(parts.records, username, password, now=parts.clock.now(), lasts=lasts)
-    parts.guesses.forget(username, source)
+    lasts = Milliseconds(int(services.settings.api.session_ttl * 1000))
+    opened = accounts.sign_in(services.records, username, password, now=services.clock.now(), lasts=lasts)
+    services.guesses.forget(username, source)
     return opened
 
 
-def end_session(request: Request, parts: Parts) -> None:
+def end_session(request: Request, services: Services) -> None:
     """End the session of the browser's cookie, if there is one."""
-    with parts.records.write() as tx:
-        close_session(tx, request.cookies.get(session_cookie(parts), ""))
+    with services.records.write() as tx:
+        close_session(tx, request.cookies.get(session_cookie(services), ""))

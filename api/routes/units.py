@@ -6,13 +6,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from sqlalchemy import select
 
-from api.asking import Reading, SignedIn, Using, unit_seen
-from api.shapes import Celsius, Cursor, Limit, Moment, Page, Shape, UnitNumber, cursor_of, place_of
-from core.alarms import listing
-from core.alarms.live import State, ZoneNow, zones_now
+from api.auth import CurrentPrincipal, visible_unit
+from api.db_session import ReadSession
+from api.schemas import Celsius, Cursor, Moment, Page, PageLimit, Schema, UnitNumber, cursor_of, place_of
+from api.services import ServicesDep
+from core.alarms import queries
+from core.alarms.zone_status import ZoneState, ZoneStatus, zone_statuses
+from core.contacts.contacts import incomplete_contacts, unbound_contacts
 from core.ids import AlarmId, EquipmentId, PersonId, UnitId, ZoneId
 from core.runtime.instant import Instant
-from core.units.contacts import incomplete_contacts, unbound_contacts
 from core.units.rights import Right
 from core.units.tables import Unit
 
@@ -20,7 +22,7 @@ router = APIRouter(prefix="/units", tags=["units"])
 Below = Annotated[bool, Query(description="also of all units below")]
 
 
-class UnitOut(Shape):
+class UnitOut(Schema):
     """A unit. `parent_id` may name one outside of the principal's scope."""
 
     id: UnitId
@@ -32,17 +34,17 @@ class UnitOut(Shape):
     timezone: str
 
 
-class ProbeNowOut(Shape):
+class ProbeNowOut(Schema):
     """A probe; `value` and `at` are null unless it has a reading inside the offline limit."""
 
     code: str
-    state: State
+    state: ZoneState
     value: Celsius | None
     at: Moment | None
     last_at: Moment | None
 
 
-class ZoneNowOut(Shape):
+class ZoneNowOut(Schema):
     """Present state of a zone of an equipment in use. Without a current reading `value` is null, never the last one."""
 
     unit: UnitId
@@ -55,7 +57,7 @@ class ZoneNowOut(Shape):
     kind: str
     low: Celsius | None
     high: Celsius | None
-    state: State
+    state: ZoneState
     value: Celsius | None
     at: Moment | None
     age_seconds: float | None
@@ -65,7 +67,7 @@ class ZoneNowOut(Shape):
     alarms: Sequence[AlarmId]
 
 
-class TimelinessOut(Shape):
+class TimelinessOut(Schema):
     """Alarms by how they were acknowledged: within 30 minutes, later, not at all."""
 
     on_time: int
@@ -73,7 +75,7 @@ class TimelinessOut(Shape):
     unacknowledged: int
 
 
-class IncompleteOut(Shape):
+class IncompleteOut(Schema):
     """A monitored equipment that lacks contacts of a level (报警联系人不完整)."""
 
     equipment: EquipmentId
@@ -83,7 +85,7 @@ class IncompleteOut(Shape):
     missing: Sequence[int]
 
 
-class UnboundOut(Shape):
+class UnboundOut(Schema):
     """A contact whom no WeChat message reaches: never bound, or unreachable since a time."""
 
     person: PersonId
@@ -95,10 +97,14 @@ class UnboundOut(Shape):
 
 @router.get("")
 def units(
-    tx: Reading, asker: SignedIn, parent: UnitNumber | None = None, cursor: Cursor = None, limit: Limit = 100
+    tx: ReadSession,
+    principal: CurrentPrincipal,
+    parent: UnitNumber | None = None,
+    cursor: Cursor = None,
+    limit: PageLimit = 100,
 ) -> Page[UnitOut]:
     """List the units that the principal may see, or those directly below one of them."""
-    visible = select(Unit).where(asker.actor.scope(Right.SEE)).order_by(Unit.id).limit(limit)
+    visible = select(Unit).where(principal.actor.scope(Right.SEE)).order_by(Unit.id).limit(limit)
     if parent is not None:
         visible = visible.where(Unit.parent_id == parent)
     if position := place_of(cursor, 1):
@@ -108,27 +114,27 @@ def units(
 
 
 @router.get("/{unit}")
-def unit(unit: UnitNumber, tx: Reading, asker: SignedIn) -> UnitOut:
+def unit(unit: UnitNumber, tx: ReadSession, principal: CurrentPrincipal) -> UnitOut:
     """Return one unit."""
-    return UnitOut.model_validate(unit_seen(tx, asker.actor, unit))
+    return UnitOut.model_validate(visible_unit(tx, principal.actor, unit))
 
 
 @router.get("/{unit}/live")
 def live(
     unit: UnitNumber,
-    tx: Reading,
-    asker: SignedIn,
-    parts: Using,
+    tx: ReadSession,
+    principal: CurrentPrincipal,
+    services: ServicesDep,
     *,
     below: Below = False,
     cursor: Cursor = None,
-    limit: Limit = 100,
+    limit: PageLimit = 100,
 ) -> Page[ZoneNowOut]:
     """Return every zone of the unit's equipment: temperature, its age, and state. A page holds whole equipment."""
-    unit_row = unit_seen(tx, asker.actor, unit)
+    unit_row = visible_unit(tx, principal.actor, unit)
     where = Unit.path.startswith(unit_row.path, autoescape=True) if below else Unit.id == unit_row.id
-    now, after = parts.clock.now(), place_of(cursor, 1)
-    zones = zones_now(tx, parts.telemetry.get(), where, now=now, after=after[0] if after else 0, limit=limit)
+    now, after = services.clock.now(), place_of(cursor, 1)
+    zones = zone_statuses(tx, services.telemetry.get(), where, now=now, after=after[0] if after else 0, limit=limit)
     items = [_zone_now(zone, now) for zone in zones]
     is_full = len({item.equipment for item in items}) == limit
     return Page(items=items, next=cursor_of(items[-1].equipment) if is_full else None)
@@ -137,35 +143,37 @@ def live(
 @router.get("/{unit}/timeliness")
 def timeliness(
     unit: UnitNumber,
-    tx: Reading,
-    asker: SignedIn,
+    tx: ReadSession,
+    principal: CurrentPrincipal,
     since: Annotated[Moment, Query(alias="from")],
     until: Annotated[Moment, Query(alias="to")],
 ) -> TimelinessOut:
     """Count the alarms of the unit and below opened in [from, to) by how quickly they were acknowledged."""
-    unit_row = unit_seen(tx, asker.actor, unit)
+    unit_row = visible_unit(tx, principal.actor, unit)
     return TimelinessOut.model_validate(
-        listing.timeliness(tx, Unit.path.startswith(unit_row.path, autoescape=True), since, until)
+        queries.timeliness(tx, Unit.path.startswith(unit_row.path, autoescape=True), since, until)
     )
 
 
 @router.get("/{unit}/contacts/incomplete")
-def incomplete(unit: UnitNumber, tx: Reading, asker: SignedIn, parts: Using) -> list[IncompleteOut]:
+def incomplete(
+    unit: UnitNumber, tx: ReadSession, principal: CurrentPrincipal, services: ServicesDep
+) -> list[IncompleteOut]:
     """List the monitored equipment of the unit and below that lacks a contact of any of the three levels."""
-    unit_row = unit_seen(tx, asker.actor, unit)
-    equipment = incomplete_contacts(tx, Unit.path.startswith(unit_row.path, autoescape=True), parts.clock.now())
+    unit_row = visible_unit(tx, principal.actor, unit)
+    equipment = incomplete_contacts(tx, Unit.path.startswith(unit_row.path, autoescape=True), services.clock.now())
     return [IncompleteOut.model_validate(item) for item in equipment]
 
 
 @router.get("/{unit}/contacts/unbound")
-def unbound(unit: UnitNumber, tx: Reading, asker: SignedIn, parts: Using) -> list[UnboundOut]:
+def unbound(unit: UnitNumber, tx: ReadSession, principal: CurrentPrincipal, services: ServicesDep) -> list[UnboundOut]:
     """List the contacts of the unit and below that WeChat doesn't reach; the unit complies when there are none."""
-    unit_row = unit_seen(tx, asker.actor, unit)
-    contacts = unbound_contacts(tx, Unit.path.startswith(unit_row.path, autoescape=True), parts.clock.now())
+    unit_row = visible_unit(tx, principal.actor, unit)
+    contacts = unbound_contacts(tx, Unit.path.startswith(unit_row.path, autoescape=True), services.clock.now())
     return [UnboundOut.model_validate(contact) for contact in contacts]
 
 
-def _zone_now(zone: ZoneNow, now: Instant) -> ZoneNowOut:
+def _zone_now(zone: ZoneStatus, now: Instant) -> ZoneNowOut:
     return ZoneNowOut(
         unit=zone.unit,
         unit_name=zone.unit_name,

@@ -5,14 +5,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.asking import Reading, SignedIn, Using, may_see
-from api.shapes import Celsius, Moment, Shape, ZoneNumber
-from core.alarms.live import limits_of
+from api.auth import CurrentPrincipal, visibility_of
+from api.db_session import ReadSession
+from api.schemas import Celsius, Moment, Schema, ZoneNumber
+from api.services import ServicesDep
+from core.alarms.zone_status import limits_of
 from core.devices.history import History, ProbeCurve, history
 from core.errors import Invalid
 from core.ids import EquipmentId, ZoneId
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
-from core.telemetry import windows
+from core.telemetry import window_figures
 
 router = APIRouter(prefix="/zones", tags=["zones"])
 
@@ -22,7 +24,7 @@ WINDOWS = 500
 """Approximate number of windows for each probe, if there are more readings than fit an answer."""
 
 
-class ReadingOut(Shape):
+class ReadingOut(Schema):
     """A reading; `t` is null when it failed, and `q` says why (bit mask)."""
 
     at: Moment
@@ -30,7 +32,7 @@ class ReadingOut(Shape):
     q: int
 
 
-class WindowOut(Shape):
+class WindowOut(Schema):
     """The readings of [since, until): how many have a value, how many failed, and their extremes."""
 
     since: Moment
@@ -42,7 +44,7 @@ class WindowOut(Shape):
     mean: float | None
 
 
-class SeriesOut(Shape):
+class SeriesOut(Schema):
     """One probe: its readings, or its windows when there are too many."""
 
     probe: str
@@ -50,14 +52,14 @@ class SeriesOut(Shape):
     windows: Sequence[WindowOut] | None
 
 
-class SpanOut(Shape):
+class SpanOut(Schema):
     """A period of time."""
 
     since: Moment
     until: Moment
 
 
-class HistoryOut(Shape):
+class HistoryOut(Schema):
     """The readings of a zone. `seen` is the part of the requested time in which the principal may see it."""
 
     zone: ZoneId
@@ -79,9 +81,9 @@ class HistoryOut(Shape):
 @router.get("/{zone}/history")
 def zone_history(
     zone: ZoneNumber,
-    tx: Reading,
-    asker: SignedIn,
-    parts: Using,
+    tx: ReadSession,
+    principal: CurrentPrincipal,
+    services: ServicesDep,
     since: Annotated[Moment, Query(alias="from", description="first moment")],
     until: Annotated[Moment, Query(alias="to", description="first moment no longer asked for")],
     window: Annotated[int | None, Query(ge=1, description="seconds; without, only for many readings")] = None,
@@ -91,7 +93,7 @@ def zone_history(
     The principal sees the time in which the equipment was in a unit of theirs; without any the answer is 404.
     """
     _check(since, until, window)
-    zone_readings = history(tx, parts.telemetry.get(), zone, since, until, may_see(asker.actor))
+    zone_readings = history(tx, services.telemetry.get(), zone, since, until, visibility_of(principal.actor))
     return _answer(zone_readings, _window(zone_readings, since, until, window))
 
 
@@ -140,7 +142,7 @@ def _series(probe: ProbeCurve, zone_readings: History, window: Milliseconds | No
             ReadingOut(at=sample.at, t=sample.value, q=sample.q) for sample in probe.curve.samples(probe.series)
         ]
         return SeriesOut(probe=probe.code, readings=reading_answers, windows=None)
-    edges = windows.fixed_edges(zone_readings.seen[0][0], zone_readings.seen[-1][1], window)
+    edges = window_figures.fixed_edges(zone_readings.seen[0][0], zone_readings.seen[-1][1], window)
     window_answers = [
         WindowOut(
             since=window_figures.since,
@@ -151,7 +153,7 @@ def _series(probe: ProbeCurve, zone_readings: History, window: Milliseconds | No
             max=window_figures.max,
             mean=_celsius(window_figures.mean),
         )
-        for window_figures in windows.figures(probe.curve, edges)
+        for window_figures in window_figures.figures(probe.curve, edges)
     ]
     return SeriesOut(probe=probe.code, readings=None, windows=window_answers)
 

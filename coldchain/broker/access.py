@@ -10,14 +10,15 @@ import hmac
 from config import secrets
 from config.secrets import NoSecrets
 from core.runtime.logs import logger
-from core.wire.topics import GATEWAY_NUMBER, GatewayNumber, shard_of
+from core.wire.shards import GatewayNumber, shard_of
+from core.wire.topics import GATEWAY_NUMBER
 
 log = logger(__name__)
 
 _NOBODY = "no user has this, so that an unknown name takes as long as a wrong password"
 
 
-class Access:
+class BrokerAccess:
     """Access rules over the secrets of a data folder, which are read again whenever their file changes.
 
     So a gateway to which `coldchain import` has issued a password can sign in without a restart. Removing a password

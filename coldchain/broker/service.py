@@ -18,10 +18,10 @@ from contextlib import suppress
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
-from coldchain.broker.access import Access
-from coldchain.broker.gate import Gate, Refused
+from coldchain.broker.access import BrokerAccess
+from coldchain.broker.packet_filter import PacketFilter, PacketRefused
 from config.settings import Settings
-from core.runtime.connections import RareLog, connection_limit, tame_accept_errors
+from core.runtime.connection_limits import RateLimitedLog, connection_limit, tame_accept_errors
 from core.runtime.logs import logger
 from core.runtime.port_holder import holder_of
 
@@ -59,7 +59,7 @@ async def _serve(settings: Settings, stop: threading.Event) -> None:
         )
     )
     await broker.start()
-    house = _House(broker, Access(settings.data_dir, settings.broker.username))
+    house = _House(broker, BrokerAccess(settings.data_dir, settings.broker.username))
     server = await _listen(house, settings, stopped)
     if server:
         watch = asyncio.create_task(house.watch())
@@ -94,24 +94,24 @@ class _House:
     ended to make room.
     """
 
-    def __init__(self, broker: Broker, access: Access) -> None:
+    def __init__(self, broker: Broker, access: BrokerAccess) -> None:
         self._broker = broker
         self._access = access
-        self._inside: dict[str, tuple[Gate, asyncio.Event]] = {}
+        self._inside: dict[str, tuple[PacketFilter, asyncio.Event]] = {}
         self._open: set[asyncio.StreamWriter] = set()
         self._strangers: dict[asyncio.StreamWriter, None] = {}
         """Connections that have not signed in yet, the oldest first."""
         self._limit = connection_limit(MOST_CONNECTIONS)
-        self._crowded = RareLog("more broker connections than this process takes; strangers were ended")
-        self._refused = RareLog("broker sign-ins refused")
-        self._lost = RareLog("broker connections ended before they signed in")
+        self._crowded = RateLimitedLog("more broker connections than this process takes; strangers were ended")
+        self._refused = RateLimitedLog("broker sign-ins refused")
+        self._lost = RateLimitedLog("broker connections ended before they signed in")
 
     async def enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends."""
         self._open.add(writer)
         self._strangers[writer] = None
         self._make_room()
-        gate = Gate(self._access, reader, writer)
+        gate = PacketFilter(self._access, reader, writer)
         gone = asyncio.Event()
         try:
             await gate.sign_in()
@@ -119,7 +119,7 @@ class _House:
             await self._end_earlier(gate.client_id)
             self._inside[gate.client_id] = (gate, gone)
             await self._broker.external_connected(gate, gate, _LISTENER)
-        except Refused as error:
+        except PacketRefused as error:
             self._refused.note(peer=str(gate.get_peer_info()), reason=str(error))
         except (OSError, EOFError) as error:
             if gate.client_id:

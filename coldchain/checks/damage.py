@@ -11,10 +11,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from coldchain.checks.finding import Finding, bad, good, say
 from config.settings import Settings
 from core.db.engine import connect, url_for
-from core.health.disks import files
+from core.health.disk_space import files
 from core.runtime.sqlite import look_into, malformed_text
-from core.runtime.trouble import Kind, first_line, kind_of
-from core.telemetry.months import NAME
+from core.runtime.trouble import TroubleKind, first_line, kind_of
+from core.telemetry.month_files import NAME
 from core.telemetry.open import embedded_folder
 
 
@@ -37,7 +37,7 @@ def damage_of(file: Path) -> str:
             results = [row[0] for row in db.execute("PRAGMA quick_check(1)")]
             version = db.execute("PRAGMA schema_version").fetchone()[0]
     except sqlite3.Error as error:
-        return first_line(error) if kind_of(error) is Kind.DAMAGED else ""
+        return first_line(error) if kind_of(error) is TroubleKind.DAMAGED else ""
     if results != ["ok"]:
         return str(results[0])
     return "" if version else say("damage.empty")
@@ -62,7 +62,7 @@ def has_people(settings: Settings) -> bool:
         with malformed_text(), engine.connect() as connection:
             return connection.execute(text("SELECT 1 FROM person LIMIT 1")).first() is not None
     except (SQLAlchemyError, sqlite3.Error) as error:
-        return kind_of(error) is Kind.DAMAGED  # damaged records may well have people
+        return kind_of(error) is TroubleKind.DAMAGED  # damaged records may well have people
     finally:
         engine.dispose()
 

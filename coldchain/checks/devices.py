@@ -11,11 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from coldchain.checks.finding import Finding, bad, good, say
 from coldchain.checks.network import answers
 from coldchain.checks.stores import looking_into
-from config.load import WrongSetting
-from config.settings import Bus, Settings
-from core.db.migrate import NewerDatabase, pending
+from config.load import InvalidSetting
+from config.settings import BusSettings, Settings
 from core.devices.tables import Gateway, Probe, ProbeGateway
-from core.health.disks import files
+from core.health.disk_space import files
+from core.migrations.migrate import NewerDatabase, pending
 
 Pairs = dict[str, set[str]]
 """Gateway number → codes of its probes."""
@@ -23,15 +23,15 @@ Pairs = dict[str, set[str]]
 
 def devices(settings: Settings) -> Iterator[Finding]:
     """Check the settings of the agent as it does at its start, and every device profile that the user wrote."""
-    from gateway_agent import boxes  # noqa: PLC0415 (pymodbus is slow to import)
-    from gateway_agent.profile import Profiles, WrongProfile  # noqa: PLC0415
+    from gateway_agent import gateways  # noqa: PLC0415 (pymodbus is slow to import)
+    from gateway_agent.device_profile import DeviceProfiles, InvalidDeviceProfile  # noqa: PLC0415
 
-    profiles = Profiles(Path(settings.agent.profiles))
+    profiles = DeviceProfiles(Path(settings.agent.profiles))
     for name in profiles.own():
         what = say("what.profile", name=name)
         try:
             device_profile = profiles.load(name)
-        except WrongProfile as error:
+        except InvalidDeviceProfile as error:
             yield bad(what, str(error), say("profile.mend"))
         else:
             channels = ", ".join(channel.name for channel in device_profile.channels)
@@ -40,8 +40,8 @@ def devices(settings: Settings) -> Iterator[Finding]:
         return
     what = say("what.devices")
     try:
-        boxes.check(settings.agent.gateways, profiles)
-    except WrongSetting as error:
+        gateways.check(settings.agent.gateways, profiles)
+    except InvalidSetting as error:
         yield bad(what, str(error), say("devices.mend"))
     else:
         names = {unit.profile for box in settings.agent.gateways for line in box.buses for unit in line.units}
@@ -109,7 +109,7 @@ def _known(settings: Settings) -> Pairs | None:
     return pairs
 
 
-def modbus(number: str, line: Bus) -> Finding:
+def modbus(number: str, line: BusSettings) -> Finding:
     """Check whether a Modbus line can be opened."""
     what = say("what.line", number=number, name=line.name)
     if line.kind == "rtu":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from coldchain.checks.finding import Finding, bad, good, say
 from config.settings import Settings
-from core.runtime.private import open_to_others, private_places
+from core.runtime.file_permissions import open_to_others, private_places
 
 ENOUGH_DISK = 2**30
 _NAMED = 3

@@ -11,7 +11,7 @@ from threading import Event
 from coldchain.checks.finding import Finding, bad, good, say
 from config.secrets import Secrets
 from config.settings import Settings
-from core.bus.client import BrokerAddress, Bus
+from core.mqtt.client import BrokerAddress, MqttClient
 from core.runtime.port_holder import Holder, foreign_holder, holder_of
 
 ANSWER_WITHIN_S = 10.0
@@ -35,7 +35,7 @@ def broker(settings: Settings, secrets: Secrets | None) -> Finding:
     if settings.broker.embedded and holder:
         return bad(what, say("network.held", where=where, holder=told(holder)), say("broker.port"))
     user = settings.broker.username
-    bus = Bus(
+    bus = MqttClient(
         BrokerAddress.of(settings.broker),
         client_id=f"check-{os.getpid()}",
         username=user,

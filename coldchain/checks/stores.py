@@ -11,18 +11,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from coldchain.checks.damage import remedy
 from coldchain.checks.finding import Finding, bad, good, say
-from config.load import WrongSetting
+from config.load import InvalidSetting
 from config.secrets import Secrets
 from config.settings import Settings
 from core.db.engine import connect, url_for
-from core.db.migrate import NewerDatabase, pending
-from core.health.disks import files
+from core.health.disk_space import files
 from core.intake import port as intake
 from core.intake.open import is_ready
+from core.migrations.migrate import NewerDatabase, pending
 from core.runtime.sqlite import look_into, malformed_text
-from core.runtime.trouble import Kind, kind_of
+from core.runtime.trouble import TroubleKind, kind_of
 from core.telemetry.open import embedded_folder
-from core.telemetry.port import Unavailable
+from core.telemetry.port import TelemetryUnavailable
 
 
 def records(settings: Settings) -> Finding:
@@ -41,7 +41,7 @@ def records(settings: Settings) -> Finding:
             behind = pending(engine)
     except (SQLAlchemyError, sqlite3.Error) as error:
         reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        damaged = file and kind_of(error) is Kind.DAMAGED
+        damaged = file and kind_of(error) is TroubleKind.DAMAGED
         return bad(what, f"{shown}: {reason}", remedy(file) if file and damaged else say("records.mend"))
     except NewerDatabase as error:
         return bad(what, f"{shown}: {error}", say("stores.newer"))
@@ -65,9 +65,9 @@ def intake_log(settings: Settings) -> Finding:
     shown = re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", where)
     try:
         ready = is_ready(settings.intake.url, settings.data_dir)
-    except (intake.Unavailable, intake.WrongVersion, WrongSetting, OSError) as error:
+    except (intake.IntakeUnavailable, intake.NewerLog, InvalidSetting, OSError) as error:
         file = files(settings).get("intake log")
-        mend = remedy(file) if file and kind_of(error) is Kind.DAMAGED else say("intake.mend")
+        mend = remedy(file) if file and kind_of(error) is TroubleKind.DAMAGED else say("intake.mend")
         return bad(what, f"{shown}: {str(error).splitlines()[0]}", mend)
     return good(what, shown + ("" if ready else say("stores.later")))
 
@@ -109,7 +109,7 @@ def telemetry(settings: Settings, secrets: Secrets | None) -> Finding:
         lack = say("telemetry.fresh") if server.is_fresh() else ""
         for name, write in (("influx_write", True), ("influx_read", False)):
             lack = lack or server.lacks(getattr(secrets, name), write=write)
-    except Unavailable as error:
+    except TelemetryUnavailable as error:
         return bad(what, str(error), say("telemetry.mend"))
     if lack:
         return bad(what, f"{where}: {lack}", "coldchain telemetry init")
@@ -126,7 +126,7 @@ def retention(settings: Settings, secrets: Secrets | None) -> Iterator[Finding]:
     bucket = telemetry_settings.bucket
     try:
         keeps_s = Server(telemetry_settings).keeps_s(secrets.influx_write)
-    except Unavailable:
+    except TelemetryUnavailable:
         return  # the check of the store itself has said so
     if keeps_s:
         seen = say("retention.ends", bucket=bucket, days=round(keeps_s / 86_400, 1))

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from coldchain.commands.options import Config, finish
-from coldchain.commands.words import command, group, say
+from coldchain.commands.options import ConfigFile, finish
+from coldchain.commands.texts import command, group, say
 from config.load import load
 from core.runtime import logs
 
@@ -16,7 +16,7 @@ app = group()
 
 @command(app, "status", "machine")
 def status(
-    *, json: Annotated[bool, typer.Option("--json", help=say("option.json"))] = False, config: Config = None
+    *, json: Annotated[bool, typer.Option("--json", help=say("option.json"))] = False, config: ConfigFile = None
 ) -> None:
     from coldchain import status_command  # noqa: PLC0415
 
@@ -25,24 +25,24 @@ def status(
 
 @command(app, "init", "setting_up")
 def init(folder: Annotated[Path, typer.Argument(help=say("option.init_folder"))] = Path()) -> None:
-    from coldchain import setting_up  # noqa: PLC0415
+    from coldchain import installation  # noqa: PLC0415
 
-    finish(0, setting_up.init(folder))
+    finish(0, installation.init(folder))
 
 
 @command(app, "import", "setting_up")
 def import_(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help=say("option.import_file"))],
-    config: Config = None,
+    config: ConfigFile = None,
 ) -> None:
-    from coldchain import setting_up  # noqa: PLC0415
+    from coldchain import installation  # noqa: PLC0415
     from coldchain.importing.progress import show_progress  # noqa: PLC0415
 
-    finish(*setting_up.import_into(load(config), file, show_progress(sys.stderr)))
+    finish(*installation.import_into(load(config), file, show_progress(sys.stderr)))
 
 
 @command(app, "check", "setting_up")
-def check(config: Config = None) -> None:
+def check(config: ConfigFile = None) -> None:
     from coldchain.checks import check as run_checks  # noqa: PLC0415
 
     logs.set_up("check", level="ERROR")  # the findings say everything else
@@ -55,19 +55,19 @@ def check(config: Config = None) -> None:
 
 @command(app, "realign", "machine")
 def realign(
-    *, yes: Annotated[bool, typer.Option("--yes", help=say("option.yes"))] = False, config: Config = None
+    *, yes: Annotated[bool, typer.Option("--yes", help=say("option.yes"))] = False, config: ConfigFile = None
 ) -> None:
-    from coldchain import realigning  # noqa: PLC0415
+    from coldchain import realign_command  # noqa: PLC0415
 
-    code, lines = realigning.realign(load(config), yes=yes)
+    code, lines = realign_command.realign(load(config), yes=yes)
     for line in lines:
         typer.echo(line)
     raise typer.Exit(code)
 
 
 @command(app, "broker-passwords", "setting_up")
-def broker_passwords(config: Config = None) -> None:
-    from coldchain.broker.passwords import password_lines  # noqa: PLC0415
+def broker_passwords(config: ConfigFile = None) -> None:
+    from coldchain.broker.password_file import password_lines  # noqa: PLC0415
     from config.secrets import read  # noqa: PLC0415
 
     finish(0, password_lines(read(load(config).data_dir).broker))
@@ -75,7 +75,7 @@ def broker_passwords(config: Config = None) -> None:
 
 @command(app, "edge-secrets", "setting_up")
 def edge_secrets(
-    gateways: Annotated[list[str], typer.Argument(help=say("option.edge_gateways"))], config: Config = None
+    gateways: Annotated[list[str], typer.Argument(help=say("option.edge_gateways"))], config: ConfigFile = None
 ) -> None:
     from config.secrets import encoded, of_edge_box, read  # noqa: PLC0415
 

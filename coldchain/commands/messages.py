@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from coldchain.commands.options import Config, finish
-from coldchain.commands.words import command, group, say
+from coldchain.commands.options import ConfigFile, finish
+from coldchain.commands.texts import command, group, say
 from config.load import load
 
 app = group("message", say("command.message"))
@@ -19,7 +19,7 @@ def _of_messages() -> None:
 @command(app, "test")
 def send_test_message(
     person: Annotated[str, typer.Argument(help=say("option.person"))],
-    config: Config = None,
+    config: ConfigFile = None,
 ) -> None:
     from coldchain.message_test import send_test  # noqa: PLC0415
     from core.runtime import logs  # noqa: PLC0415

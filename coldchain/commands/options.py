@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from coldchain.commands.words import say
+from coldchain.commands.texts import say
 
 CONFIG = "COLDCHAIN_CONFIG"
 """Environment variable with the path of the settings file; `up` passes it to its children."""
 
-Config = Annotated[
+ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", metavar="FILE", envvar=CONFIG, show_envvar=True, help=say("option.config")),
 ]
-Changed = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=say("option.set"))]
+SettingOverrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=say("option.set"))]
 PasswordFromStdin = Annotated[bool, typer.Option("--password-stdin", help=say("option.password_stdin"))]
 
 

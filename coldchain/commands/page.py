@@ -11,7 +11,7 @@ import typer
 from typer.cli import get_docs_for_click
 
 from coldchain.cli import app
-from coldchain.commands.words import say
+from coldchain.commands.texts import say
 
 
 def page() -> str:

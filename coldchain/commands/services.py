@@ -7,15 +7,15 @@ from importlib import import_module
 from pathlib import Path
 from threading import Event
 
-from coldchain.commands.options import CONFIG, Changed, Config
-from coldchain.commands.words import command, group
+from coldchain.commands.options import CONFIG, ConfigFile, SettingOverrides
+from coldchain.commands.texts import command, group
 from config import secrets
-from config.load import WrongSetting, load
+from config.load import InvalidSetting, load
 from config.settings import Settings
 from core.runtime import logs
+from core.runtime.file_permissions import close_to_others, private_places
 from core.runtime.lifecycle import end_within, stop_on_signals
-from core.runtime.private import close_to_others, private_places
-from core.runtime.single import only_one
+from core.runtime.process_lock import single_process
 
 COLLECTOR_ENDS_S = 10.0
 """Longest time, in real seconds, from a signal to the end of the collector, even if a store or the broker hangs."""
@@ -24,32 +24,32 @@ app = group()
 
 
 @command(app, "up", "machine")
-def up(config: Config = None) -> None:
-    serve("up", config, "coldchain.machine")
+def up(config: ConfigFile = None) -> None:
+    serve("up", config, "coldchain.one_machine")
 
 
 @command(app, "gateway", "services")
-def gateway(config: Config = None, changed: Changed = None) -> None:
+def gateway(config: ConfigFile = None, changed: SettingOverrides = None) -> None:
     serve("gateway", config, "gateway_agent.service", changed)
 
 
 @command(app, "collector", "services")
-def collector(config: Config = None, changed: Changed = None) -> None:
+def collector(config: ConfigFile = None, changed: SettingOverrides = None) -> None:
     serve("collector", config, "collector.service", changed)
 
 
 @command(app, "alerting", "services")
-def alerting(config: Config = None, changed: Changed = None) -> None:
+def alerting(config: ConfigFile = None, changed: SettingOverrides = None) -> None:
     serve("alerting", config, "alerting.service", changed)
 
 
 @command(app, "api", "services")
-def api(config: Config = None, changed: Changed = None) -> None:
+def api(config: ConfigFile = None, changed: SettingOverrides = None) -> None:
     serve("api", config, "api.service", changed)
 
 
 @command(app, "broker", "services")
-def broker(config: Config = None, changed: Changed = None) -> None:
+def broker(config: ConfigFile = None, changed: SettingOverrides = None) -> None:
     serve("broker", config, "coldchain.broker.service", changed)
 
 
@@ -74,14 +74,14 @@ def serve(name: str, config: Path | None, module: str, changed: Sequence[str] | 
         "alerting": settings.alerting.process,
         "api": settings.api.process,
     }
-    with only_one(settings.data_dir, process_names.get(name, name), stop, wait=name != "up") as is_the_only_one:
+    with single_process(settings.data_dir, process_names.get(name, name), stop, wait=name != "up") as is_the_only_one:
         if is_the_only_one:
             try:
                 run(settings, stop)
-            except WrongSetting as error:
+            except InvalidSetting as error:
                 # Only the service itself can find this one, such as an unknown profile or channel.
                 source = config or "coldchain.toml"
-                raise WrongSetting("\n".join(f"{source}: {line}" for line in str(error).splitlines())) from error
+                raise InvalidSetting("\n".join(f"{source}: {line}" for line in str(error).splitlines())) from error
 
 
 def stop_event() -> Event:

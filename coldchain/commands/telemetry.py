@@ -2,22 +2,22 @@
 
 import os
 
-from coldchain.commands.options import Config, finish
-from coldchain.commands.words import command, group, say
+from coldchain.commands.options import ConfigFile, finish
+from coldchain.commands.texts import command, group, say
 from config.load import load
 
 app = group("telemetry", say("command.telemetry"))
 
 
 @command(app, "init")
-def init(config: Config = None) -> None:
+def init(config: ConfigFile = None) -> None:
     from coldchain import telemetry_commands  # noqa: PLC0415
 
     finish(*telemetry_commands.init(load(config), os.environ.get("INFLUX_TOKEN", "")))
 
 
 @command(app, "verify")
-def verify(config: Config = None) -> None:
+def verify(config: ConfigFile = None) -> None:
     from coldchain import telemetry_commands  # noqa: PLC0415
 
     finish(*telemetry_commands.verify(load(config)))

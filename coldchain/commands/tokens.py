@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from coldchain.commands.options import Config, finish
-from coldchain.commands.words import command, group, say
+from coldchain.commands.options import ConfigFile, finish
+from coldchain.commands.texts import command, group, say
 from config.load import load
 
 app = group("token", say("command.token"))
@@ -17,28 +17,28 @@ def issue(
     unit: Annotated[str, typer.Option(help=say("option.unit"))],
     role: Annotated[str, typer.Option(help=say("option.role"))] = "user",
     expires: Annotated[str, typer.Option(metavar="DAY", help=say("option.expires"))] = "365d",
-    config: Config = None,
+    config: ConfigFile = None,
 ) -> None:
-    from coldchain import access  # noqa: PLC0415
+    from coldchain import account_commands  # noqa: PLC0415
 
-    code, lines = access.issue(load(config), name, unit_code=unit, role=role, expires=expires)
+    code, lines = account_commands.issue(load(config), name, unit_code=unit, role=role, expires=expires)
     if code == 0:
         typer.echo(say("access.issued", name=name), err=True)
     finish(code, lines)
 
 
 @command(app, "list")
-def list_(config: Config = None) -> None:
-    from coldchain import access  # noqa: PLC0415
+def list_(config: ConfigFile = None) -> None:
+    from coldchain import account_commands  # noqa: PLC0415
 
-    finish(*access.list_tokens(load(config)))
+    finish(*account_commands.list_tokens(load(config)))
 
 
 @command(app, "revoke")
 def revoke(
     name: Annotated[str, typer.Argument(help=say("option.token_name"))],
-    config: Config = None,
+    config: ConfigFile = None,
 ) -> None:
-    from coldchain import access  # noqa: PLC0415
+    from coldchain import account_commands  # noqa: PLC0415
 
-    finish(*access.revoke(load(config), name))
+    finish(*account_commands.revoke(load(config), name))

@@ -13,29 +13,29 @@ from zoneinfo import ZoneInfo
 import msgspec
 from sqlalchemy import select
 
-from coldchain.demo.stage import Box, Device, Stage
-from coldchain.demo.words import say
+from coldchain.demo.environment import DemoEnvironment, SimulatedDevice, SimulatedGateway
+from coldchain.demo.texts import say
 from coldchain.importing import import_file
 from coldchain.simulate import physics
-from coldchain.simulate.physics import Chamber, Fault
+from coldchain.simulate.physics import Chamber, ChamberFault
 from coldchain.simulate.replay import unplayable_rows
 from config.settings import Settings
 from config.text_file import UnreadableFile
-from core.alarms.profile import load_or_default as profile_of
+from core.access.accounts import create_account, hash_password
 from core.db.engine import Records
-from core.db.migrate import upgrade
 from core.devices.tables import Series
 from core.ids import Centi
+from core.limits.rule_profile import load_or_default as profile_of
 from core.logger_files.model import LoggerFile
-from core.logger_files.reading import read_file
+from core.logger_files.reader import read_file
+from core.migrations.migrate import upgrade
 from core.runtime.clock import SystemClock
 from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant, Milliseconds, rfc3339
 from core.telemetry.open import open_telemetry
-from core.units.accounts import create_account, hash_password
 from core.units.actor import OPERATOR
 from core.units.rights import Role
 from core.units.tables import Account, Unit
-from gateway_agent import profile
+from gateway_agent import device_profile
 
 ZONE = ZoneInfo("Asia/Shanghai")
 USERNAME = "demo"
@@ -46,18 +46,18 @@ LASTS_S = 3650 * 86_400.0
 """A sign-in and a link last as long as the demo's clock runs: at 600 times its speed half a day is over in 72 s."""
 
 BOXES = (
-    Box("10001", [Device(1, "r4dcb08", {"t1": "200101", "t2": "200102", "t3": "200103"})]),
-    Box("10002", [Device(1, "xy-md02", {"t": "200201", "h": "200201"})]),
-    Box(
+    SimulatedGateway("10001", [SimulatedDevice(1, "r4dcb08", {"t1": "200101", "t2": "200102", "t3": "200103"})]),
+    SimulatedGateway("10002", [SimulatedDevice(1, "xy-md02", {"t": "200201", "h": "200201"})]),
+    SimulatedGateway(
         "10003",
         [
-            Device(1, "r4dcb08", {"t1": "208601", "t2": "208604"}),
-            Device(2, "xy-md02", {"t": "208602", "h": "208602"}),
+            SimulatedDevice(1, "r4dcb08", {"t1": "208601", "t2": "208604"}),
+            SimulatedDevice(2, "xy-md02", {"t": "208602", "h": "208602"}),
         ],
     ),
-    Box("10004", [Device(1, "xy-md02", {"t": "203708", "h": "203708"})]),
+    SimulatedGateway("10004", [SimulatedDevice(1, "xy-md02", {"t": "203708", "h": "203708"})]),
 )
-KINDS: dict[str, physics.Kind] = {
+KINDS: dict[str, physics.ChamberKind] = {
     "200101": "cold_room",
     "200102": "cold_room",
     "200103": "freezer",
@@ -70,7 +70,7 @@ KINDS: dict[str, physics.Kind] = {
 HUMID = 45.0
 
 LOGGER_DEVICE = "replay"
-LOGGER_BOX = Box("10009", [Device(1, LOGGER_DEVICE, {"t": "209901"})])
+LOGGER_BOX = SimulatedGateway("10009", [SimulatedDevice(1, LOGGER_DEVICE, {"t": "209901"})])
 LOGGER_COUNTY = """since = {since}
 [[unit]]
 code = "990123"
@@ -96,7 +96,7 @@ interval = "{interval}s"
 LOGGER_PEOPLE = (("陈静", 1, "demo-chen-jing"), ("赵国强", 2, "demo-zhao-guoqiang"), ("孙丽华", 3, "demo-sun-lihua"))
 
 
-class Kept(msgspec.Struct):
+class DemoMemory(msgspec.Struct):
     """Start of a demo, as its folder keeps it."""
 
     began: Instant
@@ -107,7 +107,7 @@ class Kept(msgspec.Struct):
 class County:
     """Simulated county: its devices, its faults over time, and its people."""
 
-    def __init__(self, folder: Path, kept: Kept, port: int) -> None:
+    def __init__(self, folder: Path, kept: DemoMemory, port: int) -> None:
         self.start = kept.began
         self.username = USERNAME
         self.password = kept.password
@@ -116,14 +116,14 @@ class County:
         self._value: Centi | None = None
         self.goes_on(kept.began)
         self._chambers = {} if self.logger else story(kept.began)
-        self.stage = Stage(
+        self.stage = DemoEnvironment(
             folder,
             [LOGGER_BOX] if self.logger else BOXES,
             self._read,
             # Replayed, every step of the clock is to be a reading, however unevenly and closely the file's rows lie.
             interval_s=0.001 if self.logger else 30.0,
             api_port=port,
-            more={"api": {"session": LASTS_S, "link": LASTS_S}},
+            more={"api": {"session_ttl": LASTS_S, "link_ttl": LASTS_S}},
         )
 
     def enter(self, records: Records, settings: Settings, now: Instant) -> None:
@@ -173,7 +173,7 @@ class County:
     def offline_after(self) -> Milliseconds:
         """How long the replayed device may be silent before that is an alarm."""
         interval = self.logger.interval if self.logger else MINUTE
-        return profile_of("").patience.of(Milliseconds(interval))
+        return profile_of("").offline_limit.of(Milliseconds(interval))
 
     def shows(self, value: Centi | None) -> None:
         """Set the replayed device to a value."""
@@ -216,7 +216,7 @@ def _asked(url: str, body: bytes | None = None) -> bool:
         return False
 
 
-def recall(folder: Path, replay: Path | None) -> Kept:
+def recall(folder: Path, replay: Path | None) -> DemoMemory:
     """Return the start of the demo in a folder, or of a new one; nothing is written yet.
 
     Raises: ValueError when the folder holds another demo than the one asked for; UnreadableFile.
@@ -225,8 +225,8 @@ def recall(folder: Path, replay: Path | None) -> Kept:
     memory = folder / MEMORY
     if not memory.exists():
         began = read_logger(replay).readings[0][0] if replay else SystemClock().now()
-        return Kept(began, asked, random.token_urlsafe(9))
-    kept = msgspec.json.decode(memory.read_bytes(), type=Kept)
+        return DemoMemory(began, asked, random.token_urlsafe(9))
+    kept = msgspec.json.decode(memory.read_bytes(), type=DemoMemory)
     if kept.replay != asked:
         raise ValueError(
             say("mistake.replays", folder=folder, file=kept.replay)
@@ -236,7 +236,7 @@ def recall(folder: Path, replay: Path | None) -> Kept:
     return kept
 
 
-def build(folder: Path, kept: Kept, *, port: int) -> County:
+def build(folder: Path, kept: DemoMemory, *, port: int) -> County:
     """Return the county of a folder, and write its start there."""
     memory = folder / MEMORY
     if not memory.exists():
@@ -251,7 +251,7 @@ def read_logger(path: Path) -> LoggerFile:
     Raises: UnreadableFile.
     """
     file = read_file(path, ZONE)
-    (channel,) = profile.load(LOGGER_DEVICE).channels
+    (channel,) = device_profile.load(LOGGER_DEVICE).channels
     if problems := unplayable_rows(file, channel):
         raise UnreadableFile(path.name, problems)
     return file
@@ -264,12 +264,13 @@ def story(began: Instant) -> dict[str, Chamber]:
     rule's delay; the compressor runs again after three hours. A vehicle's door is left open. A thermostat sticks, and
     its zone would freeze.
     """
-    faults: dict[str, list[Fault]] = {probe: [] for probe in KINDS}
+    faults: dict[str, list[ChamberFault]] = {probe: [] for probe in KINDS}
 
     def add_faults(probe: str, kind: str, since: int, until: int, days: Sequence[int] = range(DAYS)) -> None:
         faults[probe] += [
             msgspec.convert(
-                {"kind": kind, "since": began + day * DAY + since, "until": began + day * DAY + until}, type=Fault
+                {"kind": kind, "since": began + day * DAY + since, "until": began + day * DAY + until},
+                type=ChamberFault,
             )
             for day in days
         ]

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from coldchain.demo.watch import AlarmLine, Told, View, ZoneLine, shown
+from coldchain.demo.watcher import AlarmLine, ReceivedLine, View, ZoneLine, shown
 from core.runtime.instant import HOUR, MINUTE, Instant
 
 LINES_A_MESSAGE = 2
@@ -88,7 +88,7 @@ def _alarms(alarms: Sequence[AlarmLine], room: int, texts: Mapping[str, Mapping[
     return table
 
 
-def _told(told: Sequence[Told], room: int, texts: Mapping[str, Mapping[str, str]]) -> Table:
+def _told(told: Sequence[ReceivedLine], room: int, texts: Mapping[str, Mapping[str, str]]) -> Table:
     head = texts["head"]
     table = _table(head["told"], 0, "")
     for message in told[:room]:

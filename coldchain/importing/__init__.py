@@ -8,11 +8,8 @@ statements). For that time SQLite's only writer is taken: import while nothing e
 from collections.abc import Callable
 from pathlib import Path
 
-from coldchain.importing import devices, staff, telling
-from coldchain.importing.files import read
-from coldchain.importing.mistakes import Mistake
-from coldchain.importing.report import ImportReport, Issued
-from coldchain.importing.rows import (
+from coldchain.importing import contacts, devices, units_and_people
+from coldchain.importing.columns import (
     ContactRow,
     EquipmentRow,
     GatewayRow,
@@ -22,14 +19,17 @@ from coldchain.importing.rows import (
     WindowRow,
     ZoneRow,
 )
-from coldchain.importing.run import Outcome, Run, warnings_of
+from coldchain.importing.import_file_reader import read
+from coldchain.importing.import_run import ImportRun, RowOutcome, warnings_of
+from coldchain.importing.mistakes import Mistake
+from coldchain.importing.report import ImportReport, Issued
 from config import secrets
 from core.db.crypto import FieldCipher
 from core.db.engine import Records
 from core.runtime.instant import Instant
 from core.units.actor import Actor
 
-__all__ = ["ImportReport", "Issued", "Mistake", "Outcome", "import_file"]
+__all__ = ["ImportReport", "Issued", "Mistake", "RowOutcome", "import_file"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of rows done and the number of all."""
@@ -54,7 +54,7 @@ def import_file(
     warnings = warnings_of(file, now)
     try:
         with records.write() as tx:
-            run = Run(tx, actor, cipher, file, services=kept.services, now=now, progress=progress)
+            run = ImportRun(tx, actor, cipher, file, services=kept.services, now=now, progress=progress)
             _write(run)
             _take_back_if_mistaken(run)
     except _TakenBack as taken_back:
@@ -71,18 +71,18 @@ class _TakenBack(Exception):
         self.mistakes = mistakes
 
 
-def _take_back_if_mistaken(run: Run) -> None:
+def _take_back_if_mistaken(run: ImportRun) -> None:
     if run.mistakes:
         raise _TakenBack(run.mistakes)
 
 
-def _write(run: Run) -> None:
-    staff.write_units(run, run.rows(UnitRow))
-    staff.write_people(run, run.rows(PersonRow))
+def _write(run: ImportRun) -> None:
+    units_and_people.write_units(run, run.rows(UnitRow))
+    units_and_people.write_people(run, run.rows(PersonRow))
     devices.write_equipment(run, run.rows(EquipmentRow))
     devices.write_zones(run, run.rows(ZoneRow))
     devices.write_gateways(run, run.rows(GatewayRow))
     devices.write_probes(run, run.rows(ProbeRow))
     devices.write_windows(run, run.rows(WindowRow))
-    telling.write_levels(run, run.rows(PersonRow))
-    telling.write_contacts(run, run.rows(ContactRow))
+    contacts.write_levels(run, run.rows(PersonRow))
+    contacts.write_contacts(run, run.rows(ContactRow))

@@ -11,12 +11,12 @@ from typing import NamedTuple, TypeVar
 
 from sqlalchemy import select
 
+from coldchain.importing.columns import EquipmentRow, GatewayRow, ProbeRow, WindowRow, ZoneRow
+from coldchain.importing.import_run import ImportRun, RowOutcome
 from coldchain.importing.mistakes import FieldProblem, message
-from coldchain.importing.rows import EquipmentRow, GatewayRow, ProbeRow, WindowRow, ZoneRow
-from coldchain.importing.run import Outcome, Run
-from core.db.among import among
-from core.devices import bindings, intervals, registry, windows
-from core.devices.entering import (
+from core.db.in_values import in_values
+from core.devices import bindings, maintenance_windows, registry, timeline_rows
+from core.devices.bulk_entry import (
     NewEquipment,
     NewGateway,
     NewInUnit,
@@ -26,8 +26,7 @@ from core.devices.entering import (
     enter_probes,
     probes_known,
 )
-from core.devices.names import ZoneKind
-from core.devices.registry import ZoneLimits
+from core.devices.kinds import ZoneKind
 from core.devices.tables import (
     EquipmentUnit,
     Gateway,
@@ -39,13 +38,15 @@ from core.devices.tables import (
     Zone,
 )
 from core.ids import EquipmentId, ZoneId
+from core.limits import zone_limits
+from core.limits.zone_limits import ZoneLimits
 from core.runtime.instant import MINUTE, Instant, rfc3339
 
 Zones = dict[EquipmentId, dict[ZoneKind, Zone]]
 Placed = TypeVar("Placed", EquipmentUnit, GatewayUnit, ProbeGateway, ProbeZone)
 
 
-def write_equipment(run: Run, rows: Sequence[EquipmentRow]) -> None:
+def write_equipment(run: ImportRun, rows: Sequence[EquipmentRow]) -> None:
     """Add equipment with their zones; or rename one, give it further zones, and place it in another unit."""
     for chunk in run.chunks(rows):
         ids = {run.equipment[row.code].id for row in chunk if row.code in run.equipment}
@@ -59,8 +60,8 @@ def write_equipment(run: Run, rows: Sequence[EquipmentRow]) -> None:
 
 
 def _decide_equipment(
-    run: Run, zones: Zones, places: dict[int, EquipmentUnit], row: EquipmentRow
-) -> Outcome | NewInUnit:
+    run: ImportRun, zones: Zones, places: dict[int, EquipmentUnit], row: EquipmentRow
+) -> RowOutcome | NewInUnit:
     unit = run.unit(row.unit)
     known = run.equipment.get(row.code)
     if known is None:
@@ -76,12 +77,12 @@ def _decide_equipment(
             changed = True
     if stands is not None and stays:
         run.begins(row.since, stands.since)
-        return Outcome.of(changed=changed)
+        return RowOutcome.of(changed=changed)
     bindings.place_equipment(run.tx, run.actor, known.id, unit, row.since or run.now, now=run.now)
-    return Outcome.CHANGED
+    return RowOutcome.CHANGED
 
 
-def write_zones(run: Run, rows: Sequence[ZoneRow]) -> None:
+def write_zones(run: ImportRun, rows: Sequence[ZoneRow]) -> None:
     """Set the limits of zones; an equipment gets the zone if it has none of this kind."""
     for chunk in run.chunks(rows):
         zones = _zones(run, _named(run, chunk))
@@ -91,7 +92,7 @@ def write_zones(run: Run, rows: Sequence[ZoneRow]) -> None:
                 run.count("zone", outcome)
 
 
-def _write_zone(run: Run, zones: Zones, row: ZoneRow) -> Outcome:
+def _write_zone(run: ImportRun, zones: Zones, row: ZoneRow) -> RowOutcome:
     equipment = run.one_equipment(row.equipment)
     zone = zones[equipment.id].get(row.kind)
     added = zone is None
@@ -99,13 +100,13 @@ def _write_zone(run: Run, zones: Zones, row: ZoneRow) -> Outcome:
         zone = registry.add_zone(run.tx, run.actor, equipment.id, row.kind, now=run.now)
         zones[equipment.id][row.kind] = zone
     limits = ZoneLimits(profile=row.profile, low=row.low, high=row.high, delay=row.delay, hysteresis=row.hysteresis)
-    changed = registry.limits_of(zone) != limits
+    changed = zone_limits.limits_of(zone) != limits
     if changed or added:
-        registry.set_limits(run.tx, run.actor, zone, limits, now=run.now)
-    return Outcome.ADDED if added else Outcome.of(changed=changed)
+        zone_limits.set_limits(run.tx, run.actor, zone, limits, now=run.now)
+    return RowOutcome.ADDED if added else RowOutcome.of(changed=changed)
 
 
-def write_gateways(run: Run, rows: Sequence[GatewayRow]) -> None:
+def write_gateways(run: ImportRun, rows: Sequence[GatewayRow]) -> None:
     """Add gateways, or place one in another unit."""
     for chunk in run.chunks(rows):
         ids = {run.gateways[row.number].id for row in chunk if row.number in run.gateways}
@@ -118,7 +119,7 @@ def write_gateways(run: Run, rows: Sequence[GatewayRow]) -> None:
         )
 
 
-def _decide_gateway(run: Run, places: dict[int, GatewayUnit], row: GatewayRow) -> Outcome | NewGateway:
+def _decide_gateway(run: ImportRun, places: dict[int, GatewayUnit], row: GatewayRow) -> RowOutcome | NewGateway:
     if row.number in run.services:
         raise FieldProblem(field="number", value=row.number, problem=message("service_number"))
     unit = run.unit(row.unit)
@@ -128,9 +129,9 @@ def _decide_gateway(run: Run, places: dict[int, GatewayUnit], row: GatewayRow) -
     stands = places.get(known.id)
     if stands is not None and stands.until is None and stands.unit_id == unit.id:
         run.begins(row.since, stands.since)
-        return Outcome.UNCHANGED
+        return RowOutcome.UNCHANGED
     bindings.place_gateway(run.tx, run.actor, known.id, unit, row.since or run.now, now=run.now)
-    return Outcome.CHANGED
+    return RowOutcome.CHANGED
 
 
 class _KnownProbes(NamedTuple):
@@ -140,7 +141,7 @@ class _KnownProbes(NamedTuple):
     zones: Zones
 
 
-def write_probes(run: Run, rows: Sequence[ProbeRow]) -> None:
+def write_probes(run: ImportRun, rows: Sequence[ProbeRow]) -> None:
     """Add probes, or pair one with another gateway, move it to another zone, or change its interval.
 
     Without `equipment` a probe stays where it is bound.
@@ -159,7 +160,7 @@ def write_probes(run: Run, rows: Sequence[ProbeRow]) -> None:
         )
 
 
-def _decide_probe(run: Run, known: _KnownProbes, row: ProbeRow) -> Outcome | NewProbe:
+def _decide_probe(run: ImportRun, known: _KnownProbes, row: ProbeRow) -> RowOutcome | NewProbe:
     gateway = run.gateway(row.gateway)
     zone = _zone_of(run, row, known.zones)
     probe = known.probes.get((gateway.namespace, row.code.code))
@@ -170,20 +171,20 @@ def _decide_probe(run: Run, known: _KnownProbes, row: ProbeRow) -> Outcome | New
     if row.interval is not None and row.interval != probe.interval:
         changed |= registry.set_interval(run.tx, run.actor, probe, row.interval, now=run.now)
     if changed:
-        paired = intervals.newest(run.tx, ProbeGateway, probe.id)
-        bound = intervals.newest(run.tx, ProbeZone, probe.id)
+        paired = timeline_rows.newest(run.tx, ProbeGateway, probe.id)
+        bound = timeline_rows.newest(run.tx, ProbeZone, probe.id)
     run.begins(row.since, *(row.since for row in (paired, bound) if row is not None))
-    return Outcome.of(changed=changed)
+    return RowOutcome.of(changed=changed)
 
 
-def _pair(run: Run, row: ProbeRow, probe: Probe, gateway: Gateway, paired: ProbeGateway | None) -> bool:
+def _pair(run: ImportRun, row: ProbeRow, probe: Probe, gateway: Gateway, paired: ProbeGateway | None) -> bool:
     if paired is not None and paired.until is None and paired.gateway_id == gateway.id:
         return False
     bindings.pair_probe(run.tx, run.actor, probe.id, gateway.id, row.since or run.now, now=run.now)
     return True
 
 
-def _bind(run: Run, row: ProbeRow, probe: Probe, zone: ZoneId | None, bound: ProbeZone | None) -> bool:
+def _bind(run: ImportRun, row: ProbeRow, probe: Probe, zone: ZoneId | None, bound: ProbeZone | None) -> bool:
     at: Instant = row.since or run.now
     is_open = bound is not None and bound.until is None
     if zone is None or (bound is not None and is_open and bound.zone_id == zone):
@@ -193,7 +194,7 @@ def _bind(run: Run, row: ProbeRow, probe: Probe, zone: ZoneId | None, bound: Pro
     return True
 
 
-def _zone_of(run: Run, row: ProbeRow, zones: Zones) -> ZoneId | None:
+def _zone_of(run: ImportRun, row: ProbeRow, zones: Zones) -> ZoneId | None:
     kind = row.zone or row.code.zone
     if row.equipment is None:
         if row.zone is not None:
@@ -210,11 +211,11 @@ def _zone_of(run: Run, row: ProbeRow, zones: Zones) -> ZoneId | None:
     return there[kind].id if kind is not None else next(iter(there.values())).id
 
 
-def write_windows(run: Run, rows: Sequence[WindowRow]) -> None:
+def write_windows(run: ImportRun, rows: Sequence[WindowRow]) -> None:
     """Begin windows, or end an open one; 停用 takes effect at its `since`."""
     for chunk in run.chunks(rows):
         ids = _named(run, chunk)
-        asked = select(MaintenanceWindow).where(among(run.tx, MaintenanceWindow.equipment_id, ids))
+        asked = select(MaintenanceWindow).where(in_values(run.tx, MaintenanceWindow.equipment_id, ids))
         known = {(window.equipment_id, window.kind, window.since): window for window in run.tx.scalars(asked)}
         for row in chunk:
             outcome = run.attempt(row, partial(_write_window, run, known, row))
@@ -223,12 +224,12 @@ def write_windows(run: Run, rows: Sequence[WindowRow]) -> None:
 
 
 def _write_window(
-    run: Run, windows_there: dict[tuple[EquipmentId, str, Instant], MaintenanceWindow], row: WindowRow
-) -> Outcome:
+    run: ImportRun, windows_there: dict[tuple[EquipmentId, str, Instant], MaintenanceWindow], row: WindowRow
+) -> RowOutcome:
     equipment = run.one_equipment(row.equipment)
     known = windows_there.get((equipment.id, row.kind.value, row.since))
     if known is None:
-        windows.begin_window(
+        maintenance_windows.begin_window(
             run.tx,
             run.actor,
             equipment.id,
@@ -238,30 +239,30 @@ def _write_window(
             reason=row.reason,
             now=run.now,
         )
-        return Outcome.ADDED
+        return RowOutcome.ADDED
     if row.until is None or row.until == known.until:
-        return Outcome.UNCHANGED
+        return RowOutcome.UNCHANGED
     if known.until is not None:
         raise FieldProblem(
             field="until", value=rfc3339(row.until), problem=message("ended", until=rfc3339(known.until))
         )
-    windows.end_window(run.tx, run.actor, known, row.until, now=run.now)
-    return Outcome.CHANGED
+    maintenance_windows.end_window(run.tx, run.actor, known, row.until, now=run.now)
+    return RowOutcome.CHANGED
 
 
-def _zones(run: Run, equipment: set[EquipmentId]) -> Zones:
+def _zones(run: ImportRun, equipment: set[EquipmentId]) -> Zones:
     found: Zones = defaultdict(dict)
-    asked = select(Zone).where(among(run.tx, Zone.equipment_id, equipment)).order_by(Zone.id)
+    asked = select(Zone).where(in_values(run.tx, Zone.equipment_id, equipment)).order_by(Zone.id)
     for zone in run.tx.scalars(asked):
         found[zone.equipment_id][ZoneKind(zone.kind)] = zone
     return found
 
 
-def _newest(run: Run, table: type[Placed], subjects: Collection[int]) -> dict[int, Placed]:
+def _newest(run: ImportRun, table: type[Placed], subjects: Collection[int]) -> dict[int, Placed]:
     """Return the last row of each subject, open or ended."""
-    return {subject: rows[-1] for subject, rows in intervals.rows_of(run.tx, table, subjects).items()}
+    return {subject: rows[-1] for subject, rows in timeline_rows.rows_of(run.tx, table, subjects).items()}
 
 
-def _named(run: Run, rows: Iterable[ZoneRow | ProbeRow | WindowRow]) -> set[EquipmentId]:
+def _named(run: ImportRun, rows: Iterable[ZoneRow | ProbeRow | WindowRow]) -> set[EquipmentId]:
     """Return the equipment that rows name and the records or the file have."""
     return {run.equipment[row.equipment].id for row in rows if row.equipment in run.equipment}

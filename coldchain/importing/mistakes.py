@@ -4,13 +4,13 @@ import msgspec
 
 from config.catalogue import Language
 from config.characters import shown
-from config.messages import Message
+from config.localized_message import LocalizedMessage
 
 _SHOWN = 80
 """Characters of a value that are shown."""
 
 
-class Place(msgspec.Struct, frozen=True, order=True):
+class FilePosition(msgspec.Struct, frozen=True, order=True):
     """Where something stands in a file."""
 
     position: int
@@ -30,21 +30,21 @@ class Place(msgspec.Struct, frozen=True, order=True):
 class Mistake(msgspec.Struct, frozen=True):
     """One thing to mend, or to look at."""
 
-    place: Place
-    problem: Message | str
+    place: FilePosition
+    problem: LocalizedMessage | str
     field: str = ""
     value: str = ""
 
     def is_about(self, name: str) -> bool:
         """Whether its problem is this message of the catalogue."""
-        return isinstance(self.problem, Message) and self.problem.name == f"import.{name}"
+        return isinstance(self.problem, LocalizedMessage) and self.problem.name == f"import.{name}"
 
     def text(self, language: Language = "en") -> str:
         """Return it in one line."""
         value = self.value if len(self.value) <= _SHOWN else f"{self.value[:_SHOWN]}…"
         colon = "：" if language == "zh-CN" else ": "
         said = f"{shown(self.field)} = {value!r}{colon}" if self.field else ""
-        problem = self.problem.text(language) if isinstance(self.problem, Message) else self.problem
+        problem = self.problem.text(language) if isinstance(self.problem, LocalizedMessage) else self.problem
         return f"{self.place.text(language)}{colon}{said}{problem}"
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class Mistake(msgspec.Struct, frozen=True):
 class WrongField(Exception):
     """What stands in a field can't be used."""
 
-    def __init__(self, problem: Message | str) -> None:
+    def __init__(self, problem: LocalizedMessage | str) -> None:
         super().__init__(str(problem))
         self.problem = problem
 
@@ -62,13 +62,13 @@ class WrongField(Exception):
 class FieldProblem(Exception):
     """A row contradicts what is known; the field says where."""
 
-    def __init__(self, field: str, value: str, problem: Message) -> None:
+    def __init__(self, field: str, value: str, problem: LocalizedMessage) -> None:
         super().__init__(str(problem))
         self.field = field
         self.value = value
         self.problem = problem
 
 
-def message(name: str, /, **values: object) -> Message:
+def message(name: str, /, **values: object) -> LocalizedMessage:
     """Return a message of this package's catalogue."""
-    return Message("coldchain.importing", f"import.{name}", values)
+    return LocalizedMessage("coldchain.importing", f"import.{name}", values)

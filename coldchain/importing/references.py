@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from coldchain.importing.files import Entry
+from coldchain.importing.columns import REFERENCES
+from coldchain.importing.import_file_reader import FileEntry
 from coldchain.importing.mistakes import Mistake, message
-from coldchain.importing.rows import REFERENCES
-from core.db.among import among
+from core.db.in_values import in_values
 from core.devices.tables import Equipment, Gateway
 from core.units.tables import Unit
 
@@ -25,7 +25,7 @@ _COLUMNS: Mapping[str, InstrumentedAttribute[Any]] = {
 }
 
 
-class Known(NamedTuple):
+class KnownReferences(NamedTuple):
     """Things of the records that a file names, by their codes; those that the file adds are put in later."""
 
     unit: dict[str, Unit]
@@ -33,7 +33,7 @@ class Known(NamedTuple):
     gateway: dict[str, Gateway]
 
 
-def known_of(tx: Session, entries: Sequence[Entry]) -> Known:
+def known_of(tx: Session, entries: Sequence[FileEntry]) -> KnownReferences:
     """Read from the records what the file names, and nothing else: they may hold a province."""
     named: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
@@ -42,16 +42,16 @@ def known_of(tx: Session, entries: Sequence[Entry]) -> Known:
         for field, kind in REFERENCES.get(entry.kind, {}).items():
             if field in entry.values:
                 named[kind].add(entry.values[field])
-    known = Known({}, {}, {})
+    known = KnownReferences({}, {}, {})
     for kind, column in _COLUMNS.items():
         codes = sorted(named[kind])
         for start in range(0, len(codes), _MOST):
-            asked = select(column.class_).where(among(tx, column, codes[start : start + _MOST]))
+            asked = select(column.class_).where(in_values(tx, column, codes[start : start + _MOST]))
             getattr(known, kind).update({getattr(row, column.key): row for row in tx.scalars(asked)})
     return known
 
 
-def unknown_references(entries: Sequence[Entry], known: Known) -> list[tuple[Entry, Mistake]]:
+def unknown_references(entries: Sequence[FileEntry], known: KnownReferences) -> list[tuple[FileEntry, Mistake]]:
     """Return what rows name that is neither in the file nor in the records."""
     keys = {entry.key for entry in entries}
     found = []

@@ -2,8 +2,8 @@
 
 import msgspec
 
+from coldchain.importing.import_run import RowOutcome
 from coldchain.importing.mistakes import Mistake, message
-from coldchain.importing.run import Outcome
 from config.catalogue import Catalogue, Language
 
 say = Catalogue("coldchain.importing")
@@ -19,7 +19,7 @@ class Issued(msgspec.Struct, frozen=True):
 class ImportReport(msgspec.Struct, frozen=True):
     """What an import did; with mistakes, nothing."""
 
-    outcomes: dict[tuple[str, Outcome], int]
+    outcomes: dict[tuple[str, RowOutcome], int]
     """How many of which type were added, changed, left as they are."""
     mistakes: list[Mistake]
     issued: list[Issued]
@@ -29,7 +29,7 @@ class ImportReport(msgspec.Struct, frozen=True):
     @property
     def changed(self) -> bool:
         """Whether anything is in the records now that wasn't."""
-        return any(outcome is not Outcome.UNCHANGED for _, outcome in self.outcomes)
+        return any(outcome is not RowOutcome.UNCHANGED for _, outcome in self.outcomes)
 
     def lines(self, language: Language = "en") -> list[str]:
         """Say it, one line a thing."""

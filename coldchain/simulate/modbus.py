@@ -20,8 +20,8 @@ from typing import Literal
 import msgspec
 
 from core.runtime.logs import logger
-from gateway_agent import profile
-from gateway_agent.profile import COILS, Channel, Profile
+from gateway_agent import device_profile
+from gateway_agent.device_profile import COILS, DeviceProfile, ProfileChannel
 
 log = logger(__name__)
 
@@ -34,7 +34,7 @@ REQUEST_BYTES = 8
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_COUNT = 1, 2, 3
 
 
-class Fault(msgspec.Struct, frozen=True):
+class ModbusFault(msgspec.Struct, frozen=True):
     """Fault of a unit for its next `times` requests, or until it is cleared."""
 
     kind: Literal[
@@ -60,13 +60,13 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class _Unit:
-    def __init__(self, device_profile: Profile, read: Value) -> None:
+    def __init__(self, device_profile: DeviceProfile, read: Value) -> None:
         self.profile = device_profile
         self.read = read
-        self.fault: Fault | None = None
+        self.fault: ModbusFault | None = None
         self.left = 0
 
-    def misbehaves(self) -> Fault | None:
+    def misbehaves(self) -> ModbusFault | None:
         """Return the fault for this request and count it down."""
         fault = self.fault
         if fault and fault.times is not None:
@@ -110,14 +110,14 @@ class ModbusDevices:
         self._end = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="modbus-devices", daemon=True)
 
-    def add(self, address: int, kind: str | Profile, read: Value) -> None:
+    def add(self, address: int, kind: str | DeviceProfile, read: Value) -> None:
         """Add a unit with a device profile to the line.
 
         `read` is called from the line's thread, once for each channel and request.
         """
-        self._units[address] = _Unit(profile.load(kind) if isinstance(kind, str) else kind, read)
+        self._units[address] = _Unit(device_profile.load(kind) if isinstance(kind, str) else kind, read)
 
-    def fail(self, address: int, fault: Fault | None) -> None:
+    def fail(self, address: int, fault: ModbusFault | None) -> None:
         """Set the fault of a unit, or clear it with None."""
         unit = self._units[address]
         unit.left = fault.times or 0 if fault else 0
@@ -242,7 +242,7 @@ class ModbusDevices:
     ) -> None:
         unit = self._units.get(address)
         self.reads[address] += 1
-        fault = unit.misbehaves() if unit else Fault("dead")
+        fault = unit.misbehaves() if unit else ModbusFault("dead")
         if unit is None or (fault and fault.kind == "dead"):
             return
         function, start, count = struct.unpack(">BHH", request)
@@ -263,7 +263,7 @@ class ModbusDevices:
             send(framed(_body(unit, function, start, count), fault.kind))
 
 
-def registers(channel: Channel, value: float | None) -> list[int]:
+def registers(channel: ProfileChannel, value: float | None) -> list[int]:
     """Return the words in which a device of this profile would hold a value."""
     if channel.type == "bit":
         return [int(bool(value)) << (0 if channel.function in COILS else channel.bit)]

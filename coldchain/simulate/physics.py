@@ -23,10 +23,10 @@ CLINIC = ((8.0, 11.5), (13.5, 17.0))
 LONGEST_JUMP = Milliseconds(3 * DAY)
 """Longest pause between two reads that is computed step by step; after a longer one the chamber begins a day before."""
 
-Kind = Literal["refrigerated", "freezer", "cold_room", "vehicle"]
+ChamberKind = Literal["refrigerated", "freezer", "cold_room", "vehicle"]
 
 
-class Fault(msgspec.Struct, frozen=True):
+class ChamberFault(msgspec.Struct, frozen=True):
     """Fault of a chamber from `since` to `until`; it lasts for ever if `until` is None."""
 
     kind: Literal["compressor", "thermostat", "door"]
@@ -39,7 +39,7 @@ class Fault(msgspec.Struct, frozen=True):
         return self.since <= now and (self.until is None or now < self.until)
 
 
-class Build(msgspec.Struct, frozen=True):
+class ChamberBuild(msgspec.Struct, frozen=True):
     """Constants of a kind of chamber. Temperatures are in °C, rates in °C an hour."""
 
     on: float
@@ -65,23 +65,23 @@ class Build(msgspec.Struct, frozen=True):
     """Half of the difference of the surroundings between four in the morning and four in the afternoon."""
 
 
-BUILDS: dict[Kind, Build] = {
-    "refrigerated": Build(
+BUILDS: dict[ChamberKind, ChamberBuild] = {
+    "refrigerated": ChamberBuild(
         on=5.3, off=4.0, leak=Milliseconds(4 * HOUR), cooling=14.0, coldest=-8.0,
         puff=0.25, openings=(6, 14), open_for=(20, 60),
         defrosts=(3.0,), defrost_for=Milliseconds(15 * MINUTE), heating=0.0, ambient=23.0, swing=3.0,
     ),
-    "freezer": Build(
+    "freezer": ChamberBuild(
         on=-19.5, off=-22.0, leak=Milliseconds(10 * HOUR), cooling=13.0, coldest=-34.0,
         puff=0.10, openings=(1, 4), open_for=(20, 40),
         defrosts=(2.0, 14.5), defrost_for=Milliseconds(14 * MINUTE), heating=3.0, ambient=23.0, swing=3.0,
     ),
-    "cold_room": Build(
+    "cold_room": ChamberBuild(
         on=5.2, off=4.2, leak=Milliseconds(9 * HOUR), cooling=8.0, coldest=-5.0,
         puff=0.18, openings=(4, 9), open_for=(60, 160),
         defrosts=(0.5, 6.5, 12.5, 18.5), defrost_for=Milliseconds(20 * MINUTE), heating=1.5, ambient=24.0, swing=4.0,
     ),
-    "vehicle": Build(
+    "vehicle": ChamberBuild(
         on=5.4, off=4.2, leak=Milliseconds(3 * HOUR), cooling=26.0, coldest=-10.0,
         puff=0.14, openings=(5, 12), open_for=(40, 120),
         defrosts=(5.0,), defrost_for=Milliseconds(8 * MINUTE), heating=0.0, ambient=25.0, swing=6.0,
@@ -106,7 +106,7 @@ NOISE = 0.03
 class Chamber:
     """One chamber with its probe. Instants must rise; an earlier one gets the last temperature. Not thread-safe."""
 
-    def __init__(self, kind: Kind, seed: int, faults: Sequence[Fault] = ()) -> None:
+    def __init__(self, kind: ChamberKind, seed: int, faults: Sequence[ChamberFault] = ()) -> None:
         self._build = BUILDS[kind]
         self._seed = seed
         self._faults = tuple(faults)
@@ -131,7 +131,7 @@ class Chamber:
         noise = (zlib.crc32(b"%d %d" % (self._seed, now)) / 2**31 - 1) * NOISE
         return self._before + (self._probe - self._before) * into_step / STEP + noise
 
-    def add(self, fault: Fault) -> None:
+    def add(self, fault: ChamberFault) -> None:
         """Add a fault that begins now or later."""
         self._faults = (*self._faults, fault)
 

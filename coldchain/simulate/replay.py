@@ -1,15 +1,15 @@
 """Check of a logger's file for a replay: the simulated device must be able to show every value of the file."""
 
 from coldchain.simulate.modbus import registers
-from config.messages import Message
+from config.localized_message import LocalizedMessage
 from config.text_file import FileProblem
 from core.ids import Centi
 from core.logger_files.model import LoggerFile
-from gateway_agent.decode import measure
-from gateway_agent.profile import Channel
+from gateway_agent.device_profile import ProfileChannel
+from gateway_agent.register_decoder import measure
 
 
-def unplayable_rows(file: LoggerFile, channel: Channel) -> list[FileProblem]:
+def unplayable_rows(file: LoggerFile, channel: ProfileChannel) -> list[FileProblem]:
     """Return the rows whose value the agent would read differently from the simulated device.
 
     A device has a resolution and a range, and values that mean a broken sensor, such as 85.0 of a DS18B20.
@@ -24,14 +24,14 @@ def unplayable_rows(file: LoggerFile, channel: Channel) -> list[FileProblem]:
     return problems
 
 
-def _shown(channel: Channel, value: Centi | None) -> Centi | None:
+def _shown(channel: ProfileChannel, value: Centi | None) -> Centi | None:
     words = registers(channel, None if value is None else value / 100)
     points = {(channel.function, channel.address + step): word for step, word in enumerate(words)}
     measured, _ = measure(channel, points)
     return None if measured is None else Centi(round(measured * 100))
 
 
-def _refusal(shown: Centi | None) -> Message:
+def _refusal(shown: Centi | None) -> LocalizedMessage:
     if shown is None:
         return _message("broken_sensor")
     return _message("other_value", shown=_degrees(shown))
@@ -41,5 +41,5 @@ def _degrees(value: Centi | None) -> str:
     return "" if value is None else f"{value / 100:.2f}"
 
 
-def _message(name: str, **values: object) -> Message:
-    return Message("coldchain.demo", f"replay.{name}", values)
+def _message(name: str, **values: object) -> LocalizedMessage:
+    return LocalizedMessage("coldchain.demo", f"replay.{name}", values)

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from core.alarms.rules.sample import Rule
 from core.ids import Centi, ProbeId, ZoneId
+from core.rules.conditions import Rule
 from core.runtime.instant import Instant
 
 

@@ -12,24 +12,24 @@ import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from core.alarms.alarm_facts import event, policy_of
 from core.alarms.duration import cycle_opened_at
-from core.alarms.facts import event, policy_of
 from core.alarms.tables import Alarm, AlarmStep, HandlingRecord
+from core.contacts.contacts import contacts_for
 from core.db import audit
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import AlarmId
+from core.plain_text import require_plain
 from core.runtime.instant import MINUTE, Instant
-from core.text import require_plain
 from core.units.actor import Actor
-from core.units.contacts import contacts_for
 from core.units.rights import Right
 from core.units.tables import Unit
 
-Through = Literal["web", "wechat"]
+ActedThrough = Literal["web", "wechat"]
 LONGEST = 300
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class HandlingReport(msgspec.Struct, frozen=True, kw_only=True):
     """Handling report: cause, action taken, and disposition of the vaccine (CC-06)."""
 
     cause: str
@@ -38,7 +38,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def acknowledge(
-    tx: Session, actor: Actor, alarm_id: AlarmId, *, through: Through, now: Instant, linked: bool = False
+    tx: Session, actor: Actor, alarm_id: AlarmId, *, through: ActedThrough, now: Instant, linked: bool = False
 ) -> Alarm:
     """Acknowledge an alarm. Idempotent: a second acknowledgement changes nothing (AL-08).
 
@@ -68,7 +68,7 @@ def acknowledge(
 
 
 def handle(
-    tx: Session, actor: Actor, alarm_id: AlarmId, report: Report, *, now: Instant, linked: bool = False
+    tx: Session, actor: Actor, alarm_id: AlarmId, report: HandlingReport, *, now: Instant, linked: bool = False
 ) -> Alarm:
     """Record the handling report. The alarm closes now if it has recovered, otherwise when it recovers.
 
@@ -100,7 +100,7 @@ def handle(
     return alarm
 
 
-def faults(report: Report) -> Sequence[Invalid]:
+def faults(report: HandlingReport) -> Sequence[Invalid]:
     """Return all errors of a report."""
     return [error for field, value in msgspec.structs.asdict(report).items() if (error := _error_of(field, value))]
 

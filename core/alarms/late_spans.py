@@ -12,18 +12,18 @@ from sqlalchemy import ColumnElement, and_, delete, exists, or_, select, tuple_,
 from sqlalchemy.orm import Session
 
 from core.alarms.tables import LateSpan, SeriesState
-from core.db.among import among
+from core.db.in_values import in_values
 from core.db.insert import upsert
 from core.ids import SeriesId
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
-from core.wire.topics import Shard
+from core.wire.shards import Shard
 
 QUIET = Milliseconds(MINUTE)
 """Server time without a new mark after which a span is due."""
 LONGEST = Milliseconds(5 * MINUTE)
 """Server time after the first mark at which a span is due at the latest, and after which an excursion without an end is
 evaluated again."""
-Key = tuple[SeriesId, int]
+SeriesDay = tuple[SeriesId, int]
 Positions = Mapping[Shard, int]
 _pack = msgspec.msgpack.Encoder().encode
 _positions = msgspec.msgpack.Decoder(dict[str, int]).decode
@@ -37,11 +37,11 @@ class _Mark:
         self.positions: dict[str, int] = {}
 
 
-class Marks:
+class LateMarks:
     """The late readings of one transaction: `add` them, then `write`."""
 
     def __init__(self) -> None:
-        self._marks: dict[Key, _Mark] = {}
+        self._marks: dict[SeriesDay, _Mark] = {}
 
     def add(self, series: SeriesId, at: Instant, shard: Shard, n: int) -> None:
         """Add a reading at position `n` of its shard of the log."""
@@ -60,7 +60,9 @@ class Marks:
         if not self._marks:
             return 0
         days = {day for _, day in self._marks}
-        mine = and_(among(tx, LateSpan.series_id, {series for series, _ in self._marks}), among(tx, LateSpan.day, days))
+        mine = and_(
+            in_values(tx, LateSpan.series_id, {series for series, _ in self._marks}), in_values(tx, LateSpan.day, days)
+        )
         asked = select(*LateSpan.__table__.c).where(mine).order_by(LateSpan.series_id, LateSpan.day)
         known = {(row.series_id, row.day): row for row in tx.execute(asked.with_for_update())}
         rows = []
@@ -87,7 +89,7 @@ class Marks:
         return len(rows)
 
 
-class Span(msgspec.Struct, frozen=True):
+class MarkedSpan(msgspec.Struct, frozen=True):
     """A marked span, as it was when it was read."""
 
     series: SeriesId
@@ -99,7 +101,7 @@ class Span(msgspec.Struct, frozen=True):
     first_at: Instant
 
     @property
-    def key(self) -> Key:
+    def key(self) -> SeriesDay:
         """Return the primary key of the row."""
         return self.series, self.day
 
@@ -112,7 +114,7 @@ class Span(msgspec.Struct, frozen=True):
         return all(stored.get(Shard(shard), 0) >= n for shard, n in self.positions.items())
 
 
-def due(tx: Session, now: Instant, slots: tuple[int, int], *, limit: int, offset: int = 0) -> list[Span]:
+def due(tx: Session, now: Instant, slots: tuple[int, int], *, limit: int, offset: int = 0) -> list[MarkedSpan]:
     """Return spans that are due, the longest waiting first.
 
     `slots` share the series out between workers, by the last byte of their numbers (0 to 255, both within).
@@ -124,7 +126,7 @@ def due(tx: Session, now: Instant, slots: tuple[int, int], *, limit: int, offset
         .order_by(LateSpan.due_at, LateSpan.day, LateSpan.series_id)
     )
     rows = tx.execute(asked.limit(limit).offset(offset))
-    return [Span(*row[:4], _positions(row[4]), *row[5:]) for row in rows]
+    return [MarkedSpan(*row[:4], _positions(row[4]), *row[5:]) for row in rows]
 
 
 def any_due(tx: Session, now: Instant, slots: tuple[int, int]) -> bool:
@@ -132,7 +134,7 @@ def any_due(tx: Session, now: Instant, slots: tuple[int, int]) -> bool:
     return bool(tx.scalar(select(exists().where(_is_due(now, slots)))))
 
 
-def take(tx: Session, spans: Iterable[Span]) -> list[Span]:
+def take(tx: Session, spans: Iterable[MarkedSpan]) -> list[MarkedSpan]:
     """Lock the rows of spans; return the spans without a new mark since they were read."""
     wanted = {span.key: span for span in spans}
     mine = _among(wanted)
@@ -141,20 +143,20 @@ def take(tx: Session, spans: Iterable[Span]) -> list[Span]:
     return [wanted[series, day] for series, day, revision in rows if wanted[series, day].revision == revision]
 
 
-def finish(tx: Session, spans: Sequence[Span]) -> None:
+def finish(tx: Session, spans: Sequence[MarkedSpan]) -> None:
     """Delete evaluated spans, which were taken in this transaction."""
     if spans:
         tx.execute(delete(LateSpan).where(_among({span.key for span in spans})))
 
 
-def postpone(tx: Session, spans: Sequence[Span], now: Instant) -> None:
+def postpone(tx: Session, spans: Sequence[MarkedSpan], now: Instant) -> None:
     """Count spans that were marked during their evaluation as marked now for the first time."""
     if spans:
         mine = _among({span.key for span in spans})
         tx.execute(update(LateSpan).where(mine).values(first_at=now, due_at=now + QUIET, seen_at=None))
 
 
-def keep(tx: Session, span: Span, newest: Instant, now: Instant) -> None:
+def keep(tx: Session, span: MarkedSpan, newest: Instant, now: Instant) -> None:
     """Evaluate a span again once its series has a reading newer than `newest`."""
     mine = and_(LateSpan.series_id == span.series, LateSpan.day == span.day)
     tx.execute(update(LateSpan).where(mine).values(seen_at=newest, due_at=now + LONGEST))
@@ -173,5 +175,5 @@ def _is_due(now: Instant, slots: tuple[int, int]) -> ColumnElement[bool]:
     return and_(LateSpan.due_at <= now, mine, or_(LateSpan.seen_at.is_(None), exists(newer)))
 
 
-def _among(keys: Collection[Key]) -> ColumnElement[bool]:
+def _among(keys: Collection[SeriesDay]) -> ColumnElement[bool]:
     return tuple_(LateSpan.series_id, LateSpan.day).in_(sorted(keys))

@@ -19,20 +19,20 @@ import msgspec
 from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session
 
+from core.alarms.alarm_facts import AlarmSnapshot, event_row, policy_of, widen, worst
 from core.alarms.duration import cycle_onset_at, cycle_opened_at, time_out
 from core.alarms.evidence import Evidence
-from core.alarms.facts import Snapshot, event_row, policy_of, widen, worst
-from core.alarms.post import Post
-from core.alarms.profile import Policy
+from core.alarms.outbox import OutboxWriter
 from core.alarms.recovery import recover
-from core.alarms.rules.sample import GOING_ON, Condition, Rule
-from core.alarms.steps import DRAIN, Opening, write_steps
+from core.alarms.steps import DRAIN, AlarmOpening, write_steps
 from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, RuleState
-from core.alarms.watched import Watched, Zones
-from core.db.among import among
+from core.alarms.zone_cache import CachedZone, ZoneCache
+from core.db.in_values import in_values
 from core.db.insert import insert_all, insert_missing
 from core.devices.tables import EquipmentUnit, Zone
 from core.ids import AlarmId, Centi, EquipmentId, UnitId, ZoneId, new_alarm_id
+from core.limits.rule_profile import EscalationPolicy
+from core.rules.conditions import GOING_ON, Condition, Rule
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
 from core.runtime.logs import logger
 
@@ -41,25 +41,25 @@ log = logger(__name__)
 FOLLOWED_LATE = Milliseconds(10 * MINUTE)
 """A reading that alerting reaches this long after it was taken says nothing about the current state."""
 LONGEST_DRAIN = Milliseconds(10 * MINUTE)
-Key = tuple[ZoneId, Rule]
+ZoneRule = tuple[ZoneId, Rule]
 
 
-class _Opened(NamedTuple):
+class _OpenedAlarm(NamedTuple):
     """An alarm that opened or re-opened."""
 
-    opening: Opening
+    opening: AlarmOpening
     onset: Instant
     value: Centi | None
 
 
 def settle(
-    tx: Session, zones: Zones, post: Post, evidence: Sequence[Evidence], now: Instant
+    tx: Session, zones: ZoneCache, outbox: OutboxWriter, evidence: Sequence[Evidence], now: Instant
 ) -> tuple[list[AlarmId], list[AlarmId]]:
     """Open, update or recover the alarms of the zones in `evidence`; return the opened and the recovered ones.
 
     Call it after the conditions were written, in the same transaction.
     """
-    by_key: dict[Key, list[Evidence]] = {}
+    by_key: dict[ZoneRule, list[Evidence]] = {}
     for item in evidence:
         by_key.setdefault((item.zone, item.rule), []).append(item)
     if not by_key:
@@ -71,8 +71,8 @@ def settle(
     past_keys = _matching_ended_alarms(tx, not_open, now)
     conditions = {key: condition for key, condition in conditions.items() if key not in past_keys}
     units = standing_units(tx, {zones[zone].equipment for zone, _ in by_key}, now)
-    opened: list[_Opened] = []
-    new: dict[Key, dict[str, Any]] = {}
+    opened: list[_OpenedAlarm] = []
+    new: dict[ZoneRule, dict[str, Any]] = {}
     recovered: list[AlarmId] = []
     kept: list[tuple[Alarm, Sequence[Evidence], Condition]] = []
     for key, zone_evidence in sorted(by_key.items()):
@@ -81,20 +81,20 @@ def settle(
         open_alarm, recovered_alarm = alarms.get(key, (None, None))
         if condition is Condition.OK:
             if open_alarm:
-                recover(tx, zones, post, open_alarm, zone_evidence, now)
+                recover(tx, zones, outbox, open_alarm, zone_evidence, now)
                 recovered.append(open_alarm.id)
         elif open_alarm:
             kept.append((open_alarm, zone_evidence, condition))
         elif recovered_alarm and _just_recovered(recovered_alarm, watched.profile.policy, now):
             _reopen(recovered_alarm, zone_evidence, now)
-            opening = Opening(
+            opening = AlarmOpening(
                 recovered_alarm.id,
                 recovered_alarm.cycle,
                 recovered_alarm.opened_at,
                 policy_of(recovered_alarm),
                 draining=_draining(zone_evidence),
             )
-            opened.append(_Opened(opening, cycle_onset_at(recovered_alarm), _opening_value(zone_evidence)))
+            opened.append(_OpenedAlarm(opening, cycle_onset_at(recovered_alarm), _opening_value(zone_evidence)))
         elif (unit := units.get(watched.equipment)) is None:
             log.error("no alarm: the equipment never stood in a unit", zone=key[0], equipment=watched.equipment)
         else:
@@ -102,8 +102,8 @@ def settle(
     tx.flush()
     insert_all(tx, Alarm, list(new.values()))
     for key, row in new.items():
-        opening = Opening(row["id"], 1, now, zones[key[0]].profile.policy, draining=_draining(by_key[key]))
-        opened.append(_Opened(opening, row["onset_at"], row["opening_value"]))
+        opening = AlarmOpening(row["id"], 1, now, zones[key[0]].profile.policy, draining=_draining(by_key[key]))
+        opened.append(_OpenedAlarm(opening, row["onset_at"], row["opening_value"]))
     _update_open(tx, kept, now)
     write_steps(tx, [item.opening for item in opened], now)
     insert_missing(tx, AlarmEvent, [_opening_event(item, now) for item in opened])
@@ -115,18 +115,18 @@ def lock(tx: Session, zones: set[ZoneId]) -> None:
     if not zones:
         return
     tx.execute(
-        select(Zone.id).where(among(tx, Zone.id, sorted(zones))).order_by(Zone.id).with_for_update(key_share=True)
+        select(Zone.id).where(in_values(tx, Zone.id, sorted(zones))).order_by(Zone.id).with_for_update(key_share=True)
     ).all()
 
 
-def read_conditions(tx: Session, zones: Iterable[ZoneId]) -> dict[Key, Condition]:
+def read_conditions(tx: Session, zones: Iterable[ZoneId]) -> dict[ZoneRule, Condition]:
     """Return the condition of each zone and rule that isn't ok: active if any probe is active, else clearing."""
     rows = tx.execute(
         select(RuleState.zone_id, RuleState.rule, RuleState.condition)
-        .where(among(tx, RuleState.zone_id, list(zones)), RuleState.condition.in_(GOING_ON))
+        .where(in_values(tx, RuleState.zone_id, list(zones)), RuleState.condition.in_(GOING_ON))
         .distinct()
     )
-    conditions: dict[Key, Condition] = {}
+    conditions: dict[ZoneRule, Condition] = {}
     for zone, rule, condition in rows:
         key = (zone, Rule(rule))
         if conditions.get(key) is not Condition.ACTIVE:
@@ -134,13 +134,13 @@ def read_conditions(tx: Session, zones: Iterable[ZoneId]) -> dict[Key, Condition
     return conditions
 
 
-def alarm_row(watched: Watched, evidence: Sequence[Evidence], unit: UnitId, now: Instant) -> dict[str, Any]:
+def alarm_row(watched: CachedZone, evidence: Sequence[Evidence], unit: UnitId, now: Instant) -> dict[str, Any]:
     """Return the row of a new alarm, from the earliest evidence.
 
     It is a dict for a bulk insert: thousands of alarms open at once when a county loses its power.
     """
     first = min(evidence, key=lambda item: item.onset)
-    snapshot = Snapshot(watched.profile.title, first.limit, watched.profile.policy)
+    snapshot = AlarmSnapshot(watched.profile.title, first.limit, watched.profile.policy)
     return {
         "id": new_alarm_id(),
         "zone_id": watched.zone,
@@ -163,20 +163,20 @@ def standing_units(tx: Session, equipment: Iterable[EquipmentId], at: Instant) -
     """Return the unit of each equipment at an instant, or its last unit before. Never placed equipment is left out."""
     rows = tx.execute(
         select(EquipmentUnit.equipment_id, EquipmentUnit.unit_id)
-        .where(among(tx, EquipmentUnit.equipment_id, list(equipment)), EquipmentUnit.since <= at)
+        .where(in_values(tx, EquipmentUnit.equipment_id, list(equipment)), EquipmentUnit.since <= at)
         .order_by(EquipmentUnit.since)
     )
     return {equipment_id: unit for equipment_id, unit in rows}  # noqa: C416  # a Row is no pair of types
 
 
 def _open_and_recovered(
-    tx: Session, keys: Mapping[Key, object], now: Instant
-) -> dict[Key, tuple[Alarm | None, Alarm | None]]:
+    tx: Session, keys: Mapping[ZoneRule, object], now: Instant
+) -> dict[ZoneRule, tuple[Alarm | None, Alarm | None]]:
     """Return for each key the open alarm, and the last recovered alarm that may re-open."""
     rows = tx.scalars(
         select(Alarm)
         .where(
-            among(tx, Alarm.zone_id, {zone for zone, _ in keys}),
+            in_values(tx, Alarm.zone_id, {zone for zone, _ in keys}),
             or_(
                 Alarm.state == "open",
                 # An alarm that recovered at the instant of its opening is a record of the past and never re-opens.
@@ -187,7 +187,7 @@ def _open_and_recovered(
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )
-    alarms: dict[Key, tuple[Alarm | None, Alarm | None]] = {}
+    alarms: dict[ZoneRule, tuple[Alarm | None, Alarm | None]] = {}
     for alarm in rows:
         key = (alarm.zone_id, Rule(alarm.rule))
         open_alarm, recovered_alarm = alarms.get(key, (None, None))
@@ -195,14 +195,14 @@ def _open_and_recovered(
     return alarms
 
 
-def _matching_ended_alarms(tx: Session, by_key: Mapping[Key, Sequence[Evidence]], now: Instant) -> set[Key]:
+def _matching_ended_alarms(tx: Session, by_key: Mapping[ZoneRule, Sequence[Evidence]], now: Instant) -> set[ZoneRule]:
     """Return the zones and rules whose evidence was followed late and overlaps an alarm that has ended.
 
     The probes of a zone may come through two shards, and one shard may be followed an hour later than the other. Such
-    an excursion opens no alarm. Either it ends, and is then marked (`alerting.chunk`) and compared with that alarm, or
-    it lasts until now.
+    an excursion opens no alarm. Either it ends, and is then marked (`alerting.evaluating.live_batch`) and compared with
+    that alarm, or it lasts until now.
     """
-    late: dict[Key, tuple[Instant, Instant]] = {}
+    late: dict[ZoneRule, tuple[Instant, Instant]] = {}
     """Span from the onset to the newest reading."""
     for key, evidence in by_key.items():
         times = [item.at for item in evidence if item.at is not None]
@@ -211,7 +211,7 @@ def _matching_ended_alarms(tx: Session, by_key: Mapping[Key, Sequence[Evidence]]
     if not late:
         return set()
     ended = select(Alarm.zone_id, Alarm.rule, Alarm.onset_at, Alarm.ended_at).where(
-        among(tx, Alarm.zone_id, {zone for zone, _ in late}),
+        in_values(tx, Alarm.zone_id, {zone for zone, _ in late}),
         Alarm.state != "open",
         Alarm.origin != "withdrawn",
         Alarm.onset_at <= max(newest for _, newest in late.values()),
@@ -227,7 +227,7 @@ def _matching_ended_alarms(tx: Session, by_key: Mapping[Key, Sequence[Evidence]]
     return keys
 
 
-def _just_recovered(alarm: Alarm, policy: Policy, now: Instant) -> bool:
+def _just_recovered(alarm: Alarm, policy: EscalationPolicy, now: Instant) -> bool:
     return alarm.recovered_at is not None and now - alarm.recovered_at <= policy.merge_min * MINUTE
 
 
@@ -253,7 +253,7 @@ def _opening_value(evidence: Sequence[Evidence]) -> Centi | None:
     return min(evidence, key=lambda item: item.onset).value
 
 
-def _opening_event(opened: _Opened, now: Instant) -> dict[str, object]:
+def _opening_event(opened: _OpenedAlarm, now: Instant) -> dict[str, object]:
     """Return the event row of an opening."""
     cycle = opened.opening.cycle
     kind = "opened" if cycle == 1 else "reopened"
@@ -286,7 +286,7 @@ def _release_held(tx: Session, alarms: Sequence[Alarm]) -> None:
     for alarm in alarms:
         by_cycle.setdefault(alarm.cycle, []).append(alarm.id)
     for cycle, alarm_ids in by_cycle.items():
-        of_alarms = and_(among(tx, AlarmStep.alarm_id, alarm_ids), AlarmStep.cycle == cycle)
+        of_alarms = and_(in_values(tx, AlarmStep.alarm_id, alarm_ids), AlarmStep.cycle == cycle)
         if tx.get_bind().dialect.name != "sqlite":  # which has one writer anyway
             pending = select(AlarmStep.id).where(of_alarms, AlarmStep.state.in_(["due", "held"]))
             tx.execute(pending.order_by(AlarmStep.id).with_for_update()).all()

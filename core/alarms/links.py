@@ -23,7 +23,7 @@ _TOKEN = re.compile(
 )
 
 
-class Link(msgspec.Struct, frozen=True):
+class AlarmLink(msgspec.Struct, frozen=True):
     """Content of a link: this person may see this cycle of this alarm until `expires` (system clock)."""
 
     alarm: AlarmId
@@ -36,19 +36,19 @@ class BadLink(Exception):
     """A link that is not valid."""
 
 
-class Forged(BadLink):
+class ForgedLink(BadLink):
     """A token without a valid signature, or whose key was removed."""
 
 
-class Expired(BadLink):
+class ExpiredLink(BadLink):
     """A token with a valid signature that has expired; `link` is its content."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: AlarmLink) -> None:
         super().__init__(f"the link to alarm {link.alarm} served until {link.expires}")
         self.link = link
 
 
-def sign(link: Link, keys: Mapping[str, str]) -> str:
+def sign(link: AlarmLink, keys: Mapping[str, str]) -> str:
     """Return the token of a link: at most 110 URL-safe characters.
 
     `keys` are `config.secrets.Secrets.link_keys`: key id → hex.
@@ -58,20 +58,20 @@ def sign(link: Link, keys: Mapping[str, str]) -> str:
     return f"{payload}.{_mac(payload, keys[key_id])}"
 
 
-def verify(token: str, now: Instant, keys: Mapping[str, str]) -> Link:
+def verify(token: str, now: Instant, keys: Mapping[str, str]) -> AlarmLink:
     """Return the link of a token. At the instant of expiry it is no longer valid.
 
     Raises: Forged, Expired.
     """
     match = _TOKEN.fullmatch(token)
     if match is None or match[1] not in keys:
-        raise Forged
+        raise ForgedLink
     payload, _, mac = token.rpartition(".")
     if not hmac.compare_digest(mac.encode(), _mac(payload, keys[match[1]]).encode()):
-        raise Forged
-    link = Link(AlarmId(int(match[2])), int(match[3]), PersonId(int(match[4])), Instant(int(match[5])))
+        raise ForgedLink
+    link = AlarmLink(AlarmId(int(match[2])), int(match[3]), PersonId(int(match[4])), Instant(int(match[5])))
     if now >= link.expires:
-        raise Expired(link)
+        raise ExpiredLink(link)
     return link
 
 

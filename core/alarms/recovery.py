@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import Session
 
+from core.alarms.alarm_facts import event, facts_of_alarm, worst
 from core.alarms.duration import cycle_onset_at
 from core.alarms.evidence import Evidence
-from core.alarms.facts import event, facts, worst
-from core.alarms.post import Draft, Post
-from core.alarms.tables import Alarm, AlarmStep, Outbox
-from core.alarms.watched import Zones
+from core.alarms.outbox import MessageDraft, OutboxWriter
+from core.alarms.tables import Alarm, AlarmStep, OutboxMessage
+from core.alarms.zone_cache import ZoneCache
 from core.db.insert import insert_missing
 from core.ids import PersonId
 from core.runtime.instant import MINUTE, Instant, Milliseconds
@@ -25,7 +25,9 @@ DIGEST = 0
 """Tier of the step that adds an alarm to the digest of late data."""
 
 
-def recover(tx: Session, zones: Zones, post: Post, alarm: Alarm, evidence: Sequence[Evidence], now: Instant) -> None:
+def recover(
+    tx: Session, zones: ZoneCache, outbox: OutboxWriter, alarm: Alarm, evidence: Sequence[Evidence], now: Instant
+) -> None:
     """End the cycle of an open alarm and queue recovery messages with start, end and total time beyond the limit.
 
     If the end was not measured (the probe was taken away), there is no message: it would claim that all is well.
@@ -50,9 +52,9 @@ def recover(tx: Session, zones: Zones, post: Post, alarm: Alarm, evidence: Seque
     if measured:
         value = next((item.value for item in evidence if item.value is not None), None)
         drafts = [
-            Draft(
+            MessageDraft(
                 kind="recovery",
-                facts=facts(alarm, zones, tier=tier, value=value, until=now),
+                facts=facts_of_alarm(alarm, zones, tier=tier, value=value, until=now),
                 person=person,
                 openid=openid,
                 tier=tier,
@@ -61,7 +63,7 @@ def recover(tx: Session, zones: Zones, post: Post, alarm: Alarm, evidence: Seque
             )
             for person, openid, tier in recipients
         ]
-        for draft in post.queue(tx, drafts, now):
+        for draft in outbox.queue(tx, drafts, now):
             tx.add(event(alarm.id, "unreachable", now, person=draft.person, tier=draft.tier))
     tx.add(event(alarm.id, "recovered", now, cycle=alarm.cycle, ended=alarm.ended_at, measured=measured))
     if alarm.state == "closed":
@@ -84,15 +86,15 @@ def put_in_digest(tx: Session, alarms: Iterable[Alarm], now: Instant) -> None:
 def _recipients(tx: Session, alarm: Alarm) -> list[tuple[PersonId, str | None, int]]:
     """Return person, openid and highest tier of everybody with a message of this cycle, sent or still queued."""
     rows = tx.execute(
-        select(Outbox.person_id, Person.openid, func.max(Outbox.tier))
-        .join(Person, Person.id == Outbox.person_id)
+        select(OutboxMessage.person_id, Person.openid, func.max(OutboxMessage.tier))
+        .join(Person, Person.id == OutboxMessage.person_id)
         .where(
-            Outbox.alarm_id == alarm.id,
-            Outbox.cycle == alarm.cycle,
-            Outbox.kind == "alarm",
-            Outbox.state.in_(["queued", "sent"]),
+            OutboxMessage.alarm_id == alarm.id,
+            OutboxMessage.cycle == alarm.cycle,
+            OutboxMessage.kind == "alarm",
+            OutboxMessage.state.in_(["queued", "sent"]),
         )
-        .group_by(Outbox.person_id, Person.openid)
-        .order_by(Outbox.person_id)
+        .group_by(OutboxMessage.person_id, Person.openid)
+        .order_by(OutboxMessage.person_id)
     )
     return [(person, openid, tier) for person, openid, tier in rows]

@@ -17,52 +17,52 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.alarms.profile import Policy
 from core.alarms.tables import AlarmStep
-from core.db.among import among
+from core.db.in_values import in_values
 from core.db.insert import insert_missing
 from core.ids import AlarmId
+from core.limits.rule_profile import EscalationPolicy
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 
 DRAIN = Milliseconds(MINUTE)
 """Delay of level 1 after the last reading of a backlog: the next reading may show that the excursion is over."""
-Place = tuple[int, int]
+StepKey = tuple[int, int]
 """Tier and turn of a step."""
 
 
-class Opening(msgspec.Struct, frozen=True):
+class AlarmOpening(msgspec.Struct, frozen=True):
     """An opening of an alarm: the first, or that of a later cycle."""
 
     alarm: AlarmId
     cycle: int
     t0: Instant
     """Time of the first opening."""
-    policy: Policy
+    policy: EscalationPolicy
     draining: bool
     """Whether the reading that opened it came from a backlog."""
 
 
-class Earlier(msgspec.Struct):
+class EarlierCycles(msgspec.Struct):
     """Steps of the earlier cycles of an alarm."""
 
-    fired: set[Place] = msgspec.field(default_factory=set)
-    unfired: dict[Place, Instant] = msgspec.field(default_factory=dict)
+    fired: set[StepKey] = msgspec.field(default_factory=set)
+    unfired: dict[StepKey, Instant] = msgspec.field(default_factory=dict)
     """Due time of steps that didn't fire, as in the latest cycle."""
 
 
-def write_steps(tx: Session, openings: Sequence[Opening], now: Instant) -> None:
+def write_steps(tx: Session, openings: Sequence[AlarmOpening], now: Instant) -> None:
     """Write the steps of alarms that opened at `now`, with one query for all that re-opened."""
     earlier = _earlier(tx, [opening.alarm for opening in openings if opening.cycle > 1])
     rows = []
     for opening in openings:
-        for (tier, turn), due_at in steps_of(opening, earlier.get(opening.alarm, Earlier()), now).items():
+        for (tier, turn), due_at in steps_of(opening, earlier.get(opening.alarm, EarlierCycles()), now).items():
             rows.append(
                 {"alarm_id": opening.alarm, "cycle": opening.cycle, "tier": tier, "turn": turn, "due_at": due_at}
             )
     insert_missing(tx, AlarmStep, rows)
 
 
-def steps_of(opening: Opening, earlier: Earlier, now: Instant) -> dict[Place, Instant]:
+def steps_of(opening: AlarmOpening, earlier: EarlierCycles, now: Instant) -> dict[StepKey, Instant]:
     """Return the due time of each step of a cycle. Pure function."""
     policy = opening.policy
     first = Instant(now + DRAIN) if opening.draining else now
@@ -79,12 +79,12 @@ def steps_of(opening: Opening, earlier: Earlier, now: Instant) -> dict[Place, In
     return steps
 
 
-def _earlier(tx: Session, alarms: Sequence[AlarmId]) -> dict[AlarmId, Earlier]:
-    earlier: dict[AlarmId, Earlier] = defaultdict(Earlier)
+def _earlier(tx: Session, alarms: Sequence[AlarmId]) -> dict[AlarmId, EarlierCycles]:
+    earlier: dict[AlarmId, EarlierCycles] = defaultdict(EarlierCycles)
     if alarms:
         rows = tx.execute(
             select(AlarmStep.alarm_id, AlarmStep.tier, AlarmStep.turn, AlarmStep.state, AlarmStep.due_at)
-            .where(among(tx, AlarmStep.alarm_id, alarms), AlarmStep.tier > 0)
+            .where(in_values(tx, AlarmStep.alarm_id, alarms), AlarmStep.tier > 0)
             .order_by(AlarmStep.cycle)
         )
         for alarm, tier, turn, state, due_at in rows:

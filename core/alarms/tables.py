@@ -141,7 +141,7 @@ class AlarmStep(Record):
     fired_at: Mapped[Instant | None]
 
 
-class Outbox(Record):
+class OutboxMessage(Record):
     """A message to one person on one channel. Every attempt sends the same bytes of `body`.
 
     `next_at` and `lease_until` are real time, because providers don't follow a virtual clock.
@@ -176,7 +176,7 @@ class Outbox(Record):
     """Message id of the provider, as text (it exceeds 2^53)."""
 
 
-class Attempt(Record):
+class DeliveryAttempt(Record):
     """An attempt to deliver a message, with its outcome (AL-06)."""
 
     __tablename__ = "attempt"
@@ -273,7 +273,7 @@ class LateSpan(Record):
     """Set when an evaluation found an excursion without end: due again when the series has a newer reading."""
 
 
-class Tick(Record):
+class HousekeepingJob(Record):
     """Scheduled housekeeping task that one worker claims (`FOR UPDATE SKIP LOCKED` or BEGIN IMMEDIATE)."""
 
     __tablename__ = "tick"

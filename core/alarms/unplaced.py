@@ -15,26 +15,26 @@ import msgspec
 from sqlalchemy import and_, delete, select, update
 from sqlalchemy.orm import Session
 
-from core.alarms.late_spans import Marks
+from core.alarms.late_spans import LateMarks
 from core.alarms.tables import UnplacedSpan
-from core.db.among import among
+from core.db.in_values import in_values
 from core.db.insert import upsert
 from core.ids import SeriesId
 from core.runtime.instant import DAY, Instant
 from core.runtime.logs import logger
-from core.wire.topics import GatewayNumber, Shard
+from core.wire.shards import GatewayNumber, Shard
 
 log = logger(__name__)
 
 MOST_OF_A_GATEWAY = 500
 """Probes; a gateway that names more is in error, and its readings are held where people see them."""
-Key = tuple[GatewayNumber, str]
+GatewayProbe = tuple[GatewayNumber, str]
 """Gateway, and the code that it gives a probe."""
 _pack = msgspec.msgpack.Encoder().encode
 _positions = msgspec.msgpack.Decoder(dict[str, int]).decode
 
 
-class Span(msgspec.Struct):
+class UnplacedReadings(msgspec.Struct):
     """Skipped readings of one probe, from the oldest to the newest."""
 
     gw: GatewayNumber
@@ -44,15 +44,15 @@ class Span(msgspec.Struct):
     positions: dict[str, int]
 
 
-class Unplaced:
+class UnplacedMarks:
     """Skipped readings of one transaction: `add` them, then `write`."""
 
     def __init__(self) -> None:
-        self._spans: dict[Key, Span] = {}
+        self._spans: dict[GatewayProbe, UnplacedReadings] = {}
 
     def add(self, gw: GatewayNumber, code: str, at: Instant, shard: Shard, n: int) -> None:
         """Add a reading at position `n` of its shard of the log."""
-        span = self._spans.setdefault((gw, code), Span(gw, code, at, at, {}))
+        span = self._spans.setdefault((gw, code), UnplacedReadings(gw, code, at, at, {}))
         span.since, span.until = min(span.since, at), max(span.until, at)
         span.positions[shard] = n
 
@@ -79,17 +79,19 @@ class Unplaced:
         upsert(tx, UnplacedSpan, rows)
 
 
-def spans(tx: Session, gateways: Collection[GatewayNumber] | None = None) -> list[Span]:
+def spans(tx: Session, gateways: Collection[GatewayNumber] | None = None) -> list[UnplacedReadings]:
     """Return the unplaced spans of some gateways, or of all."""
     asked = select(*UnplacedSpan.__table__.c).order_by(UnplacedSpan.gw, UnplacedSpan.code)
     if gateways is not None:
-        asked = asked.where(among(tx, UnplacedSpan.gw, gateways)).with_for_update()
-    return [Span(row.gw, row.code, row.since, row.until, _positions(row.positions)) for row in tx.execute(asked)]
+        asked = asked.where(in_values(tx, UnplacedSpan.gw, gateways)).with_for_update()
+    return [
+        UnplacedReadings(row.gw, row.code, row.since, row.until, _positions(row.positions)) for row in tx.execute(asked)
+    ]
 
 
-def mark(tx: Session, placed: Iterable[tuple[Span, SeriesId]], now: Instant) -> None:
+def mark(tx: Session, placed: Iterable[tuple[UnplacedReadings, SeriesId]], now: Instant) -> None:
     """Mark spans of probes that have a place now for evaluation, and delete them here."""
-    marks = Marks()
+    marks = LateMarks()
     for span, series in placed:
         for day in range(span.since // DAY, span.until // DAY + 1):
             for at in (max(span.since, Instant(day * DAY)), min(span.until, Instant((day + 1) * DAY - 1))):

@@ -26,7 +26,7 @@ _ID, _NONCE = 4, 12
 _HEAD = 1 + _ID + _NONCE
 
 
-class Sealed(Exception):
+class UnreadableField(Exception):
     """A field can't be decrypted: it was encrypted with another key, or altered."""
 
 
@@ -52,12 +52,12 @@ class FieldCipher:
         """
         if sealed[:1] != _VERSION or sealed[1 : 1 + _ID] != self._key_id:
             msg = f"{field} was sealed with another key than the one in secrets.json; restore that file from its backup"
-            raise Sealed(msg)
+            raise UnreadableField(msg)
         try:
             text = self._cipher.decrypt(sealed[1 + _ID : _HEAD], sealed[_HEAD:], sealed[: 1 + _ID] + field.encode())
         except InvalidTag:
             msg = f"{field} was altered since it was sealed"
-            raise Sealed(msg) from None
+            raise UnreadableField(msg) from None
         return text.decode()
 
     def index(self, text: str, *, field: str) -> bytes:

@@ -78,7 +78,7 @@ def _follow_path(engine: Engine, path: Path) -> None:
 
 
 def _postgres(url: str, pool_size: int) -> Engine:
-    from core.db.patience import Patient  # noqa: PLC0415 (an installation on SQLite has no driver for it)
+    from core.db.timeouts import TimeoutConnection  # noqa: PLC0415 (an installation on SQLite has no driver for it)
 
     answer_s = ANSWER_S
     limits = {"connect_timeout": CONNECT_S, "tcp_user_timeout": int(answer_s * 1000), **_TCP_KEEP_ALIVE}
@@ -87,12 +87,14 @@ def _postgres(url: str, pool_size: int) -> Engine:
         url, pool_size=pool_size, pool_timeout=POOL_S, pool_pre_ping=True, connect_args=options, hide_parameters=True
     )
 
-    def open_connection(_dialect: object, _record: object, args: tuple[Any, ...], named: dict[str, Any]) -> Patient:
-        connection = Patient.connect(*args, **named)
-        connection.patience_s = answer_s
+    def open_connection(
+        _dialect: object, _record: object, args: tuple[Any, ...], named: dict[str, Any]
+    ) -> TimeoutConnection:
+        connection = TimeoutConnection.connect(*args, **named)
+        connection.timeout_s = answer_s
         return connection
 
-    def set_limits(connection: Patient, _record: object) -> None:
+    def set_limits(connection: TimeoutConnection, _record: object) -> None:
         connection.execute(f"SET statement_timeout = {int(answer_s * 1000)}")
         connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_S}s'")
         connection.commit()
@@ -109,12 +111,12 @@ def unhurried(connection: Connection) -> Iterator[None]:
         yield
         return
     driver: Any = connection.connection.driver_connection
-    previous, driver.patience_s = driver.patience_s, None
+    previous, driver.timeout_s = driver.timeout_s, None
     try:
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         yield
     finally:
-        driver.patience_s = previous
+        driver.timeout_s = previous
 
 
 def _set_pragmas(connection: DBAPIConnection, _record: object) -> None:

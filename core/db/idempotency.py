@@ -12,7 +12,7 @@ from core.errors import Invalid
 from core.runtime.instant import DAY, Instant
 
 
-class Remembered(Record):
+class IdempotentAnswer(Record):
     """Answered request: its sender, its key, its SHA-256, and the answer as JSON text."""
 
     __tablename__ = "remembered_request"
@@ -24,7 +24,7 @@ class Remembered(Record):
     at: Mapped[Instant] = mapped_column(index=True)
 
 
-def once(tx: Session, asker: str, key: str, request: bytes, *, now: Instant, work: Callable[[], str]) -> str:
+def answer_once(tx: Session, asker: str, key: str, request: bytes, *, now: Instant, work: Callable[[], str]) -> str:
     """Run `work` and store its answer; if `asker` sent the same `request` under `key` before, return that answer.
 
     The answer is stored in the transaction of the work: both are committed, or neither. Of two requests at the same
@@ -32,13 +32,13 @@ def once(tx: Session, asker: str, key: str, request: bytes, *, now: Instant, wor
     Raises: Invalid if the key was used for another request.
     """
     digest = sha256(request).digest()
-    tx.execute(delete(Remembered).where(Remembered.at < now - DAY))
-    row = Remembered(asker=asker, key=key, request=digest, answer="", at=now)
+    tx.execute(delete(IdempotentAnswer).where(IdempotentAnswer.at < now - DAY))
+    row = IdempotentAnswer(asker=asker, key=key, request=digest, answer="", at=now)
     try:
         with tx.begin_nested():
             tx.add(row)
     except IntegrityError:
-        first_row = tx.get_one(Remembered, (asker, key))
+        first_row = tx.get_one(IdempotentAnswer, (asker, key))
         if first_row.request != digest:
             raise Invalid(
                 field="Idempotency-Key", value=key, problem="it was used for another request; take a new one"
@@ -57,5 +57,5 @@ def claim(tx: Session, purpose: str, value: str, *, now: Instant) -> bool:
         is_unused = True
         return ""
 
-    once(tx, purpose, sha256(value.encode()).hexdigest(), b"", now=now, work=mark)
+    answer_once(tx, purpose, sha256(value.encode()).hexdigest(), b"", now=now, work=mark)
     return is_unused

@@ -1,7 +1,7 @@
 """Base class of all tables of the records: names of constraints, types of keys and times.
 
 Every `tables.py` uses only what PostgreSQL and SQLite have in common. The exception is the overlap guard of timelines,
-which differs between the two (`core.db.timeline`).
+which differs between the two (`core.db.overlap_guard`).
 """
 
 from typing import Any, ClassVar

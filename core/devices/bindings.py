@@ -8,12 +8,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.db import audit
-from core.devices import intervals, revision
+from core.devices import timeline_rows
 from core.devices.messages import message
 from core.devices.tables import Equipment, EquipmentUnit, Gateway, GatewayUnit, Probe, ProbeGateway, ProbeZone, Zone
 from core.errors import Conflict, NotFound
 from core.ids import EquipmentId, GatewayId, ProbeId, UnitId, ZoneId
 from core.runtime.instant import Instant
+from core.units import revision
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Unit
@@ -26,7 +27,7 @@ def bind_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Inst
     """
     revision.bump(tx)
     actor.require(Right.BIND, on=unit_of_zone(tx, zone, at), asked=("zone", zone))
-    bound = intervals.begin(tx, ProbeZone(probe_id=_probe(tx, probe), zone_id=zone, since=at))
+    bound = timeline_rows.begin(tx, ProbeZone(probe_id=_probe(tx, probe), zone_id=zone, since=at))
     _audit(tx, actor, "probe bound", f"probe:{probe}", now, zone=zone, at=at)
     return bound
 
@@ -37,9 +38,9 @@ def unbind_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now:
     Raises: NotGranted, Conflict when it is not bound, BackDated.
     """
     revision.bump(tx)
-    ended = intervals.open_row(tx, ProbeZone, probe)
+    ended = timeline_rows.open_row(tx, ProbeZone, probe)
     actor.require(Right.BIND, on=unit_of_zone(tx, ended.zone_id, at), asked=("probe", probe))
-    intervals.end(tx, ended, at)
+    timeline_rows.end(tx, ended, at)
     _audit(tx, actor, "probe unbound", f"probe:{probe}", now, zone=ended.zone_id, at=at)
     return ended
 
@@ -52,13 +53,13 @@ def move_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Inst
     """
     revision.bump(tx)
     actor.require(Right.BIND, on=unit_of_zone(tx, zone, at), asked=("zone", zone))
-    ended = intervals.open_row(tx, ProbeZone, probe)
+    ended = timeline_rows.open_row(tx, ProbeZone, probe)
     if ended.zone_id == zone:
         msg = f"probe {probe} measures zone {zone} already"
         raise Conflict(msg)
     actor.require(Right.BIND, on=unit_of_zone(tx, ended.zone_id, at), asked=("probe", probe))
-    intervals.end(tx, ended, at)
-    begun = intervals.begin(tx, ProbeZone(probe_id=probe, zone_id=zone, since=at))
+    timeline_rows.end(tx, ended, at)
+    begun = timeline_rows.begin(tx, ProbeZone(probe_id=probe, zone_id=zone, since=at))
     _audit(tx, actor, "probe moved", f"probe:{probe}", now, from_zone=ended.zone_id, zone=zone, at=at)
     return begun
 
@@ -72,14 +73,14 @@ def pair_probe(
     """
     revision.bump(tx)
     actor.require(Right.BIND, on=unit_of_gateway(tx, gateway, at), asked=("gateway", gateway))
-    last = intervals.newest(tx, ProbeGateway, _probe(tx, probe))
+    last = timeline_rows.newest(tx, ProbeGateway, _probe(tx, probe))
     if last is not None and last.until is None:
         if last.gateway_id == gateway:
             msg = f"probe {probe} is read by gateway {gateway} already"
             raise Conflict(msg)
         actor.require(Right.BIND, on=unit_of_gateway(tx, last.gateway_id, at), asked=("probe", probe))
-        intervals.end(tx, last, at)
-    begun = intervals.begin(tx, ProbeGateway(probe_id=probe, gateway_id=gateway, since=at))
+        timeline_rows.end(tx, last, at)
+    begun = timeline_rows.begin(tx, ProbeGateway(probe_id=probe, gateway_id=gateway, since=at))
     _audit(tx, actor, "probe paired", f"probe:{probe}", now, gateway=gateway, at=at)
     return begun
 
@@ -90,9 +91,9 @@ def unpair_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now:
     Raises: NotGranted, Conflict when it is not paired, BackDated.
     """
     revision.bump(tx)
-    ended = intervals.open_row(tx, ProbeGateway, probe)
+    ended = timeline_rows.open_row(tx, ProbeGateway, probe)
     actor.require(Right.BIND, on=unit_of_gateway(tx, ended.gateway_id, at), asked=("probe", probe))
-    intervals.end(tx, ended, at)
+    timeline_rows.end(tx, ended, at)
     _audit(tx, actor, "probe unpaired", f"probe:{probe}", now, gateway=ended.gateway_id, at=at)
     return ended
 
@@ -108,11 +109,11 @@ def place_gateway(
     actor.require(Right.BIND, on=unit)
     if tx.get(Gateway, gateway) is None:
         raise NotFound(what="gateway", name=gateway)
-    last = intervals.newest(tx, GatewayUnit, gateway)
+    last = timeline_rows.newest(tx, GatewayUnit, gateway)
     if last is not None and last.until is None:
         _leave(tx, actor, Right.BIND, last.unit_id, unit, ("gateway", gateway))
-        intervals.end(tx, last, at)
-    begun = intervals.begin(tx, GatewayUnit(gateway_id=gateway, unit_id=unit.id, since=at))
+        timeline_rows.end(tx, last, at)
+    begun = timeline_rows.begin(tx, GatewayUnit(gateway_id=gateway, unit_id=unit.id, since=at))
     _audit(tx, actor, "gateway placed", f"gateway:{gateway}", now, unit=unit.id, at=at)
     return begun
 
@@ -128,11 +129,11 @@ def place_equipment(
     actor.require(Right.EQUIP, on=unit)
     if tx.get(Equipment, equipment) is None:
         raise NotFound(what="equipment", name=equipment)
-    last = intervals.newest(tx, EquipmentUnit, equipment)
+    last = timeline_rows.newest(tx, EquipmentUnit, equipment)
     if last is not None and last.until is None:
         _leave(tx, actor, Right.EQUIP, last.unit_id, unit, ("equipment", equipment))
-        intervals.end(tx, last, at)
-    begun = intervals.begin(tx, EquipmentUnit(equipment_id=equipment, unit_id=unit.id, since=at))
+        timeline_rows.end(tx, last, at)
+    begun = timeline_rows.begin(tx, EquipmentUnit(equipment_id=equipment, unit_id=unit.id, since=at))
     _audit(tx, actor, "equipment placed", f"equipment:{equipment}", now, unit=unit.id, at=at)
     return begun
 
@@ -153,7 +154,7 @@ def unit_of_equipment(tx: Session, equipment: EquipmentId, at: Instant) -> Unit:
 
     Raises: Conflict when it stood in none.
     """
-    row = intervals.in_force(tx, EquipmentUnit, equipment, at)
+    row = timeline_rows.in_force(tx, EquipmentUnit, equipment, at)
     if row is None:
         raise Conflict(message("equipment_nowhere", equipment=equipment))
     return tx.get_one(Unit, row.unit_id)
@@ -164,7 +165,7 @@ def unit_of_gateway(tx: Session, gateway: GatewayId, at: Instant) -> Unit:
 
     Raises: NotFound, Conflict when it stood in none.
     """
-    row = intervals.in_force(tx, GatewayUnit, gateway, at)
+    row = timeline_rows.in_force(tx, GatewayUnit, gateway, at)
     if row is not None:
         return tx.get_one(Unit, row.unit_id)
     if tx.get(Gateway, gateway) is None:

@@ -21,8 +21,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core.db.engine import Records
-from core.devices import revision
-from core.devices.spans import Spans, Stretch, merged
 from core.devices.tables import (
     Equipment,
     EquipmentUnit,
@@ -34,8 +32,10 @@ from core.devices.tables import (
     Series,
     Zone,
 )
+from core.devices.timeline import Segment, Timeline, merged
 from core.ids import EquipmentId, GatewayId, ProbeId, SeriesId, UnitId, ZoneId
 from core.runtime.instant import Instant, Milliseconds
+from core.units import revision
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
@@ -51,7 +51,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     unit: UnitId | None
 
 
-class Refusal(StrEnum):
+class RefusalReason(StrEnum):
     """Reason why a reading can't be accepted."""
 
     UNKNOWN_PROBE = "unknown_probe"
@@ -61,16 +61,16 @@ class Refusal(StrEnum):
     """The probe is known but this quantity has no series yet; `Directory.allot` creates one."""
 
 
-RESOLVABLE = (Refusal.UNKNOWN_PROBE, Refusal.FOREIGN_GATEWAY, Refusal.NO_SERIES)
+RESOLVABLE = (RefusalReason.UNKNOWN_PROBE, RefusalReason.FOREIGN_GATEWAY, RefusalReason.NO_SERIES)
 """Refusals that a change of the records can resolve. Readings of a stopped equipment stay held (CC-19) until a person
 decides.
 """
 
 
-class Refused(msgspec.Struct, frozen=True):
+class RefusedReading(msgspec.Struct, frozen=True):
     """Refusal of a reading, which is then held; `detail` tells a person how to resolve it."""
 
-    reason: Refusal
+    reason: RefusalReason
     detail: str
 
 
@@ -106,7 +106,7 @@ class Directory:
             gc.freeze()
         return True
 
-    def resolve(self, gw: str, code: str, quantity: str, at: Instant) -> Place | Refused:
+    def resolve(self, gw: str, code: str, quantity: str, at: Instant) -> Place | RefusedReading:
         """Return the place of a reading that gateway `gw` sent for probe `code`, taken at `at`."""
         copy = self._copy
         cached = copy.places.get((gw, code, quantity))
@@ -115,18 +115,18 @@ class Directory:
             if since <= at < until:
                 return place
         result = _look_up(copy, gw, code, quantity, at)
-        if isinstance(result, Refused):
+        if isinstance(result, RefusedReading):
             return result
         copy.places[gw, code, quantity] = result
         return result.value
 
-    def allot(self, gw: str, code: str, quantity: str, at: Instant) -> Place | Refused:
+    def allot(self, gw: str, code: str, quantity: str, at: Instant) -> Place | RefusedReading:
         """Resolve; if only the series is missing, create it.
 
         It opens its own transaction: never call it inside one. Concurrent callers all get the same series.
         """
         result = self.resolve(gw, code, quantity, at)
-        if not isinstance(result, Refused) or result.reason is not Refusal.NO_SERIES:
+        if not isinstance(result, RefusedReading) or result.reason is not RefusalReason.NO_SERIES:
             return result
         probe = self._copy.probes[self._copy.gateways[gw][1], code]
         with self._records.write() as tx:
@@ -153,7 +153,7 @@ def allot_series(tx: Session, probe: ProbeId, quantity: str) -> SeriesId:
 class _Equipment:
     __slots__ = ("code", "id", "stopped", "units")
 
-    def __init__(self, id_: EquipmentId, code: str, units: Spans[UnitId], stopped: Spans[bool]) -> None:
+    def __init__(self, id_: EquipmentId, code: str, units: Timeline[UnitId], stopped: Timeline[bool]) -> None:
         self.id = id_
         self.code = code
         self.units = units
@@ -171,7 +171,9 @@ class _Zone:
 class _Probe:
     __slots__ = ("gateways", "id", "interval", "series", "zones")
 
-    def __init__(self, id_: ProbeId, interval: Milliseconds, zones: Spans[ZoneId], gateways: Spans[GatewayId]) -> None:
+    def __init__(
+        self, id_: ProbeId, interval: Milliseconds, zones: Timeline[ZoneId], gateways: Timeline[GatewayId]
+    ) -> None:
         self.id = id_
         self.interval = interval
         self.zones = zones
@@ -186,21 +188,21 @@ class _Copy:
         self.numbers: dict[GatewayId, str] = {}
         self.probes: dict[tuple[str, str], _Probe] = {}
         self.zones: dict[ZoneId, _Zone] = {}
-        self.places: dict[tuple[str, str, str], Stretch[Place]] = {}
+        self.places: dict[tuple[str, str, str], Segment[Place]] = {}
         """Cache by gateway, probe code and quantity: the last place, and the time in which it holds."""
 
 
-def _look_up(copy: _Copy, gw: str, code: str, quantity: str, at: Instant) -> Stretch[Place] | Refused:
+def _look_up(copy: _Copy, gw: str, code: str, quantity: str, at: Instant) -> Segment[Place] | RefusedReading:
     probe = _paired_probe(copy, gw, code, at)
-    if isinstance(probe, Refused):
+    if isinstance(probe, RefusedReading):
         return probe
     pairing, binding = probe.gateways.around(at), probe.zones.around(at)
     zone = None if binding.value is None else copy.zones[binding.value]
     if zone is not None and zone.equipment.stopped.at(at):
-        return Refused(Refusal.STOPPED_EQUIPMENT, f"equipment {zone.equipment.code} was stopped then")
+        return RefusedReading(RefusalReason.STOPPED_EQUIPMENT, f"equipment {zone.equipment.code} was stopped then")
     series = probe.series.get(quantity)
     if series is None:
-        return Refused(Refusal.NO_SERIES, f"quantity {quantity} of probe {code} has no series yet")
+        return RefusedReading(RefusalReason.NO_SERIES, f"quantity {quantity} of probe {code} has no series yet")
     if zone is None:
         place = Place(series, probe.id, probe.interval, None, None, None, None)
         return _intersected((pairing, binding), place)
@@ -210,25 +212,25 @@ def _look_up(copy: _Copy, gw: str, code: str, quantity: str, at: Instant) -> Str
     return _intersected((pairing, binding, units, equipment.stopped.around(at)), place)
 
 
-def _intersected(stretches: Iterable[Stretch[Any]], place: Place) -> Stretch[Place]:
+def _intersected(stretches: Iterable[Segment[Any]], place: Place) -> Segment[Place]:
     """Return `place` with the time in which all of `stretches` hold."""
     sinces, untils, _ = zip(*stretches, strict=True)
-    return Stretch(max(sinces), min(untils), place)
+    return Segment(max(sinces), min(untils), place)
 
 
-def _paired_probe(copy: _Copy, gw: str, code: str, at: Instant) -> _Probe | Refused:
+def _paired_probe(copy: _Copy, gw: str, code: str, at: Instant) -> _Probe | RefusedReading:
     gateway = copy.gateways.get(gw)
     if gateway is None:
-        return Refused(Refusal.FOREIGN_GATEWAY, f"gateway {gw} is not in the records")
+        return RefusedReading(RefusalReason.FOREIGN_GATEWAY, f"gateway {gw} is not in the records")
     gateway_id, namespace = gateway
     probe = copy.probes.get((namespace, code))
     if probe is None:
-        return Refused(Refusal.UNKNOWN_PROBE, f"no probe {code} in namespace {namespace}")
+        return RefusedReading(RefusalReason.UNKNOWN_PROBE, f"no probe {code} in namespace {namespace}")
     paired_gateway = probe.gateways.at(at)
     if paired_gateway == gateway_id:
         return probe
     paired_with = "no gateway" if paired_gateway is None else f"gateway {copy.numbers[paired_gateway]}"
-    return Refused(Refusal.FOREIGN_GATEWAY, f"probe {code} was with {paired_with} then, not with {gw}")
+    return RefusedReading(RefusalReason.FOREIGN_GATEWAY, f"probe {code} was with {paired_with} then, not with {gw}")
 
 
 @contextmanager
@@ -255,7 +257,7 @@ def _load(tx: Session, number: int) -> _Copy:
     for subject, since, until in tx.execute(windows.where(MaintenanceWindow.kind == "stopped")):
         stopped[subject].append((since, until))
     equipment = {
-        id_: _Equipment(id_, code, Spans(units.get(id_, ())), Spans(merged(stopped.get(id_, ()))))
+        id_: _Equipment(id_, code, Timeline(units.get(id_, ())), Timeline(merged(stopped.get(id_, ()))))
         for id_, code in tx.execute(select(Equipment.id, Equipment.code))
     }
     for zone_id, kind, equipment_id in tx.execute(select(Zone.id, Zone.kind, Zone.equipment_id)):
@@ -269,7 +271,7 @@ def _load(tx: Session, number: int) -> _Copy:
     for probe_id, namespace, code, interval in tx.execute(
         select(Probe.id, Probe.namespace, Probe.code, Probe.interval)
     ):
-        probe = _Probe(probe_id, interval, Spans(zones.get(probe_id, ())), Spans(gateways.get(probe_id, ())))
+        probe = _Probe(probe_id, interval, Timeline(zones.get(probe_id, ())), Timeline(gateways.get(probe_id, ())))
         by_id[probe_id] = copy.probes[namespace, code] = probe
     for series_id, probe_id, quantity in tx.execute(select(Series.id, Series.probe_id, Series.quantity)):
         by_id[probe_id].series[quantity] = series_id

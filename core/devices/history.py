@@ -15,14 +15,14 @@ from core.devices.tables import Equipment, EquipmentUnit, Probe, ProbeZone, Seri
 from core.errors import NotFound
 from core.ids import EquipmentId, SeriesId, ZoneId
 from core.runtime.instant import Instant, Milliseconds
-from core.telemetry import windows
+from core.telemetry import window_figures
 from core.telemetry.port import Curve, Telemetry
-from core.telemetry.windows import Figures
+from core.telemetry.window_figures import WindowFigures
 from core.units.tables import Unit
 
-Span = tuple[Instant, Instant]
+TimeSpan = tuple[Instant, Instant]
 """[since, until)."""
-MaySee = Callable[[Unit, EquipmentId], bool]
+VisibilityCheck = Callable[[Unit, EquipmentId], bool]
 """Predicate: may the requester see an equipment while it stands in this unit?"""
 
 
@@ -40,16 +40,16 @@ class History(msgspec.Struct, frozen=True):
 
     zone: Zone
     equipment: Equipment
-    seen: Sequence[Span]
+    seen: Sequence[TimeSpan]
     curves: Sequence[ProbeCurve]
 
-    def figures(self) -> Figures:
+    def figures(self) -> WindowFigures:
         """Return the figures over all probes and the whole visible time."""
         since, until = self.seen[0][0], self.seen[-1][1]
-        all_figures = [windows.figures(probe.curve, (since, until))[0] for probe in self.curves]
+        all_figures = [window_figures.figures(probe.curve, (since, until))[0] for probe in self.curves]
         with_values = [probe_figures for probe_figures in all_figures if probe_figures.mean is not None]
         count = sum(probe_figures.count for probe_figures in with_values)
-        return Figures(
+        return WindowFigures(
             since,
             until,
             count,
@@ -68,21 +68,23 @@ def history(
     zone_id: ZoneId,
     since: Instant,
     until: Instant,
-    may_see: MaySee,
+    may_see: VisibilityCheck,
 ) -> History:
     """Return the readings of [since, until) taken while the equipment stood in units that the requester may see.
 
     Raises: NotFound, also when the requester may see none of that time.
     """
     zone = tx.get(Zone, zone_id)
-    visible = [] if zone is None else stays_seen(tx, zone.equipment_id, since, until, may_see)
+    visible = [] if zone is None else visible_spans(tx, zone.equipment_id, since, until, may_see)
     if zone is None or not visible:
         raise NotFound(what="zone", name=zone_id)
     curves = _curves(tx, telemetry, zone_id, visible)
     return History(zone, tx.get_one(Equipment, zone.equipment_id), visible, curves)
 
 
-def stays_seen(tx: Session, equipment: EquipmentId, since: Instant, until: Instant, may_see: MaySee) -> list[Span]:
+def visible_spans(
+    tx: Session, equipment: EquipmentId, since: Instant, until: Instant, may_see: VisibilityCheck
+) -> list[TimeSpan]:
     """Return the parts of [since, until) in which an equipment stood in units accepted by `may_see`, in time order."""
     query = (
         select(EquipmentUnit.since, EquipmentUnit.until, Unit)
@@ -101,7 +103,7 @@ def stays_seen(tx: Session, equipment: EquipmentId, since: Instant, until: Insta
     ]
 
 
-def _curves(tx: Session, telemetry: Telemetry, zone_id: ZoneId, visible: Sequence[Span]) -> list[ProbeCurve]:
+def _curves(tx: Session, telemetry: Telemetry, zone_id: ZoneId, visible: Sequence[TimeSpan]) -> list[ProbeCurve]:
     bindings = (
         select(Probe.code, Series.id, Probe.interval, ProbeZone.since, ProbeZone.until)
         .join(Probe, Probe.id == ProbeZone.probe_id)
@@ -123,7 +125,7 @@ def _curves(tx: Session, telemetry: Telemetry, zone_id: ZoneId, visible: Sequenc
     return [ProbeCurve(*probe, _concatenated(curves)) for probe, curves in pieces.items()]
 
 
-def _intersection(row: tuple[Instant, Instant | None], span: Span) -> Span:
+def _intersection(row: tuple[Instant, Instant | None], span: TimeSpan) -> TimeSpan:
     """Return the intersection of a timeline row and a span. Its start is not before its end when it is empty."""
     start, end = row
     return max(start, span[0]), span[1] if end is None else min(end, span[1])

@@ -1,8 +1,8 @@
 """Message catalogue of `core.devices`: texts for people."""
 
-from config.messages import Message
+from config.localized_message import LocalizedMessage
 
 
-def message(name: str, /, **values: object) -> Message:
+def message(name: str, /, **values: object) -> LocalizedMessage:
     """Return the message `wrong.<name>` of the catalogue, filled with `values`."""
-    return Message("core.devices", f"wrong.{name}", values)
+    return LocalizedMessage("core.devices", f"wrong.{name}", values)

@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.alarms import profile
 from core.db import audit
-from core.devices import intervals, revision
+from core.devices import timeline_rows
 from core.devices.bindings import unit_of_equipment, unit_of_gateway
-from core.devices.entering import (
+from core.devices.bulk_entry import (
     NAMESPACE,
     NewEquipment,
     NewGateway,
@@ -22,39 +20,25 @@ from core.devices.entering import (
     enter_gateways,
     enter_probes,
 )
-from core.devices.messages import message
-from core.devices.names import EquipmentKind, ZoneKind
+from core.devices.kinds import EquipmentKind, ZoneKind
 from core.devices.tables import (
     Equipment,
     Gateway,
     IntervalVersion,
-    LimitsVersion,
     Probe,
     ProbeGateway,
-    ProbeZone,
     Zone,
 )
-from core.errors import Conflict, Invalid, Wrong
-from core.ids import Centi, EquipmentId
-from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds, rfc3339
-from core.text import require_plain
+from core.errors import Conflict, DomainError, Invalid
+from core.ids import EquipmentId
+from core.plain_text import require_plain
+from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.units import revision
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Unit
 
 Made = TypeVar("Made")
-
-WIDEST_HYSTERESIS = Centi(1_000)
-
-
-class ZoneLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of a zone. None means the rule profile's value for the kind of zone."""
-
-    profile: str = profile.DEFAULT
-    low: Centi | None = None
-    high: Centi | None = None
-    delay: Milliseconds | None = None
-    hysteresis: Centi | None = None
 
 
 def add_equipment(
@@ -105,59 +89,6 @@ def add_zone(tx: Session, actor: Actor, equipment: EquipmentId, kind: ZoneKind, 
     return zone
 
 
-def set_limits(
-    tx: Session, actor: Actor, zone: Zone, limits: ZoneLimits, *, since: Instant | None = None, now: Instant
-) -> bool:
-    """Set the limits of a zone; return whether anything changed.
-
-    With `since` before `now`, the new limits replace the versions since then: the figures of those days are recomputed,
-    but nobody is paged. While no probe has ever been bound to the zone, new limits apply from the beginning of time.
-    Raises: NotGranted, Invalid.
-    """
-    actor.require(Right.EQUIP, on=unit_of_equipment(tx, zone.equipment_id, now), asked=("zone", zone.id))
-    _check_band(zone.kind, limits)
-    _check_delay_and_hysteresis(limits)
-    before = limits_of(zone)
-    if since is not None and since > now:
-        raise Invalid(field="since", value=rfc3339(since), problem="limits can't begin in the future")
-    if before == limits and since is None:
-        return False
-    revision.bump(tx)
-    if since is not None or (before.profile, before.low, before.high) != (limits.profile, limits.low, limits.high):
-        if since is None:
-            binding = tx.scalar(select(ProbeZone.id).where(ProbeZone.zone_id == zone.id).limit(1))
-            since = Instant(0) if binding is None else now
-        band = {"profile": limits.profile, "low": limits.low, "high": limits.high}
-        tx.add(LimitsVersion(zone_id=zone.id, since=since, **band))
-    zone.profile, zone.low, zone.high = limits.profile, limits.low, limits.high
-    zone.delay, zone.hysteresis = limits.delay, limits.hysteresis
-    detail = {"before": msgspec.to_builtins(before), "after": msgspec.to_builtins(limits), "since": since}
-    audit.record(tx, at=now, actor=actor.name, act="limits set", subject=f"zone:{zone.id}", detail=detail)
-    return True
-
-
-def limits_of(zone: Zone) -> ZoneLimits:
-    """Return the limits that are set on a zone itself."""
-    return ZoneLimits(profile=zone.profile, low=zone.low, high=zone.high, delay=zone.delay, hysteresis=zone.hysteresis)
-
-
-def _check_band(kind: str, limits: ZoneLimits) -> None:
-    band = profile.load(limits.profile).zones.get(kind)
-    low = limits.low if limits.low is not None or band is None or band.low is None else band.low.limit
-    high = limits.high if limits.high is not None or band is None or band.high is None else band.high.limit
-    if low is not None and high is not None and low >= high:
-        raise Invalid(field="low", value=low / 100, problem=message("low", high=high / 100))
-
-
-def _check_delay_and_hysteresis(limits: ZoneLimits) -> None:
-    """Refuse a delay or hysteresis so large that an alarm would in effect never open or never end."""
-    if limits.delay is not None and not 0 <= limits.delay <= DAY:
-        raise Invalid(field="delay", value=f"{limits.delay // MINUTE}m", problem=message("delay"))
-    if limits.hysteresis is not None and not 0 <= limits.hysteresis <= WIDEST_HYSTERESIS:
-        problem = message("hysteresis", widest=WIDEST_HYSTERESIS / 100)
-        raise Invalid(field="hysteresis", value=limits.hysteresis / 100, problem=problem)
-
-
 def add_gateway(
     tx: Session, actor: Actor, number: str, unit: Unit, *, since: Instant, now: Instant, namespace: str = NAMESPACE
 ) -> Gateway:
@@ -190,7 +121,7 @@ def set_interval(tx: Session, actor: Actor, probe: Probe, interval: Milliseconds
 
     Raises: NotGranted, Conflict while no gateway reads it, Invalid.
     """
-    paired = intervals.open_row(tx, ProbeGateway, probe.id)
+    paired = timeline_rows.open_row(tx, ProbeGateway, probe.id)
     actor.require(Right.BIND, on=unit_of_gateway(tx, paired.gateway_id, now), asked=("probe", probe.id))
     check_interval(interval)
     if probe.interval == interval:
@@ -206,8 +137,8 @@ def set_interval(tx: Session, actor: Actor, probe: Probe, interval: Milliseconds
     return True
 
 
-def _single(results: Sequence[Made | Wrong]) -> Made:
+def _single(results: Sequence[Made | DomainError]) -> Made:
     (result,) = results
-    if isinstance(result, Wrong):
+    if isinstance(result, DomainError):
         raise result
     return result

@@ -3,8 +3,8 @@
 from sqlalchemy import CheckConstraint, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from core.db.overlap_guard import longer_than_nothing
 from core.db.record import Record
-from core.db.timeline import longer_than_nothing
 from core.ids import Centi, EquipmentId, GatewayId, ProbeId, SeriesId, UnitId, ZoneId
 from core.runtime.instant import Instant, Milliseconds
 
@@ -174,19 +174,6 @@ class EquipmentUnit(Record):
     unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"), index=True)
     since: Mapped[Instant]
     until: Mapped[Instant | None]
-
-
-class DeviceRevision(Record):
-    """Single row: a number that goes up in the transaction of every change to units or devices.
-
-    Its row lock also makes such changes run one after another, so that rules over several rows (no cycle in the unit
-    tree) hold.
-    """
-
-    __tablename__ = "device_revision"
-
-    id: Mapped[int] = mapped_column(primary_key=True, default=1)
-    revision: Mapped[int] = mapped_column(default=0)
 
 
 TIMELINES = {

@@ -21,20 +21,20 @@ from core.alarms import late_spans, unplaced
 from core.alarms.tables import FollowCursor
 from core.db.engine import Records
 from core.db.insert import upsert
-from core.devices.numbering import raise_series_above
-from core.health.alignment import STORE_OF, Fault, Misplaced, of_records, of_telemetry
+from core.devices.series_numbers import raise_series_above
+from core.figures.tables import RollupCursor
+from core.health.cursor_alignment import STORE_OF, CursorFault, MisplacedCursor, of_records, of_telemetry
 from core.intake.port import IntakeLog
 from core.telemetry.port import Telemetry
-from core.telemetry.tables import RollupCursor
-from core.wire.topics import Shard
+from core.wire.shards import Shard
 
 _TABLES: Mapping[str, type[FollowCursor | RollupCursor]] = {"alerting": FollowCursor, "rollups": RollupCursor}
 
 
-class Placing(msgspec.Struct, frozen=True):
+class CursorMove(msgspec.Struct, frozen=True):
     """Where the cursor of one reader and shard goes."""
 
-    found: Misplaced
+    found: MisplacedCursor
     to: int
     again: int
     """Entries of the log behind that, which the reader will follow, most of them for the second time."""
@@ -42,21 +42,21 @@ class Placing(msgspec.Struct, frozen=True):
     """Entries that the reader has not followed, as far as is known, and that are no longer in the log."""
 
 
-class Plan(msgspec.Struct, frozen=True):
+class RealignPlan(msgspec.Struct, frozen=True):
     """Steps of a realignment."""
 
-    placings: list[Placing]
+    placings: list[CursorMove]
     highest_series: int
     """In telemetry: new ones get higher numbers."""
 
 
-def plan(log: IntakeLog, records: Records, telemetry: Telemetry) -> Plan:
+def plan(log: IntakeLog, records: Records, telemetry: Telemetry) -> RealignPlan:
     """Make a plan from the stores; raises what they raise."""
     found = [*of_telemetry(log, telemetry), *of_records(log, records)]
-    return Plan(placings(found, log.firsts()), telemetry.highest_series())
+    return RealignPlan(placings(found, log.firsts()), telemetry.highest_series())
 
 
-def placings(found: Sequence[Misplaced], firsts: Mapping[Shard, int]) -> list[Placing]:
+def placings(found: Sequence[MisplacedCursor], firsts: Mapping[Shard, int]) -> list[CursorMove]:
     """Return where cursors go; `firsts` are the first positions that the log still has."""
     known_end: dict[Shard, int] = defaultdict(int)
     for each in found:
@@ -64,7 +64,7 @@ def placings(found: Sequence[Misplaced], firsts: Mapping[Shard, int]) -> list[Pl
     return [_placing(each, firsts.get(each.shard, each.head + 1), known_end[each.shard]) for each in found]
 
 
-def carry_out(made: Plan, log: IntakeLog, records: Records, telemetry: Telemetry) -> None:
+def carry_out(made: RealignPlan, log: IntakeLog, records: Records, telemetry: Telemetry) -> None:
     """Carry out a plan. Each step is durable by itself. Copies come last: they tell what is left to do."""
     log.rename()
     with records.write() as tx:
@@ -75,7 +75,7 @@ def carry_out(made: Plan, log: IntakeLog, records: Records, telemetry: Telemetry
         moved = {
             placing.found.shard: placing.to
             for placing in placings_of_reader
-            if placing.found.fault is not Fault.PUT_BACK
+            if placing.found.fault is not CursorFault.PUT_BACK
         }
         marks = log.marks(moved)
         if moved and store == "telemetry":
@@ -92,12 +92,12 @@ def carry_out(made: Plan, log: IntakeLog, records: Records, telemetry: Telemetry
             log.place_cursor(reader, {**log.cursor(reader), **to})
 
 
-def _placing(found: Misplaced, first: int, known_end: int) -> Placing:
-    if found.fault is Fault.PUT_BACK:
+def _placing(found: MisplacedCursor, first: int, known_end: int) -> CursorMove:
+    if found.fault is CursorFault.PUT_BACK:
         gone = max(0, min(first, found.head + 1) - found.position - 1)
-        return Placing(found, found.position, found.head - found.position - gone, gone)
+        return CursorMove(found, found.position, found.head - found.position - gone, gone)
     to = min(found.copy, found.head)
-    return Placing(found, to, found.head - to, max(0, known_end - found.position))
+    return CursorMove(found, to, found.head - to, max(0, known_end - found.position))
 
 
 def _place(

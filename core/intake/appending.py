@@ -7,18 +7,18 @@ what is decided here.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from core.intake.port import IN_PARTS, Appended, Batch, Entry, Life, Lost, Withheld
-from core.intake.ranges import Ranges
+from core.intake.port import IN_PARTS, AppendResult, IntakeBatch, Life, LogEntry, Lost, WithheldReading
+from core.intake.seq_ranges import SeqRangeSet
 from core.runtime.instant import Instant
-from core.wire.topics import GatewayNumber, Shard
+from core.wire.shards import GatewayNumber, Shard
 
 Hashes = Mapping[tuple[GatewayNumber, str, int], bytes]
 """Of what is in the log, by gateway, life and number."""
-Hold = tuple[int, int, Batch, Withheld, Instant]
+Hold = tuple[int, int, IntakeBatch, WithheldReading, Instant]
 """Position, place, the batch, what is withheld of it, since when."""
 
 
-def numbers(batches: Sequence[Batch], lost: Sequence[Lost]) -> dict[Life, list[tuple[int, int]]]:
+def numbers(batches: Sequence[IntakeBatch], lost: Sequence[Lost]) -> dict[Life, list[tuple[int, int]]]:
     """Return the ranges of each life that are to be added."""
     asked: dict[Life, list[tuple[int, int]]] = defaultdict(list)
     for batch in batches:
@@ -28,42 +28,42 @@ def numbers(batches: Sequence[Batch], lost: Sequence[Lost]) -> dict[Life, list[t
     return asked
 
 
-def known(batches: Sequence[Batch], seen: Mapping[Life, Ranges]) -> list[Batch]:
+def known(batches: Sequence[IntakeBatch], seen: Mapping[Life, SeqRangeSet]) -> list[IntakeBatch]:
     """Return those whose numbers have been seen: duplicates, or clones where the hash is another."""
     return [batch for batch in batches if seen[batch.gw, batch.ep].has(batch.seq)]
 
 
 def decide(
-    batches: Sequence[Batch],
+    batches: Sequence[IntakeBatch],
     lost: Sequence[Lost],
     *,
     heads: dict[Shard, int],
-    seen: Mapping[Life, Ranges],
+    seen: Mapping[Life, SeqRangeSet],
     hashes: Hashes,
-) -> tuple[list[Appended], list[Entry]]:
+) -> tuple[list[AppendResult], list[LogEntry]]:
     """Return the answers, and the new ones at their positions; `heads` and `seen` are moved on."""
     first_hash = dict(hashes)
-    answers: list[Appended] = []
-    new: list[Batch] = []
+    answers: list[AppendResult] = []
+    new: list[IntakeBatch] = []
     for batch in batches:
         ranges, key = seen[batch.gw, batch.ep], (batch.gw, batch.ep, batch.seq)
         if ranges.has(batch.seq):
             answers.append(
-                Appended.CLONE if _differ(first_hash.get(key, batch.hash), batch.hash) else Appended.DUPLICATE
+                AppendResult.CLONE if _differ(first_hash.get(key, batch.hash), batch.hash) else AppendResult.DUPLICATE
             )
             continue
         ranges.add(batch.seq, batch.seq)
         first_hash[key] = batch.hash
         new.append(batch)
-        answers.append(Appended.NEW)
+        answers.append(AppendResult.NEW)
     for gw, ep, first, last in lost:
         seen[gw, ep].add(first, last)
     return answers, placed(new, heads)
 
 
-def may_begin(batches: Sequence[Batch], seen: Mapping[Life, Ranges]) -> dict[Life, Batch]:
+def may_begin(batches: Sequence[IntakeBatch], seen: Mapping[Life, SeqRangeSet]) -> dict[Life, IntakeBatch]:
     """Return the first batch of each life of which nothing is known near its numbers: it may be a life's first."""
-    first: dict[Life, Batch] = {}
+    first: dict[Life, IntakeBatch] = {}
     for batch in batches:
         if seen[batch.gw, batch.ep].is_empty:
             first.setdefault((batch.gw, batch.ep), batch)
@@ -75,16 +75,16 @@ def _differ(one: bytes, other: bytes) -> bool:
     return one.startswith(IN_PARTS) == other.startswith(IN_PARTS) and one != other
 
 
-def placed(batches: Iterable[Batch], heads: dict[Shard, int]) -> list[Entry]:
+def placed(batches: Iterable[IntakeBatch], heads: dict[Shard, int]) -> list[LogEntry]:
     """Give each batch the next position of its shard."""
-    entries: list[Entry] = []
+    entries: list[LogEntry] = []
     for batch in batches:
         heads[batch.shard] += 1
-        entries.append(Entry(heads[batch.shard], batch))
+        entries.append(LogEntry(heads[batch.shard], batch))
     return entries
 
 
-def withheld(entries: Iterable[Entry]) -> Iterator[Hold]:
+def withheld(entries: Iterable[LogEntry]) -> Iterator[Hold]:
     """Yield what goes into quarantine with the append; a place below 0 is of no reading in the entry."""
     for entry in entries:
         for place, one in enumerate(entry.batch.held):

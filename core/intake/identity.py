@@ -9,7 +9,7 @@ import secrets
 from hashlib import blake2b
 from typing import NamedTuple
 
-from core.intake.port import Batch
+from core.intake.port import IntakeBatch
 
 _FINGERPRINT_BYTES = 6
 
@@ -26,7 +26,7 @@ def fresh_name() -> str:
     return secrets.token_hex(8)
 
 
-def mark(name: str, batch: Batch | None = None) -> str:
+def mark(name: str, batch: IntakeBatch | None = None) -> str:
     """Return the mark of a position: `batch` is the entry there, None where it isn't at hand."""
     return f"{name}/{fingerprint(batch) if batch else ''}"
 
@@ -37,7 +37,7 @@ def read_mark(text: str) -> Mark | None:
     return Mark(log, print_) if log else None
 
 
-def fingerprint(batch: Batch) -> str:
+def fingerprint(batch: IntakeBatch) -> str:
     """Return a hash that differs for any other entry at the same position.
 
     `received` makes it differ when the same message is appended again to an older copy of the log.

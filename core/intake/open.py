@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from config.load import WrongSetting
-from config.words import say
-from core.intake.file import VERSION, file_version
+from config.load import InvalidSetting
+from config.texts import say
 from core.intake.port import IntakeLog
 from core.intake.sqlite import SqliteIntakeLog
+from core.intake.sqlite_file import VERSION, file_version
 
 _SQLITE = "sqlite:///"
 _FILE = "intake.db"
@@ -37,11 +37,11 @@ def is_ready(url: str, data_dir: str) -> bool:
     if file:
         return file_version(file) == VERSION
     if url.startswith(_POSTGRES):
-        from core.intake import server  # noqa: PLC0415 (one machine does without the driver)
+        from core.intake import postgres_server  # noqa: PLC0415 (one machine does without the driver)
 
-        looking = server.LogServer(url, make=False)
+        looking = postgres_server.LogServer(url, make=False)
         try:
-            return looking.version() == server.VERSION
+            return looking.version() == postgres_server.VERSION
         finally:
             looking.close()
     raise _strange(url)
@@ -51,5 +51,5 @@ def _file(url: str, data_dir: str) -> Path | None:
     return Path(data_dir) / (url.removeprefix(_SQLITE) or _FILE) if not url or url.startswith(_SQLITE) else None
 
 
-def _strange(url: str) -> WrongSetting:
-    return WrongSetting(say("settings.intake_url", url=repr(url)))
+def _strange(url: str) -> InvalidSetting:
+    return InvalidSetting(say("settings.intake_url", url=repr(url)))

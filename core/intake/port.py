@@ -1,10 +1,11 @@
 """Port of the intake log. `tests/contract/test_intake.py` is its definition.
 
 Guarantees, whichever store is behind it:
-* `append` is one durable transaction: when it returns, every batch in it is in the log at its position or was there before.
+* `append` is one durable transaction: when it returns, every batch in it is in the log at its position or was there
+  before.
 * (gw, ep, seq) enters once, however often it comes; also after its row was pruned.
-* Positions of a shard are 1, 2, 3 … in the order in which they can be read: no reader that has seen n will later find a new
-  row at or below n.
+* Positions of a shard are 1, 2, 3 … in the order in which they can be read: no reader that has seen n will later find a
+  new row at or below n.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +16,7 @@ import msgspec
 
 from core.ids import Centi
 from core.runtime.instant import Instant, Milliseconds
-from core.wire.topics import GatewayNumber, Shard
+from core.wire.shards import GatewayNumber, Shard
 
 Quantity = Literal["t", "h", "door", "mains", "batt"]
 
@@ -30,7 +31,7 @@ IN_PARTS = b"in parts"
 """What the hash of a batch begins with whose parts were read one by one. It can be compared with such a one alone."""
 
 
-class Stamped(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class StampedReading(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A reading as the rest of the system knows it: time decided, value an integer."""
 
     p: str
@@ -45,16 +46,16 @@ class Stamped(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The time as it was sent."""
 
 
-class Withheld(msgspec.Struct, frozen=True, array_like=True):
+class WithheldReading(msgspec.Struct, frozen=True, array_like=True):
     """A reading that the collector can't take in, and why: it goes into quarantine with the append of its batch."""
 
-    reading: Stamped | bytes
+    reading: StampedReading | bytes
     """As it came, JSON or not, where it can't be read."""
     reason: str
     detail: str
 
 
-class Batch(msgspec.Struct, frozen=True):
+class IntakeBatch(msgspec.Struct, frozen=True):
     """One message of a gateway, or readings released from quarantine, as the collector appends it."""
 
     shard: Shard
@@ -66,23 +67,23 @@ class Batch(msgspec.Struct, frozen=True):
     """Of the frozen part: tells a cloned box from a duplicate. One that begins with IN_PARTS only from its like."""
     received: Instant
     origin: Literal["live", "backfill", "released"]
-    readings: tuple[Stamped, ...]
+    readings: tuple[StampedReading, ...]
     shifted: Milliseconds = Milliseconds(0)
     """What was taken off `ts` for a clock that is ahead (below 0: behind), once for all of it."""
-    held: tuple[Withheld, ...] = ()
+    held: tuple[WithheldReading, ...] = ()
     """Readings of the same message that no follower of the log is to see yet. Empty when read from the log."""
     damaged: bool = False
     """The row is damaged: it had readings that can't be read any more."""
 
 
-class Entry(msgspec.Struct, frozen=True):
+class LogEntry(msgspec.Struct, frozen=True):
     """A batch at its position in the log."""
 
     n: int
-    batch: Batch
+    batch: IntakeBatch
 
 
-class Appended(StrEnum):
+class AppendResult(StrEnum):
     """Result of appending a batch."""
 
     NEW = "new"
@@ -91,16 +92,16 @@ class Appended(StrEnum):
     """Known (gw, ep, seq) with another hash: a cloned box. Not appended, and must not be acknowledged."""
 
 
-class Held(msgspec.Struct, frozen=True):
+class QuarantinedReading(msgspec.Struct, frozen=True):
     """A reading kept out of telemetry, and why."""
 
     id: int
     gw: GatewayNumber
-    reading: Stamped | bytes
+    reading: StampedReading | bytes
     """As it came where it can't be read, which UNREAD reasons say."""
     reason: str
-    """unknown_probe, foreign_gateway, unset_clock, implausible_time, stopped_equipment, no_series, implausible, rejected,
-    malformed, unsupported."""
+    """unknown_probe, foreign_gateway, unset_clock, implausible_time, stopped_equipment, no_series, implausible,
+    rejected, malformed, unsupported."""
     detail: str
     since: Instant
     boot: str = ""
@@ -111,7 +112,7 @@ class Held(msgspec.Struct, frozen=True):
     why: str = ""
 
 
-class Backlog(msgspec.Struct, frozen=True):
+class QuarantineBacklog(msgspec.Struct, frozen=True):
     """Readings of one gateway in quarantine."""
 
     gw: GatewayNumber
@@ -121,7 +122,7 @@ class Backlog(msgspec.Struct, frozen=True):
     """When the oldest and the newest came."""
 
 
-class FaultKind(StrEnum):
+class GatewayFaultKind(StrEnum):
     """Kind of fault that is counted by gateway."""
 
     DEAD_LETTER = "dead_letter"
@@ -133,12 +134,12 @@ class FaultKind(StrEnum):
     """A reading that left quarantine because there was too much of it, or for its age."""
 
 
-class Fault(msgspec.Struct, frozen=True):
+class GatewayFault(msgspec.Struct, frozen=True):
     """Count of one kind of fault of a gateway; never deleted."""
 
     gw: str
     """Empty for topics that name none."""
-    kind: FaultKind
+    kind: GatewayFaultKind
     n: int
     first: Instant
     last: Instant
@@ -173,19 +174,19 @@ Lost = tuple[GatewayNumber, str, int, int]
 """A closed range of sequence numbers of a life."""
 
 
-class Unavailable(Exception):
+class IntakeUnavailable(Exception):
     """The log can't be written or read now (disk full, locked, gone). Nothing was acknowledged: try again later."""
 
 
-class PutBack(Unavailable):
+class LogReplaced(IntakeUnavailable):
     """The log ends before what this process has appended to it: it was replaced by an older copy while it was open."""
 
 
-class WrongVersion(Exception):
+class NewerLog(Exception):
     """The log was made by a newer coldchain."""
 
 
-class Claim(msgspec.Struct, frozen=True):
+class ShardClaim(msgspec.Struct, frozen=True):
     """A worker of a service and the shards that it says are its own."""
 
     service: str
@@ -193,13 +194,16 @@ class Claim(msgspec.Struct, frozen=True):
     first: Shard
     last: Shard
     holder: str
-    """Machine and data folder, where one process at a time has a worker's name: it takes its own claim again at once."""
+    """Machine and data folder, where one process at a time has a worker's name.
+
+    It takes its own claim again at once.
+    """
 
 
-class Taken(Exception):
+class ShardTaken(Exception):
     """Another living worker has one of the shards, or the name."""
 
-    def __init__(self, by: Claim) -> None:
+    def __init__(self, by: ShardClaim) -> None:
         super().__init__(f"{by.worker} has {by.first}-{by.last}, on {by.holder}")
         self.by = by
 
@@ -209,10 +213,10 @@ class IntakeLog(Protocol):
 
     def append(
         self,
-        batches: Sequence[Batch],
+        batches: Sequence[IntakeBatch],
         lost: Sequence[Lost] = (),
         letters: Sequence[DeadLetter] = (),
-    ) -> list[Appended]:
+    ) -> list[AppendResult]:
         """Append in one durable transaction; answers stand in the order of `batches`.
 
         `lost` are closed ranges (gw, ep, first, last) that an agent declared dropped, or that came unreadable: from now
@@ -259,10 +263,10 @@ class IntakeLog(Protocol):
     def firsts(self) -> Mapping[Shard, int]:
         """Return the first position of every shard whose entry is still there."""
 
-    def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
+    def read(self, shard: Shard, after: int, limit: int) -> list[LogEntry]:
         """Return up to `limit` entries behind position `after`, in order."""
 
-    def read_each(self, after: Mapping[Shard, int], limit: int) -> dict[Shard, list[Entry]]:
+    def read_each(self, after: Mapping[Shard, int], limit: int) -> dict[Shard, list[LogEntry]]:
         """Return what `read` does for each of some shards, as of one moment: much cheaper where each has a few."""
 
     def hold(self, held: Sequence[tuple[Shard, int, int, str, str]], *, now: Instant) -> None:
@@ -277,7 +281,7 @@ class IntakeLog(Protocol):
         state: Literal["held", "released", "discarded"] = "held",
         after: int = 0,
         limit: int = 100,
-    ) -> list[Held]:
+    ) -> list[QuarantinedReading]:
         """Return what is in quarantine (or was, by `state`) behind id `after`, oldest first."""
 
     def count_held(self) -> Mapping[str, int]:
@@ -286,7 +290,7 @@ class IntakeLog(Protocol):
     def boots_held(self, reason: str) -> set[tuple[GatewayNumber, str]]:
         """Return the gateways and boots of which something is held for a reason."""
 
-    def backlogs(self, *, least: int) -> list[Backlog]:
+    def backlogs(self, *, least: int) -> list[QuarantineBacklog]:
         """Return the gateways of which at least so many readings are held, the most first."""
 
     def change_reason(self, ids: Sequence[int], reason: str, detail: str) -> None:
@@ -298,7 +302,7 @@ class IntakeLog(Protocol):
         They are counted as faults of their gateway. Returns how many; in small parts, so that no append waits for all.
         """
 
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[GatewayFault]:
         """Return what was counted of the gateways, by gateway and kind."""
 
     def clocks(self) -> dict[GatewayNumber, GatewayClock]:
@@ -308,7 +312,9 @@ class IntakeLog(Protocol):
         """Keep what was found of clocks; one that is right again is forgotten."""
 
     def release(self, ids: Sequence[int], *, now: Instant, shift: Milliseconds = Milliseconds(0)) -> int:
-        """Append held readings to the log again (origin `released`, `at` moved by `shift`); returns how many. Once each.
+        """Append held readings to the log again (origin `released`, `at` moved by `shift`); returns how many.
+
+        Once each.
 
         What is held for an UNREAD reason stays.
         """
@@ -334,16 +340,16 @@ class IntakeLog(Protocol):
     def prune(self, *, before: Instant, readers: Sequence[str]) -> int:
         """Drop rows received before an instant that all `readers` have passed; what was seen stays known."""
 
-    def claim(self, claim: Claim, *, lease: Milliseconds) -> None:
+    def claim(self, claim: ShardClaim, *, lease: Milliseconds) -> None:
         """Note that a worker lives and what it owns, for `lease` of real time; again before that ends.
 
         Raises: Taken, by another worker of the service with a shard in common, or with the same name elsewhere.
         """
 
-    def give_up(self, claim: Claim) -> None:
+    def give_up(self, claim: ShardClaim) -> None:
         """End a worker's claim before its time."""
 
-    def claims(self) -> list[Claim]:
+    def claims(self) -> list[ShardClaim]:
         """Return the claims of workers that live, of all services, by service and first shard."""
 
     def close(self) -> None:

@@ -11,29 +11,29 @@ from typing import Literal, cast
 
 import msgspec
 
-from core.intake import appending, gateway_statements, overfull, rows, statements, verifying
+from core.intake import appending, postgres_append, postgres_gateways, quarantine_limits, row_codec, verification
 from core.intake.identity import fresh_name, mark
-from core.intake.overfull import Excess
 from core.intake.port import (
     UNREAD,
-    Appended,
-    Backlog,
-    Batch,
-    Claim,
+    AppendResult,
     DeadLetter,
-    Entry,
-    Fault,
     GatewayClock,
-    Held,
+    GatewayFault,
+    IntakeBatch,
     Life,
+    LogEntry,
     Lost,
-    Taken,
-    Withheld,
+    QuarantineBacklog,
+    QuarantinedReading,
+    ShardClaim,
+    ShardTaken,
+    WithheldReading,
 )
-from core.intake.reached import Reached
-from core.intake.server import Db, LogServer
+from core.intake.postgres_server import Db, LogServer
+from core.intake.quarantine_limits import Excess
+from core.intake.replaced_log_guard import ReplacedLogGuard
 from core.runtime.instant import Instant, Milliseconds
-from core.wire.topics import GatewayNumber, Shard, shard_of
+from core.wire.shards import GatewayNumber, Shard, shard_of
 
 _PRUNED_AT_ONCE = 10_000
 _PAUSE_S = 0.02
@@ -48,27 +48,29 @@ class PostgresIntakeLog:
         Raises: WrongVersion, Unavailable.
         """
         self._server = LogServer(url)
-        self._reached = Reached()
+        self._reached = ReplacedLogGuard()
 
     def append(
         self,
-        batches: Sequence[Batch],
+        batches: Sequence[IntakeBatch],
         lost: Sequence[Lost] = (),
         letters: Sequence[DeadLetter] = (),
-    ) -> list[Appended]:
+    ) -> list[AppendResult]:
         """Append in one commit and a fixed number of statements, however many batches there are."""
         with self._server.transaction() as db:
-            heads = statements.lock_heads(db, {batch.shard for batch in batches} | {shard_of(gw) for gw, *_ in lost})
+            heads = postgres_append.lock_heads(
+                db, {batch.shard for batch in batches} | {shard_of(gw) for gw, *_ in lost}
+            )
             self._reached.must_be_within(_names(db), heads)
-            seen = statements.near(db, appending.numbers(batches, lost))
-            hashes = statements.hashes(db, appending.known(batches, seen))
-            renewed = statements.renewed(db, appending.may_begin(batches, seen))
+            seen = postgres_append.near(db, appending.numbers(batches, lost))
+            hashes = postgres_append.hashes(db, appending.known(batches, seen))
+            renewed = postgres_append.renewed(db, appending.may_begin(batches, seen))
             answers, entries = appending.decide(batches, lost, heads=heads, seen=seen, hashes=hashes)
-            statements.insert(db, entries, heads)
-            statements.hold(db, appending.withheld(entries))
-            statements.save(db, seen)
-            gateway_statements.keep(db, letters)
-            gateway_statements.count(db, rows.faults(batches, answers, letters, renewed))
+            postgres_append.insert(db, entries, heads)
+            postgres_append.hold(db, appending.withheld(entries))
+            postgres_append.save(db, seen)
+            postgres_gateways.keep(db, letters)
+            postgres_gateways.count(db, row_codec.faults(batches, answers, letters, renewed))
         self._reached.note(heads)
         return answers
 
@@ -76,12 +78,12 @@ class PostgresIntakeLog:
         """Return the ranges seen."""
         with self._server.transaction() as db:
             query = "SELECT first, last, crc FROM intake.seen WHERE gw = %s AND ep = %s ORDER BY first"
-            return rows.checked_ranges((gw, ep), db.execute(query, (gw, ep)))
+            return row_codec.checked_ranges((gw, ep), db.execute(query, (gw, ep)))
 
     def known(self, asked: Mapping[Life, Collection[int]], *, most: int) -> dict[Life, list[tuple[int, int]]]:
         """Return the ranges seen, no more than are of use."""
         with self._server.transaction() as db:
-            return statements.known(db, asked, most)
+            return postgres_append.known(db, asked, most)
 
     def damage(self) -> list[str]:
         """Return the shards whose last position leads to another entry.
@@ -96,22 +98,22 @@ class PostgresIntakeLog:
 
     def verify(self) -> list[str]:
         """Return every row that is damaged, and shards that don't end where their counter says."""
-        return verifying.damage_of(self)
+        return verification.damage_of(self)
 
-    def seen_after(self, last: tuple[str, str, int], limit: int) -> list[rows.SeenRow]:
+    def seen_after(self, last: tuple[str, str, int], limit: int) -> list[row_codec.SeenRow]:
         """Return rows of the ranges seen behind one, for verification."""
         query = (
             "SELECT gw, ep, first, last, crc FROM intake.seen WHERE (gw, ep, first) > (%s, %s, %s)"
             " ORDER BY gw, ep, first LIMIT %s"
         )
         with self._server.transaction() as db:
-            return cast("list[rows.SeenRow]", db.execute(query, (*last, limit)).fetchall())
+            return cast("list[row_codec.SeenRow]", db.execute(query, (*last, limit)).fetchall())
 
-    def held_after(self, last: int, limit: int) -> list[rows.HeldRow]:
+    def held_after(self, last: int, limit: int) -> list[row_codec.HeldRow]:
         """Return rows of quarantine behind one, for verification."""
         query = "SELECT id, gw, ep, boot, seq, reading FROM intake.held WHERE id > %s ORDER BY id LIMIT %s"
         with self._server.transaction() as db:
-            return cast("list[rows.HeldRow]", db.execute(query, (last, limit)).fetchall())
+            return cast("list[row_codec.HeldRow]", db.execute(query, (last, limit)).fetchall())
 
     def names(self) -> list[str]:
         """Return all names that the log ever had."""
@@ -156,32 +158,32 @@ class PostgresIntakeLog:
         with self._server.transaction() as db:
             return dict(db.execute(query).fetchall())
 
-    def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
+    def read(self, shard: Shard, after: int, limit: int) -> list[LogEntry]:
         """Return entries behind a position."""
         return self.read_each({shard: after}, limit)[shard]
 
-    def read_each(self, after: Mapping[Shard, int], limit: int) -> dict[Shard, list[Entry]]:
+    def read_each(self, after: Mapping[Shard, int], limit: int) -> dict[Shard, list[LogEntry]]:
         """Return entries behind positions, by one statement."""
         with self._server.transaction() as db:
             found = db.execute(
-                f"SELECT e.shard, {rows.COLUMNS} FROM unnest(%s::text[], %s::bigint[]) AS k (shard, after)"  # noqa: S608 (names are ours)
+                f"SELECT e.shard, {row_codec.COLUMNS} FROM unnest(%s::text[], %s::bigint[]) AS k (shard, after)"  # noqa: S608 (names are ours)
                 " CROSS JOIN LATERAL (SELECT * FROM intake.entry e WHERE e.shard = k.shard AND e.n > k.after"
                 " ORDER BY n LIMIT %s) AS e ORDER BY e.shard, n",
-                (*statements.columns(list(after.items()), 2), limit),
+                (*postgres_append.columns(list(after.items()), 2), limit),
             ).fetchall()
-        entries: dict[Shard, list[Entry]] = {shard: [] for shard in after}
+        entries: dict[Shard, list[LogEntry]] = {shard: [] for shard in after}
         for row in found:
-            entries[row[0]].append(rows.unpack(row[0], row[1:]))
+            entries[row[0]].append(row_codec.unpack(row[0], row[1:]))
         return entries
 
     def hold(self, held: Sequence[tuple[Shard, int, int, str, str]], *, now: Instant) -> None:
         """Put readings of entries into quarantine; the first reason given for one stands."""
         with self._server.transaction() as db:
             batches = _at(db, sorted({(shard, n) for shard, n, *_ in held}))
-            statements.hold(
+            postgres_append.hold(
                 db,
                 [
-                    (n, place, batch, Withheld(batch.readings[place], reason, detail), now)
+                    (n, place, batch, WithheldReading(batch.readings[place], reason, detail), now)
                     for shard, n, place, reason, detail in held
                     if (batch := batches.get((shard, n)))
                 ],
@@ -196,18 +198,18 @@ class PostgresIntakeLog:
         state: Literal["held", "released", "discarded"] = "held",
         after: int = 0,
         limit: int = 100,
-    ) -> list[Held]:
+    ) -> list[QuarantinedReading]:
         """Return what is in quarantine."""
         wanted = {"state": state, "gw": gw, "boot": boot, "reason": reason}
         given = {name: value for name, value in wanted.items() if value is not None}
         where = " AND ".join(f"{name} = %({name})s" for name in given)
         with self._server.transaction() as db:
             found = db.execute(
-                f"SELECT {rows.HELD_COLUMNS} FROM intake.held"  # noqa: S608 (names are ours)
+                f"SELECT {row_codec.HELD_COLUMNS} FROM intake.held"  # noqa: S608 (names are ours)
                 f" WHERE {where} AND id > %(after)s ORDER BY id LIMIT %(limit)s",
                 {**given, "after": after, "limit": limit},
             ).fetchall()
-        return [rows.unpack_held(row) for row in found]
+        return [row_codec.unpack_held(row) for row in found]
 
     def count_held(self) -> Mapping[str, int]:
         """Return how many readings are held, by reason."""
@@ -221,41 +223,41 @@ class PostgresIntakeLog:
             query = "SELECT DISTINCT gw, boot FROM intake.held WHERE state = 'held' AND reason = %s"
             return {(gw, boot) for gw, boot in db.execute(query, (reason,))}
 
-    def backlogs(self, *, least: int) -> list[Backlog]:
+    def backlogs(self, *, least: int) -> list[QuarantineBacklog]:
         """Return the gateways of which at least so many readings are held, the most first."""
         with self._server.transaction() as db:
-            return gateway_statements.backlogs(db, least)
+            return postgres_gateways.backlogs(db, least)
 
     def change_reason(self, ids: Sequence[int], reason: str, detail: str) -> None:
         """Hold readings for another reason."""
         with self._server.transaction() as db:
             query = "UPDATE intake.held SET reason = %s, detail = %s WHERE id = ANY(%s) AND state = 'held'"
-            db.execute(query, (reason, statements.text(detail), list(ids)))
+            db.execute(query, (reason, postgres_append.text(detail), list(ids)))
 
     def prune_held(self, *, before: Instant, most: int, now: Instant) -> int:
         """Drop what is too old or too much of one gateway, a few at a time."""
 
         def drop(excess: Excess, part: int) -> int:
             with self._server.transaction() as db:
-                return gateway_statements.drop(db, excess, part, now)
+                return postgres_gateways.drop(db, excess, part, now)
 
-        return overfull.prune(lambda least: self.backlogs(least=least), drop, before=before, most=most)
+        return quarantine_limits.prune(lambda least: self.backlogs(least=least), drop, before=before, most=most)
 
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[GatewayFault]:
         """Return what was counted of the gateways."""
         with self._server.transaction() as db:
-            return gateway_statements.faults(db)
+            return postgres_gateways.faults(db)
 
     def clocks(self) -> dict[GatewayNumber, GatewayClock]:
         """Return the clocks that run behind."""
         with self._server.transaction() as db:
-            return gateway_statements.clocks(db)
+            return postgres_gateways.clocks(db)
 
     def note_clocks(self, found: Mapping[GatewayNumber, GatewayClock]) -> None:
         """Keep what was found of clocks."""
         if found:
             with self._server.transaction() as db:
-                gateway_statements.note_clocks(db, found)
+                postgres_gateways.note_clocks(db, found)
 
     def release(self, ids: Sequence[int], *, now: Instant, shift: Milliseconds = Milliseconds(0)) -> int:
         """Append held readings again, those of one message as one entry."""
@@ -265,12 +267,12 @@ class PostgresIntakeLog:
                 " AND reason <> ALL(%s) ORDER BY id FOR UPDATE",
                 (list(ids), list(UNREAD)),
             ).fetchall()
-            ended = {row[-1]: row[:-1] for row in found if rows.is_sound(*row[1:-1])}
+            ended = {row[-1]: row[:-1] for row in found if row_codec.is_sound(*row[1:-1])}
             query = "UPDATE intake.held SET state = 'released', ended = %s WHERE id = ANY(%s)"
             db.execute(query, (now, list(ended)))
-            batches = rows.released(ended.values(), now, shift)
-            heads = statements.lock_heads(db, {batch.shard for batch in batches})
-            statements.insert(db, appending.placed(batches, heads), heads)
+            batches = row_codec.released(ended.values(), now, shift)
+            heads = postgres_append.lock_heads(db, {batch.shard for batch in batches})
+            postgres_append.insert(db, appending.placed(batches, heads), heads)
         return len(ended)
 
     def discard(self, ids: Sequence[int], *, by: str, why: str, now: Instant) -> int:
@@ -306,7 +308,7 @@ class PostgresIntakeLog:
                 "INSERT INTO intake.cursor AS kept (reader, shard, n)"
                 " SELECT %s, shard, n FROM unnest(%s::text[], %s::bigint[]) AS new (shard, n) ORDER BY shard"
                 " ON CONFLICT (reader, shard) DO UPDATE SET n = excluded.n WHERE excluded.n > kept.n",
-                (reader, *statements.columns(list(positions.items()), 2)),
+                (reader, *postgres_append.columns(list(positions.items()), 2)),
             )
 
     def place_cursor(self, reader: str, positions: Mapping[Shard, int]) -> None:
@@ -316,7 +318,7 @@ class PostgresIntakeLog:
             db.execute(
                 "INSERT INTO intake.cursor (reader, shard, n)"
                 " SELECT %s, shard, n FROM unnest(%s::text[], %s::bigint[]) AS new (shard, n)",
-                (reader, *statements.columns(list(positions.items()), 2)),
+                (reader, *postgres_append.columns(list(positions.items()), 2)),
             )
 
     def prune(self, *, before: Instant, readers: Sequence[str]) -> int:
@@ -341,7 +343,7 @@ class PostgresIntakeLog:
             db.execute("DELETE FROM intake.held WHERE state = 'released' AND ended < %s", (before,))
         return dropped
 
-    def claim(self, claim: Claim, *, lease: Milliseconds) -> None:
+    def claim(self, claim: ShardClaim, *, lease: Milliseconds) -> None:
         """Note that a worker lives and what it owns; the server's clock counts."""
         with self._server.transaction() as db:
             db.execute("LOCK TABLE intake.claim IN SHARE ROW EXCLUSIVE MODE")  # two that look at once see each other
@@ -352,7 +354,7 @@ class PostgresIntakeLog:
                 (claim.service, claim.worker, claim.holder, claim.last, claim.first),
             ).fetchone()
             if other:
-                raise Taken(Claim(*other))
+                raise ShardTaken(ShardClaim(*other))
             db.execute(
                 "INSERT INTO intake.claim (service, worker, first, last, holder, until)"
                 " VALUES (%s, %s, %s, %s, %s, clock_timestamp() + %s * interval '1 ms')"
@@ -361,7 +363,7 @@ class PostgresIntakeLog:
                 (*msgspec.structs.astuple(claim), lease),
             )
 
-    def give_up(self, claim: Claim) -> None:
+    def give_up(self, claim: ShardClaim) -> None:
         """End a worker's claim before its time."""
         with self._server.transaction() as db:
             db.execute(
@@ -369,14 +371,14 @@ class PostgresIntakeLog:
                 (claim.service, claim.worker, claim.holder),
             )
 
-    def claims(self) -> list[Claim]:
+    def claims(self) -> list[ShardClaim]:
         """Return the claims of workers that live."""
         with self._server.transaction() as db:
             found = db.execute(
                 "SELECT service, worker, first, last, holder FROM intake.claim WHERE until > clock_timestamp()"
                 " ORDER BY service, first"
             ).fetchall()
-        return [Claim(*row) for row in found]
+        return [ShardClaim(*row) for row in found]
 
     def close(self) -> None:
         """Close the connections."""
@@ -387,11 +389,11 @@ def _names(db: Db) -> list[str]:
     return [name for (name,) in db.execute("SELECT name FROM intake.name ORDER BY number")]
 
 
-def _at(db: Db, positions: Sequence[tuple[Shard, int]]) -> dict[tuple[Shard, int], Batch]:
+def _at(db: Db, positions: Sequence[tuple[Shard, int]]) -> dict[tuple[Shard, int], IntakeBatch]:
     """Return the batches at positions, as far as they are still there."""
     found = db.execute(
-        f"SELECT e.shard, {rows.COLUMNS} FROM unnest(%s::text[], %s::bigint[]) AS k (shard, at_n)"  # noqa: S608 (names are ours)
+        f"SELECT e.shard, {row_codec.COLUMNS} FROM unnest(%s::text[], %s::bigint[]) AS k (shard, at_n)"  # noqa: S608 (names are ours)
         " CROSS JOIN LATERAL (SELECT * FROM intake.entry e WHERE e.shard = k.shard AND e.n = k.at_n) AS e",
-        statements.columns(positions, 2),
+        postgres_append.columns(positions, 2),
     ).fetchall()
-    return {(row[0], row[1]): rows.unpack(row[0], row[1:]).batch for row in found}
+    return {(row[0], row[1]): row_codec.unpack(row[0], row[1:]).batch for row in found}

@@ -8,29 +8,29 @@ from typing import Literal
 
 import msgspec
 
-from core.intake import appending, gateways, overfull, rows, seen, verifying
-from core.intake.file import LogFile
+from core.intake import appending, quarantine_limits, row_codec, sqlite_gateways, sqlite_seen, verification
 from core.intake.identity import fresh_name, mark
-from core.intake.overfull import Excess
 from core.intake.port import (
-    Appended,
-    Backlog,
-    Batch,
-    Claim,
+    AppendResult,
     DeadLetter,
-    Entry,
-    Fault,
     GatewayClock,
-    Held,
+    GatewayFault,
+    IntakeBatch,
     Life,
+    LogEntry,
     Lost,
-    Taken,
-    Withheld,
+    QuarantineBacklog,
+    QuarantinedReading,
+    ShardClaim,
+    ShardTaken,
+    WithheldReading,
 )
-from core.intake.reached import Reached
+from core.intake.quarantine_limits import Excess
+from core.intake.replaced_log_guard import ReplacedLogGuard
+from core.intake.sqlite_file import LogFile
 from core.runtime.clock import real_now
 from core.runtime.instant import Instant, Milliseconds
-from core.wire.topics import GatewayNumber, Shard
+from core.wire.shards import GatewayNumber, Shard
 
 _PRUNED_AT_ONCE = 2_000
 _PAUSE_S = 0.02
@@ -43,40 +43,40 @@ class SqliteIntakeLog:
     def __init__(self, path: Path) -> None:
         """Raises: WrongVersion, Unavailable."""
         self._file = LogFile(path)
-        self._reached = Reached()
+        self._reached = ReplacedLogGuard()
 
     def append(
         self,
-        batches: Sequence[Batch],
+        batches: Sequence[IntakeBatch],
         lost: Sequence[Lost] = (),
         letters: Sequence[DeadLetter] = (),
-    ) -> list[Appended]:
+    ) -> list[AppendResult]:
         """Append in one commit: the more batches, the fewer flushes of the disk a batch."""
         with self._file.write() as db:
             heads = _heads(db, batches)
             self._reached.must_be_within(_names(db), heads)
             numbers = appending.numbers(batches, lost)
-            ranges = seen.near(db, numbers)
+            ranges = sqlite_seen.near(db, numbers)
             hashes = _hashes(db, appending.known(batches, ranges))
-            renewed = seen.renewed(db, appending.may_begin(batches, ranges))
+            renewed = sqlite_seen.renewed(db, appending.may_begin(batches, ranges))
             answers, entries = appending.decide(batches, lost, heads=heads, seen=ranges, hashes=hashes)
             _insert(db, entries)
             _hold(db, appending.withheld(entries))
-            seen.save(db, ranges)
-            gateways.keep(db, letters)
-            gateways.count(db, rows.faults(batches, answers, letters, renewed))
+            sqlite_seen.save(db, ranges)
+            sqlite_gateways.keep(db, letters)
+            sqlite_gateways.count(db, row_codec.faults(batches, answers, letters, renewed))
         self._reached.note(heads)
         return answers
 
     def have(self, gw: GatewayNumber, ep: str) -> list[tuple[int, int]]:
         """Return the ranges seen."""
         with self._file.read() as db:
-            return seen.all_of(db, (gw, ep))
+            return sqlite_seen.all_of(db, (gw, ep))
 
     def known(self, asked: Mapping[Life, Collection[int]], *, most: int) -> dict[Life, list[tuple[int, int]]]:
         """Return the ranges seen, no more than are of use."""
         with self._file.read() as db:
-            return {life: seen.some_of(db, life, seqs, most) for life, seqs in asked.items()}
+            return {life: sqlite_seen.some_of(db, life, seqs, most) for life, seqs in asked.items()}
 
     def damage(self) -> list[str]:
         """Return what SQLite finds wrong with the pages."""
@@ -86,17 +86,17 @@ class SqliteIntakeLog:
 
     def verify(self) -> list[str]:
         """Return every row that is damaged, and shards that don't end where their counter says."""
-        return [*self.damage(), *verifying.damage_of(self)]
+        return [*self.damage(), *verification.damage_of(self)]
 
-    def seen_after(self, last: tuple[str, str, int], limit: int) -> list[rows.SeenRow]:
+    def seen_after(self, last: tuple[str, str, int], limit: int) -> list[row_codec.SeenRow]:
         """Return rows of the ranges seen behind one, for verification."""
         with self._file.read() as db:
-            return seen.after(db, last, limit)
+            return sqlite_seen.after(db, last, limit)
 
-    def held_after(self, last: int, limit: int) -> list[rows.HeldRow]:
+    def held_after(self, last: int, limit: int) -> list[row_codec.HeldRow]:
         """Return rows of quarantine behind one, for verification."""
         with self._file.read() as db:
-            return gateways.held_after(db, last, limit)
+            return sqlite_gateways.held_after(db, last, limit)
 
     def names(self) -> list[str]:
         """Return all names that the log ever had."""
@@ -136,16 +136,16 @@ class SqliteIntakeLog:
         with self._file.read() as db:
             return {shard: n for shard, n in db.execute(query) if n is not None}
 
-    def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
+    def read(self, shard: Shard, after: int, limit: int) -> list[LogEntry]:
         """Return entries behind a position."""
         return self.read_each({shard: after}, limit)[shard]
 
-    def read_each(self, after: Mapping[Shard, int], limit: int) -> dict[Shard, list[Entry]]:
+    def read_each(self, after: Mapping[Shard, int], limit: int) -> dict[Shard, list[LogEntry]]:
         """Return entries behind positions, in one transaction."""
-        query = f"SELECT {rows.COLUMNS} FROM entry WHERE shard = ? AND n > ? ORDER BY n LIMIT ?"  # noqa: S608 (names are ours)
+        query = f"SELECT {row_codec.COLUMNS} FROM entry WHERE shard = ? AND n > ? ORDER BY n LIMIT ?"  # noqa: S608 (names are ours)
         with self._file.read() as db:
             found = {shard: db.execute(query, (shard, n, limit)).fetchall() for shard, n in after.items()}
-        return {shard: [rows.unpack(shard, row) for row in some] for shard, some in found.items()}
+        return {shard: [row_codec.unpack(shard, row) for row in some] for shard, some in found.items()}
 
     def hold(self, held: Sequence[tuple[Shard, int, int, str, str]], *, now: Instant) -> None:
         """Put readings of entries into quarantine; the first reason given for one stands."""
@@ -154,7 +154,7 @@ class SqliteIntakeLog:
             _hold(
                 db,
                 [
-                    (n, place, batch, Withheld(batch.readings[place], reason, detail), now)
+                    (n, place, batch, WithheldReading(batch.readings[place], reason, detail), now)
                     for shard, n, place, reason, detail in held
                     if (batch := batches[shard, n])
                 ],
@@ -169,18 +169,18 @@ class SqliteIntakeLog:
         state: Literal["held", "released", "discarded"] = "held",
         after: int = 0,
         limit: int = 100,
-    ) -> list[Held]:
+    ) -> list[QuarantinedReading]:
         """Return what is in quarantine."""
         wanted = {"state": state, "gw": gw, "boot": boot, "reason": reason}
         given = {name: value for name, value in wanted.items() if value is not None}
         where = " AND ".join(f"{name} = :{name}" for name in given)
         with self._file.read() as db:
             found = db.execute(
-                f"SELECT {rows.HELD_COLUMNS} FROM held"  # noqa: S608 (names are ours)
+                f"SELECT {row_codec.HELD_COLUMNS} FROM held"  # noqa: S608 (names are ours)
                 f" WHERE {where} AND id > :after ORDER BY id LIMIT :limit",
                 {**given, "after": after, "limit": limit},
             ).fetchall()
-        return [rows.unpack_held(row) for row in found]
+        return [row_codec.unpack_held(row) for row in found]
 
     def count_held(self) -> Mapping[str, int]:
         """Return how many readings are held, by reason."""
@@ -193,10 +193,10 @@ class SqliteIntakeLog:
         with self._file.read() as db:
             return {(gw, boot) for gw, boot in db.execute(query, (reason,))}
 
-    def backlogs(self, *, least: int) -> list[Backlog]:
+    def backlogs(self, *, least: int) -> list[QuarantineBacklog]:
         """Return the gateways of which at least so many readings are held, the most first."""
         with self._file.read() as db:
-            return gateways.backlogs(db, least)
+            return sqlite_gateways.backlogs(db, least)
 
     def change_reason(self, ids: Sequence[int], reason: str, detail: str) -> None:
         """Hold readings for another reason."""
@@ -209,31 +209,31 @@ class SqliteIntakeLog:
 
         def drop(excess: Excess, part: int) -> int:
             with self._file.write() as db:
-                return gateways.drop(db, excess, part, now)
+                return sqlite_gateways.drop(db, excess, part, now)
 
-        return overfull.prune(lambda least: self.backlogs(least=least), drop, before=before, most=most)
+        return quarantine_limits.prune(lambda least: self.backlogs(least=least), drop, before=before, most=most)
 
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[GatewayFault]:
         """Return what was counted of the gateways."""
         with self._file.read() as db:
-            return gateways.faults(db)
+            return sqlite_gateways.faults(db)
 
     def clocks(self) -> dict[GatewayNumber, GatewayClock]:
         """Return the clocks that run behind."""
         with self._file.read() as db:
-            return gateways.clocks(db)
+            return sqlite_gateways.clocks(db)
 
     def note_clocks(self, found: Mapping[GatewayNumber, GatewayClock]) -> None:
         """Keep what was found of clocks."""
         if found:
             with self._file.write() as db:
-                gateways.note_clocks(db, found)
+                sqlite_gateways.note_clocks(db, found)
 
     def release(self, ids: Sequence[int], *, now: Instant, shift: Milliseconds = Milliseconds(0)) -> int:
         """Append held readings again, those of one message as one entry."""
         with self._file.write() as db:
-            ended = gateways.end_as_released(db, ids, now)
-            batches = rows.released(ended, now, shift)
+            ended = sqlite_gateways.end_as_released(db, ids, now)
+            batches = row_codec.released(ended, now, shift)
             _insert(db, appending.placed(batches, _heads(db, batches)))
         return len(ended)
 
@@ -305,7 +305,7 @@ class SqliteIntakeLog:
             db.execute("DELETE FROM held WHERE state = 'released' AND ended < ?", (before,))
         return dropped
 
-    def claim(self, claim: Claim, *, lease: Milliseconds) -> None:
+    def claim(self, claim: ShardClaim, *, lease: Milliseconds) -> None:
         """Note that a worker lives and what it owns."""
         now = real_now()
         with self._file.write() as db:
@@ -315,13 +315,13 @@ class SqliteIntakeLog:
                 (claim.service, now, claim.worker, claim.holder, claim.last, claim.first),
             ).fetchone()
             if other:
-                raise Taken(Claim(*other))
+                raise ShardTaken(ShardClaim(*other))
             db.execute(
                 "INSERT OR REPLACE INTO claim (service, worker, first, last, holder, until) VALUES (?, ?, ?, ?, ?, ?)",
                 (*msgspec.structs.astuple(claim), now + lease),
             )
 
-    def give_up(self, claim: Claim) -> None:
+    def give_up(self, claim: ShardClaim) -> None:
         """End a worker's claim before its time."""
         with self._file.write() as db:
             db.execute(
@@ -329,11 +329,11 @@ class SqliteIntakeLog:
                 (claim.service, claim.worker, claim.holder),
             )
 
-    def claims(self) -> list[Claim]:
+    def claims(self) -> list[ShardClaim]:
         """Return the claims of workers that live."""
         query = "SELECT service, worker, first, last, holder FROM claim WHERE until > ? ORDER BY service, first"
         with self._file.read() as db:
-            return [Claim(*row) for row in db.execute(query, (real_now(),))]
+            return [ShardClaim(*row) for row in db.execute(query, (real_now(),))]
 
     def close(self) -> None:
         """Close the connections."""
@@ -349,13 +349,13 @@ def _head(db: sqlite3.Connection, shard: Shard) -> int:
     return 0 if row is None else int(row[0])
 
 
-def _heads(db: sqlite3.Connection, batches: Sequence[Batch]) -> dict[Shard, int]:
+def _heads(db: sqlite3.Connection, batches: Sequence[IntakeBatch]) -> dict[Shard, int]:
     """Return the last positions of the shards of batches."""
     known = dict(db.execute("SELECT shard, n FROM head"))
     return {shard: known.get(shard, 0) for shard in {batch.shard for batch in batches}}
 
 
-def _hashes(db: sqlite3.Connection, batches: Sequence[Batch]) -> dict[tuple[GatewayNumber, str, int], bytes]:
+def _hashes(db: sqlite3.Connection, batches: Sequence[IntakeBatch]) -> dict[tuple[GatewayNumber, str, int], bytes]:
     """Return the hashes of what is in the log under the same numbers."""
     found = {}
     for batch in batches:
@@ -367,12 +367,12 @@ def _hashes(db: sqlite3.Connection, batches: Sequence[Batch]) -> dict[tuple[Gate
     return found
 
 
-def _insert(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+def _insert(db: sqlite3.Connection, entries: Sequence[LogEntry]) -> None:
     """Write entries, and the counters that they move."""
     db.executemany(
         "INSERT INTO entry (shard, n, gw, ep, seq, hash, received, origin, batch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (b.shard, entry.n, b.gw, b.ep, b.seq, b.hash, b.received, b.origin, rows.pack(b))
+            (b.shard, entry.n, b.gw, b.ep, b.seq, b.hash, b.received, b.origin, row_codec.pack(b))
             for entry in entries
             for b in (entry.batch,)
         ],
@@ -389,13 +389,25 @@ def _hold(db: sqlite3.Connection, held: Iterable[appending.Hold]) -> None:
         "INSERT INTO held (shard, n, place, gw, ep, boot, seq, reading, reason, detail, since)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         [
-            (b.shard, n, place, b.gw, b.ep, b.boot, b.seq, rows.pack_reading(w.reading, b), w.reason, w.detail, since)
+            (
+                b.shard,
+                n,
+                place,
+                b.gw,
+                b.ep,
+                b.boot,
+                b.seq,
+                row_codec.pack_reading(w.reading, b),
+                w.reason,
+                w.detail,
+                since,
+            )
             for n, place, b, w, since in held
         ],
     )
 
 
-def _batch_at(db: sqlite3.Connection, shard: Shard, n: int) -> Batch | None:
-    query = f"SELECT {rows.COLUMNS} FROM entry WHERE shard = ? AND n = ?"  # noqa: S608 (names are ours)
+def _batch_at(db: sqlite3.Connection, shard: Shard, n: int) -> IntakeBatch | None:
+    query = f"SELECT {row_codec.COLUMNS} FROM entry WHERE shard = ? AND n = ?"  # noqa: S608 (names are ours)
     row = db.execute(query, (shard, n)).fetchone()
-    return None if row is None else rows.unpack(shard, row).batch
+    return None if row is None else row_codec.unpack(shard, row).batch

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from config.messages import Message
-from core.logger_files.model import Columns
+from config.localized_message import LocalizedMessage
+from core.logger_files.model import ColumnNames
 from core.logger_files.problems import message
 from core.logger_files.temperatures import plain
 
@@ -31,12 +31,12 @@ _EXACT_TEMPERATURE = ("temperature", "temp", "温度", "温度值")
 _EXACT_TIME = ("time", "datetime", "timestamp", "时间", "日期时间", "记录时间", "date")
 
 
-class Place(msgspec.Struct, frozen=True):
+class ColumnPositions(msgspec.Struct, frozen=True):
     """Positions of the columns, from 0."""
 
     time: tuple[int, ...]
     temperature: int
-    columns: Columns
+    columns: ColumnNames
 
 
 def is_header(cells: Sequence[str]) -> bool:
@@ -47,20 +47,22 @@ def is_header(cells: Sequence[str]) -> bool:
     return any(_tells_time(name) for name in names) and any(_is_temperature(cell) for cell in cells)
 
 
-def find_columns(cells: Sequence[str]) -> Place | list[Message]:
+def find_columns(cells: Sequence[str]) -> ColumnPositions | list[LocalizedMessage]:
     """Return the columns of a header, or the problems that keep them from being told apart."""
     names = [cell.strip() for cell in cells]
     time = _time(names)
     temperature = _temperature(names)
-    problems = [found for found in (time, temperature) if isinstance(found, Message)]
-    if isinstance(time, Message) or isinstance(temperature, Message):
+    problems = [found for found in (time, temperature) if isinstance(found, LocalizedMessage)]
+    if isinstance(time, LocalizedMessage) or isinstance(temperature, LocalizedMessage):
         return problems
     used = (*time, temperature)
     unused = tuple(name for place, name in enumerate(names) if place not in used and name)
-    return Place(time, temperature, Columns(tuple(names[place] for place in time), names[temperature], unused))
+    return ColumnPositions(
+        time, temperature, ColumnNames(tuple(names[place] for place in time), names[temperature], unused)
+    )
 
 
-def _time(names: Sequence[str]) -> tuple[int, ...] | Message:
+def _time(names: Sequence[str]) -> tuple[int, ...] | LocalizedMessage:
     bare = [_bare(name) for name in names]
     telling = [place for place, name in enumerate(bare) if _tells_time(name)]
     dates = [place for place in telling if _has_date(bare[place]) and not _has_time(bare[place])]
@@ -75,7 +77,7 @@ def _time(names: Sequence[str]) -> tuple[int, ...] | Message:
     return tuple(telling)
 
 
-def _temperature(names: Sequence[str]) -> int | Message:
+def _temperature(names: Sequence[str]) -> int | LocalizedMessage:
     found = [place for place, name in enumerate(names) if _is_temperature(name)]
     if len(found) > 1:
         exact = [place for place in found if _bare(names[place]) in _EXACT_TEMPERATURE]
@@ -89,7 +91,7 @@ def _temperature(names: Sequence[str]) -> int | Message:
     return found[0]
 
 
-def other_scale_above(line: str) -> Message | None:
+def other_scale_above(line: str) -> LocalizedMessage | None:
     """Return what is wrong with a line before the header that says the temperatures aren't in °C."""
     found = _UNIT_LINE.search(plain(line))
     scale = found and _other_scale(found["unit"])

@@ -6,16 +6,16 @@ from datetime import date
 from typing import NamedTuple, Union
 from zoneinfo import ZoneInfo
 
-from config.messages import Message
+from config.localized_message import LocalizedMessage
 from core.ids import Centi
-from core.logger_files.model import Columns, DayFigures, LoggerFile
+from core.logger_files.model import ColumnNames, DayFigures, LoggerFile
 from core.logger_files.problems import Problems, message
 from core.logger_files.temperatures import parse_temperature
 from core.logger_files.times import parse_time, to_instant
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 
 _TIME = "yyyy-MM-dd hh:mm"
-_COLUMNS = Columns((_TIME,), "T")
+_COLUMNS = ColumnNames((_TIME,), "T")
 
 
 def is_fridge_tag(text: str) -> bool:
@@ -38,7 +38,7 @@ class _Reader:
     def __init__(self, problems: Problems) -> None:
         self.problems = problems
 
-    def refuse(self, cell: _Cell, problem: Message) -> None:
+    def refuse(self, cell: _Cell, problem: LocalizedMessage) -> None:
         self.problems.add(problem, cell.line, cell.key, cell.text)
 
     def leaf(self, tree: _Tree, *path: str) -> _Cell | None:
@@ -54,8 +54,8 @@ class _Reader:
         if cell is None:
             return Centi(0)
         read = parse_temperature(cell.text)
-        if isinstance(read, Message) or read.value is None:
-            self.refuse(cell, read if isinstance(read, Message) else message("no_temperature"))
+        if isinstance(read, LocalizedMessage) or read.value is None:
+            self.refuse(cell, read if isinstance(read, LocalizedMessage) else message("no_temperature"))
             return Centi(0)
         return read.value
 
@@ -128,20 +128,20 @@ def _readings(
             continue
         time, temperature, *_ = (*line.split("\t")[1:], "")
         stamp, value = parse_time(time), parse_temperature(temperature)
-        if isinstance(value, Message):
+        if isinstance(value, LocalizedMessage):
             problems.add(value, number, _COLUMNS.temperature, temperature)
-        local = stamp if isinstance(stamp, Message) else stamp.local("ymd") or message("no_date")
-        if isinstance(local, Message) or isinstance(stamp, Message):
-            problems.add(local if isinstance(local, Message) else message("no_time"), number, _TIME, time)
+        local = stamp if isinstance(stamp, LocalizedMessage) else stamp.local("ymd") or message("no_date")
+        if isinstance(local, LocalizedMessage) or isinstance(stamp, LocalizedMessage):
+            problems.add(local if isinstance(local, LocalizedMessage) else message("no_time"), number, _TIME, time)
             continue
         before = readings[-1] if readings else None
         at = to_instant(local, stamp.offset, zone, before[1] if before else None)
-        if isinstance(at, Message):
+        if isinstance(at, LocalizedMessage):
             problems.add(at, number, _TIME, time)
         elif before and at <= before[1]:
             same = "same_time" if at == before[1] else "not_after"
             problems.add(message(same, other=before[0]), number, _TIME, time)
-        elif not isinstance(value, Message):
+        elif not isinstance(value, LocalizedMessage):
             readings.append((number, at, value.value))
     return readings
 

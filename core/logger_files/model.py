@@ -20,7 +20,7 @@ class DayFigures(msgspec.Struct, frozen=True):
     minutes_above: int
 
 
-class Columns(msgspec.Struct, frozen=True):
+class ColumnNames(msgspec.Struct, frozen=True):
     """Names of the columns that were read, and of those that were not."""
 
     time: tuple[str, ...]
@@ -38,7 +38,7 @@ class LoggerFile(msgspec.Struct, frozen=True):
     """None: the logger tried and had no value."""
     lines: list[int]
     """The line of each reading."""
-    columns: Columns
+    columns: ColumnNames
     rounded: int = 0
     """Readings that were written with more than two decimals, and are rounded to 0.01 °C."""
     days: list[DayFigures] = []

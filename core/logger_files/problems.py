@@ -1,6 +1,6 @@
 """Problems of a logger's file, gathered while it is read so that all are told at once."""
 
-from config.messages import Message
+from config.localized_message import LocalizedMessage
 from config.text_file import FileProblem, UnreadableFile
 
 
@@ -11,7 +11,7 @@ class Problems:
         self.name = name
         self.found: list[FileProblem] = []
 
-    def add(self, problem: Message, line: int = 0, column: str = "", value: str = "") -> None:
+    def add(self, problem: LocalizedMessage, line: int = 0, column: str = "", value: str = "") -> None:
         """Add a problem with its place."""
         self.found.append(FileProblem(problem, line, column, value))
 
@@ -24,6 +24,6 @@ class Problems:
             raise UnreadableFile(self.name, sorted(self.found, key=lambda problem: problem.line))
 
 
-def message(name: str, **values: object) -> Message:
+def message(name: str, **values: object) -> LocalizedMessage:
     """Return a message of this package's catalogue."""
-    return Message("core.logger_files", f"logger_file.{name}", values)
+    return LocalizedMessage("core.logger_files", f"logger_file.{name}", values)

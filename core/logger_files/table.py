@@ -8,15 +8,23 @@ from statistics import median_low
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from config.csv_file import DELIMITERS, Record, header_problems, likely_delimiter, lines_of, records, too_many_cells
-from config.messages import Message
+from config.csv_file import DELIMITERS, CsvRecord, header_problems, likely_delimiter, lines_of, records, too_many_cells
+from config.localized_message import LocalizedMessage
 from config.text_file import FileProblem, UnreadableFile
 from core.ids import Centi
-from core.logger_files.columns import Place, find_columns, is_header, other_scale_above
+from core.logger_files.columns import ColumnPositions, find_columns, is_header, other_scale_above
 from core.logger_files.model import LoggerFile
 from core.logger_files.problems import Problems, message
 from core.logger_files.temperatures import Temperature, parse_temperature, plain
-from core.logger_files.times import Order, Stamp, offset_of_header, order_of_dates, parse_time, stated_order, to_instant
+from core.logger_files.times import (
+    DateOrder,
+    ParsedTime,
+    offset_of_header,
+    order_of_dates,
+    parse_time,
+    stated_order,
+    to_instant,
+)
 from core.runtime.instant import Instant, Milliseconds
 
 _PREAMBLE = 200
@@ -27,17 +35,17 @@ _SERIAL = re.compile(
 )
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """One row that can be read."""
 
     line: int
-    stamp: Stamp
+    stamp: ParsedTime
     value: Temperature
     time_text: str
 
 
 class _Header(NamedTuple):
-    record: Record
+    record: CsvRecord
     delimiter: str
     below: int
     """Position of the first line behind it."""
@@ -59,7 +67,7 @@ def read_table(text: str, name: str, serial: str, zone: ZoneInfo) -> LoggerFile:
             problems.add(scale, number)
     problems.found += header_problems(header.record)
     place = find_columns(header.record.cells)
-    if not isinstance(place, Place):
+    if not isinstance(place, ColumnPositions):
         raise UnreadableFile(name, [*problems.found, *(FileProblem(problem, header.record.line) for problem in place)])
     order = stated_order([*above, *place.columns.time])
     rows = _rows(lines[header.below :], header, place, order, problems)
@@ -87,26 +95,30 @@ def _header(lines: Sequence[tuple[int, str]], named: str | None) -> _Header | No
             _Header(record, delimiter, place + 1)
             for delimiter in ((named,) if named else DELIMITERS)
             for record in records([(number, line)], delimiter)
-            if isinstance(record, Record) and is_header(record.cells)
+            if isinstance(record, CsvRecord) and is_header(record.cells)
         ]
         if found:
             return max(found, key=lambda header: len(header.record.cells))
     return None
 
 
-def _no_header(lines: Sequence[tuple[int, str]], named: str | None) -> Message:
+def _no_header(lines: Sequence[tuple[int, str]], named: str | None) -> LocalizedMessage:
     """Return a message that names the columns of the first line."""
     first = next((line for _, line in lines if line.strip()), "")
     if not first:
         return message("nothing")
     (record, *_) = records([(1, first)], named or likely_delimiter(first))
-    cells = record.cells if isinstance(record, Record) else [first]
+    cells = record.cells if isinstance(record, CsvRecord) else [first]
     return message("no_columns", names=", ".join(repr(cell.strip()[:40]) for cell in cells[:12]))
 
 
 def _rows(
-    lines: Sequence[tuple[int, str]], header: _Header, place: Place, order: Order | None, problems: Problems
-) -> list[Row]:
+    lines: Sequence[tuple[int, str]],
+    header: _Header,
+    place: ColumnPositions,
+    order: DateOrder | None,
+    problems: Problems,
+) -> list[TableRow]:
     rows = []
     columns = len(header.record.cells)
     for index, record in enumerate(records(lines, header.delimiter)):
@@ -129,27 +141,27 @@ def _is_units(cells: Sequence[str]) -> bool:
     return "°c" in text and not re.search(r"\d", text)
 
 
-def _row(record: Record, place: Place, order: Order | None, problems: Problems) -> Row | None:
+def _row(record: CsvRecord, place: ColumnPositions, order: DateOrder | None, problems: Problems) -> TableRow | None:
     time_text = " ".join(record.cells[column].strip() for column in place.time)
     temperature_text = record.cells[place.temperature].strip()
     stamp = parse_time(time_text, order)
-    if isinstance(stamp, Message):
+    if isinstance(stamp, LocalizedMessage):
         problems.add(stamp, record.line, " ".join(place.columns.time), time_text)
     value = parse_temperature(temperature_text)
-    if isinstance(value, Message):
+    if isinstance(value, LocalizedMessage):
         problems.add(value, record.line, place.columns.temperature, temperature_text)
-    if isinstance(stamp, Message) or isinstance(value, Message):
+    if isinstance(stamp, LocalizedMessage) or isinstance(value, LocalizedMessage):
         return None
-    return Row(record.line, stamp, value, time_text)
+    return TableRow(record.line, stamp, value, time_text)
 
 
 def _readings(
-    rows: Sequence[Row], place: Place, zone: ZoneInfo, problems: Problems
+    rows: Sequence[TableRow], place: ColumnPositions, zone: ZoneInfo, problems: Problems
 ) -> list[tuple[int, Instant, Centi | None]]:
     """Return (line, time, value), oldest first; a file that begins with its newest reading is reversed."""
     column = " ".join(place.columns.time)
     order = order_of_dates([row.stamp for row in rows])
-    if isinstance(order, Message):
+    if isinstance(order, LocalizedMessage):
         first = next(row for row in rows if row.stamp.order is None)
         problems.add(order, first.line, column, first.time_text)
         return []
@@ -165,7 +177,7 @@ def _readings(
             continue
         offset = row.stamp.offset if row.stamp.offset is not None else of_header
         at = to_instant(local, offset, zone, readings[-1][1] if readings else None)
-        if isinstance(at, Message):
+        if isinstance(at, LocalizedMessage):
             problems.add(at, row.line, column, row.time_text)
         elif readings and at <= readings[-1][1]:
             same = "same_time" if at == readings[-1][1] else "not_after"

@@ -5,7 +5,7 @@ import unicodedata
 from decimal import Decimal
 from typing import NamedTuple
 
-from config.messages import Message
+from config.localized_message import LocalizedMessage
 from core.ids import Centi
 from core.logger_files.problems import message
 
@@ -33,7 +33,7 @@ def plain(cell: str) -> str:
     return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", cell).translate(_DASHES)).strip()
 
 
-def parse_temperature(cell: str) -> Temperature | Message:
+def parse_temperature(cell: str) -> Temperature | LocalizedMessage:
     """Return the temperature of a cell, or the problem with it."""
     text = plain(cell)
     if _FAILED.fullmatch(text):

@@ -12,13 +12,13 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-from config.messages import Message
+from config.localized_message import LocalizedMessage
 from core.logger_files.problems import message
 from core.logger_files.temperatures import plain
 from core.runtime.instant import Instant, instant
 
-Order = Literal["ymd", "dmy", "mdy"]
-_ORDERS: tuple[Order, ...] = ("ymd", "dmy", "mdy")
+DateOrder = Literal["ymd", "dmy", "mdy"]
+_ORDERS: tuple[DateOrder, ...] = ("ymd", "dmy", "mdy")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DATES = (
     re.compile(r"(?P<y>\d{4})[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})"),
@@ -44,15 +44,15 @@ _NOON = 12
 _DAY = timedelta(days=1)
 
 
-class Stamp(NamedTuple):
+class ParsedTime(NamedTuple):
     """Date and time of a cell: the date's figures in the order `order`, or in one that the whole file decides."""
 
     figures: tuple[int, int, int]
-    order: Order | None
+    order: DateOrder | None
     time: timedelta
     offset: timedelta | None
 
-    def local(self, order: Order) -> datetime | None:
+    def local(self, order: DateOrder) -> datetime | None:
         """Return the time that the logger's clock showed; None for a date that there isn't."""
         first, second, third = self.figures
         order = self.order or order
@@ -67,7 +67,7 @@ class Stamp(NamedTuple):
             return None
 
 
-def parse_time(cell: str, stated: Order | None = None) -> Stamp | Message:
+def parse_time(cell: str, stated: DateOrder | None = None) -> ParsedTime | LocalizedMessage:
     """Return the time of a cell, or the problem with it; `stated` is the order that the file says its dates have."""
     text = plain(cell)
     for pattern in _DATES:
@@ -85,14 +85,14 @@ def parse_time(cell: str, stated: Order | None = None) -> Stamp | Message:
     return message("no_time")
 
 
-def stated_order(lines: Iterable[str]) -> Order | None:
+def stated_order(lines: Iterable[str]) -> DateOrder | None:
     """Return the one order of dates that header and lines before it name, as `MM/DD/YY` does."""
     formats = {
         "".join(part[0] for part in found.group(1, 3, 4)).lower()
         for line in lines
         for found in _STATED.finditer(plain(line))
     }
-    named: set[Order] = {order for order in _ORDERS if order in formats}
+    named: set[DateOrder] = {order for order in _ORDERS if order in formats}
     return named.pop() if len(named) == 1 else None
 
 
@@ -105,12 +105,12 @@ def offset_of_header(name: str) -> timedelta | None:
     return -offset if found["sign"] == "-" else offset
 
 
-def order_of_dates(stamps: Sequence[Stamp]) -> Order | Message:
+def order_of_dates(stamps: Sequence[ParsedTime]) -> DateOrder | LocalizedMessage:
     """Return the order of dates that don't begin with the year, or a problem where the file leaves it open."""
     unknown = [stamp for stamp in stamps if stamp.order is None]
     if not unknown or all(stamp.figures[0] == stamp.figures[1] for stamp in unknown):
         return "dmy"
-    orders: tuple[Order, ...] = ("dmy", "mdy")
+    orders: tuple[DateOrder, ...] = ("dmy", "mdy")
     possible = {order: _gap(stamps, order) for order in orders}
     fitting = [order for order in orders if possible[order] is not None]
     if not fitting:
@@ -122,7 +122,9 @@ def order_of_dates(stamps: Sequence[Stamp]) -> Order | Message:
     return message("day_or_month")
 
 
-def to_instant(local: datetime, offset: timedelta | None, zone: ZoneInfo, after: Instant | None) -> Instant | Message:
+def to_instant(
+    local: datetime, offset: timedelta | None, zone: ZoneInfo, after: Instant | None
+) -> Instant | LocalizedMessage:
     """Return the instant of a local time in `zone`, or at an offset; `after` decides an hour that clocks show twice."""
     if offset is not None:
         return instant(local.replace(tzinfo=timezone(offset)))
@@ -134,40 +136,42 @@ def to_instant(local: datetime, offset: timedelta | None, zone: ZoneInfo, after:
     return instant(moment)
 
 
-def _stamp(date: dict[str, str], time: dict[str, str | None], stated: Order | None) -> Stamp | Message:
+def _stamp(
+    date: dict[str, str], time: dict[str, str | None], stated: DateOrder | None
+) -> ParsedTime | LocalizedMessage:
     clock = _clock(time)
-    if isinstance(clock, Message):
+    if isinstance(clock, LocalizedMessage):
         return clock
     offset = _offset(time["offset"])
-    if isinstance(offset, Message):
+    if isinstance(offset, LocalizedMessage):
         return offset
     if "short" in date:
         return _stamp_of_short_year([int(date[part]) for part in ("a", "b", "short")], stated, clock, offset)
     year = int(date["y"])
     if "a" in date:
         order = stated if stated != "ymd" else None
-        return Stamp((int(date["a"]), int(date["b"]), year), order, clock, offset)
+        return ParsedTime((int(date["a"]), int(date["b"]), year), order, clock, offset)
     if "month" in date:
         short = date["month"][:3].lower()
         if short not in _MONTHS:
             return message("no_time")
-        stamp = Stamp((year, _MONTHS.index(short) + 1, int(date["d"])), "ymd", clock, offset)
+        stamp = ParsedTime((year, _MONTHS.index(short) + 1, int(date["d"])), "ymd", clock, offset)
     else:
-        stamp = Stamp((year, int(date["m"]), int(date["d"])), "ymd", clock, offset)
+        stamp = ParsedTime((year, int(date["m"]), int(date["d"])), "ymd", clock, offset)
     return stamp if stamp.local("ymd") is not None else message("no_date")
 
 
 def _stamp_of_short_year(
-    figures: list[int], stated: Order | None, clock: timedelta, offset: timedelta | None
-) -> Stamp | Message:
+    figures: list[int], stated: DateOrder | None, clock: timedelta, offset: timedelta | None
+) -> ParsedTime | LocalizedMessage:
     if stated is None:
         return message("short_year")
     figures[stated.index("y")] += _CENTURY
-    stamp = Stamp((figures[0], figures[1], figures[2]), stated, clock, offset)
+    stamp = ParsedTime((figures[0], figures[1], figures[2]), stated, clock, offset)
     return stamp if stamp.local(stated) is not None else message("no_date")
 
 
-def _clock(time: dict[str, str | None]) -> timedelta | Message:
+def _clock(time: dict[str, str | None]) -> timedelta | LocalizedMessage:
     hour, minute, second = (int(time[part] or 0) for part in ("h", "min", "s"))
     half = (time["before"] or time["after"] or "").lower()
     if half and not 1 <= hour <= _NOON:
@@ -182,7 +186,7 @@ def _clock(time: dict[str, str | None]) -> timedelta | Message:
     return timedelta(hours=hour, minutes=minute, seconds=second, microseconds=int(fraction))
 
 
-def _offset(text: str | None) -> timedelta | Message | None:
+def _offset(text: str | None) -> timedelta | LocalizedMessage | None:
     if text is None:
         return None
     figures = re.sub(r"[^0-9]", "", text)
@@ -194,7 +198,7 @@ def _offset(text: str | None) -> timedelta | Message | None:
     return -offset if "-" in text else offset
 
 
-def _gap(stamps: Sequence[Stamp], order: Order) -> timedelta | None:
+def _gap(stamps: Sequence[ParsedTime], order: DateOrder) -> timedelta | None:
     """Return the longest step between two rows; None when the order gives no date, or dates that go back and forth."""
     times = [stamp.local(order) for stamp in stamps]
     known = [time for time in times if time is not None]

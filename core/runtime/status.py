@@ -24,7 +24,7 @@ STALE = Milliseconds(30_000)
 """Age from which a service counts as silent: many times the interval, since a busy machine delays a write."""
 RATE_OVER_S = 60.0
 
-Facts = Mapping[str, int | float | str | bool]
+StatusFields = Mapping[str, int | float | str | bool]
 """Figures of a service, such as `{"received": 12, "last_error": ""}`, named like its metrics without their prefix."""
 
 
@@ -65,10 +65,10 @@ class StatusFile:
         self._service = service
         self._began = real_now()
         self._rates = rates
-        self._history: deque[tuple[float, Facts]] = deque()
+        self._history: deque[tuple[float, StatusFields]] = deque()
         self._troubles = Troubles()
 
-    def write(self, facts: Facts, troubles: Sequence[Trouble] = ()) -> None:
+    def write(self, facts: StatusFields, troubles: Sequence[Trouble] = ()) -> None:
         """Replace the file. A full disk is only logged, once, since it must not stop the service."""
         temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
         status = Status(
@@ -100,7 +100,7 @@ class StatusFile:
             return None
 
     def keep(
-        self, facts: Callable[[], Facts], stop: threading.Event, troubles: Callable[[], Sequence[Trouble]] = list
+        self, facts: Callable[[], StatusFields], stop: threading.Event, troubles: Callable[[], Sequence[Trouble]] = list
     ) -> threading.Thread:
         """Write the status in a thread, every few seconds until `stop`, and once at the end."""
 
@@ -120,7 +120,7 @@ class StatusFile:
         thread.start()
         return thread
 
-    def _rates_per_minute(self, facts: Facts) -> dict[str, float]:
+    def _rates_per_minute(self, facts: StatusFields) -> dict[str, float]:
         now = monotonic()
         self._history.append((now, {name: facts.get(name, 0) for name in self._rates}))
         while len(self._history) > 1 and now - self._history[1][0] >= RATE_OVER_S:

@@ -1,7 +1,7 @@
 """Troubles of a process: what keeps its parts from working, in kinds that a person can act on.
 
 A service notes a trouble when it meets one; its status file has those that exist now. `coldchain status`, readiness and
-metrics all read that file, and `core.health.words` has the sentences.
+metrics all read that file, and `core.health.trouble_text` has the sentences.
 """
 
 import errno
@@ -18,7 +18,7 @@ from core.runtime.clock import real_now
 from core.runtime.instant import Instant
 
 
-class Kind(StrEnum):
+class TroubleKind(StrEnum):
     """Kind of trouble; each kind needs a different remedy."""
 
     DISK_FULL = "disk_full"
@@ -73,7 +73,7 @@ class Trouble(msgspec.Struct, frozen=True):
 
     part: str
     """Such as `intake log`; a key of the catalogue of words."""
-    kind: Kind
+    kind: TroubleKind
     since: Instant
     """Real time."""
     where: str = ""
@@ -85,92 +85,95 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 _BY_ERRNO = {
-    errno.ENOSPC: Kind.DISK_FULL,
-    errno.EDQUOT: Kind.DISK_FULL,
-    errno.EROFS: Kind.READ_ONLY,
-    errno.EACCES: Kind.READ_ONLY,
-    errno.EPERM: Kind.READ_ONLY,
-    errno.EIO: Kind.DISK_FAILS,
-    errno.ENOENT: Kind.NOT_READY,
-    errno.ECONNREFUSED: Kind.UNREACHABLE,
-    errno.EHOSTUNREACH: Kind.UNREACHABLE,
-    errno.ENETUNREACH: Kind.UNREACHABLE,
-    errno.ETIMEDOUT: Kind.NO_ANSWER,
+    errno.ENOSPC: TroubleKind.DISK_FULL,
+    errno.EDQUOT: TroubleKind.DISK_FULL,
+    errno.EROFS: TroubleKind.READ_ONLY,
+    errno.EACCES: TroubleKind.READ_ONLY,
+    errno.EPERM: TroubleKind.READ_ONLY,
+    errno.EIO: TroubleKind.DISK_FAILS,
+    errno.ENOENT: TroubleKind.NOT_READY,
+    errno.ECONNREFUSED: TroubleKind.UNREACHABLE,
+    errno.EHOSTUNREACH: TroubleKind.UNREACHABLE,
+    errno.ENETUNREACH: TroubleKind.UNREACHABLE,
+    errno.ETIMEDOUT: TroubleKind.NO_ANSWER,
 }
 _BY_SQLITE = {
-    5: Kind.LOCKED,
-    6: Kind.LOCKED,
-    8: Kind.READ_ONLY,
-    11: Kind.DAMAGED,
-    13: Kind.DISK_FULL,
-    14: Kind.READ_ONLY,  # can't be opened: the folder, or what SQLite must make in it
-    26: Kind.DAMAGED,
+    5: TroubleKind.LOCKED,
+    6: TroubleKind.LOCKED,
+    8: TroubleKind.READ_ONLY,
+    11: TroubleKind.DAMAGED,
+    13: TroubleKind.DISK_FULL,
+    14: TroubleKind.READ_ONLY,  # can't be opened: the folder, or what SQLite must make in it
+    26: TroubleKind.DAMAGED,
 }
 """Primary result codes of SQLite."""
 _BY_SQLSTATE = {
-    "53100": Kind.DISK_FULL,
-    "25006": Kind.READ_ONLY,
-    "58030": Kind.DISK_FAILS,
-    "58P01": Kind.DAMAGED,  # a file of a table is missing
-    "XX001": Kind.DAMAGED,  # a page's checksum is wrong, or a file of a table is too short
-    "XX002": Kind.DAMAGED,  # an index
-    "57014": Kind.NO_ANSWER,
-    "55P03": Kind.LOCKED,
-    "57P01": Kind.UNREACHABLE,
-    "57P02": Kind.UNREACHABLE,
-    "57P03": Kind.UNREACHABLE,
-    "53300": Kind.UNREACHABLE,
-    "28P01": Kind.REFUSED,
-    "28000": Kind.REFUSED,
-    "42501": Kind.REFUSED,
-    "42P01": Kind.NOT_READY,
-    "3D000": Kind.NOT_READY,
+    "53100": TroubleKind.DISK_FULL,
+    "25006": TroubleKind.READ_ONLY,
+    "58030": TroubleKind.DISK_FAILS,
+    "58P01": TroubleKind.DAMAGED,  # a file of a table is missing
+    "XX001": TroubleKind.DAMAGED,  # a page's checksum is wrong, or a file of a table is too short
+    "XX002": TroubleKind.DAMAGED,  # an index
+    "57014": TroubleKind.NO_ANSWER,
+    "55P03": TroubleKind.LOCKED,
+    "57P01": TroubleKind.UNREACHABLE,
+    "57P02": TroubleKind.UNREACHABLE,
+    "57P03": TroubleKind.UNREACHABLE,
+    "53300": TroubleKind.UNREACHABLE,
+    "28P01": TroubleKind.REFUSED,
+    "28000": TroubleKind.REFUSED,
+    "42501": TroubleKind.REFUSED,
+    "42P01": TroubleKind.NOT_READY,
+    "3D000": TroubleKind.NOT_READY,
 }
 _BY_TEXT = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
-        (Kind.DAMAGED, r"cannot read corrupt file"),  # InfluxDB 2, until it is restarted without that file
-        (Kind.STUCK, r"opening shard previously failed"),  # InfluxDB 2, once its disk was full
-        (Kind.PUT_BACK, r"an older copy|was replaced or deleted"),
-        (Kind.DISK_FULL, r"no space left|disk is full|disk quota|answered 507"),
-        (Kind.READ_ONLY, r"read-?only (file ?system|database|transaction)|readonly database|permission denied"),
-        (Kind.CERTIFICATE, r"certificate|unknown ca\b|hostname mismatch"),
-        (Kind.REFUSED, r"answered 40[13]\b|password authentication|not authori[sz]ed|bad user name"),
-        (Kind.NO_ANSWER, r"timed? ?out|timeout|no answer for|keep alive"),
-        (Kind.UNREACHABLE, r"refused|no broker at|unreachable|name or service|reset by peer|closed the connection"),
-        (Kind.UNREACHABLE, r"broken pipe|name resolution|EOF occurred"),
+        (TroubleKind.DAMAGED, r"cannot read corrupt file"),  # InfluxDB 2, until it is restarted without that file
+        (TroubleKind.STUCK, r"opening shard previously failed"),  # InfluxDB 2, once its disk was full
+        (TroubleKind.PUT_BACK, r"an older copy|was replaced or deleted"),
+        (TroubleKind.DISK_FULL, r"no space left|disk is full|disk quota|answered 507"),
+        (TroubleKind.READ_ONLY, r"read-?only (file ?system|database|transaction)|readonly database|permission denied"),
+        (TroubleKind.CERTIFICATE, r"certificate|unknown ca\b|hostname mismatch"),
+        (TroubleKind.REFUSED, r"answered 40[13]\b|password authentication|not authori[sz]ed|bad user name"),
+        (TroubleKind.NO_ANSWER, r"timed? ?out|timeout|no answer for|keep alive"),
         (
-            Kind.UNREACHABLE,
+            TroubleKind.UNREACHABLE,
+            r"refused|no broker at|unreachable|name or service|reset by peer|closed the connection",
+        ),
+        (TroubleKind.UNREACHABLE, r"broken pipe|name resolution|EOF occurred"),
+        (
+            TroubleKind.UNREACHABLE,
             r"connection aborted|server closed|starting up|shutting down|in recovery|connection (is )?lost",
         ),
         (
-            Kind.UNREACHABLE,
+            TroubleKind.UNREACHABLE,
             r"network is|unspecified error|failed to resolve|not connected|closed unexpectedly|consuming input failed",
         ),
-        (Kind.NOT_READY, r"bucket .{0,99}not found|could not find bucket"),
-        (Kind.FAILS, r"answered 5\d\d"),
-        (Kind.NOT_READY, r"no such table|does not exist"),
-        (Kind.DAMAGED, r"malformed|not a database|damaged"),
-        (Kind.LOCKED, r"locked"),
-        (Kind.DISK_FAILS, r"disk i/o|input/output"),
+        (TroubleKind.NOT_READY, r"bucket .{0,99}not found|could not find bucket"),
+        (TroubleKind.FAILS, r"answered 5\d\d"),
+        (TroubleKind.NOT_READY, r"no such table|does not exist"),
+        (TroubleKind.DAMAGED, r"malformed|not a database|damaged"),
+        (TroubleKind.LOCKED, r"locked"),
+        (TroubleKind.DISK_FAILS, r"disk i/o|input/output"),
     )
 )
 
 
-def kind_of(error: BaseException | str) -> Kind:
+def kind_of(error: BaseException | str) -> TroubleKind:
     """Return the kind of an error: by the innermost known code in its chain, otherwise by the words of its messages."""
     if isinstance(error, str):
-        return next((kind for kind, pattern in _BY_TEXT if pattern.search(error)), Kind.OTHER)
+        return next((kind for kind, pattern in _BY_TEXT if pattern.search(error)), TroubleKind.OTHER)
     chain = list(_chain(error))
     for link in reversed(chain):
         kind = _kind_by_code(link)
-        if kind is not None and kind is not Kind.DISK_FAILS:
+        if kind is not None and kind is not TroubleKind.DISK_FAILS:
             return kind
     kinds_by_text = [kind_of(str(link)) for link in chain]
-    known = [kind for kind in kinds_by_text if kind is not Kind.OTHER]
+    known = [kind for kind in kinds_by_text if kind is not TroubleKind.OTHER]
     if known:
         return known[0]
-    return Kind.NO_ANSWER if any(isinstance(link, TimeoutError) for link in chain) else Kind.OTHER
+    return TroubleKind.NO_ANSWER if any(isinstance(link, TimeoutError) for link in chain) else TroubleKind.OTHER
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -182,7 +185,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or getattr(link, "orig", None) or link.__context__
 
 
-def _kind_by_code(error: BaseException) -> Kind | None:
+def _kind_by_code(error: BaseException) -> TroubleKind | None:
     """Return the kind by the error's code. The drivers' classes aren't used, since an edge box doesn't have them."""
     code = getattr(error, "sqlite_errorcode", None)
     if isinstance(code, int):
@@ -203,7 +206,9 @@ class Troubles:
         self._lock = threading.Lock()
         self._now: dict[str, Trouble] = {}
 
-    def note(self, part: str, error: BaseException | str | None, *, where: str = "", kind: Kind | None = None) -> bool:
+    def note(
+        self, part: str, error: BaseException | str | None, *, where: str = "", kind: TroubleKind | None = None
+    ) -> bool:
         """Set the trouble of a part, or clear it with None; return whether that is a change.
 
         A trouble of the same kind is no change: errors of one outage differ in numbers and addresses, and would flood
@@ -217,7 +222,9 @@ class Troubles:
             kind = kind or kind_of(error)
             detail = first_line(error)
             is_same = (
-                previous is not None and previous.kind is kind and (kind is not Kind.OTHER or previous.detail == detail)
+                previous is not None
+                and previous.kind is kind
+                and (kind is not TroubleKind.OTHER or previous.detail == detail)
             )
             since = previous.since if previous is not None and is_same else real_now()
             self._now[part] = Trouble(part, kind, since, where, detail)

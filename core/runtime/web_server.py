@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from core.runtime.connections import RareLog, connection_limit, tame_accept_errors
+from core.runtime.connection_limits import RateLimitedLog, connection_limit, tame_accept_errors
 
 MOST_CONNECTIONS = 2_000
 HEAD_WITHIN_S = 15.0
@@ -39,7 +39,7 @@ class _InvalidRequestFilter(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rare = RareLog("connections sent what is no HTTP request")
+        self.rare = RateLimitedLog("connections sent what is no HTTP request")
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Drop and count such a warning; pass all other lines."""
@@ -97,8 +97,8 @@ class LimitedConnections(ServerState):
     def __init__(self, limit: int) -> None:
         super().__init__()
         self.limit = limit
-        self._crowded = RareLog("more connections than this process takes; silent ones were ended")
-        self._slow = RareLog("slow connections were ended")
+        self._crowded = RateLimitedLog("more connections than this process takes; silent ones were ended")
+        self._slow = RateLimitedLog("slow connections were ended")
 
     def admit(self, newest: "LimitedConnection") -> None:
         """End a connection if the new one exceeds the limit."""

@@ -65,7 +65,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.runtime.instant import HOUR
-from core.telemetry.columns import FAILED, SERIES_BITS, Columns
+from core.telemetry.columns import FAILED, SERIES_BITS, ReadingColumns
 
 _FRAME = struct.Struct("<BI")
 _FRAME_VERSIONS = (1, 2)
@@ -96,7 +96,7 @@ class Damaged(Exception):
     """Stored bytes that fail their checksum or have an unknown version; the text says which. Nothing is returned."""
 
 
-def encode_frame(hour: int, columns: Columns) -> bytes:
+def encode_frame(hour: int, columns: ReadingColumns) -> bytes:
     """Encode the readings of an hour, in their order."""
     body = b"".join(
         (
@@ -110,7 +110,7 @@ def encode_frame(hour: int, columns: Columns) -> bytes:
     return data + _checksum(hour, data)
 
 
-def decode_frame(hour: int, data: bytes) -> Columns:
+def decode_frame(hour: int, data: bytes) -> ReadingColumns:
     """Decode a frame.
 
     Raises: Damaged.
@@ -118,7 +118,7 @@ def decode_frame(hour: int, data: bytes) -> Columns:
     _check(hour, data, f"frame of hour {hour}", _FRAME_VERSIONS)
     version, count = _FRAME.unpack_from(data)
     body = zlib.decompress(data[_FRAME.size : -_CRC_BYTES], bufsize=count * _BYTES_A_READING)
-    return Columns(
+    return ReadingColumns(
         _from_planes(body, 0, count, "<u4").astype(np.uint32, copy=False),
         _from_planes(body, 4 * count, count, "<u4").astype(np.int64) + hour * HOUR,
         _from_planes(body, 8 * count, count, "<i4").astype(np.int32, copy=False),
@@ -126,7 +126,7 @@ def decode_frame(hour: int, data: bytes) -> Columns:
     )
 
 
-def encode_block(key: int, start: int, columns: Columns) -> bytes:
+def encode_block(key: int, start: int, columns: ReadingColumns) -> bytes:
     """Encode ordered readings of one series, at least one, in a span that begins at `start`."""
     at = columns.at
     failed = columns.value == FAILED
@@ -148,7 +148,7 @@ def encode_block(key: int, start: int, columns: Columns) -> bytes:
     return data + _checksum(key, data)
 
 
-def decode_block(key: int, start: int, data: bytes) -> Columns:
+def decode_block(key: int, start: int, data: bytes) -> ReadingColumns:
     """Decode a block; `key` is what it is stored under, its lowest 24 bits the series.
 
     Raises: Damaged.
@@ -188,7 +188,7 @@ def decode_block(key: int, start: int, data: bytes) -> Columns:
         with_failed = np.full(count, FAILED, np.int64)
         with_failed[~failed] = value
         value = with_failed
-    return Columns(np.full(count, key & _SERIES_MASK, np.uint32), at, value.astype(np.int32), q)
+    return ReadingColumns(np.full(count, key & _SERIES_MASK, np.uint32), at, value.astype(np.int32), q)
 
 
 def _encode_marks(failed: Mask, q: Qualities) -> tuple[int, bytes]:

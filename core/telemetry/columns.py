@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.runtime.instant import HOUR
-from core.telemetry.port import Curve, Sample
+from core.telemetry.port import Curve, StoredReading
 
 FAILED = -(2**31)
 """Value of a failed reading."""
@@ -21,7 +21,7 @@ LAST_AT = 9_223_372_036_853
 SERIES_BITS = 24
 
 
-class Columns(NamedTuple):
+class ReadingColumns(NamedTuple):
     """Readings as columns of equal length: in the order of writing, or ordered by (series, at) with each pair once."""
 
     series: npt.NDArray[np.uint32]
@@ -34,22 +34,22 @@ class Columns(NamedTuple):
         """Number of readings."""
         return len(self.at)
 
-    def part(self, index: slice | npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> "Columns":
+    def part(self, index: slice | npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> "ReadingColumns":
         """Return the readings at a slice, at positions, or under a mask."""
-        return Columns(self.series[index], self.at[index], self.value[index], self.q[index])
+        return ReadingColumns(self.series[index], self.at[index], self.value[index], self.q[index])
 
-    def of(self, series: int) -> "Columns":
+    def of(self, series: int) -> "ReadingColumns":
         """Return the readings of one series. The columns must be ordered."""
         first, last = np.searchsorted(self.series, np.array((series, series + 1), np.uint32))
         return self.part(slice(int(first), int(last)))
 
-    def by_series(self) -> Iterator[tuple[int, "Columns"]]:
+    def by_series(self) -> Iterator[tuple[int, "ReadingColumns"]]:
         """Yield each series with its readings. The columns must be ordered."""
         starts = np.unique(self.series, return_index=True)[1].tolist()
         for first, last in zip(starts, [*starts[1:], self.size], strict=True):
             yield int(self.series[first]), self.part(slice(first, last))
 
-    def newest(self, wanted: npt.NDArray[np.uint32]) -> "Columns":
+    def newest(self, wanted: npt.NDArray[np.uint32]) -> "ReadingColumns":
         """Return the last reading of each wanted series that has one. The columns must be ordered."""
         last = np.searchsorted(self.series, wanted, side="right") - 1
         return self.part(last[(last >= 0) & (self.series[last] == wanted)] if self.size else slice(0))
@@ -59,7 +59,7 @@ class Columns(NamedTuple):
         for series, at, value, q in zip(*(column.tolist() for column in self), strict=True):
             yield series, at, None if value == FAILED else value, q
 
-    def between(self, since: int, until: int) -> "Columns":
+    def between(self, since: int, until: int) -> "ReadingColumns":
         """Return the readings in [since, until). The columns must be ordered and of one series."""
         first, last = np.searchsorted(self.at, (since, until))
         return self.part(slice(int(first), int(last)))
@@ -71,12 +71,12 @@ class Columns(NamedTuple):
         return Curve(self.at, value, self.q)
 
 
-def none() -> Columns:
+def none() -> ReadingColumns:
     """Return columns without readings."""
-    return Columns(np.empty(0, np.uint32), np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.uint16))
+    return ReadingColumns(np.empty(0, np.uint32), np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.uint16))
 
 
-def from_samples(samples: Sequence[Sample]) -> Columns:
+def from_samples(samples: Sequence[StoredReading]) -> ReadingColumns:
     """Turn samples into columns, in their order.
 
     Raises: ValueError for a series number of 2^24 or more, a value beyond 31 bits or an instant beyond LAST_AT;
@@ -91,7 +91,7 @@ def from_samples(samples: Sequence[Sample]) -> Columns:
     if invalid.any():
         msg = f"{samples[int(np.argmax(invalid))]} can't be stored: see the bounds of series, at and value"
         raise ValueError(msg)
-    return Columns(
+    return ReadingColumns(
         series.astype(np.uint32),
         at,
         value.astype(np.int32),
@@ -99,14 +99,14 @@ def from_samples(samples: Sequence[Sample]) -> Columns:
     )
 
 
-def by_hour(columns: Columns) -> Iterator[tuple[int, Columns]]:
+def by_hour(columns: ReadingColumns) -> Iterator[tuple[int, ReadingColumns]]:
     """Yield (hour since 1970, its readings in the order of writing)."""
     hours = columns.at // HOUR
     for hour in np.unique(hours).tolist():
         yield hour, columns.part(hours == hour)
 
 
-def later_wins(pieces: Sequence[Columns]) -> Columns:
+def later_wins(pieces: Sequence[ReadingColumns]) -> ReadingColumns:
     """Merge pieces, given in the order of writing, into ordered columns; of equal (series, at) the last one is kept.
 
     The merge is associative, and merging the same pieces again changes nothing. So a crash while sealing is harmless.
@@ -114,7 +114,7 @@ def later_wins(pieces: Sequence[Columns]) -> Columns:
     pieces = [piece for piece in pieces if piece.size]
     if not pieces:
         return none()
-    columns = Columns(*map(np.concatenate, zip(*pieces, strict=True))) if len(pieces) > 1 else pieces[0]
+    columns = ReadingColumns(*map(np.concatenate, zip(*pieces, strict=True))) if len(pieces) > 1 else pieces[0]
     series, at = columns.series, columns.at
     is_after = (series[1:] > series[:-1]) | ((series[1:] == series[:-1]) & (at[1:] > at[:-1]))
     if is_after.all():

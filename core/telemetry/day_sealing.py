@@ -25,12 +25,12 @@ import numpy as np
 
 from core.runtime import logs
 from core.runtime.instant import DAY, HOUR, Instant
-from core.telemetry import months, sealing
+from core.telemetry import hour_sealing, month_files
 from core.telemetry.codec import Damaged, decode_block, encode_block
-from core.telemetry.columns import SERIES_BITS, Columns, later_wins
-from core.telemetry.file import StoreFile, WrongVersion
-from core.telemetry.hot import Hot
-from core.telemetry.months import Months
+from core.telemetry.columns import SERIES_BITS, ReadingColumns, later_wins
+from core.telemetry.embedded_file import NewerFile, StoreFile
+from core.telemetry.hot_file import HotFile
+from core.telemetry.month_files import MonthFiles
 
 log = logs.logger(__name__)
 
@@ -48,14 +48,14 @@ SELECT hour FROM present WHERE hour < ?
 """
 
 
-def seal_days(hot: Hot, kept: Months, before: Instant) -> int:
+def seal_days(hot: HotFile, kept: MonthFiles, before: Instant) -> int:
     """Turn the hour blocks of days that end at or before `before` into day blocks; return the number of days.
 
     The caller holds the sealer's lock. A damaged block is logged and left as it is; the others are sealed.
     Raises: sqlite3.OperationalError if the disk refuses; nothing is lost, try again.
     """
     sealed = 0
-    for month, days in groupby(_days(hot, before // DAY), months.month_of):
+    for month, days in groupby(_days(hot, before // DAY), month_files.month_of):
         try:
             with kept.write(month) as file:
                 for day in days:
@@ -65,18 +65,18 @@ def seal_days(hot: Hot, kept: Months, before: Instant) -> int:
                     sealed += 1
         except sqlite3.OperationalError:
             raise
-        except (sqlite3.DatabaseError, WrongVersion):
+        except (sqlite3.DatabaseError, NewerFile):
             log.exception("days not sealed, their month's file can't be written", file=str(kept.path(month)))
     return sealed
 
 
-def _days(hot: Hot, before: int) -> list[int]:
+def _days(hot: HotFile, before: int) -> list[int]:
     with hot.read() as db:
         hours = db.execute(_HOURS_OF_BLOCKS, (before * _HOURS,)).fetchall() if db else []
     return sorted({hour // _HOURS for (hour,) in hours})
 
 
-def _series(hot: Hot, day: int) -> list[int]:
+def _series(hot: HotFile, day: int) -> list[int]:
     bounds = [hour << SERIES_BITS for hour in (day * _HOURS, (day + 1) * _HOURS)]
     with hot.read() as db:
         keys = db.execute("SELECT key FROM hour_block WHERE key >= ? AND key < ?", bounds).fetchall() if db else []
@@ -84,7 +84,7 @@ def _series(hot: Hot, day: int) -> list[int]:
     return series
 
 
-def _seal(hot: Hot, file: StoreFile, day: int, series: list[int]) -> None:
+def _seal(hot: HotFile, file: StoreFile, day: int, series: list[int]) -> None:
     """Seal some series of a day."""
     hour_blocks: dict[int, list[tuple[int, bytes]]] = {each: [] for each in series}
     hour_keys = [hour << SERIES_BITS | each for hour in range(day * _HOURS, (day + 1) * _HOURS) for each in series]
@@ -107,7 +107,7 @@ def _seal(hot: Hot, file: StoreFile, day: int, series: list[int]) -> None:
     _drop(hot, sealed_keys)
 
 
-def _merge(key: int, day: bytes | None, hours: list[tuple[int, bytes]]) -> Columns:
+def _merge(key: int, day: bytes | None, hours: list[tuple[int, bytes]]) -> ReadingColumns:
     layers = [] if day is None else [decode_block(key, (key >> SERIES_BITS) * DAY, day)]
     layers += [decode_block(hour, (hour >> SERIES_BITS) * HOUR, data) for hour, data in hours]
     return later_wins(layers)
@@ -120,7 +120,7 @@ def _blocks(db: sqlite3.Connection | None, table: str, keys: list[int]) -> list[
     return db.execute(query, (json.dumps(keys),)).fetchall()
 
 
-def _announce(hot: Hot, day: int) -> None:
+def _announce(hot: HotFile, day: int) -> None:
     with hot.write() as tx:
         tx.execute(
             "INSERT INTO day_seal (day, times) VALUES (?, 1) ON CONFLICT (day) DO UPDATE SET times = times + 1", (day,)
@@ -132,10 +132,10 @@ def _commit(file: StoreFile, blocks: list[tuple[int, bytes]]) -> None:
         tx.executemany("INSERT OR REPLACE INTO block (key, data) VALUES (?, ?)", blocks)
 
 
-def _drop(hot: Hot, keys: list[int]) -> None:
-    for first in range(0, len(keys), sealing.CHUNK):
+def _drop(hot: HotFile, keys: list[int]) -> None:
+    for first in range(0, len(keys), hour_sealing.CHUNK):
         with hot.write() as tx:
             tx.executemany(
-                "DELETE FROM hour_block WHERE key = ?", [(key,) for key in keys[first : first + sealing.CHUNK]]
+                "DELETE FROM hour_block WHERE key = ?", [(key,) for key in keys[first : first + hour_sealing.CHUNK]]
             )
-        time.sleep(sealing.PAUSE_S)
+        time.sleep(hour_sealing.PAUSE_S)

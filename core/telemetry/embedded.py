@@ -20,18 +20,18 @@ import numpy as np
 
 from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, HOUR, Instant
-from core.telemetry import columns, months
+from core.telemetry import columns, month_files
 from core.telemetry.codec import decode_block, decode_frame, encode_frame
-from core.telemetry.columns import LAST_AT, SERIES_BITS, Columns
+from core.telemetry.columns import LAST_AT, SERIES_BITS, ReadingColumns
 from core.telemetry.day_sealing import seal_days
-from core.telemetry.file import ReadOnly
-from core.telemetry.hot import Hot
-from core.telemetry.months import Months
-from core.telemetry.port import NO_MARKS, Capabilities, Curve, Sample
-from core.telemetry.recent import Recent
-from core.telemetry.sealing import drop_hours, only_sealer, seal_hours
-from core.telemetry.verifying import Verified, verify
-from core.wire.topics import Shard
+from core.telemetry.embedded_file import ReadOnly
+from core.telemetry.frame_cache import FrameCache
+from core.telemetry.hot_file import HotFile
+from core.telemetry.hour_sealing import drop_hours, only_sealer, seal_hours
+from core.telemetry.month_files import MonthFiles
+from core.telemetry.port import NO_MARKS, Capabilities, Curve, StoredReading
+from core.telemetry.verification import VerificationResult, verify
+from core.wire.shards import Shard
 
 _SERIES_MASK = (1 << SERIES_BITS) - 1
 _LAST_HOUR = LAST_AT // HOUR + 1
@@ -50,7 +50,7 @@ _HOUR_BLOCKS, _DAY_BLOCKS = _BLOCKS.format(table="hour_block"), _BLOCKS.format(t
 """Queries that visit the hours or days that have blocks, not all of the range: a thousand years cost no more."""
 
 _Blocks = list[tuple[int, bytes]]
-_Pieces = list[tuple[Columns, ...]]
+_Pieces = list[tuple[ReadingColumns, ...]]
 
 
 class EmbeddedTelemetry:
@@ -65,12 +65,12 @@ class EmbeddedTelemetry:
         """
         self._folder = folder
         self._read_only = read_only
-        self._hot = Hot(folder / "hot.db", read_only=read_only)
-        self._months = Months(folder)
-        self._recent = Recent()
+        self._hot = HotFile(folder / "hot.db", read_only=read_only)
+        self._months = MonthFiles(folder)
+        self._recent = FrameCache()
 
     def write_batch(
-        self, samples: Sequence[Sample], positions: Mapping[Shard, int], marks: Mapping[Shard, str] = NO_MARKS
+        self, samples: Sequence[StoredReading], positions: Mapping[Shard, int], marks: Mapping[Shard, str] = NO_MARKS
     ) -> None:
         """Store samples and move the cursor, which never moves back, in one durable commit.
 
@@ -118,7 +118,7 @@ class EmbeddedTelemetry:
                 highest = max(number or 0 for number in db.execute(query, (_SERIES_MASK,)).fetchone())
                 for hour, data in db.execute("SELECT hour, data FROM frame"):
                     highest = max(highest, int(decode_frame(hour, data).series.max(initial=0)))
-        for month in self._months.between(0, months.LAST):
+        for month in self._months.between(0, month_files.LAST):
             with self._months.read(month) as db:
                 row = db.execute("SELECT max(key & ?) FROM block", (_SERIES_MASK,)).fetchone() if db else None
                 highest = max(highest, row[0] or 0) if row else highest
@@ -136,7 +136,7 @@ class EmbeddedTelemetry:
 
         Raises: Damaged.
         """
-        layers: dict[SeriesId, list[Columns]] = {each: [] for each in series}
+        layers: dict[SeriesId, list[ReadingColumns]] = {each: [] for each in series}
         if since < until:
             first, last = max(since // HOUR, -_LAST_HOUR), min((until - 1) // HOUR, _LAST_HOUR)
             days, hours, recent = self._stored(json.dumps(list(layers)), first, last)
@@ -148,7 +148,7 @@ class EmbeddedTelemetry:
                     known.extend(piece.of(each) for piece in pieces)
         return {each: columns.later_wins(known).between(since, until).curve() for each, known in layers.items()}
 
-    def latest(self, series: Sequence[SeriesId]) -> dict[SeriesId, Sample]:
+    def latest(self, series: Sequence[SeriesId]) -> dict[SeriesId, StoredReading]:
         """Return each series' reading with the greatest `at`, failed or not.
 
         Raises: Damaged.
@@ -183,12 +183,12 @@ class EmbeddedTelemetry:
     def drop_before(self, until: Instant) -> None:
         """Delete the months that end at or before `until`."""
         self._require_writable()
-        first_kept = months.month_of(until // DAY)
+        first_kept = month_files.month_of(until // DAY)
         with only_sealer(self._folder, wait=True):
-            drop_hours(self._hot, Instant(months.start_of(first_kept)))
+            drop_hours(self._hot, Instant(month_files.start_of(first_kept)))
             self._months.drop_before(first_kept)
 
-    def verify(self) -> Verified:
+    def verify(self) -> VerificationResult:
         """Check every frame and block against its checksum, beyond damaged ones too, while others read and write.
 
         Raises: WrongVersion.
@@ -220,7 +220,7 @@ class EmbeddedTelemetry:
                     hours = db.execute(_HOUR_BLOCKS, {"first": first, "last": last, "series": series}).fetchall()
                     recent = [pieces for _, pieces in self._recent.newest_first(db, first, last)]
             days: _Blocks = []
-            for month in self._months.between(months.month_of(first_day), months.month_of(last_day)):
+            for month in self._months.between(month_files.month_of(first_day), month_files.month_of(last_day)):
                 with self._months.read(month) as db:
                     if db:
                         parameters = {"first": first_day, "last": last_day, "series": series}
@@ -241,5 +241,5 @@ def _count_seals(db: sqlite3.Connection | None, first: int, last: int) -> int:
     return int(db.execute(query, (first, last)).fetchone()[0]) if db else 0
 
 
-def _sample(series: int, at: int, value: int | None, q: int) -> Sample:
-    return Sample(SeriesId(series), Instant(at), None if value is None else Centi(value), q)
+def _sample(series: int, at: int, value: int | None, q: int) -> StoredReading:
+    return StoredReading(SeriesId(series), Instant(at), None if value is None else Centi(value), q)

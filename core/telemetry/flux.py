@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from core.telemetry import columns
-from core.telemetry.columns import FAILED, LAST_AT, Columns
-from core.wire.topics import Shard
+from core.telemetry.columns import FAILED, LAST_AT, ReadingColumns
+from core.wire.shards import Shard
 
 MEASUREMENT = "reading"
 CURSOR = "cursor"
@@ -40,11 +40,11 @@ _NANOSECONDS = 1_000_000
 _EVER_FROM, _EVER_UNTIL = (f"time(v: {at * _NANOSECONDS})" for at in (-LAST_AT, LAST_AT + 1))
 
 
-class Incomplete(Exception):
+class IncompleteAnswer(Exception):
     """An answer that is no complete table: the server failed after it had sent status 200."""
 
 
-def lines(written: Columns) -> bytes:
+def lines(written: ReadingColumns) -> bytes:
     """Return one line of line protocol for each reading, with times in milliseconds."""
     rows = zip(*(column.tolist() for column in written), strict=True)
     text = [
@@ -93,7 +93,7 @@ def rows(body: bytes) -> list[dict[str, str]]:
     for table in body.decode().strip("\r\n").split("\r\n\r\n"):
         head, *lines_ = csv.reader(table.splitlines()) if table.strip() else [[]]
         if head[1:2] == ["error"] or any(len(line) != len(head) for line in lines_):
-            raise Incomplete(table[-300:])
+            raise IncompleteAnswer(table[-300:])
         parsed += [dict(zip(head, line, strict=True)) for line in lines_]
     return parsed
 
@@ -124,7 +124,7 @@ def newest(bucket: str, series: Iterable[int]) -> str:
     return f"{_points(bucket, series, -LAST_AT, LAST_AT + 1)} |> last() |> {_KEEP}"
 
 
-def parse(body: bytes) -> tuple[Columns, Columns]:
+def parse(body: bytes) -> tuple[ReadingColumns, ReadingColumns]:
     """Return the fields `v` and `q` of an answer, each as ordered columns with the numbers in the column `value`.
 
     Raises: Incomplete.
@@ -136,22 +136,22 @@ def parse(body: bytes) -> tuple[Columns, Columns]:
         return columns.none(), columns.none()
     cells = rows.replace(f"{head}\r\n", "").replace("\r\n\r\n", "\r\n").replace("\r\n", ",").split(",")
     if not set(_CSV_COLUMNS) <= set(names) or len(cells) % len(names):
-        raise Incomplete(text[-300:].strip())
+        raise IncompleteAnswer(text[-300:].strip())
     series, field, at, value = (cells[names.index(name) :: len(names)] for name in _CSV_COLUMNS)
     try:
-        fields = Columns(
+        fields = ReadingColumns(
             np.fromiter(map(int, series), np.uint32, len(at)),
             _instants(at),
             np.fromiter(map(int, value), np.int32, len(at)),
             np.zeros(len(at), np.uint16),
         )
     except (ValueError, OverflowError) as error:
-        raise Incomplete(str(error)[:300]) from error
+        raise IncompleteAnswer(str(error)[:300]) from error
     is_v = np.array(field, np.str_) == "v"
     return columns.later_wins([fields.part(is_v)]), columns.later_wins([fields.part(~is_v)])
 
 
-def joined(v: Columns, q: Columns) -> Columns:
+def joined(v: ReadingColumns, q: ReadingColumns) -> ReadingColumns:
     """Return the readings of one series from its values and its non-zero `q` fields.
 
     A query may run between the writing of the two fields of a point. So a `q` without a value, unless it says that the
@@ -165,8 +165,10 @@ def joined(v: Columns, q: Columns) -> Columns:
     quality[index[has_value]] = quality_of_q[has_value]
     value[index[has_value & is_failed]] = FAILED
     alone = is_failed & ~has_value
-    failed = Columns(q.series[alone], q.at[alone], np.full(int(alone.sum()), FAILED, np.int32), quality_of_q[alone])
-    return columns.later_wins([Columns(v.series, v.at, value, quality), failed])
+    failed = ReadingColumns(
+        q.series[alone], q.at[alone], np.full(int(alone.sum()), FAILED, np.int32), quality_of_q[alone]
+    )
+    return columns.later_wins([ReadingColumns(v.series, v.at, value, quality), failed])
 
 
 def _points(bucket: str, series: Iterable[int], since: int, until: int) -> str:

@@ -4,7 +4,7 @@ Guarantees, tried by tests/contract/test_telemetry.py and tests/integration/test
 * `write_batch` returns once the server has synced its log to disk. Writing again is harmless, so after any failure
   (the server was killed, answered 500, or did not answer) the caller writes the same batch again.
 * A batch that the server refuses (400, 413, 422) is split until the invalid points are isolated. All others are stored,
-  and `Rejected` names the invalid ones.
+  and `SamplesRejected` names the invalid ones.
 * There are no transactions: the cursor of the log is written once the whole batch is stored, and a reader may see a
   part of a batch.
 
@@ -22,16 +22,16 @@ from influxdb_client.domain.dialect import Dialect
 from influxdb_client.rest import ApiException
 from influxdb_client.service.write_service import WriteService
 
-from config.settings import Telemetry as TelemetrySettings
+from config.settings import TelemetrySettings
 from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, Instant
 from core.telemetry import columns, flux
-from core.telemetry.columns import LAST_AT, Columns
-from core.telemetry.file import ReadOnly
-from core.telemetry.influx_answers import message, spoken
+from core.telemetry.columns import LAST_AT, ReadingColumns
+from core.telemetry.embedded_file import ReadOnly
 from core.telemetry.influx_cursor import InfluxCursor
-from core.telemetry.port import NO_MARKS, Capabilities, Curve, Rejected, Sample, Unavailable
-from core.wire.topics import Shard
+from core.telemetry.influx_errors import message, spoken
+from core.telemetry.port import NO_MARKS, Capabilities, Curve, SamplesRejected, StoredReading, TelemetryUnavailable
+from core.wire.shards import Shard
 
 LINES = 10_000
 """Points in one write request."""
@@ -87,7 +87,7 @@ class InfluxTelemetry:
         self._cursor = InfluxCursor(self._client, self._org, self._bucket)
 
     def write_batch(
-        self, samples: Sequence[Sample], positions: Mapping[Shard, int], marks: Mapping[Shard, str] = NO_MARKS
+        self, samples: Sequence[StoredReading], positions: Mapping[Shard, int], marks: Mapping[Shard, str] = NO_MARKS
     ) -> None:
         """Store samples durably, then the cursor.
 
@@ -99,7 +99,7 @@ class InfluxTelemetry:
         for first in range(0, points.size, LINES):
             self._write(points.part(slice(first, first + LINES)), reasons)
         if reasons:
-            raise Rejected(reasons)
+            raise SamplesRejected(reasons)
         if positions:
             self._cursor.move(positions, marks)
 
@@ -159,12 +159,12 @@ class InfluxTelemetry:
                 curves |= {each: flux.joined(v.of(each), q.of(each)).curve() for each in page}
         return curves
 
-    def latest(self, series: Sequence[SeriesId]) -> dict[SeriesId, Sample]:
+    def latest(self, series: Sequence[SeriesId]) -> dict[SeriesId, StoredReading]:
         """Return each series' reading with the greatest `at`, failed or not.
 
         Raises: Unavailable.
         """
-        newest: dict[SeriesId, Sample] = {}
+        newest: dict[SeriesId, StoredReading] = {}
         for page in _pages(list(series)) if series else [[]]:  # without series, still query: it tests the connection
             v, q = self._run_query(flux.newest(self._bucket, page))
             values = {SeriesId(row[0]): row for row in v.rows()}
@@ -204,7 +204,7 @@ class InfluxTelemetry:
             msg = f"bucket {self._bucket} was opened for reading only"
             raise ReadOnly(msg)
 
-    def _write(self, points: Columns, reasons: dict[tuple[SeriesId, Instant], str]) -> None:
+    def _write(self, points: ReadingColumns, reasons: dict[tuple[SeriesId, Instant], str]) -> None:
         """Write points. Find those that the server refuses by halving, and put them into `reasons`."""
         refusal = self._post(points)
         if refusal is None:
@@ -214,13 +214,13 @@ class InfluxTelemetry:
                 reasons[SeriesId(series), Instant(at)] = refusal.reason
         elif points.size == 1:
             msg = f"InfluxDB was not to be written: {refusal.reason}"
-            raise Unavailable(msg)
+            raise TelemetryUnavailable(msg)
         else:
             half = points.size // 2
             self._write(points.part(slice(half)), reasons)
             self._write(points.part(slice(half, points.size)), reasons)
 
-    def _post(self, points: Columns) -> _Refusal | None:
+    def _post(self, points: ReadingColumns) -> _Refusal | None:
         # Level 1 takes a twentieth of the time of level 9, for a quarter more bytes.
         body = gzip.compress(flux.lines(points), 1)
         with spoken():
@@ -239,7 +239,7 @@ class InfluxTelemetry:
                 return _Refusal.of(error)
         return None
 
-    def _run_query(self, query: str) -> tuple[Columns, Columns]:
+    def _run_query(self, query: str) -> tuple[ReadingColumns, ReadingColumns]:
         with spoken():
             answer = self._query.query_raw(query, dialect=_CSV)
             try:
@@ -249,12 +249,12 @@ class InfluxTelemetry:
 
     def _newest(
         self, series: SeriesId, at: Instant, q_field: int, v: tuple[int, int, int | None, int] | None
-    ) -> Sample | None:
+    ) -> StoredReading | None:
         q = flux.quality_of(q_field)
         if q_field & flux.WITHOUT_VALUE:
-            return Sample(series, at, None, q)
+            return StoredReading(series, at, None, q)
         if v is not None and v[1] == at and v[2] is not None:
-            return Sample(series, at, Centi(v[2]), q)
+            return StoredReading(series, at, Centi(v[2]), q)
         # The point is being written. The newest reading is the last complete point.
         curve = self.range(series, Instant(at - DAY), Instant(LAST_AT + 1))
         return list(curve.samples(series))[-1] if len(curve) else None

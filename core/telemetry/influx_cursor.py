@@ -2,8 +2,8 @@
 
 It is a point of the measurement `cursor`, with tags `shard` and `log` (the name of the log) and field `n`; the highest
 `n` counts. Its time is the hour of writing, so a shard has one point an hour. A bucket that was emptied or restored to
-an older state has no point, or an older one; `core.health.alignment` detects it by that. The next point of a process
-that was writing meanwhile would hide it, so each move first checks that the last point it wrote still exists.
+an older state has no point, or an older one; `core.health.cursor_alignment` detects it by that. The next point of a
+process that was writing meanwhile would hide it, so each move first checks that the last point it wrote still exists.
 """
 
 import threading
@@ -17,9 +17,9 @@ from influxdb_client.service.write_service import WriteService
 from core.runtime.clock import real_now
 from core.runtime.instant import HOUR
 from core.telemetry import flux
-from core.telemetry.file import Replaced
-from core.telemetry.influx_answers import spoken
-from core.wire.topics import Shard
+from core.telemetry.embedded_file import FileReplaced
+from core.telemetry.influx_errors import spoken
+from core.wire.shards import Shard
 
 _CSV = Dialect(header=True, annotations=[])  # type: ignore[no-untyped-call]  # generated code
 
@@ -101,7 +101,7 @@ class InfluxCursor:
             (row["shard"], row["log"]) == (shard, log or flux.NO_LOG) and int(row["_value"]) >= n for row in rows
         ):
             msg = f"bucket {self._bucket} was replaced or deleted: it has no longer position {n} of shard {shard}"
-            raise Replaced(msg)
+            raise FileReplaced(msg)
 
     def _rows(self, query: str) -> list[dict[str, str]]:
         with spoken():

@@ -12,8 +12,8 @@ import msgspec
 import requests
 
 from config.secrets import Secrets
-from config.settings import Telemetry as TelemetrySettings
-from core.telemetry.port import Unavailable
+from config.settings import TelemetrySettings
+from core.telemetry.port import TelemetryUnavailable
 
 USER = "coldchain"
 
@@ -68,7 +68,7 @@ class Server:
         if ids := self._buckets(operator):  # another process created it meanwhile
             return ids[0], False
         msg = f"{self._settings.url} makes no bucket {self._settings.bucket}: {answer.text[:300]}"
-        raise Unavailable(msg)
+        raise TelemetryUnavailable(msg)
 
     def token(self, operator: str, org: str, bucket: str, *, name: str, actions: tuple[str, ...]) -> str:
         """Create a token for `actions` (read, write) on this bucket only, and return it."""
@@ -141,10 +141,10 @@ class Server:
             )
         except requests.RequestException as error:
             msg = f"{settings.url} gave no answer: {error}"[:500]
-            raise Unavailable(msg) from error
+            raise TelemetryUnavailable(msg) from error
         if not answer.ok and answer.status_code not in accepted:
             msg = f"{settings.url} answered {answer.status_code} to {path}: {answer.text[:300]}"
-            raise Unavailable(msg)
+            raise TelemetryUnavailable(msg)
         return answer
 
 

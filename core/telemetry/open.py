@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from config import secrets
-from config.load import WrongSetting
+from config.load import InvalidSetting
 from config.settings import Settings
-from config.words import say
+from config.texts import say
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.telemetry.port import Telemetry
 
@@ -33,5 +33,5 @@ def _influx(settings: Settings, *, read_only: bool) -> Telemetry:
     if not token:
         name = "influx_read" if read_only else "influx_write"
         where = secrets.path_in(settings.data_dir)
-        raise WrongSetting(say("secrets.no_influx", name=name, path=where))
+        raise InvalidSetting(say("secrets.no_influx", name=name, path=where))
     return InfluxTelemetry(settings.telemetry, token, read_only=read_only)

@@ -2,7 +2,7 @@
 
 Guarantees: a batch whose `write_batch` has returned survives kill -9; of two writes of one (series, at) the later one
 counts; a failed reading is stored with its quality; only `drop_before` deletes readings. Windowed figures
-(`core.telemetry.windows`) and rollups are computed over `range`, so every adapter gives the same numbers.
+(`core.telemetry.window_figures`) and rollups are computed over `range`, so every adapter gives the same numbers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from core.ids import Centi, SeriesId
 from core.runtime.instant import Instant
-from core.wire.topics import Shard
+from core.wire.shards import Shard
 
 
-class Sample(msgspec.Struct, frozen=True, gc=False):
+class StoredReading(msgspec.Struct, frozen=True, gc=False):
     """Stored reading of a series; `value` is None if it failed."""
 
     series: SeriesId
@@ -42,10 +42,10 @@ class Curve:
     def __len__(self) -> int:
         return len(self.at)
 
-    def samples(self, series: SeriesId) -> Iterable[Sample]:
+    def samples(self, series: SeriesId) -> Iterable[StoredReading]:
         """Yield the readings one by one."""
         for at, value, q in zip(self.at.tolist(), self.value.tolist(), self.q.tolist(), strict=True):
-            yield Sample(series, Instant(at), None if value != value else Centi(int(value)), q)  # noqa: PLR0124 (NaN)
+            yield StoredReading(series, Instant(at), None if value != value else Centi(int(value)), q)  # noqa: PLR0124 (NaN)
 
 
 class Capabilities(msgspec.Struct, frozen=True):
@@ -57,11 +57,11 @@ class Capabilities(msgspec.Struct, frozen=True):
     cursor moves once the whole batch is stored."""
 
 
-class Unavailable(OSError):
+class TelemetryUnavailable(OSError):
     """The store can't be reached or gives no valid answer. It is unknown whether a write was stored: write it again."""
 
 
-class Rejected(Exception):
+class SamplesRejected(Exception):
     """The store will never accept some samples of a batch. All others of the batch are stored."""
 
     def __init__(self, reasons: Mapping[tuple[SeriesId, Instant], str]) -> None:
@@ -78,7 +78,7 @@ class Telemetry(Protocol):
     capabilities: Capabilities
 
     def write_batch(
-        self, samples: Sequence[Sample], positions: Mapping[Shard, int], marks: Mapping[Shard, str] = NO_MARKS
+        self, samples: Sequence[StoredReading], positions: Mapping[Shard, int], marks: Mapping[Shard, str] = NO_MARKS
     ) -> None:
         """Store samples durably and move the cursor of the intake log, never back; `marks` name the log.
 
@@ -90,7 +90,10 @@ class Telemetry(Protocol):
         """Return the cursor: the position up to which each shard of the log has been stored."""
 
     def cursor(self) -> Mapping[Shard, tuple[int, str]]:
-        """Return the positions with their marks (`core.intake.identity`); a store may keep only the log's name of a mark."""
+        """Return the positions with their marks (`core.intake.identity`).
+
+        A store may keep only the log's name of a mark.
+        """
 
     def place_cursor(self, positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
         """Set the cursor to exactly these positions, backwards too. Only `coldchain realign` calls this."""
@@ -104,7 +107,7 @@ class Telemetry(Protocol):
     def multi_range(self, series: Sequence[SeriesId], since: Instant, until: Instant) -> dict[SeriesId, Curve]:
         """Return the readings of several series in [since, until); a series without readings has an empty curve."""
 
-    def latest(self, series: Sequence[SeriesId]) -> dict[SeriesId, Sample]:
+    def latest(self, series: Sequence[SeriesId]) -> dict[SeriesId, StoredReading]:
         """Return each series' reading with the greatest `at`, failed or not; a series without readings is left out."""
 
     def damage(self) -> list[str]:

@@ -9,14 +9,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.db import audit
-from core.db.among import among
 from core.db.audit import Change, record_all
 from core.db.crypto import FieldCipher, plain_phone
+from core.db.in_values import in_values
 from core.db.insert import insert_all
-from core.errors import Conflict, Invalid, Wrong
+from core.errors import Conflict, DomainError, Invalid
 from core.ids import UnitId
+from core.plain_text import require_plain
 from core.runtime.instant import Instant
-from core.text import require_plain
 from core.units.actor import Actor
 from core.units.messages import message
 from core.units.rights import Right
@@ -45,40 +45,40 @@ def add_person(tx: Session, actor: Actor, unit: Unit, name: str, *, now: Instant
     Raises: NotGranted, Invalid, Conflict.
     """
     (result,) = add_people(tx, actor, [NewPerson(unit, name)], now=now)
-    if isinstance(result, Wrong):
+    if isinstance(result, DomainError):
         raise result
     return result
 
 
 def add_people(
     tx: Session, actor: Actor, new: Sequence[NewPerson], *, cipher: FieldCipher | None = None, now: Instant
-) -> list[Person | Wrong]:
+) -> list[Person | DomainError]:
     """Add people; return for each the new person or the error. Phone numbers are stored only with a `cipher`."""
     units, openids = {item.unit.id for item in new}, [item.openid for item in new if item.openid is not None]
-    names_query = select(Person.unit_id, Person.name).where(among(tx, Person.unit_id, units))
+    names_query = select(Person.unit_id, Person.name).where(in_values(tx, Person.unit_id, units))
     names = {(row.unit_id, row.name) for row in tx.execute(names_query)}
-    bound = set(tx.scalars(select(Person.openid).where(among(tx, Person.openid, openids))))
-    results: list[dict[str, Any] | Wrong] = []
+    bound = set(tx.scalars(select(Person.openid).where(in_values(tx, Person.openid, openids))))
+    results: list[dict[str, Any] | DomainError] = []
     for item in new:
         try:
             row = _new_person(actor, item, names, bound) | _phone_columns(item.phone, cipher)
-        except Wrong as error:
+        except DomainError as error:
             results.append(error)
             continue
         names.add((item.unit.id, item.name))
         bound.add(item.openid)
         results.append(row)
     insert_all(tx, Person, [row for row in results if isinstance(row, dict)])
-    people_rows = tx.scalars(select(Person).where(among(tx, Person.unit_id, units)))
+    people_rows = tx.scalars(select(Person).where(in_values(tx, Person.unit_id, units)))
     people_by_name = {(person.unit_id, person.name): person for person in people_rows}
     people_or_errors = [
-        row if isinstance(row, Wrong) else people_by_name[row["unit_id"], row["name"]] for row in results
+        row if isinstance(row, DomainError) else people_by_name[row["unit_id"], row["name"]] for row in results
     ]
     record_all(tx, (change for each in people_or_errors for change in _changes(each)), at=now, actor=actor.name)
     return people_or_errors
 
 
-def _changes(person: Person | Wrong) -> Iterator[Change]:
+def _changes(person: Person | DomainError) -> Iterator[Change]:
     if isinstance(person, Person):
         acts = ("person added", "phone set" if person.phone else "", "WeChat bound" if person.openid else "")
         yield from (Change(act, f"person:{person.id}") for act in acts if act)

@@ -3,8 +3,8 @@
 from sqlalchemy import Boolean, CheckConstraint, ForeignKey, Index, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from core.db.overlap_guard import longer_than_nothing
 from core.db.record import Record
-from core.db.timeline import longer_than_nothing
 from core.ids import AccountId, EquipmentId, PersonId, UnitId
 from core.runtime.instant import Instant
 
@@ -120,3 +120,16 @@ class ApiToken(Record):
     unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"))
     role: Mapped[str] = mapped_column(String(20))
     expires_at: Mapped[Instant | None]
+
+
+class DeviceRevision(Record):
+    """Single row: a number that goes up in the transaction of every change to units or devices.
+
+    Its row lock also makes such changes run one after another, so that rules over several rows (no cycle in the unit
+    tree) hold.
+    """
+
+    __tablename__ = "device_revision"
+
+    id: Mapped[int] = mapped_column(primary_key=True, default=1)
+    revision: Mapped[int] = mapped_column(default=0)

@@ -12,13 +12,13 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from core.db import audit
-from core.db.among import among
 from core.db.audit import Change, record_all
+from core.db.in_values import in_values
 from core.db.insert import insert_all
-from core.devices import revision
-from core.errors import Conflict, Invalid, NotGranted, Wrong
+from core.errors import Conflict, DomainError, Invalid, PermissionDenied
+from core.plain_text import require_plain
 from core.runtime.instant import Instant
-from core.text import require_plain
+from core.units import revision
 from core.units.actor import Actor
 from core.units.levels import Level, UnitKind, may_hang
 from core.units.messages import message
@@ -28,7 +28,7 @@ from core.units.tables import Unit
 _CODE = re.compile(r"[0-9A-Za-z]{1,12}")
 
 
-class Particulars(msgspec.Struct, frozen=True, kw_only=True):
+class UnitParticulars(msgspec.Struct, frozen=True, kw_only=True):
     """Attributes of a unit, without its place in the tree."""
 
     name: str
@@ -38,39 +38,39 @@ class Particulars(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str = "Asia/Shanghai"
 
 
-def add_unit(tx: Session, actor: Actor, unit: Particulars, *, parent: Unit | None, now: Instant) -> Unit:
+def add_unit(tx: Session, actor: Actor, unit: UnitParticulars, *, parent: Unit | None, now: Instant) -> Unit:
     """Add a unit under `parent`, or as a root (operator only).
 
     Raises: NotGranted, Conflict when the code is taken, Invalid when it can't stand there or a value is wrong.
     """
     (result,) = add_units(tx, actor, [(unit, parent)], now=now)
-    if isinstance(result, Wrong):
+    if isinstance(result, DomainError):
         raise result
     return result
 
 
 def add_units(
-    tx: Session, actor: Actor, new: Sequence[tuple[Particulars, Unit | None]], *, now: Instant
-) -> list[Unit | Wrong]:
+    tx: Session, actor: Actor, new: Sequence[tuple[UnitParticulars, Unit | None]], *, now: Instant
+) -> list[Unit | DomainError]:
     """Add units under existing parents; return for each the new unit or the error."""
     revision.bump(tx)
     codes = [unit.code for unit, _ in new if unit.code is not None]
-    taken = set(tx.scalars(select(Unit.code).where(among(tx, Unit.code, codes))))
-    results: list[dict[str, Any] | Wrong] = []
+    taken = set(tx.scalars(select(Unit.code).where(in_values(tx, Unit.code, codes))))
+    results: list[dict[str, Any] | DomainError] = []
     for unit, parent in new:
         try:
             _check(unit)
             _check_place(actor, unit, parent)
             if unit.code is not None and unit.code in taken:
                 raise Conflict(_taken(unit.code))
-        except Wrong as error:
+        except DomainError as error:
             results.append(error)
             continue
         taken.add(unit.code)
         results.append(_row(unit, parent))
     rows = [row for row in results if isinstance(row, dict)]
     insert_all(tx, Unit, rows)
-    inserted = tx.scalars(select(Unit).where(among(tx, Unit.path, [row["path"] for row in rows])))
+    inserted = tx.scalars(select(Unit).where(in_values(tx, Unit.path, [row["path"] for row in rows])))
     units_by_path = {unit.path: unit for unit in inserted}
     for (_, parent), row in zip(new, results, strict=True):
         if isinstance(row, dict):
@@ -78,10 +78,10 @@ def add_units(
             added.path = f"{'/' if parent is None else parent.path}{added.id}/"
     tx.flush()
     record_all(tx, [_change("unit added", unit) for unit in units_by_path.values()], at=now, actor=actor.name)
-    return [row if isinstance(row, Wrong) else units_by_path[row["path"]] for row in results]
+    return [row if isinstance(row, DomainError) else units_by_path[row["path"]] for row in results]
 
 
-def _row(unit: Particulars, parent: Unit | None) -> dict[str, Any]:
+def _row(unit: UnitParticulars, parent: Unit | None) -> dict[str, Any]:
     return {
         "code": unit.code,
         "name": unit.name,
@@ -93,7 +93,7 @@ def _row(unit: Particulars, parent: Unit | None) -> dict[str, Any]:
     }
 
 
-def change_unit(tx: Session, actor: Actor, unit: Unit, to: Particulars, *, now: Instant) -> None:
+def change_unit(tx: Session, actor: Actor, unit: Unit, to: UnitParticulars, *, now: Instant) -> None:
     """Change the attributes of a unit. Its parent stays the same.
 
     Raises: NotGranted, Conflict, Invalid.
@@ -111,9 +111,9 @@ def change_unit(tx: Session, actor: Actor, unit: Unit, to: Particulars, *, now: 
     record_all(tx, [_change("unit changed", unit)], at=now, actor=actor.name)
 
 
-def particulars(unit: Unit) -> Particulars:
+def particulars(unit: Unit) -> UnitParticulars:
     """Return the current attributes of a unit."""
-    return Particulars(
+    return UnitParticulars(
         name=unit.name, kind=UnitKind(unit.kind), level=Level(unit.level), code=unit.code, timezone=unit.timezone
     )
 
@@ -155,16 +155,16 @@ def move_unit(tx: Session, actor: Actor, unit: Unit, parent: Unit | None, *, now
     )
 
 
-def _check_place(actor: Actor, unit: Particulars, parent: Unit | None) -> None:
+def _check_place(actor: Actor, unit: UnitParticulars, parent: Unit | None) -> None:
     if parent is None and not actor.may(Right.UNITS, on=Unit(path="/")):
         msg = f"{actor.name} may not enter a root; the operator does, with coldchain import"
-        raise NotGranted(msg)
+        raise PermissionDenied(msg)
     if parent is not None:
         actor.require(Right.UNITS, on=parent)
         _check_level(unit, parent)
 
 
-def _check_level(unit: Particulars, parent: Unit) -> None:
+def _check_level(unit: UnitParticulars, parent: Unit) -> None:
     if not may_hang(unit.kind, unit.level, Level(parent.level)):
         problem = message("level", name=unit.name, kind=unit.kind, parent=parent.name, level=parent.level)
         raise Invalid(field="level", value=unit.level.value, problem=problem)
@@ -179,7 +179,7 @@ def _taken(code: str) -> str:
     return f"unit code {code} is taken"
 
 
-def _check(unit: Particulars) -> None:
+def _check(unit: UnitParticulars) -> None:
     require_plain("name", unit.name)
     if not unit.name.strip():
         raise Invalid(field="name", value=unit.name, problem="a unit needs a name")

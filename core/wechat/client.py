@@ -14,13 +14,13 @@ import msgspec
 import requests
 from wechatpy import WeChatClient
 
-from config.settings import Wechat as Settings
+from config.settings import WechatSettings as Settings
 from core.db.engine import Records
+from core.wechat.access_token import AccessTokens, FetchedToken
 from core.wechat.errcodes import NoAnswer, Verdict, WechatError
-from core.wechat.http import Http, checked
-from core.wechat.token import Fetched, Tokens
+from core.wechat.http_session import HttpSession, checked
 
-PATIENCE = 6
+TIMEOUTS_A_SEND = 6
 """Time-outs within which a call ends: token (2), call, token again (2), call."""
 
 
@@ -33,7 +33,7 @@ class _Tokens(Protocol):
 class WechatClient(WeChatClient):  # type: ignore[misc] # wechatpy has no types
     """Client of one official account. Thread-safe."""
 
-    def __init__(self, base_url: str, app_id: str, secret: str, tokens: _Tokens, *, http: Http) -> None:
+    def __init__(self, base_url: str, app_id: str, secret: str, tokens: _Tokens, *, http: HttpSession) -> None:
         """Take `base_url`, which is https://api.weixin.qq.com or the address of a simulator."""
         super().__init__(app_id, secret, auto_retry=False)
         self.API_BASE_URL = f"{base_url}/cgi-bin/"
@@ -46,7 +46,7 @@ class WechatClient(WeChatClient):  # type: ignore[misc] # wechatpy has no types
         return self._tokens.get()
 
     def fetch_access_token(self) -> None:
-        """Not supported, since `Tokens` fetches tokens."""
+        """Not supported, since `AccessTokens` fetches tokens."""
         raise NotImplementedError
 
     def send_template(self, body: bytes) -> str:
@@ -89,20 +89,20 @@ class WechatClient(WeChatClient):  # type: ignore[misc] # wechatpy has no types
 
 def connect(settings: Settings, secret: str, records: Records) -> WechatClient:
     """Create the client of the configured account, with the token that all processes share."""
-    http = Http(settings.base_url, settings.timeout)
-    tokens = Tokens(records, settings.app_id, fetching(settings, secret, http), timeout=settings.timeout)
+    http = HttpSession(settings.base_url, settings.timeout)
+    tokens = AccessTokens(records, settings.app_id, fetching(settings, secret, http), timeout=settings.timeout)
     return WechatClient(settings.base_url, settings.app_id, secret, tokens, http=http)
 
 
-def fetching(settings: Settings, secret: str, http: Http) -> Callable[[bool], Fetched]:
+def fetching(settings: Settings, secret: str, http: HttpSession) -> Callable[[bool], FetchedToken]:
     """Return a function that fetches a token from `stable_token`, so that no other program can end it by its fetch."""
 
-    def fetch(force: bool) -> Fetched:  # noqa: FBT001 (the only argument)
+    def fetch(force: bool) -> FetchedToken:  # noqa: FBT001 (the only argument)
         credential = {"grant_type": "client_credential", "appid": settings.app_id, "secret": secret}
         body = msgspec.json.encode({**credential, "force_refresh": force})
         answer = http.json("post", f"{settings.base_url}/cgi-bin/stable_token", data=body)
         try:
-            return Fetched(str(answer["access_token"]), float(answer["expires_in"]))
+            return FetchedToken(str(answer["access_token"]), float(answer["expires_in"]))
         except (KeyError, TypeError, ValueError):
             raise WechatError(NoAnswer.NOT_JSON, "stable_token answered without a token") from None
 
@@ -112,7 +112,7 @@ def fetching(settings: Settings, secret: str, http: Http) -> Callable[[bool], Fe
 def try_token(settings: Settings, secret: str) -> str | None:
     """Fetch a token, for `coldchain check`; return the problem, None if there is none."""
     try:
-        fetching(settings, secret, Http(settings.base_url, settings.timeout))(False)
+        fetching(settings, secret, HttpSession(settings.base_url, settings.timeout))(False)
     except WechatError as error:
         return str(error)
     return None

@@ -5,9 +5,9 @@ wechatpy's own has no time-out, doesn't quote `state`, and stores the last perso
 
 from urllib.parse import urlencode
 
-from config.settings import Wechat as Settings
+from config.settings import WechatSettings as Settings
 from core.wechat.errcodes import WechatError
-from core.wechat.http import Http
+from core.wechat.http_session import HttpSession
 
 _CODE_SPENT = frozenset(("40029", "40163", "41008", "42003"))
 """Errcodes about the code: wrong, used, missing, too old. All others are about the account."""
@@ -27,7 +27,7 @@ class OAuth:
     def __init__(self, settings: Settings, secret: str) -> None:
         self._settings = settings
         self._secret = secret
-        self._http = Http(settings.base_url, settings.timeout)
+        self._http = HttpSession(settings.base_url, settings.timeout)
 
     def authorize_url(self, redirect_uri: str, state: str) -> str:
         """Return the URL to redirect the phone to; WeChat sends it back to `redirect_uri` with `code` and `state`.

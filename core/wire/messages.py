@@ -17,7 +17,7 @@ LARGEST_MESSAGE = 65_536
 MOST_LOST = 100
 """Most ranges in `lost`; more follow once these are acknowledged. They fit into a message with the largest batch."""
 
-Ranges = list[tuple[int, int]]
+SeqRanges = list[tuple[int, int]]
 """Closed ranges of sequence numbers."""
 
 Ep = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}$")]
@@ -65,7 +65,7 @@ class Batch(msgspec.Struct, frozen=True):
     sent: Time
     clk: ClockReport
     r: Annotated[list[Reading], msgspec.Meta(min_length=1, max_length=LONGEST_BATCH)]
-    lost: Ranges = []
+    lost: SeqRanges = []
 
 
 class ProbeInfo(msgspec.Struct, frozen=True):
@@ -93,7 +93,7 @@ class Birth(msgspec.Struct, frozen=True):
     """Last sequence number of the spool."""
 
 
-class State(msgspec.Struct, frozen=True):
+class GatewayState(msgspec.Struct, frozen=True):
     """Message `up/state`, retained. `offline` is also the last will."""
 
     v: Literal[1]
@@ -112,7 +112,7 @@ class BusHealth(msgspec.Struct, frozen=True):
     """Unit addresses that are not polled for now, since they did not answer."""
 
 
-class Health(msgspec.Struct, frozen=True):
+class GatewayHealth(msgspec.Struct, frozen=True):
     """Message `up/health`: state of the box."""
 
     v: Literal[1]
@@ -134,10 +134,10 @@ class Ack(msgspec.Struct, frozen=True):
 
     ep: Ep
     upto: int
-    have: Ranges = []
+    have: SeqRanges = []
 
 
-class Config(msgspec.Struct, frozen=True):
+class GatewayConfig(msgspec.Struct, frozen=True):
     """Message `down/config`, retained: a version of the agent's configuration."""
 
     v: Literal[1]

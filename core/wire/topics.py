@@ -1,18 +1,12 @@
 """Topics of the wire contract: `cc/v1/{shard}/{gw}/up|down/{kind}`."""
 
-import hashlib
 import re
 from enum import StrEnum
 from functools import lru_cache
-from typing import NewType
 
 import msgspec
 
-GatewayNumber = NewType("GatewayNumber", str)
-"""Number of a gateway, unique in the system: 1 to 32 characters of A-Z a-z 0-9 _ -."""
-
-Shard = NewType("Shard", str)
-"""Two lower-case hex digits: first byte of SHA-256 of the gateway number."""
+from core.wire.shards import CACHED_ANSWERS, GatewayNumber, Shard, shard_of
 
 GATEWAY_NUMBER = re.compile(r"[A-Za-z0-9_-]{1,32}")
 UP = "cc/v1/+/+/up/#"
@@ -20,11 +14,9 @@ UP = "cc/v1/+/+/up/#"
 
 
 _LEVELS = 6
-_CACHED = 16_384
-"""Size of the caches by gateway and topic, since the same ones come every minute."""
 
 
-class Kind(StrEnum):
+class MessageKind(StrEnum):
     """Last two levels of a topic: the direction and the kind of message."""
 
     DATA = "up/data"
@@ -40,7 +32,7 @@ class Topic(msgspec.Struct, frozen=True):
     """Topic of one gateway."""
 
     gw: GatewayNumber
-    kind: Kind
+    kind: MessageKind
 
     @property
     def shard(self) -> Shard:
@@ -55,14 +47,8 @@ class WrongTopic(ValueError):
     """A topic that is not in the contract, or whose shard isn't that of its gateway."""
 
 
-@lru_cache(_CACHED)
-def shard_of(gw: GatewayNumber) -> Shard:
-    """Return the shard of a gateway number."""
-    return Shard(f"{hashlib.sha256(gw.encode()).digest()[0]:02x}")
-
-
-@lru_cache(_CACHED)
-def parse(topic: str) -> Topic:
+@lru_cache(CACHED_ANSWERS)
+def parse_topic(topic: str) -> Topic:
     """Parse a topic.
 
     Raises: WrongTopic, which says what level is wrong.
@@ -79,7 +65,7 @@ def parse(topic: str) -> Topic:
         msg = f"topic {topic!r}: shard of gateway {gw} is {shard_of(gw)}, not {parts[2]}"
         raise WrongTopic(msg)
     try:
-        return Topic(gw, Kind("/".join(parts[4:])))
+        return Topic(gw, MessageKind("/".join(parts[4:])))
     except ValueError:
         msg = f"topic {topic!r}: no such kind of message as {'/'.join(parts[4:])}"
         raise WrongTopic(msg) from None
@@ -92,6 +78,6 @@ def sender_of(topic: str) -> str:
     return sender if GATEWAY_NUMBER.fullmatch(sender) else ""
 
 
-def wake(shard: Shard) -> str:
+def wake_topic(shard: Shard) -> str:
     """Return the topic that signals alerting that the intake log of a shard has new entries."""
     return f"cc/v1/wake/{shard}"

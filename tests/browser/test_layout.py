@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from api.pages.words import LANGUAGES
+from api.pages.texts import LANGUAGES
 from core.db.engine import Records
 from core.runtime.instant import DAY
 from tests.fixtures.browser import free_port, on_a_port, signed_in

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from api.pages.words import LANGUAGES, words
+from api.pages.texts import LANGUAGES, words
 from core.db.engine import Records
 from core.ids import AlarmId
 from core.runtime.instant import MINUTE, Milliseconds

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import pytest
 
-from alerting.channels.port import Address, Channel, Message, Recipient, Refused, Retry
-from alerting.channels.wechat import wechat_channel
+from alerting.delivering.channels.port import Address, Channel, MessageRefused, OutgoingMessage, Recipient, RetryLater
+from alerting.delivering.channels.wechat import wechat_channel
 from core.db.engine import Records
 from tests.fixtures.messages import message_of
 from tests.fixtures.wechat import SECRET, Wechat, wechat_simulator
@@ -26,7 +26,7 @@ class Provider(Protocol):
 
     def person(self, name: str) -> Address: ...
 
-    def message(self, key: str, to: Address) -> Message: ...
+    def message(self, key: str, to: Address) -> OutgoingMessage: ...
 
     def received(self, to: Address) -> int: ...
 
@@ -52,7 +52,7 @@ class WechatProvider:
         self.sim.people(name)
         return name
 
-    def message(self, key: str, to: Address) -> Message:
+    def message(self, key: str, to: Address) -> OutgoingMessage:
         return message_of(key, to)
 
     def received(self, to: Address) -> int:
@@ -105,7 +105,7 @@ def test_what_may_not_have_arrived_is_tried_again_with_the_same_bytes(provider: 
     message = provider.message("1:1:1:0:3:x:alarm", to)
     provider.channel.send(provider.message("2:1:1:0:3:x:alarm", to), to)
     provider.breaks(how)
-    with pytest.raises(Retry) as raised:
+    with pytest.raises(RetryLater) as raised:
         provider.channel.send(message, to)
     assert not raised.value.channel_wide
     provider.channel.send(message, to)
@@ -117,7 +117,7 @@ def test_what_may_not_have_arrived_is_tried_again_with_the_same_bytes(provider: 
 def test_who_cannot_be_reached_is_refused_and_named_so(provider: Provider) -> None:
     to = provider.person("a")
     provider.loses(to)
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(MessageRefused) as raised:
         provider.channel.send(provider.message("1:1:1:0:3:x:alarm", to), to)
     assert raised.value.unreachable
     assert provider.received(to) == 0
@@ -127,7 +127,7 @@ def test_what_is_the_account_s_is_a_wait_for_all_and_somebody_is_to_mend_it(prov
     to = provider.person("a")
     message = provider.message("1:1:1:0:3:x:alarm", to)
     code = provider.shuts_out()
-    with pytest.raises(Retry) as raised:
+    with pytest.raises(RetryLater) as raised:
         provider.channel.send(message, to)
     assert (raised.value.code, raised.value.channel_wide, raised.value.ops) == (code, True, True)
     assert raised.value.after is not None
@@ -138,18 +138,18 @@ def test_what_is_the_account_s_is_a_wait_for_all_and_somebody_is_to_mend_it(prov
 
 @pytest.mark.req("AL-05")
 def test_who_has_no_address_is_refused_without_asking(provider: Provider) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(MessageRefused):
         provider.channel.send(provider.message("1:1:1:0:3:x:alarm", ""), "")
 
 
 @pytest.mark.parametrize("how", ["hang", "reset"])
-def test_it_has_come_back_within_its_patience_and_tells_no_secret(provider: Provider, how: str) -> None:
+def test_it_has_come_back_within_its_longest_send_and_tells_no_secret(provider: Provider, how: str) -> None:
     to = provider.person("a")
     provider.breaks(how)
     began = time.monotonic()
-    with pytest.raises(Retry) as raised:
+    with pytest.raises(RetryLater) as raised:
         provider.channel.send(provider.message("1:1:1:0:3:x:alarm", to), to)
-    assert time.monotonic() - began < provider.channel.patience
+    assert time.monotonic() - began < provider.channel.longest_send_s
     said = f"{raised.value} {raised.value.__cause__} {raised.value.detail}"
     assert not [secret for secret in provider.secrets if secret in said]
     assert 0 < len(raised.value.code) <= 20
@@ -170,5 +170,5 @@ def test_what_it_takes_over_it_can_send(provider: Provider) -> None:
     taken = provider.channel.take_over(message, Recipient(openid=to, phone=None))
     if taken is not None:
         address, body = taken
-        provider.channel.send(Message(message.key, message.kind, body), address)
+        provider.channel.send(OutgoingMessage(message.key, message.kind, body), address)
         assert provider.received(address) == 1

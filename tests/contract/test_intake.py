@@ -19,30 +19,30 @@ from hypothesis import strategies as st
 from sqlalchemy import make_url
 
 from core.ids import Centi
-from core.intake import rows
+from core.intake import row_codec
 from core.intake.identity import mark
 from core.intake.port import (
     IN_PARTS,
     UNREAD,
-    Appended,
-    Batch,
-    Claim,
+    AppendResult,
     DeadLetter,
     GatewayClock,
+    IntakeBatch,
     IntakeLog,
-    PutBack,
-    Stamped,
-    Taken,
-    Withheld,
+    LogReplaced,
+    ShardClaim,
+    ShardTaken,
+    StampedReading,
+    WithheldReading,
 )
 from core.runtime.instant import Instant, Milliseconds
-from core.wire.topics import GatewayNumber, Shard, shard_of
+from core.wire.shards import GatewayNumber, Shard, shard_of
 from tests.fixtures.broker import until
 from tests.fixtures.intake_logs import EP, GW, OPEN, batch
 
 SHARD = shard_of(GW)
 NOW = Instant(1_774_633_000_000)
-NEW, DUPLICATE, CLONE = Appended.NEW, Appended.DUPLICATE, Appended.CLONE
+NEW, DUPLICATE, CLONE = AppendResult.NEW, AppendResult.DUPLICATE, AppendResult.CLONE
 
 
 @pytest.fixture(params=OPEN)
@@ -63,11 +63,11 @@ def seqs(log: IntakeLog, gw: GatewayNumber = GW) -> list[int]:
 
 def test_what_was_appended_is_read_back_as_it_was(log: IntakeLog) -> None:
     readings = (
-        Stamped("208601", "t", Instant(1), Centi(-1823), 64, Instant(2)),
-        Stamped("208601", "h", Instant(3), Centi(5512), 0, Instant(3)),
-        Stamped("208604", "t", Instant(5), None, 4, Instant(5)),
+        StampedReading("208601", "t", Instant(1), Centi(-1823), 64, Instant(2)),
+        StampedReading("208601", "h", Instant(3), Centi(5512), 0, Instant(3)),
+        StampedReading("208604", "t", Instant(5), None, 4, Instant(5)),
     )
-    sent = Batch(SHARD, GW, EP, "7f3a9c21", 7, b"\x00\xff", NOW, "backfill", readings, Milliseconds(120_001))
+    sent = IntakeBatch(SHARD, GW, EP, "7f3a9c21", 7, b"\x00\xff", NOW, "backfill", readings, Milliseconds(120_001))
     assert log.append([sent]) == [NEW]
     (entry,) = log.read(SHARD, 0, 10)
     assert (entry.n, entry.batch) == (1, sent)
@@ -224,7 +224,7 @@ def test_a_held_reading_is_released_once_and_read_again(log: IntakeLog) -> None:
     assert log.release(ids, now=NOW, shift=Milliseconds(-50)) == 1
     assert log.release(ids, now=NOW) == 0
     (entry,) = log.read(SHARD, 1, 10)
-    assert isinstance(held[0].reading, Stamped)
+    assert isinstance(held[0].reading, StampedReading)
     expected = msgspec.structs.replace(held[0].reading, at=Instant(held[0].reading.at - 50))
     assert (entry.batch.origin, entry.batch.readings, entry.batch.gw) == ("released", (expected,), GW)
     assert [one.id for one in log.held(state="released")] == ids
@@ -240,8 +240,8 @@ def test_readings_of_one_message_are_released_as_one_entry(log: IntakeLog) -> No
 
 
 def test_what_is_withheld_goes_into_quarantine_with_its_batch(log: IntakeLog) -> None:
-    unset = Stamped("208609", "t", Instant(5), Centi(400), 32, Instant(5))
-    whole = msgspec.structs.replace(batch(1), held=(Withheld(unset, "unset_clock", "no offset yet"),))
+    unset = StampedReading("208609", "t", Instant(5), Centi(400), 32, Instant(5))
+    whole = msgspec.structs.replace(batch(1), held=(WithheldReading(unset, "unset_clock", "no offset yet"),))
     assert log.append([whole, whole]) == [NEW, DUPLICATE]
     (entry,) = log.read(SHARD, 0, 10)
     assert entry.batch.readings == batch(1).readings
@@ -305,7 +305,7 @@ def test_a_gateway_with_many_dead_letters_displaces_nobodys(log: IntakeLog) -> N
 
 
 def test_dead_letters_of_many_gateways_have_a_bound_in_all(log: IntakeLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "DEAD_LETTERS_KEPT", 50)
+    monkeypatch.setattr(row_codec, "DEAD_LETTERS_KEPT", 50)
     for n in range(60):
         log.append([], [], [letter(str(n), n)])
     assert [one.reason for one in log.dead_letters()] == [f"reason {n}" for n in range(10, 60)]
@@ -328,7 +328,7 @@ def test_what_was_read_in_parts_is_compared_with_its_like_alone(log: IntakeLog) 
 
 def test_a_reading_that_nobody_could_read_is_kept_as_it_came_and_never_released(log: IntakeLog) -> None:
     raw = (b'{"p":"208601","ts":1,"t":"4.2"}', b'{"k":"co2"}\x00\xff')
-    kept = tuple(Withheld(each, reason, "why") for each, reason in zip(raw, UNREAD, strict=True))
+    kept = tuple(WithheldReading(each, reason, "why") for each, reason in zip(raw, UNREAD, strict=True))
     log.append([msgspec.structs.replace(batch(1), held=kept)])
     held = log.held()
     assert [(one.reading, one.reason) for one in held] == list(zip(raw, UNREAD, strict=True))
@@ -339,12 +339,12 @@ def test_a_reading_that_nobody_could_read_is_kept_as_it_came_and_never_released(
 
 def held_of(log: IntakeLog, gw: GatewayNumber, times: list[int], *, boot: str = "7f3a9c21") -> None:
     for at in times:
-        reading = Stamped("a", "t", Instant(at), None, 4, Instant(at))
+        reading = StampedReading("a", "t", Instant(at), None, 4, Instant(at))
         log.append(
             [
                 msgspec.structs.replace(
                     batch(at, gw=gw, ep=boot * 2, boot=boot, received=at),
-                    held=(Withheld(reading, "implausible", "why"),),
+                    held=(WithheldReading(reading, "implausible", "why"),),
                 )
             ]
         )
@@ -413,8 +413,10 @@ def test_clocks_that_run_behind_are_remembered_until_they_are_right(
 
 
 def test_no_message_is_too_strange_to_be_kept(log: IntakeLog) -> None:
-    odd = Stamped("20\x0086", "t", Instant(1), Centi(1), 0, Instant(1))
-    whole = msgspec.structs.replace(batch(1), readings=(odd,), held=(Withheld(odd, "unknown_probe", "20\x0086"),))
+    odd = StampedReading("20\x0086", "t", Instant(1), Centi(1), 0, Instant(1))
+    whole = msgspec.structs.replace(
+        batch(1), readings=(odd,), held=(WithheldReading(odd, "unknown_probe", "20\x0086"),)
+    )
     assert log.append([whole], [], [DeadLetter(0, NOW, "a\x00b", "c\x00d", b"\x00")]) == [NEW]
     assert log.read(SHARD, 0, 1)[0].batch.readings == (odd,)
     assert [one.reading for one in log.held()] == [odd]
@@ -422,26 +424,26 @@ def test_no_message_is_too_strange_to_be_kept(log: IntakeLog) -> None:
 
 
 LEASE = Milliseconds(60_000)
-MINE = Claim("collector", "collector-1", Shard("00"), Shard("7f"), "here")
+MINE = ShardClaim("collector", "collector-1", Shard("00"), Shard("7f"), "here")
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        Claim("collector", "collector-2", Shard("7f"), Shard("ff"), "here"),
-        Claim("collector", "collector-2", Shard("00"), Shard("00"), "there"),
-        Claim("collector", "collector-2", Shard("40"), Shard("41"), "there"),
-        Claim("collector", "collector-1", Shard("00"), Shard("7f"), "there"),
-        Claim("collector", "collector-1", Shard("80"), Shard("ff"), "there"),
+        ShardClaim("collector", "collector-2", Shard("7f"), Shard("ff"), "here"),
+        ShardClaim("collector", "collector-2", Shard("00"), Shard("00"), "there"),
+        ShardClaim("collector", "collector-2", Shard("40"), Shard("41"), "there"),
+        ShardClaim("collector", "collector-1", Shard("00"), Shard("7f"), "there"),
+        ShardClaim("collector", "collector-1", Shard("80"), Shard("ff"), "there"),
     ],
 )
-def test_a_shard_and_a_name_belong_to_one_living_worker(log: IntakeLog, other: Claim) -> None:
+def test_a_shard_and_a_name_belong_to_one_living_worker(log: IntakeLog, other: ShardClaim) -> None:
     log.claim(MINE, lease=LEASE)
-    with pytest.raises(Taken, match="collector-1 has 00-7f, on here") as refused:
+    with pytest.raises(ShardTaken, match="collector-1 has 00-7f, on here") as refused:
         log.claim(other, lease=LEASE)
     assert refused.value.by == MINE
     log.give_up(other)
-    with pytest.raises(Taken):
+    with pytest.raises(ShardTaken):
         log.claim(other, lease=LEASE)
     log.give_up(MINE)
     log.claim(other, lease=LEASE)
@@ -450,10 +452,10 @@ def test_a_shard_and_a_name_belong_to_one_living_worker(log: IntakeLog, other: C
 def test_who_comes_again_has_other_shards_or_serves_otherwise_is_let_in(log: IntakeLog) -> None:
     log.claim(MINE, lease=LEASE)
     log.claim(msgspec.structs.replace(MINE, last=Shard("6f")), lease=LEASE)
-    log.claim(Claim("collector", "collector-2", Shard("70"), Shard("ff"), "there"), lease=LEASE)
-    alerting = Claim("alerting", "alerting-1", Shard("00"), Shard("ff"), "there")
+    log.claim(ShardClaim("collector", "collector-2", Shard("70"), Shard("ff"), "there"), lease=LEASE)
+    alerting = ShardClaim("alerting", "alerting-1", Shard("00"), Shard("ff"), "there")
     log.claim(alerting, lease=LEASE)
-    with pytest.raises(Taken):
+    with pytest.raises(ShardTaken):
         log.claim(MINE, lease=LEASE)
     assert [(claim.worker, claim.first) for claim in log.claims()] == [
         ("alerting-1", "00"),
@@ -466,17 +468,17 @@ def test_who_comes_again_has_other_shards_or_serves_otherwise_is_let_in(log: Int
 def test_a_worker_that_is_no_longer_heard_of_is_followed_by_another(log: IntakeLog) -> None:
     log.claim(MINE, lease=Milliseconds(50))
     until(lambda: not log.claims(), "a list without the dead")
-    heir = Claim("collector", "collector-9", Shard("00"), Shard("ff"), "there")
+    heir = ShardClaim("collector", "collector-9", Shard("00"), Shard("ff"), "there")
 
     def inherits() -> bool:
         try:
             log.claim(heir, lease=LEASE)
-        except Taken:
+        except ShardTaken:
             return False
         return True
 
     until(inherits, "the end of the lease")
-    with pytest.raises(Taken, match="collector-9"):
+    with pytest.raises(ShardTaken, match="collector-9"):
         log.claim(MINE, lease=LEASE)
 
 
@@ -489,9 +491,9 @@ def test_of_many_that_claim_at_once_one_has_it(adapter: str, tmp_path: Path) -> 
         own = OPEN[adapter](tmp_path)
         ready.wait()
         try:
-            own.claim(Claim("collector", name, Shard("00"), Shard("ff"), name), lease=LEASE)
+            own.claim(ShardClaim("collector", name, Shard("00"), Shard("ff"), name), lease=LEASE)
             won.append(name)
-        except Taken:
+        except ShardTaken:
             pass
         own.close()
 
@@ -540,7 +542,7 @@ def test_threads_that_come_and_go_leave_nothing_open(log: IntakeLog) -> None:
 
 
 def test_many_threads_append_and_every_batch_enters_once(log: IntakeLog) -> None:
-    answers: list[Appended] = []
+    answers: list[AppendResult] = []
 
     def append_all(order: list[int]) -> None:
         for start in range(0, 120, 6):
@@ -564,7 +566,7 @@ _FOLLOWER = """
 import sys
 from pathlib import Path
 from tests.fixtures.intake_logs import GW, OPEN
-from core.wire.topics import shard_of
+from core.wire.shards import shard_of
 log = OPEN[sys.argv[1]](Path(sys.argv[2]))
 n = 0
 while n < int(sys.argv[3]):
@@ -690,10 +692,10 @@ def test_a_log_that_ends_before_what_was_appended_to_it_takes_nothing_until_it_i
 ) -> None:
     log.append([batch(1), batch(2)])
     took_back(adapter, tmp_path)
-    with pytest.raises(PutBack, match="ends at 1"):
+    with pytest.raises(LogReplaced, match="ends at 1"):
         log.append([batch(3)])
     assert seqs(log) == [1]
-    with pytest.raises(PutBack):
+    with pytest.raises(LogReplaced):
         log.append([batch(3)])
     log.rename()
     assert log.append([batch(3)]) == [NEW]
@@ -705,7 +707,7 @@ def test_another_log_in_the_place_of_an_open_one_takes_nothing_until_it_is_reali
 ) -> None:
     log.append([batch(1)])
     made_anew(adapter, tmp_path)
-    with pytest.raises(PutBack, match="another log"):
+    with pytest.raises(LogReplaced, match="another log"):
         log.append([batch(2)])
     assert log.heads().get(SHARD, 0) == 0
     log.rename()

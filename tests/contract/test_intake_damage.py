@@ -13,11 +13,19 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from core.health.alignment import Fault, faults
-from core.intake.port import Appended, Batch, IntakeLog, PutBack, Stamped, Unavailable, Withheld
+from core.health.cursor_alignment import CursorFault, faults
+from core.intake.port import (
+    AppendResult,
+    IntakeBatch,
+    IntakeLog,
+    IntakeUnavailable,
+    LogReplaced,
+    StampedReading,
+    WithheldReading,
+)
 from core.runtime.instant import Instant
-from core.runtime.trouble import Kind, kind_of
-from core.wire.topics import shard_of
+from core.runtime.trouble import TroubleKind, kind_of
+from core.wire.shards import shard_of
 from tests.fixtures.intake_logs import EP, GW, OPEN, batch
 
 NOW = Instant(1_774_632_960_000)
@@ -50,12 +58,12 @@ def change(adapter: str, folder: Path, statement: str, *values: object) -> None:
     assert done == 1
 
 
-def with_one_held(seq: int) -> Batch:
-    reading = Stamped("208601", "t", NOW, 412, 0, NOW)
+def with_one_held(seq: int) -> IntakeBatch:
+    reading = StampedReading("208601", "t", NOW, 412, 0, NOW)
     whole = batch(seq)
-    return Batch(
+    return IntakeBatch(
         **{name: getattr(whole, name) for name in whole.__struct_fields__ if name != "held"},
-        held=(Withheld(reading, "unknown_probe", "208601"),),
+        held=(WithheldReading(reading, "unknown_probe", "208601"),),
     )
 
 
@@ -75,11 +83,11 @@ def test_a_turned_range_of_numbers_seen_acknowledges_nothing_and_is_named(
     change(adapter, tmp_path, f"UPDATE TABLE.seen SET {turned} WHERE first = 1")
     (said,) = log.verify()
     assert "numbers seen of gateway" in said
-    assert kind_of(said) is Kind.DAMAGED
+    assert kind_of(said) is TroubleKind.DAMAGED
     moved = turned.startswith(("ep", "gw"))  # a range of nobody: what it covered is unknown, and nothing is told
     if moved:
         assert log.have(GW, EP) == []
-        with pytest.raises(Unavailable):
+        with pytest.raises(IntakeUnavailable):
             log.append([batch(3)])  # it is in the log; only its range isn't
     else:
         for asked in (
@@ -87,9 +95,9 @@ def test_a_turned_range_of_numbers_seen_acknowledges_nothing_and_is_named(
             lambda: log.known({(GW, EP): {5}}, most=3),
             lambda: log.append([batch(5)]),
         ):
-            with pytest.raises(Unavailable) as refused:
+            with pytest.raises(IntakeUnavailable) as refused:
                 asked()
-            assert kind_of(refused.value) is Kind.DAMAGED
+            assert kind_of(refused.value) is TroubleKind.DAMAGED
     assert [entry.batch.seq for entry in log.read(SHARD, 0, 9)] == [1, 2, 3]
 
 
@@ -122,7 +130,7 @@ def test_ranges_of_a_log_from_before_checksums_are_believed_and_get_one(
 ) -> None:
     log.append([batch(1), batch(2)])
     change(adapter, tmp_path, "UPDATE TABLE.seen SET crc = NULL")
-    assert log.append([batch(2), batch(3)]) == [Appended.DUPLICATE, Appended.NEW]
+    assert log.append([batch(2), batch(3)]) == [AppendResult.DUPLICATE, AppendResult.NEW]
     assert log.verify() == []
     change(adapter, tmp_path, "UPDATE TABLE.seen SET last = 11")
     assert log.verify()
@@ -161,14 +169,14 @@ def test_a_turned_counter_is_named_or_takes_nothing_in(log: IntakeLog, adapter: 
     change(adapter, tmp_path, "UPDATE TABLE.head SET n = 6 WHERE shard = %s", SHARD)
     assert "the counter says 6" in log.verify()[0]
     change(adapter, tmp_path, "UPDATE TABLE.head SET n = 0 WHERE shard = %s", SHARD)
-    with pytest.raises(PutBack):
+    with pytest.raises(LogReplaced):
         log.append([batch(3)])
-    assert _fault(log, position=2) is Fault.BEYOND_HEAD
+    assert _fault(log, position=2) is CursorFault.BEYOND_HEAD
 
 
-@pytest.mark.parametrize(("turned", "fault"), [(6, Fault.PUT_BACK), (0, None)])
+@pytest.mark.parametrize(("turned", "fault"), [(6, CursorFault.PUT_BACK), (0, None)])
 def test_a_turned_copy_of_a_cursor_is_ahead_of_it_or_moves_on(
-    log: IntakeLog, adapter: str, tmp_path: Path, turned: int, fault: Fault | None
+    log: IntakeLog, adapter: str, tmp_path: Path, turned: int, fault: CursorFault | None
 ) -> None:
     log.append([batch(1), batch(2)])
     log.move_cursor("telemetry", {SHARD: 2})
@@ -183,12 +191,12 @@ def test_a_turned_name_is_another_logs(log: IntakeLog, adapter: str, tmp_path: P
     log.append([batch(1), batch(2)])
     mark = log.marks({SHARD: 2})[SHARD]
     change(adapter, tmp_path, "UPDATE TABLE.name SET name = %s", "0000000000000000")
-    assert _fault(log, position=2, mark=mark) is Fault.OTHER_LOG
-    with pytest.raises(PutBack):
+    assert _fault(log, position=2, mark=mark) is CursorFault.OTHER_LOG
+    with pytest.raises(LogReplaced):
         log.append([batch(3)])
 
 
-def _fault(log: IntakeLog, position: int, mark: str = "") -> Fault | None:
+def _fault(log: IntakeLog, position: int, mark: str = "") -> CursorFault | None:
     """Return what the gate of the collector says of telemetry's cursor at a position."""
     mark = mark or log.marks({SHARD: position})[SHARD]
     copy = log.cursor("telemetry")

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant
 from core.telemetry.columns import LAST_AT
-from core.telemetry.port import Curve, Sample, Telemetry
+from core.telemetry.port import Curve, StoredReading, Telemetry
 from core.wire.quality import Quality
-from core.wire.topics import Shard
+from core.wire.shards import Shard
 from tests.fixtures.telemetry_adapters import ADAPTERS, SERIES, START, bring_up, numbered, open_adapter
 
 ROOT = Path(__file__).parents[2]
@@ -41,8 +41,8 @@ def store(adapter: str, tmp_path: Path) -> Iterator[Telemetry]:
     opened.close()
 
 
-def sample(minute: float, value: int | None, q: int = 0, series: SeriesId = FRIDGE) -> Sample:
-    return Sample(series, Instant(START + int(minute * MINUTE)), None if value is None else Centi(value), q)
+def sample(minute: float, value: int | None, q: int = 0, series: SeriesId = FRIDGE) -> StoredReading:
+    return StoredReading(series, Instant(START + int(minute * MINUTE)), None if value is None else Centi(value), q)
 
 
 def shown(curve: Curve) -> list[tuple[float, int | None, int]]:
@@ -232,9 +232,9 @@ def test_a_month_of_a_probe_and_a_thousand_years_asked(store: Telemetry) -> None
 
 
 def test_days_and_months_that_are_over_answer_as_before_and_take_late_readings(store: Telemetry) -> None:
-    model: dict[int, Sample] = {}
+    model: dict[int, StoredReading] = {}
 
-    def write(*some: Sample) -> None:
+    def write(*some: StoredReading) -> None:
         store.write_batch(list(some), {})
         model.update({each.at: each for each in some})
 
@@ -252,8 +252,10 @@ def test_days_and_months_that_are_over_answer_as_before_and_take_late_readings(s
 
 
 def test_far_instants_and_large_values_come_back_exactly(store: Telemetry) -> None:
-    odd = [Sample(FRIDGE, Instant(at), Centi(value), 0) for at, value in ((0, -27_315), (LAST_AT, 2**31 - 1))]
-    near = [Sample(FRIDGE, Instant(at), Centi(value), 255) for at, value in ((1, 2**31 - 1), (HOUR - 1, 1 - 2**31))]
+    odd = [StoredReading(FRIDGE, Instant(at), Centi(value), 0) for at, value in ((0, -27_315), (LAST_AT, 2**31 - 1))]
+    near = [
+        StoredReading(FRIDGE, Instant(at), Centi(value), 255) for at, value in ((1, 2**31 - 1), (HOUR - 1, 1 - 2**31))
+    ]
     store.write_batch(odd + near, {})
     expected = sorted(odd + near, key=lambda each: each.at)
     assert list(store.range(FRIDGE, *EVER).samples(FRIDGE)) == expected
@@ -264,14 +266,14 @@ def test_far_instants_and_large_values_come_back_exactly(store: Telemetry) -> No
 @pytest.mark.parametrize(
     "wrong",
     [
-        Sample(SeriesId(2**24), START, Centi(1), 0),
-        Sample(SeriesId(-1), START, Centi(1), 0),
-        Sample(FRIDGE, START, Centi(2**31), 0),
-        Sample(FRIDGE, START, Centi(-(2**31)), 0),
-        Sample(FRIDGE, Instant(LAST_AT + 1), Centi(1), 0),
+        StoredReading(SeriesId(2**24), START, Centi(1), 0),
+        StoredReading(SeriesId(-1), START, Centi(1), 0),
+        StoredReading(FRIDGE, START, Centi(2**31), 0),
+        StoredReading(FRIDGE, START, Centi(-(2**31)), 0),
+        StoredReading(FRIDGE, Instant(LAST_AT + 1), Centi(1), 0),
     ],
 )
-def test_what_cannot_be_stored_is_refused_whole(store: Telemetry, wrong: Sample) -> None:
+def test_what_cannot_be_stored_is_refused_whole(store: Telemetry, wrong: StoredReading) -> None:
     with pytest.raises(ValueError, match="can't be stored"):
         store.write_batch([sample(0, 400), wrong], {Shard("00"): 1})
     assert len(store.range(FRIDGE, *EVER)) == 0
@@ -361,7 +363,7 @@ def test_two_writers_that_also_seal_keep_all_of_both(adapter: str, tmp_path: Pat
 
 some_samples = st.lists(
     st.builds(
-        Sample,
+        StoredReading,
         st.integers(1, 3).map(SeriesId),
         st.integers(0, 12).map(lambda n: Instant(START + n * 15 * MINUTE + n % 3 * SECOND)),
         st.none() | st.integers(-5_000, 15_000).map(Centi),
@@ -380,14 +382,16 @@ steps = st.lists(
 def test_it_is_a_dictionary_whatever_is_done_in_whatever_order(adapter: str) -> None:
     @settings(max_examples=60 if adapter == "embedded" else 12, deadline=None, suppress_health_check=list(HealthCheck))
     @given(steps=steps, since=st.integers(-1, 13), until=st.integers(-1, 13))
-    def tried(steps: list[tuple[str, list[Sample] | int | None]], since: int, until: int) -> None:
+    def tried(steps: list[tuple[str, list[StoredReading] | int | None]], since: int, until: int) -> None:
         is_a_dictionary(adapter, steps, since, until)
 
     tried()
 
 
-def is_a_dictionary(adapter: str, steps: list[tuple[str, list[Sample] | int | None]], since: int, until: int) -> None:
-    model: dict[tuple[int, int], Sample] = {}
+def is_a_dictionary(
+    adapter: str, steps: list[tuple[str, list[StoredReading] | int | None]], since: int, until: int
+) -> None:
+    model: dict[tuple[int, int], StoredReading] = {}
     bounds = Instant(START + since * 15 * MINUTE), Instant(START + until * 15 * MINUTE)
     with tempfile.TemporaryDirectory() as folder:
         store = open_adapter(adapter, Path(folder))

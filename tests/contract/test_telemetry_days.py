@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from core.db.engine import Records
-from core.devices import bindings, registry
-from core.devices.registry import ZoneLimits
+from core.devices import bindings
 from core.devices.tables import Zone
+from core.figures import rollups
+from core.figures.daily import DayPart
 from core.ids import Centi, ProbeId, SeriesId, ZoneId
+from core.limits import zone_limits
+from core.limits.zone_limits import ZoneLimits
 from core.runtime.instant import MINUTE
-from core.telemetry import rollups
-from core.telemetry.daily import Part
 from core.units.actor import OPERATOR
 from tests.fixtures.site import DAY_MIN, Site, at, day, site_in
 from tests.fixtures.telemetry_adapters import ADAPTERS, bring_up
@@ -39,7 +40,7 @@ def counted(readings: READINGS, first: int, last: int, since: int, limits: tuple
     return [len(good), failed, min(good, default=0), max(good, default=0), sum(good), above, below, last - first - told]
 
 
-def shown(row: Part) -> list[float]:
+def shown(row: DayPart) -> list[float]:
     times = [each / MINUTE for each in (row.above, row.below, row.gap)]
     return [row.n, row.failed, row.min or 0, row.max or 0, row.sum, *times]
 
@@ -60,7 +61,7 @@ def test_figures_are_what_plain_counting_gives_on_every_store(
         with site.change() as tx:
             bindings.move_probe(tx, OPERATOR, ProbeId(1), ZoneId(2), at(MOVED), now=at(MOVED))
             limits = ZoneLimits(low=Centi(300), high=Centi(700))
-            registry.set_limits(tx, OPERATOR, tx.get_one(Zone, ZoneId(2)), limits, now=at(TIGHTENED))
+            zone_limits.set_limits(tx, OPERATOR, tx.get_one(Zone, ZoneId(2)), limits, now=at(TIGHTENED))
         late = {n for n in readings if chance.random() < 0.3}
         lived(site, readings, late)
         parts = [

@@ -10,15 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from coldchain.simulate.modbus import Fault, ModbusDevices
-from config.load import WrongSetting
+from coldchain.simulate.modbus import ModbusDevices, ModbusFault
+from config.load import InvalidSetting
 from config.secrets import NoSecrets
-from config.settings import Bus, Settings, UnitOnBus
+from config.settings import BusSettings, DeviceOnBus, Settings
 from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper, real_now
 from core.runtime.instant import DAY, MINUTE, Instant
 from core.wire.messages import Reading
-from core.wire.topics import Kind
+from core.wire.topics import MessageKind
 from gateway_agent import service
 from gateway_agent.spool import VERSION, Spool
 from tests.fixtures.broker import broker, running, until
@@ -36,8 +36,8 @@ def devices() -> Iterator[ModbusDevices]:
         yield made
 
 
-def fridge(devices: ModbusDevices, interval: float = 0.2, name: str = "bus-1") -> Bus:
-    unit = UnitOnBus(address=1, profile="xy-md02", probes={"t": "208601", "h": "208601"})
+def fridge(devices: ModbusDevices, interval: float = 0.2, name: str = "bus-1") -> BusSettings:
+    unit = DeviceOnBus(address=1, profile="xy-md02", probes={"t": "208601", "h": "208601"})
     return bus_to(devices, "tcp", unit, interval=interval, name=name)
 
 
@@ -63,7 +63,7 @@ def test_from_the_device_to_an_empty_spool(tmp_path: Path, devices: ModbusDevice
         assert up.states[0].state == "online"
         assert [(probe.p, probe.profile, probe.interval) for probe in birth.probes] == [("208601", "xy-md02", 200)]
         assert (birth.gw, birth.ep, birth.boot) == (batch.gw, batch.ep, batch.boot)
-        assert kind is Kind.DATA
+        assert kind is MessageKind.DATA
         assert [(r.p, r.k, r.t, r.v, r.q) for r in batch.r[:2]] == [
             ("208601", None, 4.2, None, 0),
             ("208601", "h", None, 54.6, 0),
@@ -152,7 +152,7 @@ def test_a_stepped_clock_gives_one_reading_a_step_stamped_then(tmp_path: Path, d
         for when in steps:
             barrier.wait(["gateway_agent"], keeper.step_to(when), within_s=10)
             assert [ts for probe, ts, _, _ in up.readings[::2]] == steps[: steps.index(when) + 1]
-        devices.fail(1, Fault("dead"))
+        devices.fail(1, ModbusFault("dead"))
         barrier.wait(["gateway_agent"], keeper.step_to(Instant(START + 9 * MINUTE)), within_s=10)
         assert up.readings[-2:] == [("208601", START + 9 * MINUTE, None, 4)] * 2
         assert up.healths[-1].sent == START + 9 * MINUTE
@@ -176,7 +176,7 @@ def test_the_step_is_not_over_before_all_is_acknowledged(tmp_path: Path, devices
 def test_buses_of_one_gateway_are_one_commit_and_do_not_wait_for_each_other(tmp_path: Path) -> None:
     with line("tcp") as quick, line("rtu") as dead:
         quick.add(1, "xy-md02", {"t": 4.2, "h": 54.6}.get)
-        silent = [UnitOnBus(address=n, profile="r4dcb08", probes={"t1": str(n)}) for n in (7, 8, 9)]
+        silent = [DeviceOnBus(address=n, profile="r4dcb08", probes={"t1": str(n)}) for n in (7, 8, 9)]
         slow = bus_to(dead, "rtu", *silent, name="slow", interval=1)
         settings = agent_in(tmp_path, fridge(quick, interval=1), slow, back_off=30.0)
         with broker(settings), Upstream(settings) as up, running(service.run, settings):
@@ -226,7 +226,7 @@ def test_what_the_spool_dropped_is_declared_until_covered(tmp_path: Path, device
         up.saw(lambda up: up.batches, "a batch")
         assert up.batches[0][1].lost == dropped
         up.saw(lambda up: up.batches[-1][1].lost == [], "a batch without a declaration")
-        assert {batch.seq for kind, batch in up.batches if kind is Kind.BACKFILL} == set(range(10 - kept, 10))
+        assert {batch.seq for kind, batch in up.batches if kind is MessageKind.BACKFILL} == set(range(10 - kept, 10))
     assert nothing_lost(settings, up)
 
 
@@ -246,9 +246,9 @@ def test_what_the_spool_dropped_is_declared_until_covered(tmp_path: Path, device
     ],
 )
 def test_what_contradicts_itself_is_refused_at_start(tmp_path: Path, change: dict[str, object], said: str) -> None:
-    unit = msgspec.structs.replace(UnitOnBus(address=1, profile="xy-md02", probes={"t": "1"}), **change)
-    bus = Bus(name="b", kind="tcp", host="127.0.0.1", units=[unit])
-    with pytest.raises(WrongSetting) as refused:
+    unit = msgspec.structs.replace(DeviceOnBus(address=1, profile="xy-md02", probes={"t": "1"}), **change)
+    bus = BusSettings(name="b", kind="tcp", host="127.0.0.1", units=[unit])
+    with pytest.raises(InvalidSetting) as refused:
         service.run(agent_in(tmp_path, bus), threading.Event())
     assert said in str(refused.value)
 
@@ -258,16 +258,16 @@ def test_what_contradicts_itself_is_refused_at_start(tmp_path: Path, change: dic
     [
         ({"kind": "rtu"}, "buses[0].device is empty"),
         ({"kind": "tcp", "host": ""}, "buses[0].host is empty"),
-        ({"units": [UnitOnBus(address=1, profile="xy-md02", probes={"t": str(n)}) for n in (1, 2)]}, "address = '1'"),
+        ({"units": [DeviceOnBus(address=1, profile="xy-md02", probes={"t": str(n)}) for n in (1, 2)]}, "address = '1'"),
         (
-            {"units": [UnitOnBus(address=n, profile="xy-md02", probes={"t": "1"}) for n in (1, 2)]},
+            {"units": [DeviceOnBus(address=n, profile="xy-md02", probes={"t": "1"}) for n in (1, 2)]},
             "'1 (t)' stands twice",
         ),
     ],
 )
 def test_so_is_a_bus_that_can_not_be(tmp_path: Path, bus: dict[str, object], said: str) -> None:
-    plain = Bus(name="b", kind="tcp", host="127.0.0.1", units=[])
-    with pytest.raises(WrongSetting) as refused:
+    plain = BusSettings(name="b", kind="tcp", host="127.0.0.1", units=[])
+    with pytest.raises(InvalidSetting) as refused:
         service.run(agent_in(tmp_path, msgspec.structs.replace(plain, **bus)), threading.Event())
     assert said in str(refused.value)
 

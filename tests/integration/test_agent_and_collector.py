@@ -9,17 +9,16 @@ from pathlib import Path
 import msgspec
 
 import collector.service
-from config.settings import Records as RecordsSettings
-from config.settings import UnitOnBus
+from config.settings import DeviceOnBus, RecordsSettings
 from core.db.engine import Records, connect
-from core.devices import revision
 from core.ids import SeriesId
 from core.intake.sqlite import SqliteIntakeLog
 from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper
 from core.runtime.instant import MINUTE, Instant
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.wire.topics import GatewayNumber, shard_of
+from core.units import revision
+from core.wire.shards import GatewayNumber, shard_of
 from tests.fixtures.broker import broker, running
 from tests.fixtures.county import add_fridge, add_gateway, add_probe, add_unit
 from tests.fixtures.databases import fresh_url
@@ -37,7 +36,7 @@ def test_every_step_of_the_clock_is_stored_once_also_when_the_agent_is_killed_be
     feels = [4.0]
     with line("rtu") as devices:
         devices.add(1, "r4dcb08", lambda _channel: feels[0])
-        bus = bus_to(devices, "rtu", UnitOnBus(address=1, profile="r4dcb08", probes={"t3": "208601"}))
+        bus = bus_to(devices, "rtu", DeviceOnBus(address=1, profile="r4dcb08", probes={"t3": "208601"}))
         settings = msgspec.structs.replace(
             agent_in(tmp_path, bus),
             records=RecordsSettings(url=fresh_url("sqlite", tmp_path)),

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from coldchain.simulate.modbus import ModbusDevices
-from config.settings import Settings, UnitOnBus
+from config.settings import DeviceOnBus, Settings
 from core.runtime.instant import DAY
 from core.runtime.status import StatusFile
-from core.runtime.trouble import Kind
+from core.runtime.trouble import TroubleKind
 from gateway_agent import service
 from gateway_agent.spool import Spool
 from tests.fixtures.broker import broker, running, until
@@ -39,11 +39,11 @@ def another_each_time() -> Callable[[str], float]:
 
 
 def with_one_device(devices: ModbusDevices, folder: Path) -> Settings:
-    unit = UnitOnBus(address=1, profile="xy-md02", probes={"t": "208601"})
+    unit = DeviceOnBus(address=1, profile="xy-md02", probes={"t": "208601"})
     return agent_in(folder, bus_to(devices, "tcp", unit, interval=0.1))
 
 
-def troubles(settings: Settings) -> dict[str, Kind]:
+def troubles(settings: Settings) -> dict[str, TroubleKind]:
     status = StatusFile(settings.data_dir, "gateway").read()
     return {trouble.part: trouble.kind for trouble in status.troubles} if status else {}
 
@@ -67,7 +67,7 @@ def test_while_the_disk_is_full_readings_go_from_memory_and_none_is_lost(setting
         with running(service.run, settings):
             up.saw(lambda up: len(up.stored) > 3, "batches by way of the disk")
             disk.fill()
-            until(lambda: troubles(settings) == {"spool": Kind.DISK_FULL}, "a word of it")
+            until(lambda: troubles(settings) == {"spool": TroubleKind.DISK_FULL}, "a word of it")
             up.saw(lambda up: len({ep for _, ep, _ in up.stored}) == 2, "batches from memory")
             disk.free()
             until(lambda: troubles(settings) == {}, "its end")
@@ -82,7 +82,7 @@ def test_on_a_disk_that_is_read_only_at_the_start_it_comes_up_and_heals(settings
     with small_disk(Path(settings.data_dir) / "spool", mib=1) as disk, broker(settings), Upstream(settings) as up:
         disk.read_only(yes=True)
         with running(service.run, settings):
-            until(lambda: troubles(settings) == {"spool": Kind.READ_ONLY}, "a word of it")
+            until(lambda: troubles(settings) == {"spool": TroubleKind.READ_ONLY}, "a word of it")
             up.saw(lambda up: len(up.stored) > 3, "batches from memory")
             disk.read_only(yes=False)
             until(lambda: troubles(settings) == {}, "its end")

@@ -5,11 +5,11 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import delete, select
 
-from core.alarms.tables import Outbox
-from core.devices import revision
+from core.alarms.tables import OutboxMessage
 from core.devices.tables import Zone
 from core.ids import Centi
 from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.units import revision
 from core.units.tables import Contact
 from tests.fixtures.alerting import Watch, on_both
 
@@ -159,7 +159,7 @@ def test_what_was_superseded_unsent_holds_no_later_message_back(watch: Watch) ->
     watch.forward(4, showing=5.0)
     assert watch.alarm().state == "recovered"
     with watch.records.write() as tx:
-        for row in tx.scalars(select(Outbox)):
+        for row in tx.scalars(select(OutboxMessage)):
             row.state = "superseded"
     watch.reads(None, q=1)
     watch.run()
@@ -191,4 +191,4 @@ def test_no_recovery_message_where_no_alarm_message_was(watch: Watch) -> None:
     watch.forward(6, showing=5.0)
     assert watch.alarm().state == "recovered"
     with watch.records.read() as tx:
-        assert not tx.scalars(select(Outbox)).all()
+        assert not tx.scalars(select(OutboxMessage)).all()

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from sqlalchemy import func, select
 
+from core.access.actors import actor_of_person
 from core.alarms import handling
 from core.alarms.tables import Alarm
 from core.db.audit import Audit
@@ -19,7 +20,7 @@ from core.db.engine import Records
 from core.devices.tables import EquipmentUnit
 from core.ids import AlarmId
 from core.runtime.instant import DAY
-from core.units.actor import OPERATOR, actor_of_person
+from core.units.actor import OPERATOR
 from core.units.tables import Person, WebSession
 from tests.fixtures.web import IN_WECHAT, NOW, Browser, Site, site
 from tests.fixtures.wechat import SECRET, Wechat, wechat_simulator
@@ -145,7 +146,7 @@ def test_who_only_holds_the_link_is_shown_exactly_this(place: Site, alarm: Alarm
             person.phone = cipher.seal("13800001234", field="phone")
         recipient = actor_of_person(tx, tx.get_one(Person, place.there.people["王芳"]), now)
         handling.acknowledge(tx, recipient, alarm, through="wechat", now=now)
-        handling.handle(tx, recipient, alarm, handling.Report(**REPORT), now=now)
+        handling.handle(tx, recipient, alarm, handling.HandlingReport(**REPORT), now=now)
     link = place.link(alarm)
     shown = Shown(place.stranger(**HTML).get(link).text)
     table, facts = shown.texts.index("曲线的数据，每 10 分钟一行"), shown.texts.index("温度范围")
@@ -414,7 +415,7 @@ def test_without_an_official_account_an_account_of_the_web_acknowledges(
 def test_an_old_key_still_opens_links_and_a_withdrawn_one_does_not(place: Site, alarm: AlarmId) -> None:
     link = place.link(alarm)
     old = dict(place.secrets.link_keys)
-    place.parts.secrets = msgspec.structs.replace(place.secrets, link_keys={"2": "ab" * 32, **old})
+    place.services.secrets = msgspec.structs.replace(place.secrets, link_keys={"2": "ab" * 32, **old})
     assert place.stranger().get(link).status_code == 200
-    place.parts.secrets = msgspec.structs.replace(place.secrets, link_keys={"2": "ab" * 32})
+    place.services.secrets = msgspec.structs.replace(place.secrets, link_keys={"2": "ab" * 32})
     assert place.stranger().get(link).status_code == 404

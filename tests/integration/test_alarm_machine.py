@@ -12,16 +12,16 @@ from sqlalchemy import select
 
 from core.alarms import handling
 from core.alarms.duration import cycle_onset_at, time_out
-from core.alarms.handling import Report
-from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, Outbox
+from core.alarms.handling import HandlingReport
+from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, OutboxMessage
 from core.db.engine import Records, connect
-from core.devices import revision
 from core.devices.tables import MaintenanceWindow
 from core.runtime.instant import MINUTE, Instant
+from core.units import revision
 from tests.fixtures.alerting import Watch
 from tests.fixtures.databases import fresh_url
 
-REPORT = Report(cause="断电", action="启用发电机", disposition="可用")
+REPORT = HandlingReport(cause="断电", action="启用发电机", disposition="可用")
 EARLIEST = {1: 0, 2: 30 * MINUTE, 3: 60 * MINUTE}
 
 
@@ -117,7 +117,7 @@ class Alarms(RuleBasedStateMachine):
                 tx.execute(select(AlarmEvent.alarm_id, AlarmEvent.at).where(AlarmEvent.kind == "opened")).all()
             )
             steps = tx.scalars(select(AlarmStep).where(AlarmStep.state == "fired", AlarmStep.tier > 0)).all()
-            rows = tx.scalars(select(Outbox).where(Outbox.kind == "alarm")).all()
+            rows = tx.scalars(select(OutboxMessage).where(OutboxMessage.kind == "alarm")).all()
         assert len({_without_channel(row.key) for row in rows}) == len(rows)
         at_once = Counter((row.alarm_id, row.person_id, row.created_at) for row in rows)
         assert not at_once or max(at_once.values()) == 1

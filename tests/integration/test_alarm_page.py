@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from core.alarms.message import outbox_key
-from core.alarms.tables import Alarm, AlarmEvent, Attempt, Outbox
+from core.alarms.message_text import outbox_key
+from core.alarms.tables import Alarm, AlarmEvent, DeliveryAttempt, OutboxMessage
 from core.db.engine import Records
 from core.ids import AlarmId
 from core.runtime.instant import MINUTE, Instant
@@ -29,7 +29,7 @@ def page(place: Site, alarm: AlarmId, language: str = "") -> str:
 def told(place: Site, alarm: AlarmId, person: str, tier: int, state: str, *, turn: int = 0, kind: str = "alarm") -> int:
     """Add a message to a person."""
     key = outbox_key(alarm, 1, tier, turn, place.there.people[person], "wechat", kind)  # type: ignore[arg-type]
-    row = Outbox(
+    row = OutboxMessage(
         key=key,
         alarm_id=alarm,
         tier=tier,
@@ -117,9 +117,9 @@ def test_who_was_told_is_listed_each_time_with_channel_time_and_outcome(place: S
     told(place, alarm, "王芳", 3, "sent", turn=1)
     told(place, alarm, "王芳", 1, "sent", kind="recovery")
     with place.records.write() as tx:
-        failed = tx.scalars(select(Outbox.id).where(Outbox.state == "failed")).one()
-        tx.add(Attempt(outbox_id=waits, at=NOW, outcome="retry", code="45009", detail="quota"))
-        tx.add(Attempt(outbox_id=failed, at=NOW, outcome="refused", code="43101", detail="blocked"))
+        failed = tx.scalars(select(OutboxMessage.id).where(OutboxMessage.state == "failed")).one()
+        tx.add(DeliveryAttempt(outbox_id=waits, at=NOW, outcome="retry", code="45009", detail="quota"))
+        tx.add(DeliveryAttempt(outbox_id=failed, at=NOW, outcome="refused", code="43101", detail="blocked"))
     shown = page(place, alarm).partition('id="told"')[2].partition("</section>")[0]
     lines = " ".join(shown.split()).split("<li")[1:]
     assert len(lines) == 6

@@ -3,12 +3,12 @@
 import pytest
 from sqlalchemy import delete
 
+from core.access.actors import actor_of_person
 from core.alarms import handling
-from core.alarms.handling import Report
+from core.alarms.handling import HandlingReport
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import AlarmId
 from core.runtime.instant import MINUTE, Instant
-from core.units.actor import actor_of_person
 from core.units.tables import Contact, Person
 from tests.fixtures.alerting import REPORT, Watch, on_both
 from tests.fixtures.county import add_contact
@@ -71,7 +71,7 @@ def test_a_record_of_handling_is_written_once_and_says_something(watch: Watch) -
     watch.warms_up()
     alarm, me = watch.alarm().id, watch.person(1)
     with pytest.raises(Invalid, match="cause"), watch.records.write() as tx:
-        handling.handle(tx, me, alarm, Report(cause=" ", action="x", disposition="y"), now=watch.clock.time)
+        handling.handle(tx, me, alarm, HandlingReport(cause=" ", action="x", disposition="y"), now=watch.clock.time)
     with watch.records.write() as tx:
         handling.handle(tx, me, alarm, REPORT, now=watch.clock.time)
     with pytest.raises(Conflict), watch.records.write() as tx:

@@ -15,22 +15,22 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, func, select, update
 
-from alerting.escalate import escalate
+from alerting.escalating.escalation import escalate
 from core.alarms import handling
-from core.alarms.handling import Report
+from core.alarms.handling import HandlingReport
 from core.alarms.tables import AlarmEvent, AlarmStep, FollowCursor
-from core.alarms.watched import Zones
+from core.alarms.zone_cache import ZoneCache
 from core.db.engine import Records, connect
-from core.devices import revision
 from core.devices.tables import Probe
 from core.errors import Conflict
 from core.ids import AlarmId
 from core.runtime.instant import MINUTE, Instant
+from core.units import revision
 from core.units.actor import Actor
-from tests.fixtures.alerting import DAWN, Watch, post
+from tests.fixtures.alerting import DAWN, Watch, outbox_writer
 from tests.fixtures.databases import DATABASES, fresh_url
 
-REPORT = Report(cause="门未关严", action="关门", disposition="可用")
+REPORT = HandlingReport(cause="门未关严", action="关门", disposition="可用")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -93,7 +93,7 @@ def test_two_probes_of_a_zone_through_two_workers_close_its_alarm_once(watch: Wa
 
 
 def test_two_escalators_on_the_same_steps_tell_each_once(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alerting.escalate.AT_ONCE", 3)
+    monkeypatch.setattr("alerting.escalating.escalation.AT_ONCE", 3)
     codes = [f"p{number}" for number in range(24)]
     for code in codes:
         watch.fridge(code)
@@ -127,10 +127,10 @@ def test_a_step_that_one_worker_holds_while_another_finds_it_abnormal_again_is_f
     watch.clock.time = Instant(watch.clock.time + MINUTE)
     watch.reads(9.4)
     warm = threading.Thread(target=watch.run)
-    zones = Zones()
+    zones = ZoneCache()
     with watch.records.write() as tx:
         zones.refresh(tx)
-        assert escalate(tx, zones, post(), watch.clock.time) == 1
+        assert escalate(tx, zones, outbox_writer(), watch.clock.time) == 1
         warm.start()
         warm.join(1)  # it either ends without us or waits for us
     warm.join(10)
@@ -166,12 +166,12 @@ def test_handling_that_races_with_the_recovery_closes_once(watch: Watch) -> None
 
 
 def _drain(records: Records, now: Instant) -> None:
-    zones = Zones()
+    zones = ZoneCache()
     with records.read() as tx:
         zones.refresh(tx)
     while True:
         with records.write() as tx:
-            if not escalate(tx, zones, post(), now):
+            if not escalate(tx, zones, outbox_writer(), now):
                 return
 
 

@@ -11,20 +11,19 @@ import pytest
 from sqlalchemy import delete, select
 
 from alerting import service
-from alerting.audit import Audit
+from alerting.self_check import SelfCheck
 from config import secrets
-from config.load import WrongSetting
-from config.settings import Alerting, Broker, Intake, Settings
-from config.settings import Records as RecordsSettings
-from core.alarms.tables import AlarmStep, Attempt, Outbox, Tick
+from config.load import InvalidSetting
+from config.settings import AlertingSettings, BrokerSettings, IntakeSettings, RecordsSettings, Settings
+from core.alarms.tables import AlarmStep, DeliveryAttempt, HousekeepingJob, OutboxMessage
 from core.db.engine import Records, connect
 from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper, real_now
 from core.runtime.instant import MINUTE, Instant
-from core.runtime.schedule import Ticks
+from core.runtime.scheduler import Scheduler
 from core.runtime.status import StatusFile
 from core.units.tables import Person
-from tests.fixtures.alerting import DAWN, HandClock, Watch, post
+from tests.fixtures.alerting import DAWN, HandClock, Watch, outbox_writer
 from tests.fixtures.databases import DATABASES, fresh_url
 
 
@@ -63,10 +62,10 @@ def settings_in(folder: Path, url: str, **alerting: object) -> Settings:
     return Settings(
         data_dir=str(folder),
         virtual_clock=str(folder / "clock.json"),
-        broker=Broker(port=1),
+        broker=BrokerSettings(port=1),
         records=RecordsSettings(url=url),
-        intake=Intake(),
-        alerting=Alerting(**alerting),  # type: ignore[arg-type]
+        intake=IntakeSettings(),
+        alerting=AlertingSettings(**alerting),  # type: ignore[arg-type]
     )
 
 
@@ -117,7 +116,7 @@ def test_it_comes_up_before_clock_and_records_and_makes_them_when_it_can(tmp_pat
 
 def test_it_refuses_a_channel_that_there_is_not(tmp_path: Path) -> None:
     secrets.write(str(tmp_path), secrets.fresh("coldchain"))
-    with pytest.raises(WrongSetting, match="'pigeon'; known: wechat"):
+    with pytest.raises(InvalidSetting, match="'pigeon'; known: wechat"):
         service.run(settings_in(tmp_path, "", channels=("pigeon",)), threading.Event())
 
 
@@ -161,11 +160,11 @@ def watch(records: Records, tmp_path: Path) -> Iterator[Watch]:
 
 def auditor(
     watch: Watch, outside: Outside, *, channels: tuple[str, ...] = ("wechat",), lasting_s: float = 60.0
-) -> Audit:
-    return Audit(
+) -> SelfCheck:
+    return SelfCheck(
         watch.records,
         watch.log,
-        post(),
+        outbox_writer(),
         watch.clock,
         channels=channels,
         dead_man_url=outside.url,
@@ -174,11 +173,11 @@ def auditor(
     )
 
 
-def troubles(audit: Audit) -> list[str]:
+def troubles(audit: SelfCheck) -> list[str]:
     return [finding.trouble for finding in audit.findings]
 
 
-def looks(audit: Audit, clock: HandClock, minutes: int) -> None:
+def looks(audit: SelfCheck, clock: HandClock, minutes: int) -> None:
     for _ in range(minutes):
         clock.time = Instant(clock.time + MINUTE)
         assert audit.run()
@@ -198,7 +197,7 @@ def test_the_audit_pings_while_all_is_well_and_stays_silent_over_an_overdue_step
     looks(audit, watch.clock, 3)
     assert outside.pings == [2]
     with watch.records.read() as tx:
-        assert tx.get_one(Tick, "audit").detail == "step_overdue 1"
+        assert tx.get_one(HousekeepingJob, "audit").detail == "step_overdue 1"
     (told,) = watch.told(1, "ops")
     assert told.alarm_id is None
     watch.run()
@@ -208,7 +207,9 @@ def test_the_audit_pings_while_all_is_well_and_stays_silent_over_an_overdue_step
 
 def test_a_ping_that_fails_does_not_tell_its_address(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
     for address in ("https//pings.example/sesame", "http://127.0.0.1:1/sesame", "http://127.0.0.1:1/sesame me"):
-        audit = Audit(watch.records, watch.log, post(), watch.clock, channels=(), dead_man_url=address, confirm_s=0.0)
+        audit = SelfCheck(
+            watch.records, watch.log, outbox_writer(), watch.clock, channels=(), dead_man_url=address, confirm_s=0.0
+        )
         looks(audit, watch.clock, 2)
         said = "".join(capsys.readouterr())
         assert "ping not taken" in said
@@ -221,7 +222,7 @@ def test_the_audit_finds_a_message_that_everybody_let_go(watch: Watch, outside: 
     audit = auditor(watch, outside)
     looks(audit, watch.clock, 1)
     with watch.records.write() as tx:
-        row = tx.scalars(select(Outbox)).one()
+        row = tx.scalars(select(OutboxMessage)).one()
         row.lease, row.lease_until = "gone", Instant(real_now() - 6 * MINUTE)
     looks(audit, watch.clock, 1)
     assert [finding.trouble for finding in audit.findings] == ["lease_stuck"]
@@ -241,13 +242,13 @@ def test_the_audit_finds_alarm_messages_that_no_channel_takes_and_is_silent_wher
     assert (troubles(audit), outside.pings) == (["outbox_behind"], [4])
     assert [(finding.count, finding.since) for finding in audit.findings] == [(1, watch.told(1)[0].created_at)]
     with watch.records.read() as tx:
-        assert tx.get_one(Tick, "audit").detail == "outbox_behind 1"
+        assert tx.get_one(HousekeepingJob, "audit").detail == "outbox_behind 1"
     assert len(watch.told(1, "ops")) == 1
     bare = auditor(watch, outside, channels=(), lasting_s=0.0)
     looks(bare, watch.clock, 1)
     assert (troubles(bare), outside.pings) == ([], [5])
     with watch.records.write() as tx:
-        tx.scalars(select(Outbox).where(Outbox.kind == "alarm")).one().state = "sent"
+        tx.scalars(select(OutboxMessage).where(OutboxMessage.kind == "alarm")).one().state = "sent"
     looks(audit, watch.clock, 1)
     assert (troubles(audit), outside.pings) == ([], [6]), "what only tells of it keeps no ping away"
 
@@ -263,9 +264,9 @@ def test_a_fast_clock_makes_no_backlog_of_a_moments_retries(watch: Watch, outsid
 def refuse(watch: Watch, *, kind: str = "alarm") -> None:
     """Say that WeChat has refused for good what is queued, now."""
     with watch.records.write() as tx:
-        for row in tx.scalars(select(Outbox).where(Outbox.state == "queued", Outbox.kind == kind)):
+        for row in tx.scalars(select(OutboxMessage).where(OutboxMessage.state == "queued", OutboxMessage.kind == kind)):
             row.state, row.next_at = "failed", Instant(real_now() + MINUTE)
-            tx.add(Attempt(outbox_id=row.id, at=watch.clock.time, outcome="refused", code="47003"))
+            tx.add(DeliveryAttempt(outbox_id=row.id, at=watch.clock.time, outcome="refused", code="47003"))
 
 
 def test_the_audit_finds_refused_messages_for_an_hour_but_not_those_to_people_who_left_the_account(
@@ -285,8 +286,8 @@ def test_the_audit_finds_refused_messages_for_an_hour_but_not_those_to_people_wh
     looks(audit, watch.clock, 2)
     assert (troubles(audit), outside.pings) == ([], [2])
     with watch.records.write() as tx:
-        row = tx.scalars(select(Outbox).where(Outbox.kind == "alarm")).one()
-        tx.add(Attempt(outbox_id=row.id, at=watch.clock.time, outcome="refused", code="43004"))
+        row = tx.scalars(select(OutboxMessage).where(OutboxMessage.kind == "alarm")).one()
+        tx.add(DeliveryAttempt(outbox_id=row.id, at=watch.clock.time, outcome="refused", code="43004"))
         tx.get_one(Person, row.person_id).unreachable_since = watch.clock.time
     looks(audit, watch.clock, 1)
     assert (troubles(audit), outside.pings) == ([], [3])
@@ -309,7 +310,7 @@ def test_the_audit_finds_a_log_that_nobody_follows_and_forgives_what_fell_due_wh
 
 
 def test_a_tick_that_fails_is_called_again_and_one_that_hangs_stops_no_other() -> None:
-    ticks, release = Ticks(), threading.Event()
+    ticks, release = Scheduler(), threading.Event()
     calls = {"fails": 0, "hangs": 0, "goes_on": 0}
 
     def fails() -> None:

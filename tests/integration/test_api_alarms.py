@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from core.alarms.tables import Alarm, AlarmEvent, HandlingRecord
 from core.db.audit import Audit
 from core.db.engine import Records
-from core.db.idempotency import Remembered
+from core.db.idempotency import IdempotentAnswer
 from core.ids import AlarmId
 from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant, rfc3339
 from core.units.tables import Contact
@@ -199,7 +199,7 @@ def test_a_refused_request_leaves_its_key_free(place: Site) -> None:
     alarm = place.alarm()
     browser = place.signed_in("clinic-a", **{"idempotency-key": "phone-7f3a9c21-2"})
     assert browser.post(f"/api/v1/alarms/{alarm}/handling", json={**REPORT, "cause": " "}).status_code == 422
-    assert count(place, Remembered) == 0
+    assert count(place, IdempotentAnswer) == 0
     assert browser.post(f"/api/v1/alarms/{alarm}/handling", json=REPORT).status_code == 201
 
 

@@ -12,20 +12,20 @@ import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy import select
 
+from core.access.accounts import PasswordHash, create_account
+from core.access.tokens import issue_token
 from core.alarms.tables import HandlingRecord
 from core.db.engine import Records
 from core.errors import Invalid
 from core.ids import AlarmId
+from core.plain_text import is_plain, require_plain
 from core.runtime.instant import Instant
-from core.text import is_plain, require_plain
-from core.units.accounts import PasswordHash, create_account
 from core.units.actor import OPERATOR
 from core.units.levels import Level, UnitKind
 from core.units.people import add_person
 from core.units.rights import Role
 from core.units.tables import Unit
-from core.units.tokens import issue_token
-from core.units.tree import Particulars, add_unit
+from core.units.tree import UnitParticulars, add_unit
 from tests.fixtures.web import Browser, Site, site
 
 BAD = {"NUL": "a\0b", "bidirectional": "甲\u202e乙", "zero-width": "a\u200bb", "replacement": "\ufffd"}
@@ -121,7 +121,7 @@ def test_no_name_is_kept_with_them(place: Site, bad: str) -> None:
     text, now = BAD[bad], Instant(1)
     with place.records.write() as tx:
         unit = tx.get_one(Unit, place.there.units["clinic a"])
-        wish = Particulars(name=text, kind=UnitKind.POV, level=Level.VILLAGE)
+        wish = UnitParticulars(name=text, kind=UnitKind.POV, level=Level.VILLAGE)
         with pytest.raises(Invalid, match="U\\+"):
             add_unit(tx, OPERATOR, wish, parent=unit, now=now)
         with pytest.raises(Invalid, match="U\\+"):

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from api.app import make_app
-from api.parts import SIGN_INS, Parts, opened
+from api.services import SIGN_INS, Services, opened_store
 from core.db.engine import Records, connect
 from core.ids import AlarmId
 from tests.fixtures.web import PASSWORD, Browser, Site, site
@@ -66,15 +66,15 @@ def asking(place: Site, alarm: AlarmId, method: str, path: str) -> Ask:
 
 def broken(place: Site) -> Site:
     """Let every store be out of reach."""
-    parts = Parts(
+    services = Services(
         records=Records(connect(f"sqlite:///{place.settings.data_dir}")),  # a folder can't be opened
-        telemetry=place.parts.telemetry,
-        log=opened("the intake log", place.log),
+        telemetry=place.services.telemetry,
+        log=opened_store("the intake log", place.log),
         clock=place.clock,
         settings=place.settings,
         secrets=place.secrets,
     )
-    place.app = make_app(parts)
+    place.app = make_app(services)
     return place
 
 
@@ -116,7 +116,7 @@ def test_every_route_lists_the_problems_that_it_answers_and_no_other(place: Site
     alarm = place.alarm()
     for operation, said in told.items():
         ask = asking(place, alarm, *operation)
-        place.parts.throttle = type(place.parts.throttle)(SIGN_INS, 60.0)
+        place.services.throttle = type(place.services.throttle)(SIGN_INS, 60.0)
         for answer in answers_of(place, ask, operation[1], takes_body="requestBody" in said):
             note(operation, answer)
         if operation == ("POST", "/api/v1/session"):

@@ -51,7 +51,7 @@ def test_markup_in_names_and_reports_is_text_on_every_page(place: Site, alarm: A
         for unit in place.there.units.values():
             tx.get_one(Unit, unit).name = MARKUP[:100]
         tx.get_one(Person, place.there.people["王芳"]).name = MARKUP[:50]
-        report = handling.Report(**REPORT)
+        report = handling.HandlingReport(**REPORT)
         handling.acknowledge(tx, OPERATOR, alarm, through="web", now=Instant(NOW))
         handling.handle(tx, OPERATOR, alarm, report, now=Instant(NOW))
     shown = 0

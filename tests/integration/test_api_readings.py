@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from api.shapes import LAST_MOMENT
+from api.schemas import LAST_MOMENT
 from core.db.engine import Records
 from core.devices.tables import EquipmentUnit, GatewayUnit, MaintenanceWindow, ProbeZone
 from core.ids import Centi
-from core.intake.port import Batch, DeadLetter, Stamped, Withheld
+from core.intake.port import DeadLetter, IntakeBatch, StampedReading, WithheldReading
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant, Milliseconds, rfc3339
-from core.telemetry.port import Sample
+from core.telemetry.port import StoredReading
 from core.units.tables import Grant
-from core.wire.topics import GatewayNumber, shard_of
+from core.wire.shards import GatewayNumber, shard_of
 from tests.fixtures.county import add_gateway, add_probe
 from tests.fixtures.web import NOW, Site, site
 
@@ -75,7 +75,7 @@ def test_silence_is_offline_and_the_last_value_is_never_given_as_current(place: 
 def test_failed_readings_are_no_temperature_and_a_broken_sensor_is_a_fault(place: Site) -> None:
     place.measured("208601", [4.0, None, None], every=6 * MINUTE)
     assert (live(place)[0]["value"], live(place)[0]["age_seconds"]) == (4.0, 720.0)
-    place.telemetry.write_batch([Sample(place.there.series["208602"], NOW, None, 1)], {})
+    place.telemetry.write_batch([StoredReading(place.there.series["208602"], NOW, None, 1)], {})
     assert live(place)[1]["state"] == "fault"
 
 
@@ -254,8 +254,8 @@ def test_incomplete_and_unbound_contacts_are_told(everywhere: Site) -> None:
 def test_quarantine_is_for_who_looks_after_it_there(place: Site) -> None:
     for number in ("10001", "10002", "99999"):
         gw = GatewayNumber(number)
-        reading = Stamped(p="208699", quantity="t", at=NOW, value=Centi(450), q=0, ts=NOW)
-        place.log.append([Batch(shard_of(gw), gw, "ep", "boot", 1, b"h", NOW, "live", (reading,))])
+        reading = StampedReading(p="208699", quantity="t", at=NOW, value=Centi(450), q=0, ts=NOW)
+        place.log.append([IntakeBatch(shard_of(gw), gw, "ep", "boot", 1, b"h", NOW, "live", (reading,))])
         place.log.hold([(shard_of(gw), place.log.head(shard_of(gw)), 0, "unknown_probe", "no probe 208699")], now=NOW)
     place.log.append([], letters=[DeadLetter(0, NOW, "cc/v1/xx", "not JSON", b"\xff{")])
 
@@ -277,8 +277,8 @@ def test_quarantine_of_a_gateway_that_moved_stays_and_no_detail_names_another_un
     place, numbers = everywhere, ("10001", "10002")
     for n, number in enumerate(numbers, 1):
         gw = GatewayNumber(number)
-        reading = Stamped(p="208601", quantity="t", at=NOW, value=Centi(450), q=0, ts=NOW)
-        place.log.append([Batch(shard_of(gw), gw, "ep", "boot", 1, b"h", NOW, "live", (reading,))])
+        reading = StampedReading(p="208601", quantity="t", at=NOW, value=Centi(450), q=0, ts=NOW)
+        place.log.append([IntakeBatch(shard_of(gw), gw, "ep", "boot", 1, b"h", NOW, "live", (reading,))])
         for reason in ("foreign_gateway", "unknown_probe"):
             said = f"probe 208601 was with gateway {numbers[-n]} then, not with {number}"
             held_at = Instant(NOW - (2 - n) * HOUR)
@@ -300,11 +300,11 @@ def test_quarantine_of_a_gateway_that_moved_stays_and_no_detail_names_another_un
 
 def test_quarantine_comes_in_pages_whatever_is_in_it(place: Site) -> None:
     times = [Instant(0), LAST_MOMENT, Instant(LAST_MOMENT + 1), Instant(2**53)]
-    odd: list[Stamped | bytes] = [Stamped("a", "t", at, Centi(450), 0, at) for at in times]
-    odd += [Stamped("\x00", "door", NOW, None, 4, NOW), b'{"p":1,"t":NaN}', b"\x00\xff"]
+    odd: list[StampedReading | bytes] = [StampedReading("a", "t", at, Centi(450), 0, at) for at in times]
+    odd += [StampedReading("\x00", "door", NOW, None, 4, NOW), b'{"p":1,"t":NaN}', b"\x00\xff"]
     gw = GatewayNumber("10001")
-    held = tuple(Withheld(each, "implausible_time", "why") for each in odd)
-    place.log.append([Batch(shard_of(gw), gw, "ep", "boot", 1, b"h", NOW, "live", (), Milliseconds(0), held)])
+    held = tuple(WithheldReading(each, "implausible_time", "why") for each in odd)
+    place.log.append([IntakeBatch(shard_of(gw), gw, "ep", "boot", 1, b"h", NOW, "live", (), Milliseconds(0), held)])
     for username in ("province", "technician"):
         browser, cursor, found = place.signed_in(username), None, []
         while True:

@@ -12,21 +12,21 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from core.alarms.facts import Snapshot
-from core.alarms.profile import load
-from core.alarms.tables import Alarm, AlarmEvent, Outbox
+from core.access.accounts import create_account
+from core.access.tokens import issue_token
+from core.alarms.alarm_facts import AlarmSnapshot
+from core.alarms.tables import Alarm, AlarmEvent, OutboxMessage
 from core.db.engine import Records
 from core.devices.tables import EquipmentUnit, Series, Zone
 from core.ids import AlarmId, Centi, PersonId, SeriesId, UnitId, ZoneId
-from core.intake.port import Batch, Stamped
+from core.intake.port import IntakeBatch, StampedReading
+from core.limits.rule_profile import load
 from core.runtime.instant import HOUR, MINUTE, Instant, rfc3339
-from core.telemetry.port import Sample
-from core.units.accounts import create_account
+from core.telemetry.port import StoredReading
 from core.units.actor import OPERATOR
 from core.units.rights import Role
 from core.units.tables import Account, Contact, Person, Unit
-from core.units.tokens import issue_token
-from core.wire.topics import GatewayNumber, shard_of
+from core.wire.shards import GatewayNumber, shard_of
 from tests.fixtures.county import add_contact, add_fridge, add_gateway, add_probe
 from tests.fixtures.routes import routes_of
 from tests.fixtures.web import HASHED, NOW, Browser, Site, site
@@ -247,12 +247,12 @@ class World:
 
     def _measure(self, series: SeriesId, warm: float, *, before: bool) -> None:
         last = MOVED - 3 * MINUTE if before else NOW - MINUTE
-        samples = [Sample(series, Instant(last - n * MINUTE), Centi(round(warm * 100)), 0) for n in range(5)]
+        samples = [StoredReading(series, Instant(last - n * MINUTE), Centi(round(warm * 100)), 0) for n in range(5)]
         self.place.telemetry.write_batch(samples, {})
 
     def _alarm(self, code: str, unit: UnitId, equipment: int, person: PersonId) -> None:
         opened = Instant(MOVED - 2 * MINUTE)
-        policy = msgspec.json.encode(Snapshot("china-2017", Centi(800), load("china-2017").policy)).decode()
+        policy = msgspec.json.encode(AlarmSnapshot("china-2017", Centi(800), load("china-2017").policy)).decode()
         with self.place.records.write() as tx:
             row = Alarm(
                 zone_id=self.zones[code.partition(" ")[0]],
@@ -277,7 +277,7 @@ class World:
                 tx.add(AlarmEvent(alarm_id=row.id, at=MOVED + MINUTE, kind="unreachable", person_id=told[-1][0]))
             for tier, (whom, at) in enumerate(told, 1):
                 tx.add(
-                    Outbox(
+                    OutboxMessage(
                         key=f"{row.id}:1:{tier}:0:{whom}:wechat:alarm",
                         alarm_id=row.id,
                         kind="alarm",
@@ -298,8 +298,8 @@ class World:
         log = self.place.log
         for number in ("10001", "10002", "99999"):
             gw = GatewayNumber(number)
-            reading = Stamped(p="700001", quantity="t", at=NOW, value=Centi(450), q=0, ts=NOW)
-            log.append([Batch(shard_of(gw), gw, "ep", "boot", 1, b"h", NOW, "live", (reading,))])
+            reading = StampedReading(p="700001", quantity="t", at=NOW, value=Centi(450), q=0, ts=NOW)
+            log.append([IntakeBatch(shard_of(gw), gw, "ep", "boot", 1, b"h", NOW, "live", (reading,))])
             log.hold([(shard_of(gw), log.head(shard_of(gw)), 0, "unknown_probe", "no probe 700001")], now=NOW)
 
 

@@ -16,17 +16,16 @@ import pytest
 
 from api.service import run
 from config import secrets
-from config.settings import Api, Settings
-from config.settings import Records as RecordsSettings
-from core.alarms.links import Link, sign
-from core.alarms.tables import Tick
+from config.settings import ApiSettings, RecordsSettings, Settings
+from core.alarms.links import AlarmLink, sign
+from core.alarms.tables import HousekeepingJob
 from core.db.engine import Records, connect
-from core.db.migrate import upgrade
 from core.ids import AlarmId, PersonId
+from core.migrations.migrate import upgrade
 from core.runtime.clock import real_now
 from core.runtime.instant import DAY, Instant
 from core.runtime.status import StatusFile
-from core.runtime.trouble import Kind, Trouble
+from core.runtime.trouble import Trouble, TroubleKind
 from core.telemetry.open import open_telemetry
 from tests.fixtures.databases import fresh_url
 
@@ -35,7 +34,7 @@ DEADLINE_S = 20.0
 
 def settings_in(folder: Path, **more: Any) -> Settings:
     secrets.write(str(folder), secrets.fresh("coldchain"))
-    return Settings(data_dir=str(folder), api=Api(port=0), **more)
+    return Settings(data_dir=str(folder), api=ApiSettings(port=0), **more)
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -87,7 +86,9 @@ def test_it_is_ready_once_stores_and_services_are_there_and_says_what_is_missing
         open_telemetry(settings).close()
         until(lambda: client.get("/readyz").status_code == 200)
         address = "connection to 10.1.2.3 refused"
-        StatusFile(tmp_path, "alerting").write({}, [Trouble("broker", Kind.UNREACHABLE, real_now(), address, address)])
+        StatusFile(tmp_path, "alerting").write(
+            {}, [Trouble("broker", TroubleKind.UNREACHABLE, real_now(), address, address)]
+        )
         troubled = client.get("/readyz")
         assert troubled.status_code == 503
         (told,) = (check for check in troubled.json()["checks"] if not check["ok"])
@@ -98,7 +99,7 @@ def test_it_is_ready_once_stores_and_services_are_there_and_says_what_is_missing
         StatusFile(tmp_path, "alerting").write({"problem": ""})
         records = Records(connect(f"sqlite:///{tmp_path / 'records.db'}"))
         with records.write() as tx:
-            tx.add(Tick(name="audit", due_at=real_now(), detail="outbox_behind 12"))
+            tx.add(HousekeepingJob(name="audit", due_at=real_now(), detail="outbox_behind 12"))
         records.close()
         found = client.get("/readyz")
         assert found.status_code == 503
@@ -157,7 +158,9 @@ def test_it_ends_in_time_while_somebody_holds_a_connection_open(tmp_path: Path) 
 
 def test_a_taken_port_is_waited_for_until_the_process_is_stopped(tmp_path: Path) -> None:
     with running(settings_in(tmp_path / "a")) as client:
-        settings = Settings(data_dir=settings_in(tmp_path / "b").data_dir, api=Api(port=client.base_url.port or 0))
+        settings = Settings(
+            data_dir=settings_in(tmp_path / "b").data_dir, api=ApiSettings(port=client.base_url.port or 0)
+        )
         stop = threading.Event()
         waiting = threading.Thread(target=run, args=(settings, stop))
         waiting.start()
@@ -181,14 +184,14 @@ def test_records_of_a_newer_version_end_it(tmp_path: Path) -> None:
 
 def test_without_secrets_it_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(secrets.NoSecrets, match="coldchain init"):
-        run(Settings(data_dir=str(tmp_path), api=Api(port=0)), threading.Event())
+        run(Settings(data_dir=str(tmp_path), api=ApiSettings(port=0)), threading.Event())
 
 
 def test_as_a_process_it_logs_every_request_and_no_secret(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     file = tmp_path / "coldchain.toml"
     file.write_text(f'data_dir = "{tmp_path}"\n[api]\nport = 0\n')
-    link = Link(AlarmId(1), 1, PersonId(1), Instant(real_now() + DAY))
+    link = AlarmLink(AlarmId(1), 1, PersonId(1), Instant(real_now() + DAY))
     token = sign(link, secrets.read(settings.data_dir).link_keys)
     log = tmp_path / "log"
     with log.open("wb") as err:

@@ -7,15 +7,15 @@ import pytest
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
-from api import throttle
-from api.throttle import Throttle
+from api import sign_in_throttle
+from api.sign_in_throttle import Throttle
+from core.access.tokens import issue_token
 from core.db.engine import Records
-from core.runtime.connections import RareLog
+from core.runtime.connection_limits import RateLimitedLog
 from core.runtime.instant import HOUR, MINUTE
 from core.units.actor import OPERATOR
 from core.units.rights import Role
 from core.units.tables import Account, Unit
-from core.units.tokens import issue_token
 from tests.fixtures.web import NOW, PASSWORD, Browser, Site, site
 
 
@@ -79,7 +79,7 @@ def test_signing_out_ends_the_session_on_the_server_too(place: Site) -> None:
 def test_whoever_guesses_waits_and_the_owner_elsewhere_does_not(
     place: Site, username: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throttle, "FIRST_WAIT_S", 600.0)
+    monkeypatch.setattr(sign_in_throttle, "FIRST_WAIT_S", 600.0)
 
     def guess(peer: str) -> tuple[int, str, str]:
         asked = {"username": username, "password": "wrong password"}
@@ -91,7 +91,7 @@ def test_whoever_guesses_waits_and_the_owner_elsewhere_does_not(
     status, code, after = guess("10.1.1.1")
     assert (status, code, 1 <= int(after) <= 600) == (429, "too_many", True)
     with capture_logs() as lines:
-        place.parts.guessing = RareLog("guesses of passwords were slowed")
+        place.services.guessing = RateLimitedLog("guesses of passwords were slowed")
         for _ in range(5):
             guess("10.1.1.1")
     slowed = [line for line in lines if line["event"] == "guesses of passwords were slowed"]
@@ -102,7 +102,7 @@ def test_whoever_guesses_waits_and_the_owner_elsewhere_does_not(
 
 
 def test_who_has_guessed_waits_with_the_right_password_too(place: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttle, "FIRST_WAIT_S", 600.0)
+    monkeypatch.setattr(sign_in_throttle, "FIRST_WAIT_S", 600.0)
     guessing = place.stranger(peer="10.1.1.1")
     assert [sign_in(guessing, "wrong password") for _ in range(5)] == [401] * 5
     assert sign_in(guessing) == 429
@@ -112,13 +112,13 @@ def test_who_has_guessed_waits_with_the_right_password_too(place: Site, monkeypa
 
 def test_a_forgotten_password_that_comes_back_is_forgiven(place: Site) -> None:
     for _ in range(2):
-        place.parts.throttle = Throttle(100, 60.0)
+        place.services.throttle = Throttle(100, 60.0)
         assert [sign_in(place.stranger(), "wrong password") for _ in range(4)] == [401] * 4
         assert sign_in(place.stranger()) == 201
 
 
 def test_one_address_is_slowed_whatever_the_names_it_guesses(place: Site) -> None:
-    place.parts.throttle = Throttle(2, 60.0)
+    place.services.throttle = Throttle(2, 60.0)
     said = [sign_in(place.stranger(), "wrong password", f"guess-{n}") for n in range(3)]
     assert said == [401, 401, 429]
     assert sign_in(place.stranger()) == 429

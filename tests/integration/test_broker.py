@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from coldchain.broker import gate, service
+from coldchain.broker import packet_filter, service
 from config import secrets
 from config.settings import Settings
-from core.wire.topics import GatewayNumber, Kind, Topic
+from core.wire.shards import GatewayNumber
+from core.wire.topics import MessageKind, Topic
 from tests.fixtures.broker import Client, broker, running, settings_in, until
 
-DATA = str(Topic(GatewayNumber("10001"), Kind.DATA))
-STATE = str(Topic(GatewayNumber("10001"), Kind.STATE))
-ACK = str(Topic(GatewayNumber("10001"), Kind.ACK))
-OTHER_DATA = str(Topic(GatewayNumber("10002"), Kind.DATA))
-OTHER_ACK = str(Topic(GatewayNumber("10002"), Kind.ACK))
-OTHER_STATE = str(Topic(GatewayNumber("10002"), Kind.STATE))
+DATA = str(Topic(GatewayNumber("10001"), MessageKind.DATA))
+STATE = str(Topic(GatewayNumber("10001"), MessageKind.STATE))
+ACK = str(Topic(GatewayNumber("10001"), MessageKind.ACK))
+OTHER_DATA = str(Topic(GatewayNumber("10002"), MessageKind.DATA))
+OTHER_ACK = str(Topic(GatewayNumber("10002"), MessageKind.ACK))
+OTHER_STATE = str(Topic(GatewayNumber("10002"), MessageKind.STATE))
 UP = "cc/v1/+/+/up/#"
 
 
@@ -152,7 +153,7 @@ def test_what_is_not_mqtt_ends_the_connection_and_nothing_else(settings: Setting
 
 
 def test_one_that_never_says_who_it_is_is_let_go(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "SIGN_IN_WITHIN_S", 0.1)
+    monkeypatch.setattr(packet_filter, "SIGN_IN_WITHIN_S", 0.1)
     with broker(settings), Client(settings, None) as services:
         services.connected()
         with socket.create_connection(("127.0.0.1", settings.broker.port)) as mute:

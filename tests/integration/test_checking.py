@@ -12,18 +12,18 @@ from typing import cast
 import msgspec
 import pytest
 
-import gateway_agent.profile
-from coldchain import setting_up
+import gateway_agent.device_profile
+from coldchain import installation
 from coldchain.checks import Finding, check
-from coldchain.demo.stage import free_port
+from coldchain.demo.environment import free_port
 from coldchain.simulate.modbus import ModbusDevices
 from config import secrets
 from config.load import convert
 from config.settings import Settings
 from core.db.engine import Records, connect, url_for
-from core.db.migrate import upgrade
 from core.intake.open import open_log
-from core.runtime.single import only_one
+from core.migrations.migrate import upgrade
+from core.runtime.process_lock import single_process
 from tests.fixtures.browser import on_a_port
 from tests.fixtures.databases import empty_url
 from tests.fixtures.web import site
@@ -157,7 +157,9 @@ def test_devices_that_cannot_be_read_are_found_before_the_agent_starts(ask: Ask,
 
 
 def test_profiles_of_ones_own_are_validated_also_where_none_uses_them(ask: Ask, tmp_path: Path) -> None:
-    shipped = (Path(gateway_agent.profile.__file__).parents[1] / "config" / "devices" / "xy-md02.toml").read_text()
+    shipped = (
+        Path(gateway_agent.device_profile.__file__).parents[1] / "config" / "devices" / "xy-md02.toml"
+    ).read_text()
     (tmp_path / "devices").mkdir()
     (tmp_path / "devices" / "good.toml").write_text(shipped)
     (tmp_path / "devices" / "bad.toml").write_text(shipped.replace("function = 4", "function = 9"))
@@ -204,11 +206,11 @@ def test_a_port_that_this_installation_serves_is_well_and_another_ones_is_not(
     listening = socket.create_server(("127.0.0.1", 0))
     with listening, site(sqlite_records, tmp_path) as place, on_a_port(place.app, listening):
         port = listening.getsockname()[1]
-        with only_one(str(tmp_path / "data"), "api", Event()):
+        with single_process(str(tmp_path / "data"), "api", Event()):
             assert ask(api={"port": port})["web pages"] == Finding(
                 "web pages", good=True, seen=f"127.0.0.1:{port} is served by this installation, which runs"
             )
-        with only_one(str(tmp_path / "other"), "api", Event()):
+        with single_process(str(tmp_path / "other"), "api", Event()):
             finding = ask(api={"port": port})["web pages"]
     assert not finding.good
     name = Path("/proc/self/comm").read_text("utf-8").strip()
@@ -223,7 +225,7 @@ def county(tmp_path: Path) -> dict[str, object]:
     file = tmp_path / "county.toml"
     file.write_text(COUNTY)
     settings = convert({"data_dir": str(tmp_path / "data")}, "x")
-    assert setting_up.import_into(settings, file)[0] == 0
+    assert installation.import_into(settings, file)[0] == 0
 
     def reads(number: str, **probes: str) -> dict[str, object]:
         units = [{"address": 1, "profile": "r4dcb08", "probes": probes}]

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from coldchain import setting_up
+from coldchain import installation
 from coldchain.checks import Finding, check
-from coldchain.demo.stage import free_port
+from coldchain.demo.environment import free_port
 from config import secrets
-from config.load import WrongSetting, convert
+from config.load import InvalidSetting, convert
 from config.settings import Settings
 from core.db.engine import Records, connect
-from core.db.migrate import upgrade
 from core.intake.sqlite import SqliteIntakeLog
-from core.runtime.private import close_to_others, private_places
+from core.migrations.migrate import upgrade
+from core.runtime.file_permissions import close_to_others, private_places
 from core.telemetry.embedded import EmbeddedTelemetry
 from tests.fixtures.county import add_contact, add_unit
 from tests.fixtures.intake_logs import batch
@@ -93,8 +93,8 @@ def test_missing_keys_are_put_back_and_not_made_anew_while_somebodys_number_is_e
     keys.unlink()
     (said,) = [finding for finding in found(settings) if finding.what == "secrets"]
     assert f"put {keys} back" in said.mend
-    with pytest.raises(WrongSetting, match="put it back from its copy"):
-        setting_up.init(Path(settings.data_dir).parent)
+    with pytest.raises(InvalidSetting, match="put it back from its copy"):
+        installation.init(Path(settings.data_dir).parent)
     assert not keys.exists()
 
 
@@ -104,5 +104,5 @@ def test_keys_are_made_where_nothing_is_encrypted_yet(settings: Settings) -> Non
     (Path(settings.data_dir) / "records.db").unlink()
     (said,) = [finding for finding in found(settings) if finding.what == "secrets"]
     assert said.mend == "coldchain init"
-    setting_up.init(Path(settings.data_dir).parent)
+    installation.init(Path(settings.data_dir).parent)
     assert keys.exists()

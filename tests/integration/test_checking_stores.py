@@ -8,24 +8,23 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from coldchain import realigning, setting_up, telemetry_commands
+from coldchain import installation, realign_command, telemetry_commands
 from coldchain.checks import stores
 from coldchain.checks.finding import Finding
 from config import secrets
 from config.load import convert
-from config.settings import Records as RecordsSettings
-from config.settings import Settings
+from config.settings import RecordsSettings, Settings
 from core.db.engine import Records, connect, url_for
-from core.db.migrate import upgrade
 from core.devices.tables import Series
 from core.ids import Centi, SeriesId
 from core.intake.identity import mark
 from core.intake.sqlite import SqliteIntakeLog
+from core.migrations.migrate import upgrade
 from core.runtime.instant import Instant
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.telemetry.port import Sample
+from core.telemetry.port import StoredReading
 from core.units.tables import Unit
-from core.wire.topics import shard_of
+from core.wire.shards import shard_of
 from tests.fixtures.databases import PostgresProcess
 from tests.fixtures.influx import bucket_of, token_of_this_run
 from tests.fixtures.intake_logs import GW, batch
@@ -107,13 +106,13 @@ def test_import_is_refused_while_a_cursor_is_misplaced_and_gives_no_number_twice
     file = tmp_path / "county.toml"
     file.write_text(COUNTY, "utf-8")
     _work(settings)
-    code, told = setting_up.import_into(settings, file)
+    code, told = installation.import_into(settings, file)
     assert code == 1
     assert "coldchain realign" in told[0]
     with _records(settings) as records, records.read() as tx:
         assert tx.scalars(select(Unit)).all() == []
-    assert realigning.realign(settings, yes=True)[0] == 0
-    code, told = setting_up.import_into(settings, file)
+    assert realign_command.realign(settings, yes=True)[0] == 0
+    code, told = installation.import_into(settings, file)
     assert code == 0, told
     with _records(settings) as records, records.read() as tx:
         assert tx.scalars(select(Series.id)).all() == [8]
@@ -123,7 +122,7 @@ def test_import_is_let_in_where_everything_fits(settings: Settings, tmp_path: Pa
     file = tmp_path / "county.toml"
     file.write_text(COUNTY, "utf-8")
     SqliteIntakeLog(Path(settings.data_dir) / "intake.db").close()
-    assert setting_up.import_into(settings, file)[0] == 0
+    assert installation.import_into(settings, file)[0] == 0
 
 
 def _work(settings: Settings) -> None:
@@ -132,7 +131,7 @@ def _work(settings: Settings) -> None:
     with closing(SqliteIntakeLog(data / "intake.db")) as log, closing(EmbeddedTelemetry(data / "telemetry")) as store:
         log.append([batch(1), batch(2)])
         marks = {shard: mark(log.names()[-1], log.read(shard, 1, 1)[0].batch)}
-        store.write_batch([Sample(SeriesId(7), Instant(1_774_632_960_000), Centi(400), 0)], {shard: 2}, marks)
+        store.write_batch([StoredReading(SeriesId(7), Instant(1_774_632_960_000), Centi(400), 0)], {shard: 2}, marks)
         for reader in ("telemetry", "alerting"):
             log.move_cursor(reader, {shard: 2})
     with _records(settings) as records:

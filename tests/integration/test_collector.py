@@ -10,17 +10,18 @@ import msgspec
 import pytest
 
 import collector.service
-from config.settings import Records as RecordsSettings
+from config.settings import RecordsSettings
 from core.db.engine import Records, connect
-from core.db.migrate import upgrade
-from core.devices import revision
 from core.devices.tables import MaintenanceWindow
 from core.ids import SeriesId
+from core.migrations.migrate import upgrade
 from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper
 from core.runtime.instant import Instant
+from core.units import revision
 from core.wire.messages import ClockReport, Reading
-from core.wire.topics import Kind, Topic, shard_of, wake
+from core.wire.shards import shard_of
+from core.wire.topics import MessageKind, Topic, wake_topic
 from tests.fixtures.broker import BROKERS, Client, broker, running, until
 from tests.fixtures.collecting import NOW, Line, add_county, collecting, line_in
 from tests.fixtures.county import add_probe
@@ -45,7 +46,7 @@ def test_a_batch_is_stored_acknowledged_and_announced(line: Line) -> None:
         gateway.say(gateway.batch(1))
         gateway.acknowledged(1)
         until(lambda: line.stored() == [(T0 + 1000, 410)], "telemetry")
-        until(lambda: wake(shard_of(gateway.number)) in {message.topic for message in alerting.heard}, "wake")
+        until(lambda: wake_topic(shard_of(gateway.number)) in {message.topic for message in alerting.heard}, "wake")
         assert line.seqs() == [1]
 
 
@@ -54,7 +55,7 @@ def test_order_holes_duplicates_and_losses_are_acknowledged_as_they_are(line: Li
         for seq in (3, 5):
             gateway.say(gateway.batch(seq))
         gateway.acknowledged(0, [(3, 3), (5, 5)])
-        gateway.say(gateway.batch(6, lost=[(1, 2)]), Kind.BACKFILL)
+        gateway.say(gateway.batch(6, lost=[(1, 2)]), MessageKind.BACKFILL)
         gateway.acknowledged(3, [(5, 6)])
         heard = len(gateway.messages())
         gateway.say(gateway.batch(5))
@@ -62,7 +63,7 @@ def test_order_holes_duplicates_and_losses_are_acknowledged_as_they_are(line: Li
         gateway.say(gateway.batch(4), retain=True)
         gateway.acknowledged(6)
         heard = len(gateway.messages())
-        gateway.say(gateway.birth(), Kind.BIRTH, retain=True)
+        gateway.say(gateway.birth(), MessageKind.BIRTH, retain=True)
         until(lambda: len(gateway.messages()) > heard, "an ack for the birth")
         assert sorted(line.seqs()) == [3, 4, 5, 6]
         until(lambda: line.facts().get("duplicates") == 1 and line.facts().get("lost") == 2, "counts")
@@ -87,12 +88,12 @@ def test_what_cannot_be_read_is_kept_and_stops_nothing(line: Line) -> None:
         garbage = [b"", b"\xff\x00", b"{}", b"[" * 10_000, gateway.batch(1)[:30], b"x" * 70_000]
         for body in garbage:
             gateway.say(body)
-        gateway.bus.publish(str(Topic(gateway.number, Kind.DATA)) + "/deeper", b"x")
+        gateway.bus.publish(str(Topic(gateway.number, MessageKind.DATA)) + "/deeper", b"x")
         wrong = json.loads(gateway.batch(2))
         wrong["r"] = []
         gateway.say(json.dumps(wrong).encode())
         gateway.say(gateway.batch(3))
-        gateway.say(b"", Kind.STATE, retain=True)
+        gateway.say(b"", MessageKind.STATE, retain=True)
         gateway.acknowledged(0, [(2, 3)])
         letters = line.log.dead_letters()
         assert [letter.body for letter in letters[: len(garbage)]] == [body[:65_536] for body in garbage]
@@ -192,7 +193,7 @@ def test_a_broker_that_dies_is_found_again(line: Line) -> None:
 def test_while_the_log_is_locked_nothing_is_acknowledged_and_then_all_is(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.intake.file.BUSY_S", 0.05)
+    monkeypatch.setattr("core.intake.sqlite_file.BUSY_S", 0.05)
     with collecting(line), Gateway(line.settings) as gateway:
         thief = sqlite3.connect(line.folder / "intake.db", isolation_level=None)
         thief.execute("BEGIN IMMEDIATE")

@@ -14,7 +14,7 @@ import pytest
 
 from coldchain.commands.services import COLLECTOR_ENDS_S
 from collector.service import OPEN_S
-from config.settings import Intake, Settings
+from config.settings import IntakeSettings, Settings
 from tests.fixtures.broker import broker, until
 from tests.fixtures.collecting import Line, line_in
 from tests.fixtures.databases import empty_url
@@ -59,7 +59,7 @@ def ends_in_time(process: subprocess.Popen[bytes]) -> None:
 def test_while_postgresql_answers_nothing(line: Line, tmp_path: Path) -> None:
     url = empty_url("postgresql", tmp_path)
     with to_postgres(url) as proxy, broker(line.settings), Gateway(line.settings) as gateway:
-        settings = msgspec.structs.replace(line.settings, intake=Intake(url=through(url, proxy)))
+        settings = msgspec.structs.replace(line.settings, intake=IntakeSettings(url=through(url, proxy)))
         with started(settings) as collector:
             gateway.send_until_covered(range(1, 2), again_after_s=5)
             proxy.hangs = True

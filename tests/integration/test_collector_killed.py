@@ -11,15 +11,14 @@ from typing import Self
 import msgspec
 import pytest
 
-from config.settings import Records as RecordsSettings
-from config.settings import Settings
+from config.settings import RecordsSettings, Settings
 from core.db.engine import Records, connect
-from core.devices import revision
 from core.ids import SeriesId
 from core.intake.sqlite import SqliteIntakeLog
 from core.runtime.instant import Instant
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.wire.topics import shard_of
+from core.units import revision
+from core.wire.shards import shard_of
 from tests.fixtures.broker import BROKERS, broker, settings_in, until
 from tests.fixtures.county import add_gateway, add_probe, add_unit
 from tests.fixtures.databases import fresh_url

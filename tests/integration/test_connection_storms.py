@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from coldchain.demo.stage import free_port
+from coldchain.demo.environment import free_port
 from config import secrets
 from tests.fixtures.broker import listens
 

@@ -3,13 +3,13 @@
 import pytest
 from sqlalchemy.orm import Session
 
+from core.contacts.contacts import ContactLevel, contacts_for, incomplete_contacts, set_contacts, unbound_contacts
 from core.db.engine import Records
 from core.devices.tables import EquipmentUnit, MaintenanceWindow
 from core.errors import Invalid, NotFound
 from core.ids import EquipmentId, PersonId
 from core.runtime.instant import Instant
 from core.units.actor import OPERATOR, Actor, Holding
-from core.units.contacts import ContactLevel, contacts_for, incomplete_contacts, set_contacts, unbound_contacts
 from core.units.rights import RIGHTS, Right, Role
 from core.units.tables import Unit
 from tests.fixtures.county import add_contact, add_fridge, add_gateway, add_probe, add_unit

@@ -12,7 +12,7 @@ from core.runtime.clock import real_now
 from core.runtime.instant import Instant
 from core.telemetry.influx import InfluxTelemetry
 from core.telemetry.influx_setup import Server
-from core.telemetry.port import Sample
+from core.telemetry.port import StoredReading
 from tests.fixtures.broker import until
 from tests.fixtures.influx import Influxd, binary, operator_of
 
@@ -24,7 +24,7 @@ def test_influxdbs_own_check_finds_a_turned_byte(tmp_path: Path) -> None:
         api = Server(settings)
         api.bucket(operator, api.organisation(operator)[0])
         store, now = InfluxTelemetry(settings, operator), real_now()
-        samples = [Sample(SeriesId(1), Instant(now - n * 1000), Centi(400 + n % 7), 0) for n in range(100)]
+        samples = [StoredReading(SeriesId(1), Instant(now - n * 1000), Centi(400 + n % 7), 0) for n in range(100)]
         store.write_batch(samples, {})
         store.close()
         until(lambda: influx.has("tsm"), "a TSM file", within_s=60)

@@ -4,10 +4,10 @@ import msgspec
 import pytest
 from sqlalchemy import update
 
-from alerting.channels.port import Address, Message, Receipt, Recipient, Refused
-from alerting.channels.wechat import wechat_channel
-from core.alarms.message import on_channel
-from core.alarms.tables import Alarm, Outbox
+from alerting.delivering.channels.port import Address, MessageRefused, OutgoingMessage, Receipt, Recipient
+from alerting.delivering.channels.wechat import wechat_channel
+from core.alarms.message_text import on_channel
+from core.alarms.tables import Alarm, OutboxMessage
 from core.db.engine import Records
 from core.ids import PersonId
 from core.runtime.clock import real_now
@@ -124,19 +124,19 @@ def test_who_is_not_bound_is_a_visible_failure(sim: Wechat, records: Records) ->
 class Slips:
     """Another way to reach a person: paper slips. A whole channel, only the provider is simple."""
 
-    patience = 1.0
+    longest_send_s = 1.0
 
     def __init__(self) -> None:
         self.written: list[tuple[Address, bytes]] = []
 
-    def send(self, message: Message, to: Address) -> Receipt:
+    def send(self, message: OutgoingMessage, to: Address) -> Receipt:
         if to == "slip of b":
             code = "no paper"
-            raise Refused(code)
+            raise MessageRefused(code)
         self.written.append((to, message.body))
         return Receipt(str(len(self.written)))
 
-    def take_over(self, message: Message, to: Recipient) -> tuple[Address, bytes] | None:
+    def take_over(self, message: OutgoingMessage, to: Recipient) -> tuple[Address, bytes] | None:
         return (f"slip of {to.openid}", b"slip: " + message.key.encode()) if to.openid != "c" else None
 
 
@@ -167,7 +167,7 @@ def test_after_three_tries_another_channel_is_asked_and_the_first_says_it_not_ag
     sim.fault(SEND, "http_502", times=None)
     with records.write() as tx:
         queue(tx, add_alarm(tx), people[0])
-        tx.execute(update(Outbox).values(attempts=2))
+        tx.execute(update(OutboxMessage).values(attempts=2))
     slips = Slips()
     with worker(records, {"wechat": channel_of(sim, records), "slips": slips}) as delivery:
         until(delivery, lambda: len(slips.written) == 1)
@@ -175,7 +175,7 @@ def test_after_three_tries_another_channel_is_asked_and_the_first_says_it_not_ag
         assert states(records) == ["queued", "sent"]
         sim.mend()
         with records.write() as tx:
-            tx.execute(update(Outbox).where(Outbox.state == "queued").values(next_at=real_now()))
+            tx.execute(update(OutboxMessage).where(OutboxMessage.state == "queued").values(next_at=real_now()))
         until(delivery, delivery.idle)
     assert states(records) == ["superseded", "sent"]
     assert sim.received() == []
@@ -219,7 +219,7 @@ def test_a_row_that_cannot_be_read_stops_no_other(sim: Wechat, records: Records,
         alarm = add_alarm(tx)
         spoilt = queue(tx, alarm, people[0])
         tx.flush()
-        tx.execute(update(Outbox).where(Outbox.key == spoilt).values(body=b"\xff"))
+        tx.execute(update(OutboxMessage).where(OutboxMessage.key == spoilt).values(body=b"\xff"))
         queue(tx, alarm, people[1])
     with worker(records, {"wechat": channel_of(sim, records)}) as delivery:
         until(delivery, delivery.idle)

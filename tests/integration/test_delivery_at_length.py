@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 from sqlalchemy import func, select
 
-from alerting.channels.port import Address, Channel, Message, Receipt, Recipient
-from alerting.deliver import Delivery
-from core.alarms.tables import Attempt, Outbox
+from alerting.delivering.channels.port import Address, Channel, OutgoingMessage, Receipt, Recipient
+from alerting.delivering.delivery import Delivery
+from core.alarms.tables import DeliveryAttempt, OutboxMessage
 from core.db.engine import Records
 from core.ids import PersonId
 from tests.fixtures.delivering import (
@@ -53,20 +53,20 @@ def test_two_workers_share_one_outbox(sim: Wechat, records: Records, people: lis
 
 
 class Dawdling:
-    """A channel that comes back long after its patience, as a process does that was stopped for a while."""
+    """A channel that comes back long after its longest send, as a process does that was stopped for a while."""
 
-    patience = 0.1
+    longest_send_s = 0.1
 
     def __init__(self, real: Channel, dawdles_s: float) -> None:
         self._real = real
         self._dawdles_s = dawdles_s
 
-    def send(self, message: Message, to: Address) -> Receipt:
+    def send(self, message: OutgoingMessage, to: Address) -> Receipt:
         receipt = self._real.send(message, to)
         time.sleep(self._dawdles_s)
         return receipt
 
-    def take_over(self, _message: Message, _to: Recipient) -> None:
+    def take_over(self, _message: OutgoingMessage, _to: Recipient) -> None:
         return
 
 
@@ -87,7 +87,7 @@ def test_a_worker_that_outlives_its_lease_changes_nothing(
     [after] = rows(records)
     assert (after.state, after.receipt, after.lease) == (before.state, before.receipt, None)
     with records.read() as tx:
-        details = tx.scalars(select(Attempt.detail).order_by(Attempt.id)).all()
+        details = tx.scalars(select(DeliveryAttempt.detail).order_by(DeliveryAttempt.id)).all()
     assert list(details) == ["", "after the lease had ended"]
     assert_each_once(sim, 1)
 
@@ -178,7 +178,7 @@ def test_closing_waits_a_little_and_writes_down_what_came_back(
     sim.mend()
     assert Counter(states(records))["sent"] >= 16
     with records.read() as tx:
-        assert tx.scalar(select(func.count()).where(Outbox.lease.is_not(None))) == 0
+        assert tx.scalar(select(func.count()).where(OutboxMessage.lease.is_not(None))) == 0
     with worker(records, {"wechat": channel_of(sim, records)}) as reborn:
         until(reborn, reborn.idle)
     assert_each_once(sim, 30)

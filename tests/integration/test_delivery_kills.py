@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from alerting.channels.wechat import wechat_channel
-from alerting.deliver import Delivery
-from core.alarms.tables import Outbox
+from alerting.delivering.channels.wechat import wechat_channel
+from alerting.delivering.delivery import Delivery
+from core.alarms.tables import OutboxMessage
 from core.db.engine import Records
 from core.runtime.clock import SystemClock
 from tests.fixtures import delivery_process
@@ -47,7 +47,7 @@ def queue_many(records: Records, number: int) -> None:
 
 def left(records: Records) -> int:
     with records.read() as tx:
-        return tx.scalar(select(func.count()).where(Outbox.state != "sent")) or 0
+        return tx.scalar(select(func.count()).where(OutboxMessage.state != "sent")) or 0
 
 
 def wait_for(done: Callable[[], bool], within_s: float = 30.0) -> None:
@@ -89,7 +89,7 @@ def test_killed_between_send_and_finish_nobody_sees_two(sim: Wechat, records: Re
     assert_each_once(sim, 6)
     assert sim.calls("message/template/send") > 6, "some were sent again, and WeChat dropped the copies"
     with records.read() as tx:
-        assert max(tx.scalars(select(Outbox.attempts))) == 2
+        assert max(tx.scalars(select(OutboxMessage.attempts))) == 2
 
 
 def test_killed_again_and_again_nothing_is_lost_or_doubled(sim: Wechat, records: Records) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from coldchain.demo.watch import Watcher
+from coldchain.demo.watcher import Watcher
 from core.db.engine import Records
 from core.runtime.instant import Instant
 from core.wechat.client import connect

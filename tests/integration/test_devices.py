@@ -11,14 +11,17 @@ from sqlalchemy.orm import Session
 
 from core.db.audit import Audit
 from core.db.engine import Records
-from core.devices import bindings, registry, revision, windows
-from core.devices.directory import Directory, Place, Refused
-from core.devices.names import EquipmentKind, WindowKind, ZoneKind, zone_name
-from core.devices.registry import NewEquipment, ZoneLimits
+from core.devices import bindings, maintenance_windows, registry
+from core.devices.directory import Directory, Place, RefusedReading
+from core.devices.kinds import EquipmentKind, WindowKind, ZoneKind, zone_name
+from core.devices.registry import NewEquipment
 from core.devices.tables import Gateway, ProbeZone, Zone
-from core.errors import BackDated, Conflict, Invalid, NotFound, NotGranted, Wrong
+from core.errors import BackDated, Conflict, DomainError, Invalid, NotFound, PermissionDenied
 from core.ids import Centi, EquipmentId, ProbeId, ZoneId
+from core.limits import zone_limits
+from core.limits.zone_limits import ZoneLimits
 from core.runtime.instant import DAY, HOUR, Instant, Milliseconds
+from core.units import revision
 from core.units.actor import OPERATOR, Actor, Holding
 from core.units.rights import RIGHTS, Role
 from core.units.tables import Unit
@@ -83,7 +86,7 @@ def test_what_would_overlap_or_go_backwards_is_refused_and_changes_nothing(recor
         with pytest.raises(Conflict, match="already"):
             bindings.move_probe(tx, OPERATOR, bound, zone, NOW, now=NOW)
         for at in (BEFORE, Instant(BEFORE - 1)):
-            with pytest.raises(Wrong):
+            with pytest.raises(DomainError):
                 bindings.move_probe(tx, OPERATOR, bound, other, at, now=NOW)
         bindings.unbind_probe(tx, OPERATOR, bound, NOW, now=NOW)
         with pytest.raises(BackDated, match="ended at"):
@@ -109,7 +112,7 @@ def test_a_technician_moves_probes_of_their_own_units_alone(records: Records) ->
             bindings.move_probe(tx, technician, moved, there, Instant(NOW + 1), now=NOW)
         with pytest.raises(NotFound, match=f"there is no gateway {foreign.id}"):
             bindings.pair_probe(tx, technician, moved, foreign.id, Instant(NOW + 1), now=NOW)
-        with pytest.raises(NotGranted):
+        with pytest.raises(PermissionDenied):
             bindings.unbind_probe(tx, holder(Role.USER, mine), moved, Instant(NOW + 1), now=NOW)
         bindings.move_probe(tx, OPERATOR, moved, there, Instant(NOW + 1), now=NOW)
         with pytest.raises(NotFound, match=f"there is no probe {moved}"):
@@ -181,17 +184,17 @@ def test_limits_are_a_zones_own_and_checked(records: Records) -> None:
         _, (zone_id,) = fridge(tx, "F1", add_unit(tx, "county"))
         zone = tx.get_one(Zone, zone_id)
         limits = ZoneLimits(low=Centi(200), high=Centi(800), delay=Milliseconds(600_000))
-        assert registry.set_limits(tx, OPERATOR, zone, limits, now=NOW)
-        assert not registry.set_limits(tx, OPERATOR, zone, limits, now=NOW)
-        assert registry.limits_of(zone) == limits
+        assert zone_limits.set_limits(tx, OPERATOR, zone, limits, now=NOW)
+        assert not zone_limits.set_limits(tx, OPERATOR, zone, limits, now=NOW)
+        assert zone_limits.limits_of(zone) == limits
         with pytest.raises(Invalid, match=r"low = 8.0: must be below high = 8.0"):
-            registry.set_limits(tx, OPERATOR, zone, ZoneLimits(low=Centi(800), high=Centi(800)), now=NOW)
+            zone_limits.set_limits(tx, OPERATOR, zone, ZoneLimits(low=Centi(800), high=Centi(800)), now=NOW)
         for delay in (DAY + 1, -1):
             with pytest.raises(Invalid, match=r"delay = .*: must be 0 to 24 hours"):
-                registry.set_limits(tx, OPERATOR, zone, ZoneLimits(delay=Milliseconds(delay)), now=NOW)
+                zone_limits.set_limits(tx, OPERATOR, zone, ZoneLimits(delay=Milliseconds(delay)), now=NOW)
         for hysteresis in (-1, 1_001):
             with pytest.raises(Invalid, match=r"hysteresis = .*: must be 0 to 10.0"):
-                registry.set_limits(tx, OPERATOR, zone, ZoneLimits(hysteresis=Centi(hysteresis)), now=NOW)
+                zone_limits.set_limits(tx, OPERATOR, zone, ZoneLimits(hysteresis=Centi(hysteresis)), now=NOW)
 
 
 @pytest.mark.req("CC-19")
@@ -200,23 +203,29 @@ def test_a_stop_takes_effect_and_ends(records: Records) -> None:
         unit = add_unit(tx, "county")
         stopped, (zone,) = fridge(tx, "F1", unit)
         bindings.bind_probe(tx, OPERATOR, probe(tx, "208601", gateway(tx, "10001", unit)), zone, BEFORE, now=NOW)
-        window = windows.begin_window(tx, OPERATOR, stopped, WindowKind.STOPPED, since=NOW, reason="报废", now=NOW)
+        window = maintenance_windows.begin_window(
+            tx, OPERATOR, stopped, WindowKind.STOPPED, since=NOW, reason="报废", now=NOW
+        )
         with pytest.raises(Conflict, match="already"):
-            windows.begin_window(tx, OPERATOR, stopped, WindowKind.STOPPED, since=Instant(NOW + 5), now=NOW)
-        windows.begin_window(tx, OPERATOR, stopped, WindowKind.DEFROST, since=Instant(NOW + 5), now=NOW)
+            maintenance_windows.begin_window(tx, OPERATOR, stopped, WindowKind.STOPPED, since=Instant(NOW + 5), now=NOW)
+        maintenance_windows.begin_window(tx, OPERATOR, stopped, WindowKind.DEFROST, since=Instant(NOW + 5), now=NOW)
         with pytest.raises(BackDated):
-            windows.begin_window(tx, OPERATOR, stopped, WindowKind.STOPPED, since=BEFORE, until=BEFORE, now=NOW)
+            maintenance_windows.begin_window(
+                tx, OPERATOR, stopped, WindowKind.STOPPED, since=BEFORE, until=BEFORE, now=NOW
+            )
         with pytest.raises(BackDated):
-            windows.end_window(tx, OPERATOR, window, NOW, now=NOW)
-        windows.end_window(tx, OPERATOR, window, Instant(NOW + 100), now=NOW)
+            maintenance_windows.end_window(tx, OPERATOR, window, NOW, now=NOW)
+        maintenance_windows.end_window(tx, OPERATOR, window, Instant(NOW + 100), now=NOW)
         with pytest.raises(Conflict, match="ended"):
-            windows.end_window(tx, OPERATOR, window, Instant(NOW + 100), now=NOW)
-        with pytest.raises(NotGranted):
-            windows.begin_window(tx, holder(Role.USER, unit), stopped, WindowKind.STOPPED, since=NOW, now=NOW)
+            maintenance_windows.end_window(tx, OPERATOR, window, Instant(NOW + 100), now=NOW)
+        with pytest.raises(PermissionDenied):
+            maintenance_windows.begin_window(
+                tx, holder(Role.USER, unit), stopped, WindowKind.STOPPED, since=NOW, now=NOW
+            )
     directory = Directory(records)
     directory.refresh()
     answers = [directory.resolve("10001", "208601", "t", Instant(NOW + offset)) for offset in (-1, 0, 99, 100)]
-    assert [isinstance(answer, Refused) for answer in answers] == [False, True, True, False]
+    assert [isinstance(answer, RefusedReading) for answer in answers] == [False, True, True, False]
 
 
 def test_numbers_and_codes_are_taken_once(records: Records) -> None:
@@ -254,7 +263,7 @@ def test_every_change_moves_the_directorys_revision_and_is_audited(records: Reco
         lambda tx: bindings.unpair_probe(tx, OPERATOR, one, next(at), now=NOW),
         lambda tx: bindings.place_gateway(tx, OPERATOR, box.id, other, next(at), now=NOW),
         lambda tx: bindings.place_equipment(tx, OPERATOR, equipment, other, next(at), now=NOW),
-        lambda tx: windows.begin_window(tx, OPERATOR, equipment, window, since=next(at), now=NOW),
+        lambda tx: maintenance_windows.begin_window(tx, OPERATOR, equipment, window, since=next(at), now=NOW),
         lambda tx: registry.add_zone(tx, OPERATOR, equipment, ZoneKind.ROOM, now=NOW),
         lambda tx: fridge(tx, "F2", unit),
         lambda tx: probe(tx, "208602", gateway(tx, "10003", unit)),

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, event, insert
 
 from core.db.engine import Records
-from core.devices import revision
-from core.devices.directory import Directory, Place, Refusal, Refused, allot_series
-from core.devices.spans import BEGINNING, END, Spans, merged
+from core.devices.directory import Directory, Place, RefusalReason, RefusedReading, allot_series
 from core.devices.tables import (
     EquipmentUnit,
     MaintenanceWindow,
@@ -24,20 +22,22 @@ from core.devices.tables import (
     ProbeZone,
     Series,
 )
+from core.devices.timeline import BEGINNING, END, Timeline, merged
 from core.runtime.instant import Instant
+from core.units import revision
 from tests.fixtures.county import add_fridge, add_gateway, add_probe, add_unit
 from tests.fixtures.databases import opened
 
 NOON = Instant(1_700_000_000_000)
 
 
-def _place(answer: Place | Refused) -> Place:
+def _place(answer: Place | RefusedReading) -> Place:
     assert isinstance(answer, Place), answer
     return answer
 
 
-def _refusal(answer: Place | Refused) -> Refusal:
-    assert isinstance(answer, Refused), answer
+def _refusal(answer: Place | RefusedReading) -> RefusalReason:
+    assert isinstance(answer, RefusedReading), answer
     return answer.reason
 
 
@@ -48,7 +48,7 @@ def test_a_reading_finds_series_zone_equipment_and_unit_of_its_moment(records: R
         probe = add_probe(tx, "208601", add_gateway(tx, "10001", unit), zone)
         revision.bump(tx)
     directory = Directory(records)
-    assert _refusal(directory.resolve("10001", "208601", "t", NOON)) is Refusal.FOREIGN_GATEWAY
+    assert _refusal(directory.resolve("10001", "208601", "t", NOON)) is RefusalReason.FOREIGN_GATEWAY
     assert directory.refresh()
     assert not directory.refresh()
     place = _place(directory.resolve("10001", "208601", "t", NOON))
@@ -66,11 +66,11 @@ def test_what_the_records_do_not_pair_is_refused_with_its_reason(records: Record
         revision.bump(tx)
     directory = Directory(records)
     directory.refresh()
-    assert _refusal(directory.resolve("10001", "999999", "t", NOON)) is Refusal.UNKNOWN_PROBE
-    assert _refusal(directory.resolve("10002", "208601", "t", NOON)) is Refusal.FOREIGN_GATEWAY
-    assert _refusal(directory.resolve("10001", "208601", "t", Instant(NOON - 1))) is Refusal.FOREIGN_GATEWAY
+    assert _refusal(directory.resolve("10001", "999999", "t", NOON)) is RefusalReason.UNKNOWN_PROBE
+    assert _refusal(directory.resolve("10002", "208601", "t", NOON)) is RefusalReason.FOREIGN_GATEWAY
+    assert _refusal(directory.resolve("10001", "208601", "t", Instant(NOON - 1))) is RefusalReason.FOREIGN_GATEWAY
     answer = directory.resolve("10002", "208601", "t", NOON)
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, RefusedReading)
     assert answer.detail == "probe 208601 was with gateway 10001 then, not with 10002"
 
 
@@ -122,11 +122,11 @@ def test_a_stopped_equipment_takes_no_reading_of_that_time_and_keeps_those_befor
     directory = Directory(records)
     directory.refresh()
 
-    def at(when: int) -> Place | Refused:
+    def at(when: int) -> Place | RefusedReading:
         return directory.resolve("10001", "208601", "t", Instant(when))
 
     assert _place(at(NOON - 1)).equipment == fridge
-    assert [_refusal(at(NOON + offset)) for offset in (0, 60, 80, 99)] == [Refusal.STOPPED_EQUIPMENT] * 4
+    assert [_refusal(at(NOON + offset)) for offset in (0, 60, 80, 99)] == [RefusalReason.STOPPED_EQUIPMENT] * 4
     assert _place(at(NOON + 100)).equipment == fridge
     assert _place(at(NOON + 300)).equipment == fridge, "a repair stores readings; it only pages nobody"
 
@@ -136,12 +136,12 @@ def test_a_quantity_gets_its_series_at_first_sight_and_everyone_gets_the_same(re
         add_probe(tx, "208601", add_gateway(tx, "10001", add_unit(tx, "county")), None)
         revision.bump(tx)
     directories = [Directory(records) for _ in range(4)]
-    answers: list[Place | Refused] = []
+    answers: list[Place | RefusedReading] = []
     gate = threading.Barrier(len(directories))
 
     def see(directory: Directory) -> None:
         directory.refresh()
-        assert _refusal(directory.resolve("10001", "208601", "h", NOON)) is Refusal.NO_SERIES
+        assert _refusal(directory.resolve("10001", "208601", "h", NOON)) is RefusalReason.NO_SERIES
         gate.wait()
         answers.append(directory.allot("10001", "208601", "h", NOON))
 
@@ -154,7 +154,7 @@ def test_a_quantity_gets_its_series_at_first_sight_and_everyone_gets_the_same(re
     assert len(answers) == len(directories)
     assert directories[0].resolve("10001", "208601", "h", NOON) == answers[0]
     assert not directories[0].refresh(), "a new series makes nobody load everything again"
-    assert _refusal(directories[0].allot("10001", "4711", "h", NOON)) is Refusal.UNKNOWN_PROBE
+    assert _refusal(directories[0].allot("10001", "4711", "h", NOON)) is RefusalReason.UNKNOWN_PROBE
 
 
 def test_a_series_number_is_never_used_again(records: Records) -> None:
@@ -191,14 +191,14 @@ def test_spans_answer_what_a_look_at_every_row_answers(
     holds = [value for since, until, value in rows if since <= when and (until is None or when < until)]
     shuffled = list(rows)
     random.shuffle(shuffled)
-    assert Spans(shuffled).at(Instant(when)) == (holds[0] if holds else None)
+    assert Timeline(shuffled).at(Instant(when)) == (holds[0] if holds else None)
 
 
 @given(st.lists(SPAN, max_size=12), st.integers(-5, 300))
 def test_a_stretch_is_where_the_answer_is_the_same_and_no_longer(
     lengths: list[tuple[int, int | None]], when: int
 ) -> None:
-    spans = Spans(_lay_out(lengths))
+    spans = Timeline(_lay_out(lengths))
     since, until, value = spans.around(Instant(when))
     assert since <= when < until
     assert all(spans.at(Instant(at)) == value for at in range(max(since, -9), min(until, 999)))
@@ -212,7 +212,7 @@ def test_a_stretch_is_where_the_answer_is_the_same_and_no_longer(
 def test_merged_windows_cover_the_same_moments(windows: list[tuple[int, int | None]], when: int) -> None:
     rows = [(Instant(since), None if length is None else Instant(since + length)) for since, length in windows]
     covered = any(since <= when and (until is None or when < until) for since, until in rows)
-    assert bool(Spans(merged(rows)).at(Instant(when))) == covered
+    assert bool(Timeline(merged(rows)).at(Instant(when))) == covered
 
 
 @settings(max_examples=25, deadline=None)
@@ -272,9 +272,9 @@ def _agree(
         answer = directory.resolve(gw, "1", "t", Instant(when))
         pair, zone, stop = holding(pairs, when), holding(zones, when), holding(stops, when)
         if pair is None or "AB"[pair % 2] != gw:
-            assert _refusal(answer) is Refusal.FOREIGN_GATEWAY
+            assert _refusal(answer) is RefusalReason.FOREIGN_GATEWAY
         elif zone is not None and stop is not None:
-            assert _refusal(answer) is Refusal.STOPPED_EQUIPMENT
+            assert _refusal(answer) is RefusalReason.STOPPED_EQUIPMENT
         elif zone is None:
             place = _place(answer)
             assert (place.zone, place.zone_kind, place.equipment, place.unit) == (None, None, None, None)
@@ -298,7 +298,7 @@ def test_what_was_kept_of_the_former_records_is_gone_with_them(records: Records)
         revision.bump(tx)
     assert _place(directory.allot("10001", "208601", "t", NOON)).unit == unit.id, "not before the next refresh"
     assert directory.refresh()
-    assert _refusal(directory.allot("10001", "208601", "t", NOON)) is Refusal.STOPPED_EQUIPMENT
+    assert _refusal(directory.allot("10001", "208601", "t", NOON)) is RefusalReason.STOPPED_EQUIPMENT
     assert _place(directory.allot("10001", "208601", "t", Instant(NOON - 1))).equipment == fridge
 
 
@@ -358,7 +358,7 @@ def test_a_series_whose_commit_failed_is_nobodys_and_the_next_try_allots_it(reco
     with pytest.raises(OSError, match="no space left"):
         directory.allot("10001", "208601", "h", NOON)
     event.remove(records.engine, "commit", disk_is_full)
-    assert _refusal(directory.resolve("10001", "208601", "h", NOON)) is Refusal.NO_SERIES
+    assert _refusal(directory.resolve("10001", "208601", "h", NOON)) is RefusalReason.NO_SERIES
     second = _place(directory.allot("10001", "208602", "h", NOON))
     first = _place(directory.allot("10001", "208601", "h", NOON))
     with records.read() as tx:

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from collector import due_days
+from collector.daily_figures import due_days
 from core.db.engine import Records
 from core.devices import bindings
-from core.health.alignment import of_records
+from core.figures.tables import DueDay, RollupCursor
+from core.health.cursor_alignment import of_records
 from core.ids import GatewayId, ProbeId, ZoneId
-from core.intake.port import Entry
-from core.telemetry.tables import DueDay, RollupCursor
+from core.intake.port import LogEntry
 from core.units.actor import OPERATOR
 from core.units.tables import Unit
-from core.wire.topics import Shard
+from core.wire.shards import Shard
 from tests.fixtures.county import add_gateway, add_probe
 from tests.fixtures.site import DAY_MIN, Site, at, day, site_in
 
@@ -46,7 +46,7 @@ class Reads:
         self.entries = 0
         real = site.log.read
 
-        def read(shard: Shard, after: int, limit: int) -> list[Entry]:
+        def read(shard: Shard, after: int, limit: int) -> list[LogEntry]:
             found = real(shard, after, limit)
             self.entries += len(found)
             return found
@@ -115,7 +115,7 @@ def test_pages_without_late_readings_are_kept_as_followed_too(site: Site, monkey
     site.collectors[0].store()
     read = site.log.read
 
-    def read_and_look(shard: Shard, after: int, limit: int) -> list[Entry]:
+    def read_and_look(shard: Shard, after: int, limit: int) -> list[LogEntry]:
         site.collectors[0].due_days.mirror()
         assert not of_records(site.log, site.records)
         return read(shard, after, limit)

@@ -10,7 +10,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from config.settings import UnitOnBus
+from config.settings import DeviceOnBus
 from tests.fixtures.broker import broker
 from tests.fixtures.modbus import bus_to, line
 from tests.fixtures.uplinks import GW, Upstream, agent_in
@@ -66,7 +66,7 @@ def test_the_edge_lock_is_closed() -> None:
 def test_a_gateway_runs_on_what_the_edge_lock_names(tmp_path: Path) -> None:
     with line("tcp") as devices:
         devices.add(1, "xy-md02", lambda _channel: 4.2)
-        unit = UnitOnBus(address=1, profile="xy-md02", probes={"t": "208601"})
+        unit = DeviceOnBus(address=1, profile="xy-md02", probes={"t": "208601"})
         settings = agent_in(tmp_path, bus_to(devices, "tcp", unit, interval=0.2))
         (tmp_path / "coldchain.toml").write_text(f"""
 data_dir = "{tmp_path}"

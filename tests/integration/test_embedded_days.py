@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, HOUR, SECOND, Instant
-from core.telemetry import day_sealing, sealing
+from core.telemetry import day_sealing, hour_sealing
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.telemetry.file import StoreFile
-from core.telemetry.months import Months
-from core.telemetry.port import Sample
+from core.telemetry.embedded_file import StoreFile
+from core.telemetry.month_files import MonthFiles
+from core.telemetry.port import StoredReading
 from tests.fixtures.embedded import LATER, SERIES, START, answers, counted, files, samples
 
 pytestmark = pytest.mark.usefixtures("small_measures")
@@ -52,8 +52,8 @@ def test_what_is_late_is_laid_over_its_day_and_moves_there(tmp_path: Path) -> No
     reader = EmbeddedTelemetry(tmp_path, read_only=True)
     before = answers(reader)[0]
     late = [
-        Sample(SeriesId(1), before[10].at, Centi(999), 64),
-        Sample(SeriesId(1), Instant(before[10].at + 1), None, 4),
+        StoredReading(SeriesId(1), before[10].at, Centi(999), 64),
+        StoredReading(SeriesId(1), Instant(before[10].at + 1), None, 4),
     ]
     expected = [*before[:10], *late, *before[11:]]
     store.write_batch(late, {})
@@ -90,7 +90,9 @@ def dying_after(commits: int) -> Iterator[None]:
 
 some = st.lists(
     st.builds(
-        lambda series, n, value, q: Sample(SeriesId(series), Instant(START + n * 7 * HOUR + n % 2 * SECOND), value, q),
+        lambda series, n, value, q: StoredReading(
+            SeriesId(series), Instant(START + n * 7 * HOUR + n % 2 * SECOND), value, q
+        ),
         st.integers(1, 5),
         st.integers(0, 12),
         st.none() | st.integers(-5_000, 15_000).map(Centi),
@@ -110,11 +112,13 @@ steps = st.lists(
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=steps)
-def test_no_order_of_writes_seals_and_crashes_changes_an_answer(steps: list[tuple[str, list[Sample] | int]]) -> None:
-    model: dict[tuple[int, int], Sample] = {}
+def test_no_order_of_writes_seals_and_crashes_changes_an_answer(
+    steps: list[tuple[str, list[StoredReading] | int]],
+) -> None:
+    model: dict[tuple[int, int], StoredReading] = {}
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(day_sealing, "CHUNK", 2)
-        patch.setattr(sealing, "CHUNK", 3)
+        patch.setattr(hour_sealing, "CHUNK", 3)
         folder = Path(name)
         store, reader = EmbeddedTelemetry(folder), EmbeddedTelemetry(folder, read_only=True)
         for what, given_ in steps:
@@ -144,12 +148,12 @@ import os, signal, sys
 from contextlib import contextmanager
 from pathlib import Path
 from core.runtime.instant import Instant
-from core.telemetry import day_sealing, sealing
+from core.telemetry import day_sealing, hour_sealing
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.telemetry.file import StoreFile
+from core.telemetry.embedded_file import StoreFile
 
 folder, until, commits, within = Path(sys.argv[1]), Instant(int(sys.argv[2])), int(sys.argv[3]), sys.argv[4] == "within"
-day_sealing.CHUNK, sealing.PAUSE_S = 2, 0
+day_sealing.CHUNK, hour_sealing.PAUSE_S = 2, 0
 real = StoreFile.write
 store = EmbeddedTelemetry(folder)
 
@@ -202,19 +206,19 @@ def test_a_batch_that_is_sealed_while_somebody_reads_is_seen_whole_or_not_at_all
     for series in SERIES:
         store.write_batch(samples(series, 1), {})
     store.seal(LATER)
-    real = Months.between
+    real = MonthFiles.between
     looks = 0
 
-    def between(self: Months, first: int, last: int) -> list[int]:
+    def between(self: MonthFiles, first: int, last: int) -> list[int]:
         nonlocal looks
         looks += 1
         if looks == 1:
-            store.write_batch([Sample(each, Instant(START + 5), Centi(1), 0) for each in SERIES], {})
+            store.write_batch([StoredReading(each, Instant(START + 5), Centi(1), 0) for each in SERIES], {})
             with dying_after(3):  # the hours, the count, two of five series
                 store.seal(LATER)
         return real(self, first, last)
 
-    monkeypatch.setattr(Months, "between", between)
+    monkeypatch.setattr(MonthFiles, "between", between)
     assert [len(each) for each in answers(reader)] == [49] * 5
     assert looks == 2
 

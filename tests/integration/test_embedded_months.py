@@ -9,9 +9,9 @@ from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, Instant
 from core.telemetry.codec import Damaged
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.telemetry.file import WrongVersion
-from core.telemetry.months import Months
-from core.telemetry.port import Sample
+from core.telemetry.embedded_file import NewerFile
+from core.telemetry.month_files import MonthFiles
+from core.telemetry.port import StoredReading
 from tests.fixtures.embedded import EVER, LATER, SERIES, START, counted, files, opened, samples
 
 pytestmark = pytest.mark.usefixtures("small_measures")
@@ -68,7 +68,7 @@ def test_a_broken_month_is_told_and_the_others_go_on(tmp_path: Path, harm: objec
     assert found.readings >= 5 * 24 * (2 + 7)
 
     # Late readings of the broken month wait in hot.db, those of another are sealed, nothing is overwritten.
-    late = [Sample(SeriesId(1), Instant(START + days * DAY + 5), Centi(1), 0) for days in (0, 20)]
+    late = [StoredReading(SeriesId(1), Instant(START + days * DAY + 5), Centi(1), 0) for days in (0, 20)]
     store.write_batch(late, {})
     store.seal(LATER)
     assert len(store.range(SeriesId(1), START, Instant(START + 2 * DAY))) == 49
@@ -82,12 +82,12 @@ def test_a_month_of_a_newer_coldchain_is_refused(tmp_path: Path) -> None:
     with opened(tmp_path / "202601.db") as db:
         db.execute("PRAGMA user_version = 99")
     store = EmbeddedTelemetry(tmp_path)
-    with pytest.raises(WrongVersion, match=r"202601\.db has version 99"):
+    with pytest.raises(NewerFile, match=r"202601\.db has version 99"):
         store.range(SeriesId(1), *EVER)
-    with pytest.raises(WrongVersion):
+    with pytest.raises(NewerFile):
         store.verify()
     assert len(store.range(SeriesId(1), START, Instant(START + 2 * DAY))) == 48
-    store.write_batch([Sample(SeriesId(1), Instant(START + 20 * DAY + 5), Centi(1), 0)], {})
+    store.write_batch([StoredReading(SeriesId(1), Instant(START + 20 * DAY + 5), Centi(1), 0)], {})
     store.seal(LATER)
     assert counted(tmp_path / "hot.db", "hour_block") == 1
 
@@ -112,14 +112,14 @@ def test_a_month_that_is_deleted_while_somebody_opens_it_is_gone_and_not_damaged
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, reader = three_months(tmp_path), EmbeddedTelemetry(tmp_path, read_only=True)
-    real = Months._reader
+    real = MonthFiles._reader
 
-    def slowly(self: Months, month: int) -> object:
+    def slowly(self: MonthFiles, month: int) -> object:
         found = real(self, month)
         store.drop_before(Instant(START + 20 * DAY))
         return found
 
-    monkeypatch.setattr(Months, "_reader", slowly)
+    monkeypatch.setattr(MonthFiles, "_reader", slowly)
     assert len(reader.range(SeriesId(1), *EVER)) == 38 * 24
     reader.close()
     store.close()

@@ -10,19 +10,18 @@ from pathlib import Path
 import pytest
 
 from config import secrets
-from config.load import WrongSetting
-from config.settings import Settings
-from config.settings import Telemetry as TelemetrySettings
+from config.load import InvalidSetting
+from config.settings import Settings, TelemetrySettings
 from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant
-from core.telemetry import sealing
+from core.telemetry import hour_sealing
 from core.telemetry.codec import Damaged
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.telemetry.file import Closed, ReadOnly, WrongVersion
-from core.telemetry.hot import Hot
+from core.telemetry.embedded_file import Closed, NewerFile, ReadOnly
+from core.telemetry.hot_file import HotFile
 from core.telemetry.open import open_telemetry
-from core.telemetry.port import Sample
-from core.wire.topics import Shard
+from core.telemetry.port import StoredReading
+from core.wire.shards import Shard
 
 START = Instant(1_700_000_000_000 // DAY * DAY + 2 * HOUR)
 EVER = (Instant(0), Instant(2**53))
@@ -30,9 +29,9 @@ LATER = Instant(START + 10 * HOUR)
 """The hours are over, the day isn't."""
 
 
-def samples(series: int, hours: int, *, plus: int = 0) -> list[Sample]:
+def samples(series: int, hours: int, *, plus: int = 0) -> list[StoredReading]:
     return [
-        Sample(SeriesId(series), Instant(START + n * MINUTE), Centi(n % 50 + series + plus), 0)
+        StoredReading(SeriesId(series), Instant(START + n * MINUTE), Centi(n % 50 + series + plus), 0)
         for n in range(hours * 60)
     ]
 
@@ -96,8 +95,8 @@ def test_a_crash_between_any_two_transactions_of_sealing_changes_no_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survives: int
 ) -> None:
     """The process ends after `survives` transactions; what is late comes before the next one seals again."""
-    monkeypatch.setattr(sealing, "CHUNK", 2)
-    monkeypatch.setattr(sealing, "PAUSE_S", 0)
+    monkeypatch.setattr(hour_sealing, "CHUNK", 2)
+    monkeypatch.setattr(hour_sealing, "PAUSE_S", 0)
     store = EmbeddedTelemetry(tmp_path)
     for series in range(1, 6):
         store.write_batch(samples(series, 2), {})
@@ -105,20 +104,20 @@ def test_a_crash_between_any_two_transactions_of_sealing_changes_no_answer(
     for series in range(1, 6):
         store.write_batch(samples(series, 1, plus=500)[:30], {})
     expected = answers(store)
-    real = sealing._write
+    real = hour_sealing._write
     left = survives
 
-    def dies(hot: Hot, waiting: list[sealing._Step]) -> None:
+    def dies(hot: HotFile, waiting: list[hour_sealing._Step]) -> None:
         nonlocal left
         if not left:
             raise KeyboardInterrupt
         left -= 1
         real(hot, waiting)
 
-    monkeypatch.setattr(sealing, "_write", dies)
+    monkeypatch.setattr(hour_sealing, "_write", dies)
     with contextlib.suppress(KeyboardInterrupt):
         store.seal(LATER)
-    monkeypatch.setattr(sealing, "_write", real)
+    monkeypatch.setattr(hour_sealing, "_write", real)
     store.close()
 
     store = EmbeddedTelemetry(tmp_path)
@@ -134,15 +133,15 @@ def test_a_crash_between_any_two_transactions_of_sealing_changes_no_answer(
 def test_what_comes_while_its_hour_is_being_sealed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = EmbeddedTelemetry(tmp_path)
     store.write_batch(samples(1, 1), {})
-    real = sealing._write
+    real = hour_sealing._write
 
-    def late(hot: Hot, waiting: list[sealing._Step]) -> None:
+    def late(hot: HotFile, waiting: list[hour_sealing._Step]) -> None:
         store.write_batch(samples(1, 1, plus=100)[:5] + samples(2, 1), {})
         real(hot, waiting)
 
-    monkeypatch.setattr(sealing, "_write", late)
+    monkeypatch.setattr(hour_sealing, "_write", late)
     store.seal(LATER)
-    monkeypatch.setattr(sealing, "_write", real)
+    monkeypatch.setattr(hour_sealing, "_write", real)
     expected = answers(store)
     assert expected[0][:6] == [101, 102, 103, 104, 105, 6]
     assert len(expected[1]) == 60
@@ -153,7 +152,7 @@ def test_what_comes_while_its_hour_is_being_sealed_is_kept(tmp_path: Path, monke
 def test_only_one_seals_at_a_time(tmp_path: Path) -> None:
     store, other = EmbeddedTelemetry(tmp_path), EmbeddedTelemetry(tmp_path)
     store.write_batch(samples(1, 1), {})
-    with sealing.only_sealer(tmp_path, wait=True):
+    with hour_sealing.only_sealer(tmp_path, wait=True):
         other.seal(LATER)
         assert store.verify().frames == 1
     other.seal(LATER)
@@ -195,7 +194,7 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
 
 
 def test_what_a_failing_disk_says_is_told_though_the_transaction_has_ended(tmp_path: Path) -> None:
-    hot = Hot(tmp_path / "hot.db", read_only=False)
+    hot = HotFile(tmp_path / "hot.db", read_only=False)
 
     def fail() -> None:
         with hot.read() as db:
@@ -214,9 +213,9 @@ def test_a_file_of_a_newer_coldchain_is_refused(tmp_path: Path) -> None:
     EmbeddedTelemetry(tmp_path).close()
     with file_of(tmp_path) as db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(WrongVersion, match="version 99"):
+    with pytest.raises(NewerFile, match="version 99"):
         EmbeddedTelemetry(tmp_path)
-    with pytest.raises(WrongVersion, match="version 99"):
+    with pytest.raises(NewerFile, match="version 99"):
         EmbeddedTelemetry(tmp_path, read_only=True).positions()
 
 
@@ -283,5 +282,5 @@ def test_the_settings_name_the_store(tmp_path: Path) -> None:
     open_telemetry(elsewhere)
     assert (tmp_path / "there" / "hot.db").exists()
     secrets.write(str(tmp_path), secrets.fresh("coldchain"))
-    with pytest.raises(WrongSetting, match=r"no influx_write in .* coldchain telemetry init"):
+    with pytest.raises(InvalidSetting, match=r"no influx_write in .* coldchain telemetry init"):
         open_telemetry(Settings(data_dir=str(tmp_path), telemetry=TelemetrySettings(store="influxdb")))

@@ -3,16 +3,16 @@
 import pytest
 from sqlalchemy import select
 
-from alerting.escalate import escalate
+from alerting.escalating.escalation import escalate
 from core.alarms import handling
-from core.alarms.profile import load
 from core.alarms.tables import Alarm, AlarmStep
-from core.alarms.watched import Zones
-from core.devices import revision
+from core.alarms.zone_cache import ZoneCache
 from core.devices.tables import Zone
 from core.ids import Centi
+from core.limits.rule_profile import load
 from core.runtime.instant import MINUTE, Instant
-from tests.fixtures.alerting import DAWN, REPORT, Watch, on_both, post
+from core.units import revision
+from tests.fixtures.alerting import DAWN, REPORT, Watch, on_both, outbox_writer
 
 
 @pytest.mark.req("AL-06", "AL-09", "AL-10")
@@ -253,16 +253,16 @@ def test_an_edited_rule_changes_no_alarm_that_is_open(watch: Watch) -> None:
 def test_a_step_that_fired_is_not_fired_again_by_a_worker_that_starts_anew(watch: Watch) -> None:
     watch.fridge()
     watch.warms_up()
-    zones = Zones()
+    zones = ZoneCache()
     with watch.records.write() as tx:
         zones.refresh(tx)
-        assert escalate(tx, zones, post(), watch.clock.time) == 0
+        assert escalate(tx, zones, outbox_writer(), watch.clock.time) == 0
     with watch.records.write() as tx:
         # Even where the mark was lost, the outbox knows the message.
         step = tx.scalars(select(AlarmStep).where(AlarmStep.tier == 1)).one()
         step.state = "due"
     with watch.records.write() as tx:
-        assert escalate(tx, zones, post(), watch.clock.time) == 1
+        assert escalate(tx, zones, outbox_writer(), watch.clock.time) == 1
     assert watch.tiers(1) == [1]
 
 

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from core.alarms import handling
 from core.alarms.duration import time_out
-from core.alarms.tables import Outbox
+from core.alarms.tables import OutboxMessage
 from core.db.engine import Records, connect
 from core.runtime.instant import MINUTE, Instant
 from tests.fixtures.alerting import Watch, ahead, on_both
 from tests.fixtures.databases import fresh_url
 
 
-def fields(row: Outbox) -> dict[str, str]:
+def fields(row: OutboxMessage) -> dict[str, str]:
     return {key: field["value"] for key, field in msgspec.json.decode(row.body)["data"].items()}
 
 
@@ -29,7 +29,7 @@ def swings(watch: Watch, minutes: int, *, warm: int = 12, cold: int = 8) -> None
         ahead(watch, 1)
 
 
-def minutes_since(watch: Watch, rows: list[Outbox]) -> list[tuple[int, int]]:
+def minutes_since(watch: Watch, rows: list[OutboxMessage]) -> list[tuple[int, int]]:
     """Return tier and minutes after the first opening of each message."""
     return [(row.tier, (row.created_at - watch.alarm().opened_at) // MINUTE) for row in rows]
 

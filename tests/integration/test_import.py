@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text
 
-from coldchain.importing import Outcome, import_file
-from coldchain.importing.rows import KINDS
+from coldchain.importing import RowOutcome, import_file
+from coldchain.importing.columns import KINDS
 from config import secrets
+from core.contacts.contacts import contacts_for
 from core.db.audit import Audit
 from core.db.crypto import FieldCipher
 from core.db.engine import Records
-from core.db.tables import METADATA
-from core.devices.directory import Directory, Place, Refusal, Refused
+from core.devices.directory import Directory, Place, RefusalReason, RefusedReading
 from core.devices.tables import Equipment, ProbeGateway, ProbeZone, Zone
+from core.migrations.all_tables import METADATA
 from core.runtime.instant import HOUR, Instant, parse
 from core.units.actor import OPERATOR
-from core.units.contacts import contacts_for
 from core.units.tables import Person, Unit
 
 NOW = parse("2026-05-01T12:00:00+08:00")
@@ -69,7 +69,7 @@ def example(language: str, page: str = "import.md") -> str:
 @pytest.mark.parametrize("page", PAGES)
 def test_the_pages_examples_import_and_are_the_same_county(office: Office, page: str) -> None:
     assert office.imports(example("toml", page)) == []
-    assert Outcome.UNCHANGED not in {outcome for _, outcome in office.report.outcomes}
+    assert RowOutcome.UNCHANGED not in {outcome for _, outcome in office.report.outcomes}
     first = office.content()
     assert office.imports(example("csv", page), name="county.csv", now=LATER) == []
     assert not office.report.changed, office.report.lines()
@@ -89,7 +89,7 @@ def test_what_was_imported_works(office: Office) -> None:
     directory = Directory(office.records)
     directory.refresh()
 
-    def resolve(code: str, when: str) -> Place | Refused:
+    def resolve(code: str, when: str) -> Place | RefusedReading:
         return directory.resolve("10001", code, "t", parse(when))
 
     cold, frozen = (resolve(code, "2026-05-01T12:00:00+08:00") for code in ("208601", "208604"))
@@ -102,8 +102,8 @@ def test_what_was_imported_works(office: Office) -> None:
         300_000,
     )
     stopped = resolve("208601", "2026-06-02T12:00:00+08:00")
-    assert isinstance(stopped, Refused)
-    assert stopped.reason is Refusal.STOPPED_EQUIPMENT
+    assert isinstance(stopped, RefusedReading)
+    assert stopped.reason is RefusalReason.STOPPED_EQUIPMENT
     assert isinstance(resolve("208601", "2026-06-08T08:00:00+08:00"), Place)
     with office.records.read() as tx:
         equipment = tx.scalars(select(Equipment)).one()
@@ -274,12 +274,12 @@ def test_a_changed_file_moves_what_it_moves_from_then_on(office: Office) -> None
         )
         == []
     )
-    assert office.report.outcomes["equipment", Outcome.CHANGED] == 1
-    assert office.report.outcomes["probe", Outcome.CHANGED] == 1
+    assert office.report.outcomes["equipment", RowOutcome.CHANGED] == 1
+    assert office.report.outcomes["probe", RowOutcome.CHANGED] == 1
     moved = COUNTY.replace('"fridge"\nkind', '"renamed"\nkind').replace("208601冷藏", "208601冷冻")
     elsewhere = moved.replace('number = "10001"\nunit = "1"', 'number = "10001"\nunit = "2"')
     assert office.imports(elsewhere, now=Instant(LATER + HOUR)) == []
-    assert office.report.outcomes["gateway", Outcome.CHANGED] == 1
+    assert office.report.outcomes["gateway", RowOutcome.CHANGED] == 1
     with office.records.read() as tx:
         zones = {zone.id: zone.kind for zone in tx.scalars(select(Zone))}
         rows = tx.scalars(select(ProbeZone).order_by(ProbeZone.since)).all()

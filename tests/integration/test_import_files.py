@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from coldchain.importing import ImportReport, import_file
-from coldchain.importing.files import read
-from coldchain.importing.rows import KINDS
+from coldchain.importing.columns import KINDS
+from coldchain.importing.import_file_reader import read
 from config import secrets
 from core.db.engine import Records
 from core.devices.tables import Equipment

@@ -10,26 +10,25 @@ import pytest
 
 import collector.service
 from coldchain import telemetry_commands
-from collector.counts import Counts
-from collector.telemetry_writer import READER, TelemetryWriter
-from config.settings import Records as RecordsSettings
-from config.settings import Telemetry as TelemetrySettings
+from collector.counters import Counters
+from collector.storing.telemetry_writer import READER, TelemetryWriter
+from config.settings import RecordsSettings, TelemetrySettings
 from core.db.engine import Records, connect
-from core.devices import revision
 from core.devices.directory import Directory
 from core.ids import Centi, SeriesId
-from core.intake.port import Batch, Stamped
+from core.intake.port import IntakeBatch, StampedReading
 from core.intake.sqlite import SqliteIntakeLog
 from core.runtime.clock import clock_from, real_now
 from core.runtime.instant import DAY, SECOND, Instant
-from core.runtime.trouble import Kind, kind_of
+from core.runtime.trouble import TroubleKind, kind_of
 from core.telemetry import flux, port
-from core.telemetry.file import ReadOnly, Replaced
+from core.telemetry.embedded_file import FileReplaced, ReadOnly
 from core.telemetry.influx import InfluxTelemetry
 from core.telemetry.influx_cursor import InfluxCursor
 from core.telemetry.open import open_telemetry
-from core.telemetry.port import Rejected, Sample
-from core.wire.topics import GatewayNumber, Shard, shard_of
+from core.telemetry.port import SamplesRejected, StoredReading
+from core.units import revision
+from core.wire.shards import GatewayNumber, Shard, shard_of
 from tests.fixtures.broker import broker, running, settings_in, until
 from tests.fixtures.county import add_gateway, add_probe, add_unit
 from tests.fixtures.databases import fresh_url
@@ -53,19 +52,19 @@ def opened(settings: TelemetrySettings, token: str = "") -> Iterator[InfluxTelem
     store.close()
 
 
-def good(count: int, series: int = 1) -> list[Sample]:
+def good(count: int, series: int = 1) -> list[StoredReading]:
     now = real_now()
-    return [Sample(SeriesId(series), Instant(now - n * SECOND), Centi(n), 0) for n in range(count)]
+    return [StoredReading(SeriesId(series), Instant(now - n * SECOND), Centi(n), 0) for n in range(count)]
 
 
-def stored(store: InfluxTelemetry, series: int = 1) -> list[Sample]:
+def stored(store: InfluxTelemetry, series: int = 1) -> list[StoredReading]:
     return sorted(store.range(SeriesId(series), *EVER).samples(SeriesId(series)), key=lambda each: -each.at)
 
 
 def test_points_that_the_server_refuses_cost_no_others(tmp_path: Path) -> None:
-    old = [Sample(SeriesId(2), Instant(LONG_AGO + n), Centi(n), 0) for n in (1, 2)]
+    old = [StoredReading(SeriesId(2), Instant(LONG_AGO + n), Centi(n), 0) for n in (1, 2)]
     with opened(bucket_of(tmp_path, keep_s=YEAR_S)) as store:
-        with pytest.raises(Rejected) as told:
+        with pytest.raises(SamplesRejected) as told:
             store.write_batch([old[0], *good(500), old[1], *good(300, 3)], {})
         assert set(told.value.reasons) == {(each.series, each.at) for each in old}
         assert all("retention" in reason for reason in told.value.reasons.values())
@@ -77,8 +76,8 @@ def test_points_that_the_server_refuses_cost_no_others(tmp_path: Path) -> None:
 def test_a_thousand_that_are_all_refused_take_one_request(tmp_path: Path) -> None:
     settings = bucket_of(tmp_path, keep_s=YEAR_S)
     with Proxy(settings.url) as way, opened(through(settings, way.url)) as store:
-        old = [Sample(SeriesId(2), Instant(LONG_AGO + n), Centi(n), 0) for n in range(1_000)]
-        with pytest.raises(Rejected) as told:
+        old = [StoredReading(SeriesId(2), Instant(LONG_AGO + n), Centi(n), 0) for n in range(1_000)]
+        with pytest.raises(SamplesRejected) as told:
             store.write_batch(old, {})
         assert len(told.value.reasons) == 1_000
         assert way.seen["/api/v2/write"] == 1
@@ -88,7 +87,7 @@ def test_a_line_that_cannot_be_parsed_costs_no_others(tmp_path: Path) -> None:
     settings = bucket_of(tmp_path)
     with Proxy(settings.url) as way, opened(through(settings, way.url)) as store:
         way.fault = "garble"
-        with pytest.raises(Rejected) as told:
+        with pytest.raises(SamplesRejected) as told:
             store.write_batch([*good(100), *good(1, 13), *good(100, 14)], {})
         assert [series for series, _at in told.value.reasons] == [13]
         assert [len(stored(store, series)) for series in (1, 13, 14)] == [100, 0, 100]
@@ -107,14 +106,14 @@ def test_what_was_written_while_a_quality_had_eight_bits_is_read(
         expected = [(at[0], 400, 192), (at[1], None, 68), (at[2], None, 4)]
         kept = store.range(SeriesId(7), *EVER).samples(SeriesId(7))
         assert [(each.at, each.value, each.q) for each in kept] == expected
-        assert store.latest([SeriesId(7)]) == {SeriesId(7): Sample(SeriesId(7), at[2], None, 4)}
+        assert store.latest([SeriesId(7)]) == {SeriesId(7): StoredReading(SeriesId(7), at[2], None, 4)}
 
 
 def test_nobody_but_the_server_can_make_a_point_be_given_up(tmp_path: Path) -> None:
     settings = bucket_of(tmp_path)
     with Proxy(settings.url) as way, opened(through(settings, way.url)) as store:
         way.fault = "blame"
-        with pytest.raises(port.Unavailable, match="ill"):
+        with pytest.raises(port.TelemetryUnavailable, match="ill"):
             store.write_batch(good(4), {})
         way.fault = ""
         store.write_batch(good(4), {})
@@ -126,9 +125,9 @@ def test_what_goes_wrong_on_the_way_is_told_as_such(tmp_path: Path, fault: str) 
     with Proxy(settings.url) as way, opened(through(settings, way.url, timeout=0.3)) as store:
         batch = good(10)
         way.fault = fault  # type: ignore[assignment]
-        with pytest.raises(port.Unavailable, match="InfluxDB"):
+        with pytest.raises(port.TelemetryUnavailable, match="InfluxDB"):
             store.write_batch(batch, {})
-        with pytest.raises(port.Unavailable, match="InfluxDB"):
+        with pytest.raises(port.TelemetryUnavailable, match="InfluxDB"):
             store.range(SeriesId(1), *EVER)
         way.fault = ""
         store.write_batch(batch, {})
@@ -147,7 +146,7 @@ def test_a_reader_may_not_write(tmp_path: Path) -> None:
 def test_retention_deletes_to_the_millisecond(tmp_path: Path) -> None:
     with opened(bucket_of(tmp_path)) as store:
         edge = LONG_AGO
-        store.write_batch([Sample(SeriesId(1), Instant(edge + n), Centi(n), 0) for n in (-1, 0, 1)], {})
+        store.write_batch([StoredReading(SeriesId(1), Instant(edge + n), Centi(n), 0) for n in (-1, 0, 1)], {})
         store.drop_before(edge)
         assert [each.at - edge for each in stored(store)] == [1, 0]
 
@@ -164,7 +163,7 @@ class Line:
         self.records = records
         self.folder = folder
         self.log = SqliteIntakeLog(folder / "intake.db")
-        self.counts = Counts()
+        self.counts = Counters()
         self.sent: list[tuple[int, int]] = []
         self.began = real_now() - DAY
 
@@ -173,8 +172,8 @@ class Line:
         for _ in range(batches):
             seq = self.log.head(SHARD) + 1
             when = at or Instant(self.began + seq * SECOND)
-            readings = tuple(Stamped(code, "t", when, Centi(seq), 0, when) for code in ("208601", "208602"))
-            self.log.append([Batch(SHARD, GW, EP, "7f3a9c21", seq, b"", when, "live", readings)])
+            readings = tuple(StampedReading(code, "t", when, Centi(seq), 0, when) for code in ("208601", "208602"))
+            self.log.append([IntakeBatch(SHARD, GW, EP, "7f3a9c21", seq, b"", when, "live", readings)])
             if not at:
                 self.sent.append((when, seq))
 
@@ -199,7 +198,7 @@ class Line:
         try:
             if store.positions().get(SHARD) != self.log.head(SHARD):
                 return False
-        except port.Unavailable:  # the server is still coming up
+        except port.TelemetryUnavailable:  # the server is still coming up
             return False
         for series in (SeriesId(1), SeriesId(2)):
             there = [(each.at, each.value) for each in store.range(series, *EVER).samples(series)]
@@ -252,7 +251,7 @@ def test_the_cursor_moves_after_the_write_and_a_crash_between_doubles_nothing(
         moved.append(len(moved))
         if len(moved) <= 2:
             msg = "killed here"
-            raise port.Unavailable(msg)
+            raise port.TelemetryUnavailable(msg)
         move(cursor, positions, marks)
 
     monkeypatch.setattr(InfluxCursor, "move", crashing)
@@ -362,9 +361,9 @@ def test_a_bucket_that_was_emptied_under_a_writer_is_noticed_before_the_cursor_h
         store.write_batch(good(2), {SHARD: 2}, {SHARD: "name/"})
         other.place_cursor({}, {})
         for _ in range(2):
-            with pytest.raises(Replaced) as noticed:
+            with pytest.raises(FileReplaced) as noticed:
                 store.write_batch(good(3), {SHARD: 3}, {SHARD: "name/"})
-            assert kind_of(noticed.value) is Kind.PUT_BACK
+            assert kind_of(noticed.value) is TroubleKind.PUT_BACK
         assert store.cursor() == {}
         assert store.positions() == {}
         store.write_batch(good(3), {SHARD: 1}, {SHARD: "name/"})

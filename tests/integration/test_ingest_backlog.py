@@ -8,15 +8,16 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from collector import ingest
-from collector.counts import Counts
-from collector.ingest import Ingest
-from core.bus.client import Bus, Message
-from core.intake.port import Held
+from collector.counters import Counters
+from collector.receiving import ingest
+from collector.receiving.ingest import Ingest
+from core.intake.port import QuarantinedReading
 from core.intake.sqlite import SqliteIntakeLog
+from core.mqtt.client import MqttClient, MqttMessage
 from core.runtime.clock import SystemClock, real_now
 from core.wire.messages import Ack, Batch, ClockReport, Reading
-from core.wire.topics import GatewayNumber, Kind, Topic, shard_of
+from core.wire.shards import GatewayNumber, shard_of
+from core.wire.topics import MessageKind, Topic
 from tests.fixtures.broker import until
 
 GROUP = 10
@@ -39,7 +40,7 @@ class Broker:
     def signal(self, topics: Iterable[str]) -> None:
         list(topics)
 
-    def ack_all(self, messages: Sequence[Message]) -> None:
+    def ack_all(self, messages: Sequence[MqttMessage]) -> None:
         self.taken += [message.mid for message in messages]
 
 
@@ -48,10 +49,10 @@ def test_while_a_backlog_comes_in_a_gateway_is_told_now_and_then_and_of_all_at_i
 ) -> None:
     monkeypatch.setattr(ingest, "TELL_S", 60.0)
     log, broker, stop = SqliteIntakeLog(tmp_path / "intake.db"), Broker(), threading.Event()
-    taker = Ingest(log, SystemClock(), Counts(), group=GROUP, linger=0.0, grown=lambda: None)
+    taker = Ingest(log, SystemClock(), Counters(), group=GROUP, linger=0.0, grown=lambda: None)
     for seq in range(1, BACKLOG + 1):
         taker.take(message(seq))
-    work = threading.Thread(target=taker.run, args=(cast("Bus", broker), stop))
+    work = threading.Thread(target=taker.run, args=(cast("MqttClient", broker), stop))
     work.start()
     until(lambda: BACKLOG in broker.told, "the last acknowledgement")
     assert broker.told == [GROUP, BACKLOG]
@@ -68,11 +69,11 @@ def test_who_was_not_told_yet_is_told_at_an_orderly_end(tmp_path: Path, monkeypa
     monkeypatch.setattr(ingest, "TELL_S", 60.0)
     log, broker, stop = SqliteIntakeLog(tmp_path / "intake.db"), Broker(), threading.Event()
     taker = Ingest(
-        log, SystemClock(), Counts(), group=GROUP, linger=0.0, grown=lambda: stop.set() if broker.taken else None
+        log, SystemClock(), Counters(), group=GROUP, linger=0.0, grown=lambda: stop.set() if broker.taken else None
     )
     for seq in range(1, BACKLOG + 1):
         taker.take(message(seq))
-    taker.run(cast("Bus", broker), stop)
+    taker.run(cast("MqttClient", broker), stop)
     assert broker.told == [GROUP, 2 * GROUP], "it stopped behind the second group"
     log.close()
 
@@ -82,7 +83,7 @@ class WatchedLog(SqliteIntakeLog):
 
     looked_at = 0
 
-    def held(self, **asked: Any) -> list[Held]:
+    def held(self, **asked: Any) -> list[QuarantinedReading]:
         found = super().held(**asked)
         self.looked_at += len(found)
         return found
@@ -94,8 +95,8 @@ def test_a_full_quarantine_of_a_gateway_makes_no_message_dearer(tmp_path: Path) 
     Only those that an offset resolves are, once, a bounded part at a time.
     """
     log, broker, stop = WatchedLog(tmp_path / "intake.db"), Broker(), threading.Event()
-    taker = Ingest(log, SystemClock(), Counts(), group=1, linger=0.0, grown=lambda: None)
-    work = threading.Thread(target=taker.run, args=(cast("Bus", broker), stop))
+    taker = Ingest(log, SystemClock(), Counters(), group=1, linger=0.0, grown=lambda: None)
+    work = threading.Thread(target=taker.run, args=(cast("MqttClient", broker), stop))
     work.start()
 
     def says(seq: int, *readings: Reading, clk: ClockReport = SYNCED, boot: str = "7f3a9c21") -> int:
@@ -125,11 +126,11 @@ def test_a_full_quarantine_of_a_gateway_makes_no_message_dearer(tmp_path: Path) 
 def test_a_back_fill_of_another_gateway_lets_a_live_message_through(tmp_path: Path) -> None:
     """Of 431 000 readings that came before it, one group at most is taken in before it."""
     log, broker, stop = SqliteIntakeLog(tmp_path / "intake.db"), Broker(), threading.Event()
-    taker = Ingest(log, SystemClock(), Counts(), group=1000, linger=0.0, grown=lambda: None)
+    taker = Ingest(log, SystemClock(), Counters(), group=1000, linger=0.0, grown=lambda: None)
     other = GatewayNumber("10002")
     readings = [Reading(f"{208601 + n % 8}", real_now() - 10**7 - n, 4.0) for n in range(500)]
     for seq in range(1, 863):
-        assert taker.take(message(seq, *readings, gw=other, kind=Kind.BACKFILL))
+        assert taker.take(message(seq, *readings, gw=other, kind=MessageKind.BACKFILL))
     behind = []
 
     def grown() -> None:
@@ -138,7 +139,7 @@ def test_a_back_fill_of_another_gateway_lets_a_live_message_through(tmp_path: Pa
             stop.set()
 
     taker._grown = grown
-    work = threading.Thread(target=taker.run, args=(cast("Bus", broker), stop))
+    work = threading.Thread(target=taker.run, args=(cast("MqttClient", broker), stop))
     work.start()
     until(lambda: behind, "a first group")
     taker.take(message(1, Reading("208601", real_now(), 9.4)))
@@ -157,9 +158,9 @@ def message(
     clk: ClockReport = SYNCED,
     boot: str = "7f3a9c21",
     gw: GatewayNumber = GW,
-    kind: Kind = Kind.DATA,
-) -> Message:
+    kind: MessageKind = MessageKind.DATA,
+) -> MqttMessage:
     now = real_now()
     said = Batch(1, gw, EP, boot, seq, now, clk, list(readings or (Reading("208601", now - seq, 4.0),)))
     topic = str(Topic(gw, kind))
-    return Message(topic, msgspec.json.encode(said), retain=False, mid=seq, connection=1)
+    return MqttMessage(topic, msgspec.json.encode(said), retain=False, mid=seq, connection=1)

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from collector import inbox
-from collector.inbox import Inbox
-from core.bus import client as bus_client
-from core.bus.client import NEAR_S, Bus, Message
-from core.intake.port import Appended, Batch, DeadLetter, Life, Lost, Unavailable
+from collector.receiving import inbox
+from collector.receiving.inbox import Inbox
+from core.intake.port import AppendResult, DeadLetter, IntakeBatch, IntakeUnavailable, Life, Lost
 from core.intake.sqlite import SqliteIntakeLog
+from core.mqtt import client as bus_client
+from core.mqtt.client import NEAR_S, MqttClient, MqttMessage
 from core.wire.messages import MOST_LOST, ClockReport, Reading
-from core.wire.topics import shard_of, wake
+from core.wire.shards import shard_of
+from core.wire.topics import wake_topic
 from tests.fixtures.broker import BROKERS, Client, until
 from tests.fixtures.collecting import Line, collecting, line_in
 from tests.fixtures.publisher import T0, Gateway
@@ -36,21 +37,21 @@ class FaultyLog(SqliteIntakeLog):
     def known(self, asked: Mapping[Life, Collection[int]], *, most: int) -> dict[Life, list[tuple[int, int]]]:
         if not self.readable:
             msg = "not readable now"
-            raise Unavailable(msg)
+            raise IntakeUnavailable(msg)
         return super().known(asked, most=most)
 
     def append(
         self,
-        batches: Sequence[Batch],
+        batches: Sequence[IntakeBatch],
         lost: Sequence[Lost] = (),
         letters: Sequence[DeadLetter] = (),
-    ) -> list[Appended]:
+    ) -> list[AppendResult]:
         assert self.poison not in {batch.seq for batch in batches}
         answers = super().append(batches, lost, letters)
         if self.in_doubt:
             self.in_doubt = False
             msg = "no answer for 8 s"
-            raise Unavailable(msg)
+            raise IntakeUnavailable(msg)
         return answers
 
 
@@ -82,7 +83,7 @@ def test_what_was_appended_is_answered_to_the_broker_and_announced_though_the_lo
         for seq in range(1, 4 * FEW + 1):
             gateway.say(gateway.batch(seq))
             until(lambda: line.seqs() == list(range(1, seq + 1)), "the batch in the log")  # noqa: B023  (used at once)
-        assert {message.topic for message in alerting.heard} == {wake(shard_of(gateway.number))}
+        assert {message.topic for message in alerting.heard} == {wake_topic(shard_of(gateway.number))}
         assert gateway.messages() == []
         until(lambda: "not readable" in str(line.facts().get("problem")), "its complaint")
         log.readable = True
@@ -95,7 +96,7 @@ def test_what_does_not_fit_is_answered_to_the_broker_and_taken_in_when_it_is_sen
 ) -> None:
     with collecting(line), Gateway(line.settings) as gateway:
         monkeypatch.setattr(inbox, "MESSAGES", 0)
-        monkeypatch.setattr(inbox, "PATIENCE_S", 0.1)
+        monkeypatch.setattr(inbox, "FULL_WAIT_S", 0.1)
         for seq in range(1, 4 * FEW + 1):
             gateway.say(gateway.batch(seq))
         until(lambda: line.facts().get("refused_full") == 4 * FEW, "refusals")
@@ -149,10 +150,10 @@ def test_a_box_that_declares_lost_what_cannot_be_is_told_of_once_and_taken_in(li
 def test_a_log_that_hangs_costs_no_connection(tmp_path: Path, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does the full inbox that comes of it; times are a fifth of the real ones."""
     monkeypatch.setattr("collector.service.NEAR_S", NEAR_S // 5)
-    monkeypatch.setattr(inbox, "PATIENCE_S", inbox.PATIENCE_S / 5)
+    monkeypatch.setattr(inbox, "FULL_WAIT_S", inbox.FULL_WAIT_S / 5)
     monkeypatch.setattr(inbox, "MESSAGES", 2)
-    connections: list[Bus] = []
-    monkeypatch.setattr("collector.service.Bus", partial(Bus, on_connect=connections.append))
+    connections: list[MqttClient] = []
+    monkeypatch.setattr("collector.service.MqttClient", partial(MqttClient, on_connect=connections.append))
     with line_in(tmp_path, which) as line, collecting(line), Gateway(line.settings) as gateway:
         thief = sqlite3.connect(line.folder / "intake.db", isolation_level=None)
         thief.execute("BEGIN IMMEDIATE")
@@ -169,7 +170,7 @@ def test_a_log_that_hangs_costs_no_connection(tmp_path: Path, which: str, monkey
 def test_a_full_inbox_lets_a_message_wait_until_something_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     box = Inbox()
     monkeypatch.setattr(inbox, "MESSAGES", 1)
-    first, second = (Message("t", b"x", retain=False, mid=mid, connection=1) for mid in (1, 2))
+    first, second = (MqttMessage("t", b"x", retain=False, mid=mid, connection=1) for mid in (1, 2))
     assert box.put(first)
     fits: list[bool] = []
     network = threading.Thread(target=lambda: fits.append(box.put(second)))
@@ -177,15 +178,15 @@ def test_a_full_inbox_lets_a_message_wait_until_something_is_done(monkeypatch: p
     assert box.gather(10, 0) == [first]
     assert fits == [], "what is being committed takes room as well"
     box.done([first])
-    network.join(inbox.PATIENCE_S)
+    network.join(inbox.FULL_WAIT_S)
     assert fits == [True]
     assert box.gather(10, 0) == [second]
 
 
 def test_the_inbox_has_room_for_so_many_bytes_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(inbox, "FULL_WAIT_S", 0.01)
     box = Inbox()
-    large = Message("t", b"x" * (inbox.BYTES // 4), retain=False, mid=1, connection=1)
+    large = MqttMessage("t", b"x" * (inbox.BYTES // 4), retain=False, mid=1, connection=1)
     assert [box.put(large) for _ in range(5)] == [True] * 4 + [False]
     taken = [one for _ in range(3) for one in box.gather(3, 0)]  # a group is of about a megabyte
     assert not box.put(large), "what is being committed takes room as well"

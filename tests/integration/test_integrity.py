@@ -8,14 +8,14 @@ from typing import Any
 
 import psycopg
 
-from collector.alignment import Alignment
-from collector.integrity import Integrity, damage_of_records
+from collector.alignment_gate import AlignmentGate
+from collector.integrity_check import IntegrityCheck, damage_of_records
 from core.db.engine import Records
-from core.intake.port import Unavailable
+from core.intake.port import IntakeUnavailable
 from core.intake.sqlite import SqliteIntakeLog
-from core.runtime.trouble import Kind
+from core.runtime.trouble import TroubleKind
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.wire.topics import Shard
+from core.wire.shards import Shard
 from tests.fixtures.troubled import enter_county
 
 ALL = (Shard("00"), Shard("ff"))
@@ -55,24 +55,24 @@ def test_a_reference_to_a_row_that_is_not_there_is_found(sqlite_records: Records
 def _refuses(*_: object) -> Any:
     """Be a server that finds the checksum of a page wrong."""
     cause = psycopg.errors.DataCorrupted(WRONG_PAGE)
-    raise Unavailable(WRONG_PAGE) from cause
+    raise IntakeUnavailable(WRONG_PAGE) from cause
 
 
 def test_a_page_that_a_server_refuses_to_read_is_damage_and_one_that_does_not_answer_is_not(
     sqlite_records: Records,
 ) -> None:
     refusing: Any = SimpleNamespace(verify=_refuses, damage=list)
-    integrity = Integrity(refusing, refusing, sqlite_records)
+    integrity = IntegrityCheck(refusing, refusing, sqlite_records)
     integrity.search()
     (trouble,) = integrity.troubles()
-    assert (trouble.part, trouble.kind, trouble.detail) == ("intake log", Kind.DAMAGED, WRONG_PAGE)
+    assert (trouble.part, trouble.kind, trouble.detail) == ("intake log", TroubleKind.DAMAGED, WRONG_PAGE)
 
     def away() -> list[str]:
         msg = "connection refused"
-        raise Unavailable(msg)
+        raise IntakeUnavailable(msg)
 
     silent: Any = SimpleNamespace(verify=away, damage=list)
-    integrity = Integrity(silent, silent, sqlite_records)
+    integrity = IntegrityCheck(silent, silent, sqlite_records)
     integrity.search()
     assert integrity.troubles() == []
 
@@ -81,12 +81,12 @@ def test_while_an_entry_that_a_cursor_stands_at_can_not_be_read_the_gate_stays_s
     sqlite_records: Records, tmp_path: Path
 ) -> None:
     with closing(SqliteIntakeLog(tmp_path / "intake.db")) as log, closing(EmbeddedTelemetry(tmp_path)) as telemetry:
-        alignment = Alignment(log, telemetry, sqlite_records, shards=ALL)
+        alignment = AlignmentGate(log, telemetry, sqlite_records, shards=ALL)
         assert alignment.look()
         marks, log.marks = log.marks, _refuses  # type: ignore[method-assign]
         assert not alignment.look()
         assert alignment.epoch() is None
         (trouble,) = alignment.troubles()
-        assert (trouble.part, trouble.kind) == ("intake log", Kind.DAMAGED)
+        assert (trouble.part, trouble.kind) == ("intake log", TroubleKind.DAMAGED)
         log.marks = marks  # type: ignore[method-assign]
         assert alignment.look()

@@ -9,23 +9,23 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.event import listen
 from sqlalchemy.orm import Session
 
-from collector import clocks
+from collector.receiving import gateway_clocks
 from core.alarms.handling import acknowledge
-from core.alarms.lifecycle import Key
-from core.alarms.past import known_alarms
-from core.alarms.rules.reconcile import Changes, Found, Known, reconcile
+from core.alarms.late_alarms import known_alarms
+from core.alarms.lifecycle import ZoneRule
 from core.alarms.tables import Alarm, LateSpan
 from core.devices.tables import Series
-from core.health.words import wrong
+from core.health.trouble_text import wrong
 from core.ids import SeriesId, ZoneId
+from core.rules.reconcile import AlarmChanges, FoundEpisode, KnownAlarm, reconcile
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant, Milliseconds
-from core.runtime.trouble import Kind
+from core.runtime.trouble import TroubleKind
 from core.telemetry.codec import Damaged
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.telemetry.port import Curve, Unavailable
+from core.telemetry.port import Curve, TelemetryUnavailable
 from core.units.tables import Contact, Person
 from core.wire.messages import Batch, ClockReport
-from core.wire.topics import GatewayNumber, Shard, shard_of
+from core.wire.shards import GatewayNumber, Shard, shard_of
 from tests.fixtures.alerting import DAWN, Watch, ago, ahead, on_both
 from tests.fixtures.broker import until
 
@@ -212,7 +212,7 @@ class SkewedClock:
     def __init__(self, watch: Watch, behind: Milliseconds) -> None:
         self._watch = watch
         self._behind = behind
-        self._judged: clocks.Judged | None = None
+        self._judged: gateway_clocks.JudgedClock | None = None
 
     def reads(self, minutes: int, value: float) -> None:
         """Let it send a live reading a minute."""
@@ -220,8 +220,8 @@ class SkewedClock:
             ahead(self._watch, 1)
             now = self._watch.clock.time
             sent = Batch(1, "10001", "00" * 8, "00" * 4, 1, now - self._behind, ClockReport("ntp", 0, 1), [])
-            self._judged = clocks.judge(self._judged, sent, now)
-            self._watch.reads(value, at=Instant(sent.sent + clocks.lag_of(self._judged, sent, now)))
+            self._judged = gateway_clocks.judge(self._judged, sent, now)
+            self._watch.reads(value, at=Instant(sent.sent + gateway_clocks.lag_of(self._judged, sent, now)))
             self._watch.run()
 
 
@@ -235,7 +235,7 @@ def test_a_device_clock_that_jumps_back_blinds_nobody(watch: Watch) -> None:
     gateway = SkewedClock(watch, Milliseconds(8 * HOUR))
     gateway.reads(13, 15.0)
     alarm = watch.alarm()
-    assert (alarm.rule, alarm.state, alarm.onset_at) == ("above", "open", jumped + clocks.CONVINCED * MINUTE)
+    assert (alarm.rule, alarm.state, alarm.onset_at) == ("above", "open", jumped + gateway_clocks.CONVINCED * MINUTE)
     assert watch.tiers(1) == [1]
     watch.delivered()
     watch.engine = watch.worker()
@@ -329,12 +329,12 @@ def test_of_all_alarms_of_a_zone_those_near_late_readings_are_read(
     watch.run()
     read: list[int] = []
 
-    def reading(tx: Session, zones: Collection[ZoneId], *span: Instant) -> dict[Key, list[Known]]:
+    def reading(tx: Session, zones: Collection[ZoneId], *span: Instant) -> dict[ZoneRule, list[KnownAlarm]]:
         found = known_alarms(tx, zones, *span)
         read.append(sum(map(len, found.values())))
         return found
 
-    monkeypatch.setattr("core.alarms.past.known_alarms", reading)
+    monkeypatch.setattr("core.alarms.late_alarms.known_alarms", reading)
     watch.reads(*[9.5] * 30, *[5.0] * 10, at=ago(watch, 60), origin="backfill")
     watch.evaluate_late()
     assert len(watch.alarms()) == 52
@@ -386,13 +386,13 @@ def test_an_alarm_that_is_acknowledged_at_the_moment_of_its_change_stays_as_it_w
 
     other = threading.Thread(target=take_it_on)
 
-    def compared(episodes: Sequence[Found], alarms: Sequence[Known]) -> Changes:
+    def compared(episodes: Sequence[FoundEpisode], alarms: Sequence[KnownAlarm]) -> AlarmChanges:
         if alarms and not other.ident:
             other.start()
             other.join(1)  # it comes first if nothing holds it
         return reconcile(episodes, alarms)
 
-    monkeypatch.setattr("alerting.late.reconcile", compared)
+    monkeypatch.setattr("alerting.evaluating.late_readings.reconcile", compared)
     watch.reads(*[5.0] * 10, *[9.9] * 20, at=begin, origin="backfill")
     watch.evaluate_late()
     other.join()
@@ -465,7 +465,7 @@ class Broken:
 
     def positions(self) -> Mapping[Shard, int]:
         msg = "InfluxDB gave no answer: connection refused"
-        raise Unavailable(msg)
+        raise TelemetryUnavailable(msg)
 
     def close(self) -> None:
         pass
@@ -511,7 +511,7 @@ def test_what_can_not_be_read_of_one_probe_keeps_no_other_s_late_readings_waitin
         until(lambda: len(watch.alarms()) == 2, "the others' excursions", within_s=60)
         until(late.is_idle, "what can be evaluated was", within_s=60)
         assert [trouble.kind for trouble in late.troubles.now()] == [
-            Kind.DAMAGED if isinstance(error, Damaged) else Kind.OTHER
+            TroubleKind.DAMAGED if isinstance(error, Damaged) else TroubleKind.OTHER
         ]
     finally:
         stop.set()
@@ -626,8 +626,8 @@ def test_a_backlog_that_never_ends_has_its_alarm_after_five_minutes_and_is_not_e
 def test_a_live_alarm_is_told_before_another_gateway_s_backlog_is_read(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("alerting.follow.CHUNK", 20)
-    monkeypatch.setattr("alerting.follow.CHUNK_SQLITE", 20)
+    monkeypatch.setattr("alerting.following.follower.CHUNK", 20)
+    monkeypatch.setattr("alerting.following.follower.CHUNK_SQLITE", 20)
     first, last = sorted(("10001", "10002"), key=lambda number: shard_of(GatewayNumber(number)))
     watch.fridge("208601", gateways=(first,))
     watch.fridge("208602", gateways=(last,))

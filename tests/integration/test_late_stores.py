@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from core.alarms import profile
-from core.alarms.profile import Differences
 from core.alarms.recovery import DIGEST
-from core.alarms.rules.sample import Sample
 from core.alarms.tables import Alarm
 from core.db.engine import Records
 from core.ids import Centi
+from core.limits import rule_profile
+from core.limits.rule_profile import ZoneOverrides
+from core.rules.conditions import Sample
 from core.runtime.instant import MINUTE, Instant
 from tests.fixtures.alerting import DAWN, Watch
 from tests.fixtures.databases import opened
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.long
 
 CASES = 100
 HOURS = 3
-LIMIT = profile.bounds(profile.load("china-2017"), "refrigerated", MINUTE, Differences()).above
+LIMIT = rule_profile.bounds(rule_profile.load("china-2017"), "refrigerated", MINUTE, ZoneOverrides()).above
 Reading = tuple[Instant, float | None]
 
 

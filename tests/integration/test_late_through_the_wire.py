@@ -10,22 +10,23 @@ from pathlib import Path
 import pytest
 
 from alerting.engine import Engine
-from alerting.follow import Follower
-from alerting.late import Late
-from core.alarms import late_spans, profile
-from core.alarms.profile import Differences
-from core.alarms.rules.sample import Sample
+from alerting.evaluating.late_readings import LateEvaluation
+from alerting.following.follower import Follower
+from core.alarms import late_spans
 from core.alarms.tables import Alarm
-from core.alarms.watched import Zones
-from core.devices import revision
+from core.alarms.zone_cache import ZoneCache
 from core.devices.directory import Directory
 from core.devices.tables import Gateway as GatewayRow
 from core.ids import Centi, ZoneId
+from core.limits import rule_profile
+from core.limits.rule_profile import ZoneOverrides
+from core.rules.conditions import Sample
 from core.runtime.instant import MINUTE, Instant
+from core.units import revision
 from core.units.tables import Unit
 from core.wire.messages import Reading
-from core.wire.topics import Kind
-from tests.fixtures.alerting import HandClock, post
+from core.wire.topics import MessageKind
+from tests.fixtures.alerting import HandClock, outbox_writer
 from tests.fixtures.broker import until
 from tests.fixtures.collecting import NOW, Line, collecting, line_in
 from tests.fixtures.county import add_fridge, add_probe
@@ -35,7 +36,7 @@ from tests.integration.test_late_stores import some_hours
 
 CASES = 20
 BEGAN = Instant(NOW - 160 * MINUTE)
-LIMIT = profile.bounds(profile.load("china-2017"), "refrigerated", MINUTE, Differences()).above
+LIMIT = rule_profile.bounds(rule_profile.load("china-2017"), "refrigerated", MINUTE, ZoneOverrides()).above
 
 
 def add_probes(line: Line) -> dict[str, ZoneId]:
@@ -56,12 +57,12 @@ class Alerting:
     """What an alerting process has, on a clock of the test's."""
 
     def __init__(self, line: Line) -> None:
-        zones, writer, self.clock = Zones(), post(), HandClock(Instant(NOW))
+        zones, writer, self.clock = ZoneCache(), outbox_writer(), HandClock(Instant(NOW))
         follower = Follower(line.records, line.log, Directory(line.records), zones, writer, shards="00-ff")
         self.engine = Engine(
-            line.records, intake=line.log, follower=follower, zones=zones, post=writer, clock=self.clock, poll=1.0
+            line.records, intake=line.log, follower=follower, zones=zones, outbox=writer, clock=self.clock, poll=1.0
         )
-        self.late = Late(
+        self.late = LateEvaluation(
             line.records, lambda: line.telemetry, zones, writer, self.clock, shards="00-ff", live=self.engine
         )
 
@@ -85,14 +86,14 @@ def test_twenty_probes_whose_batches_come_in_disorder_have_the_alarms_of_reading
         with collecting(line), Gateway(line.settings) as gateway:
             seq = 0
 
-            def send(kind: Kind, readings: list[Reading], *, times: int = 1) -> None:
+            def send(kind: MessageKind, readings: list[Reading], *, times: int = 1) -> None:
                 nonlocal seq
                 seq += 1
                 for _ in range(times):
                     gateway.say(gateway.batch(seq, *readings, sent=NOW), kind)
 
             for code in zones:
-                send(Kind.DATA, [Reading(code, at, t) for at, t in live])
+                send(MessageKind.DATA, [Reading(code, at, t) for at, t in live])
             until(lambda: seq in gateway.covered(), "the live readings are taken in")
             alerting.work()
             late = [Reading(code, at, t, 0 if t is not None else 4) for code in zones for at, t in measured[code]]
@@ -100,9 +101,9 @@ def test_twenty_probes_whose_batches_come_in_disorder_have_the_alarms_of_reading
             size = 25
             blocks = [late[first : first + size] for first in range(0, len(late), size)]
             for number, block in enumerate(blocks):
-                send(Kind.BACKFILL, block, times=chance.choice((1, 1, 2)))
+                send(MessageKind.BACKFILL, block, times=chance.choice((1, 1, 2)))
                 if number % 7 == 0:
-                    send(Kind.BACKFILL, chance.choice(blocks[: number + 1]))
+                    send(MessageKind.BACKFILL, chance.choice(blocks[: number + 1]))
                 if number % 20 == 0:
                     alerting.work(minutes=chance.choice((0, 2)))
             until(lambda: seq in gateway.covered(), "all is taken in", within_s=60)

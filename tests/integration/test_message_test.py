@@ -7,12 +7,12 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from coldchain import setting_up
+from coldchain import installation
 from coldchain.message_test import send_test
 from config import secrets
 from config.load import load
 from config.settings import Settings
-from core.alarms.tables import Outbox
+from core.alarms.tables import OutboxMessage
 from core.db.audit import Audit
 from core.db.engine import Records, connect, url_for
 from core.runtime.instant import Instant
@@ -43,11 +43,11 @@ class Office:
 @pytest.fixture
 def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
     monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
-    setting_up.init(tmp_path)
+    installation.init(tmp_path)
     bare = load(tmp_path / "coldchain.toml")
     kept = secrets.read(bare.data_dir)
     secrets.write(bare.data_dir, msgspec.structs.replace(kept, wechat_secret=SECRET))
-    with setting_up.open_records(bare) as records, records.write() as tx:
+    with installation.open_records(bare) as records, records.write() as tx:
         unit, other = add_unit(tx, "县疾控"), add_unit(tx, "邻县疾控")
         tx.add(Person(unit_id=unit.id, name="王芳", openid="a", unreachable_since=Instant(1)))
         tx.add(Person(unit_id=unit.id, name="李建国", openid=None))
@@ -68,7 +68,7 @@ def test_it_is_on_the_phone_and_the_person_counts_as_reachable(office: Office) -
     assert office.person("王芳").unreachable_since is None
     records = office.records()
     with records.read() as tx:
-        assert not tx.scalars(select(Outbox)).all()
+        assert not tx.scalars(select(OutboxMessage)).all()
         assert [(row.act, row.subject) for row in tx.scalars(select(Audit))][-1] == ("test message sent", "person:1")
     records.close()
     assert send_test(office.settings, "1")[0] == 0

@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 
 from core.db import audit
 from core.db.engine import Records, connect
-from core.db.migrate import NewerDatabase, upgrade
-from core.db.tables import METADATA
-from core.devices.tables import TIMELINES, DeviceRevision
+from core.devices.tables import TIMELINES
+from core.migrations.all_tables import METADATA
+from core.migrations.migrate import NewerDatabase, upgrade
 from core.runtime.instant import Instant
+from core.units.tables import DeviceRevision
 from tests.fixtures.databases import DATABASES, empty_url
 
 

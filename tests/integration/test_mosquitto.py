@@ -16,15 +16,15 @@ from cryptography.x509.oid import NameOID
 import collector.service
 import gateway_agent.service
 from config import secrets
-from config.settings import Broker, Settings, UnitOnBus
-from config.settings import Records as RecordsSettings
-from core.bus.client import BrokerAddress, Bus, Message
+from config.settings import BrokerSettings, DeviceOnBus, RecordsSettings, Settings
 from core.db.engine import Records, connect
-from core.devices import revision
 from core.intake.open import open_log
-from core.intake.port import Entry
+from core.intake.port import LogEntry
+from core.mqtt.client import BrokerAddress, MqttClient, MqttMessage
 from core.runtime.instant import DAY
-from core.wire.topics import GatewayNumber, Kind, Topic, shard_of
+from core.units import revision
+from core.wire.shards import GatewayNumber, shard_of
+from core.wire.topics import MessageKind, Topic
 from gateway_agent.spool import Spool
 from tests.fixtures.broker import Client, Mosquitto, running, settings_in, until
 from tests.fixtures.county import add_fridge, add_gateway, add_probe, add_unit
@@ -34,8 +34,10 @@ from tests.fixtures.publisher import Gateway
 from tests.fixtures.uplinks import GW, agent_in
 
 ONE, TWO = GatewayNumber("10001"), GatewayNumber("10002")
-DATA, ACK, BIRTH = (str(Topic(ONE, kind)) for kind in (Kind.DATA, Kind.ACK, Kind.BIRTH))
-OTHER_DATA, OTHER_ACK, OTHER_STATE = (str(Topic(TWO, kind)) for kind in (Kind.DATA, Kind.ACK, Kind.STATE))
+DATA, ACK, BIRTH = (str(Topic(ONE, kind)) for kind in (MessageKind.DATA, MessageKind.ACK, MessageKind.BIRTH))
+OTHER_DATA, OTHER_ACK, OTHER_STATE = (
+    str(Topic(TWO, kind)) for kind in (MessageKind.DATA, MessageKind.ACK, MessageKind.STATE)
+)
 UP = "cc/v1/+/+/up/#"
 
 
@@ -147,7 +149,7 @@ def test_a_stopped_collector_takes_in_what_came_meanwhile(tmp_path: Path) -> Non
 def test_agent_and_collector_survive_kill_9_of_the_broker(tmp_path: Path) -> None:
     with line("tcp") as devices:
         devices.add(1, "r4dcb08", lambda _channel: 4.2)
-        bus = bus_to(devices, "tcp", UnitOnBus(address=1, profile="r4dcb08", probes={"t3": "208601"}), interval=0.1)
+        bus = bus_to(devices, "tcp", DeviceOnBus(address=1, profile="r4dcb08", probes={"t3": "208601"}), interval=0.1)
         agent = agent_in(tmp_path, bus)
         mosquitto_settings = settings_in(tmp_path, ONE, broker="mosquitto").broker
         settings = _installation(msgspec.structs.replace(agent, broker=mosquitto_settings))
@@ -174,7 +176,7 @@ def test_with_certificates_the_common_name_is_the_user(tmp_path: Path) -> None:
     authority = _Authority(mosquitto.folder / "certs")
     stranger = _Authority(tmp_path / "stranger")
     authority.issue("broker")
-    heard: list[Message] = []
+    heard: list[MqttMessage] = []
     with mosquitto:
         services = _with_certificate(settings, authority, "coldchain", heard, UP)
         gateway = _with_certificate(settings, authority, ONE, [])
@@ -236,19 +238,19 @@ def _with_certificate(
     settings: Settings,
     authority: _Authority,
     name: str,
-    heard: list[Message],
+    heard: list[MqttMessage],
     *subscriptions: str,
     signed_by: _Authority | None = None,
-) -> Bus:
+) -> MqttClient:
     certificate, key = (signed_by or authority).issue(name)
-    where = Broker(
+    where = BrokerSettings(
         port=settings.broker.port,
         tls_ca=str(authority.folder / "ca.crt"),
         tls_cert=certificate,
         tls_key=key,
         protocol="5",
     )
-    bus = Bus(
+    bus = MqttClient(
         BrokerAddress.of(where),
         client_id=f"{name}-{'stranger' if signed_by else 'known'}",
         username="10002",  # what a client calls itself doesn't count
@@ -288,7 +290,7 @@ def _seqs(settings: Settings) -> set[int]:
     return {entry.batch.seq for entry in _entries(settings)}
 
 
-def _entries(settings: Settings) -> list[Entry]:
+def _entries(settings: Settings) -> list[LogEntry]:
     log = open_log("", settings.data_dir)
     entries = log.read(shard_of(ONE), 0, 10_000)
     log.close()

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from config.settings import UnitOnBus
-from gateway_agent.profile import Profile
+from config.settings import DeviceOnBus
+from gateway_agent.device_profile import DeviceProfile
 from tests.fixtures.broker import broker
 from tests.fixtures.modbus import bus_to, line
 from tests.fixtures.uplinks import GW, Upstream, agent_in
@@ -33,8 +33,8 @@ def test_a_users_own_profile_is_found_beside_coldchain_toml(tmp_path: Path) -> N
     (tmp_path / "devices").mkdir()
     (tmp_path / "devices" / "fridge-x.toml").write_text(PROFILE)
     with line("tcp") as devices:
-        devices.add(7, Profile.read(PROFILE, "fridge-x"), lambda _channel: 4.75)
-        unit = UnitOnBus(address=7, profile="fridge-x", probes={"air": "208601"})
+        devices.add(7, DeviceProfile.read(PROFILE, "fridge-x"), lambda _channel: 4.75)
+        unit = DeviceOnBus(address=7, profile="fridge-x", probes={"air": "208601"})
         settings = agent_in(tmp_path, bus_to(devices, "tcp", unit, interval=0.2))
         (tmp_path / "coldchain.toml").write_text(f"""
 data_dir = "{tmp_path}"

@@ -5,16 +5,16 @@ from collections.abc import Awaitable, Callable, Iterator
 import msgspec
 import pytest
 
-from coldchain.simulate.modbus import Fault, Framing, ModbusDevices, Value
-from config.settings import Bus, UnitOnBus
+from coldchain.simulate.modbus import Framing, ModbusDevices, ModbusFault, Value
+from config.settings import BusSettings, DeviceOnBus
 from core.runtime.clock import SystemClock
 from core.runtime.instant import Instant
 from core.wire.messages import Reading
-from gateway_agent import boxes, profile
-from gateway_agent.line import Garbled, ModbusLine, Silent
-from gateway_agent.plan import BlockRead
-from gateway_agent.poller import BoundChannel, BusPoller, Unit
-from gateway_agent.profile import Profile, Timing
+from gateway_agent import device_profile, gateways
+from gateway_agent.device_profile import DeviceProfile, Timing
+from gateway_agent.modbus_line import GarbledReply, ModbusLine, NoReply
+from gateway_agent.poller import BoundChannel, BusPoller, PolledDevice
+from gateway_agent.read_plan import BlockRead
 from tests.fixtures.modbus import bus_to, line
 
 FRAMINGS: list[Framing] = ["tcp", "rtu", "serial"]
@@ -39,9 +39,9 @@ def steady(value: float | None) -> Value:
 class Reader:
     """A poller and what it delivered: {probe: (value, q)} of one cycle."""
 
-    def __init__(self, bus: Bus, *, timing: Timing = QUICK, back_off: float = 0.1) -> None:
+    def __init__(self, bus: BusSettings, *, timing: Timing = QUICK, back_off: float = 0.1) -> None:
         units = [
-            Unit(
+            PolledDevice(
                 on_bus.address,
                 msgspec.structs.replace(known, timing=timing),
                 [
@@ -51,9 +51,11 @@ class Reader:
                 ],
             )
             for on_bus in bus.units
-            for known in [profile.load(on_bus.profile)]
+            for known in [device_profile.load(on_bus.profile)]
         ]
-        self.poller = BusPoller(bus, boxes.line_of(bus, profile.Profiles()), units, SystemClock(), back_off=back_off)
+        self.poller = BusPoller(
+            bus, gateways.line_of(bus, device_profile.DeviceProfiles()), units, SystemClock(), back_off=back_off
+        )
         self.deliveries: list[tuple[list[Reading], Instant | None]] = []
         self.told: Callable[[], None] = lambda: None
 
@@ -74,7 +76,7 @@ class Reader:
         self.poller._line.close()
 
 
-def reading(bus: Bus, story: Callable[[Reader], Awaitable[None]], **how: object) -> None:
+def reading(bus: BusSettings, story: Callable[[Reader], Awaitable[None]], **how: object) -> None:
     async def told() -> None:
         reader = Reader(bus, **how)  # type: ignore[arg-type]
         try:
@@ -91,8 +93,8 @@ def test_two_kinds_of_device_are_read_in_one_request_each(framing: Framing, devi
     bus = bus_to(
         devices,
         framing,
-        UnitOnBus(address=1, profile="xy-md02", probes={"t": "208601", "h": "208601"}),
-        UnitOnBus(address=2, profile="r4dcb08", probes={"t1": "208604", "t2": "208605", "t8": "208606"}),
+        DeviceOnBus(address=1, profile="xy-md02", probes={"t": "208601", "h": "208601"}),
+        DeviceOnBus(address=2, profile="r4dcb08", probes={"t1": "208604", "t2": "208605", "t8": "208606"}),
     )
 
     async def story(reader: Reader) -> None:
@@ -117,20 +119,20 @@ def test_a_late_answer_is_never_taken_for_the_next_one(framing: Framing, devices
 
     async def story(reader: Reader) -> None:
         assert await reader.cycle() == {"p1": (4.0, 0)}
-        devices.fail(1, Fault("late", seconds=0.16, times=2))
+        devices.fail(1, ModbusFault("late", seconds=0.16, times=2))
         # 9.0 answers the request that was given up, while the second try waits for its own answer.
         assert await reader.cycle() == {"p1": (None, 4)}
         assert devices.reads[1] == 3
         await asyncio.sleep(0.12)  # the back-off, in real time
         assert await reader.cycle() == {"p1": (4.0, 0)}
 
-    reading(bus_to(devices, framing, UnitOnBus(address=1, profile="r4dcb08", probes={"t1": "p1"})), story)
+    reading(bus_to(devices, framing, DeviceOnBus(address=1, profile="r4dcb08", probes={"t1": "p1"})), story)
 
 
 def test_a_slow_way_to_the_line_costs_no_reading(framing: Framing, devices: ModbusDevices) -> None:
     devices.add(1, "r4dcb08", steady(4.0))
-    devices.fail(1, Fault("late", seconds=0.16, times=2))
-    there = bus_to(devices, framing, UnitOnBus(address=1, profile="r4dcb08", probes={"t1": "p1"}))
+    devices.fail(1, ModbusFault("late", seconds=0.16, times=2))
+    there = bus_to(devices, framing, DeviceOnBus(address=1, profile="r4dcb08", probes={"t1": "p1"}))
 
     async def story(reader: Reader) -> None:
         assert await reader.cycle() == {"p1": (4.0, 0)}
@@ -144,12 +146,12 @@ def test_without_the_silence_an_answer_of_another_length_is_refused_all_the_same
         hasty = Timing(timeout=0.1, quiet_after_timeout=0.0)
 
         async def story() -> None:
-            modbus = ModbusLine(bus_to(devices, "rtu"), profile.Line())
-            devices.fail(1, Fault("late", seconds=0.15, times=1))
-            with pytest.raises(Silent):
+            modbus = ModbusLine(bus_to(devices, "rtu"), device_profile.LineDefaults())
+            devices.fail(1, ModbusFault("late", seconds=0.15, times=1))
+            with pytest.raises(NoReply):
                 await modbus.read(1, BlockRead(3, 0, 8), hasty)
-            devices.fail(1, Fault("late", seconds=0.3, times=1))
-            with pytest.raises(Garbled, match="asked 2 of function 3, got 8"):
+            devices.fail(1, ModbusFault("late", seconds=0.3, times=1))
+            with pytest.raises(GarbledReply, match="asked 2 of function 3, got 8"):
                 await modbus.read(1, BlockRead(3, 0, 2), hasty)
             modbus.close()
 
@@ -160,23 +162,23 @@ def test_without_the_silence_an_answer_of_another_length_is_refused_all_the_same
 @pytest.mark.parametrize(
     ("fault", "q"),
     [
-        (Fault("dead"), 4),
-        (Fault("wrong_count"), 8),
-        (Fault("exception", code=4), 8),
-        (Fault("exception", code=0x0A), 4),
-        (Fault("exception", code=0x0B), 4),
-        (Fault("garbage"), 8),
-        (Fault("other_unit"), 8),
-        (Fault("dropped"), 4),
+        (ModbusFault("dead"), 4),
+        (ModbusFault("wrong_count"), 8),
+        (ModbusFault("exception", code=4), 8),
+        (ModbusFault("exception", code=0x0A), 4),
+        (ModbusFault("exception", code=0x0B), 4),
+        (ModbusFault("garbage"), 8),
+        (ModbusFault("other_unit"), 8),
+        (ModbusFault("dropped"), 4),
     ],
-    ids=lambda value: f"{value.kind}-{value.code}" if isinstance(value, Fault) else "",
+    ids=lambda value: f"{value.kind}-{value.code}" if isinstance(value, ModbusFault) else "",
 )
 def test_a_fault_of_one_unit_is_null_with_its_cause_and_the_others_are_read(
-    framing: Framing, devices: ModbusDevices, fault: Fault, q: int
+    framing: Framing, devices: ModbusDevices, fault: ModbusFault, q: int
 ) -> None:
     for unit in (1, 2, 3):
         devices.add(unit, "xy-md02", steady(5.0))
-    units = [UnitOnBus(address=unit, profile="xy-md02", probes={"t": f"p{unit}"}) for unit in (1, 2, 3)]
+    units = [DeviceOnBus(address=unit, profile="xy-md02", probes={"t": f"p{unit}"}) for unit in (1, 2, 3)]
 
     async def story(reader: Reader) -> None:
         assert await reader.cycle() == {"p1": (5.0, 0), "p2": (5.0, 0), "p3": (5.0, 0)}
@@ -196,32 +198,32 @@ def test_a_single_lost_frame_costs_no_reading(framing: Framing, devices: ModbusD
 
     async def story(reader: Reader) -> None:
         await reader.cycle()
-        devices.fail(1, Fault("dead", times=1))
+        devices.fail(1, ModbusFault("dead", times=1))
         assert await reader.cycle() == {"p1": (5.0, 0)}
 
-    reading(bus_to(devices, framing, UnitOnBus(address=1, profile="xy-md02", probes={"t": "p1"})), story)
+    reading(bus_to(devices, framing, DeviceOnBus(address=1, profile="xy-md02", probes={"t": "p1"})), story)
 
 
 @pytest.mark.parametrize(
     ("framing", "fault", "said"),
     [
-        ("tcp", Fault("other_transaction"), "a reply of transaction 2, asked 1"),
-        ("tcp", Fault("other_unit"), "a reply of unit 8"),
-        ("tcp", Fault("wrong_count"), "asked 2 of function 4, got 3 of 4"),
-        ("rtu", Fault("other_unit"), "a reply of unit 8"),
-        ("rtu", Fault("bad_crc"), "a reply with a wrong CRC"),
-        ("serial", Fault("bad_crc"), "a reply with a wrong CRC"),
+        ("tcp", ModbusFault("other_transaction"), "a reply of transaction 2, asked 1"),
+        ("tcp", ModbusFault("other_unit"), "a reply of unit 8"),
+        ("tcp", ModbusFault("wrong_count"), "asked 2 of function 4, got 3 of 4"),
+        ("rtu", ModbusFault("other_unit"), "a reply of unit 8"),
+        ("rtu", ModbusFault("bad_crc"), "a reply with a wrong CRC"),
+        ("serial", ModbusFault("bad_crc"), "a reply with a wrong CRC"),
     ],
-    ids=lambda value: value.kind if isinstance(value, Fault) else "",
+    ids=lambda value: value.kind if isinstance(value, ModbusFault) else "",
 )
-def test_what_came_in_place_of_a_reply_is_said(framing: Framing, fault: Fault, said: str) -> None:
+def test_what_came_in_place_of_a_reply_is_said(framing: Framing, fault: ModbusFault, said: str) -> None:
     with line(framing) as devices:
         devices.add(7, "xy-md02", steady(5.0))
         devices.fail(7, fault)
 
         async def story() -> None:
-            modbus = ModbusLine(bus_to(devices, framing), profile.Line())
-            with pytest.raises(Garbled, match=f"unit 7: {said}"):
+            modbus = ModbusLine(bus_to(devices, framing), device_profile.LineDefaults())
+            with pytest.raises(GarbledReply, match=f"unit 7: {said}"):
                 await modbus.read(7, BlockRead(4, 1, 2), QUICK)
             modbus.close()
 
@@ -231,14 +233,14 @@ def test_what_came_in_place_of_a_reply_is_said(framing: Framing, fault: Fault, s
 @pytest.mark.parametrize("framing", ["rtu", "serial"], indirect=True)
 def test_noise_before_a_reply_costs_no_reading(framing: Framing, devices: ModbusDevices) -> None:
     devices.add(1, "xy-md02", steady(5.0))
-    devices.fail(1, Fault("noise_before"))
+    devices.fail(1, ModbusFault("noise_before"))
 
     async def story(reader: Reader) -> None:
         for _ in range(5):
             assert await reader.cycle() == {"p1": (5.0, 0)}
         assert devices.reads[1] == 5, "found the first time"
 
-    reading(bus_to(devices, framing, UnitOnBus(address=1, profile="xy-md02", probes={"t": "p1"})), story)
+    reading(bus_to(devices, framing, DeviceOnBus(address=1, profile="xy-md02", probes={"t": "p1"})), story)
 
 
 def test_a_reply_that_came_while_the_process_was_held_up_is_no_time_out(
@@ -247,7 +249,7 @@ def test_a_reply_that_came_while_the_process_was_held_up_is_no_time_out(
     devices.add(1, "xy-md02", steady(5.0))
 
     async def story() -> None:
-        modbus = ModbusLine(bus_to(devices, framing), profile.Line())
+        modbus = ModbusLine(bus_to(devices, framing), device_profile.LineDefaults())
         await modbus.read(1, BlockRead(4, 1, 2), QUICK)
         asked = asyncio.ensure_future(modbus.read(1, BlockRead(4, 1, 2), QUICK))
         while devices.reads[1] < 2:  # noqa: ASYNC110  # it counts in another thread
@@ -259,9 +261,13 @@ def test_a_reply_that_came_while_the_process_was_held_up_is_no_time_out(
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("fault", [Fault("exception", code=0x0B), Fault("garbage")], ids=lambda fault: fault.kind)
-def test_a_unit_that_a_gateway_speaks_for_or_that_talks_rubbish_is_left_alone_like_a_silent_one(fault: Fault) -> None:
-    units = [UnitOnBus(address=unit, profile="xy-md02", probes={"t": f"p{unit}"}) for unit in (1, 2)]
+@pytest.mark.parametrize(
+    "fault", [ModbusFault("exception", code=0x0B), ModbusFault("garbage")], ids=lambda fault: fault.kind
+)
+def test_a_unit_that_a_gateway_speaks_for_or_that_talks_rubbish_is_left_alone_like_a_silent_one(
+    fault: ModbusFault,
+) -> None:
+    units = [DeviceOnBus(address=unit, profile="xy-md02", probes={"t": f"p{unit}"}) for unit in (1, 2)]
 
     async def story(reader: Reader, devices: ModbusDevices) -> None:
         await reader.cycle()
@@ -279,12 +285,12 @@ def test_a_unit_that_a_gateway_speaks_for_or_that_talks_rubbish_is_left_alone_li
 
 
 def test_a_dead_unit_never_delays_the_others_and_in_back_off_does_not_touch_the_bus() -> None:
-    units = [UnitOnBus(address=unit, profile="xy-md02", probes={"t": f"p{unit}"}) for unit in range(1, 9)]
+    units = [DeviceOnBus(address=unit, profile="xy-md02", probes={"t": f"p{unit}"}) for unit in range(1, 9)]
 
     async def story(reader: Reader, devices: ModbusDevices) -> None:
         await reader.cycle()
         for unit in (1, 2, 3):  # those that stand first
-            devices.fail(unit, Fault("dead"))
+            devices.fail(unit, ModbusFault("dead"))
         await reader.cycle()
         await asyncio.sleep(1.05)
         devices.reads.clear()
@@ -309,7 +315,7 @@ def test_a_dead_unit_never_delays_the_others_and_in_back_off_does_not_touch_the_
 
 
 def test_back_off_doubles_up_to_its_limit() -> None:
-    unit = Unit(1, profile.load("xy-md02"), [])
+    unit = PolledDevice(1, device_profile.load("xy-md02"), [])
     waits = []
     for _ in range(8):
         unit.was_silent(60.0)
@@ -324,7 +330,7 @@ def test_back_off_doubles_up_to_its_limit() -> None:
 def test_nobody_at_the_port_then_somebody_then_a_restart(framing: Framing) -> None:
     with line(framing) as first:
         port = first.port
-    units = [UnitOnBus(address=unit, profile="xy-md02", probes={"t": f"p{unit}"}) for unit in (1, 2)]
+    units = [DeviceOnBus(address=unit, profile="xy-md02", probes={"t": f"p{unit}"}) for unit in (1, 2)]
 
     async def story(reader: Reader) -> None:
         assert await reader.cycle() == {"p1": (None, 4), "p2": (None, 4)}
@@ -339,11 +345,11 @@ def test_nobody_at_the_port_then_somebody_then_a_restart(framing: Framing) -> No
 
 
 def test_a_serial_device_that_is_not_there_is_tried_again(tmp_path: object) -> None:
-    bus = Bus(
+    bus = BusSettings(
         name="b",
         kind="rtu",
         device=f"{tmp_path}/ttyUSB0",
-        units=[UnitOnBus(address=1, profile="xy-md02", probes={"t": "p1"})],
+        units=[DeviceOnBus(address=1, profile="xy-md02", probes={"t": "p1"})],
     )
 
     async def story(reader: Reader) -> None:
@@ -359,7 +365,7 @@ def test_a_serial_device_that_is_not_there_is_tried_again(tmp_path: object) -> N
 def test_silence_stands_between_frames_of_a_serial_line() -> None:
     with line("serial") as devices:
         devices.add(1, "xy-md02", steady(5.0))
-        slow = profile.Line(baud=600)
+        slow = device_profile.LineDefaults(baud=600)
 
         async def story() -> None:
             modbus = ModbusLine(bus_to(devices, "serial"), slow)
@@ -444,7 +450,7 @@ valid = [0, 100]
 
 
 def test_every_type_order_table_selector_and_status_bit_over_the_wire(framing: Framing, devices: ModbusDevices) -> None:
-    known = Profile.read(EVERYTHING, "here")
+    known = DeviceProfile.read(EVERYTHING, "here")
     feels: dict[str, float | None] = {
         "a": 8.01,
         "b": -70.25,
@@ -455,7 +461,7 @@ def test_every_type_order_table_selector_and_status_bit_over_the_wire(framing: F
         "batt": 87.6,
     }
     devices.add(7, known, feels.get)
-    unit = Unit(7, known, [BoundChannel(channel, channel.name) for channel in known.channels])
+    unit = PolledDevice(7, known, [BoundChannel(channel, channel.name) for channel in known.channels])
 
     async def story() -> None:
         bus = bus_to(devices, framing)

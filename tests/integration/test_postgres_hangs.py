@@ -10,23 +10,23 @@ from sqlalchemy.exc import OperationalError
 
 from core.db import engine as engines
 from core.db.engine import Records, connect
-from core.intake.port import Appended, Unavailable
+from core.intake.port import AppendResult, IntakeUnavailable
 from core.intake.postgres import PostgresIntakeLog
-from core.runtime.trouble import Kind, kind_of
+from core.runtime.trouble import TroubleKind, kind_of
 from tests.fixtures.databases import empty_url, fresh_url
 from tests.fixtures.intake_logs import batch
 from tests.fixtures.tcp_proxy import TcpProxy, through, to_postgres
 
 pytestmark = pytest.mark.long
 
-PATIENCE_S = 1.0
+TIMEOUT_S = 1.0
 IN_TIME_S = 6.0
 """A connection that was in the pool, one attempt to connect, and room for a busy machine."""
 
 
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "ANSWER_S", PATIENCE_S)
+    monkeypatch.setattr(engines, "ANSWER_S", TIMEOUT_S)
     monkeypatch.setattr(engines, "CONNECT_S", 2)
 
 
@@ -51,11 +51,11 @@ def refused_in_time(ask: Callable[[], object], error: type[Exception]) -> Except
 
 def test_an_append_to_a_log_that_hangs_ends_in_time_and_is_there_once_afterwards(url: str, proxy: TcpProxy) -> None:
     log = PostgresIntakeLog(through(url, proxy))
-    assert log.append([batch(1)]) == [Appended.NEW]
+    assert log.append([batch(1)]) == [AppendResult.NEW]
     proxy.hangs = True
-    error = refused_in_time(lambda: log.append([batch(2)]), Unavailable)
-    assert kind_of(error) is Kind.NO_ANSWER, error
-    assert kind_of(refused_in_time(log.heads, Unavailable)) is Kind.NO_ANSWER
+    error = refused_in_time(lambda: log.append([batch(2)]), IntakeUnavailable)
+    assert kind_of(error) is TroubleKind.NO_ANSWER, error
+    assert kind_of(refused_in_time(log.heads, IntakeUnavailable)) is TroubleKind.NO_ANSWER
     proxy.hangs = False
     log.append([batch(2)])
     assert [entry.batch.seq for entry in log.read(batch(1).shard, 0, 10)] == [1, 2]
@@ -73,8 +73,8 @@ def test_records_that_hang_end_every_request_in_time_and_serve_again(tmp_path: P
 
         assert count() == 0
         proxy.hangs = True
-        assert kind_of(refused_in_time(count, OperationalError)) is Kind.NO_ANSWER
-        assert kind_of(refused_in_time(count, OperationalError)) is Kind.NO_ANSWER
+        assert kind_of(refused_in_time(count, OperationalError)) is TroubleKind.NO_ANSWER
+        assert kind_of(refused_in_time(count, OperationalError)) is TroubleKind.NO_ANSWER
         proxy.hangs = False
         assert count() == 0
         records.close()

@@ -13,12 +13,12 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from config.load import WrongSetting
-from core.intake import server
+from config.load import InvalidSetting
+from core.intake import postgres_server
 from core.intake.open import open_log
-from core.intake.port import Appended, Unavailable, WrongVersion
+from core.intake.port import AppendResult, IntakeUnavailable, NewerLog
 from core.intake.postgres import PostgresIntakeLog
-from core.wire.topics import GatewayNumber, shard_of
+from core.wire.shards import GatewayNumber, shard_of
 from tests.fixtures.broker import until
 from tests.fixtures.databases import PostgresProcess, empty_url
 from tests.fixtures.intake_logs import EP, GW, batch
@@ -62,7 +62,7 @@ def test_a_row_that_commits_late_is_never_passed_by_a_reader(url: str, log: Post
         )
         db.execute("UPDATE intake.head SET n = %s WHERE shard = %s", (n + 1, SHARD))
         assert [entry.n for entry in log.read(SHARD, 0, 10)] == [1]
-        assert log.append([batch(1, gw=OTHER)]) == [Appended.NEW], "a writer of another shard waits for nobody"
+        assert log.append([batch(1, gw=OTHER)]) == [AppendResult.NEW], "a writer of another shard waits for nobody"
         assert not done
     quick.join(10)
     assert [(entry.n, entry.batch.seq) for entry in log.read(SHARD, 0, 10)] == [(1, 1), (2, 2), (3, 3)]
@@ -71,7 +71,7 @@ def test_a_row_that_commits_late_is_never_passed_by_a_reader(url: str, log: Post
 _WRITER = """
 import random, sys
 from core.intake.postgres import PostgresIntakeLog
-from core.wire.topics import GatewayNumber
+from core.wire.shards import GatewayNumber
 from tests.fixtures.intake_logs import batch
 log = PostgresIntakeLog(sys.argv[1])
 ep, chance = sys.argv[2] * 16, random.Random(sys.argv[2])
@@ -111,14 +111,14 @@ def test_processes_that_start_at_once_make_the_tables_once(url: str) -> None:
 def test_a_log_of_a_newer_version_is_refused(url: str) -> None:
     with psycopg.connect(_dsn(url)) as admin:
         admin.execute("UPDATE intake.version SET number = 99")
-    with pytest.raises(WrongVersion, match="version 99"):
+    with pytest.raises(NewerLog, match="version 99"):
         PostgresIntakeLog(url)
 
 
 def test_settings_name_it_and_the_reason_shows_no_password(tmp_path: Path) -> None:
-    with pytest.raises(WrongSetting, match="postgresql\\+psycopg://USER"):
+    with pytest.raises(InvalidSetting, match="postgresql\\+psycopg://USER"):
         open_log("mysql://x", str(tmp_path))
-    with pytest.raises(Unavailable, match="collector:\\*\\*\\*@") as refused:
+    with pytest.raises(IntakeUnavailable, match="collector:\\*\\*\\*@") as refused:
         open_log("postgresql+psycopg://collector:secret@127.0.0.1:1/none", str(tmp_path))
     assert "secret" not in str(refused.value)
 
@@ -126,11 +126,11 @@ def test_settings_name_it_and_the_reason_shows_no_password(tmp_path: Path) -> No
 def test_a_writer_that_is_frozen_in_mid_append_holds_the_others_up_for_a_while_only(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "FROZEN_WRITER_S", 1)
+    monkeypatch.setattr(postgres_server, "FROZEN_WRITER_S", 1)
     log = PostgresIntakeLog(url)
-    with pytest.raises(Unavailable, match="idle-in-transaction"):
+    with pytest.raises(IntakeUnavailable, match="idle-in-transaction"):
         _freeze(log)
-    assert log.append([batch(2)]) == [Appended.NEW]
+    assert log.append([batch(2)]) == [AppendResult.NEW]
     log.close()
 
 
@@ -138,13 +138,13 @@ def _freeze(log: PostgresIntakeLog) -> None:
     """Lock a counter as an append does, and stop; another append gets through before this one goes on."""
     with log._server.transaction() as frozen:
         frozen.execute("SELECT n FROM intake.head WHERE shard = %s FOR UPDATE", (SHARD,))
-        assert log.append([batch(1)]) == [Appended.NEW]
+        assert log.append([batch(1)]) == [AppendResult.NEW]
         frozen.execute("SELECT 1")
 
 
 _APPENDER = """
 import sys
-from core.intake.port import Appended, Unavailable
+from core.intake.port import AppendResult, IntakeUnavailable
 from core.intake.postgres import PostgresIntakeLog
 from tests.fixtures.intake_logs import batch
 log = PostgresIntakeLog(sys.argv[1])
@@ -152,7 +152,7 @@ start = 1
 while True:
     try:
         log.append([batch(seq) for seq in range(start, start + 20)])
-    except Unavailable:
+    except IntakeUnavailable:
         continue
     print(start + 19, flush=True)
     start += 20
@@ -189,7 +189,7 @@ def test_what_was_acknowledged_survives_kill_9_of_the_server() -> None:
 def _head(log: PostgresIntakeLog) -> int:
     try:
         return log.head(SHARD)
-    except Unavailable:
+    except IntakeUnavailable:
         return 0
 
 

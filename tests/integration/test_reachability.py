@@ -11,18 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select, true
 
-from coldchain import setting_up, status_command
-from coldchain.checks.reach import reach
+from coldchain import installation, status_command
+from coldchain.checks.contacts import reach
 from config.load import load
-from config.settings import Settings, Wechat
+from config.settings import Settings, WechatSettings
 from core.alarms.tables import AlarmEvent
+from core.contacts.contacts import ContactLevel, contacts_of
+from core.contacts.reachability import count_out_of_reach, levels_out_of_reach, out_of_reach
 from core.db.engine import Records, connect, url_for
-from core.db.migrate import upgrade
 from core.devices.tables import EquipmentUnit, MaintenanceWindow
 from core.ids import EquipmentId
+from core.migrations.migrate import upgrade
 from core.runtime.instant import Instant
-from core.units.contacts import ContactLevel, contacts_of
-from core.units.reachability import count_out_of_reach, levels_out_of_reach, out_of_reach
 from core.units.tables import Contact, Person, Unit
 from tests.fixtures.alerting import Watch, on_both
 from tests.fixtures.county import add_contact, add_fridge, add_gateway, add_probe, add_unit
@@ -31,7 +31,7 @@ from tests.fixtures.web import Site, site, text_of
 
 ONE, TWO, THREE = ContactLevel
 NOW = Instant(1_774_632_960_000)
-ACCOUNT = Wechat(app_id="wx", template_alarm="a", template_recovery="r")
+ACCOUNT = WechatSettings(app_id="wx", template_alarm="a", template_recovery="r")
 
 
 def seen(records: Records, *channels: str) -> dict[str, tuple[ContactLevel, ...]]:
@@ -194,7 +194,7 @@ equipment = "BX-1"
 
 
 def installed(folder: Path, more: str = "") -> Settings:
-    setting_up.init(folder)
+    installation.init(folder)
     file = folder / "coldchain.toml"
     file.write_text(file.read_text("utf-8") + more, "utf-8")
     (folder / "county.toml").write_text(COUNTY, "utf-8")
@@ -206,7 +206,7 @@ def test_import_check_and_status_say_it_and_stop_when_somebody_can_be_told(
 ) -> None:
     monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
     bare = installed(tmp_path)
-    code, lines = setting_up.import_into(bare, tmp_path / "county.toml")
+    code, lines = installation.import_into(bare, tmp_path / "county.toml")
     assert code == 0
     told = [line for line in lines if "无人可通知" in line]
     assert len(told) == 3
@@ -223,7 +223,7 @@ def test_import_check_and_status_say_it_and_stop_when_somebody_can_be_told(
 
     with_account = msgspec.structs.replace(bare, wechat=ACCOUNT)
     assert len(list(reach(with_account))) == 3, "nobody is bound"
-    again = setting_up.import_into(with_account, tmp_path / "county.toml")[1]
+    again = installation.import_into(with_account, tmp_path / "county.toml")[1]
     assert "openid" in again[-1]
     records = Records(connect(url_for(bare.records.url, bare.data_dir)))
     upgrade(records.engine)
@@ -231,7 +231,7 @@ def test_import_check_and_status_say_it_and_stop_when_somebody_can_be_told(
         tx.scalars(select(Person)).one().openid = "o-1"
     records.close()
     assert [finding.good for finding in reach(with_account)] == [True]
-    assert not any("无人可通知" in line for line in setting_up.import_into(with_account, tmp_path / "county.toml")[1])
+    assert not any("无人可通知" in line for line in installation.import_into(with_account, tmp_path / "county.toml")[1])
     troubles = {trouble.part for trouble in status_command.look(with_account).troubles}
     assert "contacts" not in troubles
 

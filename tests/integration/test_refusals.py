@@ -3,11 +3,11 @@
 import pytest
 from sqlalchemy import update
 
-from core.alarms.tables import Outbox
+from core.alarms.tables import OutboxMessage
 from core.db.engine import Records
 from core.ids import PersonId
 from core.runtime.clock import real_now
-from core.runtime.trouble import Kind
+from core.runtime.trouble import TroubleKind
 from core.units.tables import Person
 from tests.fixtures.delivering import SEND, channel_of, on_sqlite, rows, states, tries, until, worker
 from tests.fixtures.messages import add_alarm, queue
@@ -18,7 +18,7 @@ from tests.integration.test_delivery import Slips
 def time_passes(records: Records) -> None:
     """Make due what waits: minutes that no test has."""
     with records.write() as tx:
-        tx.execute(update(Outbox).where(Outbox.state == "queued").values(next_at=real_now()))
+        tx.execute(update(OutboxMessage).where(OutboxMessage.state == "queued").values(next_at=real_now()))
 
 
 @pytest.mark.parametrize("code", [45009, 48001, 40164, 50002, 45011])
@@ -38,7 +38,7 @@ def test_an_account_that_may_not_send_holds_all_and_each_is_told_when_it_may(
         [trouble] = delivery.troubles.now() if code != 45011 else [None]
         assert trouble is None or (trouble.part, trouble.kind, str(code) in trouble.detail) == (
             "wechat",
-            Kind.HELD,
+            TroubleKind.HELD,
             True,
         )
     sim.mend()
@@ -121,7 +121,7 @@ def test_a_wrong_template_holds_messages_of_its_kind_and_no_other(
         with records.write() as tx:
             queue(tx, other, people[1], kind="recovery")
         until(delivery, lambda: states(records) == ["queued", "sent"])
-        assert [(one.part, one.kind) for one in delivery.troubles.now()] == [("wechat alarm", Kind.HELD)]
+        assert [(one.part, one.kind) for one in delivery.troubles.now()] == [("wechat alarm", TroubleKind.HELD)]
         time_passes(records)
         until(delivery, lambda: states(records) == ["sent", "sent"])
         assert not delivery.troubles.now()

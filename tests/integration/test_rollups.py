@@ -14,14 +14,15 @@ from sqlalchemy import func, select, text, update
 from core.db.engine import Records
 from core.devices import bindings, registry
 from core.devices.directory import allot_series
-from core.devices.registry import ZoneLimits
-from core.devices.stays import differences, load
 from core.devices.tables import Probe, ProbeZone, Series, Zone
 from core.errors import Invalid
+from core.figures import rollups
+from core.figures.tables import Daily, DueDay, RolledUp
 from core.ids import Centi, ProbeId, SeriesId, ZoneId
+from core.limits import zone_limits
+from core.limits.placements import differences, load
+from core.limits.zone_limits import ZoneLimits
 from core.runtime.instant import MINUTE, Instant, Milliseconds
-from core.telemetry import rollups
-from core.telemetry.tables import Daily, DueDay, RolledUp
 from core.units.actor import OPERATOR
 from core.units.tables import Unit
 from tests.fixtures.county import add_gateway
@@ -129,8 +130,8 @@ def test_limits_that_change_part_the_day_and_readings_hold_across(site: Site) ->
     site.takes("208601", course(0.5, 1440.5, 7.0))
     with site.change() as tx:
         zone = tx.get_one(Zone, FRIDGE)
-        registry.set_limits(tx, OPERATOR, zone, ZoneLimits(high=Centi(600)), now=at(600))
-        registry.set_limits(tx, OPERATOR, zone, ZoneLimits(high=Centi(600), delay=Milliseconds(0)), now=at(700))
+        zone_limits.set_limits(tx, OPERATOR, zone, ZoneLimits(high=Centi(600)), now=at(600))
+        zone_limits.set_limits(tx, OPERATOR, zone, ZoneLimits(high=Centi(600), delay=Milliseconds(0)), now=at(700))
     site.is_day(1)
     site.is_day(2)
     assert [(row.limits, row.low, row.high, row.above / MINUTE, row.gap / MINUTE) for row in site.rows(last=0)] == [
@@ -149,7 +150,7 @@ def test_limits_corrected_since_an_earlier_time_recompute_what_they_touch_and_no
     with site.change() as tx:
         zone = tx.get_one(Zone, FRIDGE)
         limits = ZoneLimits(high=Centi(600))
-        registry.set_limits(tx, OPERATOR, zone, limits, since=at(2 * DAY_MIN + 50), now=site.clock.at)
+        zone_limits.set_limits(tx, OPERATOR, zone, limits, since=at(2 * DAY_MIN + 50), now=site.clock.at)
     site.collectors[0].due_days.mark(threading.Event())
     assert due(site) == [(2, 1), (3, 1)]
     site.works()
@@ -157,12 +158,14 @@ def test_limits_corrected_since_an_earlier_time_recompute_what_they_touch_and_no
     assert after[:2] == before[:2]
     assert [(row.limits, row.above / MINUTE) for row in after[2:]] == [(0, 0), (1, 50), (1, 100)]
     with site.change() as tx, pytest.raises(Invalid, match="future"):
-        registry.set_limits(tx, OPERATOR, tx.get_one(Zone, FRIDGE), limits, since=at(99 * DAY_MIN), now=site.clock.at)
+        zone_limits.set_limits(
+            tx, OPERATOR, tx.get_one(Zone, FRIDGE), limits, since=at(99 * DAY_MIN), now=site.clock.at
+        )
 
 
 def test_the_first_limits_of_a_zone_that_nothing_measured_hold_from_its_beginning(one_site: Site) -> None:
     with one_site.change() as tx:
-        registry.set_limits(tx, OPERATOR, tx.get_one(Zone, OTHER), ZoneLimits(high=Centi(600)), now=at(500))
+        zone_limits.set_limits(tx, OPERATOR, tx.get_one(Zone, OTHER), ZoneLimits(high=Centi(600)), now=at(500))
         bindings.move_probe(tx, OPERATOR, ProbeId(1), OTHER, at(-9 * DAY_MIN), now=at(600))
     one_site.takes("208601", course(-2 * DAY_MIN, -2 * DAY_MIN + 10, 7.0))
     one_site.is_day(1)
@@ -436,7 +439,7 @@ def test_a_changed_figure_fails_its_checksum(site: Site) -> None:
 
 def test_versions_are_never_changed(site: Site) -> None:
     with site.change() as tx:
-        registry.set_limits(tx, OPERATOR, tx.get_one(Zone, FRIDGE), ZoneLimits(high=Centi(600)), now=at(1))
+        zone_limits.set_limits(tx, OPERATOR, tx.get_one(Zone, FRIDGE), ZoneLimits(high=Centi(600)), now=at(1))
     with pytest.raises(Exception, match="append only"), site.records.write() as tx:
         tx.execute(text("UPDATE limits_version SET high = 900"))
 
@@ -445,7 +448,7 @@ def test_stays_that_are_cut_elsewhere_are_no_difference(site: Site) -> None:
     with site.records.read() as tx:
         before = load(tx, "Asia/Shanghai")[SeriesId(1)]
     with site.change() as tx:
-        registry.set_limits(tx, OPERATOR, tx.get_one(Zone, FREEZER), ZoneLimits(high=Centi(-1000)), now=at(1))
+        zone_limits.set_limits(tx, OPERATOR, tx.get_one(Zone, FREEZER), ZoneLimits(high=Centi(-1000)), now=at(1))
         bindings.unbind_probe(tx, OPERATOR, ProbeId(1), at(100), now=at(100))
     with site.records.read() as tx:
         after = load(tx, "Asia/Shanghai")[SeriesId(1)]

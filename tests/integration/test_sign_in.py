@@ -3,19 +3,14 @@
 import pytest
 from sqlalchemy import func, select
 
+from core.access.accounts import change_password, create_account, hash_password, sign_in
+from core.access.sessions import close_session, open_session, session_of
 from core.db.audit import Audit
 from core.db.engine import Records
 from core.errors import Invalid, NotFound, NotSignedIn
 from core.runtime.instant import HOUR, Instant
-from core.units.accounts import (
-    change_password,
-    create_account,
-    hash_password,
-    sign_in,
-)
 from core.units.actor import OPERATOR, Actor
 from core.units.rights import Right, Role
-from core.units.sessions import close_session, open_session, session_of
 from core.units.tables import Account, Person, Unit, WebSession
 from tests.fixtures.county import add_unit
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coldchain.demo.stage import HOST, free_port
+from coldchain.demo.environment import HOST, free_port
 from coldchain.simulate.modbus import ModbusDevices
 
 CLIENTS = 3

@@ -17,24 +17,25 @@ import pytest
 from rich.cells import cell_len
 
 from coldchain import status_command
-from collector.decode import Unreadable, decode
+from collector.receiving.message_decoder import UnreadableMessage, decode
 from config import secrets
-from config.load import WrongSetting, load
+from config.load import InvalidSetting, load
 from core.db.engine import Records, connect
-from core.db.migrate import upgrade
-from core.health import stores
-from core.health.line import Lag, Line
+from core.health import store_checks
+from core.health.health_check import HealthCheck, Lag
 from core.intake.open import is_ready
-from core.intake.port import Claim, DeadLetter, Entry, GatewayClock, Stamped, Withheld
+from core.intake.port import DeadLetter, GatewayClock, LogEntry, ShardClaim, StampedReading, WithheldReading
 from core.intake.sqlite import SqliteIntakeLog
+from core.migrations.migrate import upgrade
 from core.runtime.clock import SystemClock, real_now
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.runtime.status import StatusFile
-from core.runtime.trouble import Kind, Trouble
+from core.runtime.trouble import Trouble, TroubleKind
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.telemetry.open import open_telemetry
-from core.wire.topics import GatewayNumber, Shard, Topic
-from core.wire.topics import Kind as WireKind
+from core.wire.shards import GatewayNumber, Shard
+from core.wire.topics import MessageKind as WireKind
+from core.wire.topics import Topic
 from tests.fixtures.broker import until
 from tests.fixtures.databases import empty_url
 from tests.fixtures.disks import hanging_disk, small_disk
@@ -91,7 +92,10 @@ def of_gateway(folder: Path, kind: str) -> str:
 
 def test_clones_dead_letters_quarantine_and_wrong_clocks_are_named_by_gateway(folder: Path) -> None:
     now = real_now()
-    some = tuple(Withheld(Stamped("a", "t", now, None, 4, now), "implausible", "") for _ in range(stores.PILED_UP))
+    some = tuple(
+        WithheldReading(StampedReading("a", "t", now, None, 4, now), "implausible", "")
+        for _ in range(store_checks.PILED_UP)
+    )
     with closing(SqliteIntakeLog(folder / "data" / "intake.db")) as log:
         log.append([batch(1, received=now)])
         log.append([batch(1, received=now, frozen=b"another")] * 3)
@@ -112,7 +116,7 @@ def test_clones_dead_letters_quarantine_and_wrong_clocks_are_named_by_gateway(fo
 def test_a_gateway_of_another_version_is_named_with_the_version_and_what_to_do(folder: Path) -> None:
     """Its messages are acknowledged and dead-lettered whole (docs/adr/0008-faulty-messages.md)."""
     topic = str(Topic(GatewayNumber("10002"), WireKind.DATA))
-    with pytest.raises(Unreadable) as unreadable:
+    with pytest.raises(UnreadableMessage) as unreadable:
         decode(topic, b'{"v":2,"gw":"10002","ep":"9f3c02d1a47be865","boot":"7f3a9c21","seq":1,"r":[]}')
     with closing(SqliteIntakeLog(folder / "data" / "intake.db")) as log:
         log.append([], [], [DeadLetter(0, real_now(), topic, str(unreadable.value), b"x")])
@@ -122,14 +126,16 @@ def test_a_gateway_of_another_version_is_named_with_the_version_and_what_to_do(f
 
 def test_what_gateways_did_wrong_long_ago_is_counted_and_no_trouble_any_more(folder: Path) -> None:
     then = Instant(real_now() - 2 * 86_400_000)
-    some = (Withheld(Stamped("a", "t", then, None, 4, then), "implausible", ""),) * (stores.PILED_UP + 1)
+    some = (WithheldReading(StampedReading("a", "t", then, None, 4, then), "implausible", ""),) * (
+        store_checks.PILED_UP + 1
+    )
     with closing(SqliteIntakeLog(folder / "data" / "intake.db")) as log:
         log.append([msgspec.structs.replace(batch(1, received=then), held=some)])
         log.append([batch(1, received=then, frozen=b"another")])
         log.append([], [], [DeadLetter(0, then, "cc/v1/00/10002/up/data", "no such thing", b"x")])
         assert set(told(folder)) == {"telemetry writer", "alerting"}, "the log is read by nobody here"
         assert "10002 1" in looked(folder)[1]
-        log.prune_held(before=Instant(0), most=stores.PILED_UP, now=real_now())
+        log.prune_held(before=Instant(0), most=store_checks.PILED_UP, now=real_now())
     assert of_gateway(folder, "growing").startswith("10001: 1 dropped, more than 100 were held")
 
 
@@ -152,7 +158,9 @@ def test_what_is_wrong_stands_first_with_what_to_do_and_ends_with_1(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
-    gone = Trouble("telemetry", Kind.NO_ANSWER, Instant(real_now() - MINUTE), "http://10.1.2.3:8086", "timed out")
+    gone = Trouble(
+        "telemetry", TroubleKind.NO_ANSWER, Instant(real_now() - MINUTE), "http://10.1.2.3:8086", "timed out"
+    )
     StatusFile(folder / "data", "collector").write({"shards": "00-ff"}, [gone])
     assert told(folder) == {"telemetry": "no_answer"}
     code, screen = looked(folder)
@@ -171,12 +179,12 @@ def test_every_sentence_fits_eighty_columns_and_hangs_below_its_arrow(
     monkeypatch.setenv("LC_ALL", locale)
     monkeypatch.setenv("COLUMNS", "80")
     long_path = "/srv/" + "telemetry/" * 9
-    troubles = [Trouble("telemetry", kind, real_now(), long_path, "timed out") for kind in Kind]
+    troubles = [Trouble("telemetry", kind, real_now(), long_path, "timed out") for kind in TroubleKind]
     StatusFile(folder / "data", "collector").write({}, troubles)
     told, _, tables = looked(folder)[1].partition("\nServices\n" if locale == "C.UTF-8" else "\n服务\n")
     lines = [line for line in told.splitlines() if line.strip() != long_path]
     assert [line for line in [*lines, *tables.splitlines()] if cell_len(line) > 80] == []
-    assert len(told.splitlines()) - len(lines) >= len(Kind) - 1, "a path stays whole"
+    assert len(told.splitlines()) - len(lines) >= len(TroubleKind) - 1, "a path stays whole"
     assert not any(line.strip() in ("→", "●") for line in lines)
     assert all(line.startswith(("●", "  ")) for line in lines[1:])
 
@@ -195,7 +203,7 @@ def test_shards_that_nobody_takes_in_are_told_though_all_here_are_well(folder: P
     log = SqliteIntakeLog(folder / "data" / "intake.db")
     for first, last in (("10", "7f"), ("80", "ef")):
         name = f"collector-{first}-{last}"
-        log.claim(Claim("collector", name, Shard(first), Shard(last), "here:/x"), lease=Milliseconds(60_000))
+        log.claim(ShardClaim("collector", name, Shard(first), Shard(last), "here:/x"), lease=Milliseconds(60_000))
     (trouble,) = answer(folder)["troubles"]
     assert (trouble["part"], trouble["kind"], trouble["detail"]) == (
         "collector shards",
@@ -203,7 +211,7 @@ def test_shards_that_nobody_takes_in_are_told_though_all_here_are_well(folder: P
         "shards 00-0f, f0-ff",
     )
     for first, last in (("00", "0f"), ("f0", "ff")):
-        log.claim(Claim("collector", first, Shard(first), Shard(last), "there:/x"), lease=Milliseconds(60_000))
+        log.claim(ShardClaim("collector", first, Shard(first), Shard(last), "there:/x"), lease=Milliseconds(60_000))
     log.close()
     assert told(folder) == {}
 
@@ -223,7 +231,9 @@ def test_a_log_that_readers_do_not_follow_is_counted_and_told(folder: Path) -> N
     log = SqliteIntakeLog(folder / "data" / "intake.db")
     received = real_now() - 10 * MINUTE
     log.append([batch(seq, received=received + seq) for seq in range(1, 6)])
-    log.claim(Claim("collector", "collector-9", Shard("00"), Shard("7f"), "elsewhere:/x"), lease=Milliseconds(60_000))
+    log.claim(
+        ShardClaim("collector", "collector-9", Shard("00"), Shard("7f"), "elsewhere:/x"), lease=Milliseconds(60_000)
+    )
     log.close()
     found = answer(folder)
     health = found["health"]
@@ -247,7 +257,7 @@ def test_a_log_that_hangs_in_the_middle_of_a_look_is_asked_once(folder: Path) ->
     asked, over = [], threading.Event()
 
     class Hanging(SqliteIntakeLog):
-        def read(self, shard: Shard, after: int, limit: int) -> list[Entry]:
+        def read(self, shard: Shard, after: int, limit: int) -> list[LogEntry]:
             asked.append(shard)
             over.wait(30)
             return super().read(shard, after, limit)
@@ -260,7 +270,7 @@ def test_a_log_that_hangs_in_the_middle_of_a_look_is_asked_once(folder: Path) ->
     ):
         log.append([batch(1)])
         opened = {"records": records, "log": log, "telemetry": telemetry}
-        line = Line(settings, SystemClock(), **{name: partial(nullcontext, one) for name, one in opened.items()})  # type: ignore[arg-type]
+        line = HealthCheck(settings, SystemClock(), **{name: partial(nullcontext, one) for name, one in opened.items()})  # type: ignore[arg-type]
         for _ in range(3):
             health = line.look(0.5)
             assert (health.stored, health.followed) == (Lag(1, None), Lag(1, None))
@@ -317,7 +327,7 @@ def test_a_user_who_may_not_look_is_told_so_and_not_that_nothing_runs(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != folder / "data")
-    with pytest.raises(WrongSetting, match="run it as the one who runs the services"):
+    with pytest.raises(InvalidSetting, match="run it as the one who runs the services"):
         looked(folder)
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from coldchain.demo.stage import free_port
+from coldchain.demo.environment import free_port
 from coldchain.supervisor import Service, Supervisor
 from config import secrets
-from core.runtime.single import only_one
+from core.runtime.process_lock import single_process
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -139,15 +139,15 @@ threading.Event().wait()
         parent.send_signal(signal.SIGKILL)
         parent.communicate()
     eventually(lambda: gone(child), within_s=5)
-    with only_one(str(tmp_path / "data"), "broker", threading.Event()) as ours:
+    with single_process(str(tmp_path / "data"), "broker", threading.Event()) as ours:
         assert ours
 
 
 def test_a_second_process_waits_for_the_first_and_gives_up_when_stopped(tmp_path: Path) -> None:
     script = f"""
 import sys, threading
-from core.runtime.single import only_one
-with only_one({str(tmp_path)!r}, 'api', threading.Event()):
+from core.runtime.process_lock import single_process
+with single_process({str(tmp_path)!r}, 'api', threading.Event()):
     print('held', flush=True)
     sys.stdin.read()
 """
@@ -157,13 +157,13 @@ with only_one({str(tmp_path)!r}, 'api', threading.Event()):
     assert holder.stdout.readline() == b"held\n"
     stop = threading.Event()
     stop.set()
-    with only_one(str(tmp_path), "api", stop) as ours:
+    with single_process(str(tmp_path), "api", stop) as ours:
         assert not ours
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     holder.stdin.close()
     holder.stdout.close()
-    with only_one(str(tmp_path), "api", threading.Event()) as ours:
+    with single_process(str(tmp_path), "api", threading.Event()) as ours:
         assert ours
 
 
@@ -213,7 +213,7 @@ def test_up_with_a_taken_port_says_whose_it_is_in_a_line_each(tmp_path: Path) ->
 
 def test_a_second_up_is_refused_at_once_with_the_first_ones_number(tmp_path: Path) -> None:
     installed(tmp_path, api=free_port(), broker=free_port())
-    with only_one(str(tmp_path / "coldchain-data"), "up", threading.Event()):
+    with single_process(str(tmp_path / "coldchain-data"), "up", threading.Event()):
         done = up_in(tmp_path, "up")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()

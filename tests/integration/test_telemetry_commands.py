@@ -11,19 +11,17 @@ from sqlalchemy import update
 
 from coldchain import telemetry_commands
 from coldchain.checks import Finding, check
-from coldchain.demo.stage import free_port
+from coldchain.demo.environment import free_port
 from config import secrets
 from config.secrets import Secrets
-from config.settings import Records as RecordsSettings
-from config.settings import Settings
-from config.settings import Telemetry as TelemetrySettings
+from config.settings import RecordsSettings, Settings, TelemetrySettings
 from core.db.engine import Records
+from core.figures.tables import Daily
 from core.ids import Centi, SeriesId
 from core.runtime.clock import real_now
 from core.runtime.instant import DAY, HOUR, Instant
 from core.telemetry.open import open_telemetry
-from core.telemetry.port import Sample, Unavailable
-from core.telemetry.tables import Daily
+from core.telemetry.port import StoredReading, TelemetryUnavailable
 from tests.fixtures.influx import Influxd
 from tests.fixtures.site import day, site_in
 
@@ -70,7 +68,7 @@ def test_init_makes_all_that_services_need_and_no_more(tmp_path: Path, fresh: In
     assert "v2.9.1" in finding(settings).seen
 
     now = real_now()
-    one = Sample(SeriesId(1), now, Centi(410), 0)
+    one = StoredReading(SeriesId(1), now, Centi(410), 0)
     writer, reader = open_telemetry(settings), open_telemetry(settings, read_only=True)
     writer.write_batch([one], {})
     assert list(reader.range(SeriesId(1), Instant(0), Instant(now + HOUR)).samples(SeriesId(1))) == [one]
@@ -83,7 +81,7 @@ def test_init_makes_all_that_services_need_and_no_more(tmp_path: Path, fresh: In
     stolen = msgspec.structs.replace(after, influx_write=after.influx_read)
     secrets.write(settings.data_dir, stolen)
     thief = open_telemetry(settings)
-    with pytest.raises(Unavailable, match=r"40[13]"):
+    with pytest.raises(TelemetryUnavailable, match=r"40[13]"):
         thief.write_batch([one], {})
     thief.close()
 
@@ -147,7 +145,7 @@ def test_the_embedded_store_needs_no_init_and_can_be_verified(tmp_path: Path) ->
     assert "nothing was ever stored" in telemetry_commands.verify(settings)[1][0]
     store = open_telemetry(settings)
     now = real_now()
-    store.write_batch([Sample(SeriesId(n), now, Centi(n), 0) for n in range(50)], {})
+    store.write_batch([StoredReading(SeriesId(n), now, Centi(n), 0) for n in range(50)], {})
     code, told = telemetry_commands.verify(settings)
     assert code == 0
     assert "50 readings" in told[0]
@@ -185,7 +183,7 @@ def test_verify_makes_nothing_and_names_what_is_broken_and_goes_on(tmp_path: Pat
     assert not (tmp_path / "records.db").exists()
     store = open_telemetry(settings)
     january = Instant(1_767_225_600_000)
-    store.write_batch([Sample(SeriesId(n), Instant(january + n * 40 * DAY), Centi(n), 0) for n in range(3)], {})
+    store.write_batch([StoredReading(SeriesId(n), Instant(january + n * 40 * DAY), Centi(n), 0) for n in range(3)], {})
     store.seal(real_now())
     store.close()
     (tmp_path / "telemetry" / "202602.db").write_bytes(b"not a database at all")

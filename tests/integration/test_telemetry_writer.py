@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from collector import telemetry_writer
+from collector.storing import telemetry_writer
 from core.db.engine import Records
 from core.ids import Centi, GatewayId, SeriesId
-from core.intake.port import Batch, Stamped
+from core.intake.port import IntakeBatch, StampedReading
 from core.runtime.instant import Instant
-from core.telemetry.port import Rejected, Sample
+from core.telemetry.port import SamplesRejected, StoredReading
 from core.wire.quality import Quality
-from core.wire.topics import GatewayNumber, Shard, shard_of
+from core.wire.shards import GatewayNumber, Shard, shard_of
 from tests.fixtures.county import add_probe
 from tests.fixtures.site import EP, Site, at, site_in
 
@@ -28,8 +28,8 @@ def site(tmp_path: Path, sqlite_records: Records) -> Iterator[Site]:
 
 def take(site: Site, seq: int, *readings: tuple[str, int]) -> None:
     """Append one message with readings of several probes, each at a minute."""
-    some = tuple(Stamped(probe, "t", at(n), Centi(400 + n), 0, at(n)) for probe, n in readings)
-    site.log.append([Batch(shard_of(GW), GW, EP, "7f3a9c21", seq, b"x", site.clock.at, "live", some)])
+    some = tuple(StampedReading(probe, "t", at(n), Centi(400 + n), 0, at(n)) for probe, n in readings)
+    site.log.append([IntakeBatch(shard_of(GW), GW, EP, "7f3a9c21", seq, b"x", site.clock.at, "live", some)])
 
 
 def test_each_reading_that_the_store_rejects_is_held_and_none_beside_it(
@@ -39,11 +39,13 @@ def test_each_reading_that_the_store_rejects_is_held_and_none_beside_it(
     real = site.telemetry.write_batch
     bad = {at(3), at(6), at(9)}
 
-    def write_batch(samples: Sequence[Sample], positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
+    def write_batch(
+        samples: Sequence[StoredReading], positions: Mapping[Shard, int], marks: Mapping[Shard, str]
+    ) -> None:
         reasons = {(sample.series, sample.at): "beyond" for sample in samples if sample.at in bad}
         real([sample for sample in samples if sample.at not in bad], {} if reasons else positions, marks)
         if reasons:
-            raise Rejected(reasons)
+            raise SamplesRejected(reasons)
 
     monkeypatch.setattr(site.telemetry, "write_batch", write_batch)
     take(site, 1, ("208601", 1), ("208602", 2), ("208601", 3))
@@ -65,8 +67,8 @@ def test_each_reading_that_the_store_rejects_is_held_and_none_beside_it(
 
 def test_each_reading_is_stored_with_its_origin(site: Site) -> None:
     take(site, 1, ("208601", 1), ("4711", 2), ("4711", 3))
-    other = tuple(Stamped("208601", "t", at(n), Centi(400 + n), 64, at(n)) for n in (4, 5))
-    site.log.append([Batch(shard_of(GW), GW, EP, "7f3a9c21", 2, b"x", site.clock.at, "backfill", other)])
+    other = tuple(StampedReading("208601", "t", at(n), Centi(400 + n), 64, at(n)) for n in (4, 5))
+    site.log.append([IntakeBatch(shard_of(GW), GW, EP, "7f3a9c21", 2, b"x", site.clock.at, "backfill", other)])
     site.collectors[0].store()
     with site.change() as tx:
         add_probe(tx, "4711", GatewayId(1), None)
@@ -88,7 +90,7 @@ def test_a_backlog_of_one_shard_lets_no_other_wait_for_its_end(site: Site, monke
     other = next(GatewayNumber(str(n)) for n in range(20_000, 30_000) if shard_of(GatewayNumber(str(n))) > shard_of(GW))
     for seq in range(1, 21):
         take(site, seq, ("208601", seq))
-    site.log.append([Batch(shard_of(other), other, EP, "7f3a9c21", 1, b"x", site.clock.at, "live", ())])
+    site.log.append([IntakeBatch(shard_of(other), other, EP, "7f3a9c21", 1, b"x", site.clock.at, "live", ())])
     writer = site.collectors[0].writer
     writer._refresh()
     for _ in range(2):
@@ -101,10 +103,10 @@ def test_a_backlog_of_one_shard_lets_no_other_wait_for_its_end(site: Site, monke
 def test_a_back_fill_in_large_messages_is_stored_in_small_parts(site: Site) -> None:
     """431 000 readings of one gateway, 500 a message: what another sends meanwhile is stored with the next part."""
     other = next(GatewayNumber(str(n)) for n in range(20_000, 30_000) if shard_of(GatewayNumber(str(n))) > shard_of(GW))
-    some = tuple(Stamped("208601", "t", at(n / 100), Centi(400), 64, at(n / 100)) for n in range(500))
+    some = tuple(StampedReading("208601", "t", at(n / 100), Centi(400), 64, at(n / 100)) for n in range(500))
     for seq in range(1, 200):
-        site.log.append([Batch(shard_of(GW), GW, EP, "7f3a9c21", seq, b"x", at(9), "backfill", some)])
-    site.log.append([Batch(shard_of(other), other, EP, "7f3a9c21", 1, b"x", at(9), "live", ())])
+        site.log.append([IntakeBatch(shard_of(GW), GW, EP, "7f3a9c21", seq, b"x", at(9), "backfill", some)])
+    site.log.append([IntakeBatch(shard_of(other), other, EP, "7f3a9c21", 1, b"x", at(9), "live", ())])
     writer = site.collectors[0].writer
     writer._refresh()
     parts = []

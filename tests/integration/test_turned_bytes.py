@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from core.ids import Centi, SeriesId
-from core.intake.port import Batch, Unavailable, WrongVersion
+from core.intake.port import IntakeBatch, IntakeUnavailable, NewerLog
 from core.intake.sqlite import SqliteIntakeLog
 from core.runtime.instant import DAY, HOUR, Instant
 from core.telemetry.codec import Damaged
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.telemetry.file import WrongVersion as WrongStoreVersion
-from core.telemetry.port import Sample
-from core.wire.topics import shard_of
+from core.telemetry.embedded_file import NewerFile as WrongStoreVersion
+from core.telemetry.port import StoredReading
+from core.wire.shards import shard_of
 from tests.fixtures.intake_logs import GW, batch
 
 TURNED = 150
@@ -50,14 +50,14 @@ def test_an_entry_of_the_log_is_read_as_it_was_written_or_said_to_be_damaged(tmp
     assert named > TURNED // 4
 
 
-def _of_log(file: Path) -> list[Batch] | None:
+def _of_log(file: Path) -> list[IntakeBatch] | None:
     """Return what is read of a log, None when damage is named."""
     try:
         with closing(SqliteIntakeLog(file)) as log:
             if log.verify():
                 return None
             return [entry.batch for entry in log.read(shard_of(GW), 0, 1_000)]
-    except (Unavailable, WrongVersion):
+    except (IntakeUnavailable, NewerLog):
         return None
 
 
@@ -66,7 +66,7 @@ def test_a_stored_reading_is_read_as_it_was_written_or_the_damage_is_named(tmp_p
     store = EmbeddedTelemetry(tmp_path)
     for hour in range(4):
         at = [Instant(START + hour * HOUR + n * 60_000) for n in range(60)]
-        store.write_batch([Sample(SeriesId(1), each, Centi(each // 60_000 % 500), 0) for each in at], {})
+        store.write_batch([StoredReading(SeriesId(1), each, Centi(each // 60_000 % 500), 0) for each in at], {})
     store.seal(Instant(START + 2 * HOUR))
     written = store.range(SeriesId(1), *EVER).value.tolist()
     store.close()
@@ -92,7 +92,7 @@ def _of_store(folder: Path) -> list[float] | None:
 def test_a_month_that_is_gone_or_an_older_copy_is_named(tmp_path: Path, damage: str) -> None:
     with closing(EmbeddedTelemetry(tmp_path)) as store:
         for day in range(3):
-            store.write_batch([Sample(SeriesId(1), Instant(START + day * DAY), Centi(400), 0)], {})
+            store.write_batch([StoredReading(SeriesId(1), Instant(START + day * DAY), Centi(400), 0)], {})
             store.seal(Instant(START + (day + 2) * DAY))
             if day == 0:
                 (month,) = tmp_path.glob("2*.db")
@@ -111,7 +111,7 @@ def test_a_month_that_is_gone_or_an_older_copy_is_named(tmp_path: Path, damage: 
 def test_a_month_that_retention_deleted_is_not_missed(tmp_path: Path) -> None:
     with closing(EmbeddedTelemetry(tmp_path)) as store:
         for at in (START, START + 60 * DAY):
-            store.write_batch([Sample(SeriesId(1), Instant(at), Centi(400), 0)], {})
+            store.write_batch([StoredReading(SeriesId(1), Instant(at), Centi(400), 0)], {})
         store.seal(Instant(START + 62 * DAY))
         store.drop_before(Instant(START + 50 * DAY))
         assert store.damage() == []

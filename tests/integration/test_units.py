@@ -5,19 +5,20 @@ from msgspec.structs import replace
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from core.access.accounts import PasswordHash, create_account
+from core.access.actors import actor_of_account, actor_of_person
+from core.access.tokens import actor_of_token, issue_token, revoke_token
 from core.db.audit import Audit
 from core.db.engine import Records
 from core.devices.tables import EquipmentUnit
-from core.errors import Conflict, Invalid, NotFound, NotGranted, NotSignedIn
+from core.errors import Conflict, Invalid, NotFound, NotSignedIn, PermissionDenied
 from core.ids import AccountId
 from core.runtime.instant import Instant
-from core.units.accounts import PasswordHash, create_account
-from core.units.actor import OPERATOR, Actor, Holding, actor_of_account, actor_of_person
+from core.units.actor import OPERATOR, Actor, Holding
 from core.units.levels import Level, UnitKind
 from core.units.rights import RIGHTS, Right, Role
 from core.units.tables import Account, ApiToken, Contact, Grant, Person, Unit
-from core.units.tokens import actor_of_token, issue_token, revoke_token
-from core.units.tree import Particulars, add_unit, change_unit, move_unit, particulars
+from core.units.tree import UnitParticulars, add_unit, change_unit, move_unit, particulars
 from tests.fixtures.county import DAWN, add_contact, add_fridge
 
 NOW = Instant(1_700_000_000_000)
@@ -27,7 +28,7 @@ HASH = PasswordHash("not a real one")
 def unit_under(
     tx: Session, parent: Unit | None, name: str, level: str = "county", *, kind: str = "cdc", code: str | None = None
 ) -> Unit:
-    wish = Particulars(name=name, kind=UnitKind(kind), level=Level(level), code=code)
+    wish = UnitParticulars(name=name, kind=UnitKind(kind), level=Level(level), code=code)
     return add_unit(tx, OPERATOR, wish, parent=parent, now=NOW)
 
 
@@ -60,7 +61,7 @@ def test_codes_names_and_time_zones_are_checked(records: Records) -> None:
             unit_under(tx, county, "clinic", "township", code="61-01")
         with pytest.raises(Invalid, match="name"):
             unit_under(tx, county, " ", "township")
-        wish = Particulars(name="x", kind=UnitKind.POV, level=Level.TOWNSHIP, timezone="Asia/Nowhere")
+        wish = UnitParticulars(name="x", kind=UnitKind.POV, level=Level.TOWNSHIP, timezone="Asia/Nowhere")
         with pytest.raises(Invalid, match="Asia/Nowhere"):
             add_unit(tx, OPERATOR, wish, parent=county, now=NOW)
 
@@ -75,7 +76,7 @@ def test_changing_a_unit_is_checked_like_entering_one(records: Records) -> None:
             change_unit(tx, OPERATOR, clinic, replace(particulars(clinic), code="1"), now=NOW)
         with pytest.raises(Invalid, match="can't hang"):
             change_unit(tx, OPERATOR, clinic, replace(particulars(clinic), level=Level.CITY), now=NOW)
-        with pytest.raises(NotGranted):
+        with pytest.raises(PermissionDenied):
             change_unit(tx, holder(Role.USER, county), clinic, particulars(clinic), now=NOW)
 
 
@@ -95,7 +96,7 @@ def test_moving_a_unit_takes_all_below_it_along(records: Records) -> None:
             move_unit(tx, OPERATOR, east, county, now=NOW)
         with pytest.raises(NotFound):
             move_unit(tx, holder(Role.SYSTEM_ADMIN, east), county, west, now=NOW)
-        with pytest.raises(NotGranted, match="root"):
+        with pytest.raises(PermissionDenied, match="root"):
             move_unit(tx, holder(Role.SYSTEM_ADMIN, east), county, None, now=NOW)
 
 
@@ -123,7 +124,7 @@ def test_nothing_is_seen_and_nothing_may_be_done_unless_it_was_granted(records: 
                 with pytest.raises(NotFound) as refused:
                     user.require(right, on=hidden)
                 assert hidden.name not in str(refused.value)
-        with pytest.raises(NotGranted, match="clinic"):
+        with pytest.raises(PermissionDenied, match="clinic"):
             user.require(Right.BIND, on=clinic)
         upper = holder(Role.BUSINESS_ADMIN, county)
         assert seen(tx, upper) == ["clinic", "county", "sibling"]
@@ -243,13 +244,13 @@ def test_administrators_are_made_by_whom_the_rules_name(records: Records) -> Non
         make(of_county, "a", county, Role.BUSINESS_ADMIN)
         make(of_county, "b", clinic, Role.BUSINESS_ADMIN)
         make(holder(Role.SYSTEM_ADMIN, province), "c", county, Role.SYSTEM_ADMIN)
-        with pytest.raises(NotGranted, match="managed from above"):
+        with pytest.raises(PermissionDenied, match="managed from above"):
             make(of_county, "d", county, Role.SYSTEM_ADMIN)
         with pytest.raises(Invalid, match="below the county"):
             make(of_county, "e", clinic, Role.SYSTEM_ADMIN)
         with pytest.raises(NotFound):
             make(of_county, "f", province, Role.USER)
-        with pytest.raises(NotGranted):
+        with pytest.raises(PermissionDenied):
             make(holder(Role.BUSINESS_ADMIN, county), "g", clinic, Role.USER)
         with pytest.raises(Conflict, match="'a'"):
             make(of_county, "a", county, Role.USER)
@@ -270,7 +271,7 @@ def test_a_token_is_bound_to_its_unit_and_ends(records: Records) -> None:
                 actor_of_token(tx, wrong, Instant(when))
         with pytest.raises(Conflict):
             issue_token(tx, OPERATOR, name="hub", unit=clinic, role=Role.USER, expires_at=None, now=NOW)
-        with pytest.raises(NotGranted):
+        with pytest.raises(PermissionDenied):
             issue_token(
                 tx, holder(Role.USER, county), name="mine", unit=clinic, role=Role.USER, expires_at=None, now=NOW
             )

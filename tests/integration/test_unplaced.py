@@ -6,10 +6,10 @@ from sqlalchemy import func, select
 from core.alarms import unplaced
 from core.alarms.tables import LateSpan, UnplacedSpan
 from core.alarms.unplaced import MOST_OF_A_GATEWAY
-from core.devices import revision
 from core.devices.tables import Gateway
 from core.runtime.instant import DAY, MINUTE, Instant
-from core.wire.topics import GatewayNumber
+from core.units import revision
+from core.wire.shards import GatewayNumber
 from tests.fixtures.alerting import DAWN, Fridge, Watch, on_both
 from tests.fixtures.county import add_probe
 

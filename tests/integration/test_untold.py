@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from alerting.channels.port import Address, Message, Receipt, Recipient
-from alerting.deliver import Delivery
+from alerting.delivering.channels.port import Address, OutgoingMessage, Receipt, Recipient
+from alerting.delivering.delivery import Delivery
 from core.db.engine import Records
 from core.runtime.clock import SystemClock
 from tests.fixtures.broker import until
@@ -16,12 +16,12 @@ from tests.fixtures.broker import until
 class Pigeon:
     """A channel that nothing is given to."""
 
-    patience = 1.0
+    longest_send_s = 1.0
 
-    def send(self, message: Message, to: Address) -> Receipt:
+    def send(self, message: OutgoingMessage, to: Address) -> Receipt:
         raise AssertionError(message, to)
 
-    def take_over(self, message: Message, to: Recipient) -> tuple[Address, bytes] | None:
+    def take_over(self, message: OutgoingMessage, to: Recipient) -> tuple[Address, bytes] | None:
         raise AssertionError(message, to)
 
 

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from core.runtime import connections, web_server
+from core.runtime import connection_limits, web_server
 from core.runtime.web_server import WebServer
 
 WITHIN_S = 60.0
@@ -195,8 +195,8 @@ def test_however_many_are_silent_one_that_asks_is_answered(monkeypatch: pytest.M
 def test_a_limit_leaves_descriptors_for_the_process_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {}
     for soft in (64, 256, 1_024, 65_536, resource.RLIM_INFINITY):
-        monkeypatch.setattr(connections.resource, "getrlimit", lambda _what, soft=soft: (soft, soft))
-        found[soft] = connections.connection_limit(2_000)
+        monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda _what, soft=soft: (soft, soft))
+        found[soft] = connection_limits.connection_limit(2_000)
     assert list(found.values()) == [32, 128, 640, 2_000, 2_000]
 
 
@@ -240,8 +240,8 @@ def test_a_slow_line_may_take_its_time_and_one_that_stands_still_may_not() -> No
 
 def test_a_thousand_endings_are_one_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000.0
-    monkeypatch.setattr(connections, "monotonic", lambda: now)
-    rare = connections.RareLog("ended")
+    monkeypatch.setattr(connection_limits, "monotonic", lambda: now)
+    rare = connection_limits.RateLimitedLog("ended")
     with capture_logs() as lines:
         for _ in range(1_000):
             rare.note(step="asking")
@@ -256,7 +256,7 @@ def test_a_thousand_endings_are_one_line_a_minute(monkeypatch: pytest.MonkeyPatc
 def test_no_descriptors_left_is_no_traceback_for_each_connection() -> None:
     async def storm() -> None:
         loop = asyncio.get_running_loop()
-        connections.tame_accept_errors(loop)
+        connection_limits.tame_accept_errors(loop)
         for _ in range(1_000):
             problem = OSError(errno.EMFILE, "Too many open files")
             loop.call_exception_handler({"message": "socket.accept() out of system resource", "exception": problem})

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 import requests
 
-from alerting.channels.port import Refused, Retry
-from alerting.channels.wechat import wechat_channel
-from config.settings import Wechat as Settings
+from alerting.delivering.channels.port import MessageRefused, RetryLater
+from alerting.delivering.channels.wechat import wechat_channel
+from config.settings import WechatSettings as Settings
 from core.db.engine import Records
 from core.wechat.client import WechatClient, connect, try_token
 from core.wechat.errcodes import VERDICTS, Verdict, WechatError
@@ -83,34 +83,34 @@ def test_every_code_is_said_in_the_words_of_the_port(sim: Wechat, sqlite_records
     channel = wechat_channel(sim.settings, SECRET, sqlite_records)
     assert channel is not None
     sim.fault(SEND, "errcode", errcode=code, times=None)
-    with pytest.raises((Retry, Refused)) as raised:
+    with pytest.raises((RetryLater, MessageRefused)) as raised:
         channel.send(message_of(KEY, "a"), "a")
     said = raised.value
     assert said.code == str(code)
     match VERDICTS.get(code, Verdict.UNKNOWN):
         case Verdict.BUSY:
-            assert isinstance(said, Retry)
+            assert isinstance(said, RetryLater)
             assert not said.channel_wide
         case Verdict.SLOW_DOWN:
-            assert isinstance(said, Retry)
+            assert isinstance(said, RetryLater)
             assert (said.after, said.channel_wide, said.ops) == (60.0, True, False)
         case Verdict.TOKEN | Verdict.ACCOUNT:
-            assert isinstance(said, Retry)
+            assert isinstance(said, RetryLater)
             assert (said.after, said.channel_wide, said.ops) == (180.0, True, True)
         case Verdict.TEMPLATE | Verdict.UNKNOWN:
-            assert isinstance(said, Retry)
+            assert isinstance(said, RetryLater)
             assert (said.held, said.channel_wide, said.ops) == (True, False, True)
         case Verdict.LIMITED:
-            assert isinstance(said, Retry)
+            assert isinstance(said, RetryLater)
             assert (said.held, said.channel_wide, said.ops) == (True, False, False)
         case Verdict.NO_SUCH_PERSON:
-            assert isinstance(said, Refused)
+            assert isinstance(said, MessageRefused)
             assert (said.unreachable, said.doubtful) == (True, True)
         case Verdict.UNREACHABLE:
-            assert isinstance(said, Refused)
+            assert isinstance(said, MessageRefused)
             assert (said.unreachable, said.doubtful) == (True, False)
         case Verdict.REFUSED:
-            assert isinstance(said, Refused)
+            assert isinstance(said, MessageRefused)
             assert (said.unreachable, said.ops) == (False, True)
 
 
@@ -248,7 +248,7 @@ def test_the_page_asks_whose_phone_it_is(sim: Wechat) -> None:
     assert "<script" not in page.text
 
 
-def test_its_patience_has_room_for_the_wait_of_the_last_in_line(sim: Wechat, sqlite_records: Records) -> None:
+def test_its_longest_send_has_room_for_the_wait_of_the_last_in_line(sim: Wechat, sqlite_records: Records) -> None:
     slow = wechat_channel(msgspec.structs.replace(sim.settings, rate=0.5), SECRET, sqlite_records)
     assert slow is not None
-    assert slow.patience >= 6 * sim.settings.timeout + 15 / 0.5
+    assert slow.longest_send_s >= 6 * sim.settings.timeout + 15 / 0.5

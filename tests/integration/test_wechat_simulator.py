@@ -15,9 +15,9 @@ import msgspec
 import pytest
 import requests
 
-from coldchain.simulate.wechat.account import Account, Template, User, misfit
+from coldchain.simulate.wechat.account import OfficialAccount, Template, User, misfit
 from coldchain.simulate.wechat.service import run
-from coldchain.simulate.wechat.tokens import FORCED_APART_MS, OVERLAP_MS, Standing, Tokens
+from coldchain.simulate.wechat.tokens import FORCED_APART_MS, OVERLAP_MS, SimulatedTokens, TokenStanding
 from core.runtime.clock import ClockKeeper
 from core.runtime.instant import Instant
 from tests.fixtures.messages import body_of
@@ -148,7 +148,7 @@ def test_keys_are_exactly_the_templates() -> None:
 
 
 def test_quotas_end_and_can_be_cleared(tmp_path: Path) -> None:
-    account = Account(users=[User("a", "a")], a_minute=2, a_day=3)
+    account = OfficialAccount(users=[User("a", "a")], a_minute=2, a_day=3)
     with wechat_simulator(tmp_path, account=account) as sim:
         held = token(sim)
         codes = [send(sim, body(client_msg_id=str(number)), held)["errcode"] for number in range(3)]
@@ -176,44 +176,44 @@ class Times:
 
 def test_a_new_plain_token_ends_the_last_after_an_overlap() -> None:
     times = Times()
-    kept = Tokens(7200, times)
+    kept = SimulatedTokens(7200, times)
     stable, _ = kept.stable(force=False)
     first, life = kept.plain()
     second, _ = kept.plain()
     assert life == 7200
     times.later(OVERLAP_MS - 1)
-    assert (kept.standing(first), kept.standing(second)) == (Standing.GOOD, Standing.GOOD)
+    assert (kept.standing(first), kept.standing(second)) == (TokenStanding.GOOD, TokenStanding.GOOD)
     times.later(1)
-    assert (kept.standing(first), kept.standing(second)) == (Standing.EXPIRED, Standing.GOOD)
-    assert kept.standing(stable) is Standing.GOOD
-    assert kept.standing("made up") is Standing.INVALID
+    assert (kept.standing(first), kept.standing(second)) == (TokenStanding.EXPIRED, TokenStanding.GOOD)
+    assert kept.standing(stable) is TokenStanding.GOOD
+    assert kept.standing("made up") is TokenStanding.INVALID
 
 
 def test_the_stable_token_stays_the_same_until_shortly_before_its_end() -> None:
     times = Times()
-    kept = Tokens(7200, times)
+    kept = SimulatedTokens(7200, times)
     first, _ = kept.stable(force=False)
     times.later(7_200_000 - OVERLAP_MS - 1)
     assert kept.stable(force=False)[0] == first
     times.later(1)
     second, _ = kept.stable(force=False)
     assert second != first
-    assert kept.standing(first) is Standing.GOOD
+    assert kept.standing(first) is TokenStanding.GOOD
 
 
 def test_a_forced_refresh_ends_the_token_at_once_and_works_twice_a_minute() -> None:
     times = Times()
-    kept = Tokens(7200, times)
+    kept = SimulatedTokens(7200, times)
     first, _ = kept.stable(force=True)
     assert kept.stable(force=True)[0] == first
     times.later(FORCED_APART_MS)
     second, _ = kept.stable(force=True)
     assert second != first
-    assert kept.standing(first) is Standing.INVALID
+    assert kept.standing(first) is TokenStanding.INVALID
 
 
 def test_what_was_received_cannot_be_changed_and_outlives_a_restart(tmp_path: Path) -> None:
-    account = Account(users=[User("a", "小明")])
+    account = OfficialAccount(users=[User("a", "小明")])
     with wechat_simulator(tmp_path, account=account) as sim:
         send(sim, body())
     with sqlite3.connect(tmp_path / "phones.db") as file:

@@ -10,9 +10,9 @@ import pytest
 from core.db.engine import Records, connect
 from core.runtime.clock import real_now
 from core.runtime.instant import Instant
+from core.wechat.access_token import AccessTokens, FetchedToken
 from core.wechat.errcodes import NoAnswer, Verdict, WechatError
 from core.wechat.tables import WechatToken
-from core.wechat.token import Fetched, Tokens
 
 APP = "wx-1"
 
@@ -29,18 +29,18 @@ class Platform:
         self._numbers = count(1)
         self._last = "t0"
 
-    def fetch(self, force: bool) -> Fetched:  # noqa: FBT001 (the port's)
+    def fetch(self, force: bool) -> FetchedToken:  # noqa: FBT001 (the port's)
         self.asked.append(force)
         time.sleep(self.takes_s)
         if self.fails:
             raise self.fails
         if force or not self.stubborn:
             self._last = f"t{next(self._numbers)}"
-        return Fetched(self._last, self.life_s)
+        return FetchedToken(self._last, self.life_s)
 
 
-def tokens(records: Records, platform: Platform, timeout: float = 2.0) -> Tokens:
-    return Tokens(records, APP, platform.fetch, timeout=timeout)
+def tokens(records: Records, platform: Platform, timeout: float = 2.0) -> AccessTokens:
+    return AccessTokens(records, APP, platform.fetch, timeout=timeout)
 
 
 def test_many_threads_of_many_processes_fetch_once(records: Records) -> None:

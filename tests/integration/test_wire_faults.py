@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from core.intake.port import Stamped
+from core.intake.port import StampedReading
 from core.runtime.clock import ClockKeeper
 from core.runtime.instant import HOUR, SECOND, Instant
 from core.wire.messages import ClockReport, Reading
-from core.wire.topics import Kind, shard_of
+from core.wire.shards import shard_of
+from core.wire.topics import MessageKind
 from tests.fixtures.broker import until
 from tests.fixtures.collecting import NOW, Line, collecting, line_in
 from tests.fixtures.publisher import T0, Gateway
@@ -95,7 +96,7 @@ def test_a_birth_that_cannot_be_read_whole_is_answered(line: Line) -> None:
         gateway.say(gateway.batch(1))
         gateway.acknowledged(1)
         heard = len(gateway.messages())
-        gateway.say(altered(gateway.birth(1), probes=[{"p": 208601}], firmware=None), Kind.BIRTH)
+        gateway.say(altered(gateway.birth(1), probes=[{"p": 208601}], firmware=None), MessageKind.BIRTH)
         until(lambda: len(gateway.messages()) > heard, "an ack for the birth")
         assert [letter.reason[:10] for letter in line.log.dead_letters()] == ["Expected `"]
 
@@ -126,7 +127,7 @@ def test_of_an_unset_clock_only_what_says_so_is_released_and_a_time_ahead_is_not
         gateway.say(gateway.batch(2, Reading("208601", NOW, 4.2), sent=NOW, clk=ClockReport("ntp", NOW - 6_000, 7_000)))
         gateway.acknowledged(2)
         until(lambda: line.stored() == [(NOW - 2_000, 400), (NOW, 420)], "the released reading")
-        held = [(one.reading.ts, one.reason) for one in line.log.held() if isinstance(one.reading, Stamped)]
+        held = [(one.reading.ts, one.reason) for one in line.log.held() if isinstance(one.reading, StampedReading)]
         assert held == [(5_000, "implausible_time"), (10**9, "implausible_time")]
         assert f"offset of its boot, {NOW - 6_000} ms" in line.log.held()[1].detail
 
@@ -134,7 +135,7 @@ def test_of_an_unset_clock_only_what_says_so_is_released_and_a_time_ahead_is_not
 def test_more_than_a_page_of_an_unset_clock_is_released_in_parts_before_the_gateway_is_told(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("collector.ingest._PAGE", 3)
+    monkeypatch.setattr("collector.receiving.ingest._PAGE", 3)
     unset = ClockReport("none", None, 5_000)
     with collecting(line), Gateway(line.settings) as gateway:
         gateway.say(gateway.batch(1, *[Reading("208601", 1_000 + n, 4.0, 32) for n in range(20)], clk=unset))
@@ -149,7 +150,7 @@ def test_a_clock_that_runs_behind_is_found_applied_and_remembered(line: Line) ->
     behind = 3 * HOUR
     clock = ClockKeeper(Path(line.settings.virtual_clock), start=Instant(NOW), speed=0)
 
-    def says(gateway: Gateway, seq: int, *, behind: int = behind, kind: Kind = Kind.DATA) -> None:
+    def says(gateway: Gateway, seq: int, *, behind: int = behind, kind: MessageKind = MessageKind.DATA) -> None:
         now = NOW + seq * 60 * SECOND
         clock.step_to(Instant(now))
         gateway.say(gateway.batch(seq, Reading("208601", now - behind, 4.0), sent=now - behind), kind)
@@ -167,7 +168,7 @@ def test_a_clock_that_runs_behind_is_found_applied_and_remembered(line: Line) ->
         assert (kept.behind, kept.boot, kept.since) == (behind, gateway.boot, NOW + 180 * SECOND)
     with collecting(line), Gateway(line.settings) as gateway:  # the collector has been restarted meanwhile
         says(gateway, 5)
-        says(gateway, 6, kind=Kind.BACKFILL)
+        says(gateway, 6, kind=MessageKind.BACKFILL)
         assert moved() == [0, 0, *[behind] * 4]
         minutes = [3, 4, 5, 6]
         until(lambda: len(line.stored()) == 6, "telemetry")

@@ -17,14 +17,15 @@ import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from collector.counts import Counts
-from collector.ingest import Ingest
-from core.bus.client import Message
-from core.intake.port import UNREAD, Batch, DeadLetter, Held, Stamped
+from collector.counters import Counters
+from collector.receiving.ingest import Ingest
+from core.intake.port import UNREAD, DeadLetter, IntakeBatch, QuarantinedReading, StampedReading
 from core.intake.sqlite import SqliteIntakeLog
+from core.mqtt.client import MqttMessage
 from core.runtime.instant import Instant
 from core.wire.messages import LARGEST_MESSAGE, Ack
-from core.wire.topics import GatewayNumber, Kind, Topic, shard_of
+from core.wire.shards import GatewayNumber, shard_of
+from core.wire.topics import MessageKind, Topic
 from tests.fixtures.site import Standing
 
 GW = GatewayNumber("10001")
@@ -45,10 +46,10 @@ class Broker:
     def signal(self, _topics: Iterable[str]) -> None:
         pass
 
-    def ack(self, _message: Message) -> None:
+    def ack(self, _message: MqttMessage) -> None:
         self.open -= 1
 
-    def ack_all(self, taken: Collection[Message]) -> None:
+    def ack_all(self, taken: Collection[MqttMessage]) -> None:
         self.open -= len(taken)
 
 
@@ -57,7 +58,7 @@ class Line:
 
     def __init__(self) -> None:
         self.log = SqliteIntakeLog(Path(tempfile.mkdtemp()) / "intake.db")
-        self.counts = Counts()
+        self.counts = Counters()
         self._lives = count(1)
         self._ingest = Ingest(self.log, Standing(NOW), self.counts, group=100, linger=0, grown=lambda: None)
 
@@ -71,18 +72,18 @@ class Line:
     def hears(self, topic: str, payload: bytes) -> Broker:
         broker = Broker()
         broker.open += 1
-        message = Message(topic, payload, retain=False, mid=1, connection=1)
+        message = MqttMessage(topic, payload, retain=False, mid=1, connection=1)
         failed = self._ingest._finish_all(broker, [message], threading.Event())  # type: ignore[arg-type]
         assert failed == 0
         assert broker.open == 0, "the broker must get its acknowledgement"
         return broker
 
-    def entry(self, ep: str) -> Batch | None:
+    def entry(self, ep: str) -> IntakeBatch | None:
         shard = shard_of(GW)
         last = self.log.read(shard, self.log.head(shard) - 1, 1)
         return last[0].batch if last and last[0].batch.ep == ep else None
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[QuarantinedReading]:
         return self.log.held(after=self._before, limit=100_000)
 
     def letters(self) -> list[DeadLetter]:
@@ -125,12 +126,12 @@ FUZZ = settings(max_examples=400, deadline=None)
 
 
 @FUZZ
-@given(st.lists(READING | ODD, max_size=6), FIELDS, st.sampled_from([Kind.DATA, Kind.BACKFILL]))
-@example([{"p": "208601", "ts": NOW, "t": 4.3}, {"p": "208602", "ts": NOW, "t": "5.2"}], {}, Kind.DATA)
-@example([{"p": "208601", "ts": NOW, "t": math.nan}], {"gw": 10001}, Kind.DATA)
-@example([7] * 150, {"lost": 7}, Kind.DATA)
+@given(st.lists(READING | ODD, max_size=6), FIELDS, st.sampled_from([MessageKind.DATA, MessageKind.BACKFILL]))
+@example([{"p": "208601", "ts": NOW, "t": 4.3}, {"p": "208602", "ts": NOW, "t": "5.2"}], {}, MessageKind.DATA)
+@example([{"p": "208601", "ts": NOW, "t": math.nan}], {"gw": 10001}, MessageKind.DATA)
+@example([7] * 150, {"lost": 7}, MessageKind.DATA)
 def test_every_reading_of_a_message_is_stored_or_withheld_or_stands_in_a_dead_letter(
-    readings: list[Any], fields: dict[str, Any], kind: Kind
+    readings: list[Any], fields: dict[str, Any], kind: MessageKind
 ) -> None:
     ep = LINE.new_life()
     payload = whole(ep, readings, fields)
@@ -150,7 +151,7 @@ def test_every_reading_of_a_message_is_stored_or_withheld_or_stands_in_a_dead_le
     for one in held:
         assert one.reason
         assert one.detail
-        assert isinstance(one.reading, Stamped) != (one.reason in UNREAD)
+        assert isinstance(one.reading, StampedReading) != (one.reason in UNREAD)
 
 
 @FUZZ
@@ -166,7 +167,7 @@ def test_a_message_that_was_damaged_on_its_way_is_never_lost_silently(readings: 
         )
     if data.draw(st.booleans()):
         del payload[data.draw(st.integers(behind, len(payload))) :]
-    heard = LINE.hears(str(Topic(GW, Kind.DATA)), bytes(payload))
+    heard = LINE.hears(str(Topic(GW, MessageKind.DATA)), bytes(payload))
     entry, letters = LINE.entry(ep), LINE.letters()
     assert entry is not None or [letter.body for letter in letters] == [bytes(payload)]
     assert heard.acks == [Ack(ep, 1)], "its envelope is whole: it is answered"
@@ -174,18 +175,18 @@ def test_a_message_that_was_damaged_on_its_way_is_never_lost_silently(readings: 
 
 @FUZZ
 @given(
-    st.sampled_from([str(Topic(GW, kind)) for kind in Kind]) | st.text(),
+    st.sampled_from([str(Topic(GW, kind)) for kind in MessageKind]) | st.text(),
     st.binary(max_size=300) | st.binary(max_size=40).map(lambda some: b'{"v":1,"ep":"' + some),
 )
-@example(str(Topic(GW, Kind.DATA)), b"[" * 60_000)
-@example(str(Topic(GW, Kind.DATA)), b'{"v":' * 12_000)
-@example(str(Topic(GW, Kind.DATA)), b'{"' + b'\\"' * 32_000)
-@example(str(Topic(GW, Kind.DATA)), b"x" * (LARGEST_MESSAGE + 1))
+@example(str(Topic(GW, MessageKind.DATA)), b"[" * 60_000)
+@example(str(Topic(GW, MessageKind.DATA)), b'{"v":' * 12_000)
+@example(str(Topic(GW, MessageKind.DATA)), b'{"' + b'\\"' * 32_000)
+@example(str(Topic(GW, MessageKind.DATA)), b"x" * (LARGEST_MESSAGE + 1))
 def test_what_is_no_message_is_kept_with_its_reason(topic: str, payload: bytes) -> None:
     LINE.new_life()
     LINE.hears(topic, payload)
     letters = LINE.letters()
-    if payload or not topic.endswith((Kind.BIRTH, Kind.STATE)):
+    if payload or not topic.endswith((MessageKind.BIRTH, MessageKind.STATE)):
         (letter,) = letters
         assert letter.body == payload[:LARGEST_MESSAGE]
         assert letter.reason

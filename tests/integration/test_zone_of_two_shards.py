@@ -4,7 +4,7 @@ import pytest
 
 from core.alarms.handling import acknowledge
 from core.runtime.instant import MINUTE, Instant
-from core.wire.topics import GatewayNumber, shard_of
+from core.wire.shards import GatewayNumber, shard_of
 from tests.fixtures.alerting import Watch, ago, ahead, on_both
 
 FIRST, SECOND = (
@@ -19,8 +19,8 @@ class TwoShards:
     """A fridge with a probe in each half of the shards; of the second half nothing is followed for a while."""
 
     def __init__(self, watch: Watch, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-        monkeypatch.setattr("alerting.follow.CHUNK", chunk)
-        monkeypatch.setattr("alerting.follow.CHUNK_SQLITE", chunk)
+        monkeypatch.setattr("alerting.following.follower.CHUNK", chunk)
+        monkeypatch.setattr("alerting.following.follower.CHUNK_SQLITE", chunk)
         monkeypatch.setattr("alerting.engine.HOLD_S", -1.0)  # neither waits for the other, nor for the end of a backlog
         self._watch = watch
         watch.fridge("208601", "208602", gateways=(FIRST, SECOND))

@@ -15,12 +15,12 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from coldchain.demo.stage import HOST, Box, Device, Stage, free_port
+from coldchain.demo.environment import HOST, DemoEnvironment, SimulatedDevice, SimulatedGateway, free_port
 from coldchain.importing import import_file
 from coldchain.supervisor import Service, Supervisor
 from config.settings import Settings
 from core.db.engine import Records, connect, url_for
-from core.db.migrate import upgrade
+from core.migrations.migrate import upgrade
 from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper
 from core.runtime.instant import MINUTE, SECOND, Instant, parse
@@ -86,7 +86,7 @@ class County:
 
     def __init__(
         self,
-        stage: Stage,
+        stage: DemoEnvironment,
         settings: Settings,
         keeper: ClockKeeper,
         fridges: Sequence[Fridge],
@@ -178,7 +178,7 @@ class County:
         self.records.close()
 
 
-def enter(stage: Stage, settings: Settings, fridges: Sequence[Fridge], interval_s: int) -> None:
+def enter(stage: DemoEnvironment, settings: Settings, fridges: Sequence[Fridge], interval_s: int) -> None:
     """Import the county as an operator would."""
     gateways = sorted({gateway for fridge in fridges for gateway in fridge.probes.values()})
     parts = [PEOPLE]
@@ -202,7 +202,7 @@ def _written(fridges: Sequence[Fridge], interval_s: int) -> list[str]:
     return parts
 
 
-def _import(stage: Stage, settings: Settings, name: str, parts: Sequence[str]) -> None:
+def _import(stage: DemoEnvironment, settings: Settings, name: str, parts: Sequence[str]) -> None:
     file = stage.folder / name
     file.write_text("\n".join(parts), "utf-8")
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
@@ -218,14 +218,16 @@ def changed(service: Service, name: str = "", **settings: object) -> Service:
     return Service(name or service.name, (*service.arguments, *options))
 
 
-def boxes_of(fridges: Sequence[Fridge]) -> list[Box]:
+def boxes_of(fridges: Sequence[Fridge]) -> list[SimulatedGateway]:
     """Return one R4DCB08 device for each gateway, with its probes on channels t1, t2 …"""
     probes: dict[str, list[str]] = {}
     for fridge in fridges:
         for probe, gateway in fridge.probes.items():
             probes.setdefault(gateway, []).append(probe)
     return [
-        Box(number, [Device(1, "r4dcb08", {f"t{place}": probe for place, probe in enumerate(codes, 1)})])
+        SimulatedGateway(
+            number, [SimulatedDevice(1, "r4dcb08", {f"t{place}": probe for place, probe in enumerate(codes, 1)})]
+        )
         for number, codes in probes.items()
     ]
 
@@ -248,7 +250,7 @@ def staged(
         for name, values in laid_over.items():
             settings_of[name] = {**settings_of.get(name, {}), **values}
     shown: dict[str, float | None] = {}
-    stage = Stage(
+    stage = DemoEnvironment(
         folder,
         boxes_of(fridges),
         lambda probe, _channel: shown.get(probe, 5.0),

@@ -55,19 +55,19 @@ GATEWAY = (
     Point(
         "gateway",
         "published, before the broker's acknowledgement",
-        Reach("core.bus.client:Bus.publish", AFTER, _of_readings),
+        Reach("core.mqtt.client:MqttClient.publish", AFTER, _of_readings),
     ),
     Point(
         "gateway",
         "the broker's acknowledgement has come, before it is noted",
-        Reach("core.bus.client:Bus._on_publish", BEFORE),
+        Reach("core.mqtt.client:MqttClient._on_publish", BEFORE),
     ),
     Point("gateway", "down/ack has come, before the spool's delete", Reach(f"{_SPOOL}.acknowledge", BEFORE)),
     Point("gateway", "inside the spool's delete", Reach(f"{_SPOOL}._delete", AFTER, _deleting)),
     Point("gateway", "deleted, before the commit", Reach(f"{_SPOOL}._commit", BEFORE, _deleting)),
 )
 
-_GATE = "coldchain.broker.gate:Gate"
+_GATE = "coldchain.broker.packet_filter:PacketFilter"
 BROKER = (
     Point(
         "broker",
@@ -89,12 +89,12 @@ BROKER = (
     ),
 )
 
-_INGEST = "collector.ingest:Ingest"
-_WRITER = "collector.telemetry_writer:TelemetryWriter"
-_STORE = "core.telemetry.file:StoreFile.write"
-_SEALS, _DAYS = "core.telemetry.sealing", "core.telemetry.day_sealing"
-_FILE, _FILE_LOG = "core.intake.file:LogFile.write", "core.intake.sqlite:SqliteIntakeLog"
-_SERVER, _SERVER_LOG = "core.intake.server:LogServer.transaction", "core.intake.postgres:PostgresIntakeLog"
+_INGEST = "collector.receiving.ingest:Ingest"
+_WRITER = "collector.storing.telemetry_writer:TelemetryWriter"
+_STORE = "core.telemetry.embedded_file:StoreFile.write"
+_SEALS, _DAYS = "core.telemetry.hour_sealing", "core.telemetry.day_sealing"
+_FILE, _FILE_LOG = "core.intake.sqlite_file:LogFile.write", "core.intake.sqlite:SqliteIntakeLog"
+_SERVER, _SERVER_LOG = "core.intake.postgres_server:LogServer.transaction", "core.intake.postgres:PostgresIntakeLog"
 
 
 def _batches(call: Call) -> bool:
@@ -192,7 +192,7 @@ COLLECTOR = (
     Point(
         "collector",
         "making a month's file, before it has its place",
-        Reach("core.telemetry.months:Months._create", BEFORE),
+        Reach("core.telemetry.month_files:MonthFiles._create", BEFORE),
         pairs=EMBEDDED,
     ),
     Point(
@@ -232,18 +232,22 @@ COLLECTOR = (
 )
 
 _RECORDS = "core.db.engine:Records.write"
-_OPENS = Reach("alerting.chunk:Chunk.settle", AFTER, _opened)
-_RECOVERS = Reach("alerting.chunk:Chunk.settle", AFTER, _recovered)
+_OPENS = Reach("alerting.evaluating.live_batch:LiveBatch.settle", AFTER, _opened)
+_RECOVERS = Reach("alerting.evaluating.live_batch:LiveBatch.settle", AFTER, _recovered)
 _FIRES = Reach("alerting.engine:escalate", AFTER, _found)
-_LEASES = Reach("alerting.deliver:claim", AFTER, _found)
-_FINISHES = Reach("alerting.deliver:write_down", AFTER, lambda call: bool(call.args[1]))
+_LEASES = Reach("alerting.delivering.delivery:claim_messages", AFTER, _found)
+_FINISHES = Reach("alerting.delivering.delivery:write_down", AFTER, lambda call: bool(call.args[1]))
 ALERTING = (
-    Point("alerting", "the log is read, before its cursor moves", Reach("alerting.follow:Follower._move", BEFORE)),
+    Point(
+        "alerting",
+        "the log is read, before its cursor moves",
+        Reach("alerting.following.follower:Follower._move", BEFORE),
+    ),
     Point(
         "alerting",
         "marking late readings, before the commit",
         Reach(_RECORDS, COMMIT),
-        Reach("core.alarms.late_spans:Marks.write", AFTER, _found),
+        Reach("core.alarms.late_spans:LateMarks.write", AFTER, _found),
     ),
     Point(
         "alerting",
@@ -253,12 +257,22 @@ ALERTING = (
     ),
     Point("alerting", "opening an alarm, before the commit", Reach(_RECORDS, COMMIT), _OPENS),
     Point("alerting", "opened, after the commit", Reach(_RECORDS, COMMITTED), _OPENS),
-    Point("alerting", "a step is claimed, before its messages", Reach("alerting.escalate:_claim", AFTER, _found)),
+    Point(
+        "alerting",
+        "a step is claimed, before its messages",
+        Reach("alerting.escalating.escalation:_claim", AFTER, _found),
+    ),
     Point("alerting", "firing a step, before the commit", Reach(_RECORDS, COMMIT), _FIRES),
     Point("alerting", "messages committed, before sending", Reach(_RECORDS, COMMITTED), _FIRES),
     Point("alerting", "leasing messages, before the commit", Reach(_RECORDS, COMMIT), _LEASES),
-    Point("alerting", "leased, before sending", Reach("alerting.channels.wechat:WechatChannel.send", BEFORE)),
-    Point("alerting", "sent, before it is written down", Reach("alerting.channels.wechat:WechatChannel.send", AFTER)),
+    Point(
+        "alerting", "leased, before sending", Reach("alerting.delivering.channels.wechat:WechatChannel.send", BEFORE)
+    ),
+    Point(
+        "alerting",
+        "sent, before it is written down",
+        Reach("alerting.delivering.channels.wechat:WechatChannel.send", AFTER),
+    ),
     Point("alerting", "writing down what was sent, before the commit", Reach(_RECORDS, COMMIT), _FINISHES),
     Point("alerting", "written down", Reach(_RECORDS, COMMITTED), _FINISHES),
     Point("alerting", "recovering an alarm, before the commit", Reach(_RECORDS, COMMIT), _RECOVERS),
@@ -267,14 +281,14 @@ ALERTING = (
         "alerting",
         "the audit has its turn, before the commit",
         Reach(_RECORDS, COMMIT),
-        Reach("alerting.ticks:claim", AFTER, _turn_of("audit")),
+        Reach("alerting.housekeeping:claim_job", AFTER, _turn_of("audit")),
     ),
-    Point("alerting", "the audit has its turn, before it looks", Reach("alerting.audit:Audit._look", BEFORE)),
+    Point("alerting", "the audit has its turn, before it looks", Reach("alerting.self_check:SelfCheck._look", BEFORE)),
     Point(
         "alerting",
         "the search for silence has its turn, before the commit",
         Reach(_RECORDS, COMMIT),
-        Reach("alerting.ticks:claim", AFTER, _turn_of("offline")),
+        Reach("alerting.housekeeping:claim_job", AFTER, _turn_of("offline")),
     ),
 )
 

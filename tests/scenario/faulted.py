@@ -45,7 +45,7 @@ def main() -> None:
     if process == "collector":
         _hurry("collector.service", "UPKEEP_S", UPKEEP_S)
         _hurry("collector.service", "HOUR", Milliseconds(10 * MINUTE))
-        _hurry("core.telemetry.sealing", "CHUNK", BLOCKS)
+        _hurry("core.telemetry.hour_sealing", "CHUNK", BLOCKS)
         _hurry("core.telemetry.day_sealing", "CHUNK", BLOCKS)
     if process == MANY:
         logs.set_up("many")

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.alarms.tables import Alarm
 from core.intake.open import open_log
-from core.intake.port import Unavailable
+from core.intake.port import IntakeUnavailable
 from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper, monotonic
 from core.runtime.instant import Instant, parse
@@ -198,7 +198,7 @@ def story(folder: Path, pair: Pair, chance: random.Random) -> Iterator[Story]:
 def _received(county: County) -> int:
     try:
         log = open_log(county.settings.intake.url, county.settings.data_dir)
-    except Unavailable:
+    except IntakeUnavailable:
         return 0
     try:
         return sum(log.heads().values())

@@ -14,19 +14,19 @@ from typing import NamedTuple
 import msgspec
 from sqlalchemy import select
 
-from core.alarms.message import client_msg_id, turn_of
-from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, HandlingRecord, Outbox
+from core.alarms.message_text import client_msg_id, repeat_of
+from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, HandlingRecord, OutboxMessage
 from core.db.audit import Audit
 from core.devices.tables import Equipment, Probe, Series
 from core.ids import SeriesId
 from core.intake.open import open_log
-from core.intake.port import Unavailable
+from core.intake.port import IntakeUnavailable
 from core.runtime.instant import DAY, MINUTE, SECOND, Instant, Milliseconds
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.telemetry.open import open_telemetry
 from core.units.tables import Person
 from core.wire.quality import of_origin
-from core.wire.topics import GatewayNumber, Shard
+from core.wire.shards import GatewayNumber, Shard
 from gateway_agent.spool import Spool
 from tests.scenario.county import LEVELS, County
 from tests.scenario.unrest import Episode, History, Staff, Value
@@ -83,7 +83,7 @@ class LogWatch:
         while not stop.wait(0.5):
             try:
                 self.catch_up()
-            except Unavailable:
+            except IntakeUnavailable:
                 continue  # its server has just been killed
 
     def catch_up(self) -> None:
@@ -286,7 +286,7 @@ def _messages(county: County, tally: Tally) -> None:
     )
     level_of = {openid: level for level, openid in LEVELS.items()}
     with county.records.read() as tx:
-        rows = tx.execute(select(Outbox, Person.openid).join(Person, Person.id == Outbox.person_id)).all()
+        rows = tx.execute(select(OutboxMessage, Person.openid).join(Person, Person.id == OutboxMessage.person_id)).all()
         rows_of_outbox = [
             _Told(row.key, row.alarm_id, row.cycle, row.tier, row.kind, level_of[openid], row.state, row.attempts)
             for row, openid in rows
@@ -345,7 +345,7 @@ def _fired(county: County, outbox_rows: Iterable[_Told], tally: Tally) -> None:
         is_over = state_of[alarm] != ("open", cycle)
         for level in range(1, tier + 1):
             told_by_step = [
-                row for row in by_person[alarm, cycle, level] if (row.tier, turn_of(row.key)) >= (tier, turn)
+                row for row in by_person[alarm, cycle, level] if (row.tier, repeat_of(row.key)) >= (tier, turn)
             ]
             if not told_by_step or not (is_over or any(row.state == "sent" for row in told_by_step)):
                 tally.messages_missing += 1

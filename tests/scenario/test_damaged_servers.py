@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from core.runtime.trouble import Kind
+from core.runtime.trouble import TroubleKind
 from tests.fixtures.damaged_servers import DamagedStores, damaged_stores
 
 pytestmark = pytest.mark.long
@@ -28,7 +28,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.stdlib.add_log_level, plain])
     monkeypatch.setattr("core.runtime.status.EVERY_S", 0.1)
-    monkeypatch.setattr("collector.alignment.EVERY_S", 0.3)
+    monkeypatch.setattr("collector.alignment_gate.EVERY_S", 0.3)
     yield
     structlog.reset_defaults()
 
@@ -44,21 +44,21 @@ def test_damaged_entries_of_the_log_are_named_and_nothing_is_acknowledged(stores
     stores.replace("intake log", damage)
     with stores.up() as line:
         line.sends(3)
-        line.says("intake log", Kind.DAMAGED, service="collector")
+        line.says("intake log", TroubleKind.DAMAGED, service="collector")
         line.stays_out()
     _put_back(stores, "intake log")
 
 
-@pytest.mark.parametrize(("damage", "told"), [("truncated", Kind.PUT_BACK), ("flipped", Kind.DAMAGED)])
+@pytest.mark.parametrize(("damage", "told"), [("truncated", TroubleKind.PUT_BACK), ("flipped", TroubleKind.DAMAGED)])
 def test_damaged_records_are_named_and_cost_nothing_that_was_acknowledged(
-    stores: DamagedStores, damage: str, told: Kind
+    stores: DamagedStores, damage: str, told: TroubleKind
 ) -> None:
     """A table whose file was cut reads as if its last rows had never been: the log knows better."""
     stores.replace("records", damage)
     with stores.up() as line:
         line.sends(3)
         line.says("records", told)
-        if told is Kind.PUT_BACK:
+        if told is TroubleKind.PUT_BACK:
             line.stays_out()
     _put_back(stores, "records")
 
@@ -68,10 +68,10 @@ def test_what_influxdb_drops_of_its_log_is_told_and_filled_again(stores: Damaged
     stores.replace("telemetry", damage)
     with stores.up() as line:
         line.sends(3)
-        line.says("telemetry", Kind.PUT_BACK)
+        line.says("telemetry", TroubleKind.PUT_BACK)
         line.stays_out()
         stores.realign()
-        line.says_nothing_of(Kind.PUT_BACK)
+        line.says_nothing_of(TroubleKind.PUT_BACK)
         line.sends_hot()
         line.all_is_there_once()
         line.has_alarms(1)
@@ -90,11 +90,11 @@ def test_a_bucket_that_was_deleted_is_told_and_filled_again_once_there_is_anothe
             line.is_followed()
             stores.delete_bucket()
         line.sends(3)
-        line.says("telemetry", Kind.NOT_READY)
+        line.says("telemetry", TroubleKind.NOT_READY)
         stores.make_bucket()
-        line.says("telemetry", Kind.PUT_BACK)
+        line.says("telemetry", TroubleKind.PUT_BACK)
         stores.realign()
-        line.says_nothing_of(Kind.PUT_BACK, Kind.NOT_READY)
+        line.says_nothing_of(TroubleKind.PUT_BACK, TroubleKind.NOT_READY)
         line.sends_hot()
         line.all_is_there_once()
         line.has_alarms(1)
@@ -105,12 +105,12 @@ def test_a_file_that_influxdb_can_not_open_is_told_and_its_readings_are_filled_a
     stores.cut_tsm()
     with stores.up() as line:
         line.sends(3)
-        line.says("telemetry", Kind.PUT_BACK)
+        line.says("telemetry", TroubleKind.PUT_BACK)
         line.stays_out()
         stores.realign()
-        line.says("telemetry", Kind.DAMAGED, service="collector")
+        line.says("telemetry", TroubleKind.DAMAGED, service="collector")
         stores.restart_influx()
-        line.says_nothing_of(Kind.PUT_BACK, Kind.DAMAGED)
+        line.says_nothing_of(TroubleKind.PUT_BACK, TroubleKind.DAMAGED)
         line.sends_hot()
         line.all_is_there_once()
         line.has_alarms(1)
@@ -120,9 +120,9 @@ def _put_back(stores: DamagedStores, part: str) -> None:
     """Put a part back from its copy and realign, as status advises."""
     stores.replace(part, "older")
     with stores.up() as line:
-        line.says(part, Kind.PUT_BACK)
+        line.says(part, TroubleKind.PUT_BACK)
         stores.realign()
-        line.says_nothing_of(Kind.PUT_BACK, Kind.DAMAGED)
+        line.says_nothing_of(TroubleKind.PUT_BACK, TroubleKind.DAMAGED)
         line.sends_hot()
         line.is_stored_once()
         line.has_alarms(1)

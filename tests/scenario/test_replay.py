@@ -19,11 +19,11 @@ from coldchain.supervisor import Supervisor
 from core.devices.tables import Probe, Series
 from core.ids import Centi
 from core.logger_files.model import DayFigures, LoggerFile
-from core.logger_files.reading import read_file
+from core.logger_files.reader import read_file
 from core.runtime.instant import MINUTE, Instant
 from core.telemetry.open import open_telemetry
 from core.telemetry.port import Curve
-from core.telemetry.windows import day_edges, exposures
+from core.telemetry.window_figures import day_edges, exposures
 from tests.fixtures.servers import PAIRS, Pair
 from tests.scenario.county import HIGH, LOW, Fridge, staged
 

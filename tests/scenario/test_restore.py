@@ -26,7 +26,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from core.runtime.trouble import Kind
+from core.runtime.trouble import TroubleKind
 from tests.fixtures.restored import Restored, embedded_stores, server_stores
 
 pytestmark = pytest.mark.long
@@ -42,7 +42,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.stdlib.add_log_level, plain])
     monkeypatch.setattr("core.runtime.status.EVERY_S", 0.1)
-    monkeypatch.setattr("collector.alignment.EVERY_S", 0.3)
+    monkeypatch.setattr("collector.alignment_gate.EVERY_S", 0.3)
     yield
     structlog.reset_defaults()
 
@@ -59,10 +59,10 @@ def test_a_log_that_was_put_back_takes_nothing_in_until_it_is_realigned(stores: 
     stores.replace("intake log", damage)
     with stores.up() as line:
         line.sends(3)
-        line.says("intake log", Kind.PUT_BACK)
+        line.says("intake log", TroubleKind.PUT_BACK)
         line.stays_out()
         stores.realign()
-        line.says_nothing_of(Kind.PUT_BACK)
+        line.says_nothing_of(TroubleKind.PUT_BACK)
         line.sends_hot()
         line.is_stored_once()
         line.has_alarms(1)
@@ -73,10 +73,10 @@ def test_a_telemetry_store_that_was_put_back_is_filled_again_from_the_log(stores
     stores.replace("telemetry", damage)
     with stores.up() as line:
         line.sends(3)
-        line.says("telemetry", Kind.PUT_BACK)
+        line.says("telemetry", TroubleKind.PUT_BACK)
         line.stays_out()
         stores.realign()
-        line.says_nothing_of(Kind.PUT_BACK)
+        line.says_nothing_of(TroubleKind.PUT_BACK)
         line.sends_hot()
         line.all_is_there_once()
         line.has_alarms(1)
@@ -87,10 +87,10 @@ def test_records_that_were_put_back_let_no_number_of_a_series_be_given_again(sto
     stores.replace("records", damage)
     with stores.up() as line:
         line.sends(3)
-        line.says("records", Kind.PUT_BACK)
+        line.says("records", TroubleKind.PUT_BACK)
         line.stays_out()
         stores.realign()
-        line.says_nothing_of(Kind.PUT_BACK)
+        line.says_nothing_of(TroubleKind.PUT_BACK)
         if damage != "older":
             stores.enter_again()
             assert stores.series() == [2], "number 1 has another past"
@@ -108,14 +108,14 @@ def test_a_damaged_file_is_named_and_costs_nothing_that_was_acknowledged(
     stores.replace(part, damage)
     with stores.up() as line:
         line.sends(3)
-        line.says(part, Kind.DAMAGED)
+        line.says(part, TroubleKind.DAMAGED)
         if (part, damage) == ("intake log", "truncated"):
             line.stays_out()
     stores.replace(part, "older")
     with stores.up() as line:
-        line.says(part, Kind.PUT_BACK)
+        line.says(part, TroubleKind.PUT_BACK)
         stores.realign()
-        line.says_nothing_of(Kind.PUT_BACK, Kind.DAMAGED)
+        line.says_nothing_of(TroubleKind.PUT_BACK, TroubleKind.DAMAGED)
         line.sends_hot()
         line.is_stored_once()
         line.has_alarms(1)
@@ -132,7 +132,7 @@ def test_a_file_that_is_replaced_under_running_services_is_noticed(stores: Resto
         stores.replace(part, damage)
         if part == "intake log":
             line.sends(3)  # none of which may be acknowledged, from the first on
-        line.says(part, Kind.PUT_BACK, service="collector")
+        line.says(part, TroubleKind.PUT_BACK, service="collector")
         line.sends(3)
         line.stays_out()
         if (part, damage) != ("records", "missing"):
@@ -140,10 +140,10 @@ def test_a_file_that_is_replaced_under_running_services_is_noticed(stores: Resto
             line.is_stored_once()
     with stores.up() as line:  # records are made anew by the first service that starts
         if (part, damage) == ("records", "missing"):
-            line.says(part, Kind.PUT_BACK, service="alerting")
+            line.says(part, TroubleKind.PUT_BACK, service="alerting")
             stores.realign()
             stores.enter_again()
-        line.says_nothing_of(Kind.PUT_BACK)
+        line.says_nothing_of(TroubleKind.PUT_BACK)
         line.sends_hot()
         line.is_stored_once()
         line.has_alarms(1)

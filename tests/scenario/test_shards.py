@@ -11,7 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from alerting.follow import positions
+from alerting.following.follower import positions
 from coldchain.supervisor import Service, Supervisor
 from core.alarms.tables import AlarmStep
 from core.devices.tables import Probe, Series
@@ -19,7 +19,7 @@ from core.ids import Centi
 from core.intake.open import open_log
 from core.runtime.instant import MINUTE, Instant
 from core.telemetry.open import open_telemetry
-from core.wire.topics import GatewayNumber, shard_of
+from core.wire.shards import GatewayNumber, shard_of
 from tests.fixtures.broker import until
 from tests.fixtures.servers import PAIRS, Pair
 from tests.scenario.county import HALVES, HIGH, LEVELS, LONGEST_S, LOW, County, Fridge, changed, python, running, staged

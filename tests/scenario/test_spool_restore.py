@@ -16,15 +16,15 @@ import pytest
 import structlog
 
 from coldchain.simulate.modbus import ModbusDevices
-from config.settings import Agent, GatewayBox, Settings, UnitOnBus
+from config.settings import AgentSettings, DeviceOnBus, GatewaySettings, Settings
 from core.ids import SeriesId
 from core.intake.open import open_log
 from core.runtime.instant import DAY, Instant
 from core.runtime.status import StatusFile
-from core.runtime.trouble import Kind
+from core.runtime.trouble import TroubleKind
 from core.telemetry.open import open_telemetry
 from core.wire.messages import Ack
-from core.wire.topics import shard_of
+from core.wire.shards import shard_of
 from gateway_agent import service
 from gateway_agent.spool import Spool
 from tests.fixtures.broker import running, until
@@ -44,7 +44,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.stdlib.add_log_level, plain])
     monkeypatch.setattr("core.runtime.status.EVERY_S", 0.1)
-    monkeypatch.setattr("collector.alignment.EVERY_S", 0.3)
+    monkeypatch.setattr("collector.alignment_gate.EVERY_S", 0.3)
     yield
     structlog.reset_defaults()
 
@@ -67,8 +67,8 @@ class Box:
     """A gateway whose agent reads one probe five times a second, and its spool."""
 
     def __init__(self, stores: Restored, devices: ModbusDevices) -> None:
-        bus = bus_to(devices, "tcp", UnitOnBus(address=1, profile="xy-md02", probes={"t": PROBE}), interval=0.2)
-        agent = Agent(gateways=[GatewayBox(number=GW, buses=[bus])], resend_after=1.0, back_off=0.3)
+        bus = bus_to(devices, "tcp", DeviceOnBus(address=1, profile="xy-md02", probes={"t": PROBE}), interval=0.2)
+        agent = AgentSettings(gateways=[GatewaySettings(number=GW, buses=[bus])], resend_after=1.0, back_off=0.3)
         self.settings: Settings = msgspec.structs.replace(stores.settings, agent=agent)
         self.file = Path(self.settings.data_dir) / "spool" / f"{GW}.db"
         self.acks: set[tuple[str, int]] = set()
@@ -156,9 +156,9 @@ def test_what_a_disk_takes_from_a_spool_is_told_and_nothing_else_is_missing(
     with services_up(box.settings) as up:
         with running(service.run, box.settings):
             if damage in ("truncated", "flipped"):
-                up.says("spool", Kind.SET_ASIDE, service="gateway")
+                up.says("spool", TroubleKind.SET_ASIDE, service="gateway")
             if damage != "flipped":
-                up.says("gateway spools", Kind.RENEWED)
+                up.says("gateway spools", TroubleKind.RENEWED)
             until(lambda: _is_drained(box, up.gateway.messages()), "an acknowledgement of all that is left")
         until(lambda: _stored(box) == _taken(_logged(box)[0]), "all of the log in telemetry, once")
         box.hears(up.gateway.messages())
@@ -211,5 +211,5 @@ def _set_aside(box: Box) -> str:
     """Return what the agent said of what it set aside."""
     status = StatusFile(box.settings.data_dir, "gateway").read()
     assert status
-    (detail,) = [trouble.detail for trouble in status.troubles if trouble.kind is Kind.SET_ASIDE]
+    (detail,) = [trouble.detail for trouble in status.troubles if trouble.kind is TroubleKind.SET_ASIDE]
     return detail

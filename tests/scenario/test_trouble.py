@@ -13,12 +13,11 @@ import msgspec
 import pytest
 import structlog
 
-from coldchain.demo.stage import free_port
-from config.settings import Intake as IntakeSettings
-from config.settings import Records as RecordsSettings
+from coldchain.demo.environment import free_port
+from config.settings import IntakeSettings, RecordsSettings
 from core.db.engine import Records, connect
 from core.runtime.status import STALE
-from core.runtime.trouble import Kind
+from core.runtime.trouble import TroubleKind
 from tests.fixtures.broker import until
 from tests.fixtures.databases import empty_url, fresh_url
 from tests.fixtures.disks import breaking_disk, small_disk
@@ -62,7 +61,7 @@ def test_a_full_disk_stops_its_part_alone_and_costs_nothing(part: str, tmp_path:
         disk.fill()
         line.sends(60, readings=200)
         line.sends_hot()
-        line.says(part, Kind.DISK_FULL, service=WHO_SAYS[part])
+        line.says(part, TroubleKind.DISK_FULL, service=WHO_SAYS[part])
         if part == "intake log":
             line.stays_out()
         else:
@@ -70,7 +69,7 @@ def test_a_full_disk_stops_its_part_alone_and_costs_nothing(part: str, tmp_path:
         if part in ("telemetry", "data folder"):
             line.has_alarms(1)
         disk.free()
-        line.says_nothing_of(Kind.DISK_FULL)
+        line.says_nothing_of(TroubleKind.DISK_FULL)
         line.all_is_there_once()
         line.has_alarms(1)
 
@@ -84,15 +83,15 @@ def test_a_full_disk_with_everything_on_it_is_told_as_what_it_is(tmp_path: Path)
         disk.fill()
         line.sends(60, readings=200)
         line.sends_hot()
-        line.says("intake log", Kind.DISK_FULL)
+        line.says("intake log", TroubleKind.DISK_FULL)
         Event().wait(STALE / 1000 + 1)  # as long as it takes to call a service silent
         line.stays_out()
         told = line.readiness()
-        assert {kind for _, kind, _ in told} - {Kind.UNTOLD} == {Kind.DISK_FULL}
+        assert {kind for _, kind, _ in told} - {TroubleKind.UNTOLD} == {TroubleKind.DISK_FULL}
         assert {said for _, _, said in told if "taken in" in said} == set()
         assert all("nothing is acknowledged" in said for part, _, said in told if part in ("records", "intake log"))
         disk.free()
-        line.says_nothing_of(Kind.DISK_FULL)
+        line.says_nothing_of(TroubleKind.DISK_FULL)
         line.all_is_there_once()
         line.has_alarms(1)
 
@@ -110,15 +109,15 @@ def test_a_line_that_starts_on_read_only_disks_says_so_and_works_once_they_can_b
             disk.read_only(yes=True)
         with services_up(settings) as line:
             line.sends(3)
-            line.says("intake log", Kind.READ_ONLY, service="collector")
-            assert line.ready() >= {(part, Kind.READ_ONLY) for part in parts}
+            line.says("intake log", TroubleKind.READ_ONLY, service="collector")
+            assert line.ready() >= {(part, TroubleKind.READ_ONLY) for part in parts}
             line.stays_out(0.5)
             for disk in disks:
                 disk.read_only(yes=False)
             line.sends_hot()
             line.all_is_there_once()
             line.has_alarms(1)
-            line.says_nothing_of(Kind.READ_ONLY)
+            line.says_nothing_of(TroubleKind.READ_ONLY)
 
 
 @pytest.mark.parametrize("part", ["intake log", "telemetry", "records"])
@@ -131,7 +130,7 @@ def test_a_disk_that_breaks_and_turns_read_only_costs_nothing_that_was_acknowled
             disk.breaks()
             line.sends(5)
             line.sends_hot()
-            line.says(part, Kind.DISK_FAILS, service=WHO_SAYS[part])
+            line.says(part, TroubleKind.DISK_FAILS, service=WHO_SAYS[part])
             if part == "intake log":
                 line.stays_out()
             else:
@@ -141,7 +140,7 @@ def test_a_disk_that_breaks_and_turns_read_only_costs_nothing_that_was_acknowled
             again.goes_on_from(line)
             again.all_is_there_once()
             again.has_alarms(1)
-            again.says_nothing_of(Kind.READ_ONLY, Kind.DISK_FAILS)
+            again.says_nothing_of(TroubleKind.READ_ONLY, TroubleKind.DISK_FAILS)
 
 
 @pytest.mark.parametrize("what", ["records", "intake log"])
@@ -159,7 +158,7 @@ def test_a_postgresql_that_hangs_is_told_and_heals_by_itself(what: str, tmp_path
             proxy.hangs = True
             line.sends(3)
             line.sends_hot()
-            line.says(what, Kind.NO_ANSWER, service=WHO_SAYS[what])
+            line.says(what, TroubleKind.NO_ANSWER, service=WHO_SAYS[what])
             if what == "intake log":
                 line.stays_out(0.5)
             else:
@@ -167,7 +166,7 @@ def test_a_postgresql_that_hangs_is_told_and_heals_by_itself(what: str, tmp_path
             proxy.hangs = False
             line.all_is_there_once()
             line.has_alarms(1)
-            line.says_nothing_of(Kind.NO_ANSWER, Kind.UNREACHABLE)
+            line.says_nothing_of(TroubleKind.NO_ANSWER, TroubleKind.UNREACHABLE)
 
 
 def test_a_postgresql_without_room_for_the_records_holds_up_nothing_else(tmp_path: Path) -> None:
@@ -178,15 +177,19 @@ def test_a_postgresql_without_room_for_the_records_holds_up_nothing_else(tmp_pat
             line.all_is_there_once()
             disk.fill()
             line.sends_hot()
-            line.says("records", Kind.DISK_FULL, service="alerting")
+            line.says("records", TroubleKind.DISK_FULL, service="alerting")
             line.all_is_there_once()
             disk.free()
             line.has_alarms(1)
-            line.says_nothing_of(Kind.DISK_FULL)
+            line.says_nothing_of(TroubleKind.DISK_FULL)
 
 
-@pytest.mark.parametrize(("fault", "kind"), [("hang", Kind.NO_ANSWER), ("500", Kind.FAILS), ("cut", Kind.UNREACHABLE)])
-def test_an_influxdb_that_is_ill_holds_up_neither_ingest_nor_alarms(fault: Fault, kind: Kind, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "kind"), [("hang", TroubleKind.NO_ANSWER), ("500", TroubleKind.FAILS), ("cut", TroubleKind.UNREACHABLE)]
+)
+def test_an_influxdb_that_is_ill_holds_up_neither_ingest_nor_alarms(
+    fault: Fault, kind: TroubleKind, tmp_path: Path
+) -> None:
     with influx_line(tmp_path) as (line, proxy):
         line.sends(3)
         line.all_is_there_once()
@@ -210,18 +213,23 @@ def test_an_influxdb_without_room_is_told_and_takes_everything_once_it_has(tmp_p
         line.sends_hot()
         line.arrives()
         line.has_alarms(1)
-        until(lambda: line.own_words("collector").get("telemetry") in (Kind.DISK_FULL, Kind.STUCK), "a word of it")
+        until(
+            lambda: line.own_words("collector").get("telemetry") in (TroubleKind.DISK_FULL, TroubleKind.STUCK),
+            "a word of it",
+        )
         disk.free()
         until(
-            lambda: line.own_words("collector").get("telemetry") != Kind.DISK_FULL,
+            lambda: line.own_words("collector").get("telemetry") != TroubleKind.DISK_FULL,
             "its next attempt",
             within_s=WITHIN_S,
         )
-        if line.own_words("collector").get("telemetry") == Kind.STUCK:  # it says what to do, and the operator does it
+        if (
+            line.own_words("collector").get("telemetry") == TroubleKind.STUCK
+        ):  # it says what to do, and the operator does it
             server.kill()
             server.start()
         line.all_is_there_once()
-        line.says_nothing_of(Kind.DISK_FULL, Kind.STUCK)
+        line.says_nothing_of(TroubleKind.DISK_FULL, TroubleKind.STUCK)
 
 
 def test_an_influxdb_that_answers_late_is_told_and_takes_everything(tmp_path: Path) -> None:
@@ -232,12 +240,12 @@ def test_an_influxdb_that_answers_late_is_told_and_takes_everything(tmp_path: Pa
         line.sends_hot()
         line.arrives()
         line.has_alarms(1)
-        until(lambda: line.own_words("collector").get("telemetry") == Kind.LATE, "late", within_s=WITHIN_S)
-        assert ("telemetry", Kind.NO_ANSWER) in line.ready()
+        until(lambda: line.own_words("collector").get("telemetry") == TroubleKind.LATE, "late", within_s=WITHIN_S)
+        assert ("telemetry", TroubleKind.NO_ANSWER) in line.ready()
         proxy.late_s = 0.0
         line.sends(1)
         line.all_is_there_once()
-        line.says_nothing_of(Kind.LATE, Kind.NO_ANSWER)
+        line.says_nothing_of(TroubleKind.LATE, TroubleKind.NO_ANSWER)
 
 
 def test_a_broker_that_hangs_is_noticed_though_no_connection_breaks(tmp_path: Path) -> None:
@@ -250,8 +258,8 @@ def test_a_broker_that_hangs_is_noticed_though_no_connection_breaks(tmp_path: Pa
             line.all_is_there_once()
             proxy.hangs = True
             line.sends_hot()
-            line.says("broker", Kind.NO_ANSWER, service="collector", within_s=2 * WITHIN_S)
+            line.says("broker", TroubleKind.NO_ANSWER, service="collector", within_s=2 * WITHIN_S)
             proxy.hangs = False
-            line.says_nothing_of(Kind.NO_ANSWER, Kind.UNREACHABLE)
+            line.says_nothing_of(TroubleKind.NO_ANSWER, TroubleKind.UNREACHABLE)
             line.all_is_there_once()
             line.has_alarms(1)

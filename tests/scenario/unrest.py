@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 import httpx
 from sqlalchemy import select
 
+from core.access.tokens import issue_token
 from core.devices.tables import Probe, Series
 from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant
 from core.telemetry.open import open_telemetry
-from core.telemetry.port import Sample
+from core.telemetry.port import StoredReading
 from core.units.actor import OPERATOR
 from core.units.rights import Role
 from core.units.tables import Unit
-from core.units.tokens import issue_token
 from tests.scenario.county import County
 
 WARM, COOL = 9.4, 5.0
@@ -186,7 +186,7 @@ class History:
             instants = [Instant(hour + turn * 10 * MINUTE) for turn in range(3)]
             store.write_batch(
                 [
-                    Sample(SeriesId(series_id), at, Centi(400 + series_id), 0)
+                    StoredReading(SeriesId(series_id), at, Centi(400 + series_id), 0)
                     for series_id in series.values()
                     for at in instants
                 ],

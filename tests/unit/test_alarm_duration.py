@@ -2,8 +2,8 @@
 
 import pytest
 
+from core.alarms.alarm_facts import widen
 from core.alarms.duration import cycle_onset_at, cycle_opened_at, time_out
-from core.alarms.facts import widen
 from core.alarms.tables import Alarm
 from core.ids import Centi
 from core.runtime.instant import MINUTE, Instant

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from api.shapes import Moment
+from api.schemas import Moment
 from core.runtime.instant import Instant, parse
 
 MOMENT: TypeAdapter[Instant] = TypeAdapter(Moment)

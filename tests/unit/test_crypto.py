@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.secrets import fresh
-from core.db.crypto import FieldCipher, Sealed, masked, plain_phone
+from core.db.crypto import FieldCipher, UnreadableField, masked, plain_phone
 
 SECRETS = fresh("coldchain")
 CIPHER = FieldCipher(SECRETS)
@@ -16,7 +16,7 @@ def test_what_is_sealed_opens_again_and_nowhere_else(text: str) -> None:
     sealed = CIPHER.seal(text, field="person.phone")
     assert CIPHER.open(sealed, field="person.phone") == text
     assert CIPHER.seal(text, field="person.phone") != sealed
-    with pytest.raises(Sealed, match="altered"):
+    with pytest.raises(UnreadableField, match="altered"):
         CIPHER.open(sealed, field="person.id_number")
 
 
@@ -26,12 +26,12 @@ def test_one_changed_bit_is_noticed() -> None:
     for position in range(len(sealed)):
         damaged = bytearray(sealed)
         damaged[position] ^= 1
-        with pytest.raises(Sealed):
+        with pytest.raises(UnreadableField):
             CIPHER.open(bytes(damaged), field="person.phone")
 
 
 def test_another_installations_key_says_so() -> None:
-    with pytest.raises(Sealed, match="another key"):
+    with pytest.raises(UnreadableField, match="another key"):
         FieldCipher(fresh("coldchain")).open(CIPHER.seal("x", field="f"), field="f")
 
 

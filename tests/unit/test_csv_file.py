@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.csv_file import Record, header_problems, likely_delimiter, lines_of, records, too_many_cells
+from config.csv_file import CsvRecord, header_problems, likely_delimiter, lines_of, records, too_many_cells
 from config.text_file import FileProblem
 
 
@@ -50,7 +50,7 @@ def test_a_wrong_quote_is_told_with_the_line_where_it_opens(text: str, told: str
 
 
 def test_columns_need_names_of_their_own() -> None:
-    problems = header_problems(Record(1, ["type", "name", " name", "", "kind"]))
+    problems = header_problems(CsvRecord(1, ["type", "name", " name", "", "kind"]))
     assert [str(one.problem) for one in problems] == [
         "two columns are called 'name' (columns 2 and 3); each needs its own name",
         "column 4 has no name; name it, or delete the column",
@@ -58,8 +58,8 @@ def test_columns_need_names_of_their_own() -> None:
 
 
 def test_what_stands_beyond_the_last_column_is_told() -> None:
-    assert too_many_cells(Record(2, ["1", "2", " "]), 2, ",") is None
-    problem = too_many_cells(Record(2, ["1", "2", "3"]), 2, "\t")
+    assert too_many_cells(CsvRecord(2, ["1", "2", " "]), 2, ",") is None
+    problem = too_many_cells(CsvRecord(2, ["1", "2", "3"]), 2, "\t")
     assert problem is not None
     assert problem.text() == "line 2: has 3 cells under 2 columns; a tab too much?"
     assert problem.text("zh-CN") == "第 2 行：有 3 个单元格，但只有 2 列，是不是多了一个制表符？"
@@ -73,7 +73,7 @@ def test_what_a_program_writes_is_read_as_it_was(rows: list[list[str]], delimite
     out = io.StringIO()
     csv.writer(out, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)
     lines = list(enumerate(out.getvalue().split("\n"), 1))
-    assert [one.cells for one in records(lines, delimiter) if isinstance(one, Record)] == rows
+    assert [one.cells for one in records(lines, delimiter) if isinstance(one, CsvRecord)] == rows
 
 
 @given(st.text(st.sampled_from(list('",;ab\n \t')), max_size=60))

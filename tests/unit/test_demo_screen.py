@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from coldchain.demo import show
+from coldchain.demo import run
 from coldchain.demo.screen import render, share
-from coldchain.demo.watch import AlarmLine, Told, View, ZoneLine, texts
+from coldchain.demo.watcher import AlarmLine, ReceivedLine, View, ZoneLine, texts
 from core.ids import Centi
 from core.runtime.instant import HOUR, MINUTE, Instant, Milliseconds
 
@@ -29,7 +29,7 @@ def view(zones: int, alarms: int, told: int) -> View:
             AlarmLine(f"冰箱{n}号冷藏", "too warm", 1, "open", "unacknowledged", Milliseconds(n * HOUR), None)
             for n in range(alarms)
         ],
-        [Told(NOW, f"王小梅{n}", TEXT, LINK, f"http://127.0.0.1:23456/sim/open/{n}") for n in range(told)],
+        [ReceivedLine(NOW, f"王小梅{n}", TEXT, LINK, f"http://127.0.0.1:23456/sim/open/{n}") for n in range(told)],
         [],
     )
 
@@ -62,7 +62,7 @@ def test_what_is_said_in_a_terminal_of_eighty_columns_breaks_between_words(
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
-    show._say("kept", folder="/tmp/somewhere/in/the/deep/folder")
+    run._say("kept", folder="/tmp/somewhere/in/the/deep/folder")
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:] == ["Ctrl-C ends."]
     assert lines[0].endswith("from there.")

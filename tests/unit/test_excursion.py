@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.alarms import profile
-from core.alarms.profile import Differences
-from core.alarms.rules.excursion import CALM, Excursion, Limit, ended, step
-from core.alarms.rules.sample import Condition, Sample
 from core.ids import Centi
+from core.limits import rule_profile
+from core.limits.rule_profile import ZoneOverrides
+from core.rules.conditions import Condition, Sample
+from core.rules.excursion import CALM, Excursion, Limit, ended, step
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds, parse
 
 NOON = parse("2026-03-28T12:00:00+08:00")
@@ -20,7 +20,7 @@ OK, PENDING, ACTIVE, CLEARING = Condition
 def limit(
     kind: str = "refrigerated", side: str = "above", *, interval: int = MINUTE, name: str = "china-2017"
 ) -> Limit:
-    found = getattr(profile.bounds(profile.load(name), kind, Milliseconds(interval), Differences()), side)
+    found = getattr(rule_profile.bounds(rule_profile.load(name), kind, Milliseconds(interval), ZoneOverrides()), side)
     assert isinstance(found, Limit)
     return found
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.clocks import CONVINCED, Judged, judge, lag_of
+from collector.receiving.gateway_clocks import CONVINCED, JudgedClock, judge, lag_of
 from core.runtime.instant import HOUR, MINUTE, SECOND, Instant
 from core.wire.messages import Batch, ClockReport, Reading
 
@@ -17,14 +17,14 @@ def sent_at(sent: int, boot: str = "7f3a9c21") -> Batch:
     return Batch(1, "10001", "9f3c02d1a47be865", boot, 7, sent, ClockReport("rtc"), [Reading("a", sent, 4.0)])
 
 
-def after(clock: Judged | None, *messages: tuple[int, int], boot: str = "7f3a9c21") -> Judged | None:
+def after(clock: JudgedClock | None, *messages: tuple[int, int], boot: str = "7f3a9c21") -> JudgedClock | None:
     """Let live messages come, as (sent, received) in ms from NOW."""
     for sent, received in messages:
         clock = judge(clock, sent_at(NOW + sent, boot), Instant(NOW + received))
     return clock
 
 
-def found(clock: Judged | None) -> int:
+def found(clock: JudgedClock | None) -> int:
     return clock.behind if clock else 0
 
 

@@ -2,18 +2,18 @@
 
 import pytest
 
-from collector import inbox
-from collector.inbox import Inbox
-from core.bus.client import Message
+from collector.receiving import inbox
+from collector.receiving.inbox import Inbox
+from core.mqtt.client import MqttMessage
 
 LIVE, BACKFILL = "cc/v1/e4/10001/up/data", "cc/v1/e4/10002/up/backfill"
 
 
-def message(mid: int, topic: str = LIVE, size: int = 1) -> Message:
-    return Message(topic, b"x" * size, retain=False, mid=mid, connection=1)
+def message(mid: int, topic: str = LIVE, size: int = 1) -> MqttMessage:
+    return MqttMessage(topic, b"x" * size, retain=False, mid=mid, connection=1)
 
 
-def filled(*messages: Message) -> Inbox:
+def filled(*messages: MqttMessage) -> Inbox:
     box = Inbox()
     assert all(box.put(each) for each in messages)
     return box
@@ -48,7 +48,7 @@ def test_a_group_has_so_many_bytes_and_one_of_each_whatever_its_size(monkeypatch
 
 def test_backfill_has_half_of_the_room_and_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inbox, "MESSAGES", 4)
-    monkeypatch.setattr(inbox, "PATIENCE_S", 3600.0)
+    monkeypatch.setattr(inbox, "FULL_WAIT_S", 3600.0)
     box = filled(message(1, BACKFILL), message(2, BACKFILL))
     assert not box.put(message(3, BACKFILL)), "the network thread doesn't wait for it"
     assert box.put(message(4))

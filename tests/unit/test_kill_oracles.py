@@ -1,6 +1,6 @@
 """That the kill story's oracle reads what the product writes."""
 
-from core.alarms.facts import event
+from core.alarms.alarm_facts import event
 from core.ids import AlarmId
 from core.runtime.instant import Instant
 from tests.scenario.oracles import _is_of_the_past

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from core.alarms.rules import evaluation
-from core.alarms.rules.evaluation import BEGINNING, END, Stay
-from core.alarms.rules.reconcile import Found, Known, Standing, reconcile, united
-from core.alarms.rules.sample import Rule, Sample
 from core.ids import AlarmId, Centi, ProbeId
+from core.rules import evaluation
+from core.rules.conditions import Rule, Sample
+from core.rules.evaluation import BEGINNING, END, ZonePeriod
+from core.rules.reconcile import Alterable, FoundEpisode, KnownAlarm, reconcile, united
 from core.runtime.instant import MINUTE, SECOND, Instant, Milliseconds
 from tests.fixtures.late_model import BOUNDS, NOON, ZONE, Model, Span, minute, of_all, sample
 
@@ -123,7 +123,7 @@ def test_late_readings_in_any_order_repeat_and_chunk_are_the_episodes_of_all_sor
         limit = QUICK.above
         assert limit
         wanted = [
-            Found(probe, one.onset, one.until, one.ended is not None, one.peak, limit.value)
+            FoundEpisode(probe, one.onset, one.until, one.ended is not None, one.peak, limit.value)
             for probe, samples in everything
             for one in of_all(limit, samples)
         ]
@@ -159,14 +159,14 @@ def test_live_and_late_readings_mixed_leave_no_excursion_without_an_alarm(part: 
         covered = model.spans()
         for since, until in wanted:
             assert any(a <= since and b >= until for a, b in covered), (seed, since, until, covered)
-        assert set(model.spans(Standing.LATE)) <= set(wanted), seed
+        assert set(model.spans(Alterable.LATE)) <= set(wanted), seed
 
 
 def test_a_window_of_any_size_around_a_span_says_the_same() -> None:
     chance = random.Random(1)
     limit = QUICK.above
     assert limit
-    stays = [Stay(BEGINNING, END, ZONE, QUICK)]
+    stays = [ZonePeriod(BEGINNING, END, ZONE, QUICK)]
     for _ in range(300):
         samples = readings_of(chance)
         everything = of_all(limit, samples)
@@ -182,12 +182,12 @@ def test_a_window_of_any_size_around_a_span_says_the_same() -> None:
             assert all(one in found.episodes for one in inside if one.ended is None or one.until > span[0])
 
 
-def fixed(since: float, until: float, number: int = 1, standing: Standing = Standing.FIXED) -> Known:
-    return Known(AlarmId(number), minute(since), minute(until), standing)
+def fixed(since: float, until: float, number: int = 1, standing: Alterable = Alterable.FIXED) -> KnownAlarm:
+    return KnownAlarm(AlarmId(number), minute(since), minute(until), standing)
 
 
-def episode(since: float, until: float) -> Found:
-    return Found(ProbeId(1), minute(since), minute(until), ended=True, peak=Centi(940), limit=Centi(800))
+def episode(since: float, until: float) -> FoundEpisode:
+    return FoundEpisode(ProbeId(1), minute(since), minute(until), ended=True, peak=Centi(940), limit=Centi(800))
 
 
 def test_what_exceeds_an_alarm_that_somebody_has_handled_is_a_linked_one_and_only_once() -> None:
@@ -196,23 +196,23 @@ def test_what_exceeds_an_alarm_that_somebody_has_handled_is_a_linked_one_and_onl
         (minute(5), minute(10), 1),
         (minute(27), minute(40), 1),
     ]
-    known = [fixed(5, 10, 2, Standing.LATE), fixed(10, 27), fixed(27, 40, 3, Standing.LATE)]
+    known = [fixed(5, 10, 2, Alterable.LATE), fixed(10, 27), fixed(27, 40, 3, Alterable.LATE)]
     again = reconcile([episode(5, 40)], known)
     assert (again.made, again.withdrawn, [number for number, _ in again.placed]) == ([], [], [2, 3])
 
 
 def test_an_alarm_of_late_readings_goes_with_its_episode_and_an_open_one_is_widened() -> None:
-    assert reconcile([], [fixed(10, 27, 4, Standing.LATE)]).withdrawn == [4]
-    split = reconcile([episode(10, 15), episode(20, 27)], [fixed(10, 27, 4, Standing.LATE)])
+    assert reconcile([], [fixed(10, 27, 4, Alterable.LATE)]).withdrawn == [4]
+    split = reconcile([episode(10, 15), episode(20, 27)], [fixed(10, 27, 4, Alterable.LATE)])
     assert ([number for number, _ in split.placed], [new.found.since for new in split.made]) == ([4], [minute(20)])
-    open_one = Known(AlarmId(5), minute(30), END, Standing.WIDENS)
-    joined = reconcile([episode(10, 40)], [fixed(10, 27, 4, Standing.LATE), open_one])
+    open_one = KnownAlarm(AlarmId(5), minute(30), END, Alterable.WIDENS)
+    joined = reconcile([episode(10, 40)], [fixed(10, 27, 4, Alterable.LATE), open_one])
     assert ([number for number, _ in joined.widened], joined.withdrawn) == ([5], [4])
 
 
 def test_a_limit_that_changed_counts_from_when_it_held() -> None:
     warm = msgspec.structs.replace(BOUNDS, above=msgspec.structs.replace(BOUNDS.above, value=Centi(1500)))
-    stays = [Stay(BEGINNING, minute(30), ZONE, warm), Stay(minute(30), END, ZONE, BOUNDS)]
+    stays = [ZonePeriod(BEGINNING, minute(30), ZONE, warm), ZonePeriod(minute(30), END, ZONE, BOUNDS)]
     samples = [Sample(Instant(minute(n) + SECOND), Centi(900 if 10 <= n < 50 else 500), 0) for n in range(70)]
     (found,) = evaluation.around(
         Rule.ABOVE,

@@ -9,10 +9,10 @@ import pytest
 from config.text_file import UnreadableFile
 from core.ids import Centi
 from core.logger_files.model import DayFigures, LoggerFile
-from core.logger_files.reading import read_file as read
+from core.logger_files.reader import read_file as read
 from core.runtime.instant import MINUTE, Instant, parse
 from core.telemetry.port import Curve
-from core.telemetry.windows import Exposure, day_edges, exposures, figures
+from core.telemetry.window_figures import Exposure, day_edges, exposures, figures
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "tests" / "fixtures" / "fridge_tag_sample.txt"

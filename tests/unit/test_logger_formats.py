@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.text_file import UnreadableFile
-from core.logger_files.model import Columns, LoggerFile
-from core.logger_files.reading import parse
+from core.logger_files.model import ColumnNames, LoggerFile
+from core.logger_files.reader import parse
 from core.runtime.instant import MINUTE
 from core.runtime.instant import parse as at
 
@@ -118,7 +118,7 @@ def test_a_western_degree_sign_is_read() -> None:
 
 def test_the_columns_that_were_taken_are_named_and_so_are_the_lines() -> None:
     found = read(FORMATS["further columns"])
-    assert found.columns == Columns(("Time",), "Temperature", ("No.", "Humidity", "Temp high limit"))
+    assert found.columns == ColumnNames(("Time",), "Temperature", ("No.", "Humidity", "Temp high limit"))
     assert found.lines == [2, 3, 4, 5]
     assert read(FORMATS["newest first"]).lines == [5, 4, 3, 2]
     assert read(FORMATS["date and time apart"]).columns.time == ("Date", "Time")

@@ -3,11 +3,11 @@ from typing import get_args
 
 import pytest
 
-from coldchain.simulate.physics import BUILDS, Chamber, Fault, Kind
+from coldchain.simulate.physics import BUILDS, Chamber, ChamberFault, ChamberKind
 from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant, parse
 
 START = parse("2026-03-28T00:00:00+08:00")
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[ChamberKind, ...] = get_args(ChamberKind)
 
 
 def every(chamber: Chamber, step: int, length: int, since: int = START) -> list[float]:
@@ -19,7 +19,7 @@ def test_every_kind_has_its_build() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_healthy_chamber_stays_within_its_limits_for_thirty_days(kind: Kind) -> None:
+def test_a_healthy_chamber_stays_within_its_limits_for_thirty_days(kind: ChamberKind) -> None:
     """Never beyond a limit at all, so no alarm that asks for minutes beyond one can open."""
     shown = every(Chamber(kind, 7), MINUTE, 30 * DAY)
     assert max(shown) < (-15 if kind == "freezer" else 8)
@@ -28,14 +28,14 @@ def test_a_healthy_chamber_stays_within_its_limits_for_thirty_days(kind: Kind) -
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(8))
-def test_whatever_the_seed_a_working_day_stays_within_limits(kind: Kind, seed: int) -> None:
+def test_whatever_the_seed_a_working_day_stays_within_limits(kind: ChamberKind, seed: int) -> None:
     shown = every(Chamber(kind, seed), MINUTE, DAY)
     assert max(shown) < (-15 if kind == "freezer" else 8)
     assert min(shown) > (-40 if kind == "freezer" else 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_cycles_and_is_not_a_line(kind: Kind) -> None:
+def test_it_cycles_and_is_not_a_line(kind: ChamberKind) -> None:
     build = BUILDS[kind]
     night = every(Chamber(kind, 1), MINUTE, 8 * HOUR)
     middle = (build.on + build.off) / 2
@@ -58,9 +58,9 @@ def test_a_defrost_is_felt() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_failed_compressor_creeps_up_to_the_surroundings(kind: Kind) -> None:
+def test_a_failed_compressor_creeps_up_to_the_surroundings(kind: ChamberKind) -> None:
     fails = Instant(START + 20 * HOUR)
-    chamber = Chamber(kind, 5, [Fault("compressor", fails)])
+    chamber = Chamber(kind, 5, [ChamberFault("compressor", fails)])
     healthy = Chamber(kind, 5)
     assert every(chamber, MINUTE, 20 * HOUR) == every(healthy, MINUTE, 20 * HOUR)
     after = every(chamber, MINUTE, 60 * HOUR, fails)
@@ -73,27 +73,27 @@ def test_a_failed_compressor_creeps_up_to_the_surroundings(kind: Kind) -> None:
 
 
 def test_it_is_repaired_at_the_end_of_a_fault() -> None:
-    chamber = Chamber("refrigerated", 5, [Fault("compressor", START, Instant(START + 3 * HOUR))])
+    chamber = Chamber("refrigerated", 5, [ChamberFault("compressor", START, Instant(START + 3 * HOUR))])
     assert chamber.temperature(Instant(START + 3 * HOUR)) > 10
     assert chamber.temperature(Instant(START + 5 * HOUR)) < 8
 
 
 def test_a_thermostat_that_sticks_freezes_vaccine() -> None:
-    shown = every(Chamber("refrigerated", 5, [Fault("thermostat", START)]), MINUTE, 12 * HOUR)
+    shown = every(Chamber("refrigerated", 5, [ChamberFault("thermostat", START)]), MINUTE, 12 * HOUR)
     assert min(shown) < -0.5
     assert min(shown) > BUILDS["refrigerated"].coldest
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_door_left_open_is_too_warm(kind: Kind) -> None:
+def test_a_door_left_open_is_too_warm(kind: ChamberKind) -> None:
     chamber = Chamber(kind, 5)
     chamber.temperature(Instant(START + 9 * HOUR))
-    chamber.add(Fault("door", Instant(START + 9 * HOUR)))
+    chamber.add(ChamberFault("door", Instant(START + 9 * HOUR)))
     assert max(every(chamber, MINUTE, HOUR, START + 9 * HOUR)) > (-15 if kind == "freezer" else 8)
 
 
 def test_the_same_seed_and_time_show_the_same_however_often_it_is_asked() -> None:
-    faults = [Fault("compressor", Instant(START + 30 * HOUR), Instant(START + 33 * HOUR))]
+    faults = [ChamberFault("compressor", Instant(START + 30 * HOUR), Instant(START + 33 * HOUR))]
     often, seldom, other = (Chamber("refrigerated", seed, faults) for seed in (9, 9, 10))
     fine = {at: often.temperature(Instant(at)) for at in range(START, START + 2 * DAY, 7 * SECOND)}
     whole_hours = range(START, START + 2 * DAY, 7 * HOUR)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.health.alignment import Fault, Misplaced, faults
+from core.health.cursor_alignment import CursorFault, MisplacedCursor, faults
 from core.health.realign import placings
-from core.wire.topics import Shard
+from core.wire.shards import Shard
 
 A = Shard("0a")
 
@@ -21,7 +21,7 @@ def fault(
     head: int = 10,
     copy: int = 0,
     here: str = "1f/",
-) -> Fault | None:
+) -> CursorFault | None:
     found = faults("alerting", {A: (position, mark)}, {A: copy}, names, {A: head}, {A: here})
     return found[0].fault if found else None
 
@@ -35,22 +35,22 @@ def fault(
         (fault(3, "1f/"), None),
         (fault(10, ""), None),
         (fault(3, "1f/aa", names=("1f", "2e"), here="2e/aa"), None),
-        (fault(3, "2e/aa"), Fault.OTHER_LOG),
-        (fault(0, "2e/"), Fault.OTHER_LOG),
-        (fault(11, "1f/aa"), Fault.BEYOND_HEAD),
-        (fault(11, ""), Fault.BEYOND_HEAD),
-        (fault(3, "1f/aa", here="1f/bb"), Fault.OTHER_ENTRY),
-        (fault(3, "1f/aa", here="1f/aa", copy=4), Fault.PUT_BACK),
-        (fault(0, "", copy=1), Fault.PUT_BACK),
+        (fault(3, "2e/aa"), CursorFault.OTHER_LOG),
+        (fault(0, "2e/"), CursorFault.OTHER_LOG),
+        (fault(11, "1f/aa"), CursorFault.BEYOND_HEAD),
+        (fault(11, ""), CursorFault.BEYOND_HEAD),
+        (fault(3, "1f/aa", here="1f/bb"), CursorFault.OTHER_ENTRY),
+        (fault(3, "1f/aa", here="1f/aa", copy=4), CursorFault.PUT_BACK),
+        (fault(0, "", copy=1), CursorFault.PUT_BACK),
     ],
 )
-def test_a_cursor_fits_or_the_reason_is_known(found: Fault | None, expected: Fault | None) -> None:
+def test_a_cursor_fits_or_the_reason_is_known(found: CursorFault | None, expected: CursorFault | None) -> None:
     assert found is expected
 
 
 def test_a_shard_that_the_log_knows_of_a_reader_and_its_store_no_more_is_found() -> None:
     assert faults("alerting", {}, {A: 7}, ["1f"], {A: 9}, {}) == [
-        Misplaced("alerting", A, Fault.PUT_BACK, position=0, copy=7, head=9)
+        MisplacedCursor("alerting", A, CursorFault.PUT_BACK, position=0, copy=7, head=9)
     ]
 
 
@@ -71,7 +71,7 @@ class World:
     def mark_at(self, n: int) -> str:
         return f"{self.names[-1]}/{self.entries[n - 1] if 0 < n <= len(self.entries) else ''}"
 
-    def found(self) -> list[Misplaced]:
+    def found(self) -> list[MisplacedCursor]:
         cursor: Mapping[Shard, tuple[int, str]] = {A: (self.position, self.mark)} if self.mark else {}
         heads, marks = {A: len(self.entries)}, {A: self.mark_at(self.position)}
         return faults("alerting", cursor, {A: self.copy}, self.names, heads, marks)

@@ -2,13 +2,13 @@
 
 import pytest
 
-from alerting.relevance import Relevance, Sibling, Standing, relevance
+from alerting.delivering.relevance import AlarmStanding, Relevance, SiblingMessage, relevance
 from core.runtime.instant import Instant
 
 NOW = Instant(1_000_000)
 SEND, WAIT, SUPERSEDE = Relevance.SEND, Relevance.WAIT, Relevance.SUPERSEDE
-OPEN, RECOVERED, CLOSED = Standing("open", 1), Standing("recovered", 1), Standing("closed", 1)
-REOPENED = Standing("open", 2)
+OPEN, RECOVERED, CLOSED = AlarmStanding("open", 1), AlarmStanding("recovered", 1), AlarmStanding("closed", 1)
+REOPENED = AlarmStanding("open", 2)
 
 
 def row(
@@ -19,9 +19,9 @@ def row(
     lease_until: int | None = None,
     channel: str = "wechat",
     turn: int = 0,
-) -> Sibling:
+) -> SiblingMessage:
     until = None if lease_until is None else Instant(lease_until)
-    return Sibling(f"7:1:{tier}:{turn}:3:{channel}:{kind}", kind, tier, state, attempts, until)
+    return SiblingMessage(f"7:1:{tier}:{turn}:3:{channel}:{kind}", kind, tier, state, attempts, until)
 
 
 @pytest.mark.parametrize("tier", [1, 2, 3])
@@ -31,7 +31,7 @@ def test_an_alarm_is_told_while_it_is_open(tier: int) -> None:
 
 @pytest.mark.req("AL-09")
 @pytest.mark.parametrize("alarm", [RECOVERED, CLOSED, REOPENED])
-def test_nobody_above_level_1_is_woken_for_what_is_over(alarm: Standing) -> None:
+def test_nobody_above_level_1_is_woken_for_what_is_over(alarm: AlarmStanding) -> None:
     assert relevance(row(tier=2), 1, alarm, [], NOW) is SUPERSEDE
 
 

@@ -9,9 +9,9 @@ from coldchain.demo.county import read_logger, recall
 from coldchain.simulate.modbus import registers
 from coldchain.simulate.replay import unplayable_rows
 from config.text_file import UnreadableFile
-from core.logger_files.reading import parse
-from gateway_agent import profile
-from gateway_agent.decode import measure
+from core.logger_files.reader import parse
+from gateway_agent import device_profile
+from gateway_agent.register_decoder import measure
 
 HEAD = "time,temperature\n"
 VALUES = ("5.00", "8.04", "85.0", "-70", "-0.01", "0", "199.99", "-200", "", "7.96")
@@ -19,7 +19,7 @@ ROWS = HEAD + "".join(f"2026-03-01 08:{minute:02},{value}\n" for minute, value i
 
 
 def test_the_replay_device_carries_every_hundredth_that_a_file_may_say() -> None:
-    (channel,) = profile.load("replay").channels
+    (channel,) = device_profile.load("replay").channels
     for value in range(-20_000, 20_001):
         (word,) = registers(channel, value / 100)
         assert measure(channel, {(3, 0): word})[0] == value / 100
@@ -34,7 +34,7 @@ def test_every_row_of_a_file_is_played_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_device_that_can_not_show_a_row_refuses_it_with_line_and_reason() -> None:
-    channel = profile.load("r4dcb08").channel("t1")
+    channel = device_profile.load("r4dcb08").channel("t1")
     assert channel is not None
     file = parse(ROWS.encode(), "log.csv", ZoneInfo("Asia/Shanghai"))
     assert [problem.text() for problem in unplayable_rows(file, channel)] == [

@@ -2,18 +2,18 @@
 
 import pytest
 
-from core.alarms import profile
-from core.alarms.profile import Differences, WrongProfile
 from core.ids import Centi
+from core.limits import rule_profile
+from core.limits.rule_profile import InvalidRuleProfile, ZoneOverrides
 from core.runtime.instant import MINUTE, Milliseconds
 
-SHIPPED = {name: (profile._folder() / f"{name}.toml").read_text("utf-8") for name in profile.names()}
+SHIPPED = {name: (rule_profile._folder() / f"{name}.toml").read_text("utf-8") for name in rule_profile.names()}
 
 
 def test_the_profiles_that_ship_can_be_used() -> None:
-    assert profile.names() == ["china-2017", "who-pqs"]
-    for name in profile.names():
-        assert profile.load(name).policy.steps_min == [30, 60]
+    assert rule_profile.names() == ["china-2017", "who-pqs"]
+    for name in rule_profile.names():
+        assert rule_profile.load(name).policy.steps_min == [30, 60]
 
 
 @pytest.mark.parametrize(
@@ -32,25 +32,27 @@ def test_the_profiles_that_ship_can_be_used() -> None:
 def test_a_wrong_profile_is_refused_with_file_key_and_value(old: str, new: str, said: str) -> None:
     text = SHIPPED["china-2017"]
     assert old in text
-    with pytest.raises(WrongProfile) as refused:
-        profile.parse(text.replace(old, new, 1), "x.toml")
+    with pytest.raises(InvalidRuleProfile) as refused:
+        rule_profile.parse(text.replace(old, new, 1), "x.toml")
     assert said in str(refused.value)
 
 
 def test_an_unknown_profile_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(WrongProfile, match="'nowhere'; known: china-2017, who-pqs"):
-        profile.load("nowhere")
+    with pytest.raises(InvalidRuleProfile, match="'nowhere'; known: china-2017, who-pqs"):
+        rule_profile.load("nowhere")
 
 
 @pytest.mark.req("AL-13")
 def test_a_zone_may_differ_from_its_profile() -> None:
-    own = Differences(high=Centi(700), delay=Milliseconds(5 * MINUTE), hysteresis=Centi(20))
-    bounds = profile.bounds(profile.load("china-2017"), "refrigerated", MINUTE, own)
+    own = ZoneOverrides(high=Centi(700), delay=Milliseconds(5 * MINUTE), hysteresis=Centi(20))
+    bounds = rule_profile.bounds(rule_profile.load("china-2017"), "refrigerated", MINUTE, own)
     assert bounds.above is not None
     assert bounds.below is not None
     assert (bounds.above.value, bounds.above.delay, bounds.above.hysteresis) == (700, 5 * MINUTE, 20)
     assert (bounds.below.value, bounds.below.delay) == (200, 5 * MINUTE)
-    assert profile.bounds(profile.load("china-2017"), "frozen", MINUTE, Differences()).below is None
-    lower = profile.bounds(profile.load("china-2017"), "frozen", MINUTE, Differences(low=Centi(-2500))).below
+    assert rule_profile.bounds(rule_profile.load("china-2017"), "frozen", MINUTE, ZoneOverrides()).below is None
+    lower = rule_profile.bounds(
+        rule_profile.load("china-2017"), "frozen", MINUTE, ZoneOverrides(low=Centi(-2500))
+    ).below
     assert lower is not None
     assert lower.delay == 30 * MINUTE

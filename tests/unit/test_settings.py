@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from config import describe
+from config import settings_page
 from config.catalogue import Language
-from config.load import WrongSetting, convert, load
+from config.load import InvalidSetting, convert, load
 from config.settings import Settings
-from config.words import say
+from config.texts import say
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +50,7 @@ def test_a_wrong_setting_is_refused_with_file_key_value_and_what_would_be_right(
 ) -> None:
     file = tmp_path / "coldchain.toml"
     file.write_text(toml)
-    with pytest.raises(WrongSetting) as refused:
+    with pytest.raises(InvalidSetting) as refused:
         load(file)
     for part in [str(file), *said]:
         assert part in str(refused.value)
@@ -74,7 +74,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         units = [{address = 300, profile = 'x y', probes = {t1 = 3}}, {address = 0, profile = 'r4dcb08', probes = {}}]
         """
     )
-    with pytest.raises(WrongSetting) as refused:
+    with pytest.raises(InvalidSetting) as refused:
         load(file)
     told = sorted(line.removeprefix(f"{file}: ").partition(":")[0] for line in str(refused.value).splitlines())
     assert told == [
@@ -116,7 +116,7 @@ KEYS = ["api", "port", "agent", "gateways", "buses", "units", "probes", "number"
     )
 )
 def test_whatever_a_file_says_is_used_or_refused(raw: dict[str, object]) -> None:
-    with suppress(WrongSetting):
+    with suppress(InvalidSetting):
         convert(raw, "x")
 
 
@@ -140,7 +140,7 @@ def test_folders_are_taken_from_the_files_own_folder(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(WrongSetting, match="coldchain init"):
+    with pytest.raises(InvalidSetting, match="coldchain init"):
         load(tmp_path / "no.toml")
 
 
@@ -171,7 +171,7 @@ def test_what_the_command_line_says_wrongly_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "coldchain.toml").touch()
-    with pytest.raises(WrongSetting) as refused:
+    with pytest.raises(InvalidSetting) as refused:
         load(None, [said])
     assert str(refused.value).startswith(told)
 
@@ -179,15 +179,15 @@ def test_what_the_command_line_says_wrongly_is_refused(
 @pytest.mark.parametrize(("language", "name"), [("en", "settings.md"), ("zh-CN", "settings.zh-CN.md")])
 def test_every_setting_is_documented_in_both_languages(language: Language, name: str) -> None:
     page = (ROOT / "docs" / name).read_text("utf-8")
-    assert page == describe.page(language), f"renew it: python -m config.describe {language} > docs/{name}"
+    assert page == settings_page.page(language), f"renew it: python -m config.settings_page {language} > docs/{name}"
 
 
 def test_nothing_is_described_that_is_no_setting() -> None:
     names, sections = set(), set()
 
     def walk(kind: inspect.Type, name: str) -> None:
-        kind = describe.bare(kind)
-        kind = describe.bare(kind.item_type) if isinstance(kind, inspect.ListType) else kind
+        kind = settings_page.bare(kind)
+        kind = settings_page.bare(kind.item_type) if isinstance(kind, inspect.ListType) else kind
         if isinstance(kind, inspect.StructType):
             sections.add(name or "top")
             for field in kind.fields:
@@ -202,7 +202,7 @@ def test_nothing_is_described_that_is_no_setting() -> None:
 
 def test_no_coldchain_toml_here_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(WrongSetting, match=f"no coldchain.toml here \\({tmp_path}\\): .*coldchain init"):
+    with pytest.raises(InvalidSetting, match=f"no coldchain.toml here \\({tmp_path}\\): .*coldchain init"):
         load(None)
     assert list(tmp_path.iterdir()) == []
 

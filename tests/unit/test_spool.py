@@ -9,12 +9,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from collector.decode import decode
+from collector.receiving.message_decoder import decode
 from core.runtime.instant import DAY, Instant, Milliseconds
 from core.wire.messages import MOST_LOST, Ack, Batch, Reading
-from core.wire.topics import GatewayNumber, Kind
+from core.wire.shards import GatewayNumber
+from core.wire.topics import MessageKind
+from gateway_agent.message_encoder import GatewayIdentity, MessageEncoder
 from gateway_agent.spool import CLOCK_WAS_SET, LARGEST_R, ROW_BYTES, VERSION, DamagedSpool, Spool, Spooled
-from gateway_agent.voice import Identity, Voice
 from tests.fixtures.site import Standing
 
 T0 = Instant(1_774_632_960_000)
@@ -254,13 +255,13 @@ def test_one_append_is_one_commit(tmp_path: Path) -> None:
 
 def test_a_row_that_cannot_be_read_any_more_goes_out_as_it_is_and_keeps_none_behind_it() -> None:
     """Rotten, or spooled by a newer version: who receives it withholds what can't be read, reading by reading."""
-    identity = Identity(GatewayNumber("10001"), "7f3a9c21", "1", "", [])
-    voice = Voice(identity, Standing(Instant(1_774_632_960_000)))
+    identity = GatewayIdentity(GatewayNumber("10001"), "7f3a9c21", "1", "", [])
+    voice = MessageEncoder(identity, Standing(Instant(1_774_632_960_000)))
     spool = Spool(None, limit_bytes=10**6, limit_age=Milliseconds(10**9))
     good = b'{"p":"208601","ts":1774632960000,"t":4.2}'
     for strange in (b'{"p":"208601","ts":1,"k":"co2","v":4}', b'{"p":"2086\xff', b"\0\0"):
         said = voice.batch(spool, Spooled(7, "7f3a9c21", Instant(1), b"[" + good + b"," + strange + b"]"), [])
-        heard = decode(voice.topic(Kind.DATA), said)
+        heard = decode(voice.topic(MessageKind.DATA), said)
         assert isinstance(heard.heard, Batch)
         assert (heard.heard.seq, heard.heard.r) == (7, [Reading("208601", 1_774_632_960_000, 4.2)])
         assert heard.aside[0].raw.startswith(strange)

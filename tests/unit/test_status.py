@@ -67,7 +67,7 @@ def test_facts_that_cannot_be_had_for_once_end_nothing(tmp_path: Path, monkeypat
     monkeypatch.setattr(status, "EVERY_S", 0.01)
     asked = iter([RuntimeError("no"), *[None] * 10_000])
 
-    def facts() -> status.Facts:
+    def facts() -> status.StatusFields:
         problem = next(asked)
         if problem:
             raise problem

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from core.ids import Centi, SeriesId
 from core.runtime.instant import HOUR, Instant
 from core.telemetry.codec import Damaged, decode_block, decode_frame, encode_block, encode_frame
-from core.telemetry.columns import SERIES_BITS, Columns, by_hour, from_samples, later_wins
-from core.telemetry.port import Sample
+from core.telemetry.columns import SERIES_BITS, ReadingColumns, by_hour, from_samples, later_wins
+from core.telemetry.port import StoredReading
 
 START = 1_700_000_000_000 // HOUR * HOUR
 
@@ -17,9 +17,11 @@ values = st.none() | st.integers(-3_000, 5_000) | st.integers(-(2**31) + 1, 2**3
 qualities = st.just(0) | st.integers(0, 255) | st.integers(0, 2**16 - 1)
 
 
-def samples_in(span: int, series: st.SearchStrategy[int]) -> st.SearchStrategy[list[Sample]]:
+def samples_in(span: int, series: st.SearchStrategy[int]) -> st.SearchStrategy[list[StoredReading]]:
     one = st.builds(
-        lambda series, offset, value, q: Sample(SeriesId(series), Instant(START + offset), value and Centi(value), q),
+        lambda series, offset, value, q: StoredReading(
+            SeriesId(series), Instant(START + offset), value and Centi(value), q
+        ),
         series,
         st.integers(0, span - 1) | st.integers(0, (span - 1) // 60_000).map(lambda minute: minute * 60_000),
         values,
@@ -28,12 +30,12 @@ def samples_in(span: int, series: st.SearchStrategy[int]) -> st.SearchStrategy[l
     return st.lists(one, min_size=1, max_size=80)
 
 
-def rows(columns: Columns) -> list[tuple[int, int, int | None, int]]:
+def rows(columns: ReadingColumns) -> list[tuple[int, int, int | None, int]]:
     return list(columns.rows())
 
 
 @given(samples_in(HOUR, st.integers(0, 2**24 - 1)))
-def test_a_frame_comes_back_as_it_was_in_its_order(samples: list[Sample]) -> None:
+def test_a_frame_comes_back_as_it_was_in_its_order(samples: list[StoredReading]) -> None:
     columns = from_samples(samples)
     again = decode_frame(START // HOUR, encode_frame(START // HOUR, columns))
     assert rows(again) == rows(columns) == [(each.series, each.at, each.value, each.q) for each in samples]
@@ -41,14 +43,14 @@ def test_a_frame_comes_back_as_it_was_in_its_order(samples: list[Sample]) -> Non
 
 @settings(max_examples=300)
 @given(samples_in(HOUR, st.just(77)) | samples_in(24 * HOUR, st.just(77)) | samples_in(2**40, st.just(77)))
-def test_a_block_comes_back_exactly(samples: list[Sample]) -> None:
+def test_a_block_comes_back_exactly(samples: list[StoredReading]) -> None:
     columns = later_wins([from_samples(samples)])
     key = START // HOUR << SERIES_BITS | 77
     assert rows(decode_block(key, START, encode_block(key, START, columns))) == rows(columns)
 
 
 @given(samples_in(HOUR, st.just(77)), st.data())
-def test_no_changed_byte_goes_unseen(samples: list[Sample], data: st.DataObject) -> None:
+def test_no_changed_byte_goes_unseen(samples: list[StoredReading], data: st.DataObject) -> None:
     key = START // HOUR << SERIES_BITS | 77
     written = bytearray(encode_block(key, START, later_wins([from_samples(samples)])))
     place = data.draw(st.integers(0, len(written) - 1))
@@ -63,7 +65,7 @@ def test_no_changed_byte_goes_unseen(samples: list[Sample], data: st.DataObject)
 )
 def test_a_block_of_another_version_says_what_to_do(version: int, said: str) -> None:
     key = START // HOUR << SERIES_BITS | 77
-    written = encode_block(key, START, from_samples([Sample(SeriesId(77), Instant(START), Centi(1), 0)]))
+    written = encode_block(key, START, from_samples([StoredReading(SeriesId(77), Instant(START), Centi(1), 0)]))
     assert written[0] >> 4 == 3
     other = bytes((version << 4 | written[0] & 15,)) + written[1:-4]
     sum_of_other = zlib.crc32(other, zlib.crc32(key.to_bytes(8, "little", signed=True)))
@@ -112,13 +114,13 @@ def test_what_was_written_while_a_quality_had_eight_bits_is_read(
     key = START // HOUR << SERIES_BITS | 77
     older = decode_block(key, START, bytes.fromhex(block))
     assert rows(older) == expected
-    newer = from_samples([Sample(SeriesId(77), Instant(START), Centi(1), 256)])
+    newer = from_samples([StoredReading(SeriesId(77), Instant(START), Centi(1), 256)])
     again = decode_block(key, START, encode_block(key, START, later_wins([older, newer])))
     assert rows(again) == [(77, START, 1, 256), *expected[1:]]
 
 
 def test_bytes_of_another_place_or_cut_off_are_not_read() -> None:
-    columns = from_samples([Sample(SeriesId(1), Instant(START), Centi(1), 0)])
+    columns = from_samples([StoredReading(SeriesId(1), Instant(START), Centi(1), 0)])
     frame = bytearray(encode_frame(START // HOUR, columns))
     with pytest.raises(Damaged):
         decode_frame(START // HOUR + 1, bytes(frame))
@@ -129,7 +131,7 @@ def test_bytes_of_another_place_or_cut_off_are_not_read() -> None:
 
 @given(st.lists(samples_in(4 * 60_000, st.integers(1, 3)), max_size=6), st.data())
 def test_merging_is_a_dictionary_in_any_grouping_and_when_repeated(
-    batches: list[list[Sample]], data: st.DataObject
+    batches: list[list[StoredReading]], data: st.DataObject
 ) -> None:
     model = {(each.series, each.at): each for batch in batches for each in batch}
     expected = [(each.series, each.at, each.value, each.q) for _, each in sorted(model.items())]
@@ -141,7 +143,7 @@ def test_merging_is_a_dictionary_in_any_grouping_and_when_repeated(
 
 
 @given(samples_in(5 * HOUR, st.integers(1, 4)))
-def test_hours_part_readings_without_changing_their_order(samples: list[Sample]) -> None:
+def test_hours_part_readings_without_changing_their_order(samples: list[StoredReading]) -> None:
     parts = dict(by_hour(from_samples(samples)))
     for hour, part in parts.items():
         assert [row[1] for row in rows(part)] == [each.at for each in samples if each.at // HOUR == hour]
@@ -149,7 +151,7 @@ def test_hours_part_readings_without_changing_their_order(samples: list[Sample])
 
 
 @given(samples_in(HOUR, st.integers(1, 5)), st.sets(st.integers(0, 6)))
-def test_each_series_and_its_newest_are_found(samples: list[Sample], wanted: set[int]) -> None:
+def test_each_series_and_its_newest_are_found(samples: list[StoredReading], wanted: set[int]) -> None:
     ordered = later_wins([from_samples(samples)])
     parts = {series: rows(part) for series, part in ordered.by_series()}
     for series in range(7):
@@ -160,6 +162,8 @@ def test_each_series_and_its_newest_are_found(samples: list[Sample], wanted: set
 
 def test_a_quiet_sensor_takes_little_room() -> None:
     """A tenth of a degree now and then, a reading a minute on the dot."""
-    quiet = [Sample(SeriesId(1), Instant(START + n * 60_000), Centi(420 + n // 20 % 3 * 10), 0) for n in range(1440)]
+    quiet = [
+        StoredReading(SeriesId(1), Instant(START + n * 60_000), Centi(420 + n // 20 % 3 * 10), 0) for n in range(1440)
+    ]
     assert len(encode_block(1, START, from_samples(quiet))) < 0.1 * 1440
     assert len(encode_block(1, START, from_samples(quiet[:60]))) < 0.6 * 60

@@ -3,21 +3,21 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Agent
-from core.bus.client import BrokerAddress
+from config.settings import AgentSettings
+from core.mqtt.client import BrokerAddress
 from core.runtime.clock import SystemClock
 from core.runtime.instant import Instant
 from core.wire.messages import Reading
-from core.wire.topics import GatewayNumber
+from core.wire.shards import GatewayNumber
+from gateway_agent.message_encoder import GatewayIdentity
 from gateway_agent.uplink import Uplink, _Connected, _Delivered
-from gateway_agent.voice import Identity
 
 
 def test_a_fault_in_sending_loses_no_reading_that_came_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uplink = Uplink(
-        Identity(GatewayNumber("10001"), "7f3a9c21", "0", "0", []),
+        GatewayIdentity(GatewayNumber("10001"), "7f3a9c21", "0", "0", []),
         folder=tmp_path,
-        agent=Agent(),
+        agent=AgentSettings(),
         broker=BrokerAddress("127.0.0.1", 1),
         password="",
         clock=SystemClock(),

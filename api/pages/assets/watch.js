@@ -7,7 +7,7 @@
   let since = Date.now() - performance.now(), busy = false;
 
   const say = (name, value) => text[name].replace(/\{\w+\}/, value);
-  const span = length => {  // as Words.span in words.py
+  const span = length => {  // as Texts.span in texts.py
     const i = units.findIndex(([, unit]) => length >= unit), at = i < 0 ? 3 : i;
     const [name, unit] = units[at], [finer, small] = units[Math.min(at + 1, 3)];
     const whole = say(name, Math.floor(length / unit)), rest = Math.floor(length % unit / small);

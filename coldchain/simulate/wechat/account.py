@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-State = Literal["subscribed", "unsubscribed", "blocking", "blacklisted", "snapshot"]
+SubscriptionState = Literal["subscribed", "unsubscribed", "blocking", "blacklisted", "snapshot"]
 """State of a person towards the account.
 
 `blocking` gets no template messages; `snapshot` opens pages in the preview that has no real openid (快照页)."""
@@ -17,7 +17,7 @@ class User(msgspec.Struct, frozen=True):
 
     openid: str
     name: str
-    state: State = "subscribed"
+    state: SubscriptionState = "subscribed"
 
 
 class Template(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ class Template(msgspec.Struct, frozen=True):
         return {key: label for label, key in pairs}
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
+class OfficialAccount(msgspec.Struct, frozen=True, kw_only=True):
     """Configuration of the account. People and messages are not part of it; `Phones` stores them."""
 
     app_id: str = "wx-demo"

@@ -14,15 +14,15 @@ from msgspec import Meta
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Kind = Literal["hang", "slow", "reset", "http_502", "html", "truncated", "lost_answer", "errcode"]
+WechatFaultKind = Literal["hang", "slow", "reset", "http_502", "html", "truncated", "lost_answer", "errcode"]
 REMEMBERED_CALLS = 20_000
 
 
-class Fault(msgspec.Struct, kw_only=True):
+class WechatFault(msgspec.Struct, kw_only=True):
     """One fault. With `lost_answer`, `truncated` and `slow` the request takes effect; with the others it doesn't."""
 
     endpoint: Annotated[str, Meta(min_length=1, description="how its path ends, such as message/template/send")]
-    kind: Kind
+    kind: WechatFaultKind
     times: Annotated[int, Meta(ge=1, description="requests that it hits")] | None = 1
     """Number of requests, or None until the fault is cleared."""
     every: Annotated[int, Meta(ge=1, description="2 hits every second request")] = 1
@@ -36,7 +36,7 @@ class Call(msgspec.Struct, frozen=True):
     """Request that came in, with the fault that hit it."""
 
     path: str
-    fault: Kind | None
+    fault: WechatFaultKind | None
 
 
 class Faults:
@@ -44,7 +44,7 @@ class Faults:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self.planned: list[Fault] = []
+        self.planned: list[WechatFault] = []
         self.calls: deque[Call] = deque(maxlen=REMEMBERED_CALLS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +70,7 @@ class Faults:
             body = await self._answered(scope, receive) if fault.kind == "truncated" else b""
             await _instead(fault, body)(scope, receive, send)
 
-    def _next(self, path: str) -> Fault | None:
+    def _next(self, path: str) -> WechatFault | None:
         for fault in self.planned:
             if not path.endswith(fault.endpoint):
                 continue
@@ -95,7 +95,7 @@ class Faults:
         return b"".join(parts)
 
 
-def _instead(fault: Fault, body: bytes) -> Response:
+def _instead(fault: WechatFault, body: bytes) -> Response:
     """Return the answer that a fault puts in the place of the platform's."""
     if fault.kind == "http_502":
         return HTMLResponse("<h1>502 Bad Gateway</h1>", 502)

@@ -34,7 +34,7 @@ BEGIN SELECT RAISE(ABORT, 'what was received remains'); END;
 """
 
 
-class Received(msgspec.Struct, frozen=True):
+class ReceivedMessage(msgspec.Struct, frozen=True):
     """Message on a person's phone."""
 
     number: int
@@ -100,7 +100,7 @@ class Phones:
 
     def received(
         self, *, after: int = 0, before: int = 2**62, openid: str | None = None, newest: int | None = None
-    ) -> Sequence[Received]:
+    ) -> Sequence[ReceivedMessage]:
         """Return messages in the order of arrival, filtered by number, person and count of the newest."""
         cursor = self._db.execute(
             "SELECT number, at, real, openid, coalesce(name, openid), template, client_msg_id, msgid, url, data,"
@@ -110,7 +110,7 @@ class Phones:
             (after, before, openid, openid, -1 if newest is None else newest),
         )
         rows = [
-            Received(
+            ReceivedMessage(
                 number, at, real, person, name, template, client_msg_id, msgid, url, msgspec.json.decode(data), body
             )
             for number, at, real, person, name, template, client_msg_id, msgid, url, data, body in cursor

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from coldchain.simulate.wechat.account import Account, User, misfit
+from coldchain.simulate.wechat.account import OfficialAccount, User, misfit
 from coldchain.simulate.wechat.pages import page
 from coldchain.simulate.wechat.phones import Phones
-from coldchain.simulate.wechat.tokens import Standing, Tokens
+from coldchain.simulate.wechat.tokens import SimulatedTokens, TokenStanding
 from core.runtime.clock import Clock
 from core.runtime.instant import DAY, MINUTE, Instant
 
@@ -35,7 +35,7 @@ _NOT_SENT_TO: Mapping[str, tuple[int, str]] = {
 }
 
 
-class Wrong(Exception):
+class ErrcodeAnswer(Exception):
     """Answer with an errcode."""
 
     def __init__(self, errcode: int, errmsg: str) -> None:
@@ -50,10 +50,10 @@ class Platform:
     `real_now` is the time for the lives of tokens and codes and for quotas.
     """
 
-    def __init__(self, account: Account, phones: Phones, clock: Clock, real_now: Callable[[], Instant]) -> None:
+    def __init__(self, account: OfficialAccount, phones: Phones, clock: Clock, real_now: Callable[[], Instant]) -> None:
         self.account = account
         self.phones = phones
-        self.tokens = Tokens(account.token_life_s, real_now)
+        self.tokens = SimulatedTokens(account.token_life_s, real_now)
         self.quota_from = Instant(0)
         self._clock = clock
         self._now = real_now
@@ -87,44 +87,44 @@ class Platform:
 
     def _check_credential(self, credential: Mapping[str, Any]) -> None:
         if credential.get("grant_type") != "client_credential":
-            raise Wrong(40002, "invalid grant_type")
+            raise ErrcodeAnswer(40002, "invalid grant_type")
         if credential.get("appid") != self.account.app_id:
-            raise Wrong(40013, "invalid appid")
+            raise ErrcodeAnswer(40013, "invalid appid")
         if credential.get("secret") != self.account.secret:
-            raise Wrong(40125, "invalid appsecret")
+            raise ErrcodeAnswer(40125, "invalid appsecret")
 
     def _check_token(self, request: Request) -> None:
         token = request.query_params.get("access_token")
         if not token:
-            raise Wrong(41001, "access_token missing")
+            raise ErrcodeAnswer(41001, "access_token missing")
         standing = self.tokens.standing(token)
-        if standing is Standing.EXPIRED:
-            raise Wrong(standing, "access_token expired")
-        if standing is Standing.INVALID:
-            raise Wrong(standing, "invalid credential, access_token is invalid or not latest")
+        if standing is TokenStanding.EXPIRED:
+            raise ErrcodeAnswer(standing, "access_token expired")
+        if standing is TokenStanding.INVALID:
+            raise ErrcodeAnswer(standing, "invalid credential, access_token is invalid or not latest")
 
     async def _send(self, request: Request) -> dict[str, Any]:
         self._check_token(request)
         real = self._now()
         if self.phones.count_since(max(self.quota_from, Instant(real - DAY))) >= self.account.a_day:
-            raise Wrong(45009, "reach max api daily quota limit")
+            raise ErrcodeAnswer(45009, "reach max api daily quota limit")
         if self.phones.count_since(max(self.quota_from, Instant(real - MINUTE))) >= self.account.a_minute:
-            raise Wrong(45011, "api minute-quota reach limit, must slower, retry next minute")
+            raise ErrcodeAnswer(45011, "api minute-quota reach limit, must slower, retry next minute")
         message = await _body(request)
         user = self.phones.user(str(message.get("touser")))
         if user is None:
-            raise Wrong(40003, "invalid openid")
+            raise ErrcodeAnswer(40003, "invalid openid")
         template = next(
             (candidate for candidate in self.account.templates if candidate.id == message.get("template_id")), None
         )
         if template is None:
-            raise Wrong(40037, "invalid template_id")
+            raise ErrcodeAnswer(40037, "invalid template_id")
         if (key := misfit(template, message.get("data"))) is not None:
-            raise Wrong(47003, f"argument invalid! data.{key}.value invalid")
+            raise ErrcodeAnswer(47003, f"argument invalid! data.{key}.value invalid")
         if len(str(message.get("client_msg_id", ""))) > LONGEST_ONCE:
-            raise Wrong(47003, "argument invalid! client_msg_id too long")
+            raise ErrcodeAnswer(47003, "argument invalid! client_msg_id too long")
         if user.state in _NOT_SENT_TO:
-            raise Wrong(*_NOT_SENT_TO[user.state])
+            raise ErrcodeAnswer(*_NOT_SENT_TO[user.state])
         msgid = self.phones.receive(await request.body(), at=self._clock.now(), real=real)
         return {"errcode": 0, "errmsg": "ok", "msgid": int(msgid)}
 
@@ -147,14 +147,14 @@ class Platform:
         self._check_token(request)
         user = self.phones.user(request.query_params.get("openid", ""))
         if user is None:
-            raise Wrong(40003, "invalid openid")
+            raise ErrcodeAnswer(40003, "invalid openid")
         subscribed = user.state not in {"unsubscribed", "snapshot"}
         return {"subscribe": int(subscribed), "openid": user.openid, **({"language": "zh_CN"} if subscribed else {})}
 
     async def _clear_quota(self, request: Request) -> dict[str, Any]:
         self._check_token(request)
         if (await _body(request)).get("appid") != self.account.app_id:
-            raise Wrong(40013, "invalid appid")
+            raise ErrcodeAnswer(40013, "invalid appid")
         self.quota_from = self._now()
         return {"errcode": 0, "errmsg": "ok"}
 
@@ -192,15 +192,15 @@ class Platform:
     async def _identify(self, request: Request) -> dict[str, Any]:
         query = request.query_params
         if query.get("appid") != self.account.app_id:
-            raise Wrong(40013, "invalid appid")
+            raise ErrcodeAnswer(40013, "invalid appid")
         if query.get("secret") != self.account.secret:
-            raise Wrong(40125, "invalid appsecret")
+            raise ErrcodeAnswer(40125, "invalid appsecret")
         code = query.get("code", "")
         if code in self._used:
-            raise Wrong(40163, "code been used")
+            raise ErrcodeAnswer(40163, "code been used")
         user, ends = self._codes.get(code, (None, Instant(0)))
         if user is None or self._now() >= ends:
-            raise Wrong(40029, "invalid code")
+            raise ErrcodeAnswer(40029, "invalid code")
         self._used.add(code)
         snapshot = user.state == "snapshot"
         return {
@@ -225,17 +225,17 @@ async def _body(request: Request) -> dict[str, Any]:
     except msgspec.DecodeError:
         content = None
     if not isinstance(content, dict):
-        raise Wrong(47001, "data format error")
+        raise ErrcodeAnswer(47001, "data format error")
     return content
 
 
 def _answering(work: Callable[[Request], Awaitable[dict[str, Any]]]) -> Callable[[Request], Awaitable[Response]]:
-    """Return an endpoint that sends what `work` returns, or the errcode of the `Wrong` that it raises."""
+    """Return an endpoint that sends what `work` returns, or the errcode of the `ErrcodeAnswer` that it raises."""
 
     async def answer(request: Request) -> Response:
         try:
             content = await work(request)
-        except Wrong as wrong:
+        except ErrcodeAnswer as wrong:
             rid = "-".join(secrets.token_hex(4) for _ in range(3))
             content = {"errcode": int(wrong.errcode), "errmsg": f"{wrong.errmsg} rid: {rid}"}
         return Response(msgspec.json.encode(content), media_type="application/json")

@@ -8,8 +8,8 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
-from coldchain.simulate.wechat.account import Account
-from coldchain.simulate.wechat.desk import Desk
+from coldchain.simulate.wechat.account import OfficialAccount
+from coldchain.simulate.wechat.control_pages import ControlPages
 from coldchain.simulate.wechat.faults import Faults
 from coldchain.simulate.wechat.phones import Phones
 from coldchain.simulate.wechat.platform import Platform
@@ -24,15 +24,15 @@ LAST_ANSWERS_S = 1
 
 
 def make_app(
-    folder: Path, clock: Clock, account: Account | None = None, *, now: Callable[[], Instant] = real_now
+    folder: Path, clock: Clock, account: OfficialAccount | None = None, *, now: Callable[[], Instant] = real_now
 ) -> Faults:
     """Return the ASGI app. Phones are stored in `folder`; `clock` stamps what arrives, `now` is real time."""
     phones = Phones(folder)
-    platform = Platform(account or Account(), phones, clock, now)
+    platform = Platform(account or OfficialAccount(), phones, clock, now)
     phones.register(platform.account.users)
     app = Starlette(routes=platform.routes())
     faults = Faults(app)
-    app.router.routes.extend(Desk(platform, faults).routes())
+    app.router.routes.extend(ControlPages(platform, faults).routes())
     return faults
 
 
@@ -80,7 +80,7 @@ def run(
     port: int,
     stop: threading.Event,
     virtual_clock: str = "",
-    account: Account | None = None,
+    account: OfficialAccount | None = None,
 ) -> None:
     """Serve until `stop`. `virtual_clock` is the file of a virtual clock, which then stamps the log."""
     simulator = Simulator(make_app(folder, clock_from(virtual_clock), account), host=host, port=port)

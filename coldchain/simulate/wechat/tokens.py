@@ -15,7 +15,7 @@ OVERLAP_MS = 300_000
 FORCED_APART_MS = 30_000
 
 
-class Standing(IntEnum):
+class TokenStanding(IntEnum):
     """Validity of a token; for a bad one the value is WeChat's errcode."""
 
     GOOD = 0
@@ -23,7 +23,7 @@ class Standing(IntEnum):
     EXPIRED = 42001
 
 
-class Tokens:
+class SimulatedTokens:
     """Tokens of one account; `now` is real time."""
 
     def __init__(self, life_s: float, now: Callable[[], Instant]) -> None:
@@ -54,11 +54,11 @@ class Tokens:
             self._stable = self._mint()
         return self._stable, self._seconds(self._stable)
 
-    def standing(self, token: str) -> Standing:
+    def standing(self, token: str) -> TokenStanding:
         """Return whether a token is valid, expired or unknown."""
         if token in self._revoked or token not in self._ends:
-            return Standing.INVALID
-        return Standing.GOOD if self._now() < self._ends[token] else Standing.EXPIRED
+            return TokenStanding.INVALID
+        return TokenStanding.GOOD if self._now() < self._ends[token] else TokenStanding.EXPIRED
 
     def expire(self) -> None:
         """Let all tokens expire: 42001; the next request gets a new one."""

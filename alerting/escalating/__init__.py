@@ -1,0 +1,1 @@
+"""Escalating: who is told now, level by level, and of late data in a digest."""

@@ -1,0 +1,1 @@
+"""Evaluating: live readings, late readings, and probes that have gone offline, by the rules."""

@@ -1,0 +1,149 @@
+"""Authentication and transactions: the dependencies that routes take as arguments.
+
+A browser sends its session cookie, a machine its bearer token. A change that is authorised by a cookie must also carry
+the session's form token, which no other site can read.
+"""
+
+from collections.abc import AsyncIterator
+from http import HTTPMethod
+from typing import Annotated
+
+import msgspec
+from fastapi import Depends, Request
+from fastapi.security.utils import get_authorization_scheme_param
+from sqlalchemy.orm import Session
+
+from api import csrf_tokens
+from api.pages.forms import keep_written
+from api.services import ServicesDep
+from api.session_cookie import session_cookie
+from api.sign_in_throttle import source_of
+from core.access.sessions import session_of
+from core.access.tokens import actor_of_token
+from core.alarms.handling import ActedThrough
+from core.devices.history import VisibilityCheck
+from core.errors import NotFound, NotSignedIn, PermissionDenied
+from core.ids import UnitId
+from core.runtime.instant import Instant
+from core.units.actor import Actor
+from core.units.rights import Right
+from core.units.tables import Unit
+
+SAFE = (HTTPMethod.GET, HTTPMethod.HEAD)
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+CSRF_HEADER = "x-csrf-token"
+
+
+class FormExpired(PermissionDenied):
+    """Error: a change without the session's form token, from another site or from a page of an earlier session."""
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Authenticated principal. `csrf` and `expires_at` belong to a browser's session, and are empty for a machine."""
+
+    actor: Actor
+    csrf: str = ""
+    expires_at: Instant | None = None
+
+    @property
+    def through(self) -> ActedThrough:
+        """Way by which the principal came: WeChat identifies persons, the web accounts and machines."""
+        return "wechat" if self.actor.account is None and self.actor.person is not None else "web"
+
+
+async def form_token(request: Request) -> str:
+    """Return the form token of a changing request, from its header or its form."""
+    if request.method in SAFE:
+        return ""
+    given = request.headers.get(CSRF_HEADER, "")
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() in FORMS:
+        form = await request.form()
+        keep_written(request, form)
+        given = given or str(form.get("csrf", ""))
+    return given
+
+
+FormToken = Annotated[str, Depends(form_token)]
+
+
+def optional_principal(request: Request, services: ServicesDep, given: FormToken) -> Principal | None:
+    """Return the principal; None for a request without credentials.
+
+    Raises: NotSignedIn for an invalid bearer token, NotGranted for a change without the form token.
+    """
+    scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
+    if scheme.lower() == "bearer":
+        with services.records.read() as tx:
+            return Principal(actor_of_token(tx, token, services.clock.now()))
+    cookie = request.cookies.get(session_cookie(services))
+    if not cookie:
+        return None
+    try:
+        with services.records.read() as tx:
+            session = session_of(tx, cookie, services.clock.now())
+    except NotSignedIn:
+        return None
+    principal = Principal(session.actor, session.csrf, session.expires_at)
+    request.state.session = principal
+    if request.method not in SAFE and not csrf_tokens.fits(given, session.csrf):
+        msg = f"a change needs the session's token, in the header {CSRF_HEADER} or the form field csrf"
+        raise FormExpired(msg)
+    return principal
+
+
+OptionalPrincipal = Annotated[Principal | None, Depends(optional_principal)]
+
+
+def current_principal(principal: OptionalPrincipal) -> Principal:
+    """Return the principal.
+
+    Raises: NotSignedIn.
+    """
+    if principal is None:
+        msg = "sign in first"
+        raise NotSignedIn(msg)
+    return principal
+
+
+CurrentPrincipal = Annotated[Principal, Depends(current_principal)]
+
+
+async def limit_concurrency(
+    request: Request, services: ServicesDep, principal: OptionalPrincipal
+) -> AsyncIterator[None]:
+    """Wait until the principal may have a slot; for routes that query the stores.
+
+    Raises: Busy.
+    """
+    name = principal.actor.name if principal else source_of(request.client.host if request.client else "")
+    async with services.slots.slot(name):
+        yield
+
+
+async def limit_sign_in_concurrency(request: Request, services: ServicesDep) -> AsyncIterator[None]:
+    """Wait for one of the few slots in which passwords are checked: each check takes 64 MiB.
+
+    Raises: Busy.
+    """
+    async with services.sign_in_slots.slot(source_of(request.client.host if request.client else "")):
+        yield
+
+
+ConcurrencyLimited = Depends(limit_concurrency, scope="function")
+SignInConcurrencyLimited = Depends(limit_sign_in_concurrency, scope="function")
+
+
+def visible_unit(tx: Session, actor: Actor, unit: UnitId) -> Unit:
+    """Return a unit that the principal may see.
+
+    Raises: NotFound, also for a unit that they may not see.
+    """
+    row = tx.get(Unit, unit)
+    if row is None or not actor.may(Right.SEE, on=row):
+        raise NotFound(what="unit", name=unit)
+    return row
+
+
+def visibility_of(actor: Actor) -> VisibilityCheck:
+    """Return the check whether the actor may see an equipment while it is in a unit."""
+    return lambda unit, equipment: actor.may(Right.SEE, on=unit, equipment=equipment)

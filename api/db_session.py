@@ -1,0 +1,27 @@
+"""Database sessions of a request, as dependencies: one that reads, one that commits before the answer leaves."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import Depends
+from sqlalchemy.orm import Session
+
+from api.services import ServicesDep
+
+
+def read_session(services: ServicesDep) -> Iterator[Session]:
+    """Yield a read-only session that sees one moment."""
+    with services.records.read() as tx:
+        yield tx
+
+
+def write_session(services: ServicesDep) -> Iterator[Session]:
+    """Yield a transaction that is committed before the answer is sent, and rolled back by any error."""
+    with services.records.write() as tx:
+        yield tx
+
+
+ReadSession = Annotated[Session, Depends(read_session, scope="function")]
+
+
+WriteSession = Annotated[Session, Depends(write_session, scope="function")]

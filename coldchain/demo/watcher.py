@@ -1,0 +1,217 @@
+"""State of the demo for its terminal: zones with temperatures, alarms, messages received, and recent events.
+
+It reads the records and the simulator's log, and asks no service.
+"""
+
+import json
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from importlib import resources
+
+import msgspec
+from sqlalchemy import func, select
+
+from config.catalogue import terminal_language
+from core.alarms.duration import time_out
+from core.alarms.message_text import degrees
+from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, SeriesState
+from core.db.engine import Records
+from core.devices.kinds import ZoneKind, zone_name
+from core.devices.tables import Equipment, EquipmentUnit, Probe, ProbeZone, Series, Zone
+from core.ids import Centi
+from core.runtime.instant import Instant, Milliseconds
+from core.units.tables import Person, Unit
+
+KEPT_MESSAGES = 8
+
+
+class ZoneLine(msgspec.Struct, frozen=True):
+    """A probe's zone and what it measured last; `value` is None for a failed reading."""
+
+    unit: str
+    zone: str
+    probe: str
+    value: Centi | None
+    at: Instant | None
+    abnormal: bool
+
+
+class AlarmLine(msgspec.Struct, frozen=True):
+    """An alarm that is not closed."""
+
+    zone: str
+    rule: str
+    level: int
+    """The highest that has been told; 0 while nobody has."""
+    state: str
+    handling: str
+    out: Milliseconds
+    """Time beyond the limit in all, until now while it goes on."""
+    peak: Centi | None
+
+
+class ReceivedLine(msgspec.Struct, frozen=True):
+    """A message that a phone received."""
+
+    at: Instant
+    person: str
+    text: str
+    link: str
+    short: str = ""
+    """Way to the link by the simulator, which opens it as that person; fits in a narrow terminal."""
+
+
+class NewsLine(msgspec.Struct, frozen=True):
+    """One line about an event."""
+
+    at: Instant
+    text: str
+
+
+class View(msgspec.Struct, frozen=True):
+    """State at one moment; `happened` is what is new since the last look."""
+
+    zones: Sequence[ZoneLine]
+    alarms: Sequence[AlarmLine]
+    told: Sequence[ReceivedLine]
+    happened: Sequence[NewsLine]
+
+
+def texts() -> Mapping[str, Mapping[str, str]]:
+    """Return what the demo says, in the terminal's language: Chinese for a Chinese locale, else English."""
+    language = terminal_language()
+    return tomllib.loads(resources.files("coldchain.demo").joinpath("text", f"{language}.toml").read_text("utf-8"))
+
+
+class Watcher:
+    """Reader of the demo's state. What was there before the first look is shown, but is not news."""
+
+    def __init__(self, records: Records, wechat_url: str) -> None:
+        self._records = records
+        self._wechat_url = wechat_url
+        self._texts = texts()
+        with records.read() as tx:
+            self._last_event = tx.scalar(select(func.max(AlarmEvent.id))) or 0
+        self._last_message = 0
+        before, self._last_message = self._read_messages()
+        self._told = before[-KEPT_MESSAGES:]
+        self._restarts: Mapping[str, int] = {}
+        self._news: list[NewsLine] = []
+        self.messages = 0
+        self.opened = 0
+
+    def look(self, now: Instant) -> View:
+        """Return what is `now`, and what has happened since the last look."""
+        zones, alarms = self._state(now)
+        told, self._last_message = self._read_messages()
+        self._told = [*self._told, *told][-KEPT_MESSAGES:]
+        self.messages += len(told)
+        news = [*self._news, *self._events(), *map(self._received, told)]
+        self._news = []
+        return View(zones, alarms, self._told, sorted(news, key=lambda happening: happening.at))
+
+    def restarted(self, restarts: Mapping[str, int], now: Instant) -> None:
+        """Compare how often each service was started again with the last look."""
+        for name, times in restarts.items():
+            if times > self._restarts.get(name, 0):
+                self._news.append(NewsLine(now, self._texts["happened"]["restarted"].format(name=name)))
+        self._restarts = dict(restarts)
+
+    def _state(self, now: Instant) -> tuple[list[ZoneLine], list[AlarmLine]]:
+        told = (
+            select(func.max(AlarmStep.tier))
+            .where(AlarmStep.alarm_id == Alarm.id, AlarmStep.cycle == Alarm.cycle, AlarmStep.state == "fired")
+            .correlate(Alarm)
+            .scalar_subquery()
+        )
+        with self._records.read() as tx:
+            alarms = [
+                AlarmLine(
+                    zone_name(equipment, ZoneKind(kind)),
+                    self._texts["rule"].get(alarm.rule, alarm.rule),
+                    level or 0,
+                    alarm.state,
+                    alarm.handling,
+                    time_out(alarm, now),
+                    alarm.peak,
+                )
+                for alarm, equipment, kind, level in tx.execute(
+                    select(Alarm, Equipment.name, Zone.kind, told)
+                    .join(Zone, Zone.id == Alarm.zone_id)
+                    .join(Equipment, Equipment.id == Zone.equipment_id)
+                    .where(Alarm.state != "closed")
+                    .order_by(Alarm.opened_at.desc())
+                )
+            ]
+            abnormal = {alarm.zone for alarm in alarms if alarm.state == "open"}
+            rows = tx.execute(
+                select(Unit.name, Equipment.name, Zone.kind, Probe.code, SeriesState.value, SeriesState.newest_at)
+                .select_from(EquipmentUnit)
+                .join(Unit, Unit.id == EquipmentUnit.unit_id)
+                .join(Equipment, Equipment.id == EquipmentUnit.equipment_id)
+                .join(Zone, Zone.equipment_id == Equipment.id)
+                .join(ProbeZone, ProbeZone.zone_id == Zone.id)
+                .join(Probe, Probe.id == ProbeZone.probe_id)
+                .join(Series, (Series.probe_id == Probe.id) & (Series.quantity == "t"))
+                .outerjoin(SeriesState, SeriesState.series_id == Series.id)
+                .where(EquipmentUnit.until.is_(None), ProbeZone.until.is_(None))
+                .order_by(Unit.path, Equipment.id, Zone.id, Probe.code)
+            )
+            zones = [
+                ZoneLine(unit, name := zone_name(equipment, ZoneKind(kind)), probe, value, at, name in abnormal)
+                for unit, equipment, kind, probe, value, at in rows
+            ]
+        return zones, alarms
+
+    def _events(self) -> list[NewsLine]:
+        with self._records.read() as tx:
+            rows = tx.execute(
+                select(AlarmEvent, Alarm.rule, Equipment.name, Zone.kind, Person.name)
+                .join(Alarm, Alarm.id == AlarmEvent.alarm_id)
+                .join(Zone, Zone.id == Alarm.zone_id)
+                .join(Equipment, Equipment.id == Zone.equipment_id)
+                .outerjoin(Person, Person.id == AlarmEvent.person_id)
+                .where(AlarmEvent.id > self._last_event)
+                .order_by(AlarmEvent.id)
+            ).all()
+        news = []
+        for event, rule, equipment, kind, person in rows:
+            self._last_event = event.id
+            self.opened += event.kind == "opened"
+            pattern = self._texts["happened"].get(event.kind)
+            if pattern:
+                words = {"zone": zone_name(equipment, ZoneKind(kind)), "rule": self._texts["rule"].get(rule, rule)}
+                news.append(NewsLine(event.at, pattern.format(person=person or "", **words)))
+        return news
+
+    def _received(self, message: ReceivedLine) -> NewsLine:
+        words = {"person": message.person, "text": message.text, "link": message.link}
+        return NewsLine(message.at, self._texts["happened"]["message"].format(**words).rstrip(" →"))
+
+    def _read_messages(self) -> tuple[list[ReceivedLine], int]:
+        """Return what phones got since the last look, and the number of the newest message."""
+        try:
+            with urllib.request.urlopen(  # noqa: S310 (our own simulator)
+                f"{self._wechat_url}/sim/log?after={self._last_message}", timeout=2
+            ) as answer:
+                rows = json.load(answer)["messages"]
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            return [], self._last_message
+        told = [
+            ReceivedLine(
+                Instant(row["at"]),
+                row["name"],
+                " · ".join(field["value"] for field in row["data"].values()),
+                row.get("url", ""),
+                f"{self._wechat_url}/sim/open/{row['number']}" if row.get("url") else "",
+            )
+            for row in rows
+        ]
+        return told, max([self._last_message, *(row["number"] for row in rows)])
+
+
+def shown(value: Centi | None) -> str:
+    """Return a temperature for the terminal, – for a failed or missing one."""
+    return "–" if value is None else degrees(value).removesuffix("℃")

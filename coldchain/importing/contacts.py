@@ -1,0 +1,137 @@
+"""Contacts of an import file: the levels of a unit's people, and the contacts of single equipment."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from coldchain.importing.columns import ContactRow, ImportRow, PersonRow
+from coldchain.importing.import_run import CHUNK, ImportRun, PassedOver, RowOutcome
+from coldchain.importing.mistakes import FieldProblem, message
+from core.contacts.contacts import ContactChange, ContactLevel, change_contacts
+from core.db.in_values import in_values
+from core.devices import timeline_rows
+from core.devices.tables import EquipmentUnit
+from core.errors import Conflict
+from core.ids import EquipmentId, PersonId, UnitId
+from core.units.tables import Contact, Person, Unit
+
+PeopleByLevel = dict[ContactLevel, list[PersonId]]
+
+
+class _Wanted(NamedTuple):
+    """Contacts before and after the import, and the first row that names them."""
+
+    row: ImportRow
+    unit: Unit
+    before: PeopleByLevel
+    after: PeopleByLevel
+    equipment: EquipmentId | None = None
+
+
+def write_levels(run: ImportRun, rows: Sequence[PersonRow]) -> None:
+    """Set the levels of each unit's people; who isn't in the file keeps theirs."""
+    said: dict[str, dict[PersonId, PersonRow]] = defaultdict(dict)
+    for row in rows:
+        if row.levels is not None and not run.is_mistaken(row):
+            said[row.unit][run.people[run.unit(row.unit).id, row.name]] = row
+    codes = list(said)
+    for start in range(0, len(codes), CHUNK):
+        units = [run.unit(code) for code in codes[start : start + CHUNK]]
+        told = _told(run, Contact.unit_id, [unit.id for unit in units])
+        _settle(run, [_of_unit(unit, said[unit.code or ""], told[unit.id]) for unit in units])
+
+
+def _of_unit(unit: Unit, named: Mapping[PersonId, PersonRow], before: PeopleByLevel) -> _Wanted:
+    after = {
+        level: [person for person in before[level] if person not in named or level in (named[person].levels or ())]
+        + [person for person, row in named.items() if level in (row.levels or ()) and person not in before[level]]
+        for level in ContactLevel
+    }
+    return _Wanted(next(iter(named.values())), unit, before, after)
+
+
+def write_contacts(run: ImportRun, rows: Sequence[ContactRow]) -> None:
+    """Set the contacts of equipment at the levels that the file names; other levels stay."""
+    named: dict[EquipmentId, PeopleByLevel] = defaultdict(lambda: defaultdict(list))
+    homes: dict[EquipmentId, tuple[ContactRow, Unit]] = {}
+    for chunk in run.chunks(rows):
+        there = _Homes(run, chunk)
+        for row in chunk:
+            found = run.attempt(row, partial(there.person, row))
+            if found is not None:
+                equipment, home, person = found
+                named[equipment][row.level].append(person)
+                homes.setdefault(equipment, (row, home))
+    ids = list(named)
+    for start in range(0, len(ids), CHUNK):
+        part = ids[start : start + CHUNK]
+        told = _told(run, Contact.equipment_id, part)
+        _settle(run, [_Wanted(*homes[each], told[each], named[each], each) for each in part])
+
+
+class _Homes:
+    """Current units of the equipment in some contact rows, and the people of the units that they name."""
+
+    def __init__(self, run: ImportRun, rows: Sequence[ContactRow]) -> None:
+        self._run = run
+        equipment = {run.equipment[row.equipment].id for row in rows if row.equipment in run.equipment}
+        places = timeline_rows.rows_of(run.tx, EquipmentUnit, equipment)
+        now = {each: timeline_rows.covering(rows, run.now) for each, rows in places.items()}
+        stands = {each: row.unit_id for each, row in now.items() if row is not None}
+        units = {unit.id for code in {row.unit for row in rows} if code and (unit := run.units.get(code))}
+        asked = select(Unit).where(in_values(run.tx, Unit.id, set(stands.values())))
+        homes = {unit.id: unit for unit in run.tx.scalars(asked)}
+        self._home: dict[EquipmentId, Unit] = {EquipmentId(each): homes[unit] for each, unit in stands.items()}
+        people = select(Person.id, Person.unit_id, Person.name)
+        found = run.tx.execute(people.where(in_values(run.tx, Person.unit_id, units | set(homes))))
+        self._people: dict[tuple[UnitId, str], PersonId] = {(row.unit_id, row.name): row.id for row in found}
+
+    def person(self, row: ContactRow) -> tuple[EquipmentId, Unit, PersonId]:
+        """Return the equipment of a row, its current unit, and the contact.
+
+        Raises: PassedOver, Conflict, FieldProblem.
+        """
+        equipment = self._run.one_equipment(row.equipment)
+        home = self._home.get(equipment.id)
+        if home is None:
+            raise Conflict(message("no_home", equipment=row.equipment))
+        works_in = home if row.unit is None else self._run.unit(row.unit)
+        person = self._people.get((works_in.id, row.person))
+        if person is None:
+            if self._run.is_mistaken_key(("person", works_in.code or "", row.person)):
+                raise PassedOver
+            raise FieldProblem(field="person", value=row.person, problem=message("unknown_person", unit=works_in.name))
+        return equipment.id, home, person
+
+
+def _told(run: ImportRun, owner: InstrumentedAttribute[int | None], ids: Sequence[int]) -> dict[int, PeopleByLevel]:
+    """Return the contacts of each before the import."""
+    told: dict[int, PeopleByLevel] = {each: {level: [] for level in ContactLevel} for each in ids}
+    asked = select(owner, Contact.level, Contact.person_id).where(in_values(run.tx, owner, ids)).order_by(Contact.id)
+    for each, level, person in run.tx.execute(asked):
+        assert each is not None  # noqa: S101 (it is among the ids)
+        told[each][ContactLevel(level)].append(person)
+    return told
+
+
+def _settle(run: ImportRun, wanted: Sequence[_Wanted]) -> None:
+    changes = []
+    for each in wanted:
+        changed = {level: people for level, people in each.after.items() if people != each.before[level]}
+        if changed:
+            changes.append((each, ContactChange(each.unit, changed, each.equipment)))
+        for level, people in each.after.items():
+            if people or each.before[level]:
+                run.count("contacts", _became(each.before[level], people))
+    refusals = change_contacts(run.tx, run.actor, [change for _, change in changes], now=run.now)
+    for (each, _), refusal in zip(changes, refusals, strict=True):
+        if refusal is not None:
+            run.refuse(each.row, refusal)
+
+
+def _became(before: Sequence[PersonId], after: Sequence[PersonId]) -> RowOutcome:
+    return RowOutcome.ADDED if after and not before else RowOutcome.of(changed=after != before)

@@ -1,0 +1,1 @@
+"""Daily figures: which days are due, and the worker that computes them."""

@@ -1,0 +1,1 @@
+"""Receiving: messages of gateways are decoded, stamped, appended to the intake log and acknowledged."""

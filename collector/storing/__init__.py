@@ -1,0 +1,1 @@
+"""Storing: from the intake log into telemetry."""

@@ -1,0 +1,1 @@
+"""Access: accounts, sessions and tokens, and the actors that they stand for."""

@@ -1,1 +1,0 @@
-"""Alembic's folder; `core.db.migrate` runs it."""

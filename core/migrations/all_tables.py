@@ -1,0 +1,14 @@
+"""Metadata of all tables of the records, for migrations and for tests that create an empty database."""
+
+import core.alarms.tables
+import core.db.audit
+import core.db.idempotency
+import core.devices.tables
+import core.figures.tables
+import core.units.tables
+import core.wechat.tables
+from core.db.record import Record
+
+METADATA = Record.metadata
+
+__all__ = ["METADATA", "core"]

@@ -1,0 +1,129 @@
+"""Comparison of evaluated episodes with the known alarms: pure functions.
+
+Afterwards each episode is covered by alarms of its zone and rule. Every alarm that was made of late readings only, and
+that nobody has touched, equals an episode. So these alarms depend on the set of readings only.
+
+* An alarm that live readings opened is widened while it is open or unacknowledged.
+* An alarm that was acknowledged, handled or closed stays as it is; the part of an episode that exceeds it becomes an
+  alarm of its own, linked to it.
+* An alarm made of late readings takes the times of its episode, or is withdrawn if there is no episode any more.
+"""
+
+from collections.abc import Iterable, Sequence
+from enum import Enum, auto
+
+import msgspec
+
+from core.ids import AlarmId, Centi, ProbeId
+from core.rules.conditions import Episode
+from core.runtime.instant import Instant
+
+
+class Alterable(Enum):
+    """What late readings may do to an alarm."""
+
+    WIDENS = auto()
+    FIXED = auto()
+    LATE = auto()
+
+
+class KnownAlarm(msgspec.Struct, frozen=True):
+    """An alarm of the zone and rule, in event time. `until` lies in the far future while it is open."""
+
+    id: AlarmId
+    since: Instant
+    until: Instant
+    standing: Alterable
+
+    def touches(self, since: Instant, until: Instant) -> bool:
+        """Return whether the alarm lies within [since, until], or reaches into it."""
+        return self.since <= until and self.until >= since
+
+
+class FoundEpisode(msgspec.Struct, frozen=True):
+    """An episode of a zone: of one of its probes, or of several that overlap."""
+
+    probe: ProbeId
+    since: Instant
+    until: Instant
+    ended: bool
+    """Whether its end is known."""
+    peak: Centi | None
+    limit: Centi | None
+
+
+class NewAlarm(msgspec.Struct, frozen=True):
+    """An alarm to be made."""
+
+    found: FoundEpisode
+    exceeds: AlarmId | None = None
+    """The alarm that is left as it is, and that this one exceeds."""
+
+
+class AlarmChanges(msgspec.Struct):
+    """Changes that make the alarms cover the episodes."""
+
+    widened: list[tuple[AlarmId, FoundEpisode]] = []
+    placed: list[tuple[AlarmId, FoundEpisode]] = []
+    made: list[NewAlarm] = []
+    withdrawn: list[AlarmId] = []
+
+
+def of_episode(probe: ProbeId, episode: Episode, limit: Centi | None) -> FoundEpisode:
+    """Return an episode of one probe as one of its zone."""
+    return FoundEpisode(probe, episode.onset, episode.until, episode.ended is not None, episode.peak, limit)
+
+
+def united(found: Iterable[FoundEpisode], *, highest: bool) -> list[FoundEpisode]:
+    """Return the episodes of a zone's probes, overlapping ones joined; `highest`: the worst value is the greatest."""
+    joined: list[FoundEpisode] = []
+    for each in sorted(found, key=lambda one: (one.since, one.probe)):
+        if joined and each.since <= joined[-1].until:
+            last = joined[-1]
+            later = max(last, each, key=lambda one: (one.until, not one.ended))
+            peaks = [one.peak for one in (last, each) if one.peak is not None]
+            peak = (max if highest else min)(peaks) if peaks else None
+            joined[-1] = msgspec.structs.replace(last, until=later.until, ended=later.ended, peak=peak)
+        else:
+            joined.append(each)
+    return joined
+
+
+def reconcile(episodes: Sequence[FoundEpisode], alarms: Sequence[KnownAlarm]) -> AlarmChanges:
+    """Compare the episodes of a span with the alarms of its zone and rule that touch it; both in order of time."""
+    changes = AlarmChanges()
+    late = [alarm for alarm in alarms if alarm.standing is Alterable.LATE]
+    standing = [alarm for alarm in alarms if alarm.standing is not Alterable.LATE]
+    used: set[AlarmId] = set()
+    for episode in episodes:
+        over = [alarm for alarm in standing if alarm.touches(episode.since, episode.until)]
+        widens = [alarm for alarm in over if alarm.standing is Alterable.WIDENS]
+        if widens:
+            changes.widened.append((widens[0].id, episode))
+            continue
+        for piece, exceeds in _exceeding(episode, over):
+            touching = (alarm for alarm in late if alarm.touches(piece.since, piece.until))
+            mine = next((alarm for alarm in touching if alarm.id not in used), None)
+            if mine is None:
+                changes.made.append(NewAlarm(piece, exceeds))
+            else:
+                used.add(mine.id)
+                changes.placed.append((mine.id, piece))
+    changes.withdrawn = [alarm.id for alarm in late if alarm.id not in used]
+    return changes
+
+
+def _exceeding(episode: FoundEpisode, over: Sequence[KnownAlarm]) -> list[tuple[FoundEpisode, AlarmId | None]]:
+    """Return the parts of an episode that no fixed alarm covers, each with the alarm that it exceeds."""
+    if not over:
+        return [(episode, None)]
+    pieces: list[tuple[FoundEpisode, AlarmId | None]] = []
+    covered = episode.since
+    for alarm in sorted(over, key=lambda one: one.since):
+        if alarm.since > covered:
+            piece = msgspec.structs.replace(episode, since=covered, until=alarm.since, ended=True)
+            pieces.append((piece, alarm.id))
+        covered = max(covered, alarm.until)
+    if covered < episode.until:
+        pieces.append((msgspec.structs.replace(episode, since=covered), over[-1].id))
+    return pieces
