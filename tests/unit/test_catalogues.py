@@ -56,8 +56,8 @@ def test_english_counts_one_thing_as_one_and_two_as_two(package: str) -> None:
     every = [text for each in PACKAGES for text in texts(each, "en").values()]
     plurals = COUNTED | {plural for text in every for _, plural in PLURAL.findall(text)}
     for name, text in texts(package, "en").items():
-        if name.startswith(PATTERNS) or not holes(text):
-            continue
+        if name.startswith(PATTERNS) or not holes(text) or name.endswith(".other"):
+            continue  # a text named `other` stands beside one named `one`, and is never asked for one thing
         one, two = (fill(text, dict.fromkeys(holes(text), count)) for count in (1, 2))
         assert not [plural for plural in plurals if re.search(rf"\b1 {plural}\b", one)], f"{name}: {one}"
         for singular, plural in PLURAL.findall(text):
