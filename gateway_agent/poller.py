@@ -6,7 +6,7 @@
   gateway reports as not answering. A unit that answered in the last cycle gets a second try in the same cycle.
 * If the line can't be opened, it is tried once in a cycle, not for each unit.
 * `ts` is the time when the reply is complete.
-tests/integration/test_poller.py tries to break it.
+tests/integration/test_poller.py and test_poller_back_off.py try to break it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -4,7 +4,7 @@ Guarantee: if a day is marked as due after its readings are stored, its figures 
 stamp of a mark before it reads the readings. Figures are saved only if the mark still has that stamp, in the
 transaction that deletes the mark. So a mark set in the meantime stays, and the day is computed again; of two workers
 with the same day one saves its figures; and after a crash the day is computed again.
-tests/integration/test_rollups.py and tests/integration/test_due_days.py try to break it.
+tests/integration/test_rollups.py, test_rollup_workers.py and test_due_days.py try to break it.
 """
 
 import secrets

@@ -1,4 +1,4 @@
-"""Port of the intake log. `tests/contract/test_intake.py` is its definition.
+"""Port of the intake log. `tests/contract/intake` is its definition.
 
 Guarantees, whichever store is behind it:
 * `append` is one durable transaction: when it returns, every batch in it is in the log at its position or was there

@@ -1,14 +1,21 @@
 """Intake log in a SQLite file of its own, so that ingest never waits for the records."""
 
-import sqlite3
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from core.intake import appending, quarantine_limits, row_codec, sqlite_gateways, sqlite_seen, verification
+from core.intake import (
+    appending,
+    quarantine_limits,
+    row_codec,
+    sqlite_append,
+    sqlite_gateways,
+    sqlite_seen,
+    verification,
+)
 from core.intake.identity import fresh_name, mark
 from core.intake.port import (
     AppendResult,
@@ -53,15 +60,15 @@ class SqliteIntakeLog:
     ) -> list[AppendResult]:
         """Append in one commit: the more batches, the fewer flushes of the disk a batch."""
         with self._file.write() as db:
-            heads = _heads(db, batches)
-            self._reached.must_be_within(_names(db), heads)
+            heads = sqlite_append.heads(db, batches)
+            self._reached.must_be_within(sqlite_append.names(db), heads)
             numbers = appending.numbers(batches, lost)
             ranges = sqlite_seen.near(db, numbers)
-            hashes = _hashes(db, appending.known(batches, ranges))
+            hashes = sqlite_append.hashes(db, appending.known(batches, ranges))
             renewed = sqlite_seen.renewed(db, appending.may_begin(batches, ranges))
             answers, entries = appending.decide(batches, lost, heads=heads, seen=ranges, hashes=hashes)
-            _insert(db, entries)
-            _hold(db, appending.withheld(entries))
+            sqlite_append.insert(db, entries)
+            sqlite_append.hold(db, appending.withheld(entries))
             sqlite_seen.save(db, ranges)
             sqlite_gateways.keep(db, letters)
             sqlite_gateways.count(db, row_codec.faults(batches, answers, letters, renewed))
@@ -101,7 +108,7 @@ class SqliteIntakeLog:
     def names(self) -> list[str]:
         """Return all names that the log ever had."""
         with self._file.read() as db:
-            return _names(db)
+            return sqlite_append.names(db)
 
     def rename(self) -> str:
         """Give the log a new name."""
@@ -113,8 +120,8 @@ class SqliteIntakeLog:
     def marks(self, positions: Mapping[Shard, int]) -> dict[Shard, str]:
         """Return the marks of positions."""
         with self._file.read() as db:
-            name = _names(db)[-1]
-            return {shard: mark(name, _batch_at(db, shard, n)) for shard, n in positions.items()}
+            name = sqlite_append.names(db)[-1]
+            return {shard: mark(name, sqlite_append.batch_at(db, shard, n)) for shard, n in positions.items()}
 
     def shards(self) -> list[Shard]:
         """Return the shards that ever had a row."""
@@ -123,7 +130,7 @@ class SqliteIntakeLog:
     def head(self, shard: Shard) -> int:
         """Return the last position of a shard."""
         with self._file.read() as db:
-            return _head(db, shard)
+            return sqlite_append.head(db, shard)
 
     def heads(self) -> Mapping[Shard, int]:
         """Return the last position of every shard."""
@@ -150,8 +157,8 @@ class SqliteIntakeLog:
     def hold(self, held: Sequence[tuple[Shard, int, int, str, str]], *, now: Instant) -> None:
         """Put readings of entries into quarantine; the first reason given for one stands."""
         with self._file.write() as db:
-            batches = {at: _batch_at(db, *at) for at in {(shard, n) for shard, n, *_ in held}}
-            _hold(
+            batches = {at: sqlite_append.batch_at(db, *at) for at in {(shard, n) for shard, n, *_ in held}}
+            sqlite_append.hold(
                 db,
                 [
                     (n, place, batch, WithheldReading(batch.readings[place], reason, detail), now)
@@ -234,7 +241,7 @@ class SqliteIntakeLog:
         with self._file.write() as db:
             ended = sqlite_gateways.end_as_released(db, ids, now)
             batches = row_codec.released(ended, now, shift)
-            _insert(db, appending.placed(batches, _heads(db, batches)))
+            sqlite_append.insert(db, appending.placed(batches, sqlite_append.heads(db, batches)))
         return len(ended)
 
     def discard(self, ids: Sequence[int], *, by: str, why: str, now: Instant) -> int:
@@ -338,76 +345,3 @@ class SqliteIntakeLog:
     def close(self) -> None:
         """Close the connections."""
         self._file.close()
-
-
-def _names(db: sqlite3.Connection) -> list[str]:
-    return [name for (name,) in db.execute("SELECT name FROM name ORDER BY number")]
-
-
-def _head(db: sqlite3.Connection, shard: Shard) -> int:
-    row = db.execute("SELECT n FROM head WHERE shard = ?", (shard,)).fetchone()
-    return 0 if row is None else int(row[0])
-
-
-def _heads(db: sqlite3.Connection, batches: Sequence[IntakeBatch]) -> dict[Shard, int]:
-    """Return the last positions of the shards of batches."""
-    known = dict(db.execute("SELECT shard, n FROM head"))
-    return {shard: known.get(shard, 0) for shard in {batch.shard for batch in batches}}
-
-
-def _hashes(db: sqlite3.Connection, batches: Sequence[IntakeBatch]) -> dict[tuple[GatewayNumber, str, int], bytes]:
-    """Return the hashes of what is in the log under the same numbers."""
-    found = {}
-    for batch in batches:
-        key = batch.gw, batch.ep, batch.seq
-        query = "SELECT hash FROM entry WHERE gw = ? AND ep = ? AND seq = ? AND origin <> 'released'"
-        row = db.execute(query, key).fetchone()
-        if row:
-            found[key] = row[0]
-    return found
-
-
-def _insert(db: sqlite3.Connection, entries: Sequence[LogEntry]) -> None:
-    """Write entries, and the counters that they move."""
-    db.executemany(
-        "INSERT INTO entry (shard, n, gw, ep, seq, hash, received, origin, batch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (b.shard, entry.n, b.gw, b.ep, b.seq, b.hash, b.received, b.origin, row_codec.pack(b))
-            for entry in entries
-            for b in (entry.batch,)
-        ],
-    )
-    db.executemany(
-        "INSERT INTO head (shard, n) VALUES (?, ?) ON CONFLICT (shard) DO UPDATE SET n = excluded.n",
-        {entry.batch.shard: entry.n for entry in entries}.items(),  # the last of a shard is its highest
-    )
-
-
-def _hold(db: sqlite3.Connection, held: Iterable[appending.Hold]) -> None:
-    """Put readings into quarantine."""
-    db.executemany(
-        "INSERT INTO held (shard, n, place, gw, ep, boot, seq, reading, reason, detail, since)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [
-            (
-                b.shard,
-                n,
-                place,
-                b.gw,
-                b.ep,
-                b.boot,
-                b.seq,
-                row_codec.pack_reading(w.reading, b),
-                w.reason,
-                w.detail,
-                since,
-            )
-            for n, place, b, w, since in held
-        ],
-    )
-
-
-def _batch_at(db: sqlite3.Connection, shard: Shard, n: int) -> IntakeBatch | None:
-    query = f"SELECT {row_codec.COLUMNS} FROM entry WHERE shard = ? AND n = ?"  # noqa: S608 (names are ours)
-    row = db.execute(query, (shard, n)).fetchone()
-    return None if row is None else row_codec.unpack(shard, row).batch

@@ -3,7 +3,7 @@
 What has no checksum needs none. A counter (`head`) that is turned upwards contradicts the last entry, here; downwards
 it ends before a cursor or before what this process has appended. A copy of a cursor that is turned upwards is ahead of
 the cursor, and one that is turned downwards is moved on again. A name that is turned is another log's. All of these
-shut the gate of the collector (`core.health.cursor_alignment`); tried by tests/contract/test_intake_damage.py.
+shut the gate of the collector (`core.health.cursor_alignment`); tried by tests/contract/intake/test_damage.py.
 """
 
 import time

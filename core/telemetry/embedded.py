@@ -6,7 +6,7 @@ oldest first: day blocks, hour blocks, then frames in the order of writing; of e
 Compacted blocks are committed before what they replace is deleted, and are read after it. In between both hold the same
 readings, and merging those twice changes nothing.
 
-Guarantees, tried by tests/contract/test_telemetry.py: a returned `write_batch` is durable together with its cursor; an
+Guarantees, tried by tests/contract/telemetry: a returned `write_batch` is durable together with its cursor; an
 answer is a consistent snapshot; sealing, and a crash while sealing, changes no answer; damaged bytes raise `Damaged`
 and are never returned.
 """

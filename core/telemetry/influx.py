@@ -1,6 +1,6 @@
 """InfluxDB 2 telemetry store, for an installation of several servers.
 
-Guarantees, tried by tests/contract/test_telemetry.py and tests/integration/test_influx_telemetry.py on a real server:
+Guarantees, tried by tests/contract/telemetry and tests/integration/test_influx_telemetry.py on a real server:
 * `write_batch` returns once the server has synced its log to disk. Writing again is harmless, so after any failure
   (the server was killed, answered 500, or did not answer) the caller writes the same batch again.
 * A batch that the server refuses (400, 413, 422) is split until the invalid points are isolated. All others are stored,

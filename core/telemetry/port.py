@@ -1,4 +1,4 @@
-"""Port of a telemetry store. `tests/contract/test_telemetry.py` is its definition.
+"""Port of a telemetry store. `tests/contract/telemetry` is its definition.
 
 Guarantees: a batch whose `write_batch` has returned survives kill -9; of two writes of one (series, at) the later one
 counts; a failed reading is stored with its quality; only `drop_before` deletes readings. Windowed figures

@@ -2,11 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
 import msgspec
 import pytest
 from sqlalchemy import func, select
@@ -22,7 +20,8 @@ from core.ids import AlarmId
 from core.runtime.instant import DAY
 from core.units.actor import OPERATOR
 from core.units.tables import Person, WebSession
-from tests.fixtures.web import IN_WECHAT, NOW, Browser, Site, site
+from tests.fixtures.alarm_link import Shown, acknowledge, as_wechat_does, form_token, identified, phone, way_back
+from tests.fixtures.web import NOW, Site, site
 from tests.fixtures.wechat import SECRET, Wechat, wechat_simulator
 
 REPORT = {"cause": "柜门未关严", "action": "关门", "disposition": "评估后可继续使用"}
@@ -46,42 +45,6 @@ def place(sqlite_records: Records, tmp_path: Path, simulator: Wechat) -> Iterato
 @pytest.fixture
 def alarm(place: Site) -> AlarmId:
     return place.alarm()
-
-
-def phone(place: Site) -> Browser:
-    return place.stranger(**{"accept": "text/html", "user-agent": IN_WECHAT})
-
-
-def as_wechat_does(browser: Browser, to_wechat: httpx.Response, openid: str) -> httpx.Response:
-    """Do what WeChat does with a page's sign-in: say who it is and send the phone back."""
-    return browser.get(way_back(to_wechat, openid))
-
-
-def way_back(to_wechat: httpx.Response, openid: str) -> str:
-    """Return the path to which WeChat sends the phone back, with its code."""
-    address = to_wechat.headers["location"].removesuffix("#wechat_redirect")
-    back = httpx.get(f"{address}&as={openid}").headers["location"]
-    assert back.startswith("http://cold.example/wechat/back?")
-    return str(back.removeprefix("http://cold.example"))
-
-
-def identified(place: Site, link: str, openid: str) -> Browser:
-    browser = phone(place)
-    there = browser.get(f"{link}/wechat")
-    back = as_wechat_does(browser, there, openid)
-    assert (back.status_code, back.headers["location"]) == (303, link), back.text
-    return browser
-
-
-def form_token(page: str) -> str:
-    return page.rsplit('name="csrf" value="', maxsplit=1)[-1].split('"', maxsplit=1)[0]
-
-
-def acknowledge(browser: Browser, link: str) -> str:
-    page = browser.get(link).text
-    done = browser.post(f"{link}/acknowledge", data={"csrf": form_token(page)})
-    assert (done.status_code, done.headers["location"]) == (303, f"{link}?said=acknowledged"), done.text
-    return browser.get(done.headers["location"]).text
 
 
 def state(place: Site, alarm: AlarmId) -> tuple[str, int | None, str | None]:
@@ -108,32 +71,6 @@ def test_whoever_holds_the_link_may_look_and_names_are_shortened(place: Site, al
     assert "王芳" not in page
     assert "我已收到" not in page
     assert f'{place.link(alarm)}/wechat"' in page
-
-
-class Shown(HTMLParser):
-    """What a page shows: its texts outside of the drawing, where it leads, and what can be sent from it."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-        self.leads: list[str] = []
-        self.forms: list[str] = []
-        self._within: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        self._within += [tag] if tag in ("svg", "head") else []
-        self.leads += [str(found["href"])] if tag == "a" else []
-        self.forms += [str(found.get("action"))] if tag == "form" else []
-
-    def handle_endtag(self, tag: str) -> None:
-        if self._within and tag == self._within[-1]:
-            self._within.pop()
-
-    def handle_data(self, data: str) -> None:
-        if not self._within and data.strip():
-            self.texts.append(" ".join(data.split()))
 
 
 def test_who_only_holds_the_link_is_shown_exactly_this(place: Site, alarm: AlarmId) -> None:

@@ -1,37 +1,28 @@
 """Daily figures: every day once it is over, anew when something of it changes, whatever is killed."""
 
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import select, text, update
 
 from core.db.engine import Records
 from core.devices import bindings, registry
-from core.devices.directory import allot_series
-from core.devices.tables import Probe, ProbeZone, Series, Zone
+from core.devices.tables import Probe, ProbeZone, Zone
 from core.errors import Invalid
 from core.figures import rollups
-from core.figures.tables import Daily, DueDay, RolledUp
+from core.figures.tables import Daily
 from core.ids import Centi, ProbeId, SeriesId, ZoneId
 from core.limits import zone_limits
 from core.limits.placements import differences, load
 from core.limits.zone_limits import ZoneLimits
-from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.runtime.instant import MINUTE, Milliseconds
 from core.units.actor import OPERATOR
 from core.units.tables import Unit
-from tests.fixtures.county import add_gateway
-from tests.fixtures.databases import fresh_url
-from tests.fixtures.site import DAY_MIN, Site, at, day, site_in
+from tests.fixtures.site import DAY_MIN, WHOLE_DAY, Site, at, day, due, minutely, site_in
 
-ROOT = Path(__file__).parents[2]
 FRIDGE, OTHER, FREEZER = ZoneId(1), ZoneId(2), ZoneId(3)
-WHOLE_DAY = float(DAY_MIN)
 
 
 @pytest.fixture
@@ -46,19 +37,9 @@ def one_site(tmp_path: Path, sqlite_records: Records) -> Iterator[Site]:
         yield made
 
 
-def course(first: float, last: float, celsius: float | None = 5.0) -> list[tuple[float, float | None]]:
-    """A reading a minute in [first, last)."""
-    return [(first + n, celsius) for n in range(round(last - first))]
-
-
-def due(site: Site) -> list[tuple[int, int]]:
-    with site.records.read() as tx:
-        return sorted(((row.day - day(0)).days, row.series_id) for row in tx.scalars(select(DueDay)))
-
-
 def test_a_day_has_its_figures_once_it_is_over(site: Site) -> None:
     site.works()
-    site.takes("208601", [*course(0, 700), *course(700, 730, 9.0), (730, None), *course(740, 1440, 5.0)])
+    site.takes("208601", [*minutely(0, 700), *minutely(700, 730, 9.0), (730, None), *minutely(740, 1440, 5.0)])
     site.is_day(0, 1400)
     assert site.rows() == []
     site.is_day(1, 9)
@@ -74,7 +55,7 @@ def test_a_day_has_its_figures_once_it_is_over(site: Site) -> None:
 
 def test_a_silent_day_is_a_gap_never_cold(site: Site) -> None:
     site.works()
-    site.takes("208602", course(0, 60, -20))
+    site.takes("208602", minutely(0, 60, -20))
     site.is_day(2)
     assert site.shown(1) == [(0, 0, 0, 0, 0, WHOLE_DAY), (1, 0, 0, 0, 0, WHOLE_DAY)]
     assert site.shown(2) == [(0, 60, 0, 0, 0, WHOLE_DAY - 60), (1, 0, 0, 0, 0, WHOLE_DAY)]
@@ -83,14 +64,14 @@ def test_a_silent_day_is_a_gap_never_cold(site: Site) -> None:
 
 def test_what_comes_late_is_counted_once_however_often_it_comes(site: Site) -> None:
     site.works()
-    site.takes("208601", course(0, 600))
+    site.takes("208601", minutely(0, 600))
     site.is_day(1)
     assert site.shown() == [(0, 600, 0, 0, 0, WHOLE_DAY - 600)]
-    site.takes("208601", course(600, 1440, 9.0))
+    site.takes("208601", minutely(600, 1440, 9.0))
     site.works()
     assert site.shown() == [(0, 1440, 0, 840, 0, 0)]
-    site.takes("208601", course(600, 1440, 9.0))
-    site.takes("208601", course(1430, 1440, 5.0))
+    site.takes("208601", minutely(600, 1440, 9.0))
+    site.takes("208601", minutely(1430, 1440, 5.0))
     site.works()
     assert site.shown() == [(0, 1440, 0, 830, 0, 0)]
 
@@ -105,7 +86,7 @@ def test_the_last_reading_of_a_day_holds_into_the_next(one_site: Site) -> None:
 
 def test_days_before_the_first_look_count_from_the_log_alone(one_site: Site) -> None:
     """A probe bound since 1970 has no twenty thousand empty days."""
-    one_site.takes("208601", course(-3 * DAY_MIN, -3 * DAY_MIN + 30))
+    one_site.takes("208601", minutely(-3 * DAY_MIN, -3 * DAY_MIN + 30))
     one_site.is_day(0)
     assert [(row.day, row.n) for row in one_site.rows(first=-30)] == [(day(-3), 30)]
     one_site.is_day(1)
@@ -114,7 +95,7 @@ def test_days_before_the_first_look_count_from_the_log_alone(one_site: Site) -> 
 
 def test_a_move_at_noon_parts_the_day_and_nothing_is_carried_over(site: Site) -> None:
     site.works()
-    site.takes("208601", [*course(0, 719.5, 5.0), (719.5, 9.0), *course(730, 1440, 9.0)])
+    site.takes("208601", [*minutely(0, 719.5, 5.0), (719.5, 9.0), *minutely(730, 1440, 9.0)])
     with site.change() as tx:
         bindings.move_probe(tx, OPERATOR, ProbeId(1), OTHER, at(720), now=at(720))
     site.is_day(1)
@@ -127,7 +108,7 @@ def test_a_move_at_noon_parts_the_day_and_nothing_is_carried_over(site: Site) ->
 
 def test_limits_that_change_part_the_day_and_readings_hold_across(site: Site) -> None:
     site.works()
-    site.takes("208601", course(0.5, 1440.5, 7.0))
+    site.takes("208601", minutely(0.5, 1440.5, 7.0))
     with site.change() as tx:
         zone = tx.get_one(Zone, FRIDGE)
         zone_limits.set_limits(tx, OPERATOR, zone, ZoneLimits(high=Centi(600)), now=at(600))
@@ -144,7 +125,7 @@ def test_limits_that_change_part_the_day_and_readings_hold_across(site: Site) ->
 def test_limits_corrected_since_an_earlier_time_recompute_what_they_touch_and_nothing_else(site: Site) -> None:
     site.works()
     for n in range(4):
-        site.takes("208601", course(n * DAY_MIN, n * DAY_MIN + 100, 7.0))
+        site.takes("208601", minutely(n * DAY_MIN, n * DAY_MIN + 100, 7.0))
     site.is_day(4)
     before = site.rows()
     with site.change() as tx:
@@ -167,7 +148,7 @@ def test_the_first_limits_of_a_zone_that_nothing_measured_hold_from_its_beginnin
     with one_site.change() as tx:
         zone_limits.set_limits(tx, OPERATOR, tx.get_one(Zone, OTHER), ZoneLimits(high=Centi(600)), now=at(500))
         bindings.move_probe(tx, OPERATOR, ProbeId(1), OTHER, at(-9 * DAY_MIN), now=at(600))
-    one_site.takes("208601", course(-2 * DAY_MIN, -2 * DAY_MIN + 10, 7.0))
+    one_site.takes("208601", minutely(-2 * DAY_MIN, -2 * DAY_MIN + 10, 7.0))
     one_site.is_day(1)
     assert {(row.zone_id, row.high) for row in one_site.rows(first=-9)} == {(OTHER, 600)}
 
@@ -175,7 +156,7 @@ def test_the_first_limits_of_a_zone_that_nothing_measured_hold_from_its_beginnin
 def test_a_binding_corrected_late_recomputes_the_days_it_touches(site: Site) -> None:
     site.works()
     for n in range(4):
-        site.takes("208602", course(n * DAY_MIN, n * DAY_MIN + 100, -20.0))
+        site.takes("208602", minutely(n * DAY_MIN, n * DAY_MIN + 100, -20.0))
     site.is_day(4)
     with site.change() as tx:
         bindings.move_probe(tx, OPERATOR, ProbeId(2), FRIDGE, at(2 * DAY_MIN), now=site.clock.at)
@@ -202,7 +183,7 @@ def test_who_is_bound_to_nothing_has_figures_of_what_it_measured_and_no_silent_d
     site.works()
     with site.change() as tx:
         bindings.unbind_probe(tx, OPERATOR, ProbeId(1), at(0), now=at(5))
-    site.takes("208601", course(10, 20, 30.0))
+    site.takes("208601", minutely(10, 20, 30.0))
     site.is_day(3)
     (row,) = site.rows()
     assert (row.zone_id, row.unit_id, row.high, row.n, row.above) == (None, None, None, 10, 0)
@@ -222,7 +203,7 @@ def test_a_day_is_the_sites_own(one_site: Site) -> None:
     with one_site.change() as tx:
         tx.execute(update(Unit).values(timezone="America/New_York"))
     one_site.is_day(9, 10 * 60)
-    one_site.takes("208601", course(9 * DAY_MIN + 13 * 60, 9 * DAY_MIN + 36 * 60, 5.0))
+    one_site.takes("208601", minutely(9 * DAY_MIN + 13 * 60, 9 * DAY_MIN + 36 * 60, 5.0))
     one_site.is_day(12)
     rows = {row.day: row for row in one_site.rows()}
     assert rows[day(9)].until - rows[day(9)].since == 23 * 60 * MINUTE
@@ -232,7 +213,7 @@ def test_a_day_is_the_sites_own(one_site: Site) -> None:
 
 def test_humidity_has_figures_and_no_limits(one_site: Site) -> None:
     one_site.works()
-    one_site.takes("208601", course(0, 60, 55.0), quantity="h")
+    one_site.takes("208601", minutely(0, 60, 55.0), quantity="h")
     one_site.is_day(1)
     (row,) = one_site.rows(3)
     assert (row.zone_id, row.low, row.high, row.n, row.max, row.above) == (FRIDGE, None, None, 60, 5500, 0)
@@ -241,158 +222,16 @@ def test_humidity_has_figures_and_no_limits(one_site: Site) -> None:
 def test_a_series_that_begins_before_midnight_is_not_forgotten_when_the_collector_dies(one_site: Site) -> None:
     one_site.works()
     one_site.clock.at = at(DAY_MIN - 5)
-    one_site.takes("208601", course(1400, 1420, 55.0), quantity="h")
+    one_site.takes("208601", minutely(1400, 1420, 55.0), quantity="h")
     one_site.collectors[0].store()
     one_site.starts_again()
     one_site.is_day(1)
     assert [row.n for row in one_site.rows(3)] == [20]
 
 
-def test_what_is_marked_while_its_day_is_computed_is_computed_again(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site.works()
-    site.takes("208601", course(0, 100))
-    collector = site.collectors[0]
-    real = collector.rollups._curves
-    late = [course(100, 130), course(130, 150)]
-
-    def slowly(series: list[SeriesId], since: Instant, until: Instant) -> object:
-        found = real(series, since, until)
-        if late:  # readings come, and are marked, between the look and the keeping
-            site.takes("208601", late.pop())
-            collector.store()
-            collector.due_days.mark(threading.Event())
-        return found
-
-    monkeypatch.setattr(collector.rollups, "_curves", slowly)
-    site.is_day(1)
-    for _ in range(3):
-        site.works()
-    assert site.shown() == [(0, 150, 0, 0, 0, WHOLE_DAY - 150)]
-    assert due(site) == []
-
-
-def test_two_workers_with_the_same_day_keep_it_once(site: Site) -> None:
-    site.works()
-    site.takes("208601", course(0, 100))
-    site.collectors[0].store()
-    site.clock.at = at(DAY_MIN + 20)
-    site.collectors[0].due_days.mark(threading.Event())
-    with site.records.read() as tx:
-        asked = rollups.due(tx, ("00", "ff"), day(9), (day(-9), SeriesId(0)), 10)
-    assert [(each.day, each.series) for each in asked] == [(day(0), 1), (day(0), 2)]
-    site.works()
-    before = site.rows()
-    with site.records.write() as tx:
-        assert rollups.keep(tx, day(0), [(each, []) for each in asked]) == 0
-    assert site.rows() == before != []
-
-
-def test_several_collectors_share_the_work_by_ranges(site: Site) -> None:
-    """Who follows a gateway need not be who computes its series: these have the numbers 1 and 2."""
-    with site.change() as tx:
-        gateway = add_gateway(tx, "10003", tx.get_one(Unit, 1))
-        bindings.pair_probe(tx, OPERATOR, ProbeId(2), gateway, at(-1), now=at(0))
-    site.starts_again(("00", "01"), ("02", "7f"), ("80", "ff"))
-    site.works()
-    site.takes("208601", course(0, 100))
-    site.takes("208602", course(0, 50, -20), gw="10003")
-    site.is_day(1)
-    site.works()
-    assert (site.shown(1)[0][1], site.shown(2)[0][1]) == (100, 50)
-    site.takes("208601", course(100, 140))
-    site.takes("208602", course(50, 60, -20), gw="10003")
-    site.works()
-    site.works()
-    assert (site.shown(1)[0][1], site.shown(2)[0][1]) == (140, 60)
-
-
-def test_a_new_series_whose_collector_is_away_is_found_when_it_is_back(one_site: Site) -> None:
-    """Humidity is series 3, of slot 03; the gateway is of shard e4."""
-    one_site.starts_again(("00", "7f"), ("80", "ff"))
-    one_site.works()
-    _, follows = one_site.collectors
-    one_site.takes("208601", course(100, 160, 55.0), quantity="h")
-    one_site.collectors = [follows]
-    one_site.works()
-    one_site.is_day(3)
-    assert one_site.rows(3) == []
-    one_site.starts_again(("00", "7f"), ("80", "ff"))
-    one_site.works()
-    assert [row.n for row in one_site.rows(3)] == [60, 0, 0]
-
-
-@pytest.mark.parametrize("restarted", [False, True])
-def test_a_clock_that_was_ahead_for_a_while_costs_no_day(one_site: Site, *, restarted: bool) -> None:
-    """What it took for over, and computed as a gap, is computed again once it is; new series have all their days."""
-    one_site.works()
-    one_site.is_day(5)
-    with one_site.records.write() as tx:
-        allot_series(tx, ProbeId(1), "h")
-    one_site.works()
-    one_site.clock.at = at(DAY_MIN + 20)
-    if restarted:
-        one_site.starts_again()
-    one_site.works()
-    one_site.takes("208601", course(DAY_MIN + 30, DAY_MIN + 90))
-    one_site.takes("208601", course(DAY_MIN + 30, DAY_MIN + 80, 55.0), quantity="h")
-    one_site.works()
-    one_site.is_day(3)
-    assert [row.n for row in one_site.rows(1, 0, 2)] == [0, 60, 0]
-    assert [row.n for row in one_site.rows(3, 1, 2)] == [50, 0]
-
-
-def test_a_series_that_is_new_while_days_are_computed_keeps_its_mark(
-    one_site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another collector meets it, and marks its day, in the middle of its own collector's pass."""
-    one_site.starts_again(("00", "7f"), ("80", "ff"))
-    one_site.works()
-    owner, follows = one_site.collectors
-    real = owner.rollups._curves
-    late = [course(100, 160, 55.0)]
-
-    def slowly(series: list[SeriesId], since: Instant, until: Instant) -> object:
-        if late:
-            one_site.takes("208601", late.pop(), quantity="h")
-            follows.store()
-            follows.due_days.mark(threading.Event())
-        return real(series, since, until)
-
-    monkeypatch.setattr(owner.rollups, "_curves", slowly)
-    one_site.is_day(1)
-    one_site.works()
-    assert [row.n for row in one_site.rows(3)] == [60]
-
-
-def test_series_whose_numbers_are_committed_out_of_order_are_all_met(one_site: Site) -> None:
-    one_site.is_day(1)
-    for number, probe in ((50, 2), (3, 1)):
-        with one_site.records.write() as tx:
-            tx.add(Series(id=SeriesId(number), probe_id=ProbeId(probe), quantity="h"))
-        one_site.works()
-    one_site.takes("208601", course(100, 160, 55.0), quantity="h")
-    one_site.works()
-    assert [row.n for row in one_site.rows(3)] == [60]
-
-
-def test_asked_to_stop_it_leaves_the_rest_of_a_survey_to_the_next(one_site: Site) -> None:
-    """Of twenty thousand series one takes longer than a collector has to end."""
-    due_days = one_site.collectors[0].due_days
-    stop = threading.Event()
-    stop.set()
-    due_days.mark(stop)
-    with one_site.records.read() as tx:
-        assert tx.scalar(select(func.count()).select_from(RolledUp)) == 0
-    due_days.mark(threading.Event())
-    with one_site.records.read() as tx:
-        assert tx.scalar(select(func.count()).select_from(RolledUp)) == 2
-
-
 def test_a_store_that_is_behind_over_midnight_is_made_up_for(one_site: Site) -> None:
     one_site.works()
-    one_site.takes("208601", course(0, 1000))
+    one_site.takes("208601", minutely(0, 1000))
     one_site.clock.at = at(DAY_MIN + 30)
     one_site.collectors[0].rollups.work(threading.Event())
     assert one_site.shown() == [(0, 0, 0, 0, 0, WHOLE_DAY)]
@@ -416,7 +255,7 @@ def test_days_and_hours_that_are_sealed_have_the_same_figures(one_site: Site) ->
 def test_a_month_of_many_probes_at_once(site: Site) -> None:
     site.works()
     for n in range(3):
-        site.takes("208601", course(n * DAY_MIN, n * DAY_MIN + 100, 5.0 + 2 * n))
+        site.takes("208601", minutely(n * DAY_MIN, n * DAY_MIN + 100, 5.0 + 2 * n))
     site.is_day(3)
     with site.records.read() as tx:
         one, two = rollups.totals(tx, [SeriesId(2), SeriesId(1)], day(0), day(30))
@@ -427,7 +266,7 @@ def test_a_month_of_many_probes_at_once(site: Site) -> None:
 
 def test_a_changed_figure_fails_its_checksum(site: Site) -> None:
     site.works()
-    site.takes("208601", course(0, 100))
+    site.takes("208601", minutely(0, 100))
     site.is_day(2)
     with site.records.read() as tx:
         assert list(rollups.damage(tx)) == []
@@ -454,32 +293,3 @@ def test_stays_that_are_cut_elsewhere_are_no_difference(site: Site) -> None:
         after = load(tx, "Asia/Shanghai")[SeriesId(1)]
     assert [since for since, _ in differences(before, after)] == [at(100)]
     assert differences(after, after) == []
-
-
-def test_killed_after_any_commit_it_goes_on_and_misses_nothing(tmp_path: Path) -> None:
-    """A real process is killed by SIGKILL at every one of its commits; late readings come in between."""
-    from core.db.engine import connect
-
-    url = fresh_url("sqlite", tmp_path)
-    records = Records(connect(url))
-    with site_in(tmp_path, records) as site:
-        site.works()
-        site.takes("208601", course(0, 300))
-        site.takes("208602", course(0, 200, -20))
-        site.clock.at = at(3 * DAY_MIN + 30)
-        kills = expected = 0
-        for commits in count(1):
-            site.takes("208601", course(300 + 10 * kills, 310 + 10 * kills, 9.0))
-            expected = 300 + 10 * (kills + 1)
-            words = [sys.executable, str(ROOT / "tests/fixtures/site.py"), str(tmp_path), url, str(site.clock.at)]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            ended = subprocess.run([*words, str(commits)], env=environment, check=False, timeout=60)
-            if not ended.returncode:
-                break
-            assert ended.returncode == -9
-            kills += 1
-        assert kills >= 3
-        assert due(site) == []
-        assert site.shown()[0] == (0, expected, 0, 10 * (kills + 1), 0, WHOLE_DAY - expected)
-        assert [n for _, n, *_ in site.shown(2)] == [200, 0, 0]
-    records.close()

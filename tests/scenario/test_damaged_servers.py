@@ -8,7 +8,7 @@ Not shown here, since nobody can notice it as it is read: a byte turned in a val
 log (WAL) have no checksum, those of blocks in TSM files aren't compared by InfluxDB 2.9 as it reads, and values come
 over HTTP without one. `coldchain telemetry verify` says which command of InfluxDB compares those of TSM files;
 tests/integration/test_damaged_tsm.py tries it. Nor a PostgreSQL without checksums, which `coldchain check` names; what
-the intake log itself holds checksums of is found there too (tests/contract/test_intake_damage.py).
+the intake log itself holds checksums of is found there too (tests/contract/intake/test_damage.py).
 """
 
 from collections.abc import Iterator

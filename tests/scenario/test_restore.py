@@ -11,8 +11,8 @@ test_spool_restore.py (S).
 |---|---|---|---|---|---|---|
 | records | SQLite | R | R | R | R | R: first page of a table |
 | records | PostgreSQL | R | R: new database | R: no tables | D | D: page checksum |
-| intake log | SQLite | R | R | R | R | R: a batch; the rest: tests/contract/test_intake_damage.py |
-| intake log | PostgreSQL | R | R: new database | R: no tables | D | D: page checksum; rows: test_intake_damage.py |
+| intake log | SQLite | R | R | R | R | R: a batch; the rest: tests/contract/intake/test_damage.py |
+| intake log | PostgreSQL | R | R: new database | R: no tables | D | D: page checksum; rows: test_damage.py |
 | telemetry | embedded | R | R | R | R | R: a frame |
 | telemetry | InfluxDB | R | R: readings and cursor deleted | D: bucket deleted | D: WAL, TSM | D: frame of the WAL |
 | spool | on both | S | S | S | S | S: a reading |

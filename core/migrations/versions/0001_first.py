@@ -1,4 +1,7 @@
-"""Every table of the first release, the guards of its timelines, and what may only be added to."""
+"""Every table of the first release, the guards of its timelines, and what may only be added to.
+
+One long file: a migration is history, and history is not rewritten.
+"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,12 +1,7 @@
-"""What every telemetry store keeps to, the definition of its port. A new adapter is one name in ADAPTERS."""
+"""Contract of a telemetry store, on every adapter of `core.telemetry.port`: readings, cursor, seal and retention."""
 
-import os
 import random
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,25 +15,9 @@ from core.telemetry.columns import LAST_AT
 from core.telemetry.port import Curve, StoredReading, Telemetry
 from core.wire.quality import Quality
 from core.wire.shards import Shard
-from tests.fixtures.telemetry_adapters import ADAPTERS, SERIES, START, bring_up, numbered, open_adapter
+from tests.fixtures.telemetry_adapters import EVER, SERIES, START, open_adapter
 
-ROOT = Path(__file__).parents[2]
 FRIDGE, FREEZER, UNKNOWN = SeriesId(7), SeriesId(8), SeriesId(2**24 - 1)
-EVER = (Instant(0), Instant(2**53))
-
-
-@pytest.fixture(params=ADAPTERS)
-def adapter(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    bring_up(name)
-    return name
-
-
-@pytest.fixture
-def store(adapter: str, tmp_path: Path) -> Iterator[Telemetry]:
-    opened = open_adapter(adapter, tmp_path)
-    yield opened
-    opened.close()
 
 
 def sample(minute: float, value: int | None, q: int = 0, series: SeriesId = FRIDGE) -> StoredReading:
@@ -290,75 +269,6 @@ def test_retention_forgets_what_is_old_and_nothing_else(store: Telemetry) -> Non
     assert left == [(minute, minute, 0) for minute in range(int(left[0][0]), 100 * 1440, 60)]
     assert 29 * 1440 <= left[0][0] <= 60 * 1440
     assert dict(store.positions()) == {"00": 4}
-
-
-def child(*words: object) -> "subprocess.Popen[str]":
-    script = ROOT / "tests" / "fixtures" / "telemetry_adapters.py"
-    command = [sys.executable, str(script), *map(str, words)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def settled(store: Telemetry) -> dict[SeriesId, Curve]:
-    """Return the curves once none is ahead: a server may be at the killed writer's last batch still."""
-    ends = time.monotonic() + 10
-    while True:
-        curves = store.multi_range(SERIES, *EVER)
-        if store.capabilities.whole_batches or len({len(curve) for curve in curves.values()}) == 1:
-            return curves
-        assert time.monotonic() < ends, "a batch was left in part"
-
-
-def test_whatever_is_killed_nothing_that_returned_is_lost_and_the_cursor_tells_the_truth(
-    adapter: str, tmp_path: Path
-) -> None:
-    chance = random.Random(17)
-    told = 0
-    for _ in range(5):
-        with child("write", adapter, tmp_path, "00", "1,2,3", 100_000) as writer:
-            assert writer.stdout
-            for _ in range(chance.randrange(5, 60)):
-                told = int(writer.stdout.readline())
-            writer.kill()
-            for line in writer.stdout:
-                told = int(line)
-        store = open_adapter(adapter, tmp_path)
-        curves = settled(store)
-        count = len(curves[SERIES[0]])
-        assert count >= told
-        behind = count - store.positions().get(Shard("00"), 0)
-        assert behind == 0 if store.capabilities.whole_batches else 0 <= behind <= 1
-        for n in range(count):
-            for expected in numbered(n):
-                curve = curves[expected.series]
-                assert (curve.at[n], curve.value[n], curve.q[n]) == (expected.at, expected.value, expected.q)
-        store.close()
-
-
-def test_a_reader_in_another_process_misses_nothing_up_to_what_it_sees(adapter: str, tmp_path: Path) -> None:
-    with (
-        child("watch", adapter, tmp_path, 400) as reader,
-        child("write", adapter, tmp_path, "00", "1,2,3", 400) as writer,
-    ):
-        _, wrong = writer.communicate(timeout=60)
-        assert writer.returncode == 0, wrong
-        looks, wrong = reader.communicate(timeout=60)
-        assert reader.returncode == 0, wrong
-        assert int(looks) > 1
-
-
-def test_two_writers_that_also_seal_keep_all_of_both(adapter: str, tmp_path: Path) -> None:
-    with (
-        child("write", adapter, tmp_path, "00", "1,2,3", 200) as one,
-        child("write", adapter, tmp_path, "01", "4,5", 200) as two,
-    ):
-        for writer in (one, two):
-            _, wrong = writer.communicate(timeout=60)
-            assert writer.returncode == 0, wrong
-    store = open_adapter(adapter, tmp_path)
-    for series in range(1, 6):
-        assert store.range(SeriesId(series), *EVER).value.tolist() == [n * 10 + series for n in range(200)]
-    store.close()
 
 
 some_samples = st.lists(

@@ -4,7 +4,6 @@ A range of numbers seen that was turned must never have a batch acknowledged tha
 """
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,24 +25,11 @@ from core.intake.port import (
 from core.runtime.instant import Instant
 from core.runtime.trouble import TroubleKind, kind_of
 from core.wire.shards import shard_of
-from tests.fixtures.intake_logs import EP, GW, OPEN, batch
+from tests.fixtures.intake_logs import EP, GW, batch
 
 NOW = Instant(1_774_632_960_000)
 SHARD = shard_of(GW)
 HELD = "SELECT reading FROM TABLE.held WHERE id = %s"
-
-
-@pytest.fixture(params=OPEN)
-def adapter(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture
-def log(adapter: str, tmp_path: Path) -> Iterator[IntakeLog]:
-    opened = OPEN[adapter](tmp_path)
-    yield opened
-    opened.close()
 
 
 def change(adapter: str, folder: Path, statement: str, *values: object) -> None:
