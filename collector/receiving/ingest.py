@@ -296,6 +296,7 @@ class Ingest:
         return self._alignment is None or self._alignment.epoch() is not None
 
     def _count(self, group: _Group, answers: Sequence[AppendResult]) -> None:
+        appended = readings = 0
         for batch, body, answer in zip(group.batches, group.bodies, answers, strict=True):
             if answer is AppendResult.CLONE:
                 self._counts.add("clones")
@@ -306,17 +307,20 @@ class Ingest:
                 continue
             group.asked[batch.gw, batch.ep].add(batch.seq)
             # Also for a duplicate: its first append may have succeeded without the log's answer reaching us.
-            self._unset.update((batch.gw, batch.boot) for held in batch.held if held.reason == UNSET_CLOCK)
+            if batch.held and any(held.reason == UNSET_CLOCK for held in batch.held):
+                self._unset.add((batch.gw, batch.boot))
             if answer is AppendResult.DUPLICATE:
                 self._counts.add("duplicates")
                 continue
-            self._counts.add("appended")
-            self._counts.add("readings", len(batch.readings))
+            appended += 1
+            readings += len(batch.readings)
             if batch.shifted:
                 self._counts.add("moved")
                 log.info("batch of a wrong clock moved", gw=batch.gw, seq=batch.seq, by_ms=-batch.shifted)
             if batch.held:
                 self._counts.add("withheld", len(batch.held))
+        self._counts.add("appended", appended)
+        self._counts.add("readings", readings)
         for letter in group.letters:
             self._counts.add("dead_letters")
             log.warning("message not readable", topic=letter.topic, reason=letter.reason)

@@ -55,7 +55,7 @@ class WithheldReading(msgspec.Struct, frozen=True, array_like=True):
     detail: str
 
 
-class IntakeBatch(msgspec.Struct, frozen=True):
+class IntakeBatch(msgspec.Struct, frozen=True, gc=False):
     """One message of a gateway, or readings released from quarantine, as the collector appends it."""
 
     shard: Shard
@@ -76,7 +76,7 @@ class IntakeBatch(msgspec.Struct, frozen=True):
     """The row is damaged: it had readings that can't be read any more."""
 
 
-class LogEntry(msgspec.Struct, frozen=True):
+class LogEntry(msgspec.Struct, frozen=True, gc=False):
     """A batch at its position in the log."""
 
     n: int

@@ -57,7 +57,7 @@ class BrokerAddress(msgspec.Struct, frozen=True):
         return cls(broker.host, broker.port, broker.tls_ca, broker.tls_cert, broker.tls_key, broker.protocol)
 
 
-class MqttMessage(msgspec.Struct, frozen=True):
+class MqttMessage(msgspec.Struct, frozen=True, gc=False):
     """Received message. A topic that isn't UTF-8 has replacement characters."""
 
     topic: str

@@ -51,7 +51,7 @@ class ClockReport(msgspec.Struct, frozen=True, gc=False):
     """Milliseconds since boot, from a clock that never jumps."""
 
 
-class Batch(msgspec.Struct, frozen=True):
+class Batch(msgspec.Struct, frozen=True, gc=False):
     """Message `up/data` and `up/backfill`.
 
     `gw`, `ep`, `boot`, `seq` and `r` are fixed in the spool; the other fields are set at each publish.

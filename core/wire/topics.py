@@ -28,7 +28,7 @@ class MessageKind(StrEnum):
     CONFIG = "down/config"
 
 
-class Topic(msgspec.Struct, frozen=True):
+class Topic(msgspec.Struct, frozen=True, gc=False):
     """Topic of one gateway."""
 
     gw: GatewayNumber
