@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import Row, delete, select
 from sqlalchemy.orm import Session
 
-from core.alarms.evidence import Evidence
+from core.alarms.evidence import FOLLOWED_LATE, Evidence
 from core.alarms.tables import RuleState, SeriesState
 from core.alarms.zone_cache import ZoneCache
 from core.db.in_values import in_values
@@ -70,6 +70,8 @@ class ProbeState:
         """Server time of the chunk's last reading with a value."""
         self.ended: list[EndedExcursion] = []
         """Excursions that the chunk's readings have ended."""
+        self.unnoticed: list[tuple[Instant, Instant]] = []
+        """Spans of excursions in zones that the probe has left, for which no alarm may have opened."""
         self.left: list[Evidence] = []
         """Evidence about zones that the probe has left."""
 
@@ -78,6 +80,10 @@ class ProbeState:
         if rule is Rule.BAD_SENSOR:
             return self.course.sensor.live
         return (self.course.above if rule is Rule.ABOVE else self.course.below).live
+
+    def was_followed_late(self, now: Instant) -> bool:
+        """Return whether the probe was followed so late that an excursion may have opened nothing."""
+        return self.was_newest <= now - FOLLOWED_LATE
 
     @property
     def offline_row(self) -> Row[Any] | None:

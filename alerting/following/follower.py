@@ -14,24 +14,27 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from alerting.evaluating.live_batch import LiveBatch, PlacedReading
+from alerting.evaluating.live_evidence import evidence_of
+from alerting.evaluating.live_readings import update_live_states
+from alerting.evaluating.placed_readings import PlacedReadings, place_readings
+from alerting.evaluating.probe_state import load, save
 from alerting.following.read_ahead import ReadAhead
 from core.alarms import unplaced
+from core.alarms.lifecycle import settle
 from core.alarms.outbox import OutboxWriter
 from core.alarms.tables import FollowCursor
 from core.alarms.zone_cache import CacheOutdated, ZoneCache
 from core.db.engine import Records
 from core.db.insert import upsert
-from core.devices.directory import RESOLVABLE, Directory, Place
+from core.devices.directory import Directory, Place
 from core.health.cursor_alignment import CursorFault, Misaligned, MisplacedCursor, of_alerting, within
 from core.ids import AlarmId, ZoneId
 from core.intake.identity import mark
 from core.intake.port import IntakeLog, LogEntry
 from core.runtime.clock import monotonic
-from core.runtime.instant import MINUTE, SECOND, Instant, Milliseconds
+from core.runtime.instant import SECOND, Instant, Milliseconds
 from core.runtime.logs import logger
 from core.units import revision
-from core.wire.quality import of_origin
 from core.wire.shards import Shard, shard_of
 
 log = logger(__name__)
@@ -44,8 +47,6 @@ CHUNK_SQLITE = 500
 FRESH = Milliseconds(5 * SECOND)
 """Age since receipt up to which a reading is current: what is behind it in the log came within moments."""
 MIRROR_EVERY_S = 1.0
-AHEAD = Milliseconds(5 * MINUTE)
-"""The collector corrects stamps that are ahead; one that still is would hide all that follow it."""
 
 
 class Overtaken(Exception):
@@ -110,26 +111,22 @@ class Follower:
         if self._directory.refresh():
             with self._records.read() as tx:
                 self._zones.refresh(tx)
-            self._place(now)
+            self._mark_newly_placed(now)
         entries = self._next()
         if not entries:
             self._mirror()
             return False
-        live_batch = LiveBatch(self._zones, now)
-        for shard, of_shard in entries.items():
-            for entry in of_shard:
-                self._resolve(shard, entry, live_batch)
+        placed = place_readings(entries, self._directory)
         try:
-            opened, recovered = self._settle(entries, live_batch)
+            opened, recovered = self._settle(entries, placed, now)
         except BaseException:
             self._ahead.clear()
             raise
         self._ahead.followed(entries)
         self._positions.update({shard: of_shard[-1].n for shard, of_shard in entries.items()})
-        self.readings += len(live_batch)
-        self.begun_anew += live_batch.begun_anew
+        self.readings += len(placed.readings)
         if opened:
-            self.fresh |= live_batch.received_since(Instant(now - FRESH))
+            self.fresh |= placed.received_since(Instant(now - FRESH))
             log.info("alarms opened", alarms=opened)
         if recovered:
             log.info("alarms recovered", alarms=recovered)
@@ -137,8 +134,12 @@ class Follower:
         return True
 
     def _settle(
-        self, entries: Mapping[Shard, list[LogEntry]], live_batch: LiveBatch
+        self, entries: Mapping[Shard, list[LogEntry]], placed: PlacedReadings, now: Instant
     ) -> tuple[list[AlarmId], list[AlarmId]]:
+        """Take a chunk from its readings to the alarms, stage by stage; return the opened and the recovered ones.
+
+        The stages between `load` and `save` see no session.
+        """
         with self._records.write_much() as tx:
             self._move(tx, {shard: of_shard[-1] for shard, of_shard in entries.items()})
             self._zones.refresh(tx)
@@ -146,7 +147,15 @@ class Follower:
                 # Whose the readings are was looked up before: those of a probe that has come since would be passed by.
                 msg = f"devices, revision {revision.current(tx)}"
                 raise CacheOutdated(msg)
-            return live_batch.settle(tx, self._outbox)
+            probes = load(tx, placed.places())
+            late_marks = update_live_states(probes, placed.readings, self._zones, now)
+            evidence = evidence_of(probes, self._zones, now)
+            save(tx, probes, self._zones, now)
+            late_marks.write(tx, now)
+            placed.unplaced.write(tx)
+            alarms = settle(tx, self._zones, self._outbox, evidence, now)
+        self.begun_anew += sum(bool(probe.unreadable) for probe in probes.values())
+        return alarms
 
     def has_reached(self, heads: Mapping[Shard, int]) -> bool:
         """Return whether this worker's shards were followed as far as `heads`."""
@@ -177,28 +186,7 @@ class Follower:
                 raise Misaligned([MisplacedCursor(READER, shard, CursorFault.BEYOND_HEAD, n, n, heads.get(shard, 0))])
         return self._ahead.next(self._positions, heads, self._chunk)
 
-    def _resolve(self, shard: Shard, entry: LogEntry, live_batch: LiveBatch) -> None:
-        """Add the temperatures of an entry with their places; the telemetry writer holds what belongs nowhere."""
-        batch, future = entry.batch, 0
-        origin, released = int(of_origin(batch.origin)), batch.origin == "released"
-        for stamped in batch.readings:
-            if stamped.quantity != "t":
-                continue
-            if stamped.at > batch.received + AHEAD:
-                future += 1
-                continue
-            place = self._directory.allot(batch.gw, stamped.p, stamped.quantity, stamped.at)
-            if isinstance(place, Place):
-                q = stamped.q | origin
-                live_batch.add(
-                    PlacedReading(place, shard, entry.n, stamped.at, batch.received, stamped.value, q, released)
-                )
-            elif place.reason in RESOLVABLE:
-                live_batch.unplaced.add(batch.gw, stamped.p, stamped.at, shard, entry.n)
-        if future:
-            log.warning("readings from the future passed by", gw=batch.gw, seq=batch.seq, readings=future)
-
-    def _place(self, now: Instant) -> None:
+    def _mark_newly_placed(self, now: Instant) -> None:
         """Mark skipped readings of probes that have a place now for evaluation."""
         with self._records.read() as tx:
             noted = [span for span in unplaced.spans(tx) if self._first <= shard_of(span.gw) <= self._last]

@@ -4,7 +4,10 @@ import msgspec
 
 from core.ids import Centi, ProbeId, ZoneId
 from core.rules.conditions import Rule
-from core.runtime.instant import Instant
+from core.runtime.instant import MINUTE, Instant, Milliseconds
+
+FOLLOWED_LATE = Milliseconds(10 * MINUTE)
+"""A reading that alerting reaches this long after it was taken says nothing about the current state."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):

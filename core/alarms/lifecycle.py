@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from core.alarms.alarm_facts import AlarmSnapshot, event_row, policy_of, widen, worst
 from core.alarms.duration import cycle_onset_at, cycle_opened_at, time_out
-from core.alarms.evidence import Evidence
+from core.alarms.evidence import FOLLOWED_LATE, Evidence
 from core.alarms.outbox import OutboxWriter
 from core.alarms.recovery import recover
 from core.alarms.steps import DRAIN, AlarmOpening, write_steps
@@ -38,8 +38,6 @@ from core.runtime.logs import logger
 
 log = logger(__name__)
 
-FOLLOWED_LATE = Milliseconds(10 * MINUTE)
-"""A reading that alerting reaches this long after it was taken says nothing about the current state."""
 LONGEST_DRAIN = Milliseconds(10 * MINUTE)
 ZoneRule = tuple[ZoneId, Rule]
 
@@ -111,7 +109,10 @@ def settle(
 
 
 def lock(tx: Session, zones: set[ZoneId]) -> None:
-    """Lock the rows of zones until the end of the transaction; SQLite has a single writer anyway."""
+    """Lock the rows of zones until the end of the transaction; SQLite has a single writer anyway.
+
+    All at once and in order, so that two workers can't deadlock on each other's zones.
+    """
     if not zones:
         return
     tx.execute(
@@ -199,8 +200,8 @@ def _matching_ended_alarms(tx: Session, by_key: Mapping[ZoneRule, Sequence[Evide
     """Return the zones and rules whose evidence was followed late and overlaps an alarm that has ended.
 
     The probes of a zone may come through two shards, and one shard may be followed an hour later than the other. Such
-    an excursion opens no alarm. Either it ends, and is then marked (`alerting.evaluating.live_batch`) and compared with
-    that alarm, or it lasts until now.
+    an excursion opens no alarm. Either it ends, and is then marked (`alerting.evaluating.live_readings`) and compared
+    with that alarm, or it lasts until now.
     """
     late: dict[ZoneRule, tuple[Instant, Instant]] = {}
     """Span from the onset to the newest reading."""

@@ -1,15 +1,17 @@
 """From the log to alarms: each kind of equipment, moved probes, and a cursor that nobody shares."""
 
 import threading
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import pytest
 from sqlalchemy import select, update
 
-from alerting.evaluating.live_batch import LiveBatch
-from alerting.following.follower import Follower, Overtaken
+from alerting.evaluating.placed_readings import PlacedReadings, place_readings
+from alerting.following.follower import Overtaken
 from core.alarms.tables import Alarm, AlarmStep, FollowCursor, RuleState, SeriesState
 from core.alarms.zone_cache import CacheOutdated
+from core.devices.directory import Directory
 from core.devices.tables import Equipment, Gateway, MaintenanceWindow, Probe, ProbeGateway, ProbeZone
 from core.intake.port import LogEntry
 from core.runtime.instant import HOUR, MINUTE, SECOND, Instant, Milliseconds
@@ -58,16 +60,16 @@ def test_a_probe_that_is_entered_while_its_readings_are_followed_is_evaluated_al
     ahead(watch, 30)
     watch.reads(5.0)
     watch.reads(*[9.5] * 30, code="208602", at=ago(watch, 29))
-    looked_up = Follower._resolve
 
-    def resolve(follower: Follower, shard: Shard, entry: LogEntry, chunk: LiveBatch) -> None:
-        looked_up(follower, shard, entry, chunk)
+    def look_up(entries: Mapping[Shard, Sequence[LogEntry]], directory: Directory) -> PlacedReadings:
+        placed = place_readings(entries, directory)
         with watch.records.write() as tx:
             if tx.scalar(select(Probe).where(Probe.code == "208602")) is None:
                 add_probe(tx, "208602", tx.scalars(select(Gateway.id)).one(), fridge.zone)
                 revision.bump(tx)
+        return placed
 
-    monkeypatch.setattr(Follower, "_resolve", resolve)
+    monkeypatch.setattr("alerting.following.follower.place_readings", look_up)
     with suppress(CacheOutdated):
         watch.run()
     watch.run()

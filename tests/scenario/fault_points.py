@@ -232,8 +232,8 @@ COLLECTOR = (
 )
 
 _RECORDS = "core.db.engine:Records.write"
-_OPENS = Reach("alerting.evaluating.live_batch:LiveBatch.settle", AFTER, _opened)
-_RECOVERS = Reach("alerting.evaluating.live_batch:LiveBatch.settle", AFTER, _recovered)
+_OPENS = Reach("alerting.following.follower:settle", AFTER, _opened)
+_RECOVERS = Reach("alerting.following.follower:settle", AFTER, _recovered)
 _FIRES = Reach("alerting.engine:escalate", AFTER, _found)
 _LEASES = Reach("alerting.delivering.delivery:claim_messages", AFTER, _found)
 _FINISHES = Reach("alerting.delivering.delivery:write_down", AFTER, lambda call: bool(call.args[1]))

@@ -1,0 +1,66 @@
+"""Evidence of live readings: the changes of the live states that concern alarms. Functions without I/O."""
+
+from collections.abc import Iterable, Mapping
+
+from alerting.evaluating.probe_state import ProbeState
+from core.alarms.evidence import Evidence
+from core.alarms.zone_cache import ZoneCache
+from core.ids import SeriesId, ZoneId
+from core.rules.conditions import GOING_ON, Rule
+from core.rules.live_state import Bounds
+from core.runtime.instant import Instant
+from core.wire.quality import Quality
+
+
+def evidence_of(probes: Mapping[SeriesId, ProbeState], zones: ZoneCache, now: Instant) -> list[Evidence]:
+    """Return the evidence of probes whose live states have taken all readings of a chunk."""
+    evidence: list[Evidence] = []
+    for probe in probes.values():
+        zone = probe.course.recent.zone
+        if zone is not None:
+            evidence += _changes(probe, zone, zones.bounds(zone, probe.place.interval), now)
+        evidence += _end_of_offline(probe, zone)
+        evidence += probe.left
+    return evidence
+
+
+def _changes(probe: ProbeState, zone: ZoneId, bounds: Bounds, now: Instant) -> Iterable[Evidence]:
+    """Return the changes that concern the zone's alarms."""
+    course = probe.course
+    newest = course.recent.samples[-1] if course.recent.samples else None
+    backlog = bool(newest and newest.q & Quality.BACKFILLED)
+    draining = backlog if backlog or probe.was_backlog else None
+    limits = {Rule.ABOVE: bounds.above, Rule.BELOW: bounds.below}
+    for rule, was in probe.was.items():
+        live = probe.memory(rule)
+        goes_on, went_on = live.condition in GOING_ON, was.condition in GOING_ON
+        if not (goes_on or went_on) or (live == was and draining is None and not probe.was_followed_late(now)):
+            continue
+        limit = limits.get(rule)
+        ended = [item.episode for item in probe.ended if item.rule is rule]
+        yield Evidence(
+            zone=zone,
+            rule=rule,
+            probe=probe.place.probe,
+            onset=live.onset if goes_on else was.onset,
+            at=newest.at if newest and rule in limits else None,
+            value=newest.value if newest else None,
+            peak=getattr(live if goes_on else was, "peak", None),
+            limit=limit.value if limit else None,
+            ended=None if goes_on else ended[-1].ended if ended else course.newest,
+            draining=draining,
+            # The removal of a limit says nothing about the temperature.
+            measured=rule not in limits or limit is not None,
+        )
+
+
+def _end_of_offline(probe: ProbeState, zone: ZoneId | None) -> Iterable[Evidence]:
+    """Return evidence that ends a silence in the zone of its alarm: the probe was heard there again, or has left it."""
+    row = probe.offline_row
+    if row is None or not probe.was_offline:
+        return
+    rule, onset = Rule.PROBE_OFFLINE, probe.offline_since
+    if row.zone_id != zone:
+        yield Evidence(zone=row.zone_id, rule=rule, probe=probe.place.probe, onset=onset, measured=False)
+    elif probe.offline_ends:
+        yield Evidence(zone=row.zone_id, rule=rule, probe=probe.place.probe, onset=onset, ended=probe.spoke)

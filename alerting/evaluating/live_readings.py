@@ -1,0 +1,92 @@
+"""Live readings: they pass through the live state of their probe. Functions without I/O, which change the given states.
+
+Readings that can't (late ones, ones released from quarantine, ones of a zone that the probe has left) are only marked,
+and evaluated later with all others of their time. So a backlog costs little here, and no live reading waits long behind
+one.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from alerting.evaluating.placed_readings import PlacedReading
+from alerting.evaluating.probe_state import ProbeState
+from core.alarms.evidence import Evidence
+from core.alarms.late_spans import LateMarks
+from core.alarms.zone_cache import ZoneCache
+from core.devices.directory import Place
+from core.ids import SeriesId
+from core.rules import live_state as courses
+from core.rules import offline
+from core.rules.conditions import GOING_ON, Rule, Sample
+from core.runtime.instant import Instant
+
+
+def update_live_states(
+    probes: Mapping[SeriesId, ProbeState], readings: Sequence[PlacedReading], zones: ZoneCache, now: Instant
+) -> LateMarks:
+    """Take readings, in the order of the log, into the states of their probes; return what is left to late evaluation.
+
+    That is the late readings, and the excursions for which no alarm may have opened.
+    """
+    marks = LateMarks()
+    for reading in readings:
+        _take(probes[reading.place.series], reading, zones, marks, now)
+    last = {reading.place.series: reading for reading in readings}
+    for series, probe in probes.items():
+        for span in (*probe.unnoticed, *_unnoticed(probe, now)):
+            for at in span:
+                marks.add(series, at, last[series].shard, last[series].n)
+    return marks
+
+
+def _take(probe: ProbeState, reading: PlacedReading, zones: ZoneCache, marks: LateMarks, now: Instant) -> None:
+    place, course = reading.place, probe.course
+    sample = Sample(reading.at, reading.value, reading.q)
+    if not reading.released:
+        probe.shard = reading.shard
+        if offline.has_value(reading.value, reading.q):
+            probe.spoke = probe.received = reading.received
+        if offline.is_heard(reading.value, reading.q):
+            probe.heard = reading.received
+    newer = reading.at > course.newest and not reading.released
+    if place.zone != course.recent.zone and newer:
+        _move(probe, place, now)
+        course = probe.course
+    if place.zone is None:
+        if newer:
+            course.recent.samples = [sample]
+        return
+    if course.recent.zone is None and not course.recent.samples and not reading.released:
+        course.recent.zone = place.zone
+    if reading.released or place.zone != course.recent.zone or courses.is_late(course, sample.at):
+        marks.add(place.series, reading.at, reading.shard, reading.n)
+    else:
+        probe.ended += courses.take(course, zones.bounds(place.zone, place.interval), sample)
+
+
+def _move(probe: ProbeState, place: Place, now: Instant) -> None:
+    """Restart the rules in another zone; conditions of the old zone lose their evidence."""
+    old = probe.course.recent.zone
+    if old is not None:
+        probe.unnoticed += _unnoticed(probe, now)
+        probe.left += [
+            Evidence(zone=old, rule=rule, probe=place.probe, onset=memory.onset, measured=False)
+            for rule in probe.was
+            if (memory := probe.memory(rule)).condition in GOING_ON
+        ]
+        for rule in (Rule.ABOVE, Rule.BELOW):
+            excursion = probe.memory(rule)
+            opened_none = probe.was_followed_late(now) or probe.was[rule].condition not in GOING_ON
+            if excursion.condition in GOING_ON and opened_none:
+                probe.unnoticed.append((excursion.onset, probe.course.newest))
+    probe.place = place
+    probe.course = courses.begin(place.zone)
+    probe.ended = []
+    probe.was = {rule: probe.memory(rule) for rule in probe.was}
+
+
+def _unnoticed(probe: ProbeState, now: Instant) -> Iterable[tuple[Instant, Instant]]:
+    """Return ended excursions for which no alarm may have opened: they began within this chunk, or in a late one."""
+    for ended in probe.ended:
+        was = probe.was[ended.rule]
+        if probe.was_followed_late(now) or was.condition not in GOING_ON or was.onset < ended.episode.onset:
+            yield ended.episode.onset, ended.episode.until
