@@ -9,7 +9,7 @@ Guarantees, tried by tests/integration/test_late_readings.py and test_late_store
   evaluated again. Marks that never end hold nothing up: five minutes after the first, and each five minutes again, a
   span is evaluated with what telemetry has, and stays marked. So whatever is killed, alarms are a function of the
   readings (`core.rules.evaluation`);
-* what late readings show pages only where the live state is itself beyond the limit (`course.join`);
+* what late readings show pages only where the live state is itself beyond the limit (`live_state.join`);
 * a span that can't be evaluated (what telemetry has of it is damaged) is put aside for a while, and no other waits.
 """
 
@@ -43,6 +43,7 @@ from core.rules import live_state as courses
 from core.rules.conditions import GOING_ON, UNUSABLE, Condition, Rule
 from core.rules.evaluation import BEGINNING, END, ProbeReadings, ZoneEpisodes
 from core.rules.excursion import Excursion
+from core.rules.live_state import Tracks
 from core.rules.reconcile import KnownAlarm, reconcile
 from core.runtime.clock import Clock
 from core.runtime.instant import Instant
@@ -261,11 +262,11 @@ class LateEvaluation:
         for series, probe in memory.items():
             if settled and probe.course.newest != known.newest.get(series, Instant(0)):
                 return {}
-            evidence = self._join(probe, settled)
-            if evidence:
+            joined = self._join(probe, settled)
+            if joined:
+                # A pending excursion is saved too: by its live readings alone it may end before it opens an alarm.
                 save(tx, memory, self._zones, now)
-                opened, _ = settle(tx, self._zones, self._outbox, evidence, now)
-                told["opened"] = opened
+                told["opened"], _ = settle(tx, self._zones, self._outbox, _evidence_of(probe, joined), now)
             goes_on = any(probe.memory(rule).condition in GOING_ON for rule in settled)
         # So that nobody acknowledges or handles one between the look at it and its change.
         late_alarms.hold(tx, [alarm.id for found, _ in results.values() for alarm in found.alarms])
@@ -284,29 +285,34 @@ class LateEvaluation:
             late_spans.finish(tx, [span])
         return told
 
-    def _join(self, probe: ProbeState, settled: Mapping[Rule, Excursion]) -> list[Evidence]:
-        """Let what reaches the live state go on there, where that is beyond the limit itself."""
+    def _join(self, probe: ProbeState, settled: Mapping[Rule, Excursion]) -> Tracks:
+        """Let what reaches the live state go on there, where that is beyond the limit; return what was joined."""
         recent = probe.course.recent
         if recent.zone is None:
             return []
         bounds = self._zones.bounds(recent.zone, probe.place.interval)
-        evidence = []
-        for rule, track, limit in probe.course.tracks(bounds):
-            if rule not in settled or not courses.join(track, limit, recent.samples, settled[rule]):
-                continue
-            if track.live.condition is Condition.ACTIVE:
-                evidence.append(
-                    Evidence(
-                        zone=recent.zone,
-                        rule=rule,
-                        probe=probe.place.probe,
-                        onset=track.live.onset,
-                        value=recent.samples[-1].value,
-                        peak=track.live.peak,
-                        limit=limit.value,
-                    )
-                )
-        return evidence
+        return [
+            (rule, track, limit)
+            for rule, track, limit in probe.course.tracks(bounds)
+            if rule in settled and courses.join(track, limit, recent.samples, settled[rule])
+        ]
+
+
+def _evidence_of(probe: ProbeState, joined: Tracks) -> list[Evidence]:
+    recent = probe.course.recent
+    return [
+        Evidence(
+            zone=recent.zone,
+            rule=rule,
+            probe=probe.place.probe,
+            onset=track.live.onset,
+            value=recent.samples[-1].value,
+            peak=track.live.peak,
+            limit=limit.value,
+        )
+        for rule, track, limit in joined
+        if recent.zone is not None and track.live.condition is Condition.ACTIVE
+    ]
 
 
 def _overdue(spans: Sequence[MarkedSpan], unmoved: Sequence[MarkedSpan], now: Instant) -> list[MarkedSpan]:

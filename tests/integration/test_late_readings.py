@@ -116,6 +116,25 @@ def test_a_backlog_that_is_still_abnormal_pages_level_1_now_with_its_true_onset(
     assert watch.tiers(2) == [2]
 
 
+@on_both
+def test_an_excursion_whose_beginning_came_late_opens_its_alarm_though_its_live_part_is_too_short(watch: Watch) -> None:
+    watch.fridge()
+    watch.reads(5.0)
+    watch.run()
+    onset = Instant(watch.clock.time + MINUTE)
+    ahead(watch, 8)
+    watch.reads(*[9.5] * 4, at=ago(watch, 3))
+    watch.reads(*[9.5] * 4, at=onset, origin="backfill")
+    watch.evaluate_late()
+    watch.reads(9.5)
+    watch.run()
+    assert not watch.alarms(), "after 8 of the rule's 10 minutes"
+    watch.forward(2, showing=9.5)
+    assert (watch.alarm().state, watch.alarm().onset_at) == ("open", onset)
+    watch.forward(20, showing=5.0)
+    assert watch.alarm().state == "recovered"
+
+
 @pytest.mark.req("AL-14")
 def test_a_backlog_before_any_live_reading_waits_for_its_end_before_it_wakes_anyone(watch: Watch) -> None:
     watch.fridge()
