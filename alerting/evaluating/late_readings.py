@@ -258,7 +258,7 @@ class LateEvaluation:
             if mine is not None and mine.probe in found.settled
         }
         told: dict[str, object] = {}
-        goes_on = False
+        goes_on: set[Rule] = set()
         for series, probe in memory.items():
             if settled and probe.course.newest != known.newest.get(series, Instant(0)):
                 return {}
@@ -267,7 +267,7 @@ class LateEvaluation:
                 # A pending excursion is saved too: by its live readings alone it may end before it opens an alarm.
                 save(tx, memory, self._zones, now)
                 told["opened"], _ = settle(tx, self._zones, self._outbox, _evidence_of(probe, joined), now)
-            goes_on = any(probe.memory(rule).condition in GOING_ON for rule in settled)
+            goes_on = {rule for rule in settled if probe.memory(rule).condition in GOING_ON}
         # So that nobody acknowledges or handles one between the look at it and its change.
         late_alarms.hold(tx, [alarm.id for found, _ in results.values() for alarm in found.alarms])
         alarms = _alarms_touched(tx, results)
@@ -276,10 +276,12 @@ class LateEvaluation:
             made, changed = late_alarms.change(tx, self._zones, key, changes, _peak(key[1], readings), now)
             if made or changed:
                 told[str(key[1])] = {"made": made, "changed": changed}
-        unfinished = any(mine is not None and mine.probe in found.unfinished for found, _ in results.values())
+        unfinished = {
+            rule for (_, rule), (found, _) in results.items() if mine is not None and mine.probe in found.unfinished
+        }
         if overdue:
             late_spans.postpone(tx, overdue, now)
-        elif unfinished and not goes_on:
+        elif unfinished - goes_on:
             late_spans.keep(tx, span, known.newest.get(span.series, Instant(0)), now)
         else:
             late_spans.finish(tx, [span])

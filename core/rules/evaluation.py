@@ -55,6 +55,8 @@ class RuleEvaluation(msgspec.Struct, frozen=True):
     """In event order; at most the last has no end yet."""
     settled: Excursion
     """From the readings up to the watermark, where the evaluation came that far."""
+    unfinished: bool = False
+    """Whether the state at the end of the readings isn't ok: what is measured next belongs to it."""
 
 
 class ProbeReadings(msgspec.Struct, frozen=True):
@@ -79,7 +81,7 @@ class ZoneEpisodes(msgspec.Struct, frozen=True):
     settled: Mapping[ProbeId, Excursion]
     """State at the watermark of each probe that is in the zone now and was evaluated up to there."""
     unfinished: frozenset[ProbeId]
-    """Probes whose last episode has no end yet: what they measure next belongs to it."""
+    """Probes whose last readings are beyond the limit, or not inside for long enough: the next ones belong to these."""
 
 
 def evaluate(
@@ -107,7 +109,8 @@ def evaluate(
     if walk.state is None:
         return None
     going_on = excursion.episode(walk.state, samples[-1].at if samples else span[0])
-    return RuleEvaluation(walk.since, END, [*walk.episodes, going_on] if going_on else walk.episodes, walk.settled)
+    episodes = [*walk.episodes, going_on] if going_on else walk.episodes
+    return RuleEvaluation(walk.since, END, episodes, walk.settled, walk.state.condition is not Condition.OK)
 
 
 class _Walk:
@@ -213,7 +216,7 @@ def of_zone(rule: Rule, probes: Sequence[ProbeReadings], span: tuple[Instant, In
                     found.append(msgspec.structs.replace(one, ended=True) if left else one)
                 if not left and told.until > watermark:
                     settled[each.probe] = told.settled
-                    if told.episodes and told.episodes[-1].ended is None:
+                    if told.unfinished:
                         unfinished.add(each.probe)
         episodes = united(found, highest=rule is Rule.ABOVE)
         touched = alarms(first, last)

@@ -205,6 +205,25 @@ def test_what_is_released_from_quarantine_is_recorded_and_never_pages(watch: Wat
     assert not watch.told(1)
 
 
+@on_both
+def test_an_excursion_that_began_before_the_release_and_goes_on_live_is_one_however_short_its_parts(
+    watch: Watch,
+) -> None:
+    watch.fridge()
+    watch.reads(5.0)
+    watch.run()
+    onset = Instant(watch.clock.time + MINUTE)
+    ahead(watch, 5)
+    watch.reads(*[9.5] * 5, at=onset, origin="released")
+    watch.evaluate_late()
+    assert not watch.alarms()
+    ahead(watch, 1)
+    watch.reads(9.5)
+    watch.forward(4, showing=9.5)
+    watch.forward(20, showing=5.0)
+    assert watch.alarm().onset_at == onset
+
+
 def test_duplicates_three_times_change_nothing(watch: Watch) -> None:
     watch.fridge()
     watch.warms_up()
