@@ -128,6 +128,12 @@ class BlockClient(Client):
             self._last_bytes_received = time_func()
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
+    def _update_inflight(self) -> MQTTErrorCode:
+        """Send queued messages. For each PUBACK, paho looks for them among all that are in flight, even without any."""
+        if self._inflight_messages == len(self._out_messages):
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        return super()._update_inflight()
+
     def _on_paho_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         try:
             topic = message.topic

@@ -196,6 +196,21 @@ def test_what_comes_is_a_sign_of_life(five: bool, monkeypatch: pytest.MonkeyPatc
     assert run.client.socket() is None
 
 
+def test_a_message_beyond_those_in_flight_is_sent_when_one_of_them_is_acknowledged(five: bool) -> None:  # noqa: FBT001
+    told = {}
+    for kind in (Ours, Theirs):
+        run = Run(kind, five=five)
+        run.client._max_inflight_messages = 3  # as many as have been published
+        run.client.publish("t", b"fourth", qos=1)
+        run.comes(PINGRESP)
+        assert not [event for event in run.told if event[0] == "sends"], "it waits"
+        run.comes(b"\x40\x02\x00\x01")
+        run.comes(b"\x40\x02\x00\x02")
+        told[kind] = run.told
+    assert told[Ours] == told[Theirs]
+    assert ["fourth" in str(event[1]) for event in told[Ours] if event[0] == "sends"] == [True]
+
+
 RELIED_ON = {
     "Client.loop_read": "4fa11ca2d451dbec",
     "Client._loop": "7372a4c2fc81b7f4",
@@ -204,6 +219,8 @@ RELIED_ON = {
     "Client._packet_handle": "ac4c129ed409db42",
     "Client._handle_publish": "1bbaa3ef0e3afc6d",
     "Client._handle_on_message": "8ccc46fdb090aead",
+    "Client._update_inflight": "d11feb21cf855b12",
+    "Client._do_on_publish": "5bbcad6f9447107a",
     "Client.publish": "5c00cd3dcebceaae",
     "Client.loop_stop": "47bbc1e81b618d1e",
     "Client._reset_sockets": "b989a66fdd993c53",
@@ -236,7 +253,7 @@ def test_no_name_of_ours_is_one_of_paho() -> None:
     theirs = {*dir(Client), *vars(Run(Theirs, five=False).client)}
     ours = {*vars(BlockClient), *vars(Run(Ours, five=False).client)}
     added = {"ack_all", "signal_all", "_is_read_ahead", "_on_paho_message", "_five", "_on_received"}
-    replaced = {"loop_read", "loop_stop", "_packet_read", "_create_socket", "__init__"}
+    replaced = {"loop_read", "loop_stop", "_packet_read", "_update_inflight", "_create_socket", "__init__"}
     assert not added & theirs
     assert {name for name in vars(BlockClient) if not name.startswith("__")} <= added | replaced
     assert added <= ours
