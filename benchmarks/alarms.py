@@ -31,7 +31,7 @@ from core.ids import Centi, ZoneId
 from core.intake.sqlite import SqliteIntakeLog
 from core.limits import rule_profile
 from core.migrations.migrate import upgrade
-from core.rules import live_state as courses
+from core.rules import live_state
 from core.rules.conditions import Sample
 from core.runtime import logs
 from core.runtime.instant import MINUTE, Instant, Milliseconds
@@ -78,9 +78,9 @@ def rules_alone(samples: int) -> float:
     bounds = rule_profile.bounds(
         rule_profile.load(rule_profile.DEFAULT), "refrigerated", Milliseconds(MINUTE), rule_profile.ZoneOverrides()
     )
-    course = courses.begin(ZoneId(1))
+    state = live_state.begin(ZoneId(1))
     test_samples = [Sample(Instant(NOW + n * MINUTE), Centi(400 + n % 7 * 10), 0) for n in range(samples)]
-    _, cpu_s = seconds(lambda: [courses.take(course, bounds, sample) for sample in test_samples])
+    _, cpu_s = seconds(lambda: [live_state.take(state, bounds, sample) for sample in test_samples])
     return samples / cpu_s
 
 

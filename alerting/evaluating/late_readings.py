@@ -38,8 +38,7 @@ from core.db.engine import Records
 from core.devices.directory import Place
 from core.ids import Centi
 from core.intake.port import IntakeUnavailable as LogUnavailable
-from core.rules import evaluation
-from core.rules import live_state as courses
+from core.rules import evaluation, live_state
 from core.rules.conditions import GOING_ON, UNUSABLE, Condition, Rule
 from core.rules.evaluation import BEGINNING, END, ProbeReadings, ZoneEpisodes
 from core.rules.excursion import Excursion
@@ -260,7 +259,7 @@ class LateEvaluation:
         told: dict[str, object] = {}
         goes_on: set[Rule] = set()
         for series, probe in memory.items():
-            if settled and probe.course.newest != known.newest.get(series, Instant(0)):
+            if settled and probe.live_state.newest != known.newest.get(series, Instant(0)):
                 return {}
             joined = self._join(probe, settled)
             if joined:
@@ -289,19 +288,19 @@ class LateEvaluation:
 
     def _join(self, probe: ProbeState, settled: Mapping[Rule, Excursion]) -> Tracks:
         """Let what reaches the live state go on there, where that is beyond the limit; return what was joined."""
-        recent = probe.course.recent
+        recent = probe.live_state.recent
         if recent.zone is None:
             return []
         bounds = self._zones.bounds(recent.zone, probe.place.interval)
         return [
             (rule, track, limit)
-            for rule, track, limit in probe.course.tracks(bounds)
-            if rule in settled and courses.join(track, limit, recent.samples, settled[rule])
+            for rule, track, limit in probe.live_state.tracks(bounds)
+            if rule in settled and live_state.join(track, limit, recent.samples, settled[rule])
         ]
 
 
 def _evidence_of(probe: ProbeState, joined: Tracks) -> list[Evidence]:
-    recent = probe.course.recent
+    recent = probe.live_state.recent
     return [
         Evidence(
             zone=recent.zone,

@@ -16,7 +16,7 @@ def evidence_of(probes: Mapping[SeriesId, ProbeState], zones: ZoneCache, now: In
     """Return the evidence of probes whose live states have taken all readings of a chunk."""
     evidence: list[Evidence] = []
     for probe in probes.values():
-        zone = probe.course.recent.zone
+        zone = probe.live_state.recent.zone
         if zone is not None:
             evidence += _changes(probe, zone, zones.bounds(zone, probe.place.interval), now)
         evidence += _end_of_offline(probe, zone)
@@ -26,8 +26,8 @@ def evidence_of(probes: Mapping[SeriesId, ProbeState], zones: ZoneCache, now: In
 
 def _changes(probe: ProbeState, zone: ZoneId, bounds: Bounds, now: Instant) -> Iterable[Evidence]:
     """Return the changes that concern the zone's alarms."""
-    course = probe.course
-    newest = course.recent.samples[-1] if course.recent.samples else None
+    state = probe.live_state
+    newest = state.recent.samples[-1] if state.recent.samples else None
     backlog = bool(newest and newest.q & Quality.BACKFILLED)
     draining = backlog if backlog or probe.was_backlog else None
     limits = {Rule.ABOVE: bounds.above, Rule.BELOW: bounds.below}
@@ -47,7 +47,7 @@ def _changes(probe: ProbeState, zone: ZoneId, bounds: Bounds, now: Instant) -> I
             value=newest.value if newest else None,
             peak=getattr(live if goes_on else was, "peak", None),
             limit=limit.value if limit else None,
-            ended=None if goes_on else ended[-1].ended if ended else course.newest,
+            ended=None if goes_on else ended[-1].ended if ended else state.newest,
             draining=draining,
             # The removal of a limit says nothing about the temperature.
             measured=rule not in limits or limit is not None,

@@ -14,8 +14,7 @@ from core.alarms.late_spans import LateMarks
 from core.alarms.zone_cache import ZoneCache
 from core.devices.directory import Place
 from core.ids import SeriesId
-from core.rules import live_state as courses
-from core.rules import offline
+from core.rules import live_state, offline
 from core.rules.conditions import GOING_ON, Rule, Sample
 from core.runtime.instant import Instant
 
@@ -39,7 +38,7 @@ def update_live_states(
 
 
 def _take(probe: ProbeState, reading: PlacedReading, zones: ZoneCache, marks: LateMarks, now: Instant) -> None:
-    place, course = reading.place, probe.course
+    place, state = reading.place, probe.live_state
     sample = Sample(reading.at, reading.value, reading.q)
     if not reading.released:
         probe.shard = reading.shard
@@ -47,25 +46,25 @@ def _take(probe: ProbeState, reading: PlacedReading, zones: ZoneCache, marks: La
             probe.spoke = probe.received = reading.received
         if offline.is_heard(reading.value, reading.q):
             probe.heard = reading.received
-    newer = reading.at > course.newest and not reading.released
-    if place.zone != course.recent.zone and newer:
+    newer = reading.at > state.newest and not reading.released
+    if place.zone != state.recent.zone and newer:
         _move(probe, place, now)
-        course = probe.course
+        state = probe.live_state
     if place.zone is None:
         if newer:
-            course.recent.samples = [sample]
+            state.recent.samples = [sample]
         return
-    if course.recent.zone is None and not course.recent.samples and not reading.released:
-        course.recent.zone = place.zone
-    if reading.released or place.zone != course.recent.zone or courses.is_late(course, sample.at):
+    if state.recent.zone is None and not state.recent.samples and not reading.released:
+        state.recent.zone = place.zone
+    if reading.released or place.zone != state.recent.zone or live_state.is_late(state, sample.at):
         marks.add(place.series, reading.at, reading.shard, reading.n)
     else:
-        probe.ended += courses.take(course, zones.bounds(place.zone, place.interval), sample)
+        probe.ended += live_state.take(state, zones.bounds(place.zone, place.interval), sample)
 
 
 def _move(probe: ProbeState, place: Place, now: Instant) -> None:
     """Restart the rules in another zone; conditions of the old zone lose their evidence."""
-    old = probe.course.recent.zone
+    old = probe.live_state.recent.zone
     if old is not None:
         probe.unnoticed += _unnoticed(probe, now)
         probe.left += [
@@ -77,9 +76,9 @@ def _move(probe: ProbeState, place: Place, now: Instant) -> None:
             excursion = probe.memory(rule)
             opened_none = probe.was_followed_late(now) or probe.was[rule].condition not in GOING_ON
             if excursion.condition in GOING_ON and opened_none:
-                probe.unnoticed.append((excursion.onset, probe.course.newest))
+                probe.unnoticed.append((excursion.onset, probe.live_state.newest))
     probe.place = place
-    probe.course = courses.begin(place.zone)
+    probe.live_state = live_state.begin(place.zone)
     probe.ended = []
     probe.was = {rule: probe.memory(rule) for rule in probe.was}
 

@@ -22,8 +22,7 @@ from core.db.in_values import in_values
 from core.db.insert import upsert
 from core.devices.directory import Place
 from core.ids import SeriesId, ZoneId
-from core.rules import live_state as courses
-from core.rules import offline
+from core.rules import live_state, offline
 from core.rules.bad_sensor import UNKNOWN, Sensor
 from core.rules.conditions import GOING_ON, Condition, Rule, Sample
 from core.rules.excursion import CALM, Excursion
@@ -52,17 +51,17 @@ class ProbeState:
         self.unreadable = ""
         """Why the stored memory couldn't be read; its rules restart."""
         try:
-            self.course = _remembered(row, rules)
+            self.live_state = _remembered(row, rules)
         except UNREADABLE as error:
             self.unreadable = str(error)
-            self.course = _restarted(row, rules)
-        self.was_in = self.course.recent.zone
+            self.live_state = _restarted(row, rules)
+        self.was_in = self.live_state.recent.zone
         """The zone of the live state before; None for a probe that was in no zone or has sent only old readings."""
         self.shard = row.shard if row else ""
         self.received: Instant | None = row.received_at if row else None
         """Server time of the last reading with a value."""
         self.was_backlog = bool(row and row.q & Quality.BACKFILLED)
-        self.was_newest = self.course.newest
+        self.was_newest = self.live_state.newest
         self.was = {rule: self.memory(rule) for rule in (Rule.ABOVE, Rule.BELOW, Rule.BAD_SENSOR)}
         self.heard: Instant | None = None
         """Server time of the chunk's last reading that proves that the probe lives, with a value or without."""
@@ -78,8 +77,8 @@ class ProbeState:
     def memory(self, rule: Rule) -> Any:  # noqa: ANN401  # Excursion or Sensor: both have condition and onset
         """Return the live memory of a rule."""
         if rule is Rule.BAD_SENSOR:
-            return self.course.sensor.live
-        return (self.course.above if rule is Rule.ABOVE else self.course.below).live
+            return self.live_state.sensor.live
+        return (self.live_state.above if rule is Rule.ABOVE else self.live_state.below).live
 
     def was_followed_late(self, now: Instant) -> bool:
         """Return whether the probe was followed so late that an excursion may have opened nothing."""
@@ -134,7 +133,7 @@ def save(tx: Session, probes: Mapping[SeriesId, ProbeState], zones: ZoneCache, n
     series_rows = [_series_row(series, probe) for series, probe in probes.items()]
     rule_rows: list[dict[str, object]] = []
     for series, probe in probes.items():
-        zone = probe.course.recent.zone
+        zone = probe.live_state.recent.zone
         if zone is None:
             # A probe that has sent only old readings keeps its row of an offline probe: its alarm still waits for the
             # end.
@@ -148,7 +147,7 @@ def save(tx: Session, probes: Mapping[SeriesId, ProbeState], zones: ZoneCache, n
 
 
 def _series_row(series: SeriesId, probe: ProbeState) -> dict[str, object]:
-    recent = probe.course.recent
+    recent = probe.live_state.recent
     newest = recent.samples[-1] if recent.samples else None
     return {
         "series_id": series,
@@ -162,8 +161,8 @@ def _series_row(series: SeriesId, probe: ProbeState) -> dict[str, object]:
 
 
 def _rule_rows(series: SeriesId, probe: ProbeState, zone: ZoneId, now: Instant) -> Iterable[dict[str, object]]:
-    course = probe.course
-    tracks = ((Rule.ABOVE, course.above), (Rule.BELOW, course.below), (Rule.BAD_SENSOR, course.sensor))
+    state = probe.live_state
+    tracks = ((Rule.ABOVE, state.above), (Rule.BELOW, state.below), (Rule.BAD_SENSOR, state.sensor))
     for rule, track in tracks:
         known = probe.known.get(rule)
         memory = _pack(track)
@@ -205,7 +204,7 @@ def _offline_row(
 
 def _remembered(row: Row[Any] | None, rules: Mapping[str, Row[Any]]) -> LiveState:
     if row is None:
-        return courses.begin(None)
+        return live_state.begin(None)
     above, below, sensor = (rules.get(rule) for rule in (Rule.ABOVE, Rule.BELOW, Rule.BAD_SENSOR))
     return LiveState(
         _recent(row.recent),
@@ -223,7 +222,7 @@ def _restarted(row: Row[Any] | None, rules: Mapping[str, Row[Any]]) -> LiveState
     """
     zone = next((rules[rule].zone_id for rule in (Rule.ABOVE, Rule.BELOW, Rule.BAD_SENSOR) if rule in rules), None)
     if row is None or zone is None:
-        return courses.begin(None)
+        return live_state.begin(None)
     at = Instant(row.newest_at)
 
     def condition(rule: Rule) -> Condition | None:

@@ -97,30 +97,30 @@ def begin(zone: ZoneId | None) -> LiveState:
     return LiveState(RecentReadings(zone=zone), LimitState(), LimitState(), SensorState())
 
 
-def is_late(course: LiveState, at: Instant) -> bool:
+def is_late(state: LiveState, at: Instant) -> bool:
     """Return whether a reading is too old for the live state."""
-    return at <= course.newest - WATERMARK
+    return at <= state.newest - WATERMARK
 
 
-def take(course: LiveState, bounds: Bounds, sample: Sample) -> list[EndedExcursion]:
+def take(state: LiveState, bounds: Bounds, sample: Sample) -> list[EndedExcursion]:
     """Add a reading that isn't late to the live state; return the excursions that it ended."""
-    recent = course.recent
+    recent = state.recent
     if recent.samples and sample.at <= recent.samples[-1].at:
-        return _insert(course, bounds, sample)
-    for track, removed in ((course.above, bounds.above is None), (course.below, bounds.below is None)):
+        return _insert(state, bounds, sample)
+    for track, removed in ((state.above, bounds.above is None), (state.below, bounds.below is None)):
         if removed and track.live.condition is not Condition.OK:
             # The limit was removed, so no reading could ever end its excursion.
             track.settled = track.live = CALM
     ended = []
-    tracks = course.tracks(bounds)
+    tracks = state.tracks(bounds)
     for rule, track, limit in tracks:
         previous = track.live
         track.live = excursion.step(limit, previous, sample)
         if previous.condition in GOING_ON and track.live.condition is Condition.OK:
             ended.append(EndedExcursion(rule, excursion.ended(previous, sample.at)))
-    course.sensor.live = bad_sensor.step(bounds.trust, course.sensor.live, sample)
+    state.sensor.live = bad_sensor.step(bounds.trust, state.sensor.live, sample)
     recent.samples.append(sample)
-    _settle(course, tracks, bounds.trust, Instant(sample.at - WATERMARK))
+    _settle(state, tracks, bounds.trust, Instant(sample.at - WATERMARK))
     return ended
 
 
@@ -143,9 +143,9 @@ def join(track: LimitState, limit: Limit, samples: Sequence[Sample], before: Exc
     return True
 
 
-def _insert(course: LiveState, bounds: Bounds, sample: Sample) -> list[EndedExcursion]:
+def _insert(state: LiveState, bounds: Bounds, sample: Sample) -> list[EndedExcursion]:
     """Insert a reading between the recent ones. Of two with the same time, the one that arrived last stays."""
-    samples = course.recent.samples
+    samples = state.recent.samples
     index = bisect_left(samples, sample.at, key=lambda recent: recent.at)
     if samples[index].at != sample.at:
         samples.insert(index, sample)
@@ -154,7 +154,7 @@ def _insert(course: LiveState, bounds: Bounds, sample: Sample) -> list[EndedExcu
     else:
         samples[index] = sample
     all_ended = []
-    for rule, track, limit in course.tracks(bounds):
+    for rule, track, limit in state.tracks(bounds):
         previous, track.live, episode = track.live, track.settled, None
         for recent in samples:
             before, track.live = track.live, excursion.step(limit, track.live, recent)
@@ -162,16 +162,16 @@ def _insert(course: LiveState, bounds: Bounds, sample: Sample) -> list[EndedExcu
                 episode = excursion.ended(before, recent.at)
         if episode and track.live.condition is Condition.OK and previous.condition in GOING_ON:
             all_ended.append(EndedExcursion(rule, episode))
-    course.sensor.live = course.sensor.settled
+    state.sensor.live = state.sensor.settled
     for recent in samples:
-        course.sensor.live = bad_sensor.step(bounds.trust, course.sensor.live, recent)
+        state.sensor.live = bad_sensor.step(bounds.trust, state.sensor.live, recent)
     return all_ended
 
 
-def _settle(course: LiveState, tracks: Tracks, trust: SensorTrust, horizon: Instant) -> None:
-    samples = course.recent.samples
+def _settle(state: LiveState, tracks: Tracks, trust: SensorTrust, horizon: Instant) -> None:
+    samples = state.recent.samples
     while samples[0].at <= horizon:
         oldest = samples.pop(0)
         for _, track, limit in tracks:
             track.settled = excursion.step(limit, track.settled, oldest)
-        course.sensor.settled = bad_sensor.step(trust, course.sensor.settled, oldest)
+        state.sensor.settled = bad_sensor.step(trust, state.sensor.settled, oldest)

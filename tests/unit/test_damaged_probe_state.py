@@ -47,6 +47,6 @@ def test_a_probe_is_made_of_any_bytes(flips: dict[str, dict[int, int]], conditio
         for name in ("above", "below", "bad_sensor")
     }
     probe = ProbeState(PLACE, row, rules)
-    assert probe.course.recent is not None
+    assert probe.live_state.recent is not None
     if not any(flips.values()):
         assert not probe.unreadable

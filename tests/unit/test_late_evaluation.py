@@ -99,7 +99,7 @@ def test_late_readings_in_any_order_repeat_and_chunk_are_the_episodes_of_all_sor
         probes = chance.choice((1, 1, 2))
         model = Model(probes, QUICK)
         everything, late = [], []
-        for probe in model.courses:
+        for probe in model.live_states:
             ends = [sample(0, 5.0), *(sample(n, 5.0) for n in range(95, 110))]
             for one in ends:
                 model.come(one, probe)

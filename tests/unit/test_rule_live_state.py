@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from core.ids import Centi, ZoneId
 from core.limits import rule_profile
 from core.limits.rule_profile import ZoneOverrides
-from core.rules import live_state as courses
+from core.rules import live_state
 from core.rules.conditions import Condition, Rule, Sample
 from core.rules.excursion import CALM, Excursion
 from core.rules.live_state import WATERMARK, Bounds, EndedExcursion, LimitState, LiveState, RecentReadings, SensorState
@@ -23,17 +23,17 @@ def sample(minute: float, t: float | None, q: int = 0) -> Sample:
     return Sample(Instant(NOON + int(minute * MINUTE)), None if t is None else Centi(round(t * 100)), q)
 
 
-def feed(course: LiveState, *samples: Sample, bounds: Bounds = BOUNDS) -> list[EndedExcursion]:
+def feed(state: LiveState, *samples: Sample, bounds: Bounds = BOUNDS) -> list[EndedExcursion]:
     """Take readings that aren't late."""
-    return [ended for one in samples for ended in courses.take(course, bounds, one)]
+    return [ended for one in samples for ended in live_state.take(state, bounds, one)]
 
 
 def curve(since: int, until: int, t: float) -> list[Sample]:
     return [sample(minute, t) for minute in range(since, until)]
 
 
-def states(course: LiveState) -> tuple[object, ...]:
-    return (course.above.live, course.below.live, course.sensor.live)
+def states(state: LiveState) -> tuple[object, ...]:
+    return (state.above.live, state.below.live, state.sensor.live)
 
 
 _readings = st.lists(
@@ -58,56 +58,56 @@ def test_out_of_order_within_the_watermark_is_as_if_sorted(
     for seconds, value, q in steps:
         at = Instant(at + seconds * SECOND)
         ordered.append(Sample(at, None if q or value is None else Centi(value), q or (4 if value is None else 0)))
-    in_order, shuffled = courses.begin(ZONE), courses.begin(ZONE)
+    in_order, shuffled = live_state.begin(ZONE), live_state.begin(ZONE)
     for one in ordered:
-        courses.take(in_order, quick, one)
+        live_state.take(in_order, quick, one)
     # Each is kept back by less than the watermark, so none comes too late.
     delays = {one.at: random.randrange(WATERMARK - 1) for one in ordered}  # type: ignore[attr-defined]
     for one in sorted(ordered, key=lambda one: one.at + delays[one.at]):
-        assert not courses.is_late(shuffled, one.at)
-        courses.take(shuffled, quick, one)
+        assert not live_state.is_late(shuffled, one.at)
+        live_state.take(shuffled, quick, one)
         if restart:
             shuffled = reborn(shuffled)
     assert states(shuffled) == states(in_order)
     assert shuffled.recent.samples == in_order.recent.samples
 
 
-def reborn(course: LiveState) -> LiveState:
-    """Return the course as another worker would read it."""
+def reborn(state: LiveState) -> LiveState:
+    """Return the state as another worker would read it."""
     pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
     return LiveState(
-        unpack(pack(course.recent), type=RecentReadings),
-        unpack(pack(course.above), type=LimitState),
-        unpack(pack(course.below), type=LimitState),
-        unpack(pack(course.sensor), type=SensorState),
+        unpack(pack(state.recent), type=RecentReadings),
+        unpack(pack(state.above), type=LimitState),
+        unpack(pack(state.below), type=LimitState),
+        unpack(pack(state.sensor), type=SensorState),
     )
 
 
 def test_a_b_a_of_one_instant_the_later_to_come_stands_and_duplicates_change_nothing() -> None:
-    course = courses.begin(ZONE)
-    feed(course, *curve(0, 10, 9.0), sample(10, 9.0))
-    assert course.above.live.condition is Condition.ACTIVE
-    before = states(course)
-    feed(course, sample(10, 9.0), sample(9, 9.0), sample(10, 9.0))
-    assert states(course) == before
-    feed(course, sample(10, 5.0))
-    assert course.above.live.condition is Condition.OK
-    feed(course, sample(10, 9.0))
-    assert course.above.live.condition is Condition.ACTIVE
+    state = live_state.begin(ZONE)
+    feed(state, *curve(0, 10, 9.0), sample(10, 9.0))
+    assert state.above.live.condition is Condition.ACTIVE
+    before = states(state)
+    feed(state, sample(10, 9.0), sample(9, 9.0), sample(10, 9.0))
+    assert states(state) == before
+    feed(state, sample(10, 5.0))
+    assert state.above.live.condition is Condition.OK
+    feed(state, sample(10, 9.0))
+    assert state.above.live.condition is Condition.ACTIVE
 
 
 def test_a_reading_that_comes_between_takes_an_opening_back() -> None:
-    course = courses.begin(ZONE)
-    feed(course, *curve(0, 9, 9.0), sample(10, 9.0))
-    assert course.above.live.condition is Condition.ACTIVE
-    assert feed(course, sample(9, 5.0)) == []
-    assert course.above.live.condition is Condition.PENDING
+    state = live_state.begin(ZONE)
+    feed(state, *curve(0, 9, 9.0), sample(10, 9.0))
+    assert state.above.live.condition is Condition.ACTIVE
+    assert feed(state, sample(9, 5.0)) == []
+    assert state.above.live.condition is Condition.PENDING
 
 
 def test_what_a_reading_ends_is_told_with_its_times() -> None:
-    course = courses.begin(ZONE)
-    assert feed(course, *curve(0, 5, 5.0), *curve(5, 25, 9.5), *curve(25, 30, 5.0)) == []
-    (ended,) = feed(course, sample(30, 5.0))
+    state = live_state.begin(ZONE)
+    assert feed(state, *curve(0, 5, 5.0), *curve(5, 25, 9.5), *curve(25, 30, 5.0)) == []
+    (ended,) = feed(state, sample(30, 5.0))
     assert (ended.rule, ended.episode.onset, ended.episode.ended) == (
         Rule.ABOVE,
         NOON + 5 * MINUTE,
@@ -118,26 +118,26 @@ def test_what_a_reading_ends_is_told_with_its_times() -> None:
 @pytest.mark.req("AL-14")
 def test_an_excursion_before_the_watermark_goes_on_only_where_the_live_state_is_beyond_the_limit() -> None:
     before = Excursion(Condition.ACTIVE, Instant(NOON - 60 * MINUTE), Centi(950))
-    calm, warm = courses.begin(ZONE), courses.begin(ZONE)
+    calm, warm = live_state.begin(ZONE), live_state.begin(ZONE)
     feed(calm, sample(0, 5.0))
     feed(warm, sample(0, 9.0), sample(1, 9.0))
     limit = BOUNDS.above
     assert limit
-    assert not courses.join(calm.above, limit, calm.recent.samples, before)
+    assert not live_state.join(calm.above, limit, calm.recent.samples, before)
     assert calm.above.live == CALM
     assert warm.above.live.condition is Condition.PENDING
-    assert courses.join(warm.above, limit, warm.recent.samples, before)
+    assert live_state.join(warm.above, limit, warm.recent.samples, before)
     assert (warm.above.live.condition, warm.above.live.onset) == (Condition.ACTIVE, before.onset)
     feed(warm, sample(2, 9.0), sample(3, 9.0))
     assert warm.above.live.onset == before.onset
 
 
 def test_what_late_readings_show_never_ends_nor_shortens_what_is_live() -> None:
-    course = courses.begin(ZONE)
-    feed(course, *curve(0, 20, 9.0))
-    before = states(course)
+    state = live_state.begin(ZONE)
+    feed(state, *curve(0, 20, 9.0))
+    before = states(state)
     limit = BOUNDS.above
     assert limit
     for late in (CALM, Excursion(Condition.PENDING, Instant(NOON + 15 * MINUTE), Centi(900), 2, NOON)):
-        assert not courses.join(course.above, limit, course.recent.samples, late)
-    assert states(course) == before
+        assert not live_state.join(state.above, limit, state.recent.samples, late)
+    assert states(state) == before
