@@ -18,6 +18,7 @@ from alerting import housekeeping
 from alerting.following.follower import positions
 from core.alarms.message_text import OpsFacts
 from core.alarms.outbox import MessageDraft, OutboxWriter
+from core.alarms.states import AttemptOutcome, MessageState, NotificationKind, StepState
 from core.alarms.tables import AlarmStep, DeliveryAttempt, HousekeepingJob, OutboxMessage
 from core.contacts.contacts import ContactLevel
 from core.db.engine import Records
@@ -121,8 +122,8 @@ class SelfCheck:
         Messages about alerting itself don't count: a report of a finding must not prolong it.
         """
         late = (
-            OutboxMessage.state == "queued",
-            OutboxMessage.kind != "ops",
+            OutboxMessage.state == MessageState.QUEUED,
+            OutboxMessage.kind != NotificationKind.OPS,
             OutboxMessage.channel.in_(self._channels),
             OutboxMessage.created_at < now - UNSENT,
         )
@@ -150,7 +151,7 @@ class SelfCheck:
             tx.get_one(HousekeepingJob, TICK).detail = summary
             drafts = [
                 MessageDraft(
-                    kind="ops",
+                    kind=NotificationKind.OPS,
                     facts=OpsFacts(
                         unit=unit.name,
                         timezone=unit.timezone,
@@ -186,14 +187,16 @@ def _overdue_steps(tx: Session, last: Instant, now: Instant) -> list[SelfCheckFi
     """Return steps that were due at the last check already; a step of the clock makes others due all at once."""
     due_by = min(last, now - OVERDUE)
     count, since = tx.execute(
-        select(func.count(), func.min(AlarmStep.due_at)).where(AlarmStep.state == "due", AlarmStep.due_at <= due_by)
+        select(func.count(), func.min(AlarmStep.due_at)).where(
+            AlarmStep.state == StepState.DUE, AlarmStep.due_at <= due_by
+        )
     ).one()
     return [SelfCheckFinding("step_overdue", count, since)] if count else []
 
 
 def _stuck_leases(tx: Session, now: Instant) -> list[SelfCheckFinding]:
     ended = Instant(real_now() - STUCK)
-    stuck = select(func.count()).where(OutboxMessage.state == "queued", OutboxMessage.lease_until <= ended)
+    stuck = select(func.count()).where(OutboxMessage.state == MessageState.QUEUED, OutboxMessage.lease_until <= ended)
     count = tx.scalar(stuck) or 0
     return [SelfCheckFinding("lease_stuck", count, Instant(now - STUCK))] if count else []
 
@@ -205,11 +208,11 @@ def _refused(tx: Session, channels: Collection[str], now: Instant) -> list[SelfC
     ever failed, since no clock is slower than the real one.
     """
     refused = (
-        OutboxMessage.state == "failed",
-        OutboxMessage.kind != "ops",
+        OutboxMessage.state == MessageState.FAILED,
+        OutboxMessage.kind != NotificationKind.OPS,
         OutboxMessage.channel.in_(channels),
         OutboxMessage.next_at > real_now() - HOUR,
-        DeliveryAttempt.outcome == "refused",
+        DeliveryAttempt.outcome == AttemptOutcome.REFUSED,
         DeliveryAttempt.at > now - HOUR,
         Person.unreachable_since.is_(None),
     )

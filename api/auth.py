@@ -20,7 +20,7 @@ from api.session_cookie import session_cookie
 from api.sign_in_throttle import source_of
 from core.access.sessions import session_of
 from core.access.tokens import actor_of_token
-from core.alarms.handling import ActedThrough
+from core.alarms.states import ActedThrough
 from core.devices.history import VisibilityCheck
 from core.errors import NotFound, NotSignedIn, PermissionDenied
 from core.ids import UnitId
@@ -48,7 +48,8 @@ class Principal(msgspec.Struct, frozen=True):
     @property
     def through(self) -> ActedThrough:
         """Way by which the principal came: WeChat identifies persons, the web accounts and machines."""
-        return "wechat" if self.actor.account is None and self.actor.person is not None else "web"
+        is_linked = self.actor.account is None and self.actor.person is not None
+        return ActedThrough.WECHAT if is_linked else ActedThrough.WEB
 
 
 async def form_token(request: Request) -> str:

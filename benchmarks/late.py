@@ -22,6 +22,7 @@ from alerting.evaluating.late_readings import LateEvaluation
 from alerting.following.follower import Follower
 from collector.storing.telemetry_writer import TelemetryWriter
 from core.alarms import late_spans
+from core.alarms.states import AlarmOrigin
 from core.alarms.tables import Alarm, LateSpan, OutboxMessage
 from core.db.engine import Records, connect
 from core.intake.sqlite import SqliteIntakeLog
@@ -130,7 +131,9 @@ def of_a_gateway(report: Report, name: str, url: tuple[str, str], hours: int) ->
             pass
         cpu_s["late"] = followed + time.process_time() - began
         with at.fridges.records.read() as tx:
-            late_alarms = tx.scalar(sa.select(sa.func.count()).where(Alarm.rule == "above", Alarm.origin == "late"))
+            late_alarms = tx.scalar(
+                sa.select(sa.func.count()).where(Alarm.rule == "above", Alarm.origin == AlarmOrigin.LATE)
+            )
     assert late_alarms == OF_GATEWAY, f"{late_alarms} excursions were found, not {OF_GATEWAY}"
     report.table(f"{name}: {readings:,} readings of a gateway, {hours} h", "", "CPU seconds", "to live")
     report.row("live, in order", cpu_s["live"], 1.0)
@@ -173,7 +176,9 @@ def of_a_province(report: Report, name: str, url: str, count: int, hours: int) -
         for thread in threads:
             thread.join()
         with at.fridges.records.read() as tx:
-            late_alarms = tx.scalar(sa.select(sa.func.count()).where(Alarm.rule == "above", Alarm.origin == "late"))
+            late_alarms = tx.scalar(
+                sa.select(sa.func.count()).where(Alarm.rule == "above", Alarm.origin == AlarmOrigin.LATE)
+            )
     assert late_alarms == count, f"{late_alarms} excursions were found, not {count}"
     report.table(f"{name}: {readings:,} readings of {count:,} probes, {hours} h late", "", "seconds", "k readings/s")
     report.row("followed", followed, readings / followed / 1e3)

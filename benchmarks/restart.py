@@ -11,6 +11,7 @@ from installation import Installation, until
 from results import Report
 from servers import processor_s
 
+from core.alarms.states import StepState
 from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, OutboxMessage, RuleState, SeriesState
 from core.db.engine import Records, connect, url_for
 from core.devices.tables import Zone
@@ -34,7 +35,7 @@ def restart(report: Report, name: str, url: str, count: int) -> None:
             _open_the_others(records)
             with records.write() as tx:
                 later = Instant(real_now() + HOUR)
-                tx.execute(sa.update(AlarmStep).where(AlarmStep.state == "due").values(due_at=later))
+                tx.execute(sa.update(AlarmStep).where(AlarmStep.state == StepState.DUE).values(due_at=later))
                 first = sa.and_(AlarmStep.alarm_id == 1, AlarmStep.tier == 2)
                 tx.execute(sa.update(AlarmStep).where(first).values(due_at=Instant(real_now() - SECOND)))
             began = time.monotonic()

@@ -20,6 +20,7 @@ from results import Report
 
 from coldchain.demo.environment import APP_ID, APP_SECRET, free_port
 from config import secrets
+from core.alarms.states import StepState
 from core.alarms.tables import Alarm, AlarmStep, OutboxMessage
 from core.db.engine import Records, connect, url_for
 from core.intake.open import open_log
@@ -138,7 +139,9 @@ def _report(report: Report, name: str, records: Records, accepted: dict[int, Ins
             .where(Alarm.zone_id.in_(accepted), OutboxMessage.tier == 1)
         ).all()
         steps = tx.execute(
-            sa.select(AlarmStep.due_at, AlarmStep.fired_at).where(AlarmStep.tier == 2, AlarmStep.state == "fired")
+            sa.select(AlarmStep.due_at, AlarmStep.fired_at).where(
+                AlarmStep.tier == 2, AlarmStep.state == StepState.FIRED
+            )
         ).all()
     delays = sorted((sent_at - accepted[zone]) / 1000 for zone, sent_at in messages if sent_at)
     step_delays = sorted((fired_at - due_at) / 1000 for due_at, fired_at in steps if fired_at)

@@ -24,6 +24,7 @@ from config import secrets
 from config.settings import Settings
 from core.alarms.message_text import OpsFacts, compose, on_channel, outbox_key
 from core.alarms.outbox import CHANNEL
+from core.alarms.states import NotificationKind
 from core.db import audit
 from core.db.engine import Records
 from core.runtime.clock import clock_from, real_now
@@ -70,9 +71,13 @@ def _send(
     records: Records, channels: dict[str, Channel], person: Person, unit: Unit, now: Instant
 ) -> tuple[bool, list[str]]:
     """Send the message on each channel in turn, outside any transaction."""
-    key = outbox_key(f"test-{real_now()}", 1, 1, 0, person.id, CHANNEL, "ops")
+    key = outbox_key(f"test-{real_now()}", 1, 1, 0, person.id, CHANNEL, NotificationKind.OPS)
     facts = OpsFacts(unit=unit.name, timezone=unit.timezone, subject="coldchain", trouble="test", since=now)
-    first = OutgoingMessage(key, "ops", compose("ops", facts, key=key, to=person.openid or "", link="", template_id=""))
+    first = OutgoingMessage(
+        key,
+        NotificationKind.OPS,
+        compose(NotificationKind.OPS, facts, key=key, to=person.openid or "", link="", template_id=""),
+    )
     lines, outcomes = [], {}
     for name, channel in channels.items():
         outcome = _hand_over(name, channel, first, Recipient(person.openid, person.phone))

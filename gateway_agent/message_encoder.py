@@ -7,6 +7,7 @@ import msgspec
 from core.runtime.clock import Clock
 from core.wire.messages import Birth, BusHealth, ClockReport, GatewayHealth, GatewayState, ProbeInfo, SeqRanges
 from core.wire.shards import GatewayNumber
+from core.wire.states import ConnectionState
 from core.wire.topics import MessageKind, Topic
 from gateway_agent.clock_trust import ClockTrust
 from gateway_agent.spool import Spool, Spooled
@@ -92,7 +93,7 @@ class MessageEncoder:
             )
         )
 
-    def state(self, state: Literal["online", "offline"]) -> bytes:
+    def state(self, state: ConnectionState) -> bytes:
         """Encode whether the gateway is online."""
         return msgspec.json.encode(GatewayState(v=1, gw=self.identity.number, state=state, boot=self.identity.boot))
 

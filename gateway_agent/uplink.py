@@ -24,6 +24,7 @@ from core.runtime.logs import logger
 from core.runtime.trouble import Trouble, Troubles
 from core.wire.messages import Ack, BusHealth, Reading, SeqRanges
 from core.wire.shards import shard_of
+from core.wire.states import ConnectionState
 from core.wire.topics import MessageKind
 from gateway_agent.message_encoder import RETAINED, GatewayIdentity, MessageEncoder
 from gateway_agent.send_order import SendPace
@@ -104,7 +105,7 @@ class Uplink:
             username=identity.number,
             password=password,
             clean=True,
-            will=(self._messages.topic(MessageKind.STATE), self._messages.state("offline")),
+            will=(self._messages.topic(MessageKind.STATE), self._messages.state(ConnectionState.OFFLINE)),
             on_connect=lambda _bus: self._inbox.put(_Connected()),
             on_message=self._inbox.put,
             subscriptions=[f"cc/v1/{shard_of(identity.number)}/{identity.number}/down/#"],
@@ -169,7 +170,7 @@ class Uplink:
             except Exception:
                 log.exception("uplink stumbled", gw=self.number)
                 time.sleep(STUMBLE_S)
-        self._send(MessageKind.STATE, self._messages.state("offline"))
+        self._send(MessageKind.STATE, self._messages.state(ConnectionState.OFFLINE))
         self._bus.stop()
         self._lanes.close()
 
@@ -263,7 +264,7 @@ class Uplink:
     def _publish_birth(self) -> None:
         self._birth_again_at = monotonic() + self._resend_after
         self._send(MessageKind.BIRTH, self._messages.birth(self._lanes.main))
-        self._send(MessageKind.STATE, self._messages.state("online"))
+        self._send(MessageKind.STATE, self._messages.state(ConnectionState.ONLINE))
 
     def _send(self, kind: MessageKind, body: bytes) -> bool:
         return self._bus.publish(self._messages.topic(kind), body, retain=kind in RETAINED)

@@ -13,6 +13,7 @@ from alerting.delivering.channels.port import Channel, MessageRefused, NotSent, 
 from alerting.delivering.outbox_lease import ClaimedMessage
 from core.alarms.message_text import on_channel
 from core.alarms.outbox import CHANNEL
+from core.alarms.states import AttemptOutcome, MessageState
 from core.alarms.tables import DeliveryAttempt, OutboxMessage
 from core.db.insert import insert_missing
 from core.runtime.clock import real_now
@@ -93,7 +94,7 @@ def _reconsidered(tx: Session, row: ClaimedMessage, outcome: DeliveryOutcome) ->
 def _still_held(tx: Session, rows: Sequence[ClaimedMessage]) -> set[int]:
     """Return the ids of rows whose lease is still ours, and lock them until the end of the transaction."""
     queued = select(OutboxMessage.id, OutboxMessage.lease).where(
-        OutboxMessage.id.in_([row.id for row in rows]), OutboxMessage.state == "queued"
+        OutboxMessage.id.in_([row.id for row in rows]), OutboxMessage.state == MessageState.QUEUED
     )
     leases = dict(tx.execute(queued.with_for_update()).all())
     held = {row.id for row in rows if leases.get(row.id) == row.lease}
@@ -107,7 +108,7 @@ def _new_values(row: ClaimedMessage, outcome: DeliveryOutcome, now: Instant) -> 
     """Return a row's new values. Only the holder of its lease changes them, so they are known here."""
     tries = row.as_sibling.attempts
     values: dict[str, object] = {
-        "state": "queued",
+        "state": MessageState.QUEUED,
         "sent_at": None,
         "receipt": None,
         "next_at": row.lease_until,
@@ -117,11 +118,11 @@ def _new_values(row: ClaimedMessage, outcome: DeliveryOutcome, now: Instant) -> 
     }
     match outcome:
         case Receipt():
-            return values | {"state": "sent", "sent_at": now, "receipt": outcome.number[:64]}
+            return values | {"state": MessageState.SENT, "sent_at": now, "receipt": outcome.number[:64]}
         case MessageRefused():
-            return values | {"state": "failed"}
+            return values | {"state": MessageState.FAILED}
         case Superseded():
-            return values | {"state": "superseded", "attempts": tries - 1}
+            return values | {"state": MessageState.SUPERSEDED, "attempts": tries - 1}
         case NotTried():
             return values | {"next_at": _after(outcome.seconds), "attempts": tries - 1}
         case RetryLater(held=True):
@@ -135,11 +136,11 @@ def _new_values(row: ClaimedMessage, outcome: DeliveryOutcome, now: Instant) -> 
 def _attempt(row: ClaimedMessage, outcome: DeliveryOutcome, now: Instant, *, late: bool) -> dict[str, object] | None:
     match outcome:
         case Receipt():
-            result, code, detail = "sent", "", ""
+            result, code, detail = AttemptOutcome.SENT, "", ""
         case MessageRefused():
-            result, code, detail = "refused", outcome.code, outcome.detail
+            result, code, detail = AttemptOutcome.REFUSED, outcome.code, outcome.detail
         case RetryLater():
-            result, code, detail = "retry", outcome.code, outcome.detail
+            result, code, detail = AttemptOutcome.RETRY, outcome.code, outcome.detail
         case _:
             return None
     description = " ".join(filter(None, ("after the lease had ended" if late else "", detail)))

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from alerting.delivering.channels.port import OutgoingMessage, Recipient
 from alerting.delivering.relevance import SiblingMessage
+from core.alarms.states import MessageState
 from core.alarms.tables import OutboxMessage
 from core.ids import AlarmId, PersonId
 from core.runtime.clock import real_now
@@ -50,14 +51,16 @@ class WorkerLease:
 
     def free_last_life(self, tx: Session) -> None:
         """Make due the rows that this worker held before it died; only when no other process has its name."""
-        held = and_(OutboxMessage.state == "queued", OutboxMessage.lease.startswith(self._prefix))
+        held = and_(OutboxMessage.state == MessageState.QUEUED, OutboxMessage.lease.startswith(self._prefix))
         tx.execute(update(OutboxMessage).where(held).values(lease=None, lease_until=None, next_at=real_now()))
 
 
 def is_due(channels: Sequence[str]) -> ColumnElement[bool]:
     """Return the condition of rows that could be sent on one of `channels` now."""
     return and_(
-        OutboxMessage.state == "queued", OutboxMessage.next_at <= real_now(), OutboxMessage.channel.in_(channels)
+        OutboxMessage.state == MessageState.QUEUED,
+        OutboxMessage.next_at <= real_now(),
+        OutboxMessage.channel.in_(channels),
     )
 
 

@@ -17,6 +17,7 @@ from enum import StrEnum
 import msgspec
 
 from core.alarms.message_text import on_channel, repeat_of
+from core.alarms.states import AlarmState, MessageState, NotificationKind
 from core.runtime.instant import Instant
 
 
@@ -32,9 +33,9 @@ class SiblingMessage(msgspec.Struct, frozen=True):
     """Outbox row as far as it matters to another of the same person, alarm and cycle."""
 
     key: str
-    kind: str
+    kind: NotificationKind
     tier: int
-    state: str
+    state: MessageState
     attempts: int
     """Tries begun, so that a try whose result was lost in a crash counts."""
     lease_until: Instant | None
@@ -43,8 +44,7 @@ class SiblingMessage(msgspec.Struct, frozen=True):
 class AlarmStanding(msgspec.Struct, frozen=True):
     """Current state of a message's alarm."""
 
-    state: str
-    """open, recovered, closed."""
+    state: AlarmState
     cycle: int
 
 
@@ -53,30 +53,39 @@ def relevance(
 ) -> Relevance:
     """Decide about `row`; `others` are the same person's rows of the alarm's cycle; `now` is real time, like leases."""
     key = on_channel(row.key, "")
-    if any(other.state == "sent" and on_channel(other.key, "") == key for other in others):
+    if any(other.state == MessageState.SENT and on_channel(other.key, "") == key for other in others):
         return Relevance.SUPERSEDE
-    if row.kind == "alarm":
+    if row.kind == NotificationKind.ALARM:
         return _of_alarm(row, cycle, alarm, others)
-    if row.kind == "recovery":
+    if row.kind == NotificationKind.RECOVERY:
         return _of_recovery(cycle, alarm, others, now)
     return Relevance.SEND
 
 
 def _of_alarm(row: SiblingMessage, cycle: int, alarm: AlarmStanding, others: Sequence[SiblingMessage]) -> Relevance:
-    if alarm.state == "open" and alarm.cycle == cycle:
+    if alarm.state == AlarmState.OPEN and alarm.cycle == cycle:
         turn = repeat_of(row.key)
         later = any(other.tier == row.tier and repeat_of(other.key) > turn > 0 for other in others)
         return Relevance.SUPERSEDE if later else Relevance.SEND
-    is_over = alarm.state == "closed" or row.tier > 1 or any(other.kind == "recovery" for other in others)
+    is_over = (
+        alarm.state == AlarmState.CLOSED
+        or row.tier > 1
+        or any(other.kind == NotificationKind.RECOVERY for other in others)
+    )
     return Relevance.SUPERSEDE if is_over else Relevance.SEND
 
 
 def _of_recovery(cycle: int, alarm: AlarmStanding, others: Sequence[SiblingMessage], now: Instant) -> Relevance:
-    if alarm.state == "open" or alarm.cycle != cycle:
+    if alarm.state == AlarmState.OPEN or alarm.cycle != cycle:
         return Relevance.SUPERSEDE
-    alarm_rows = [other for other in others if other.kind == "alarm"]
-    if any(other.state == "queued" and other.lease_until and other.lease_until > now for other in alarm_rows):
+    alarm_rows = [other for other in others if other.kind == NotificationKind.ALARM]
+    if any(
+        other.state == MessageState.QUEUED and other.lease_until and other.lease_until > now for other in alarm_rows
+    ):
         return Relevance.WAIT
-    reached = any(other.state == "sent" or (other.state != "failed" and other.attempts > 0) for other in alarm_rows)
+    reached = any(
+        other.state == MessageState.SENT or (other.state != MessageState.FAILED and other.attempts > 0)
+        for other in alarm_rows
+    )
     is_first_tier = not alarm_rows or min(other.tier for other in alarm_rows) == 1
     return Relevance.SEND if reached or is_first_tier else Relevance.SUPERSEDE

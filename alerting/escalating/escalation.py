@@ -12,7 +12,6 @@ databases:
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Literal
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, and_, exists, func, not_, or_, select, update
@@ -24,6 +23,15 @@ from core.alarms.lifecycle import ZoneRule
 from core.alarms.message_text import AlarmFacts
 from core.alarms.outbox import MessageDraft, OutboxWriter
 from core.alarms.recovery import DIGEST
+from core.alarms.states import (
+    PENDING_STEPS,
+    AlarmEventKind,
+    AlarmHandling,
+    AlarmState,
+    MessageState,
+    NotificationKind,
+    StepState,
+)
 from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, OutboxMessage, RuleState, SeriesState
 from core.alarms.zone_cache import ZoneCache
 from core.contacts.contacts import contacts_of
@@ -66,7 +74,7 @@ def escalate(tx: Session, zones: ZoneCache, outbox: OutboxWriter, now: Instant) 
 
 def tell_fresh(tx: Session, zones: ZoneCache, outbox: OutboxWriter, now: Instant, zone_ids: Collection[ZoneId]) -> int:
     """Tell level 1 of open alarms in `zone_ids`, while the rest of the log is still being followed."""
-    open_alarms = select(Alarm.id).where(in_values(tx, Alarm.zone_id, zone_ids), Alarm.state == "open")
+    open_alarms = select(Alarm.id).where(in_values(tx, Alarm.zone_id, zone_ids), Alarm.state == AlarmState.OPEN)
     steps = _claim(tx, now, in_values(tx, AlarmStep.alarm_id, set(tx.scalars(open_alarms))), AlarmStep.tier == 1)
     if steps:
         _Settling(tx, zones, outbox, now).settle(steps)
@@ -89,15 +97,15 @@ def resume(tx: Session, now: Instant) -> None:
         first_due[alarm, cycle] = min(due_at, first_due.get((alarm, cycle), due_at))
     for (alarm, cycle), due_at in first_due.items():
         alarm_steps = and_(AlarmStep.alarm_id == alarm, AlarmStep.cycle == cycle, AlarmStep.tier != DIGEST)
-        is_waiting = AlarmStep.state.in_(["suppressed", "due", "held"])
-        moved = {"due_at": AlarmStep.due_at + (now - due_at), "state": "due"}
+        is_waiting = AlarmStep.state.in_(PENDING_STEPS)
+        moved = {"due_at": AlarmStep.due_at + (now - due_at), "state": StepState.DUE}
         tx.execute(update(AlarmStep).where(alarm_steps, is_waiting).values(moved))
-        tx.add(event(alarm, "resumed", now, cycle=cycle))
+        tx.add(event(alarm, AlarmEventKind.RESUMED, now, cycle=cycle))
 
 
 def next_due(tx: Session) -> Instant | None:
     """Return when the next step is due."""
-    return tx.scalar(select(func.min(AlarmStep.due_at)).where(AlarmStep.state == "due"))
+    return tx.scalar(select(func.min(AlarmStep.due_at)).where(AlarmStep.state == StepState.DUE))
 
 
 def how_it_stands(tx: Session, zones: Iterable[ZoneId]) -> dict[ZoneRule, RuleStanding]:
@@ -119,7 +127,7 @@ def how_it_stands(tx: Session, zones: Iterable[ZoneId]) -> dict[ZoneRule, RuleSt
     )
     states: dict[ZoneRule, RuleStanding] = {}
     for zone, rule, condition, value, at, is_silent in rows:
-        key = (zone, Rule(rule))
+        key = (zone, rule)
         earlier = states.get(key)
         active = Condition.ACTIVE in (condition, earlier.condition if earlier else None)
         values = [number for number in (value, earlier.value if earlier else None) if number is not None]
@@ -141,14 +149,14 @@ def _resumable(now: Instant) -> Select[AlarmId, int, Instant]:
     return (
         select(AlarmStep.alarm_id, AlarmStep.cycle, AlarmStep.due_at)
         .join(Alarm, Alarm.id == AlarmStep.alarm_id)
-        .where(AlarmStep.state == "suppressed", not_(exists(window)))
+        .where(AlarmStep.state == StepState.SUPPRESSED, not_(exists(window)))
     )
 
 
 def _claim(tx: Session, now: Instant, *of: ColumnElement[bool]) -> Sequence[AlarmStep]:
     return tx.scalars(
         select(AlarmStep)
-        .where(AlarmStep.state == "due", AlarmStep.due_at <= now, *of)
+        .where(AlarmStep.state == StepState.DUE, AlarmStep.due_at <= now, *of)
         .order_by(AlarmStep.due_at, AlarmStep.id)
         .limit(AT_ONCE)
         .with_for_update(skip_locked=True)
@@ -183,17 +191,17 @@ class _Settling:
         for alarm_id, due in of_alarm.items():
             alarm = alarms[alarm_id]
             tiers = [step for step in due if step.tier != DIGEST]
-            current = [step for step in tiers if alarm.state == "open" and step.cycle == alarm.cycle]
+            current = [step for step in tiers if alarm.state == AlarmState.OPEN and step.cycle == alarm.cycle]
             for step in tiers:
                 if step not in current:
-                    step.state = "cancelled"
+                    step.state = StepState.CANCELLED
             if not current:
                 continue
-            state = states.get((alarm.zone_id, Rule(alarm.rule)), CALM)
+            state = states.get((alarm.zone_id, alarm.rule), CALM)
             if alarm.equipment_id in in_window:
-                self._keep_back(alarm, current, "suppressed")
+                self._keep_back(alarm, current, StepState.SUPPRESSED)
             elif state.condition is not Condition.ACTIVE:
-                self._keep_back(alarm, current, "held")
+                self._keep_back(alarm, current, StepState.HELD)
             else:
                 self._fire(alarm, current, state, told_at)
         self._tell()
@@ -202,10 +210,12 @@ class _Settling:
             self._tx, self._zones, self._outbox, digests, [alarms[step.alarm_id] for step in digests], self._now
         )
 
-    def _keep_back(self, alarm: Alarm, due: Sequence[AlarmStep], step_state: Literal["held", "suppressed"]) -> None:
+    def _keep_back(self, alarm: Alarm, due: Sequence[AlarmStep], step_state: StepState) -> None:
         for step in due:
             step.state = step_state
-            self._tx.add(event(alarm.id, step_state, self._now, cycle=step.cycle, tier=step.tier, turn=step.turn))
+            self._tx.add(
+                event(alarm.id, AlarmEventKind(step_state), self._now, cycle=step.cycle, tier=step.tier, turn=step.turn)
+            )
 
     def _fire(
         self,
@@ -220,7 +230,7 @@ class _Settling:
         """
         policy = policy_of(alarm)
         top = max(due, key=lambda step: (step.tier, step.turn))
-        last_told_at = told_at.get(((alarm.zone_id, Rule(alarm.rule)), top.tier))
+        last_told_at = told_at.get(((alarm.zone_id, alarm.rule), top.tier))
         floor = policy.floor_min * MINUTE
         if top.turn == 0 and alarm.cycle > 1 and last_told_at is not None and self._now - last_told_at < floor:
             for step in due:
@@ -234,7 +244,9 @@ class _Settling:
         if not self._fired:
             return
         fired = update(AlarmStep).where(in_values(self._tx, AlarmStep.id, self._fired_steps))
-        self._tx.execute(fired.values(state="fired", fired_at=self._now).execution_options(synchronize_session=False))
+        self._tx.execute(
+            fired.values(state=StepState.FIRED, fired_at=self._now).execution_options(synchronize_session=False)
+        )
         contacts = contacts_of(self._tx, {alarm.equipment_id for alarm, _, _ in self._fired}, self._now)
         drafts: list[MessageDraft] = []
         events: list[dict[str, object]] = []
@@ -245,7 +257,11 @@ class _Settling:
             for level, of_level in levels.items():
                 if level in unreachable:
                     # Its messages are queued all the same, and sent once a channel is configured or a person bound.
-                    events.append(event_row(alarm.id, "nobody_to_tell", self._now, cycle=alarm.cycle, level=int(level)))
+                    events.append(
+                        event_row(
+                            alarm.id, AlarmEventKind.NOBODY_TO_TELL, self._now, cycle=alarm.cycle, level=int(level)
+                        )
+                    )
                 people.update((person.id, person) for person in of_level)
             # Event time; a silence has none and lasts until now.
             until = self._now if state.at is None or alarm.rule == Rule.PROBE_OFFLINE else state.at
@@ -262,9 +278,11 @@ class _Settling:
             told_levels = [int(level) for level in levels if level not in unreachable]
             if told_levels:
                 position = {"cycle": step.cycle, "tier": step.tier, "turn": step.turn}
-                events.append(event_row(alarm.id, "told", self._now, person=None, levels=told_levels, **position))
+                events.append(
+                    event_row(alarm.id, AlarmEventKind.TOLD, self._now, person=None, levels=told_levels, **position)
+                )
         events += [
-            event_row(draft.about, "unreachable", self._now, person=draft.person, tier=draft.tier)
+            event_row(draft.about, AlarmEventKind.UNREACHABLE, self._now, person=draft.person, tier=draft.tier)
             for draft in self._outbox.queue(self._tx, drafts, self._now)
             if isinstance(draft.about, int)
         ]
@@ -275,7 +293,7 @@ class _Settling:
     def _repeat(self, alarm: Alarm, fired: AlarmStep) -> dict[str, object] | None:
         """Return the next repeat, on the grid of the first; missed repeats are not made up for."""
         policy = policy_of(alarm)
-        stopped = policy.acknowledging_stops_escalation and alarm.handling != "unacknowledged"
+        stopped = policy.acknowledging_stops_escalation and alarm.handling != AlarmHandling.UNACKNOWLEDGED
         every = policy.repeat_min * MINUTE
         if fired.tier < policy.top or not every or stopped:
             return None
@@ -286,7 +304,7 @@ class _Settling:
 
 def _draft(alarm_facts: AlarmFacts, step: AlarmStep, person: Person) -> MessageDraft:
     return MessageDraft(
-        kind="alarm",
+        kind=NotificationKind.ALARM,
         facts=alarm_facts,
         person=person.id,
         openid=person.openid,
@@ -322,20 +340,24 @@ def _told_lately(tx: Session, alarms: Iterable[Alarm], now: Instant) -> dict[tup
         OutboxMessage.alarm_id == AlarmStep.alarm_id,
         OutboxMessage.cycle == AlarmStep.cycle,
         OutboxMessage.tier >= AlarmStep.tier,
-        OutboxMessage.kind == "alarm",
+        OutboxMessage.kind == NotificationKind.ALARM,
         OutboxMessage.created_at >= AlarmStep.fired_at,
-        OutboxMessage.state.in_(["queued", "sent"]),
+        OutboxMessage.state.in_([MessageState.QUEUED, MessageState.SENT]),
     )
     rows = tx.execute(
         select(Alarm.zone_id, Alarm.rule, AlarmStep.tier, func.max(AlarmStep.fired_at))
         .join(AlarmStep, AlarmStep.alarm_id == Alarm.id)
-        .where(in_values(tx, Alarm.zone_id, reopened_zones), AlarmStep.state == "fired", AlarmStep.fired_at > now - DAY)
+        .where(
+            in_values(tx, Alarm.zone_id, reopened_zones),
+            AlarmStep.state == StepState.FIRED,
+            AlarmStep.fired_at > now - DAY,
+        )
         .where(exists(message))
         .group_by(Alarm.zone_id, Alarm.rule, AlarmStep.tier)
     )
     told_at: dict[tuple[ZoneRule, int], Instant] = {}
     for zone, rule, top, fired_at in rows:
         for tier in range(1, top + 1):
-            key = ((zone, Rule(rule)), tier)
+            key = ((zone, rule), tier)
             told_at[key] = max(fired_at or Instant(0), told_at.get(key, Instant(0)))
     return told_at

@@ -13,6 +13,7 @@ from core.alarms.alarm_facts import event
 from core.alarms.message_text import DigestFacts
 from core.alarms.outbox import MessageDraft, OutboxWriter
 from core.alarms.recovery import DIGEST
+from core.alarms.states import AlarmEventKind, AlarmState, NotificationKind, StepState
 from core.alarms.tables import Alarm, AlarmStep
 from core.alarms.zone_cache import ZoneCache
 from core.contacts.contacts import ContactLevel, contacts_of
@@ -42,8 +43,8 @@ def send_digests(
     for step, alarm in [*zip(steps, alarms, strict=True), *waiting]:
         gateway = gateways.get(alarm.probe_id, "")
         if gateway in first_alarm:
-            step.state, step.fired_at = "fired", now
-            if alarm.state == "recovered":
+            step.state, step.fired_at = StepState.FIRED, now
+            if alarm.state == AlarmState.RECOVERED:
                 of_gateway[gateway].append(alarm)
     contacts = contacts_of(tx, {alarm.equipment_id for over in of_gateway.values() for alarm in over}, now)
     managers = {equipment: levels[ContactLevel.VACCINE_MANAGER] for equipment, levels in contacts.items()}
@@ -74,9 +75,17 @@ def _tell(
             theirs[person.id].append(alarm)
         reachable = sum(can_be_told(person, outbox.channels) for person in contacts)
         if reachable:
-            tx.add(event(alarm.id, "digest", now, people=reachable))
+            tx.add(event(alarm.id, AlarmEventKind.DIGEST, now, people=reachable))
         else:
-            tx.add(event(alarm.id, "nobody_to_tell", now, cycle=alarm.cycle, level=int(ContactLevel.VACCINE_MANAGER)))
+            tx.add(
+                event(
+                    alarm.id,
+                    AlarmEventKind.NOBODY_TO_TELL,
+                    now,
+                    cycle=alarm.cycle,
+                    level=int(ContactLevel.VACCINE_MANAGER),
+                )
+            )
     drafts = []
     for person_id, alarms in theirs.items():
         unit, timezone = zones.unit(alarms[0].unit_id)
@@ -90,7 +99,7 @@ def _tell(
         )
         drafts.append(
             MessageDraft(
-                kind="digest",
+                kind=NotificationKind.DIGEST,
                 facts=digest,
                 person=person_id,
                 openid=people[person_id].openid,
@@ -102,7 +111,7 @@ def _tell(
         )
     for draft in outbox.queue(tx, drafts, now):
         for alarm in theirs[draft.person]:
-            tx.add(event(alarm.id, "unreachable", now, person=draft.person, tier=draft.tier))
+            tx.add(event(alarm.id, AlarmEventKind.UNREACHABLE, now, person=draft.person, tier=draft.tier))
 
 
 def _waiting(tx: Session, known: Iterable[int]) -> list[tuple[AlarmStep, Alarm]]:
@@ -110,7 +119,7 @@ def _waiting(tx: Session, known: Iterable[int]) -> list[tuple[AlarmStep, Alarm]]
     rows = tx.execute(
         select(AlarmStep, Alarm)
         .join(Alarm, Alarm.id == AlarmStep.alarm_id)
-        .where(AlarmStep.state == "due", AlarmStep.tier == DIGEST, AlarmStep.id.not_in(list(known)))
+        .where(AlarmStep.state == StepState.DUE, AlarmStep.tier == DIGEST, AlarmStep.id.not_in(list(known)))
         .with_for_update(skip_locked=True, of=AlarmStep)
     )
     return [(step, alarm) for step, alarm in rows]  # a Row is no pair of types

@@ -22,6 +22,7 @@ from core.alarms.tables import RuleState, SeriesState
 from core.alarms.zone_cache import ZoneCache
 from core.db.engine import Records
 from core.db.insert import insert_missing
+from core.devices.kinds import WindowKind
 from core.devices.tables import Gateway, MaintenanceWindow, Probe, ProbeGateway, ProbeZone, Series, Zone
 from core.ids import Centi, ProbeId, SeriesId, ZoneId
 from core.rules import offline
@@ -70,7 +71,7 @@ class LeftoverCondition(msgspec.Struct, frozen=True):
     series: SeriesId
     probe: ProbeId
     zone: ZoneId
-    rule: str
+    rule: Rule
 
 
 def scan(
@@ -117,7 +118,7 @@ def _in_force(timeline: type[ProbeZone | ProbeGateway | MaintenanceWindow], now:
 def _stopped(now: Instant) -> ColumnElement[bool]:
     """Return the condition that the equipment of `Zone` is stopped."""
     window = select(MaintenanceWindow.id).where(MaintenanceWindow.equipment_id == Zone.equipment_id)
-    return exists(window.where(MaintenanceWindow.kind == "stopped", _in_force(MaintenanceWindow, now)))
+    return exists(window.where(MaintenanceWindow.kind == WindowKind.STOPPED, _in_force(MaintenanceWindow, now)))
 
 
 def _give_grace(tx: Session, now: Instant) -> None:
@@ -170,7 +171,7 @@ def _due(tx: Session, now: Instant) -> list[DueOffline]:
         select(func.max(MaintenanceWindow.until))
         .where(
             MaintenanceWindow.equipment_id == Zone.equipment_id,
-            MaintenanceWindow.kind == "stopped",
+            MaintenanceWindow.kind == WindowKind.STOPPED,
             MaintenanceWindow.until <= now,
         )
         .scalar_subquery()
@@ -214,7 +215,7 @@ def _release(tx: Session, gone: Iterable[LeftoverCondition]) -> list[Evidence]:
         of_probe = and_(RuleState.series_id == condition.series, RuleState.zone_id == condition.zone)
         tx.execute(delete(RuleState).where(of_probe, RuleState.rule == condition.rule))
         evidence.append(
-            Evidence(zone=condition.zone, rule=Rule(condition.rule), probe=condition.probe, onset=NEVER, measured=False)
+            Evidence(zone=condition.zone, rule=condition.rule, probe=condition.probe, onset=NEVER, measured=False)
         )
     return evidence
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from core.intake.port import IntakeLog, LogEntry
 from core.intake.round_robin import round_robin
 from core.wire.shards import Shard
+from core.wire.states import IntakeOrigin
 
 BACKLOG_WEIGHT = 5
 """Readings of a backlog that count as one live reading: most are late, and only marked."""
@@ -43,7 +44,7 @@ class ReadAhead:
         for live in (True, False):
             for shard in turns:
                 while room > 0 and (entry := self._after(shard, len(taken.get(shard, ())), heads[shard], room)):
-                    if live and entry.batch.origin != "live":
+                    if live and entry.batch.origin != IntakeOrigin.LIVE:
                         break
                     taken.setdefault(shard, []).append(entry)
                     self._served = shard
@@ -69,4 +70,4 @@ class ReadAhead:
 
 def _weight(entry: LogEntry) -> int:
     size = len(entry.batch.readings)
-    return size if entry.batch.origin == "live" else -(-size // BACKLOG_WEIGHT)
+    return size if entry.batch.origin == IntakeOrigin.LIVE else -(-size // BACKLOG_WEIGHT)

@@ -16,6 +16,7 @@ from api.schemas import AlarmNumber, Cursor, cursor_of, place_of
 from api.services import Services, ServicesDep
 from core.alarms import handling, queries
 from core.alarms.queries import AlarmFilter
+from core.alarms.states import AlarmState
 from core.alarms.tables import Alarm
 from core.ids import AlarmId
 from core.units.rights import Right
@@ -39,7 +40,7 @@ def alarms(
     page_items = queries.alarms(
         tx,
         principal.actor.scope(Right.SEE, Alarm.equipment_id),
-        AlarmFilter(states=() if everything else ("open", "recovered")),
+        AlarmFilter(states=() if everything else (AlarmState.OPEN, AlarmState.RECOVERED)),
         behind=(position[0], position[1]) if position else None,
         limit=ON_A_PAGE,
     )

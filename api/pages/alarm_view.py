@@ -21,6 +21,7 @@ from core.alarms import queries
 from core.alarms.duration import time_out
 from core.alarms.message_text import outbox_key, repeat_of
 from core.alarms.queries import AlarmDetail
+from core.alarms.states import AlarmEventKind, AlarmState, MessageState, NotificationKind
 from core.alarms.zone_status import AHEAD, limits_of
 from core.contacts.contacts import ContactLevel, contacts_for
 from core.contacts.reachability import levels_out_of_reach
@@ -92,7 +93,7 @@ def view(
         "told": told(messages, shown_name),
         "happenings": _happenings(tx, details, words, shown_name, hidden, messages),
         "nobody": levels_out_of_reach(contacts_for(tx, alarm.equipment_id, now), services.settings.channels)
-        if alarm.state == "open"
+        if alarm.state == AlarmState.OPEN
         else (),
         "acknowledged_by": shown_name(details.acknowledged_by),
         "out": time_out(alarm, now),
@@ -118,9 +119,13 @@ def told(messages: Sequence[queries.Notification], shown_name: Callable[[str | N
 
 def _told(notification: queries.Notification, level: int, shown_name: Callable[[str | None], str]) -> ToldPerson:
     message = notification.message
-    kind = "repeat" if message.kind == "alarm" and repeat_of(message.key) else message.kind
+    kind = "repeat" if message.kind == NotificationKind.ALARM and repeat_of(message.key) else message.kind
     at = message.created_at if message.sent_at is None else message.sent_at
-    why = notification.attempts[-1].code if notification.attempts and message.state in ("queued", "failed") else ""
+    why = (
+        notification.attempts[-1].code
+        if notification.attempts and message.state in (MessageState.QUEUED, MessageState.FAILED)
+        else ""
+    )
     return ToldPerson(shown_name(notification.name), level, kind, message.channel, message.state, at, why)
 
 
@@ -156,7 +161,7 @@ def _happenings(
     happenings = []
     for event, person in queries.events(tx, details.alarm.id, hidden):
         detail, name = json.loads(event.detail), f"event.{event.kind}"
-        if event.kind == "told":
+        if event.kind == AlarmEventKind.TOLD:
             name = f"event.{_telling_result(details.alarm.id, detail, messages)}"
         levels = detail.get("levels") or [detail.get("level") or detail.get("tier", "")]
         text = words(name, level=words("comma").join(map(str, levels))) if name in words else event.kind
@@ -166,12 +171,14 @@ def _happenings(
 
 def _telling_result(alarm: AlarmId, detail: Mapping[str, Any], messages: Sequence[queries.Notification]) -> str:
     """Return told, telling or told_failed: messages that wait, or were refused, have told nobody."""
-    key = outbox_key(alarm, detail.get("cycle", 1), detail["tier"], detail.get("turn", 0), 0, "", "alarm")
+    key = outbox_key(
+        alarm, detail.get("cycle", 1), detail["tier"], detail.get("turn", 0), 0, "", NotificationKind.ALARM
+    )
     prefix = key.rsplit(":", 3)[0] + ":"
     states = {notification.message.state for notification in messages if notification.message.key.startswith(prefix)}
-    if not states or "sent" in states:
+    if not states or MessageState.SENT in states:
         return "told"
-    return "telling" if "queued" in states else "told_failed"
+    return "telling" if MessageState.QUEUED in states else "told_failed"
 
 
 def _picture(tx: Session, services: Services, details: AlarmDetail, words: Texts, name: str, now: Instant) -> Picture:

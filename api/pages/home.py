@@ -14,8 +14,9 @@ from api.pages.rendering import RENEWED_S, SiteClock, page, words_for
 from api.schemas import Cursor, UnitNumber, cursor_of, place_of
 from api.services import ServicesDep
 from core.alarms.queries import open_count
+from core.alarms.states import ZoneState
 from core.alarms.tables import Alarm
-from core.alarms.zone_status import ZoneState, ZoneStatus, zone_statuses
+from core.alarms.zone_status import ZoneStatus, zone_statuses
 from core.contacts.contacts import ContactLevel
 from core.contacts.reachability import out_of_reach
 from core.devices.tables import EquipmentUnit
@@ -30,15 +31,15 @@ ON_A_PAGE = 100
 FIRST = ContactLevel.VACCINE_MANAGER
 NAMED = 5
 """Equipment without anybody to tell that is named above everything else."""
-_URGENCY: Sequence[ZoneState] = (
-    "abnormal",
-    "fault",
-    "offline",
-    "unmonitored",
-    "defrost",
-    "stock_take",
-    "repair",
-    "normal",
+_URGENCY = (
+    ZoneState.ABNORMAL,
+    ZoneState.FAULT,
+    ZoneState.OFFLINE,
+    ZoneState.UNMONITORED,
+    ZoneState.DEFROST,
+    ZoneState.STOCK_TAKE,
+    ZoneState.REPAIR,
+    ZoneState.NORMAL,
 )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import Field, JsonValue, StringConstraints
@@ -17,6 +17,7 @@ from core.alarms import handling as deeds
 from core.alarms import queries
 from core.alarms.duration import time_out
 from core.alarms.queries import AlarmDetail, AlarmFilter, Notification
+from core.alarms.states import AlarmHandling, AlarmState
 from core.alarms.tables import Alarm
 from core.devices.history import TimeSpan
 from core.ids import AlarmId, EquipmentId, PersonId, UnitId, ZoneId
@@ -24,7 +25,6 @@ from core.runtime.instant import Instant
 from core.units.rights import Right
 
 router = APIRouter(prefix="/alarms", tags=["alarms"])
-State = Literal["open", "recovered", "closed"]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 
 
@@ -33,7 +33,7 @@ class AlarmOut(Schema):
 
     id: AlarmId
     rule: str
-    state: State
+    state: AlarmState
     handling: str
     cycle: int
     unit: UnitId
@@ -124,9 +124,9 @@ class HandlingOut(Handling):
 class Asked(Schema):
     """Filter of the alarm list, and its page."""
 
-    state: Sequence[State] = ()
+    state: Sequence[AlarmState] = ()
     """Any of these; may be given several times."""
-    handling: Literal["unacknowledged", "acknowledged", "handled"] | None = None
+    handling: AlarmHandling | None = None
     rule: str | None = None
     unit: UnitNumber | None = None
     zone: ZoneNumber | None = None

@@ -105,7 +105,8 @@ def _shapes(document: Mapping[str, Any]) -> Iterable[tuple[str, str, Sequence[Fi
             Field(key, _shape(member_schema), key in needed, member_schema.get("description", ""))
             for key, member_schema in members
         ]
-        yield name, schema.get("description", ""), fields
+        meaning = schema.get("description", "")
+        yield name, f"{meaning} {_shape(schema)}" if "enum" in schema else meaning, fields
 
 
 def _pages(routes: Sequence[BaseRoute]) -> Iterable[tuple[str, str, str]]:

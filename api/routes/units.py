@@ -11,7 +11,8 @@ from api.db_session import ReadSession
 from api.schemas import Celsius, Cursor, Moment, Page, PageLimit, Schema, UnitNumber, cursor_of, place_of
 from api.services import ServicesDep
 from core.alarms import queries
-from core.alarms.zone_status import ZoneState, ZoneStatus, zone_statuses
+from core.alarms.states import ZoneState
+from core.alarms.zone_status import ZoneStatus, zone_statuses
 from core.contacts.contacts import incomplete_contacts, unbound_contacts
 from core.ids import AlarmId, EquipmentId, PersonId, UnitId, ZoneId
 from core.runtime.instant import Instant

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coldchain.demo.watcher import AlarmLine, ReceivedLine, View, ZoneLine, shown
+from core.alarms.states import AlarmState
 from core.runtime.instant import HOUR, MINUTE, Instant
 
 LINES_A_MESSAGE = 2
@@ -33,7 +34,7 @@ def render(
     room = share(rows - len(greeting), told=len(view.told), alarms=len(view.alarms), zones=len(view.zones))
     lines = [Text(line, style="bold", no_wrap=True, overflow="ellipsis") for line in greeting]
     zones = sorted(view.zones, key=lambda zone: not zone.abnormal) if room.zones < len(view.zones) else view.zones
-    alarms = sorted(view.alarms, key=lambda alarm: alarm.state != "open")
+    alarms = sorted(view.alarms, key=lambda alarm: alarm.state != AlarmState.OPEN)
     return Group(
         *lines,
         _told(view.told[::-1], room.told, texts),
@@ -80,7 +81,7 @@ def _alarms(alarms: Sequence[AlarmLine], room: int, texts: Mapping[str, Mapping[
     table = _table(head["alarms"], len(alarms) - room, "", head["rule"], head["out"], head["level"], head["state"])
     table.columns[0].ratio, table.columns[-1].ratio = 2, 3
     for alarm in alarms[:room]:
-        style = "bold red" if alarm.state == "open" else "yellow"
+        style = "bold red" if alarm.state == AlarmState.OPEN else "yellow"
         words = f"{state[alarm.state]}, {state[alarm.handling]}"
         table.add_row(alarm.zone, alarm.rule, span(alarm.out), str(alarm.level or "–"), Text(words, style=style))
     if room and not alarms:

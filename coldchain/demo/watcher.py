@@ -16,9 +16,10 @@ from sqlalchemy import func, select
 from config.catalogue import terminal_language
 from core.alarms.duration import time_out
 from core.alarms.message_text import degrees
+from core.alarms.states import AlarmEventKind, AlarmState, StepState
 from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, SeriesState
 from core.db.engine import Records
-from core.devices.kinds import ZoneKind, zone_name
+from core.devices.kinds import zone_name
 from core.devices.tables import Equipment, EquipmentUnit, Probe, ProbeZone, Series, Zone
 from core.ids import Centi
 from core.runtime.instant import Instant, Milliseconds
@@ -122,14 +123,14 @@ class Watcher:
     def _state(self, now: Instant) -> tuple[list[ZoneLine], list[AlarmLine]]:
         told = (
             select(func.max(AlarmStep.tier))
-            .where(AlarmStep.alarm_id == Alarm.id, AlarmStep.cycle == Alarm.cycle, AlarmStep.state == "fired")
+            .where(AlarmStep.alarm_id == Alarm.id, AlarmStep.cycle == Alarm.cycle, AlarmStep.state == StepState.FIRED)
             .correlate(Alarm)
             .scalar_subquery()
         )
         with self._records.read() as tx:
             alarms = [
                 AlarmLine(
-                    zone_name(equipment, ZoneKind(kind)),
+                    zone_name(equipment, kind),
                     self._texts["rule"].get(alarm.rule, alarm.rule),
                     level or 0,
                     alarm.state,
@@ -141,11 +142,11 @@ class Watcher:
                     select(Alarm, Equipment.name, Zone.kind, told)
                     .join(Zone, Zone.id == Alarm.zone_id)
                     .join(Equipment, Equipment.id == Zone.equipment_id)
-                    .where(Alarm.state != "closed")
+                    .where(Alarm.state != AlarmState.CLOSED)
                     .order_by(Alarm.opened_at.desc())
                 )
             ]
-            abnormal = {alarm.zone for alarm in alarms if alarm.state == "open"}
+            abnormal = {alarm.zone for alarm in alarms if alarm.state == AlarmState.OPEN}
             rows = tx.execute(
                 select(Unit.name, Equipment.name, Zone.kind, Probe.code, SeriesState.value, SeriesState.newest_at)
                 .select_from(EquipmentUnit)
@@ -160,7 +161,7 @@ class Watcher:
                 .order_by(Unit.path, Equipment.id, Zone.id, Probe.code)
             )
             zones = [
-                ZoneLine(unit, name := zone_name(equipment, ZoneKind(kind)), probe, value, at, name in abnormal)
+                ZoneLine(unit, name := zone_name(equipment, kind), probe, value, at, name in abnormal)
                 for unit, equipment, kind, probe, value, at in rows
             ]
         return zones, alarms
@@ -179,10 +180,10 @@ class Watcher:
         news = []
         for event, rule, equipment, kind, person in rows:
             self._last_event = event.id
-            self.opened += event.kind == "opened"
+            self.opened += event.kind == AlarmEventKind.OPENED
             pattern = self._texts["happened"].get(event.kind)
             if pattern:
-                words = {"zone": zone_name(equipment, ZoneKind(kind)), "rule": self._texts["rule"].get(rule, rule)}
+                words = {"zone": zone_name(equipment, kind), "rule": self._texts["rule"].get(rule, rule)}
                 news.append(NewsLine(event.at, pattern.format(person=person or "", **words)))
         return news
 

@@ -26,7 +26,7 @@ from core.devices.bulk_entry import (
     enter_probes,
     probes_known,
 )
-from core.devices.kinds import ZoneKind
+from core.devices.kinds import WindowKind, ZoneKind
 from core.devices.tables import (
     EquipmentUnit,
     Gateway,
@@ -68,7 +68,7 @@ def _decide_equipment(
         return NewInUnit(NewEquipment(row.code, row.name, row.kind, row.zones), unit, row.since or run.since)
     stands = places.get(known.id)
     stays = stands is not None and stands.until is None and stands.unit_id == unit.id
-    changed = (known.name, known.kind) != (row.name, row.kind.value)
+    changed = (known.name, known.kind) != (row.name, row.kind)
     if changed:
         registry.rename_equipment(run.tx, run.actor, known, row.name, row.kind, now=run.now)
     for kind in row.zones:
@@ -224,10 +224,10 @@ def write_windows(run: ImportRun, rows: Sequence[WindowRow]) -> None:
 
 
 def _write_window(
-    run: ImportRun, windows_there: dict[tuple[EquipmentId, str, Instant], MaintenanceWindow], row: WindowRow
+    run: ImportRun, windows_there: dict[tuple[EquipmentId, WindowKind, Instant], MaintenanceWindow], row: WindowRow
 ) -> RowOutcome:
     equipment = run.one_equipment(row.equipment)
-    known = windows_there.get((equipment.id, row.kind.value, row.since))
+    known = windows_there.get((equipment.id, row.kind, row.since))
     if known is None:
         maintenance_windows.begin_window(
             run.tx,
@@ -254,7 +254,7 @@ def _zones(run: ImportRun, equipment: set[EquipmentId]) -> Zones:
     found: Zones = defaultdict(dict)
     asked = select(Zone).where(in_values(run.tx, Zone.equipment_id, equipment)).order_by(Zone.id)
     for zone in run.tx.scalars(asked):
-        found[zone.equipment_id][ZoneKind(zone.kind)] = zone
+        found[zone.equipment_id][zone.kind] = zone
     return found
 
 

@@ -38,6 +38,7 @@ from core.runtime.instant import Instant, Milliseconds
 from core.runtime.logs import logger
 from core.wire import messages
 from core.wire.shards import GatewayNumber, Shard, shard_of
+from core.wire.states import IntakeOrigin
 from core.wire.topics import MessageKind, Topic, wake_topic
 
 log = logger(__name__)
@@ -383,6 +384,6 @@ class Ingest:
 
 
 def _of_clone(batch: IntakeBatch, body: bytes) -> DeadLetter:
-    topic = Topic(batch.gw, MessageKind.BACKFILL if batch.origin == "backfill" else MessageKind.DATA)
+    topic = Topic(batch.gw, MessageKind.BACKFILL if batch.origin == IntakeOrigin.BACKFILL else MessageKind.DATA)
     reason = f"cloned gateway: seq {batch.seq} of {batch.ep} is in the log with other readings; not acknowledged"
     return DeadLetter(0, batch.received, str(topic), reason, body)

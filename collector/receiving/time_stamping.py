@@ -26,6 +26,7 @@ from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.wire import messages
 from core.wire.messages import MOST_LOST, ClockReport, Reading, SeqRanges
 from core.wire.quality import FAILED, KNOWN, ORIGIN, Quality
+from core.wire.states import IntakeOrigin
 from core.wire.topics import MessageKind
 
 AHEAD = Milliseconds(2 * MINUTE)
@@ -107,7 +108,7 @@ def stamp(
         sent.seq,
         message.hash,
         received,
-        "backfill" if backfill else "live",
+        IntakeOrigin.BACKFILL if backfill else IntakeOrigin.LIVE,
         tuple(readings),
         shift,
         tuple(held),

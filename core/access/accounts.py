@@ -21,7 +21,6 @@ from core.ids import PersonId
 from core.plain_text import is_plain, require_plain
 from core.runtime.instant import Instant, Milliseconds
 from core.units.actor import Actor
-from core.units.levels import Level
 from core.units.rights import Right, Role, may_have
 from core.units.tables import Account, Grant, Unit
 
@@ -68,14 +67,14 @@ def create_account(
     account = Account(username=username, password_hash=password_hash, person_id=person)
     tx.add(account)
     tx.flush()
-    tx.add(Grant(account_id=account.id, unit_id=unit.id, role=role.value, since=now))
+    tx.add(Grant(account_id=account.id, unit_id=unit.id, role=role, since=now))
     audit.record(
         tx,
         at=now,
         actor=actor.name,
         act="account created",
         subject=f"account:{account.id}",
-        detail={"username": username, "unit": unit.id, "role": role.value},
+        detail={"username": username, "unit": unit.id, "role": role},
     )
     return account
 
@@ -103,7 +102,7 @@ def may_give(actor: Actor, role: Role, unit: Unit) -> None:
     if role is Role.SYSTEM_ADMIN and not is_above:
         msg = f"the system administrator of {unit.name} is managed from above, not by {actor.name}"
         raise PermissionDenied(msg)
-    if not may_have(role, Level(unit.level)):
+    if not may_have(role, unit.level):
         raise Invalid(field="role", value=role.value, problem=f"{unit.name} is below the county; take business_admin")
 
 

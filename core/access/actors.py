@@ -7,7 +7,7 @@ from core.devices.tables import EquipmentUnit
 from core.errors import NotSignedIn
 from core.runtime.instant import Instant
 from core.units.actor import Actor, EquipmentHolding, Holding
-from core.units.rights import OF_A_PERSON, RIGHTS, Role
+from core.units.rights import OF_A_PERSON, RIGHTS
 from core.units.tables import Account, Contact, Grant, Person, Unit
 
 
@@ -25,7 +25,7 @@ def actor_of_account(tx: Session, account: Account, now: Instant) -> Actor:
         .where(Grant.account_id == account.id, Grant.since <= now, or_(Grant.until.is_(None), Grant.until > now))
         .order_by(Unit.path)
     )
-    holdings = tuple(Holding(path, RIGHTS[Role(role)]) for path, role in rows)
+    holdings = tuple(Holding(path, RIGHTS[role]) for path, role in rows)
     name = f"account:{account.id}"
     return Actor(name, holdings, account=account.id, person=account.person_id)
 

@@ -29,7 +29,7 @@ def issue_token(
         msg = f"there is a token {name!r} already; take another name"
         raise Conflict(msg)
     token = f"cc_{secrets.token_urlsafe(32)}"
-    row = ApiToken(name=name, token_hash=hash_of(token), unit_id=unit.id, role=role.value, expires_at=expires_at)
+    row = ApiToken(name=name, token_hash=hash_of(token), unit_id=unit.id, role=role, expires_at=expires_at)
     tx.add(row)
     tx.flush()
     audit.record(
@@ -38,7 +38,7 @@ def issue_token(
         actor=actor.name,
         act="token issued",
         subject=f"token:{row.id}",
-        detail={"unit": unit.id, "role": role.value},
+        detail={"unit": unit.id, "role": role},
     )
     return token
 
@@ -53,7 +53,7 @@ def actor_of_token(tx: Session, token: str, now: Instant) -> Actor:
         msg = "this token is not known, or not any longer"
         raise NotSignedIn(msg)
     unit = tx.get_one(Unit, row.unit_id)
-    return Actor(f"token:{row.id}", (Holding(unit.path, RIGHTS[Role(row.role)]),))
+    return Actor(f"token:{row.id}", (Holding(unit.path, RIGHTS[row.role]),))
 
 
 def revoke_token(tx: Session, actor: Actor, row: ApiToken, *, now: Instant) -> None:
@@ -61,6 +61,6 @@ def revoke_token(tx: Session, actor: Actor, row: ApiToken, *, now: Instant) -> N
 
     Raises: NotGranted.
     """
-    may_give(actor, Role(row.role), tx.get_one(Unit, row.unit_id))
+    may_give(actor, row.role, tx.get_one(Unit, row.unit_id))
     row.expires_at = now
     audit.record(tx, at=now, actor=actor.name, act="token revoked", subject=f"token:{row.id}")

@@ -7,6 +7,7 @@ import msgspec
 
 from core.alarms.duration import cycle_onset_at, cycle_opened_at, time_out
 from core.alarms.message_text import AlarmFacts
+from core.alarms.states import AlarmEventKind
 from core.alarms.tables import Alarm, AlarmEvent
 from core.alarms.zone_cache import ZoneCache
 from core.ids import AlarmId, Centi, PersonId
@@ -68,13 +69,15 @@ def facts_of_alarm(
     )
 
 
-def event(alarm: AlarmId, kind: str, now: Instant, *, person: PersonId | None = None, **detail: object) -> AlarmEvent:
+def event(
+    alarm: AlarmId, kind: AlarmEventKind, now: Instant, *, person: PersonId | None = None, **detail: object
+) -> AlarmEvent:
     """Return a line of an alarm's history. Never put personal data in `detail`."""
     return AlarmEvent(**event_row(alarm, kind, now, person=person, **detail))
 
 
 def event_row(
-    alarm: AlarmId, kind: str, now: Instant, *, person: PersonId | None = None, **detail: object
+    alarm: AlarmId, kind: AlarmEventKind, now: Instant, *, person: PersonId | None = None, **detail: object
 ) -> dict[str, object]:
     """Return the same as a row, for bulk inserts: thousands of alarms open at once when a county loses its power."""
     encoded = msgspec.json.encode(detail, order="sorted").decode()
@@ -92,10 +95,10 @@ def widen(alarm: Alarm, onset: Instant, peak: Centi | None, *, until: Instant | 
     elif alarm.cycle_onset_at is not None:
         alarm.earlier_out = Milliseconds(alarm.earlier_out + max(0, alarm.onset_at - onset))
     alarm.onset_at = min(alarm.onset_at, onset)
-    alarm.peak = worst(Rule(alarm.rule), [alarm.peak, peak])
+    alarm.peak = worst(alarm.rule, [alarm.peak, peak])
 
 
-def worst(rule: str, values: Iterable[Centi | None]) -> Centi | None:
+def worst(rule: Rule, values: Iterable[Centi | None]) -> Centi | None:
     """Return the value farthest beyond the limit of a rule; None for rules without a limit."""
     known = [value for value in values if value is not None]
     if not known or rule not in (Rule.ABOVE, Rule.BELOW):

@@ -6,7 +6,6 @@ that is handled but still too warm keeps its steps and repeats (AL-11).
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 from sqlalchemy import select, update
@@ -14,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from core.alarms.alarm_facts import event, policy_of
 from core.alarms.duration import cycle_opened_at
+from core.alarms.states import PENDING_STEPS, ActedThrough, AlarmEventKind, AlarmHandling, AlarmState, StepState
 from core.alarms.tables import Alarm, AlarmStep, HandlingRecord
 from core.contacts.contacts import contacts_for
 from core.db import audit
@@ -25,7 +25,6 @@ from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Unit
 
-ActedThrough = Literal["web", "wechat"]
 LONGEST = 300
 
 
@@ -47,23 +46,23 @@ def acknowledge(
     """
     alarm = _locked(tx, alarm_id)
     _require(tx, actor, Right.ACKNOWLEDGE, alarm, now, linked=linked)
-    if alarm.handling != "unacknowledged" or alarm.state == "closed":
+    if alarm.handling != AlarmHandling.UNACKNOWLEDGED or alarm.state == AlarmState.CLOSED:
         return alarm
-    alarm.handling = "acknowledged"
+    alarm.handling = AlarmHandling.ACKNOWLEDGED
     alarm.acknowledged_at, alarm.acknowledged_by, alarm.acknowledged_through = now, actor.person, through
     delay = now - cycle_opened_at(alarm)
     detail = {"by": actor.name, "through": through, "cycle": alarm.cycle, "took_ms": delay}
-    tx.add(event(alarm.id, "acknowledged", now, person=actor.person, **detail))
+    tx.add(event(alarm.id, AlarmEventKind.ACKNOWLEDGED, now, person=actor.person, **detail))
     audit.record(
         tx, at=now, actor=actor.name, act="alarm acknowledged", subject=f"alarm:{alarm.id}", detail={"through": through}
     )
     if policy_of(alarm).acknowledging_stops_escalation:
         later_steps = [
             AlarmStep.alarm_id == alarm.id,
-            AlarmStep.state.in_(["due", "held", "suppressed"]),
+            AlarmStep.state.in_(PENDING_STEPS),
             AlarmStep.tier > 1,
         ]
-        tx.execute(update(AlarmStep).where(*later_steps).values(state="cancelled"))
+        tx.execute(update(AlarmStep).where(*later_steps).values(state=StepState.CANCELLED))
     return alarm
 
 
@@ -78,10 +77,10 @@ def handle(
         raise error
     alarm = _locked(tx, alarm_id)
     _require(tx, actor, Right.HANDLE, alarm, now, linked=linked)
-    if alarm.handling == "handled":
+    if alarm.handling == AlarmHandling.HANDLED:
         msg = f"alarm {alarm.id} was handled before; its record stands"
         raise Conflict(msg)
-    alarm.handling = "handled"
+    alarm.handling = AlarmHandling.HANDLED
     tx.add(
         HandlingRecord(
             alarm_id=alarm.id,
@@ -92,11 +91,11 @@ def handle(
             disposition=report.disposition.strip(),
         )
     )
-    tx.add(event(alarm.id, "handled", now, person=actor.person, by=actor.name))
+    tx.add(event(alarm.id, AlarmEventKind.HANDLED, now, person=actor.person, by=actor.name))
     audit.record(tx, at=now, actor=actor.name, act="alarm handled", subject=f"alarm:{alarm.id}")
-    if alarm.state == "recovered":
-        alarm.state, alarm.closed_at = "closed", now
-        tx.add(event(alarm.id, "closed", now))
+    if alarm.state == AlarmState.RECOVERED:
+        alarm.state, alarm.closed_at = AlarmState.CLOSED, now
+        tx.add(event(alarm.id, AlarmEventKind.CLOSED, now))
     return alarm
 
 

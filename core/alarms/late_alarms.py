@@ -15,6 +15,7 @@ from core.alarms.alarm_facts import event, widen
 from core.alarms.evidence import Evidence
 from core.alarms.lifecycle import ZoneRule, alarm_row, standing_units
 from core.alarms.recovery import put_in_digest
+from core.alarms.states import PENDING_STEPS, AlarmEventKind, AlarmHandling, AlarmOrigin, AlarmState, StepState
 from core.alarms.tables import Alarm, AlarmStep
 from core.alarms.zone_cache import ZoneCache
 from core.db.in_values import in_values
@@ -49,20 +50,20 @@ def known_alarms(
         .where(
             in_values(tx, Alarm.zone_id, zones),
             Alarm.rule.in_([Rule.ABOVE, Rule.BELOW]),
-            Alarm.origin != "withdrawn",
+            Alarm.origin != AlarmOrigin.WITHDRAWN,
             Alarm.onset_at <= until,
-            or_(Alarm.state == "open", func.coalesce(Alarm.ended_at, Alarm.onset_at) >= since),
+            or_(Alarm.state == AlarmState.OPEN, func.coalesce(Alarm.ended_at, Alarm.onset_at) >= since),
         )
         .order_by(Alarm.onset_at, Alarm.id)
     )
     for alarm_id, zone, rule, onset, ended, state, origin, handling in rows:
-        ends = END if state == "open" else onset if ended is None else ended
-        untouched = state == "recovered" and handling == "unacknowledged"
-        if state == "open" or (untouched and origin == "live"):
+        ends = END if state == AlarmState.OPEN else onset if ended is None else ended
+        untouched = state == AlarmState.RECOVERED and handling == AlarmHandling.UNACKNOWLEDGED
+        if state == AlarmState.OPEN or (untouched and origin == AlarmOrigin.LIVE):
             standing = Alterable.WIDENS
         else:
             standing = Alterable.LATE if untouched else Alterable.FIXED
-        found.setdefault((zone, Rule(rule)), []).append(KnownAlarm(alarm_id, onset, ends, standing))
+        found.setdefault((zone, rule), []).append(KnownAlarm(alarm_id, onset, ends, standing))
     return found
 
 
@@ -112,15 +113,25 @@ def _place(tx: Session, alarm: Alarm, found: FoundEpisode, peak: Peak, now: Inst
 def _note(tx: Session, alarm: Alarm, before: tuple[Instant, Instant | None, Centi | None], now: Instant) -> bool:
     if before == (alarm.onset_at, alarm.ended_at, alarm.peak):
         return False
-    tx.add(event(alarm.id, "widened", now, late=True, onset=alarm.onset_at, ended=alarm.ended_at, peak=alarm.peak))
+    tx.add(
+        event(
+            alarm.id,
+            AlarmEventKind.WIDENED,
+            now,
+            late=True,
+            onset=alarm.onset_at,
+            ended=alarm.ended_at,
+            peak=alarm.peak,
+        )
+    )
     return True
 
 
 def _withdraw(tx: Session, alarm: Alarm, now: Instant) -> None:
-    alarm.origin, alarm.state, alarm.closed_at = "withdrawn", "closed", now
-    pending = and_(AlarmStep.alarm_id == alarm.id, AlarmStep.state.in_(["due", "held", "suppressed"]))
-    tx.execute(update(AlarmStep).where(pending).values(state="cancelled"))
-    tx.add(event(alarm.id, "withdrawn", now, late=True, onset=alarm.onset_at, ended=alarm.ended_at))
+    alarm.origin, alarm.state, alarm.closed_at = AlarmOrigin.WITHDRAWN, AlarmState.CLOSED, now
+    pending = and_(AlarmStep.alarm_id == alarm.id, AlarmStep.state.in_(PENDING_STEPS))
+    tx.execute(update(AlarmStep).where(pending).values(state=StepState.CANCELLED))
+    tx.add(event(alarm.id, AlarmEventKind.WITHDRAWN, now, late=True, onset=alarm.onset_at, ended=alarm.ended_at))
 
 
 def _make(tx: Session, zones: ZoneCache, key: ZoneRule, new: NewAlarm, peak: Peak, now: Instant) -> Alarm | None:
@@ -133,10 +144,10 @@ def _make(tx: Session, zones: ZoneCache, key: ZoneRule, new: NewAlarm, peak: Pea
     worst = found.peak if new.exceeds is None else peak(found.since, found.until)
     seen = Evidence(zone=key[0], rule=key[1], probe=found.probe, onset=found.since, peak=worst, limit=found.limit)
     row = alarm_row(watched, [seen], unit, now)
-    past = {"state": "recovered", "recovered_at": now, "ended_at": found.until}
-    alarm = Alarm(**{**row, **past, "origin": "late", "exceeds_id": new.exceeds})
+    past = {"state": AlarmState.RECOVERED, "recovered_at": now, "ended_at": found.until}
+    alarm = Alarm(**{**row, **past, "origin": AlarmOrigin.LATE, "exceeds_id": new.exceeds})
     tx.add(alarm)
     tx.flush()
-    tx.add(event(alarm.id, "opened", now, late=True, onset=found.since, exceeds=new.exceeds))
-    tx.add(event(alarm.id, "recovered", now, late=True, ended=found.until, known_end=found.ended))
+    tx.add(event(alarm.id, AlarmEventKind.OPENED, now, late=True, onset=found.since, exceeds=new.exceeds))
+    tx.add(event(alarm.id, AlarmEventKind.RECOVERED, now, late=True, ended=found.until, known_end=found.ended))
     return alarm

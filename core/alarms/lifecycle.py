@@ -24,6 +24,7 @@ from core.alarms.duration import cycle_onset_at, cycle_opened_at, time_out
 from core.alarms.evidence import FOLLOWED_LATE, Evidence
 from core.alarms.outbox import OutboxWriter
 from core.alarms.recovery import recover
+from core.alarms.states import AlarmEventKind, AlarmHandling, AlarmOrigin, AlarmState, StepState
 from core.alarms.steps import DRAIN, AlarmOpening, write_steps
 from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, RuleState
 from core.alarms.zone_cache import CachedZone, ZoneCache
@@ -129,9 +130,9 @@ def read_conditions(tx: Session, zones: Iterable[ZoneId]) -> dict[ZoneRule, Cond
     )
     conditions: dict[ZoneRule, Condition] = {}
     for zone, rule, condition in rows:
-        key = (zone, Rule(rule))
+        key = (zone, rule)
         if conditions.get(key) is not Condition.ACTIVE:
-            conditions[key] = Condition(condition)
+            conditions[key] = condition
     return conditions
 
 
@@ -149,7 +150,7 @@ def alarm_row(watched: CachedZone, evidence: Sequence[Evidence], unit: UnitId, n
         "unit_id": unit,
         "probe_id": first.probe,
         "rule": first.rule,
-        "state": "open",
+        "state": AlarmState.OPEN,
         "cycle": 1,
         "opened_at": now,
         "onset_at": first.onset,
@@ -179,9 +180,13 @@ def _open_and_recovered(
         .where(
             in_values(tx, Alarm.zone_id, {zone for zone, _ in keys}),
             or_(
-                Alarm.state == "open",
+                Alarm.state == AlarmState.OPEN,
                 # An alarm that recovered at the instant of its opening is a record of the past and never re-opens.
-                and_(Alarm.state == "recovered", Alarm.recovered_at > now - DAY, Alarm.recovered_at > Alarm.opened_at),
+                and_(
+                    Alarm.state == AlarmState.RECOVERED,
+                    Alarm.recovered_at > now - DAY,
+                    Alarm.recovered_at > Alarm.opened_at,
+                ),
             ),
         )
         .order_by(Alarm.recovered_at, Alarm.id)
@@ -190,9 +195,9 @@ def _open_and_recovered(
     )
     alarms: dict[ZoneRule, tuple[Alarm | None, Alarm | None]] = {}
     for alarm in rows:
-        key = (alarm.zone_id, Rule(alarm.rule))
+        key = (alarm.zone_id, alarm.rule)
         open_alarm, recovered_alarm = alarms.get(key, (None, None))
-        alarms[key] = (alarm, recovered_alarm) if alarm.state == "open" else (open_alarm, alarm)
+        alarms[key] = (alarm, recovered_alarm) if alarm.state == AlarmState.OPEN else (open_alarm, alarm)
     return alarms
 
 
@@ -213,14 +218,14 @@ def _matching_ended_alarms(tx: Session, by_key: Mapping[ZoneRule, Sequence[Evide
         return set()
     ended = select(Alarm.zone_id, Alarm.rule, Alarm.onset_at, Alarm.ended_at).where(
         in_values(tx, Alarm.zone_id, {zone for zone, _ in late}),
-        Alarm.state != "open",
-        Alarm.origin != "withdrawn",
+        Alarm.state != AlarmState.OPEN,
+        Alarm.origin != AlarmOrigin.WITHDRAWN,
         Alarm.onset_at <= max(newest for _, newest in late.values()),
         Alarm.ended_at >= min(onset for onset, _ in late.values()),
     )
     keys = set()
     for zone, rule, since, until in tx.execute(ended):
-        key = (zone, Rule(rule))
+        key = (zone, rule)
         if key in late and until is not None and since <= late[key][1] and until >= late[key][0]:
             keys.add(key)
     if keys:
@@ -239,12 +244,12 @@ def _draining(evidence: Sequence[Evidence]) -> bool:
 def _reopen(alarm: Alarm, evidence: Sequence[Evidence], now: Instant) -> None:
     """Begin another cycle of a recovered alarm: it has to be acknowledged and handled again."""
     alarm.earlier_out = time_out(alarm, now)
-    alarm.state, alarm.cycle, alarm.cycle_opened_at = "open", alarm.cycle + 1, now
+    alarm.state, alarm.cycle, alarm.cycle_opened_at = AlarmState.OPEN, alarm.cycle + 1, now
     onset = min((item.onset for item in evidence), default=now)
     # Time before the end of the last cycle is already counted in that cycle.
     alarm.cycle_onset_at = onset if alarm.ended_at is None else max(onset, alarm.ended_at)
     alarm.recovered_at = alarm.ended_at = alarm.probe_ended_at = None
-    alarm.handling = "unacknowledged"
+    alarm.handling = AlarmHandling.UNACKNOWLEDGED
     alarm.acknowledged_at = alarm.acknowledged_by = alarm.acknowledged_through = None
     for item in evidence:
         alarm.peak = worst(alarm.rule, [alarm.peak, item.peak])
@@ -257,7 +262,7 @@ def _opening_value(evidence: Sequence[Evidence]) -> Centi | None:
 def _opening_event(opened: _OpenedAlarm, now: Instant) -> dict[str, object]:
     """Return the event row of an opening."""
     cycle = opened.opening.cycle
-    kind = "opened" if cycle == 1 else "reopened"
+    kind = AlarmEventKind.OPENED if cycle == 1 else AlarmEventKind.REOPENED
     return event_row(opened.opening.alarm, kind, now, cycle=cycle, onset=opened.onset, value=opened.value)
 
 
@@ -271,7 +276,9 @@ def _update_open(tx: Session, kept: Sequence[tuple[Alarm, Sequence[Evidence], Co
         backlog_flags = [item.draining for item in evidence if item.draining is not None]
         if backlog_flags:
             latest = min(now + DRAIN, cycle_opened_at(alarm) + LONGEST_DRAIN) if all(backlog_flags) else now
-            due_steps = and_(AlarmStep.alarm_id == alarm.id, AlarmStep.cycle == alarm.cycle, AlarmStep.state == "due")
+            due_steps = and_(
+                AlarmStep.alarm_id == alarm.id, AlarmStep.cycle == alarm.cycle, AlarmStep.state == StepState.DUE
+            )
             # In a later cycle, steps of other levels may be due too; none may fire before level 1.
             before_latest = or_(and_(AlarmStep.tier == 1, AlarmStep.turn == 0), AlarmStep.due_at < latest)
             tx.execute(update(AlarmStep).where(due_steps, before_latest).values(due_at=latest))
@@ -289,6 +296,6 @@ def _release_held(tx: Session, alarms: Sequence[Alarm]) -> None:
     for cycle, alarm_ids in by_cycle.items():
         of_alarms = and_(in_values(tx, AlarmStep.alarm_id, alarm_ids), AlarmStep.cycle == cycle)
         if tx.get_bind().dialect.name != "sqlite":  # which has one writer anyway
-            pending = select(AlarmStep.id).where(of_alarms, AlarmStep.state.in_(["due", "held"]))
+            pending = select(AlarmStep.id).where(of_alarms, AlarmStep.state.in_([StepState.DUE, StepState.HELD]))
             tx.execute(pending.order_by(AlarmStep.id).with_for_update()).all()
-        tx.execute(update(AlarmStep).where(of_alarms, AlarmStep.state == "held").values(state="due"))
+        tx.execute(update(AlarmStep).where(of_alarms, AlarmStep.state == StepState.HELD).values(state=StepState.DUE))

@@ -18,10 +18,11 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from core.alarms.states import NotificationKind
 from core.ids import AlarmId, Centi
+from core.rules.conditions import Rule
 from core.runtime.instant import MINUTE, Instant, Milliseconds, at_zone
 
-NotificationKind = Literal["alarm", "recovery", "digest", "ops"]
 Language = Literal["zh-CN", "en"]
 
 LONGEST: Mapping[str, int] = {"thing": 20, "character_string": 32, "time": 32, "const": 20, "phrase": 5}
@@ -38,8 +39,7 @@ class AlarmFacts(msgspec.Struct, frozen=True, kw_only=True):
     equipment: str
     zone_kind: str
     """refrigerated, frozen, ultra_low, room: shown after the equipment's name, as 名称+温区."""
-    rule: str
-    """above, below, probe_offline, bad_sensor."""
+    rule: Rule
     value: Centi | None
     """Value of the newest reading that has one."""
     limit: Centi | None
@@ -190,7 +190,7 @@ def _time(when: Instant, timezone: str, pattern: str) -> str:
 
 def _what(texts: Mapping[str, Any], kind: NotificationKind, facts: AlarmFacts) -> str:
     offline = facts.offline or facts.value is None
-    manner = "recovered" if kind == "recovery" else "silent" if offline else "abnormal"
+    manner = "recovered" if kind == NotificationKind.RECOVERY else "silent" if offline else "abnormal"
     measured = {"value": facts.value, "limit": facts.limit, "peak": facts.peak}
     shown = {name: "" if value is None else degrees(value) for name, value in measured.items()}
     shown["again"] = texts["again"] if facts.cycle > 1 else ""

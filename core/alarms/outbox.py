@@ -9,7 +9,8 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from core.alarms.links import AlarmLink, sign, url
-from core.alarms.message_text import Facts, NotificationKind, compose, outbox_key
+from core.alarms.message_text import Facts, compose, outbox_key
+from core.alarms.states import NotificationKind
 from core.alarms.tables import OutboxMessage
 from core.db.insert import insert_missing
 from core.ids import AlarmId, PersonId

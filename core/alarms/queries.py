@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from core.alarms.duration import cycle_opened_at
 from core.alarms.handling import acknowledged_in_time
+from core.alarms.states import AlarmEventKind, AlarmHandling, AlarmOrigin, AlarmState
 from core.alarms.tables import Alarm, AlarmEvent, DeliveryAttempt, HandlingRecord, OutboxMessage
 from core.devices.history import TimeSpan, VisibilityCheck, visible_spans
 from core.devices.tables import Equipment, Zone
@@ -24,7 +25,7 @@ from core.units.rights import Right
 from core.units.tables import Account, Person, Unit
 
 AT_ONCE = 500
-BY_PEOPLE = ("acknowledged", "handled")
+BY_PEOPLE = (AlarmEventKind.ACKNOWLEDGED, AlarmEventKind.HANDLED)
 """Kinds of events in which the person acted; in other events it is the contact concerned."""
 
 
@@ -55,8 +56,8 @@ class AlarmDetail(msgspec.Struct, frozen=True):
 class AlarmFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Filter of an alarm list; None doesn't filter."""
 
-    states: Sequence[str] = ()
-    handling: str | None = None
+    states: Sequence[AlarmState] = ()
+    handling: AlarmHandling | None = None
     rule: str | None = None
     unit: UnitId | None = None
     zone: ZoneId | None = None
@@ -188,12 +189,12 @@ def handling_of(tx: Session, alarm: AlarmId) -> HandlingDetail | None:
 def open_count(tx: Session, scope: ColumnElement[bool]) -> int:
     """Count the alarms that aren't closed."""
     query = select(func.count()).select_from(Alarm).join(Unit, Unit.id == Alarm.unit_id)
-    return tx.scalar(query.where(scope, Alarm.state != "closed")) or 0
+    return tx.scalar(query.where(scope, Alarm.state != AlarmState.CLOSED)) or 0
 
 
 def timeliness(tx: Session, scope: ColumnElement[bool], since: Instant, until: Instant) -> Timeliness:
     """Count the alarms opened in [since, until) by how they were acknowledged."""
-    query = select(Alarm).join(Unit, Unit.id == Alarm.unit_id).where(Alarm.origin != "withdrawn")
+    query = select(Alarm).join(Unit, Unit.id == Alarm.unit_id).where(Alarm.origin != AlarmOrigin.WITHDRAWN)
     alarm_rows = tx.scalars(query.where(scope, Alarm.opened_at >= since, Alarm.opened_at < until).order_by(Alarm.id))
     counts = Counter(acknowledged_in_time(alarm) for alarm in alarm_rows.yield_per(AT_ONCE))
     return Timeliness(counts[True], counts[False], counts[None])
@@ -219,7 +220,7 @@ def _load(tx: Session, query: Select[Alarm, Zone, Equipment, Unit]) -> list[Alar
     rows = tx.execute(query).all()
     acknowledged = select(AlarmEvent.alarm_id, AlarmEvent.detail).where(
         AlarmEvent.alarm_id.in_([alarm.id for alarm, _, _, _ in rows if alarm.acknowledged_at is not None]),
-        AlarmEvent.kind == "acknowledged",
+        AlarmEvent.kind == AlarmEventKind.ACKNOWLEDGED,
     )
     actor_of = {
         alarm: str(json.loads(detail).get("by", ""))

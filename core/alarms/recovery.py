@@ -13,6 +13,15 @@ from core.alarms.alarm_facts import event, facts_of_alarm, worst
 from core.alarms.duration import cycle_onset_at
 from core.alarms.evidence import Evidence
 from core.alarms.outbox import MessageDraft, OutboxWriter
+from core.alarms.states import (
+    PENDING_STEPS,
+    AlarmEventKind,
+    AlarmHandling,
+    AlarmState,
+    MessageState,
+    NotificationKind,
+    StepState,
+)
 from core.alarms.tables import Alarm, AlarmStep, OutboxMessage
 from core.alarms.zone_cache import ZoneCache
 from core.db.insert import insert_missing
@@ -34,11 +43,10 @@ def recover(
     """
     measured = any(item.measured for item in evidence)
     of_cycle = and_(AlarmStep.alarm_id == alarm.id, AlarmStep.cycle == alarm.cycle)
-    pending = and_(of_cycle, AlarmStep.state.in_(["due", "held", "suppressed"]))
-    unfired_level_1 = tx.scalar(
-        select(func.count()).where(of_cycle, AlarmStep.tier == 1, AlarmStep.state.in_(["due", "held"]))
-    )
-    tx.execute(update(AlarmStep).where(pending).values(state="cancelled"))
+    pending = and_(of_cycle, AlarmStep.state.in_(PENDING_STEPS))
+    unfired = AlarmStep.state.in_([StepState.DUE, StepState.HELD])
+    unfired_level_1 = tx.scalar(select(func.count()).where(of_cycle, AlarmStep.tier == 1, unfired))
+    tx.execute(update(AlarmStep).where(pending).values(state=StepState.CANCELLED))
     alarm.recovered_at = now
     ends = [item.ended for item in evidence if item.ended is not None]
     if alarm.probe_ended_at is not None:
@@ -47,13 +55,13 @@ def recover(
     alarm.ended_at = max(cycle_onset_at(alarm), max(ends, default=now))
     for item in evidence:
         alarm.peak = worst(alarm.rule, [alarm.peak, item.peak])
-    alarm.state = "closed" if alarm.handling == "handled" else "recovered"
+    alarm.state = AlarmState.CLOSED if alarm.handling == AlarmHandling.HANDLED else AlarmState.RECOVERED
     recipients = _recipients(tx, alarm)
     if measured:
         value = next((item.value for item in evidence if item.value is not None), None)
         drafts = [
             MessageDraft(
-                kind="recovery",
+                kind=NotificationKind.RECOVERY,
                 facts=facts_of_alarm(alarm, zones, tier=tier, value=value, until=now),
                 person=person,
                 openid=openid,
@@ -64,11 +72,11 @@ def recover(
             for person, openid, tier in recipients
         ]
         for draft in outbox.queue(tx, drafts, now):
-            tx.add(event(alarm.id, "unreachable", now, person=draft.person, tier=draft.tier))
-    tx.add(event(alarm.id, "recovered", now, cycle=alarm.cycle, ended=alarm.ended_at, measured=measured))
-    if alarm.state == "closed":
+            tx.add(event(alarm.id, AlarmEventKind.UNREACHABLE, now, person=draft.person, tier=draft.tier))
+    tx.add(event(alarm.id, AlarmEventKind.RECOVERED, now, cycle=alarm.cycle, ended=alarm.ended_at, measured=measured))
+    if alarm.state == AlarmState.CLOSED:
         alarm.closed_at = now
-        tx.add(event(alarm.id, "closed", now))
+        tx.add(event(alarm.id, AlarmEventKind.CLOSED, now))
     elif unfired_level_1 and not recipients and alarm.cycle == 1:
         put_in_digest(tx, [alarm], now)
 
@@ -91,8 +99,8 @@ def _recipients(tx: Session, alarm: Alarm) -> list[tuple[PersonId, str | None, i
         .where(
             OutboxMessage.alarm_id == alarm.id,
             OutboxMessage.cycle == alarm.cycle,
-            OutboxMessage.kind == "alarm",
-            OutboxMessage.state.in_(["queued", "sent"]),
+            OutboxMessage.kind == NotificationKind.ALARM,
+            OutboxMessage.state.in_([MessageState.QUEUED, MessageState.SENT]),
         )
         .group_by(OutboxMessage.person_id, Person.openid)
         .order_by(OutboxMessage.person_id)

@@ -17,6 +17,7 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.alarms.states import StepState
 from core.alarms.tables import AlarmStep
 from core.db.in_values import in_values
 from core.db.insert import insert_missing
@@ -88,7 +89,7 @@ def _earlier(tx: Session, alarms: Sequence[AlarmId]) -> dict[AlarmId, EarlierCyc
             .order_by(AlarmStep.cycle)
         )
         for alarm, tier, turn, state, due_at in rows:
-            if state == "fired":
+            if state == StepState.FIRED:
                 earlier[alarm].fired.add((tier, turn))
             else:
                 earlier[alarm].unfired[tier, turn] = due_at

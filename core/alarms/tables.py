@@ -1,10 +1,23 @@
 """Tables of rule states, alarms, escalation steps, outbox, delivery attempts, events and alerting's cursors."""
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from core.alarms.states import (
+    ActedThrough,
+    AlarmEventKind,
+    AlarmHandling,
+    AlarmOrigin,
+    AlarmState,
+    AttemptOutcome,
+    MessageState,
+    NotificationKind,
+    StepState,
+)
 from core.db.record import Record
+from core.db.state_type import one_of, state_type
 from core.ids import AlarmId, Centi, EquipmentId, PersonId, ProbeId, SeriesId, UnitId, ZoneId, new_alarm_id
+from core.rules.conditions import Condition, Rule
 from core.runtime.instant import Instant, Milliseconds
 
 
@@ -18,10 +31,9 @@ class RuleState(Record):
     __table_args__ = (Index(None, "zone_id", "rule"),)
 
     series_id: Mapped[SeriesId] = mapped_column(ForeignKey("series.id"), primary_key=True)
-    rule: Mapped[str] = mapped_column(String(16), primary_key=True)
-    """above, below, probe_offline, bad_sensor."""
+    rule: Mapped[Rule] = mapped_column(state_type(Rule, 16), primary_key=True)
     zone_id: Mapped[ZoneId] = mapped_column(ForeignKey("zone.id"))
-    condition: Mapped[str] = mapped_column(String(10))
+    condition: Mapped[Condition] = mapped_column(state_type(Condition, 10))
     due_at: Mapped[Instant | None] = mapped_column(index=True)
     """Server time at which the condition changes by silence alone (probe_offline)."""
     memory: Mapped[bytes] = mapped_column(LargeBinary)
@@ -62,12 +74,12 @@ class Alarm(Record):
             "zone_id",
             "rule",
             unique=True,
-            sqlite_where=text("state = 'open'"),
-            postgresql_where=text("state = 'open'"),
+            sqlite_where=text(f"state = '{AlarmState.OPEN}'"),
+            postgresql_where=text(f"state = '{AlarmState.OPEN}'"),
         ),
-        CheckConstraint("state IN ('open', 'recovered', 'closed')", name="state"),
-        CheckConstraint("handling IN ('unacknowledged', 'acknowledged', 'handled')", name="handling"),
-        CheckConstraint("origin IN ('live', 'late', 'withdrawn')", name="origin"),
+        one_of("state", AlarmState),
+        one_of("handling", AlarmHandling),
+        one_of("origin", AlarmOrigin),
         Index(None, "unit_id", "state"),
     )
 
@@ -78,9 +90,9 @@ class Alarm(Record):
     """Unit in which the equipment stood at the opening."""
     probe_id: Mapped[ProbeId] = mapped_column(ForeignKey("probe.id"))
     """The probe that opened it."""
-    rule: Mapped[str] = mapped_column(String(16))
-    state: Mapped[str] = mapped_column(String(10))
-    handling: Mapped[str] = mapped_column(String(16), default="unacknowledged")
+    rule: Mapped[Rule] = mapped_column(state_type(Rule, 16))
+    state: Mapped[AlarmState] = mapped_column(state_type(AlarmState, 10))
+    handling: Mapped[AlarmHandling] = mapped_column(state_type(AlarmHandling, 16), default=AlarmHandling.UNACKNOWLEDGED)
     cycle: Mapped[int] = mapped_column(default=1)
     """1, plus the number of re-openings within the merge window. Each cycle has its own step rows."""
     opened_at: Mapped[Instant]
@@ -99,18 +111,14 @@ class Alarm(Record):
     closed_at: Mapped[Instant | None]
     acknowledged_at: Mapped[Instant | None]
     acknowledged_by: Mapped[PersonId | None] = mapped_column(ForeignKey("person.id"))
-    acknowledged_through: Mapped[str | None] = mapped_column(String(10))
-    """web, wechat."""
+    acknowledged_through: Mapped[ActedThrough | None] = mapped_column(state_type(ActedThrough, 10))
     opening_value: Mapped[Centi | None]
     peak: Mapped[Centi | None]
     """Value farthest beyond the limit so far."""
     limit: Mapped[Centi | None]
     snapshot: Mapped[str] = mapped_column(Text)
     """Rule and escalation policy as they were at the opening (JSON)."""
-    origin: Mapped[str] = mapped_column(String(10), default="live")
-    """live; late: opened from late readings, and adjusted to further ones until somebody acknowledges or handles it;
-    withdrawn: a late alarm whose excursion was refuted by later readings.
-    """
+    origin: Mapped[AlarmOrigin] = mapped_column(state_type(AlarmOrigin, 10), default=AlarmOrigin.LIVE)
     exceeds_id: Mapped[AlarmId | None] = mapped_column(ForeignKey("alarm.id"))
     """The earlier alarm, already acknowledged or handled, whose excursion this late alarm exceeds."""
 
@@ -125,7 +133,7 @@ class AlarmStep(Record):
     __tablename__ = "alarm_step"
     __table_args__ = (
         UniqueConstraint("alarm_id", "cycle", "tier", "turn"),
-        CheckConstraint("state IN ('due', 'held', 'suppressed', 'fired', 'cancelled')", name="state"),
+        one_of("state", StepState),
         Index(None, "state", "due_at"),
     )
 
@@ -137,7 +145,7 @@ class AlarmStep(Record):
     turn: Mapped[int] = mapped_column(default=0)
     """0 for the first time, then the number of the repeat."""
     due_at: Mapped[Instant]
-    state: Mapped[str] = mapped_column(String(12), default="due")
+    state: Mapped[StepState] = mapped_column(state_type(StepState, 12), default=StepState.DUE)
     fired_at: Mapped[Instant | None]
 
 
@@ -149,7 +157,7 @@ class OutboxMessage(Record):
 
     __tablename__ = "outbox"
     __table_args__ = (
-        CheckConstraint("state IN ('queued', 'sent', 'failed', 'superseded')", name="state"),
+        one_of("state", MessageState),
         Index(None, "state", "next_at"),
     )
 
@@ -159,13 +167,12 @@ class OutboxMessage(Record):
     alarm_id: Mapped[AlarmId | None] = mapped_column(ForeignKey("alarm.id"), index=True)
     cycle: Mapped[int] = mapped_column(default=1)
     tier: Mapped[int] = mapped_column(default=1)
-    kind: Mapped[str] = mapped_column(String(12))
-    """alarm, recovery, digest, ops."""
+    kind: Mapped[NotificationKind] = mapped_column(state_type(NotificationKind, 12))
     person_id: Mapped[PersonId] = mapped_column(ForeignKey("person.id"))
     channel: Mapped[str] = mapped_column(String(12))
     address: Mapped[str] = mapped_column(String(100))
     body: Mapped[bytes] = mapped_column(LargeBinary)
-    state: Mapped[str] = mapped_column(String(10), default="queued")
+    state: Mapped[MessageState] = mapped_column(state_type(MessageState, 10), default=MessageState.QUEUED)
     created_at: Mapped[Instant]
     sent_at: Mapped[Instant | None]
     attempts: Mapped[int] = mapped_column(default=0)
@@ -184,8 +191,7 @@ class DeliveryAttempt(Record):
     id: Mapped[int] = mapped_column(primary_key=True)
     outbox_id: Mapped[int] = mapped_column(ForeignKey("outbox.id"), index=True)
     at: Mapped[Instant]
-    outcome: Mapped[str] = mapped_column(String(10))
-    """sent, retry, refused."""
+    outcome: Mapped[AttemptOutcome] = mapped_column(state_type(AttemptOutcome, 10))
     code: Mapped[str] = mapped_column(String(20), default="")
     detail: Mapped[str] = mapped_column(String(300), default="")
 
@@ -198,13 +204,10 @@ class AlarmEvent(Record):
     id: Mapped[int] = mapped_column(primary_key=True)
     alarm_id: Mapped[AlarmId] = mapped_column(ForeignKey("alarm.id"), index=True)
     at: Mapped[Instant]
-    kind: Mapped[str] = mapped_column(String(20))
-    """opened, reopened, told, nobody_to_tell, unreachable, held, suppressed, resumed, digest, acknowledged, recovered,
-    widened, withdrawn, handled, closed; `detail` has the rest. `told`: messages were written for levels at which
-    somebody can be told; `nobody_to_tell`: nobody can be told at a level.
-    """
+    kind: Mapped[AlarmEventKind] = mapped_column(state_type(AlarmEventKind, 20))
     person_id: Mapped[PersonId | None] = mapped_column(ForeignKey("person.id"))
     detail: Mapped[str] = mapped_column(Text, default="{}")
+    """The rest, as JSON."""
 
 
 class HandlingRecord(Record):

@@ -9,25 +9,23 @@ in another unit: they belong to the unit where the equipment stood at that time.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.orm import Session
 
+from core.alarms.states import AlarmState, ZoneState
 from core.alarms.tables import Alarm
 from core.devices.tables import Equipment, EquipmentUnit, MaintenanceWindow, Probe, ProbeZone, Series, Zone
 from core.ids import AlarmId, Centi, EquipmentId, UnitId, ZoneId
 from core.limits import rule_profile
 from core.rules.bad_sensor import BROKEN
-from core.rules.conditions import UNUSABLE
+from core.rules.conditions import UNUSABLE, Rule
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.telemetry.port import StoredReading, Telemetry
 from core.units.tables import Unit
 
-ZoneState = Literal[
-    "normal", "abnormal", "offline", "fault", "unmonitored", "repair", "spare", "stopped", "stock_take", "defrost"
-]
 AHEAD = Milliseconds(2 * MINUTE)
 """Time by which a gateway's clock may be ahead before its time stamps are corrected."""
 
@@ -90,8 +88,8 @@ def zone_statuses(
     zones = [zone for zone, _, _, _ in rows]
     windows = _windows(tx, [equipment.id for _, equipment, _, _ in rows], now)
     probes = _probes(tx, telemetry, zones, {zone.id: arrived_at for zone, _, _, arrived_at in rows}, now)
-    alarms: dict[tuple[ZoneId, UnitId], list[tuple[AlarmId, str]]] = defaultdict(list)
-    opened = select(Alarm.zone_id, Alarm.unit_id, Alarm.id, Alarm.rule).where(Alarm.state == "open")
+    alarms: dict[tuple[ZoneId, UnitId], list[tuple[AlarmId, Rule]]] = defaultdict(list)
+    opened = select(Alarm.zone_id, Alarm.unit_id, Alarm.id, Alarm.rule).where(Alarm.state == AlarmState.OPEN)
     for zone_id, unit_id, alarm_id, rule in tx.execute(opened.where(Alarm.zone_id.in_([zone.id for zone in zones]))):
         alarms[zone_id, unit_id].append((alarm_id, rule))
     return [
@@ -127,8 +125,8 @@ def _windows(tx: Session, equipment: Sequence[EquipmentId], now: Instant) -> Map
         MaintenanceWindow.equipment_id.in_(equipment), _in_force(MaintenanceWindow, now)
     )
     for equipment_id, kind in tx.execute(query.order_by(MaintenanceWindow.since)):
-        if windows.get(equipment_id) != "stopped":
-            windows[equipment_id] = msgspec.convert(kind, ZoneState)
+        if windows.get(equipment_id) != ZoneState.STOPPED:
+            windows[equipment_id] = ZoneState(kind)
     return windows
 
 
@@ -167,9 +165,9 @@ def probe_status(
     """Return the state of a probe by its readings inside the offline limit, in order of time."""
     newest = next((s for s in reversed(samples) if s.value is not None and not s.q & UNUSABLE), None)
     if newest is not None and newest.value is not None:
-        state: ZoneState = "abnormal" if excess(newest.value, low, high) > 0 else "normal"
+        state = ZoneState.ABNORMAL if excess(newest.value, low, high) > 0 else ZoneState.NORMAL
         return ProbeStatus(code=code, state=state, value=newest.value, at=newest.at, last_at=last_at)
-    state = "fault" if any(s.q & BROKEN for s in samples) else "offline"
+    state = ZoneState.FAULT if any(s.q & BROKEN for s in samples) else ZoneState.OFFLINE
     return ProbeStatus(code=code, state=state, last_at=last_at)
 
 
@@ -186,12 +184,12 @@ def _zone_now(
     unit: Unit,
     probes: Sequence[ProbeStatus],
     window: ZoneState | None,
-    alarms: Sequence[tuple[AlarmId, str]],
+    alarms: Sequence[tuple[AlarmId, Rule]],
 ) -> ZoneStatus:
     live = [probe for probe in probes if probe.value is not None]
     low, high = limits_of(zone)
     worst = max(live, key=lambda p: excess(p.value or Centi(0), low, high), default=None)
-    stopped = window == "stopped"
+    stopped = window == ZoneState.STOPPED
     return ZoneStatus(
         unit=unit.id,
         unit_name=unit.name,
@@ -204,7 +202,7 @@ def _zone_now(
         kind=zone.kind,
         low=low,
         high=high,
-        state=window or _state(probes, excursion_open=any(rule in {"above", "below"} for _, rule in alarms)),
+        state=window or _state(probes, excursion_open=any(rule in {Rule.ABOVE, Rule.BELOW} for _, rule in alarms)),
         value=worst.value if worst and not stopped else None,
         at=worst.at if worst and not stopped else None,
         last_at=max((p.last_at for p in probes if p.last_at is not None), default=None),
@@ -218,10 +216,10 @@ def _state(probes: Sequence[ProbeStatus], *, excursion_open: bool) -> ZoneState:
     """Return the state of a zone without a window: that of its worst probe; without values, `fault` or `offline`."""
     states = {probe.state for probe in probes}
     if not states:
-        return "unmonitored"
-    if states & {"normal", "abnormal"}:
-        return "abnormal" if "abnormal" in states or excursion_open else "normal"
-    return "fault" if "fault" in states else "offline"
+        return ZoneState.UNMONITORED
+    if states & {ZoneState.NORMAL, ZoneState.ABNORMAL}:
+        return ZoneState.ABNORMAL if ZoneState.ABNORMAL in states or excursion_open else ZoneState.NORMAL
+    return ZoneState.FAULT if ZoneState.FAULT in states else ZoneState.OFFLINE
 
 
 def _in_force(timeline: Any, now: Instant) -> ColumnElement[bool]:  # noqa: ANN401 (every timeline has the two columns)

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from core.db.audit import Change, record_all
 from core.db.in_values import in_values
 from core.db.insert import insert_all
+from core.devices.kinds import WindowKind
 from core.devices.tables import Equipment, EquipmentUnit, MaintenanceWindow, ProbeZone, Zone
 from core.errors import DomainError, Invalid
 from core.ids import EquipmentId, PersonId, UnitId
@@ -107,7 +108,9 @@ def incomplete_contacts(tx: Session, scope: ColumnElement[bool], at: Instant) ->
     Monitored means: it stands in a unit, a probe is bound to a zone of it, and it isn't stopped.
     """
     with_probe = select(ProbeZone.id).join(Zone, Zone.id == ProbeZone.zone_id)
-    stopped = select(MaintenanceWindow.id).where(MaintenanceWindow.kind == "stopped", in_force(MaintenanceWindow, at))
+    stopped = select(MaintenanceWindow.id).where(
+        MaintenanceWindow.kind == WindowKind.STOPPED, in_force(MaintenanceWindow, at)
+    )
     monitored = tx.execute(
         select(Equipment.id, Equipment.code, Equipment.name, Unit.id)
         .join(EquipmentUnit, EquipmentUnit.equipment_id == Equipment.id)

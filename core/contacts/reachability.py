@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Select, and_, false, func, not_, or_, sele
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from core.contacts.contacts import ContactLevel, in_force, present
+from core.devices.kinds import WindowKind
 from core.devices.tables import Equipment, EquipmentUnit, MaintenanceWindow, ProbeZone, Zone
 from core.ids import EquipmentId, UnitId
 from core.runtime.instant import Instant
@@ -104,7 +105,7 @@ def _monitored(scope: ColumnElement[bool], at: Instant) -> list[ColumnElement[bo
         in_force(EquipmentUnit, at),
         scope,
         Equipment.id.in_(with_probe),
-        Equipment.id.not_in(windows.where(MaintenanceWindow.kind == "stopped")),
+        Equipment.id.not_in(windows.where(MaintenanceWindow.kind == WindowKind.STOPPED)),
     ]
 
 

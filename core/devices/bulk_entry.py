@@ -103,7 +103,7 @@ def enter_equipment(
         if not equipment_data.code.strip() or not equipment_data.name.strip():
             raise Invalid(field="code", value=equipment_data.code, problem="an equipment needs a code and a name")
         _claim(taken, equipment_data.code, f"equipment code {equipment_data.code} is taken")
-        return {"code": equipment_data.code, "name": equipment_data.name, "kind": equipment_data.kind.value}
+        return {"code": equipment_data.code, "name": equipment_data.name, "kind": equipment_data.kind}
 
     results = [_row_or_error(partial(checked_row, item)) for item in new]
     by_code = _insert(tx, Equipment, Equipment.code, results)
@@ -111,7 +111,7 @@ def enter_equipment(
         (item, by_code[item.equipment.code]) for item, row in zip(new, results, strict=True) if isinstance(row, dict)
     ]
     kinds = [(equipment.id, kind) for item, equipment in pairs for kind in dict.fromkeys(item.equipment.zones)]
-    insert_all(tx, Zone, [{"equipment_id": each, "kind": kind.value} for each, kind in kinds])
+    insert_all(tx, Zone, [{"equipment_id": each, "kind": kind} for each, kind in kinds])
     places = [{"equipment_id": each.id, "unit_id": item.unit.id, "since": item.since} for item, each in pairs]
     insert_all(tx, EquipmentUnit, places)
     changes = [

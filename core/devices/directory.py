@@ -21,6 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core.db.engine import Records
+from core.devices.kinds import WindowKind
 from core.devices.tables import (
     Equipment,
     EquipmentUnit,
@@ -254,7 +255,7 @@ def _load(tx: Session, number: int) -> _Copy:
     units = _by_subject(tx.execute(select(EquipmentUnit.equipment_id, *_span(EquipmentUnit), EquipmentUnit.unit_id)))
     stopped: dict[EquipmentId, list[tuple[Instant, Instant | None]]] = defaultdict(list)
     windows = select(MaintenanceWindow.equipment_id, *_span(MaintenanceWindow))
-    for subject, since, until in tx.execute(windows.where(MaintenanceWindow.kind == "stopped")):
+    for subject, since, until in tx.execute(windows.where(MaintenanceWindow.kind == WindowKind.STOPPED)):
         stopped[subject].append((since, until))
     equipment = {
         id_: _Equipment(id_, code, Timeline(units.get(id_, ())), Timeline(merged(stopped.get(id_, ()))))

@@ -42,17 +42,17 @@ def begin_window(
         raise BackDated(message("window_ends_before", until=rfc3339(until), since=rfc3339(since)))
     overlapping = select(MaintenanceWindow.id).where(
         MaintenanceWindow.equipment_id == equipment,
-        MaintenanceWindow.kind == kind.value,
+        MaintenanceWindow.kind == kind,
         or_(MaintenanceWindow.until.is_(None), MaintenanceWindow.until > since),
     )
     if until is not None:
         overlapping = overlapping.where(MaintenanceWindow.since < until)
     if tx.scalar(overlapping) is not None:
         raise Conflict(message("window_there", equipment=equipment, kind=kind.value))
-    window = MaintenanceWindow(equipment_id=equipment, kind=kind.value, since=since, until=until, reason=reason)
+    window = MaintenanceWindow(equipment_id=equipment, kind=kind, since=since, until=until, reason=reason)
     tx.add(window)
     tx.flush()
-    detail = {"kind": kind.value, "since": since, "until": until, "reason": reason}
+    detail = {"kind": kind, "since": since, "until": until, "reason": reason}
     audit.record(tx, at=now, actor=actor.name, act="window begun", subject=f"equipment:{equipment}", detail=detail)
     return window
 

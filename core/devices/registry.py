@@ -62,11 +62,11 @@ def rename_equipment(
     require_plain("name", name)
     if not name.strip():
         raise Invalid(field="name", value=name, problem="an equipment needs a name")
-    if (equipment.name, equipment.kind) == (name, kind.value):
+    if (equipment.name, equipment.kind) == (name, kind):
         return False
     revision.bump(tx)
-    detail = {"before": [equipment.name, equipment.kind], "after": [name, kind.value]}
-    equipment.name, equipment.kind = name, kind.value
+    detail = {"before": [equipment.name, equipment.kind], "after": [name, kind]}
+    equipment.name, equipment.kind = name, kind
     subject = f"equipment:{equipment.id}"
     audit.record(tx, at=now, actor=actor.name, act="equipment renamed", subject=subject, detail=detail)
     return True
@@ -79,10 +79,10 @@ def add_zone(tx: Session, actor: Actor, equipment: EquipmentId, kind: ZoneKind, 
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, now), asked=("equipment", equipment))
     revision.bump(tx)
-    if tx.scalar(select(Zone.id).where(Zone.equipment_id == equipment, Zone.kind == kind.value)) is not None:
+    if tx.scalar(select(Zone.id).where(Zone.equipment_id == equipment, Zone.kind == kind)) is not None:
         msg = f"equipment {equipment} has a zone {kind.value} already"
         raise Conflict(msg)
-    zone = Zone(equipment_id=equipment, kind=kind.value)
+    zone = Zone(equipment_id=equipment, kind=kind)
     tx.add(zone)
     tx.flush()
     audit.record(tx, at=now, actor=actor.name, act="zone added", subject=f"zone:{zone.id}")

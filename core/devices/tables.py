@@ -5,6 +5,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.overlap_guard import longer_than_nothing
 from core.db.record import Record
+from core.db.state_type import state_type
+from core.devices.kinds import EquipmentKind, WindowKind, ZoneKind
 from core.ids import Centi, EquipmentId, GatewayId, ProbeId, SeriesId, UnitId, ZoneId
 from core.runtime.instant import Instant, Milliseconds
 
@@ -18,7 +20,7 @@ class Equipment(Record):
     code: Mapped[str] = mapped_column(String(40), unique=True)
     """Inventory number in the unit's books; import files refer to equipment by it."""
     name: Mapped[str] = mapped_column(String(100))
-    kind: Mapped[str] = mapped_column(String(20))
+    kind: Mapped[EquipmentKind] = mapped_column(state_type(EquipmentKind, 20))
 
 
 class Zone(Record):
@@ -33,7 +35,7 @@ class Zone(Record):
 
     id: Mapped[ZoneId] = mapped_column(primary_key=True)
     equipment_id: Mapped[EquipmentId] = mapped_column(ForeignKey("equipment.id"))
-    kind: Mapped[str] = mapped_column(String(16))
+    kind: Mapped[ZoneKind] = mapped_column(state_type(ZoneKind, 16))
     profile: Mapped[str] = mapped_column(String(30), default="china-2017")
     low: Mapped[Centi | None]
     high: Mapped[Centi | None]
@@ -69,7 +71,7 @@ class MaintenanceWindow(Record):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     equipment_id: Mapped[EquipmentId] = mapped_column(ForeignKey("equipment.id"), index=True)
-    kind: Mapped[str] = mapped_column(String(12))
+    kind: Mapped[WindowKind] = mapped_column(state_type(WindowKind, 12))
     since: Mapped[Instant]
     until: Mapped[Instant | None]
     reason: Mapped[str] = mapped_column(String(200), default="")

@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import func, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from core.alarms.states import MessageState, StepState
 from core.alarms.tables import Alarm, AlarmStep, FollowCursor, HousekeepingJob, OutboxMessage
 from core.contacts.contacts import ContactLevel
 from core.contacts.reachability import count_out_of_reach, out_of_reach
@@ -79,8 +80,8 @@ StoreStatus = RecordsStatus | LogStatus | TelemetryStatus
 def check_records(records: Records, now: Instant, channels: tuple[str, ...]) -> RecordsStatus:
     """Ask the records; `now` is the system's clock."""
     with records.read() as tx:
-        waiting = (OutboxMessage.state == "queued", OutboxMessage.channel.in_(channels))
-        late = (AlarmStep.state == "due", AlarmStep.due_at <= now - OVERDUE_AFTER)
+        waiting = (OutboxMessage.state == MessageState.QUEUED, OutboxMessage.channel.in_(channels))
+        late = (AlarmStep.state == StepState.DUE, AlarmStep.due_at <= now - OVERDUE_AFTER)
         overdue, since = tx.execute(select(func.count(), func.min(AlarmStep.due_at)).where(*late)).one()
         return RecordsStatus(
             alarms=_counted(tx, Alarm.state),

@@ -15,8 +15,10 @@ from typing import Literal, Protocol
 import msgspec
 
 from core.ids import Centi
+from core.intake.states import QuarantineState
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.shards import GatewayNumber, Shard
+from core.wire.states import IntakeOrigin
 
 Quantity = Literal["t", "h", "door", "mains", "batt"]
 
@@ -66,7 +68,7 @@ class IntakeBatch(msgspec.Struct, frozen=True, gc=False):
     hash: bytes
     """Of the frozen part: tells a cloned box from a duplicate. One that begins with IN_PARTS only from its like."""
     received: Instant
-    origin: Literal["live", "backfill", "released"]
+    origin: IntakeOrigin
     readings: tuple[StampedReading, ...]
     shifted: Milliseconds = Milliseconds(0)
     """What was taken off `ts` for a clock that is ahead (below 0: behind), once for all of it."""
@@ -105,7 +107,7 @@ class QuarantinedReading(msgspec.Struct, frozen=True):
     detail: str
     since: Instant
     boot: str = ""
-    state: Literal["held", "released", "discarded"] = "held"
+    state: QuarantineState = QuarantineState.HELD
     ended: Instant | None = None
     by: str = ""
     """Who discarded it, and `why`."""
@@ -278,7 +280,7 @@ class IntakeLog(Protocol):
         gw: GatewayNumber | None = None,
         boot: str | None = None,
         reason: str | None = None,
-        state: Literal["held", "released", "discarded"] = "held",
+        state: QuarantineState = QuarantineState.HELD,
         after: int = 0,
         limit: int = 100,
     ) -> list[QuarantinedReading]:

@@ -7,7 +7,7 @@ was seen of a gateway is guarded by the same lock, since a gateway belongs to on
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal, cast
+from typing import cast
 
 import msgspec
 
@@ -32,6 +32,7 @@ from core.intake.port import (
 from core.intake.postgres_server import Db, LogServer
 from core.intake.quarantine_limits import Excess
 from core.intake.replaced_log_guard import ReplacedLogGuard
+from core.intake.states import QuarantineState
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.shards import GatewayNumber, Shard, shard_of
 
@@ -195,7 +196,7 @@ class PostgresIntakeLog:
         gw: GatewayNumber | None = None,
         boot: str | None = None,
         reason: str | None = None,
-        state: Literal["held", "released", "discarded"] = "held",
+        state: QuarantineState = QuarantineState.HELD,
         after: int = 0,
         limit: int = 100,
     ) -> list[QuarantinedReading]:

@@ -17,7 +17,7 @@ checksum could have a batch acknowledged that was never stored: it makes the log
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -33,8 +33,10 @@ from core.intake.port import (
     QuarantinedReading,
     StampedReading,
 )
+from core.intake.states import QuarantineState
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.shards import GatewayNumber, Shard
+from core.wire.states import IntakeOrigin
 from core.wire.topics import sender_of
 
 DEAD_LETTERS_PER_GATEWAY = 100
@@ -50,7 +52,7 @@ _HEAD = struct.Struct(">BI")
 COLUMNS = "n, gw, ep, seq, hash, received, origin, batch"
 """Of an entry, as `unpack` takes them."""
 
-EntryRow = tuple[int, GatewayNumber, str, int, bytes, Instant, Literal["live", "backfill", "released"], bytes]
+EntryRow = tuple[int, GatewayNumber, str, int, bytes, Instant, str, bytes]
 Released = tuple[Shard, GatewayNumber, str, str, int, bytes]
 """shard, gw, ep, boot, seq and the packed reading of a row that left quarantine."""
 
@@ -63,6 +65,7 @@ class _Rest(msgspec.Struct, frozen=True, array_like=True):
     readings: tuple[StampedReading, ...]
 
 
+_ORIGINS = {origin.value: origin for origin in IntakeOrigin}
 _encode = msgspec.msgpack.Encoder().encode
 _rest = msgspec.msgpack.Decoder(_Rest).decode
 _stamped = msgspec.msgpack.Decoder(StampedReading).decode
@@ -78,7 +81,8 @@ def pack(batch: IntakeBatch) -> bytes:
 
 def unpack(shard: Shard, row: EntryRow) -> LogEntry:
     """Return the entry of a row; one that is damaged has no readings."""
-    n, gw, ep, seq, hash_, received, origin, packed = row
+    n, gw, ep, seq, hash_, received, origin_value, packed = row
+    origin = _ORIGINS[origin_value]
     try:
         left = _rest(_checked(gw, ep, seq, received, origin, hash_, packed))
     except (ValueError, TypeError, struct.error, msgspec.MsgspecError):
@@ -126,8 +130,9 @@ HeldRow = tuple[int, str, str, str, int, bytes]
 
 def unpack_held(row: Sequence[Any]) -> QuarantinedReading:
     """Return what is in quarantine."""
-    id_, gw, packed, reason, detail, since, boot, *rest, ep, seq = row
-    return QuarantinedReading(id_, gw, unpack_reading(gw, ep, boot, seq, packed), reason, detail, since, boot, *rest)
+    id_, gw, packed, reason, detail, since, boot, state, *rest, ep, seq = row
+    reading = unpack_reading(gw, ep, boot, seq, packed)
+    return QuarantinedReading(id_, gw, reading, reason, detail, since, boot, QuarantineState(state), *rest)
 
 
 def is_sound(gw: str, ep: str, boot: str, seq: int, packed: bytes) -> bool:
@@ -235,6 +240,6 @@ def released(ended: Iterable[Released], now: Instant, shift: Milliseconds) -> li
         reading = _stamped(_checked_reading(gw, ep, boot, seq, packed))
         messages[shard, gw, ep, boot, seq].append(msgspec.structs.replace(reading, at=Instant(reading.at + shift)))
     return [
-        IntakeBatch(shard, gw, ep, boot, seq, b"", now, "released", tuple(readings), Milliseconds(-shift))
+        IntakeBatch(shard, gw, ep, boot, seq, b"", now, IntakeOrigin.RELEASED, tuple(readings), Milliseconds(-shift))
         for (shard, gw, ep, boot, seq), readings in messages.items()
     ]

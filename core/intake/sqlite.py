@@ -3,7 +3,6 @@
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -35,6 +34,7 @@ from core.intake.port import (
 from core.intake.quarantine_limits import Excess
 from core.intake.replaced_log_guard import ReplacedLogGuard
 from core.intake.sqlite_file import LogFile
+from core.intake.states import QuarantineState
 from core.runtime.clock import real_now
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.shards import GatewayNumber, Shard
@@ -173,7 +173,7 @@ class SqliteIntakeLog:
         gw: GatewayNumber | None = None,
         boot: str | None = None,
         reason: str | None = None,
-        state: Literal["held", "released", "discarded"] = "held",
+        state: QuarantineState = QuarantineState.HELD,
         after: int = 0,
         limit: int = 100,
     ) -> list[QuarantinedReading]:

@@ -5,8 +5,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.overlap_guard import longer_than_nothing
 from core.db.record import Record
+from core.db.state_type import state_type
 from core.ids import AccountId, EquipmentId, PersonId, UnitId
 from core.runtime.instant import Instant
+from core.units.levels import Level, UnitKind
+from core.units.rights import Role
 
 
 class Unit(Record):
@@ -20,10 +23,8 @@ class Unit(Record):
     id: Mapped[UnitId] = mapped_column(primary_key=True)
     code: Mapped[str | None] = mapped_column(String(12), unique=True)
     name: Mapped[str] = mapped_column(String(100))
-    kind: Mapped[str] = mapped_column(String(16))
-    """cdc, pov, institution, temp_site, health_dept, mah, distributor, regulator, treatment."""
-    level: Mapped[str] = mapped_column(String(10))
-    """province, city, county, township, village."""
+    kind: Mapped[UnitKind] = mapped_column(state_type(UnitKind, 16))
+    level: Mapped[Level] = mapped_column(state_type(Level, 10))
     parent_id: Mapped[UnitId | None] = mapped_column(ForeignKey("unit.id"))
     path: Mapped[str] = mapped_column(String(255), unique=True)
     timezone: Mapped[str] = mapped_column(String(40), default="Asia/Shanghai")
@@ -90,7 +91,7 @@ class Grant(Record):
     id: Mapped[int] = mapped_column(primary_key=True)
     account_id: Mapped[AccountId] = mapped_column(ForeignKey("account.id"))
     unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"))
-    role: Mapped[str] = mapped_column(String(20))
+    role: Mapped[Role] = mapped_column(state_type(Role, 20))
     since: Mapped[Instant]
     until: Mapped[Instant | None]
 
@@ -118,7 +119,7 @@ class ApiToken(Record):
     name: Mapped[str] = mapped_column(String(50), unique=True)
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"))
-    role: Mapped[str] = mapped_column(String(20))
+    role: Mapped[Role] = mapped_column(state_type(Role, 20))
     expires_at: Mapped[Instant | None]
 
 

@@ -85,8 +85,8 @@ def _row(unit: UnitParticulars, parent: Unit | None) -> dict[str, Any]:
     return {
         "code": unit.code,
         "name": unit.name,
-        "kind": unit.kind.value,
-        "level": unit.level.value,
+        "kind": unit.kind,
+        "level": unit.level,
         "parent_id": None if parent is None else parent.id,
         "path": f"new {uuid4().hex}",
         "timezone": unit.timezone,
@@ -107,15 +107,13 @@ def change_unit(tx: Session, actor: Actor, unit: Unit, to: UnitParticulars, *, n
     if to.code != unit.code:
         _check_free(tx, to.code)
     unit.name, unit.code, unit.timezone = to.name, to.code, to.timezone
-    unit.kind, unit.level = to.kind.value, to.level.value
+    unit.kind, unit.level = to.kind, to.level
     record_all(tx, [_change("unit changed", unit)], at=now, actor=actor.name)
 
 
 def particulars(unit: Unit) -> UnitParticulars:
     """Return the current attributes of a unit."""
-    return UnitParticulars(
-        name=unit.name, kind=UnitKind(unit.kind), level=Level(unit.level), code=unit.code, timezone=unit.timezone
-    )
+    return UnitParticulars(name=unit.name, kind=unit.kind, level=unit.level, code=unit.code, timezone=unit.timezone)
 
 
 def move_unit(tx: Session, actor: Actor, unit: Unit, parent: Unit | None, *, now: Instant) -> None:
@@ -165,7 +163,7 @@ def _check_place(actor: Actor, unit: UnitParticulars, parent: Unit | None) -> No
 
 
 def _check_level(unit: UnitParticulars, parent: Unit) -> None:
-    if not may_hang(unit.kind, unit.level, Level(parent.level)):
+    if not may_hang(unit.kind, unit.level, parent.level):
         problem = message("level", name=unit.name, kind=unit.kind, parent=parent.name, level=parent.level)
         raise Invalid(field="level", value=unit.level.value, problem=problem)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from core.wire.quality import BITS
+from core.wire.states import ConnectionState
 
 LONGEST_BATCH = 500
 LARGEST_MESSAGE = 65_536
@@ -98,7 +99,7 @@ class GatewayState(msgspec.Struct, frozen=True):
 
     v: Literal[1]
     gw: str
-    state: Literal["online", "offline"]
+    state: ConnectionState
     boot: Boot
 
 

@@ -2,6 +2,8 @@
 
 from enum import IntFlag
 
+from core.wire.states import IntakeOrigin
+
 
 class Quality(IntFlag):
     """Bit mask `q` of a reading; 0 is a good live reading."""
@@ -38,9 +40,13 @@ BITS = 16
 """Width of `q`, on the wire and in the stores."""
 
 
-def of_origin(origin: str) -> Quality:
-    """Return the bit for the origin of an intake log entry (live, backfill, released)."""
+def of_origin(origin: IntakeOrigin) -> Quality:
+    """Return the bit for the origin of an intake log entry."""
     return _BY_ORIGIN[origin]
 
 
-_BY_ORIGIN = {"live": Quality.GOOD, "backfill": Quality.BACKFILLED, "released": Quality.RELEASED}
+_BY_ORIGIN = {
+    IntakeOrigin.LIVE: Quality.GOOD,
+    IntakeOrigin.BACKFILL: Quality.BACKFILLED,
+    IntakeOrigin.RELEASED: Quality.RELEASED,
+}

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from core.alarms.states import NotificationKind
+
 SENDERS = 16
 """Threads that send at once: so many may queue before a channel that limits its own rate."""
 
@@ -19,7 +21,7 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
 
     key: str
     """Key of the outbox row."""
-    kind: str
+    kind: NotificationKind
     body: bytes
 
 

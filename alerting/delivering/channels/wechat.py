@@ -21,6 +21,7 @@ from alerting.delivering.channels.port import (
     RetryLater,
 )
 from config.settings import WechatSettings as Settings
+from core.alarms.states import NotificationKind
 from core.db.engine import Records
 from core.runtime.clock import monotonic
 from core.wechat.client import TIMEOUTS_A_SEND, WechatClient, connect
@@ -38,10 +39,10 @@ class WechatChannel:
         self.longest_send_s = TIMEOUTS_A_SEND * settings.timeout + SENDERS / settings.rate
         self._client = client
         self._templates = {
-            "alarm": settings.template_alarm,
-            "ops": settings.template_alarm,
-            "recovery": settings.template_recovery,
-            "digest": settings.template_recovery,
+            NotificationKind.ALARM: settings.template_alarm,
+            NotificationKind.OPS: settings.template_alarm,
+            NotificationKind.RECOVERY: settings.template_recovery,
+            NotificationKind.DIGEST: settings.template_recovery,
         }
         self._gap = 1 / settings.rate
         self._next = 0.0
