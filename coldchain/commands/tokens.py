@@ -7,6 +7,7 @@ import typer
 from coldchain.commands.options import ConfigFile, finish
 from coldchain.commands.texts import command, group, say
 from config.load import load
+from core.units.rights import Role
 
 app = group("token", say("command.token"))
 
@@ -15,7 +16,7 @@ app = group("token", say("command.token"))
 def issue(
     name: Annotated[str, typer.Argument(help=say("option.token_name"))],
     unit: Annotated[str, typer.Option(help=say("option.unit"))],
-    role: Annotated[str, typer.Option(help=say("option.role"))] = "user",
+    role: Annotated[str, typer.Option(help=say("option.role"))] = Role.USER,
     expires: Annotated[str, typer.Option(metavar="DAY", help=say("option.expires"))] = "365d",
     config: ConfigFile = None,
 ) -> None:

@@ -7,6 +7,7 @@ import typer
 from coldchain.commands.options import ConfigFile, PasswordFromStdin, finish, password
 from coldchain.commands.texts import command, group, say
 from config.load import load
+from core.units.rights import Role
 
 app = group("user", say("command.user"))
 
@@ -15,7 +16,7 @@ app = group("user", say("command.user"))
 def add(
     username: Annotated[str, typer.Argument(help=say("option.username"))],
     unit: Annotated[str, typer.Option(help=say("option.unit"))],
-    role: Annotated[str, typer.Option(help=say("option.role"))] = "user",
+    role: Annotated[str, typer.Option(help=say("option.role"))] = Role.USER,
     *,
     password_stdin: PasswordFromStdin = False,
     config: ConfigFile = None,

@@ -20,7 +20,7 @@ from collector.receiving import gateway_clocks, message_decoder
 from collector.receiving.acks import MOST_READ, ack_of
 from collector.receiving.inbox import Inbox
 from collector.receiving.message_decoder import UnreadableMessage
-from collector.receiving.time_stamping import IMPLAUSIBLE_TIME, UNSET_CLOCK, boot_offset, lost_ranges, releasable, stamp
+from collector.receiving.time_stamping import boot_offset, lost_ranges, releasable, stamp
 from core.intake.port import (
     AppendResult,
     DeadLetter,
@@ -32,6 +32,7 @@ from core.intake.port import (
     LogReplaced,
     Lost,
 )
+from core.intake.states import QuarantineReason
 from core.mqtt.client import MqttClient, MqttMessage
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant, Milliseconds
@@ -308,7 +309,7 @@ class Ingest:
                 continue
             group.asked[batch.gw, batch.ep].add(batch.seq)
             # Also for a duplicate: its first append may have succeeded without the log's answer reaching us.
-            if batch.held and any(held.reason == UNSET_CLOCK for held in batch.held):
+            if batch.held and any(held.reason == QuarantineReason.UNSET_CLOCK for held in batch.held):
                 self._unset.add((batch.gw, batch.boot))
             if answer is AppendResult.DUPLICATE:
                 self._counts.add("duplicates")
@@ -338,7 +339,7 @@ class Ingest:
         for gw, boot in sorted(self._unset & owed.offsets.keys()):
             shift = owed.offsets[gw, boot]
             now = self._clock.now()
-            page = self._intake.held(gw=gw, boot=boot, reason=UNSET_CLOCK, limit=room) if room else []
+            page = self._intake.held(gw=gw, boot=boot, reason=QuarantineReason.UNSET_CLOCK, limit=room) if room else []
             unreleasable = [held.id for held in page if not releasable(held.reading, shift, now)]
             releasable_ids = sorted({held.id for held in page}.difference(unreleasable))
             if releasable_ids:
@@ -346,7 +347,7 @@ class Ingest:
                 self._wake(bus, [shard_of(gw)])
             if unreleasable:
                 detail = f"no believable time with the offset of its boot, {shift} ms"
-                self._intake.change_reason(unreleasable, IMPLAUSIBLE_TIME, detail)
+                self._intake.change_reason(unreleasable, QuarantineReason.IMPLAUSIBLE_TIME, detail)
             if len(page) == room:
                 still_owed.offsets[gw, boot] = shift
             else:
@@ -369,7 +370,7 @@ class Ingest:
         """Restore from the log which boots have readings that wait for their offset, and which clocks run behind."""
         while not stop.is_set():
             try:
-                self._unset |= self._intake.boots_held(UNSET_CLOCK)
+                self._unset |= self._intake.boots_held(QuarantineReason.UNSET_CLOCK)
                 known = self._intake.clocks()
                 self._clocks |= {
                     gw: gateway_clocks.JudgedClock(finding.boot, finding.behind, finding.since)

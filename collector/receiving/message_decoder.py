@@ -13,7 +13,8 @@ from typing import TypeVar
 import msgspec
 
 from collector.receiving import tolerant_json
-from core.intake.port import IN_PARTS, MALFORMED, UNSUPPORTED
+from core.intake.port import IN_PARTS
+from core.intake.states import QuarantineReason
 from core.wire.messages import (
     LARGEST_MESSAGE,
     Batch,
@@ -76,7 +77,7 @@ class UnreadableReading(msgspec.Struct, frozen=True):
 
     place: int
     raw: bytes
-    reason: str
+    reason: QuarantineReason
     detail: str
 
 
@@ -193,10 +194,10 @@ def _readings(parts: Sequence[bytes]) -> tuple[list[Reading], list[int], list[Un
         try:
             readings.append(_reading.decode(raw))
         except _FAILURES as error:
-            reason, detail = MALFORMED, str(error) or type(error).__name__
+            reason, detail = QuarantineReason.MALFORMED, str(error) or type(error).__name__
             try:
                 detail = f"k {_of_any_kind.decode(raw).k!r} is not a quantity that this version knows"
-                reason = UNSUPPORTED
+                reason = QuarantineReason.UNSUPPORTED
             except _FAILURES:
                 pass
             if len(raw) > _KEPT_BYTES:

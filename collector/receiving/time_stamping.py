@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from collector.receiving.message_decoder import DecodedMessage
 from core.ids import Centi
 from core.intake.port import IntakeBatch, Quantity, StampedReading, WithheldReading
+from core.intake.states import QuarantineReason
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.wire import messages
 from core.wire.messages import MOST_LOST, ClockReport, Reading, SeqRanges
@@ -38,10 +39,6 @@ EARLIEST = Instant(1_262_304_000_000)
 _FAILED, _UNSYNCED, _BACKFILLED = int(FAILED), int(Quality.CLOCK_UNSYNCED), int(Quality.BACKFILLED)
 _UNKNOWN, _OF_DEVICE = int(KNOWN) ^ 0xFFFF, int(KNOWN ^ ORIGIN) | (int(KNOWN) ^ 0xFFFF)
 """Bits that this version doesn't know; bits that a device may set, now or in a newer version."""
-
-UNSET_CLOCK = "unset_clock"
-IMPLAUSIBLE_TIME = "implausible_time"
-IMPLAUSIBLE = "implausible"
 
 _PLACES: dict[Quantity, int] = {"t": 100, "h": 100, "door": 1, "mains": 1, "batt": 1}
 _RANGES: dict[Quantity, tuple[float, float]] = {
@@ -94,7 +91,8 @@ def stamp(
             reading.p, reading.k or "t", at_or_ts, None if fault else _value(reading), q, Instant(reading.ts)
         )
         if fault:
-            held.append(WithheldReading(stamped, IMPLAUSIBLE, f"r[{places[index] if places else index}]: {fault}"))
+            place = places[index] if places else index
+            held.append(WithheldReading(stamped, QuarantineReason.IMPLAUSIBLE, f"r[{place}]: {fault}"))
         elif reason:
             held.append(WithheldReading(stamped, reason, detail))
         else:
@@ -147,22 +145,21 @@ def lost_ranges(sent: messages.Batch) -> tuple[SeqRanges, str]:
 
 def _instant(
     reading: Reading, shift: Milliseconds, offset: Milliseconds | None, newest: Instant
-) -> tuple[Instant, str, str]:
+) -> tuple[Instant, QuarantineReason | None, str]:
     """Return when a reading was taken; else its own time, with the reason and the detail why that can't be."""
+    taken = Instant(reading.ts)
     unsynced = bool(reading.q & _UNSYNCED)
     if unsynced and offset is None:
-        return Instant(reading.ts), UNSET_CLOCK, "the clock was not set, and the boot's offset is not known yet"
+        return taken, QuarantineReason.UNSET_CLOCK, "the clock was not set, and the boot's offset is not known yet"
     at = Instant(reading.ts + offset if unsynced and offset is not None else reading.ts - shift)
     if at < EARLIEST:
-        return (
-            Instant(reading.ts),
-            IMPLAUSIBLE_TIME,
-            "taken before 2010, by a clock that didn't say that it was not set",
-        )
+        detail = "taken before 2010, by a clock that didn't say that it was not set"
+        return taken, QuarantineReason.IMPLAUSIBLE_TIME, detail
     if at > newest:
         ahead = (at - newest + AHEAD) / 1000
-        return Instant(reading.ts), IMPLAUSIBLE_TIME, f"taken {ahead:+.0f} s from its receipt, or from when it was sent"
-    return at, "", ""
+        detail = f"taken {ahead:+.0f} s from its receipt, or from when it was sent"
+        return taken, QuarantineReason.IMPLAUSIBLE_TIME, detail
+    return at, None, ""
 
 
 def _faults(reading: Reading) -> Iterator[str]:

@@ -23,6 +23,7 @@ from core.devices.timeline import END
 from core.intake.identity import mark
 from core.intake.port import IntakeLog, IntakeUnavailable, LogEntry, QuarantinedReading, StampedReading
 from core.intake.round_robin import round_robin
+from core.intake.states import QuarantineReason
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
@@ -35,7 +36,6 @@ from core.wire.shards import GatewayNumber, Shard
 log = logger(__name__)
 
 READER = "telemetry"
-REJECTED = "rejected"
 """Reason of a reading that the store will never take, such as one from before its retention."""
 ENTRIES = 500
 SAMPLES = 20_000
@@ -54,7 +54,7 @@ class _Refused(NamedTuple):
     shard: Shard
     n: int
     place: int
-    reason: str
+    reason: QuarantineReason
     detail: str
 
 
@@ -79,7 +79,7 @@ class _Chunk:
             if isinstance(place, Place):
                 self.samples.append(StoredReading(place.series, at, reading.value, reading.q | origin))
             else:
-                refused.append(_Refused(shard, entry.n, index, str(place.reason), place.detail))
+                refused.append(_Refused(shard, entry.n, index, QuarantineReason(place.reason), place.detail))
         stored: Sequence[int] = range(len(batch.readings))
         if refused:
             self.refused += refused
@@ -91,7 +91,7 @@ class _Chunk:
         """Return the readings that the store rejected; of several at one instant it was given only the last."""
         places = ((shard, n, index) for shard, n, stored in self._sources for index in stored)
         return [
-            _Refused(*position, REJECTED, reason)
+            _Refused(*position, QuarantineReason.REJECTED, reason)
             for sample, position in zip(self.samples, places, strict=True)
             if (reason := rejection.reasons.get((sample.series, sample.at)))
         ]
@@ -299,7 +299,7 @@ class TelemetryWriter:
         if refused:
             self._intake.hold(refused, now=self._clock.now())
             self._counts.add("held", len(refused))
-            log.info("readings held", detail=refused[0].detail, **Counter(reading.reason for reading in refused))
+            log.info("readings held", detail=refused[0].detail, **Counter(str(reading.reason) for reading in refused))
 
 
 def _together(heads: Mapping[Shard, int], positions: Mapping[Shard, int], most: int) -> Iterator[dict[Shard, int]]:

@@ -35,6 +35,7 @@ from core.devices.tables import (
 )
 from core.devices.timeline import Segment, Timeline, merged
 from core.ids import EquipmentId, GatewayId, ProbeId, SeriesId, UnitId, ZoneId
+from core.intake.states import QuarantineReason
 from core.runtime.instant import Instant, Milliseconds
 from core.units import revision
 
@@ -53,12 +54,12 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 
 
 class RefusalReason(StrEnum):
-    """Reason why a reading can't be accepted."""
+    """Reason why a reading can't be accepted: those of quarantine that the records give."""
 
-    UNKNOWN_PROBE = "unknown_probe"
-    FOREIGN_GATEWAY = "foreign_gateway"
-    STOPPED_EQUIPMENT = "stopped_equipment"
-    NO_SERIES = "no_series"
+    UNKNOWN_PROBE = QuarantineReason.UNKNOWN_PROBE
+    FOREIGN_GATEWAY = QuarantineReason.FOREIGN_GATEWAY
+    STOPPED_EQUIPMENT = QuarantineReason.STOPPED_EQUIPMENT
+    NO_SERIES = QuarantineReason.NO_SERIES
     """The probe is known but this quantity has no series yet; `Directory.allot` creates one."""
 
 

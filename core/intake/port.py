@@ -15,19 +15,12 @@ from typing import Literal, Protocol
 import msgspec
 
 from core.ids import Centi
-from core.intake.states import QuarantineState
+from core.intake.states import QuarantineReason, QuarantineState
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.shards import GatewayNumber, Shard
 from core.wire.states import IntakeOrigin
 
 Quantity = Literal["t", "h", "door", "mains", "batt"]
-
-MALFORMED = "malformed"
-UNSUPPORTED = "unsupported"
-UNREAD = (MALFORMED, UNSUPPORTED)
-"""Reasons of what is in quarantine as it came: not a reading of the wire contract; of a quantity that is not known yet.
-
-Nobody can release them, since nobody can say what they are."""
 
 IN_PARTS = b"in parts"
 """What the hash of a batch begins with whose parts were read one by one. It can be compared with such a one alone."""
@@ -53,7 +46,7 @@ class WithheldReading(msgspec.Struct, frozen=True, array_like=True):
 
     reading: StampedReading | bytes
     """As it came, JSON or not, where it can't be read."""
-    reason: str
+    reason: QuarantineReason
     detail: str
 
 
@@ -102,8 +95,7 @@ class QuarantinedReading(msgspec.Struct, frozen=True):
     reading: StampedReading | bytes
     """As it came where it can't be read, which UNREAD reasons say."""
     reason: str
-    """unknown_probe, foreign_gateway, unset_clock, implausible_time, stopped_equipment, no_series, implausible,
-    rejected, malformed, unsupported."""
+    """A QuarantineReason, as it is stored."""
     detail: str
     since: Instant
     boot: str = ""

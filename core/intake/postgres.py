@@ -14,7 +14,6 @@ import msgspec
 from core.intake import appending, postgres_append, postgres_gateways, quarantine_limits, row_codec, verification
 from core.intake.identity import fresh_name, mark
 from core.intake.port import (
-    UNREAD,
     AppendResult,
     DeadLetter,
     GatewayClock,
@@ -32,7 +31,7 @@ from core.intake.port import (
 from core.intake.postgres_server import Db, LogServer
 from core.intake.quarantine_limits import Excess
 from core.intake.replaced_log_guard import ReplacedLogGuard
-from core.intake.states import QuarantineState
+from core.intake.states import UNREAD, QuarantineReason, QuarantineState
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.shards import GatewayNumber, Shard, shard_of
 
@@ -184,7 +183,7 @@ class PostgresIntakeLog:
             postgres_append.hold(
                 db,
                 [
-                    (n, place, batch, WithheldReading(batch.readings[place], reason, detail), now)
+                    (n, place, batch, WithheldReading(batch.readings[place], QuarantineReason(reason), detail), now)
                     for shard, n, place, reason, detail in held
                     if (batch := batches.get((shard, n)))
                 ],

@@ -34,7 +34,7 @@ from core.intake.port import (
 from core.intake.quarantine_limits import Excess
 from core.intake.replaced_log_guard import ReplacedLogGuard
 from core.intake.sqlite_file import LogFile
-from core.intake.states import QuarantineState
+from core.intake.states import QuarantineReason, QuarantineState
 from core.runtime.clock import real_now
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.shards import GatewayNumber, Shard
@@ -161,7 +161,7 @@ class SqliteIntakeLog:
             sqlite_append.hold(
                 db,
                 [
-                    (n, place, batch, WithheldReading(batch.readings[place], reason, detail), now)
+                    (n, place, batch, WithheldReading(batch.readings[place], QuarantineReason(reason), detail), now)
                     for shard, n, place, reason, detail in held
                     if (batch := batches[shard, n])
                 ],

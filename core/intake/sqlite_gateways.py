@@ -4,8 +4,9 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
 from core.intake import row_codec
-from core.intake.port import UNREAD, DeadLetter, GatewayClock, GatewayFault, GatewayFaultKind, QuarantineBacklog
+from core.intake.port import DeadLetter, GatewayClock, GatewayFault, GatewayFaultKind, QuarantineBacklog
 from core.intake.quarantine_limits import Excess
+from core.intake.states import UNREAD
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.shards import GatewayNumber
 from core.wire.topics import sender_of

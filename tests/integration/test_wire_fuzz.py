@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from collector.counters import Counters
 from collector.receiving.ingest import Ingest
-from core.intake.port import UNREAD, DeadLetter, IntakeBatch, QuarantinedReading, StampedReading
+from core.intake.port import DeadLetter, IntakeBatch, QuarantinedReading, StampedReading
 from core.intake.sqlite import SqliteIntakeLog
+from core.intake.states import UNREAD
 from core.mqtt.client import MqttMessage
 from core.runtime.instant import Instant
 from core.wire.messages import LARGEST_MESSAGE, Ack

@@ -3,7 +3,8 @@
 import msgspec
 
 from core.ids import Centi
-from core.intake.port import UNREAD, IntakeLog, StampedReading, WithheldReading
+from core.intake.port import IntakeLog, StampedReading, WithheldReading
+from core.intake.states import UNREAD
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.shards import GatewayNumber, shard_of
 from tests.fixtures.intake_logs import DUPLICATE, GW, NEW, NOW, SHARD, batch
