@@ -14,6 +14,7 @@ from coldchain.installation import open_records
 from config.settings import Settings
 from core.access.accounts import SHORTEST_PASSWORD, PasswordHash, change_password, create_account, hash_password
 from core.access.tokens import issue_token, revoke_token
+from core.db.in_force import in_force
 from core.errors import DomainError, Invalid
 from core.runtime.clock import clock_from
 from core.runtime.instant import Instant, day_bounds, local_day
@@ -65,7 +66,7 @@ def list_users(settings: Settings) -> CommandResult:
             select(Account, Grant.role, Unit.name)
             .outerjoin(
                 Grant,
-                (Grant.account_id == Account.id) & (Grant.since <= now) & (Grant.until.is_(None) | (Grant.until > now)),
+                (Grant.account_id == Account.id) & in_force(Grant, now),
             )
             .outerjoin(Unit, Unit.id == Grant.unit_id)
             .order_by(Account.username, Unit.path)

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, and_, exists, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, exists, func, not_, select, update
 from sqlalchemy.orm import Session
 
 from alerting.escalating.late_digest import send_digests
@@ -36,6 +36,7 @@ from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, OutboxMessage, Rule
 from core.alarms.zone_cache import ZoneCache
 from core.contacts.contacts import contacts_of
 from core.contacts.reachability import levels_out_of_reach
+from core.db.in_force import in_force
 from core.db.in_values import in_values
 from core.db.insert import insert_missing
 from core.devices.tables import MaintenanceWindow
@@ -144,7 +145,7 @@ def how_it_stands(tx: Session, zones: Iterable[ZoneId]) -> dict[ZoneRule, RuleSt
 
 def _resumable(now: Instant) -> Select[AlarmId, int, Instant]:
     window = select(MaintenanceWindow.id).where(
-        MaintenanceWindow.equipment_id == Alarm.equipment_id, _window_in_force(now)
+        MaintenanceWindow.equipment_id == Alarm.equipment_id, in_force(MaintenanceWindow, now)
     )
     return (
         select(AlarmStep.alarm_id, AlarmStep.cycle, AlarmStep.due_at)
@@ -315,16 +316,12 @@ def _draft(alarm_facts: AlarmFacts, step: AlarmStep, person: Person) -> MessageD
     )
 
 
-def _window_in_force(now: Instant) -> ColumnElement[bool]:
-    return and_(MaintenanceWindow.since <= now, or_(MaintenanceWindow.until.is_(None), MaintenanceWindow.until > now))
-
-
 def _in_window(tx: Session, equipment: Iterable[EquipmentId], now: Instant) -> set[EquipmentId]:
     """Return the equipment that is in repair, spare, stopped, counted or defrosted: nobody is paged for it."""
     windows = select(MaintenanceWindow.equipment_id).where(
         in_values(tx, MaintenanceWindow.equipment_id, list(equipment))
     )
-    return set(tx.scalars(windows.where(_window_in_force(now))))
+    return set(tx.scalars(windows.where(in_force(MaintenanceWindow, now))))
 
 
 def _told_lately(tx: Session, alarms: Iterable[Alarm], now: Instant) -> dict[tuple[ZoneRule, int], Instant]:

@@ -21,6 +21,7 @@ from core.alarms.outbox import OutboxWriter
 from core.alarms.tables import RuleState, SeriesState
 from core.alarms.zone_cache import ZoneCache
 from core.db.engine import Records
+from core.db.in_force import in_force
 from core.db.insert import insert_missing
 from core.devices.kinds import WindowKind
 from core.devices.tables import Gateway, MaintenanceWindow, Probe, ProbeGateway, ProbeZone, Series, Zone
@@ -111,14 +112,10 @@ def scan(
     return True
 
 
-def _in_force(timeline: type[ProbeZone | ProbeGateway | MaintenanceWindow], now: Instant) -> ColumnElement[bool]:
-    return and_(timeline.since <= now, or_(timeline.until.is_(None), timeline.until > now))
-
-
 def _stopped(now: Instant) -> ColumnElement[bool]:
     """Return the condition that the equipment of `Zone` is stopped."""
     window = select(MaintenanceWindow.id).where(MaintenanceWindow.equipment_id == Zone.equipment_id)
-    return exists(window.where(MaintenanceWindow.kind == WindowKind.STOPPED, _in_force(MaintenanceWindow, now)))
+    return exists(window.where(MaintenanceWindow.kind == WindowKind.STOPPED, in_force(MaintenanceWindow, now)))
 
 
 def _give_grace(tx: Session, now: Instant) -> None:
@@ -130,7 +127,7 @@ def _give_grace(tx: Session, now: Instant) -> None:
 def _gone(tx: Session, now: Instant) -> list[LeftoverCondition]:
     is_in_zone = exists(
         select(ProbeZone.id).where(
-            ProbeZone.probe_id == Series.probe_id, ProbeZone.zone_id == RuleState.zone_id, _in_force(ProbeZone, now)
+            ProbeZone.probe_id == Series.probe_id, ProbeZone.zone_id == RuleState.zone_id, in_force(ProbeZone, now)
         )
     )
     rows = tx.execute(
@@ -155,8 +152,8 @@ def _unwatched(tx: Session, now: Instant) -> list[tuple[SeriesId, ZoneId, Millis
     rows = tx.execute(
         select(Series.id, ProbeZone.zone_id, Probe.interval)
         .join(Probe, Probe.id == Series.probe_id)
-        .join(ProbeZone, and_(ProbeZone.probe_id == Probe.id, _in_force(ProbeZone, now)))
-        .join(ProbeGateway, and_(ProbeGateway.probe_id == Probe.id, _in_force(ProbeGateway, now)))
+        .join(ProbeZone, and_(ProbeZone.probe_id == Probe.id, in_force(ProbeZone, now)))
+        .join(ProbeGateway, and_(ProbeGateway.probe_id == Probe.id, in_force(ProbeGateway, now)))
         .join(Zone, Zone.id == ProbeZone.zone_id)
         .outerjoin(RuleState, own_row)
         .where(Series.quantity == "t", is_missing_or_old, not_(_stopped(now)))
@@ -193,10 +190,10 @@ def _due(tx: Session, now: Instant) -> list[DueOffline]:
         .join(Probe, Probe.id == Series.probe_id)
         .join(
             ProbeZone,
-            and_(ProbeZone.probe_id == Probe.id, ProbeZone.zone_id == RuleState.zone_id, _in_force(ProbeZone, now)),
+            and_(ProbeZone.probe_id == Probe.id, ProbeZone.zone_id == RuleState.zone_id, in_force(ProbeZone, now)),
         )
         .join(Zone, Zone.id == RuleState.zone_id)
-        .outerjoin(ProbeGateway, and_(ProbeGateway.probe_id == Probe.id, _in_force(ProbeGateway, now)))
+        .outerjoin(ProbeGateway, and_(ProbeGateway.probe_id == Probe.id, in_force(ProbeGateway, now)))
         .outerjoin(Gateway, Gateway.id == ProbeGateway.gateway_id)
         .outerjoin(SeriesState, SeriesState.series_id == RuleState.series_id)
         .where(

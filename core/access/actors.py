@@ -1,8 +1,9 @@
 """Actors of accounts and of people known by WeChat: what each may do where, from grants and contacts."""
 
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.db.in_force import in_force
 from core.devices.tables import EquipmentUnit
 from core.errors import NotSignedIn
 from core.runtime.instant import Instant
@@ -22,7 +23,7 @@ def actor_of_account(tx: Session, account: Account, now: Instant) -> Actor:
     rows = tx.execute(
         select(Unit.path, Grant.role)
         .join(Unit, Unit.id == Grant.unit_id)
-        .where(Grant.account_id == account.id, Grant.since <= now, or_(Grant.until.is_(None), Grant.until > now))
+        .where(Grant.account_id == account.id, in_force(Grant, now))
         .order_by(Unit.path)
     )
     holdings = tuple(Holding(path, RIGHTS[role]) for path, role in rows)
@@ -51,8 +52,7 @@ def actor_of_person(tx: Session, person: Person, now: Instant) -> Actor:
         .join(Contact, Contact.equipment_id == EquipmentUnit.equipment_id)
         .where(
             Contact.person_id == person.id,
-            EquipmentUnit.since <= now,
-            or_(EquipmentUnit.until.is_(None), EquipmentUnit.until > now),
+            in_force(EquipmentUnit, now),
         )
         .distinct()
         .order_by(EquipmentUnit.equipment_id)

@@ -15,6 +15,7 @@ from core.alarms.duration import cycle_opened_at
 from core.alarms.handling import acknowledged_in_time
 from core.alarms.states import AlarmEventKind, AlarmHandling, AlarmOrigin, AlarmState
 from core.alarms.tables import Alarm, AlarmEvent, DeliveryAttempt, HandlingRecord, OutboxMessage
+from core.db.in_force import is_in_force
 from core.devices.history import TimeSpan, VisibilityCheck, visible_spans
 from core.devices.tables import Equipment, Zone
 from core.errors import NotFound
@@ -174,7 +175,7 @@ def hidden_time(tx: Session, alarm: Alarm, may_see: VisibilityCheck, now: Instan
 
 
 def _within(at: Instant, spans: Sequence[TimeSpan]) -> bool:
-    return any(since <= at < until for since, until in spans)
+    return any(is_in_force(since, until, at) for since, until in spans)
 
 
 def handling_of(tx: Session, alarm: AlarmId) -> HandlingDetail | None:

@@ -9,14 +9,14 @@ in another unit: they belong to the unit where the equipment stood at that time.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, select
 from sqlalchemy.orm import Session
 
 from core.alarms.states import AlarmState, ZoneState
 from core.alarms.tables import Alarm
+from core.db.in_force import in_force
 from core.devices.tables import Equipment, EquipmentUnit, MaintenanceWindow, Probe, ProbeZone, Series, Zone
 from core.ids import AlarmId, Centi, EquipmentId, UnitId, ZoneId
 from core.limits import rule_profile
@@ -104,7 +104,7 @@ def _zones_in_units(
     placements = (
         select(EquipmentUnit.equipment_id, EquipmentUnit.unit_id, EquipmentUnit.since)
         .join(Unit, Unit.id == EquipmentUnit.unit_id)
-        .where(where, _in_force(EquipmentUnit, now), EquipmentUnit.equipment_id > after)
+        .where(where, in_force(EquipmentUnit, now), EquipmentUnit.equipment_id > after)
         .order_by(EquipmentUnit.equipment_id)
         .limit(limit)
         .subquery()
@@ -122,7 +122,7 @@ def _windows(tx: Session, equipment: Sequence[EquipmentId], now: Instant) -> Map
     """Return the window in force of each equipment that has one; `stopped` takes precedence."""
     windows: dict[EquipmentId, ZoneState] = {}
     query = select(MaintenanceWindow.equipment_id, MaintenanceWindow.kind).where(
-        MaintenanceWindow.equipment_id.in_(equipment), _in_force(MaintenanceWindow, now)
+        MaintenanceWindow.equipment_id.in_(equipment), in_force(MaintenanceWindow, now)
     )
     for equipment_id, kind in tx.execute(query.order_by(MaintenanceWindow.since)):
         if windows.get(equipment_id) != ZoneState.STOPPED:
@@ -137,7 +137,7 @@ def _probes(
         select(ProbeZone.zone_id, ProbeZone.since, Probe.code, Probe.interval, Series.id)
         .join(Probe, Probe.id == ProbeZone.probe_id)
         .outerjoin(Series, and_(Series.probe_id == Probe.id, Series.quantity == "t"))
-        .where(ProbeZone.zone_id.in_([zone.id for zone in zones]), _in_force(ProbeZone, now))
+        .where(ProbeZone.zone_id.in_([zone.id for zone in zones]), in_force(ProbeZone, now))
         .order_by(Probe.code)
     )
     bindings = tx.execute(query).all()
@@ -220,7 +220,3 @@ def _state(probes: Sequence[ProbeStatus], *, excursion_open: bool) -> ZoneState:
     if states & {ZoneState.NORMAL, ZoneState.ABNORMAL}:
         return ZoneState.ABNORMAL if ZoneState.ABNORMAL in states or excursion_open else ZoneState.NORMAL
     return ZoneState.FAULT if ZoneState.FAULT in states else ZoneState.OFFLINE
-
-
-def _in_force(timeline: Any, now: Instant) -> ColumnElement[bool]:  # noqa: ANN401 (every timeline has the two columns)
-    return and_(timeline.since <= now, or_(timeline.until.is_(None), timeline.until > now))

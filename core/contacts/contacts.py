@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, delete, exists, or_, select
 from sqlalchemy.orm import Session
 
 from core.db.audit import Change, record_all
+from core.db.in_force import in_force
 from core.db.in_values import in_values
 from core.db.insert import insert_all
 from core.devices.kinds import WindowKind
@@ -255,8 +256,3 @@ def _delete_replaced(tx: Session, changes: Sequence[ContactChange]) -> None:
 def present(at: Instant) -> ColumnElement[bool]:
     """Return the SQL condition that a person hasn't left."""
     return or_(Person.left_at.is_(None), Person.left_at > at)
-
-
-def in_force(table: type[EquipmentUnit | MaintenanceWindow | ProbeZone], at: Instant) -> ColumnElement[bool]:
-    """Return the SQL condition that a timeline row is in force at an instant."""
-    return (table.since <= at) & or_(table.until.is_(None), table.until > at)

@@ -13,7 +13,8 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, and_, false, func, not_, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from core.contacts.contacts import ContactLevel, in_force, present
+from core.contacts.contacts import ContactLevel, present
+from core.db.in_force import in_force
 from core.devices.kinds import WindowKind
 from core.devices.tables import Equipment, EquipmentUnit, MaintenanceWindow, ProbeZone, Zone
 from core.ids import EquipmentId, UnitId

@@ -154,7 +154,7 @@ def unit_of_equipment(tx: Session, equipment: EquipmentId, at: Instant) -> Unit:
 
     Raises: Conflict when it stood in none.
     """
-    row = timeline_rows.in_force(tx, EquipmentUnit, equipment, at)
+    row = timeline_rows.row_in_force(tx, EquipmentUnit, equipment, at)
     if row is None:
         raise Conflict(message("equipment_nowhere", equipment=equipment))
     return tx.get_one(Unit, row.unit_id)
@@ -165,7 +165,7 @@ def unit_of_gateway(tx: Session, gateway: GatewayId, at: Instant) -> Unit:
 
     Raises: NotFound, Conflict when it stood in none.
     """
-    row = timeline_rows.in_force(tx, GatewayUnit, gateway, at)
+    row = timeline_rows.row_in_force(tx, GatewayUnit, gateway, at)
     if row is not None:
         return tx.get_one(Unit, row.unit_id)
     if tx.get(Gateway, gateway) is None:

@@ -4,9 +4,10 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
+from core.db.in_force import in_force, is_in_force
 from core.db.in_values import in_values
 from core.devices.messages import message
 from core.devices.tables import TIMELINES, EquipmentUnit, GatewayUnit, ProbeGateway, ProbeZone
@@ -16,10 +17,9 @@ from core.runtime.instant import Instant, rfc3339
 TimelineRow = TypeVar("TimelineRow", ProbeZone, ProbeGateway, GatewayUnit, EquipmentUnit)
 
 
-def in_force(tx: Session, table: type[TimelineRow], subject: int, at: Instant) -> TimelineRow | None:
+def row_in_force(tx: Session, table: type[TimelineRow], subject: int, at: Instant) -> TimelineRow | None:
     """Return the row of a subject that covers an instant."""
-    covers = (table.since <= at) & or_(table.until.is_(None), table.until > at)
-    return tx.scalar(select(table).where(_of(table, subject), covers))
+    return tx.scalar(select(table).where(_of(table, subject), in_force(table, at)))
 
 
 def newest(tx: Session, table: type[TimelineRow], subject: int) -> TimelineRow | None:
@@ -39,7 +39,7 @@ def rows_of(tx: Session, table: type[TimelineRow], subjects: Collection[int]) ->
 
 def covering(rows: Sequence[TimelineRow], at: Instant) -> TimelineRow | None:
     """Return the one of a subject's rows that covers an instant."""
-    return next((row for row in rows if row.since <= at and (row.until is None or row.until > at)), None)
+    return next((row for row in rows if is_in_force(row.since, row.until, at)), None)
 
 
 def begin(tx: Session, row: TimelineRow) -> TimelineRow:
