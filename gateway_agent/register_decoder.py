@@ -56,7 +56,12 @@ def measure(channel: ProfileChannel, words: RegisterWords) -> tuple[float | None
 
 
 def reading(channel: ProfileChannel, probe: str, ts: int, value: float | None, q: Quality) -> Reading:
-    """Return a reading of the wire contract; a failed one has the value None."""
+    """Return a reading of the wire contract; a failed one has the value None.
+
+    A stale reading without a value has failed too: no new value came in time.
+    """
+    if value is None and q & Quality.STALE and not q & FAILED:
+        q |= Quality.TIMEOUT
     if value is None and not q & FAILED:
         msg = f"a reading of {probe} without a value says why: one of {FAILED!r}, not {q!r}"
         raise ValueError(msg)

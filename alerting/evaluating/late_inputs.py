@@ -18,11 +18,12 @@ from core.alarms.zone_periods import ProbeZonePeriods
 from core.db.in_values import in_values
 from core.ids import SeriesId, ZoneId
 from core.rules import evaluation
-from core.rules.conditions import UNUSABLE, Condition, Rule, Sample
+from core.rules.conditions import Condition, Rule, Sample
 from core.rules.reconcile import KnownAlarm
 from core.runtime.instant import HOUR, Instant, Milliseconds
 from core.telemetry.port import Curve, Telemetry
 from core.units import revision
+from core.wire.quality import UNUSABLE
 
 RULES = (Rule.ABOVE, Rule.BELOW)
 MARGIN = Milliseconds(HOUR)

@@ -39,7 +39,7 @@ from core.devices.directory import Place
 from core.ids import Centi
 from core.intake.port import IntakeUnavailable as LogUnavailable
 from core.rules import evaluation, live_state
-from core.rules.conditions import GOING_ON, UNUSABLE, Condition, Rule
+from core.rules.conditions import GOING_ON, Condition, Rule
 from core.rules.evaluation import BEGINNING, END, ProbeReadings, ZoneEpisodes
 from core.rules.excursion import Excursion
 from core.rules.live_state import Tracks
@@ -51,6 +51,7 @@ from core.runtime.trouble import TroubleKind, Troubles, first_line
 from core.telemetry.codec import Damaged
 from core.telemetry.port import Telemetry
 from core.units import revision
+from core.wire.quality import UNUSABLE
 
 log = logger(__name__)
 

@@ -20,11 +20,12 @@ from core.db.in_force import in_force
 from core.devices.tables import Equipment, EquipmentUnit, MaintenanceWindow, Probe, ProbeZone, Series, Zone
 from core.ids import AlarmId, Centi, EquipmentId, UnitId, ZoneId
 from core.limits import rule_profile
-from core.rules.bad_sensor import BROKEN
-from core.rules.conditions import UNUSABLE, Rule
+from core.rules import offline
+from core.rules.conditions import Rule
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.telemetry.port import StoredReading, Telemetry
 from core.units.tables import Unit
+from core.wire.quality import BROKEN
 
 AHEAD = Milliseconds(2 * MINUTE)
 """Time by which a gateway's clock may be ahead before its time stamps are corrected."""
@@ -150,7 +151,7 @@ def _probes(
     probes: dict[ZoneId, list[ProbeStatus]] = defaultdict(list)
     for zone_id, bound_since, code, interval, series in bindings:
         visible_since = max(bound_since, arrived_at[zone_id])
-        since = now - offline_limit[zone_id].of(interval)
+        since = offline.heard_after(now, interval, offline_limit[zone_id])
         samples = list(recent[series].samples(series)) if series in recent else []
         samples = [s for s in samples if s.at > since and s.at >= visible_since]
         last = latest.get(series)
@@ -163,7 +164,7 @@ def probe_status(
     code: str, samples: Sequence[StoredReading], last_at: Instant | None, low: Centi | None, high: Centi | None
 ) -> ProbeStatus:
     """Return the state of a probe by its readings inside the offline limit, in order of time."""
-    newest = next((s for s in reversed(samples) if s.value is not None and not s.q & UNUSABLE), None)
+    newest = next((s for s in reversed(samples) if offline.has_value(s.value, s.q)), None)
     if newest is not None and newest.value is not None:
         state = ZoneState.ABNORMAL if excess(newest.value, low, high) > 0 else ZoneState.NORMAL
         return ProbeStatus(code=code, state=state, value=newest.value, at=newest.at, last_at=last_at)

@@ -8,11 +8,9 @@ protocol errors say nothing about the sensor; they count as silence (`core.rules
 import msgspec
 
 from core.ids import Centi
-from core.rules.conditions import UNUSABLE, Condition, Sample
+from core.rules.conditions import Condition, Sample
 from core.runtime.instant import Instant, Milliseconds
-from core.wire.quality import Quality
-
-BROKEN = int(Quality.OPEN_OR_SHORT | Quality.OUT_OF_RANGE)
+from core.wire.quality import BROKEN, UNUSABLE
 
 
 class SensorTrust(msgspec.Struct, frozen=True, kw_only=True):

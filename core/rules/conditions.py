@@ -6,10 +6,6 @@ import msgspec
 
 from core.ids import Centi
 from core.runtime.instant import Instant
-from core.wire.quality import FAILED, Quality
-
-UNUSABLE = int(FAILED | Quality.STALE)
-"""Quality bits of readings that say nothing about the current temperature: they neither start nor end an excursion."""
 
 
 class Condition(StrEnum):

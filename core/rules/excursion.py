@@ -10,8 +10,9 @@ from enum import StrEnum
 import msgspec
 
 from core.ids import Centi
-from core.rules.conditions import UNUSABLE, Condition, Episode, Sample
+from core.rules.conditions import Condition, Episode, Sample
 from core.runtime.instant import Instant, Milliseconds
+from core.wire.quality import UNUSABLE
 
 
 class Side(StrEnum):

@@ -7,9 +7,8 @@ A broken sensor (`q` 1 and 2) doesn't: the sensor rule opens that alarm, and one
 import msgspec
 
 from core.ids import Centi
-from core.rules.bad_sensor import BROKEN
-from core.rules.conditions import UNUSABLE
 from core.runtime.instant import Instant, Milliseconds
+from core.wire.quality import BROKEN, UNUSABLE
 
 
 class OfflineLimit(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,3 +35,8 @@ def is_heard(value: Centi | None, q: int) -> bool:
 def due(heard: Instant, interval: Milliseconds, offline_limit: OfflineLimit) -> Instant:
     """Return the server time at which a probe last heard at `heard` counts as offline."""
     return Instant(heard + offline_limit.of(interval))
+
+
+def heard_after(now: Instant, interval: Milliseconds, offline_limit: OfflineLimit) -> Instant:
+    """Return the inverse of `due`: a probe is offline at `now` unless it was heard after this instant."""
+    return Instant(now - offline_limit.of(interval))

@@ -30,6 +30,13 @@ class Quality(IntFlag):
 FAILED = Quality.OPEN_OR_SHORT | Quality.OUT_OF_RANGE | Quality.TIMEOUT | Quality.PROTOCOL
 """A reading with any of these has no value."""
 
+# The next two are plain integers, because the rules test each reading, and an IntFlag takes much longer.
+UNUSABLE = int(FAILED | Quality.STALE)
+"""Bits of readings that say nothing about the current temperature: they neither start nor end an excursion."""
+
+BROKEN = int(Quality.OPEN_OR_SHORT | Quality.OUT_OF_RANGE)
+"""Bits of readings whose sensor is broken. The other unusable ones say nothing about the sensor: they are silence."""
+
 ORIGIN = Quality.BACKFILLED | Quality.RELEASED | Quality.FILE | Quality.MANUAL
 """Bits for the origin of a reading; none of them means live. Only the system sets them: it clears those of a device."""
 

@@ -120,6 +120,14 @@ def test_a_bit_of_a_register_and_a_coil() -> None:
     assert measure(coil, {(1, 10): 1}) == (1.0, Quality.GOOD)
 
 
+def test_a_stale_reading_without_a_value_has_failed_and_loses_no_other_reading() -> None:
+    stale = reading(channel(), "208601", 5, None, Quality.STALE)
+    assert stale == Reading(p="208601", ts=5, t=None, q=int(Quality.STALE | Quality.TIMEOUT))
+    broken = reading(channel(), "208601", 5, None, Quality.STALE | Quality.OPEN_OR_SHORT)
+    assert broken.q == Quality.STALE | Quality.OPEN_OR_SHORT
+    assert reading(channel(), "208601", 5, 4.2, Quality.STALE).t == 4.2, "a value that is only old stays as it is"
+
+
 def test_readings_name_what_they_are() -> None:
     assert reading(channel(), "208601", 5, 4.2, Quality.GOOD) == Reading(p="208601", ts=5, t=4.2)
     humid = channel(name="h", quantity="h")

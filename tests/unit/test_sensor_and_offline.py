@@ -1,6 +1,8 @@
 """When a probe can't be believed, and when it has gone offline."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.ids import Centi
 from core.rules import offline
@@ -55,6 +57,13 @@ def test_the_same_value_for_a_day_is_stuck_and_another_one_mends_it() -> None:
 
 def test_a_gap_proves_nothing_stuck() -> None:
     assert run((0, 500, 0), (2000, 500, 0)).condition is Condition.OK
+
+
+@given(heard=st.integers(0, 2**41), interval=st.integers(1000, 7_200_000), later=st.integers(0, 4 * 7_200_000))
+def test_a_page_and_an_alarm_call_a_probe_offline_from_the_same_instant(heard: int, interval: int, later: int) -> None:
+    now, every = Instant(heard + later), Milliseconds(interval)
+    is_due = offline.due(Instant(heard), every, OFFLINE_LIMIT) <= now
+    assert is_due == (heard <= offline.heard_after(now, every, OFFLINE_LIMIT))
 
 
 @pytest.mark.parametrize(("interval", "minutes"), [(1, 15), (5, 15), (6, 18), (30, 90)])
