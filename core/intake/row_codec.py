@@ -83,9 +83,9 @@ def unpack(shard: Shard, row: EntryRow) -> LogEntry:
     """Return the entry of a row; one that is damaged has no readings."""
     n, gw, ep, seq, hash_, received, origin_value, packed = row
     try:
-        origin = IntakeOrigin(origin_value)
+        origin = _ORIGINS[origin_value]
         left = _rest(_checked(gw, ep, seq, received, origin_value, hash_, packed))
-    except (ValueError, TypeError, struct.error, msgspec.MsgspecError):
+    except (KeyError, ValueError, TypeError, struct.error, msgspec.MsgspecError):
         origin = _ORIGINS.get(origin_value, IntakeOrigin.LIVE)
         return LogEntry(n, IntakeBatch(shard, gw, ep, "", seq, hash_, received, origin, (), damaged=True))
     return LogEntry(n, IntakeBatch(shard, gw, ep, left.boot, seq, hash_, received, origin, left.readings, left.shifted))

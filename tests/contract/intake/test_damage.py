@@ -87,7 +87,9 @@ def test_a_turned_range_of_numbers_seen_acknowledges_nothing_and_is_named(
     assert [entry.batch.seq for entry in log.read(SHARD, 0, 9)] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("turned", ["batch", "seq = 65", "received = received + 1", "origin = 'backfill'"])
+@pytest.mark.parametrize(
+    "turned", ["batch", "seq = 65", "received = received + 1", "origin = 'backfill'", "origin = 'lhve'"]
+)
 def test_a_turned_entry_is_read_without_readings_and_is_named(
     log: IntakeLog, adapter: str, tmp_path: Path, turned: str
 ) -> None:
