@@ -24,6 +24,7 @@ from config.catalogue import Language, terminal_language
 from config.load import InvalidSetting
 from config.settings import Settings
 from config.texts import say
+from core.alarms.states import MessageState
 from core.db.engine import Records, connect, url_for
 from core.health import trouble_text
 from core.health.concurrent_checks import ConcurrentChecks
@@ -199,7 +200,7 @@ def _lag(lag: Lag | None, says: Mapping[str, str]) -> str:
 def _unsent(health: Health, says: Mapping[str, str]) -> str:
     if health.records is None:
         return says["unknown"]
-    waiting = str(health.records.messages.get("queued", 0))
+    waiting = str(health.records.messages.get(MessageState.QUEUED, 0))
     since = health.records.unsent_since
     return waiting if since is None else f"{waiting}, {says['oldest'].format(since=_moment(since))}"
 

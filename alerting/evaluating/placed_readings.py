@@ -12,6 +12,7 @@ from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.runtime.logs import logger
 from core.wire.quality import of_origin
 from core.wire.shards import Shard
+from core.wire.states import IntakeOrigin
 
 log = logger(__name__)
 
@@ -63,7 +64,7 @@ def place_readings(entries: Mapping[Shard, Sequence[LogEntry]], directory: Direc
 
 def _add(placed: PlacedReadings, shard: Shard, entry: LogEntry, directory: Directory) -> None:
     batch, future = entry.batch, 0
-    origin, released = int(of_origin(batch.origin)), batch.origin == "released"
+    origin, released = int(of_origin(batch.origin)), batch.origin == IntakeOrigin.RELEASED
     for stamped in batch.readings:
         if stamped.quantity != "t":
             continue
