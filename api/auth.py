@@ -11,7 +11,6 @@ from typing import Annotated
 import msgspec
 from fastapi import Depends, Request
 from fastapi.security.utils import get_authorization_scheme_param
-from sqlalchemy.orm import Session
 
 from api import csrf_tokens
 from api.pages.forms import keep_written
@@ -22,12 +21,10 @@ from core.access.sessions import session_of
 from core.access.tokens import actor_of_token
 from core.alarms.states import ActedThrough
 from core.devices.history import VisibilityCheck
-from core.errors import NotFound, NotSignedIn, PermissionDenied
-from core.ids import UnitId
+from core.errors import NotSignedIn, PermissionDenied
 from core.runtime.instant import Instant
 from core.units.actor import Actor
 from core.units.rights import Right
-from core.units.tables import Unit
 
 SAFE = (HTTPMethod.GET, HTTPMethod.HEAD)
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -70,7 +67,7 @@ FormToken = Annotated[str, Depends(form_token)]
 def optional_principal(request: Request, services: ServicesDep, given: FormToken) -> Principal | None:
     """Return the principal; None for a request without credentials.
 
-    Raises: NotSignedIn for an invalid bearer token, NotGranted for a change without the form token.
+    Raises: NotSignedIn for an invalid bearer token, PermissionDenied for a change without the form token.
     """
     scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
     if scheme.lower() == "bearer":
@@ -132,17 +129,6 @@ async def limit_sign_in_concurrency(request: Request, services: ServicesDep) -> 
 
 ConcurrencyLimited = Depends(limit_concurrency, scope="function")
 SignInConcurrencyLimited = Depends(limit_sign_in_concurrency, scope="function")
-
-
-def visible_unit(tx: Session, actor: Actor, unit: UnitId) -> Unit:
-    """Return a unit that the principal may see.
-
-    Raises: NotFound, also for a unit that they may not see.
-    """
-    row = tx.get(Unit, unit)
-    if row is None or not actor.may(Right.SEE, on=row):
-        raise NotFound(what="unit", name=unit)
-    return row
 
 
 def visibility_of(actor: Actor) -> VisibilityCheck:

@@ -6,21 +6,28 @@ Each use case returns the exit code and the lines to print. Refusals are in the 
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from coldchain.commands.texts import say
 from coldchain.installation import open_records
 from config.settings import Settings
-from core.access.accounts import SHORTEST_PASSWORD, PasswordHash, change_password, create_account, hash_password
-from core.access.tokens import issue_token, revoke_token
-from core.db.in_force import in_force
+from core.access.accounts import (
+    SHORTEST_PASSWORD,
+    PasswordHash,
+    account_named,
+    accounts_with_grants,
+    change_password,
+    create_account,
+    hash_password,
+)
+from core.access.tokens import issue_token, revoke_token, token_named, tokens_with_units
 from core.errors import DomainError, Invalid
 from core.runtime.clock import clock_from
 from core.runtime.instant import Instant, day_bounds, local_day
 from core.units.actor import OPERATOR
+from core.units.queries import unit_with_code
 from core.units.rights import Role
-from core.units.tables import Account, ApiToken, Grant, Unit
+from core.units.tables import Account, ApiToken, Unit
 
 NEVER = "never"
 CommandResult = tuple[int, list[str]]
@@ -62,16 +69,7 @@ def list_users(settings: Settings) -> CommandResult:
     """List the accounts with their roles and units."""
     now = clock_from(settings.virtual_clock).now()
     with open_records(settings) as records, records.read() as tx:
-        rows = tx.execute(
-            select(Account, Grant.role, Unit.name)
-            .outerjoin(
-                Grant,
-                (Grant.account_id == Account.id) & in_force(Grant, now),
-            )
-            .outerjoin(Unit, Unit.id == Grant.unit_id)
-            .order_by(Account.username, Unit.path)
-        ).all()
-        lines = [_account_line(account, role, unit) for account, role, unit in rows]
+        lines = [_account_line(account, role, unit) for account, role, unit in accounts_with_grants(tx, now)]
     return 0, lines or [say("access.nobody")]
 
 
@@ -80,7 +78,7 @@ def set_password(settings: Settings, username: str, password: str) -> CommandRes
     try:
         hashed = _hashed(username, password)
         with open_records(settings) as records, records.write() as tx:
-            account = tx.scalar(select(Account).where(Account.username == username))
+            account = account_named(tx, username)
             if account is None:
                 raise CommandRefused(say("access.no_account", name=username))
             change_password(tx, OPERATOR, account, hashed, now=clock_from(settings.virtual_clock).now())
@@ -96,7 +94,7 @@ def issue(settings: Settings, name: str, *, unit_code: str, role: str, expires: 
         granted_role, ends = _role(role), end_of(expires, now, zone)
         with open_records(settings) as records, records.write() as tx:
             unit = _unit(tx, unit_code)
-            if _token(tx, name) is not None:
+            if token_named(tx, name) is not None:
                 raise CommandRefused(say("access.token_taken", name=name))
             text = issue_token(tx, OPERATOR, name=name, unit=unit, role=granted_role, expires_at=ends, now=now)
     except DomainError as error:
@@ -108,8 +106,7 @@ def list_tokens(settings: Settings) -> CommandResult:
     """List the tokens with their roles, units and ends."""
     zone, now = ZoneInfo(settings.timezone), clock_from(settings.virtual_clock).now()
     with open_records(settings) as records, records.read() as tx:
-        rows = tx.execute(select(ApiToken, Unit.name).join(Unit, Unit.id == ApiToken.unit_id).order_by(ApiToken.name))
-        lines = [_token_line(token, unit, now, zone) for token, unit in rows]
+        lines = [_token_line(token, unit, now, zone) for token, unit in tokens_with_units(tx)]
     return 0, lines or [say("access.no_tokens")]
 
 
@@ -117,7 +114,7 @@ def revoke(settings: Settings, name: str) -> CommandResult:
     """End a token at once. An ended token stays listed, since the audit names it."""
     now = clock_from(settings.virtual_clock).now()
     with open_records(settings) as records, records.write() as tx:
-        token = _token(tx, name)
+        token = token_named(tx, name)
         if token is None:
             return 1, [say("access.no_token", name=name)]
         if token.expires_at is not None and token.expires_at <= now:
@@ -147,20 +144,16 @@ def end_of(expires: str, now: Instant, zone: ZoneInfo) -> Instant | None:
 def _place_for(tx: Session, username: str, code: str) -> Unit:
     """Return the unit for a new account, once its name is known to be free."""
     unit = _unit(tx, code)
-    if tx.scalar(select(Account.id).where(Account.username == username)) is not None:
+    if account_named(tx, username) is not None:
         raise CommandRefused(say("access.taken", name=username))
     return unit
 
 
 def _unit(tx: Session, code: str) -> Unit:
-    unit = tx.scalar(select(Unit).where(Unit.code == code))
+    unit = unit_with_code(tx, code)
     if unit is None:
         raise CommandRefused(say("access.no_unit", code=code))
     return unit
-
-
-def _token(tx: Session, name: str) -> ApiToken | None:
-    return tx.scalar(select(ApiToken).where(ApiToken.name == name))
 
 
 def _token_line(token: ApiToken, unit: str, now: Instant, zone: ZoneInfo) -> str:

@@ -6,7 +6,7 @@ as reachable; a person whom WeChat refuses is marked unreachable, as for any mes
 
 from collections.abc import Sequence
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import update
 
 from alerting.delivering.channels.configured import configured_channels
 from alerting.delivering.channels.port import (
@@ -29,10 +29,10 @@ from core.db import audit
 from core.db.engine import Records
 from core.runtime.clock import clock_from, real_now
 from core.runtime.instant import Instant
+from core.units.people import people_called
 from core.units.tables import Person, Unit
 
 CommandResult = tuple[int, list[str]]
-_LONGEST_NUMBER = 18
 
 
 def send_test(settings: Settings, named: str) -> CommandResult:
@@ -40,7 +40,8 @@ def send_test(settings: Settings, named: str) -> CommandResult:
     kept_secrets = secrets.read(settings.data_dir)
     with open_records(settings) as records:
         now = clock_from(settings.virtual_clock).now()
-        people = _people(records, named, now)
+        with records.read() as tx:
+            people = people_called(tx, named, now)
         if len(people) != 1:
             return 1, _choice(people, named)
         person, unit = people[0]
@@ -49,15 +50,6 @@ def send_test(settings: Settings, named: str) -> CommandResult:
             return 1, [say("message.no_channel")]
         sent, lines = _send(records, channels, person, unit, now)
     return (0 if sent else 1), lines
-
-
-def _people(records: Records, named: str, now: Instant) -> list[tuple[Person, Unit]]:
-    query = select(Person, Unit).join(Unit, Unit.id == Person.unit_id)
-    is_number = named.isascii() and named.isdigit() and len(named) <= _LONGEST_NUMBER
-    is_named = Person.id == int(named) if is_number else Person.name == named
-    is_present = or_(Person.left_at.is_(None), Person.left_at > now)
-    with records.read() as tx:
-        return [(person, unit) for person, unit in tx.execute(query.where(is_named, is_present).order_by(Person.id))]
 
 
 def _choice(people: Sequence[tuple[Person, Unit]], named: str) -> list[str]:

@@ -11,7 +11,6 @@ from secrets import token_urlsafe
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.auth import CurrentPrincipal, OptionalPrincipal, Principal
@@ -22,18 +21,15 @@ from api.pages.rendering import page, words_for
 from api.query_parameters import any_parameters
 from api.services import Services, ServicesDep
 from api.session_cookie import keep_session
-from core.access.sessions import OpenedSession, open_session
+from core.access.accounts import sign_in_by_wechat
 from core.alarms import handling, queries
 from core.alarms.links import AlarmLink, ExpiredLink, ForgedLink, verify
 from core.alarms.queries import AlarmDetail
-from core.alarms.tables import Alarm
-from core.db import audit
 from core.db.idempotency import claim
 from core.errors import NotFound, PermissionDenied
 from core.runtime.instant import Milliseconds
 from core.runtime.logs import logger
 from core.units.rights import Right
-from core.units.tables import Person
 from core.wechat.oauth import NotIdentified
 
 log = logger(__name__)
@@ -155,7 +151,8 @@ def from_wechat(request: Request, services: ServicesDep, code: str = "", state: 
         openid = ""
     if not openid:
         return _forget_state(_notice(request, "link.wechat_failed_title", "link.wechat_failed", HTTPStatus.BAD_REQUEST))
-    opened = _open_for(openid, services)
+    lasts = Milliseconds(int(services.settings.api.session_ttl * 1000))
+    opened = sign_in_by_wechat(services.records, openid, now=services.clock.now(), lasts=lasts)
     if opened is None:
         return _forget_state(_notice(request, "link.wechat_failed_title", "link.wechat_unbound", HTTPStatus.FORBIDDEN))
     answer = RedirectResponse(f"/a/{token}", HTTPStatus.SEE_OTHER)
@@ -163,23 +160,10 @@ def from_wechat(request: Request, services: ServicesDep, code: str = "", state: 
     return _forget_state(answer)
 
 
-def _open_for(openid: str, services: Services) -> OpenedSession | None:
-    now = services.clock.now()
-    with services.records.write() as tx:
-        person = tx.scalar(select(Person).where(Person.openid == openid))
-        if person is None or (person.left_at is not None and person.left_at <= now):
-            return None
-        name = f"person:{person.id}"
-        audit.record(tx, at=now, actor=name, act="signed in", subject=name)
-        return open_session(
-            tx, person=person.id, now=now, lasts=Milliseconds(int(services.settings.api.session_ttl * 1000))
-        )
-
-
 def _link(token: str, services: Services) -> AlarmLink:
     """Return the content of a token.
 
-    Raises: Forged, Expired.
+    Raises: ForgedLink, ExpiredLink.
     """
     return verify(token, services.clock.now(), services.secrets.link_keys)
 
@@ -187,7 +171,7 @@ def _link(token: str, services: Services) -> AlarmLink:
 def _granted(token: str, tx: Session, principal: Principal, services: Services) -> AlarmLink:
     """Return the link of a principal who may act on it.
 
-    Raises: NotGranted, also for a link that is no longer valid; NotFound if they may not see the alarm.
+    Raises: PermissionDenied, also for a link that is no longer valid; NotFound if they may not see the alarm.
     """
     try:
         link = _link(token, services)
@@ -205,10 +189,7 @@ def _may(tx: Session, principal: Principal | None, link: AlarmLink, services: Se
     """Return whether the principal is the recipient or has an account, and may acknowledge this alarm."""
     if principal is None or (principal.actor.account is None and not _is_recipient(principal, link)):
         return False
-    alarm = tx.get(Alarm, link.alarm)
-    if alarm is None:
-        raise NotFound(what="alarm", name=link.alarm)
-    linked = _is_recipient(principal, link)
+    alarm, linked = queries.alarm_with(tx, link.alarm).alarm, _is_recipient(principal, link)
     return handling.may_act(tx, principal.actor, Right.ACKNOWLEDGE, alarm, services.clock.now(), linked=linked)
 
 

@@ -15,20 +15,20 @@ from api.auth import Principal
 from api.pages.curve import Picture, Trace, svg, table
 from api.pages.rendering import RENEWED_S, SiteClock, words_for, zone_info
 from api.pages.texts import Texts
-from api.pages.zone import zone_now
 from api.services import Services
 from core.alarms import queries
 from core.alarms.duration import time_out
 from core.alarms.message_text import outbox_key, repeat_of
 from core.alarms.queries import AlarmDetail
 from core.alarms.states import AlarmEventKind, AlarmState, MessageState, NotificationKind
-from core.alarms.zone_status import AHEAD, limits_of
+from core.alarms.zone_status import AHEAD, limits_of, zone_status
 from core.contacts.contacts import ContactLevel, contacts_for
 from core.contacts.reachability import levels_out_of_reach
 from core.devices.history import TimeSpan, history
 from core.errors import NotFound
 from core.ids import AlarmId, EquipmentId, PersonId
 from core.runtime.instant import DAY, HOUR, Instant
+from core.units.queries import in_unit
 from core.units.rights import Right
 from core.units.tables import Unit
 
@@ -86,7 +86,7 @@ def view(
         "alarm": alarm,
         "name": name,
         "unit": details.unit.name,
-        "live": zone_now(tx, services.telemetry.get(), details.zone, now, Unit.id == details.unit.id),
+        "live": zone_status(tx, services.telemetry.get(), details.zone, in_unit(details.unit), now=now),
         "band": words.band(low, high),
         "curve": svg(picture),
         "numbers": table(picture),

@@ -5,25 +5,22 @@ from itertools import groupby
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from sqlalchemy import false, or_, select
-from sqlalchemy.orm import Session
 
-from api.auth import CurrentPrincipal, visible_unit
+from api.auth import CurrentPrincipal
 from api.db_session import ReadSession
+from api.pages.alarm import AlarmList
 from api.pages.rendering import RENEWED_S, SiteClock, page, words_for
 from api.schemas import Cursor, UnitNumber, cursor_of, place_of
 from api.services import ServicesDep
-from core.alarms.queries import open_count
+from core.alarms import queries
 from core.alarms.states import ZoneState
-from core.alarms.tables import Alarm
 from core.alarms.zone_status import ZoneStatus, zone_statuses
 from core.contacts.contacts import ContactLevel
 from core.contacts.reachability import out_of_reach
-from core.devices.tables import EquipmentUnit
-from core.errors import PermissionDenied
+from core.devices.queries import equipment_below
 from core.ids import UnitId, ZoneId
 from core.units.actor import Actor
-from core.units.rights import Right
+from core.units.queries import first_visible_unit, neighbouring_units, visible_unit
 from core.units.tables import Unit
 
 router = APIRouter(tags=["pages"])
@@ -57,15 +54,12 @@ def home(
     That first page also has single equipment elsewhere if the principal is its contact.
     """
     actor = principal.actor
-    shown_unit = visible_unit(tx, actor, unit) if unit is not None else _first(tx, actor)
-    below = false() if shown_unit is None else Unit.path.startswith(shown_unit.path, autoescape=True)
-    shown_scope, counted_scope = below, below
-    if unit is None:
-        shown_scope = or_(below, actor.equipment_scope(Right.SEE, EquipmentUnit.equipment_id))
-        counted_scope = or_(below, actor.equipment_scope(Right.SEE, Alarm.equipment_id))
+    shown_unit = first_visible_unit(tx, actor) if unit is None else visible_unit(tx, actor, unit)
+    shown_equipment = equipment_below(shown_unit, or_own_of=actor if unit is None else None)
+    open_alarms = _open_alarms(shown_unit, actor, of_one_unit=unit is not None)
     now, position = services.clock.now(), place_of(cursor, 1)
     zones = zone_statuses(
-        tx, services.telemetry.get(), shown_scope, now=now, after=position[0] if position else 0, limit=ON_A_PAGE
+        tx, services.telemetry.get(), shown_equipment, now=now, after=position[0] if position else 0, limit=ON_A_PAGE
     )
     is_full = len({zone.equipment for zone in zones}) == ON_A_PAGE
     words, timezone = words_for(request), shown_unit.timezone if shown_unit else services.settings.timezone
@@ -74,10 +68,11 @@ def home(
         "home.html",
         title=shown_unit.name if shown_unit else words("own_equipment"),
         again="/?" if unit is None else f"/?unit={unit}&",
-        others=_others(tx, actor, shown_unit) if shown_unit else (),
+        others=neighbouring_units(tx, actor, shown_unit) if shown_unit else (),
         groups=_grouped(zones, shown_unit),
-        open_alarms=open_count(tx, counted_scope),
-        untold=out_of_reach(tx, shown_scope, now, services.settings.channels, levels=[FIRST], limit=NAMED + 1),
+        open_alarms=queries.count(tx, actor, open_alarms.filter),
+        open_alarms_path=open_alarms.path(),
+        untold=out_of_reach(tx, shown_equipment, now, services.settings.channels, levels=[FIRST], limit=NAMED + 1),
         named=NAMED,
         now=now,
         clock=SiteClock(request, timezone, now),
@@ -86,23 +81,11 @@ def home(
     )
 
 
-def _first(tx: Session, actor: Actor) -> Unit | None:
-    """Return the first unit that the principal may see; None for a contact of single equipment only.
-
-    Raises: NotGranted for a principal without any grant.
-    """
-    first = tx.scalars(select(Unit).where(actor.scope(Right.SEE)).order_by(Unit.path).limit(1)).first()
-    if first is None and not actor.equipment:
-        msg = f"{actor.name} was granted no unit; an administrator has to"
-        raise PermissionDenied(msg)
-    return first
-
-
-def _others(tx: Session, actor: Actor, unit: Unit) -> Sequence[Unit]:
-    """Return the units to which a unit's page links: those directly below, and those granted elsewhere."""
-    granted = Unit.path.in_([held.path for held in actor.holdings])
-    others = select(Unit).where(or_(Unit.parent_id == unit.id, granted), Unit.id != unit.id, actor.scope(Right.SEE))
-    return tx.scalars(others.order_by(Unit.path)).all()
+def _open_alarms(unit: Unit | None, actor: Actor, *, of_one_unit: bool) -> AlarmList:
+    """Return the list of open alarms to which the banner leads: those of all equipment that the page is about."""
+    if unit is None:  # a contact of single equipment sees no other alarms
+        return AlarmList()
+    return AlarmList(unit=unit.id, below=True, own=bool(actor.equipment) and not of_one_unit)
 
 
 def _grouped(zones: Sequence[ZoneStatus], first: Unit | None) -> list[tuple[str, list[ZoneStatus]]]:

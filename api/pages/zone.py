@@ -4,8 +4,6 @@ from typing import Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from sqlalchemy import ColumnElement, and_
-from sqlalchemy.orm import Session
 
 from api.auth import CurrentPrincipal, visibility_of
 from api.db_session import ReadSession
@@ -13,12 +11,10 @@ from api.pages.curve import Picture, Trace, svg, table
 from api.pages.rendering import RENEWED_S, SiteClock, page, words_for, zone_info
 from api.schemas import ZoneNumber
 from api.services import ServicesDep
-from core.alarms.zone_status import AHEAD, ZoneStatus, limits_of, zone_statuses
+from core.alarms.zone_status import AHEAD, limits_of, zone_status
 from core.devices.history import history
-from core.devices.tables import EquipmentUnit, Zone
+from core.devices.queries import visible_equipment
 from core.runtime.instant import DAY, Instant
-from core.telemetry.port import Telemetry
-from core.units.rights import Right
 
 router = APIRouter(tags=["pages"])
 SPANS = {"24h": (DAY, "last_24h"), "7d": (7 * DAY, "last_7d"), "30d": (30 * DAY, "last_30d")}
@@ -38,7 +34,7 @@ def zone_page(
     length, _ = SPANS[span]
     since = Instant(now - length)
     readings = history(tx, telemetry, zone, since, Instant(now + AHEAD), visibility_of(principal.actor))
-    live = zone_now(tx, telemetry, readings.zone, now, principal.actor.scope(Right.SEE, EquipmentUnit.equipment_id))
+    live = zone_status(tx, telemetry, readings.zone, visible_equipment(principal.actor), now=now)
     timezone = zone_info(live.timezone if live else services.settings.timezone)
     low, high = limits_of(readings.zone)
     name = words("zone_name", equipment=readings.equipment.name, zone=words(f"zone.{readings.zone.kind}"))
@@ -74,12 +70,3 @@ def zone_page(
         clock=SiteClock(request, timezone.key, now),
         every=RENEWED_S if span == "24h" else 4 * RENEWED_S,
     )
-
-
-def zone_now(
-    tx: Session, telemetry: Telemetry, zone: Zone, now: Instant, scope: ColumnElement[bool]
-) -> ZoneStatus | None:
-    """Return the present state of a zone, None when its equipment is in no unit of `scope` any more."""
-    where = and_(scope, EquipmentUnit.equipment_id == zone.equipment_id)
-    zones = zone_statuses(tx, telemetry, where, now=now, limit=1)
-    return next((zone_state for zone_state in zones if zone_state.zone == zone.id), None)

@@ -18,11 +18,9 @@ from core.alarms import queries
 from core.alarms.duration import time_out
 from core.alarms.queries import AlarmDetail, AlarmFilter, Notification
 from core.alarms.states import AlarmHandling, AlarmState
-from core.alarms.tables import Alarm
 from core.devices.history import TimeSpan
 from core.ids import AlarmId, EquipmentId, PersonId, UnitId, ZoneId
 from core.runtime.instant import Instant
-from core.units.rights import Right
 
 router = APIRouter(prefix="/alarms", tags=["alarms"])
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
@@ -129,6 +127,7 @@ class Asked(Schema):
     handling: AlarmHandling | None = None
     rule: str | None = None
     unit: UnitNumber | None = None
+    below: Annotated[bool, Field(description="with `unit`: also of all units below it")] = False
     zone: ZoneNumber | None = None
     since: Annotated[Moment | None, Field(alias="from", description="opened at or after")] = None
     until: Annotated[Moment | None, Field(alias="to", description="opened before")] = None
@@ -146,14 +145,14 @@ def alarms(
         handling=query.handling,
         rule=query.rule,
         unit=query.unit,
+        below=query.below,
         zone=query.zone,
         since=query.since,
         until=query.until,
     )
     position = place_of(query.cursor, 2)
     behind = (position[0], position[1]) if position else None
-    scope = principal.actor.scope(Right.SEE, Alarm.equipment_id)
-    listed = queries.alarms(tx, scope, alarm_filter, behind=behind, limit=query.limit)
+    listed = queries.alarms(tx, principal.actor, alarm_filter, behind=behind, limit=query.limit)
     last = listed[-1].alarm if len(listed) == query.limit else None
     now = services.clock.now()
     items = [alarm_out(item, now) for item in listed]

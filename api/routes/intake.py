@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from itertools import chain
 
 from fastapi import APIRouter
-from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from api.auth import CurrentPrincipal
@@ -16,13 +15,13 @@ from api.db_session import ReadSession
 from api.schemas import LAST_MOMENT, Cursor, Moment, Page, PageLimit, Schema, cursor_of, place_of
 from api.services import ServicesDep
 from core.devices.directory import RefusalReason
-from core.devices.tables import Gateway, GatewayUnit
+from core.devices.queries import gateways_in
 from core.errors import PermissionDenied
 from core.intake.port import QuarantinedReading
 from core.runtime.instant import Instant
 from core.units.actor import Actor
+from core.units.queries import has_whole_tree
 from core.units.rights import Right
-from core.units.tables import Unit
 from core.wire.shards import GatewayNumber
 
 router = APIRouter(prefix="/intake", tags=["intake"])
@@ -117,25 +116,14 @@ def dead_letters(
 def _gateways(tx: Session, actor: Actor, now: Instant) -> Mapping[str, Instant] | None:
     """Return since when each gateway is in a unit whose quarantine the principal may see; None for the whole tree.
 
-    Raises: NotGranted if they may see no quarantine.
+    Raises: PermissionDenied if they may see no quarantine.
     """
-    roots = tx.scalars(select(Unit).where(Unit.parent_id.is_(None))).all()
-    if roots and all(actor.may(Right.QUARANTINE, on=root) for root in roots):
+    if has_whole_tree(tx, actor, Right.QUARANTINE):
         return None
     if not any(Right.QUARANTINE in held.rights for held in actor.holdings):
         msg = f"{actor.name} looks after no quarantine"
         raise PermissionDenied(msg)
-    gateways = (
-        select(Gateway.number, GatewayUnit.since)
-        .join(GatewayUnit, GatewayUnit.gateway_id == Gateway.id)
-        .join(Unit, Unit.id == GatewayUnit.unit_id)
-        .where(
-            actor.scope(Right.QUARANTINE),
-            GatewayUnit.since <= now,
-            or_(GatewayUnit.until.is_(None), GatewayUnit.until > now),
-        )
-    )
-    return {row.number: row.since for row in tx.execute(gateways)}
+    return gateways_in(tx, actor.scope(Right.QUARANTINE), now)
 
 
 def _held(held: QuarantinedReading, *, whole_tree: bool) -> HeldOut:

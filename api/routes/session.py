@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field, SecretStr
-from sqlalchemy import select
 
 from api.auth import CurrentPrincipal, SignInConcurrencyLimited, current_principal
 from api.schemas import Moment, Schema
@@ -14,11 +13,10 @@ from api.session_cookie import forget_session, keep_session, session_cookie
 from api.sign_in_throttle import TooManyAttempts, source_of
 from core.access import accounts
 from core.access.sessions import OpenedSession, close_session
-from core.devices.tables import Equipment, EquipmentUnit
+from core.devices.queries import own_equipment
 from core.ids import EquipmentId, UnitId
 from core.runtime.instant import Milliseconds
-from core.units.rights import Right
-from core.units.tables import Unit
+from core.units.queries import granted_units
 
 router = APIRouter(prefix="/session", tags=["session"])
 
@@ -78,30 +76,17 @@ def sign_in(body: SignIn, request: Request, answer: Response, services: Services
 @router.get("")
 def who_am_i(principal: CurrentPrincipal, services: ServicesDep) -> WhoAmI:
     """Return who is signed in and what they may do where."""
-    rights_by_unit = {held.path.strip("/").rpartition("/")[2]: held.rights for held in principal.actor.holdings}
+    actor = principal.actor
     with services.records.read() as tx:
-        units = tx.execute(
-            select(Unit.id, Unit.name).where(Unit.id.in_([int(top) for top in rights_by_unit if top]))
-        ).all()
-        by_equipment = {held.equipment: held for held in principal.actor.equipment}
-        equipment = tx.execute(
-            select(Equipment.id, Equipment.name, Unit.name)
-            .join(EquipmentUnit, EquipmentUnit.equipment_id == Equipment.id)
-            .join(Unit, Unit.id == EquipmentUnit.unit_id)
-            .where(
-                principal.actor.equipment_scope(Right.SEE, EquipmentUnit.equipment_id), EquipmentUnit.until.is_(None)
-            )
-            .order_by(Equipment.id)
-        ).all()
+        units = [
+            UnitRights(id=unit.id, name=unit.name, rights=sorted(rights)) for unit, rights in granted_units(tx, actor)
+        ]
+        equipment = [
+            EquipmentRights(id=item.id, name=item.name, unit_name=unit.name, rights=sorted(rights))
+            for item, unit, rights in own_equipment(tx, actor)
+        ]
     return WhoAmI(
-        name=principal.actor.name,
-        csrf=principal.csrf,
-        expires_at=principal.expires_at,
-        units=[UnitRights(id=id_, name=name, rights=sorted(rights_by_unit[str(id_)])) for id_, name in units],
-        equipment=[
-            EquipmentRights(id=id_, name=name, unit_name=unit, rights=sorted(by_equipment[id_].rights))
-            for id_, name, unit in equipment
-        ],
+        name=actor.name, csrf=principal.csrf, expires_at=principal.expires_at, units=units, equipment=equipment
     )
 
 
@@ -115,7 +100,7 @@ def sign_out(request: Request, answer: Response, services: ServicesDep) -> None:
 def open_session(request: Request, services: Services, username: str, password: str) -> OpenedSession:
     """Sign in from an address that hasn't tried too often.
 
-    Raises: TooMany, NotSignedIn.
+    Raises: TooManyAttempts, NotSignedIn.
     """
     source = source_of(request.client.host if request.client else "")
     try:

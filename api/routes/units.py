@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from sqlalchemy import select
 
-from api.auth import CurrentPrincipal, visible_unit
+from api.auth import CurrentPrincipal
 from api.db_session import ReadSession
 from api.schemas import Celsius, Cursor, Moment, Page, PageLimit, Schema, UnitNumber, cursor_of, place_of
 from api.services import ServicesDep
@@ -16,8 +15,7 @@ from core.alarms.zone_status import ZoneStatus, zone_statuses
 from core.contacts.contacts import incomplete_contacts, unbound_contacts
 from core.ids import AlarmId, EquipmentId, PersonId, UnitId, ZoneId
 from core.runtime.instant import Instant
-from core.units.rights import Right
-from core.units.tables import Unit
+from core.units.queries import in_subtree, in_unit, visible_unit, visible_units
 
 router = APIRouter(prefix="/units", tags=["units"])
 Below = Annotated[bool, Query(description="also of all units below")]
@@ -105,12 +103,10 @@ def units(
     limit: PageLimit = 100,
 ) -> Page[UnitOut]:
     """List the units that the principal may see, or those directly below one of them."""
-    visible = select(Unit).where(principal.actor.scope(Right.SEE)).order_by(Unit.id).limit(limit)
-    if parent is not None:
-        visible = visible.where(Unit.parent_id == parent)
-    if position := place_of(cursor, 1):
-        visible = visible.where(Unit.id > position[0])
-    items = [UnitOut.model_validate(unit) for unit in tx.scalars(visible)]
+    position = place_of(cursor, 1)
+    after = position[0] if position else 0
+    visible = visible_units(tx, principal.actor, parent=parent, after=after, limit=limit)
+    items = [UnitOut.model_validate(unit) for unit in visible]
     return Page(items=items, next=cursor_of(items[-1].id) if len(items) == limit else None)
 
 
@@ -133,7 +129,7 @@ def live(
 ) -> Page[ZoneNowOut]:
     """Return every zone of the unit's equipment: temperature, its age, and state. A page holds whole equipment."""
     unit_row = visible_unit(tx, principal.actor, unit)
-    where = Unit.path.startswith(unit_row.path, autoescape=True) if below else Unit.id == unit_row.id
+    where = in_subtree(unit_row) if below else in_unit(unit_row)
     now, after = services.clock.now(), place_of(cursor, 1)
     zones = zone_statuses(tx, services.telemetry.get(), where, now=now, after=after[0] if after else 0, limit=limit)
     items = [_zone_now(zone, now) for zone in zones]
@@ -151,9 +147,7 @@ def timeliness(
 ) -> TimelinessOut:
     """Count the alarms of the unit and below opened in [from, to) by how quickly they were acknowledged."""
     unit_row = visible_unit(tx, principal.actor, unit)
-    return TimelinessOut.model_validate(
-        queries.timeliness(tx, Unit.path.startswith(unit_row.path, autoescape=True), since, until)
-    )
+    return TimelinessOut.model_validate(queries.timeliness(tx, in_subtree(unit_row), since, until))
 
 
 @router.get("/{unit}/contacts/incomplete")
@@ -162,7 +156,7 @@ def incomplete(
 ) -> list[IncompleteOut]:
     """List the monitored equipment of the unit and below that lacks a contact of any of the three levels."""
     unit_row = visible_unit(tx, principal.actor, unit)
-    equipment = incomplete_contacts(tx, Unit.path.startswith(unit_row.path, autoescape=True), services.clock.now())
+    equipment = incomplete_contacts(tx, in_subtree(unit_row), services.clock.now())
     return [IncompleteOut.model_validate(item) for item in equipment]
 
 
@@ -170,7 +164,7 @@ def incomplete(
 def unbound(unit: UnitNumber, tx: ReadSession, principal: CurrentPrincipal, services: ServicesDep) -> list[UnboundOut]:
     """List the contacts of the unit and below that WeChat doesn't reach; the unit complies when there are none."""
     unit_row = visible_unit(tx, principal.actor, unit)
-    contacts = unbound_contacts(tx, Unit.path.startswith(unit_row.path, autoescape=True), services.clock.now())
+    contacts = unbound_contacts(tx, in_subtree(unit_row), services.clock.now())
     return [UnboundOut.model_validate(contact) for contact in contacts]
 
 

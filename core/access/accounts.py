@@ -16,11 +16,13 @@ from sqlalchemy.orm import Session
 from core.access.sessions import OpenedSession, close_sessions_of, open_session
 from core.db import audit
 from core.db.engine import Records
+from core.db.in_force import in_force
 from core.errors import Conflict, Invalid, NotFound, NotSignedIn, PermissionDenied
 from core.ids import PersonId
 from core.plain_text import is_plain, require_plain
 from core.runtime.instant import Instant, Milliseconds
 from core.units.actor import Actor
+from core.units.people import person_with_openid
 from core.units.rights import Right, Role, may_have
 from core.units.tables import Account, Grant, Unit
 
@@ -61,7 +63,7 @@ def create_account(
     require_plain("username", username)
     if not username or username != username.strip():
         raise Invalid(field="username", value=username, problem="empty, or with spaces around it")
-    if tx.scalar(select(Account.id).where(Account.username == username)) is not None:
+    if account_named(tx, username) is not None:
         msg = f"there is an account {username!r} already; take another user name"
         raise Conflict(msg)
     account = Account(username=username, password_hash=password_hash, person_id=person)
@@ -115,7 +117,7 @@ def sign_in(records: Records, username: str, password: str, *, now: Instant, las
     stored = None
     if is_plain(username):  # PostgreSQL refuses text with a NUL character
         with records.read() as tx:
-            row = tx.scalar(select(Account).where(Account.username == username))
+            row = account_named(tx, username)
             stored = None if row is None or row.disabled else (row.id, row.password_hash)
     matches = _matches(stored[1] if stored else dummy_hash, password)
     if stored is None or not matches:
@@ -128,6 +130,33 @@ def sign_in(records: Records, username: str, password: str, *, now: Instant, las
         account.password_hash = new_hash or account.password_hash
         audit.record(tx, at=now, actor=f"account:{account.id}", act="signed in", subject=f"account:{account.id}")
         return open_session(tx, account=account.id, now=now, lasts=lasts)
+
+
+def sign_in_by_wechat(records: Records, openid: str, *, now: Instant, lasts: Milliseconds) -> OpenedSession | None:
+    """Open a session for the person whom WeChat has identified; None if nobody is bound to `openid`, or they left."""
+    with records.write() as tx:
+        person = person_with_openid(tx, openid)
+        if person is None or (person.left_at is not None and person.left_at <= now):
+            return None
+        name = f"person:{person.id}"
+        audit.record(tx, at=now, actor=name, act="signed in", subject=name)
+        return open_session(tx, person=person.id, now=now, lasts=lasts)
+
+
+def account_named(tx: Session, username: str) -> Account | None:
+    """Return the account with a user name, or None."""
+    return tx.scalar(select(Account).where(Account.username == username))
+
+
+def accounts_with_grants(tx: Session, now: Instant) -> list[tuple[Account, str | None, str | None]]:
+    """Return all accounts by user name, each with role and unit name of every grant in force, or with None twice."""
+    query = (
+        select(Account, Grant.role, Unit.name)
+        .outerjoin(Grant, (Grant.account_id == Account.id) & in_force(Grant, now))
+        .outerjoin(Unit, Unit.id == Grant.unit_id)
+        .order_by(Account.username, Unit.path)
+    )
+    return [(account, role, unit) for account, role, unit in tx.execute(query)]
 
 
 def _may_manage(tx: Session, actor: Actor, account: Account) -> None:

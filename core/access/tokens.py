@@ -25,7 +25,7 @@ def issue_token(
     """
     may_give(actor, role, unit)
     require_plain("name", name)
-    if tx.scalar(select(ApiToken.id).where(ApiToken.name == name)) is not None:
+    if token_named(tx, name) is not None:
         msg = f"there is a token {name!r} already; take another name"
         raise Conflict(msg)
     token = f"cc_{secrets.token_urlsafe(32)}"
@@ -54,6 +54,17 @@ def actor_of_token(tx: Session, token: str, now: Instant) -> Actor:
         raise NotSignedIn(msg)
     unit = tx.get_one(Unit, row.unit_id)
     return Actor(f"token:{row.id}", (Holding(unit.path, RIGHTS[row.role]),))
+
+
+def token_named(tx: Session, name: str) -> ApiToken | None:
+    """Return the token with a name, or None."""
+    return tx.scalar(select(ApiToken).where(ApiToken.name == name))
+
+
+def tokens_with_units(tx: Session) -> list[tuple[ApiToken, str]]:
+    """Return all tokens by name, each with the name of its unit."""
+    query = select(ApiToken, Unit.name).join(Unit, Unit.id == ApiToken.unit_id).order_by(ApiToken.name)
+    return [(token, unit) for token, unit in tx.execute(query)]
 
 
 def revoke_token(tx: Session, actor: Actor, row: ApiToken, *, now: Instant) -> None:

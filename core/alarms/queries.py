@@ -1,6 +1,6 @@
 """Alarm queries: lists, a single alarm with its messages and events, and acknowledgement times.
 
-The caller limits every list and count to units with the condition `scope`, usually `actor.scope(Right.SEE)`.
+Lists and counts of alarms are limited to what their actor may see; other queries to the units of the condition `scope`.
 """
 
 import json
@@ -22,10 +22,12 @@ from core.errors import NotFound
 from core.ids import AlarmId, PersonId, UnitId, ZoneId
 from core.runtime.instant import Instant, Milliseconds
 from core.units.actor import Actor
+from core.units.queries import in_subtree
 from core.units.rights import Right
 from core.units.tables import Account, Person, Unit
 
 AT_ONCE = 500
+NOT_CLOSED = (AlarmState.OPEN, AlarmState.RECOVERED)
 BY_PEOPLE = (AlarmEventKind.ACKNOWLEDGED, AlarmEventKind.HANDLED)
 """Kinds of events in which the person acted; in other events it is the contact concerned."""
 
@@ -55,12 +57,16 @@ class AlarmDetail(msgspec.Struct, frozen=True):
 
 
 class AlarmFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Filter of an alarm list; None doesn't filter."""
+    """Filter of an alarm list or count; None doesn't filter."""
 
     states: Sequence[AlarmState] = ()
     handling: AlarmHandling | None = None
     rule: str | None = None
     unit: UnitId | None = None
+    below: bool = False
+    """With `unit`: also of all units below it."""
+    own: bool = False
+    """With `unit`: also of the actor's single equipment, wherever that stands."""
     zone: ZoneId | None = None
     since: Instant | None = None
     """Opened at or after."""
@@ -96,10 +102,14 @@ class Timeliness(msgspec.Struct, frozen=True):
 
 
 def alarms(
-    tx: Session, scope: ColumnElement[bool], wanted: AlarmFilter, *, behind: tuple[int, int] | None, limit: int
+    tx: Session, actor: Actor, alarm_filter: AlarmFilter, *, behind: tuple[int, int] | None, limit: int
 ) -> list[AlarmDetail]:
-    """Return up to `limit` alarms, newest first. For the next page, `behind` is the last one's (opened_at, id)."""
-    query = _base_query().where(scope, *_filters(wanted)).order_by(Alarm.opened_at.desc(), Alarm.id.desc()).limit(limit)
+    """Return up to `limit` alarms that the actor may see, newest first.
+
+    For the next page, `behind` is the last one's (opened_at, id).
+    """
+    query = _base_query().where(*_conditions(tx, actor, alarm_filter))
+    query = query.order_by(Alarm.opened_at.desc(), Alarm.id.desc()).limit(limit)
     if behind is not None:
         last_opened_at, last_id = behind
         query = query.where(
@@ -187,10 +197,10 @@ def handling_of(tx: Session, alarm: AlarmId) -> HandlingDetail | None:
     return HandlingDetail(at=row.at, by=by, cause=row.cause, action=row.action, disposition=row.disposition)
 
 
-def open_count(tx: Session, scope: ColumnElement[bool]) -> int:
-    """Count the alarms that aren't closed."""
+def count(tx: Session, actor: Actor, alarm_filter: AlarmFilter) -> int:
+    """Return the length of the list that `alarms` returns for the same filter, over all its pages."""
     query = select(func.count()).select_from(Alarm).join(Unit, Unit.id == Alarm.unit_id)
-    return tx.scalar(query.where(scope, Alarm.state != AlarmState.CLOSED)) or 0
+    return tx.scalar(query.where(*_conditions(tx, actor, alarm_filter))) or 0
 
 
 def timeliness(tx: Session, scope: ColumnElement[bool], since: Instant, until: Instant) -> Timeliness:
@@ -243,20 +253,27 @@ def _base_query() -> Select[Alarm, Zone, Equipment, Unit]:
     )
 
 
-def _filters(wanted: AlarmFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.states:
-        conditions.append(Alarm.state.in_(wanted.states))
-    if wanted.handling is not None:
-        conditions.append(Alarm.handling == wanted.handling)
-    if wanted.rule is not None:
-        conditions.append(Alarm.rule == wanted.rule)
-    if wanted.unit is not None:
-        conditions.append(Alarm.unit_id == wanted.unit)
-    if wanted.zone is not None:
-        conditions.append(Alarm.zone_id == wanted.zone)
-    if wanted.since is not None:
-        conditions.append(Alarm.opened_at >= wanted.since)
-    if wanted.until is not None:
-        conditions.append(Alarm.opened_at < wanted.until)
+def _conditions(tx: Session, actor: Actor, alarm_filter: AlarmFilter) -> list[ColumnElement[bool]]:
+    conditions = [actor.scope(Right.SEE, Alarm.equipment_id)]
+    if alarm_filter.states:
+        conditions.append(Alarm.state.in_(alarm_filter.states))
+    if alarm_filter.handling is not None:
+        conditions.append(Alarm.handling == alarm_filter.handling)
+    if alarm_filter.rule is not None:
+        conditions.append(Alarm.rule == alarm_filter.rule)
+    if alarm_filter.unit is not None:
+        conditions.append(_of_unit(tx, actor, alarm_filter.unit, alarm_filter))
+    if alarm_filter.zone is not None:
+        conditions.append(Alarm.zone_id == alarm_filter.zone)
+    if alarm_filter.since is not None:
+        conditions.append(Alarm.opened_at >= alarm_filter.since)
+    if alarm_filter.until is not None:
+        conditions.append(Alarm.opened_at < alarm_filter.until)
     return conditions
+
+
+def _of_unit(tx: Session, actor: Actor, unit_id: UnitId, alarm_filter: AlarmFilter) -> ColumnElement[bool]:
+    """Return the condition for a unit. What is below one that the actor may not see is not told to them."""
+    unit = tx.get(Unit, unit_id) if alarm_filter.below else None
+    in_units = in_subtree(unit) if unit is not None and actor.may(Right.SEE, on=unit) else Unit.id == unit_id
+    return or_(in_units, actor.equipment_scope(Right.SEE, Alarm.equipment_id)) if alarm_filter.own else in_units

@@ -99,6 +99,15 @@ def zone_statuses(
     ]
 
 
+def zone_status(
+    tx: Session, telemetry: Telemetry, zone: Zone, where: ColumnElement[bool], *, now: Instant
+) -> ZoneStatus | None:
+    """Return the present state of a zone; None if its equipment no longer stands where `where` selects."""
+    of_equipment = and_(where, EquipmentUnit.equipment_id == zone.equipment_id)
+    statuses = zone_statuses(tx, telemetry, of_equipment, now=now, limit=1)
+    return next((status for status in statuses if status.zone == zone.id), None)
+
+
 def _zones_in_units(
     where: ColumnElement[bool], now: Instant, after: int, limit: int
 ) -> Select[Zone, Equipment, Unit, Instant]:

@@ -1,1 +1,1 @@
-"""Unit tree, people, accounts, rights, sessions and alarm contacts."""
+"""Unit tree with its people; rights and roles, and the actors that hold them."""

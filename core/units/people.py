@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from core.db import audit
@@ -27,6 +27,7 @@ _PHONE = re.compile(
     r"1[3-9]\d{9}|0\d{9,11}|[2-9]\d{6,7}|[48]00\d{7}|\+86(10|[2-9]\d)\d{7,9}|\+(?!86)[1-9]\d{6,14}", re.ASCII
 )
 """Mobile; landline with or without area code; 400 and 800 numbers; numbers abroad."""
+_LONGEST_NUMBER = 18
 _OPENID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -155,8 +156,22 @@ def bind_wechat(tx: Session, actor: Actor, person: Person, openid: str, *, now: 
     check_openid(openid)
     if person.openid == openid:
         return False
-    if tx.scalar(select(Person.id).where(Person.openid == openid)) is not None:
+    if person_with_openid(tx, openid) is not None:
         raise Conflict(message("openid_bound"))
     person.openid, person.unreachable_since = openid, None
     audit.record(tx, at=now, actor=actor.name, act="WeChat bound", subject=f"person:{person.id}")
     return True
+
+
+def person_with_openid(tx: Session, openid: str) -> Person | None:
+    """Return the person who is bound to a WeChat openid, or None."""
+    return tx.scalar(select(Person).where(Person.openid == openid))
+
+
+def people_called(tx: Session, named: str, now: Instant) -> list[tuple[Person, Unit]]:
+    """Return the people with this name or number who haven't left, with their units."""
+    is_number = named.isascii() and named.isdigit() and len(named) <= _LONGEST_NUMBER
+    is_called = Person.id == int(named) if is_number else Person.name == named
+    is_present = or_(Person.left_at.is_(None), Person.left_at > now)
+    query = select(Person, Unit).join(Unit, Unit.id == Person.unit_id).where(is_called, is_present).order_by(Person.id)
+    return [(person, unit) for person, unit in tx.execute(query)]
