@@ -48,7 +48,7 @@ class Throttle:
     def spend(self, address: str) -> None:
         """Count a try.
 
-        Raises: TooMany.
+        Raises: TooManyAttempts.
         """
         now = monotonic()
         with self._lock:
@@ -70,7 +70,7 @@ class Guesses:
     def spend(self, username: str, source: str) -> None:
         """Count a try before its password is checked, so that concurrent ones are counted too.
 
-        Raises: TooMany.
+        Raises: TooManyAttempts.
         """
         now, key = monotonic(), _key(username, source)
         with self._lock:

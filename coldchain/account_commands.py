@@ -126,7 +126,7 @@ def revoke(settings: Settings, name: str) -> CommandResult:
 def end_of(expires: str, now: Instant, zone: ZoneInfo) -> Instant | None:
     """Return the end of a token: of a day (2027-06-30), after days (365d), or None for `never`.
 
-    Raises: Refused when `expires` is neither, or lies in the past.
+    Raises: CommandRefused when `expires` is neither, or lies in the past.
     """
     if expires == NEVER:
         return None

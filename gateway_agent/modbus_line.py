@@ -77,7 +77,7 @@ class ModbusLine:
     async def read(self, unit: int, block: BlockRead, timing: Timing) -> list[int]:
         """Return the registers (or coils) of a block.
 
-        Raises: Unreachable, Silent, Garbled, Refused.
+        Raises: LineUnreachable, NoReply, GarbledReply, DeviceRefused.
         """
         is_new = await self._connect()
         await asyncio.sleep(max(0.0, self._free_at - monotonic()))

@@ -81,7 +81,7 @@ class PacketFilter:
         In the copy the client id begins with the user name, the session is clean and there is no keep-alive. amqtt
         keeps the queue of an absent client in memory without limit, loses it at a restart and marks its messages as
         retained; so kept sessions are not used.
-        Raises: Refused, after the client was sent the reason where MQTT has a code for it.
+        Raises: PacketRefused, after the client was sent the reason where MQTT has a code for it.
         """
         async with asyncio.timeout(SIGN_IN_WITHIN_S):
             kind, _flags, body = await self._whole_packet()

@@ -57,7 +57,7 @@ def create_account(
 ) -> Account:
     """Create an account and grant it a role on a unit and all units below it.
 
-    Raises: NotGranted, Conflict when the user name is taken, Invalid when the unit can't have the role.
+    Raises: PermissionDenied, Conflict when the user name is taken, Invalid when the unit can't have the role.
     """
     may_give(actor, role, unit)
     require_plain("username", username)
@@ -95,7 +95,7 @@ def may_give(actor: Actor, role: Role, unit: Unit) -> None:
 
     A system administrator grants the other roles on its unit and below (UP-03, UP-04). A system administrator is itself
     appointed by a unit above (UP-02).
-    Raises: NotGranted, Invalid when the unit can't have the role.
+    Raises: PermissionDenied, Invalid when the unit can't have the role.
     """
     actor.require(Right.ACCOUNTS, on=unit)
     is_above = any(

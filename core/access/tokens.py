@@ -21,7 +21,7 @@ def issue_token(
 ) -> str:
     """Create a token and return it. It is not shown again, because only its hash is stored.
 
-    Raises: NotGranted, Conflict when the name is taken.
+    Raises: PermissionDenied, Conflict when the name is taken.
     """
     may_give(actor, role, unit)
     require_plain("name", name)
@@ -70,7 +70,7 @@ def tokens_with_units(tx: Session) -> list[tuple[ApiToken, str]]:
 def revoke_token(tx: Session, actor: Actor, row: ApiToken, *, now: Instant) -> None:
     """End a token at once.
 
-    Raises: NotGranted.
+    Raises: PermissionDenied.
     """
     may_give(actor, row.role, tx.get_one(Unit, row.unit_id))
     row.expires_at = now

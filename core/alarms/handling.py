@@ -42,7 +42,7 @@ def acknowledge(
     """Acknowledge an alarm. Idempotent: a second acknowledgement changes nothing (AL-08).
 
     `linked`: the actor has opened the link of a message about this alarm that was sent to them.
-    Raises: NotFound (also for people of another unit), NotGranted.
+    Raises: NotFound (also for people of another unit), PermissionDenied.
     """
     alarm = _locked(tx, alarm_id)
     _require(tx, actor, Right.ACKNOWLEDGE, alarm, now, linked=linked)
@@ -71,7 +71,7 @@ def handle(
 ) -> Alarm:
     """Record the handling report. The alarm closes now if it has recovered, otherwise when it recovers.
 
-    Raises: NotFound, NotGranted, Invalid, Conflict when it was handled before (a record is never changed).
+    Raises: NotFound, PermissionDenied, Invalid, Conflict when it was handled before (a record is never changed).
     """
     for error in faults(report):
         raise error
@@ -158,7 +158,7 @@ def may_act(tx: Session, actor: Actor, right: Right, alarm: Alarm, now: Instant,
 def _require(tx: Session, actor: Actor, right: Right, alarm: Alarm, now: Instant, *, linked: bool) -> None:
     """Check `may_act`.
 
-    Raises: NotFound when the actor may not see the alarm at all, NotGranted.
+    Raises: NotFound when the actor may not see the alarm at all, PermissionDenied.
     """
     if not may_act(tx, actor, right, alarm, now, linked=linked):
         unit = tx.get_one(Unit, alarm.unit_id)

@@ -61,7 +61,7 @@ def sign(link: AlarmLink, keys: Mapping[str, str]) -> str:
 def verify(token: str, now: Instant, keys: Mapping[str, str]) -> AlarmLink:
     """Return the link of a token. At the instant of expiry it is no longer valid.
 
-    Raises: Forged, Expired.
+    Raises: ForgedLink, ExpiredLink.
     """
     match = _TOKEN.fullmatch(token)
     if match is None or match[1] not in keys:

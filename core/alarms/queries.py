@@ -121,7 +121,7 @@ def alarms(
 def alarm_for(tx: Session, actor: Actor, alarm: AlarmId, *, right: Right = Right.SEE) -> AlarmDetail:
     """Return one alarm if the actor has `right` on it: on the unit where the equipment stood when it opened.
 
-    Raises: NotFound, also when the actor may not see it; NotGranted when they may see it but lack `right`.
+    Raises: NotFound, also when the actor may not see it; PermissionDenied when they may see it but lack `right`.
     """
     item = alarm_with(tx, alarm)
     actor.require(right, on=item.unit, equipment=item.equipment.id, asked=("alarm", alarm))

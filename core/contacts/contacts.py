@@ -188,7 +188,7 @@ def set_contacts(
 ) -> None:
     """Replace the contacts at some levels of a unit, or of one equipment that stands in it; other levels stay.
 
-    Raises: NotGranted, Invalid when somebody works outside what the actor may manage.
+    Raises: PermissionDenied, Invalid when somebody works outside what the actor may manage.
     """
     (error,) = change_contacts(tx, actor, [ContactChange(unit, told, equipment)], now=now)
     if error is not None:

@@ -23,7 +23,7 @@ from core.units.tables import Unit
 def bind_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Instant, *, now: Instant) -> ProbeZone:
     """Bind a probe to a zone from `at` on.
 
-    Raises: NotGranted, NotFound, Conflict while it is bound to another zone, BackDated.
+    Raises: PermissionDenied, NotFound, Conflict while it is bound to another zone, BackDated.
     """
     revision.bump(tx)
     actor.require(Right.BIND, on=unit_of_zone(tx, zone, at), asked=("zone", zone))
@@ -35,7 +35,7 @@ def bind_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Inst
 def unbind_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now: Instant) -> ProbeZone:
     """End a probe's binding at `at`: later readings belong to no equipment.
 
-    Raises: NotGranted, Conflict when it is not bound, BackDated.
+    Raises: PermissionDenied, Conflict when it is not bound, BackDated.
     """
     revision.bump(tx)
     ended = timeline_rows.open_row(tx, ProbeZone, probe)
@@ -48,7 +48,7 @@ def unbind_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now:
 def move_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Instant, *, now: Instant) -> ProbeZone:
     """End a probe's binding and begin one on `zone` at the same instant.
 
-    Raises: NotGranted on either zone's unit, NotFound, Conflict when it is not bound or already bound to `zone`,
+    Raises: PermissionDenied on either zone's unit, NotFound, Conflict when it is not bound or already bound to `zone`,
     BackDated.
     """
     revision.bump(tx)
@@ -69,7 +69,7 @@ def pair_probe(
 ) -> ProbeGateway:
     """Pair a probe with a gateway from `at` on, and end its pairing with any other gateway.
 
-    Raises: NotGranted on either gateway's unit, NotFound, Conflict when it is already paired with it, BackDated.
+    Raises: PermissionDenied on either gateway's unit, NotFound, Conflict when it is already paired with it, BackDated.
     """
     revision.bump(tx)
     actor.require(Right.BIND, on=unit_of_gateway(tx, gateway, at), asked=("gateway", gateway))
@@ -88,7 +88,7 @@ def pair_probe(
 def unpair_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now: Instant) -> ProbeGateway:
     """End a probe's pairing with its gateway at `at`.
 
-    Raises: NotGranted, Conflict when it is not paired, BackDated.
+    Raises: PermissionDenied, Conflict when it is not paired, BackDated.
     """
     revision.bump(tx)
     ended = timeline_rows.open_row(tx, ProbeGateway, probe)
@@ -103,7 +103,7 @@ def place_gateway(
 ) -> GatewayUnit:
     """Place a gateway in a unit from `at` on, and end its previous placement.
 
-    Raises: NotGranted on either unit, NotFound, Conflict when it already stands there, BackDated.
+    Raises: PermissionDenied on either unit, NotFound, Conflict when it already stands there, BackDated.
     """
     revision.bump(tx)
     actor.require(Right.BIND, on=unit)
@@ -123,7 +123,7 @@ def place_equipment(
 ) -> EquipmentUnit:
     """Place an equipment in a unit from `at` on. Earlier readings stay with the unit where it stood at that time.
 
-    Raises: NotGranted on either unit, NotFound, Conflict when it already stands there, BackDated.
+    Raises: PermissionDenied on either unit, NotFound, Conflict when it already stands there, BackDated.
     """
     revision.bump(tx)
     actor.require(Right.EQUIP, on=unit)

@@ -90,7 +90,7 @@ def enter_equipment(
 ) -> list[Equipment | DomainError]:
     """Add equipment with their zones; return for each the new row or the error.
 
-    An error is NotGranted, NotFound, Conflict when the code is taken, or Invalid.
+    An error is PermissionDenied, NotFound, Conflict when the code is taken, or Invalid.
     """
     revision.bump(tx)
     taken = _existing(tx, Equipment.code, [item.equipment.code for item in new])
@@ -131,7 +131,7 @@ def enter_gateways(
 ) -> list[Gateway | DomainError]:
     """Add gateways; return for each the new row or the error.
 
-    An error is NotGranted, NotFound, Conflict when the number is taken, or Invalid.
+    An error is PermissionDenied, NotFound, Conflict when the number is taken, or Invalid.
     """
     revision.bump(tx)
     taken = _existing(tx, Gateway.number, [item.number for item in new])
@@ -163,8 +163,8 @@ def enter_gateways(
 def enter_probes(tx: Session, actor: Actor, new: Sequence[NewProbe], *, now: Instant) -> list[Probe | DomainError]:
     """Add probes, each with its temperature series; return for each the new row or the error.
 
-    An error is NotGranted, NotFound, Invalid, or Conflict: the code is taken in the gateway's namespace, or the gateway
-    or the zone's equipment stood in no unit at that time.
+    An error is PermissionDenied, NotFound, Invalid, or Conflict: the code is taken in the gateway's namespace, or the
+    gateway or the zone's equipment stood in no unit at that time.
     """
     revision.bump(tx)
     known_probes = probes_known(tx, {item.gateway.namespace for item in new}, [item.code for item in new])

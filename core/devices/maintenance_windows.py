@@ -33,7 +33,7 @@ def begin_window(
 ) -> MaintenanceWindow:
     """Begin a window [since, until) without paging; for kind `stopped` (停用) readings are held in quarantine too.
 
-    Raises: NotGranted, Conflict when a window of this kind overlaps, BackDated when the window would be empty.
+    Raises: PermissionDenied, Conflict when a window of this kind overlaps, BackDated when the window would be empty.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, since), asked=("equipment", equipment))
     require_plain("reason", reason, several_lines=True)
@@ -60,7 +60,7 @@ def begin_window(
 def end_window(tx: Session, actor: Actor, window: MaintenanceWindow, at: Instant, *, now: Instant) -> None:
     """End a window at `at` that is open or ends later.
 
-    Raises: NotGranted, Conflict when it ended before `at`, BackDated when it didn't begin before `at`.
+    Raises: PermissionDenied, Conflict when it ended before `at`, BackDated when it didn't begin before `at`.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, window.equipment_id, at), asked=("window", window.id))
     revision.bump(tx)

@@ -46,7 +46,7 @@ def add_equipment(
 ) -> Equipment:
     """Add an equipment with its zones, placed in a unit since an instant.
 
-    Raises: NotGranted, Conflict when its code is taken, Invalid.
+    Raises: PermissionDenied, Conflict when its code is taken, Invalid.
     """
     return _single(enter_equipment(tx, actor, [NewInUnit(new, unit, since)], now=now))
 
@@ -56,7 +56,7 @@ def rename_equipment(
 ) -> bool:
     """Change the name and kind of an equipment; return whether anything changed.
 
-    Raises: NotGranted, Invalid.
+    Raises: PermissionDenied, Invalid.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment.id, now), asked=("equipment", equipment.id))
     require_plain("name", name)
@@ -75,7 +75,7 @@ def rename_equipment(
 def add_zone(tx: Session, actor: Actor, equipment: EquipmentId, kind: ZoneKind, *, now: Instant) -> Zone:
     """Add a zone to an equipment.
 
-    Raises: NotGranted, Conflict when it has one of this kind.
+    Raises: PermissionDenied, Conflict when it has one of this kind.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, now), asked=("equipment", equipment))
     revision.bump(tx)
@@ -94,7 +94,7 @@ def add_gateway(
 ) -> Gateway:
     """Add a gateway, placed in a unit since an instant.
 
-    Raises: NotGranted, Conflict when the number is taken, Invalid.
+    Raises: PermissionDenied, Conflict when the number is taken, Invalid.
     """
     return _single(enter_gateways(tx, actor, [NewGateway(number, unit, since, namespace)], now=now))
 
@@ -111,7 +111,7 @@ def add_probe(
 ) -> Probe:
     """Add a probe that a gateway reads since an instant, with its temperature series.
 
-    Raises: NotGranted, Conflict when the code is taken in the gateway's namespace, Invalid.
+    Raises: PermissionDenied, Conflict when the code is taken in the gateway's namespace, Invalid.
     """
     return _single(enter_probes(tx, actor, [NewProbe(code, gateway, since, interval)], now=now))
 
@@ -119,7 +119,7 @@ def add_probe(
 def set_interval(tx: Session, actor: Actor, probe: Probe, interval: Milliseconds, *, now: Instant) -> bool:
     """Set the expected reading interval of a probe; return whether it changed. It decides when a probe is offline.
 
-    Raises: NotGranted, Conflict while no gateway reads it, Invalid.
+    Raises: PermissionDenied, Conflict while no gateway reads it, Invalid.
     """
     paired = timeline_rows.open_row(tx, ProbeGateway, probe.id)
     actor.require(Right.BIND, on=unit_of_gateway(tx, paired.gateway_id, now), asked=("probe", probe.id))

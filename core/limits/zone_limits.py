@@ -36,7 +36,7 @@ def set_limits(
 
     With `since` before `now`, the new limits replace the versions since then: the figures of those days are recomputed,
     but nobody is paged. While no probe has ever been bound to the zone, new limits apply from the beginning of time.
-    Raises: NotGranted, Invalid.
+    Raises: PermissionDenied, Invalid.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, zone.equipment_id, now), asked=("zone", zone.id))
     _check_band(zone.kind, limits)

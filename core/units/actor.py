@@ -1,7 +1,7 @@
 """Actors: accounts, people, machines and the operator, with their rights on units and equipment.
 
-What an actor may not see does not exist for them: they get NotFound, which names nothing. NotGranted is for what they
-may see but may not do.
+What an actor may not see does not exist for them: they get NotFound, which names nothing. PermissionDenied is for what
+they may see but may not do.
 """
 
 import msgspec
@@ -55,7 +55,7 @@ class Actor(msgspec.Struct, frozen=True):
     ) -> None:
         """Check that the actor has a right. `asked` is kind and id of the object for NotFound; the unit by default.
 
-        Raises: NotFound when the actor may not see the unit, NotGranted when they may see it but lack the right.
+        Raises: NotFound when the actor may not see the unit, PermissionDenied when they may see it but lack the right.
         """
         if self.may(right, on=on, equipment=equipment):
             return

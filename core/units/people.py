@@ -43,7 +43,7 @@ class NewPerson(msgspec.Struct, frozen=True):
 def add_person(tx: Session, actor: Actor, unit: Unit, name: str, *, now: Instant) -> Person:
     """Add a person to a unit. Names are unique within a unit.
 
-    Raises: NotGranted, Invalid, Conflict.
+    Raises: PermissionDenied, Invalid, Conflict.
     """
     (result,) = add_people(tx, actor, [NewPerson(unit, name)], now=now)
     if isinstance(result, DomainError):
@@ -135,7 +135,7 @@ def check_openid(openid: str) -> None:
 def set_phone(tx: Session, actor: Actor, person: Person, phone: str, cipher: FieldCipher, *, now: Instant) -> bool:
     """Store a person's phone number; return whether it changed.
 
-    Raises: NotGranted, Invalid.
+    Raises: PermissionDenied, Invalid.
     """
     actor.require(Right.CONTACTS, on=tx.get_one(Unit, person.unit_id), asked=("person", person.id))
     plain = checked_phone(phone)
@@ -150,7 +150,7 @@ def set_phone(tx: Session, actor: Actor, person: Person, phone: str, cipher: Fie
 def bind_wechat(tx: Session, actor: Actor, person: Person, openid: str, *, now: Instant) -> bool:
     """Bind a person to a WeChat openid; return whether it changed.
 
-    Raises: NotGranted, Invalid, Conflict when the openid is bound to another person.
+    Raises: PermissionDenied, Invalid, Conflict when the openid is bound to another person.
     """
     actor.require(Right.CONTACTS, on=tx.get_one(Unit, person.unit_id), asked=("person", person.id))
     check_openid(openid)

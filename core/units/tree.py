@@ -41,7 +41,7 @@ class UnitParticulars(msgspec.Struct, frozen=True, kw_only=True):
 def add_unit(tx: Session, actor: Actor, unit: UnitParticulars, *, parent: Unit | None, now: Instant) -> Unit:
     """Add a unit under `parent`, or as a root (operator only).
 
-    Raises: NotGranted, Conflict when the code is taken, Invalid when it can't stand there or a value is wrong.
+    Raises: PermissionDenied, Conflict when the code is taken, Invalid when it can't stand there or a value is wrong.
     """
     (result,) = add_units(tx, actor, [(unit, parent)], now=now)
     if isinstance(result, DomainError):
@@ -96,7 +96,7 @@ def _row(unit: UnitParticulars, parent: Unit | None) -> dict[str, Any]:
 def change_unit(tx: Session, actor: Actor, unit: Unit, to: UnitParticulars, *, now: Instant) -> None:
     """Change the attributes of a unit. Its parent stays the same.
 
-    Raises: NotGranted, Conflict, Invalid.
+    Raises: PermissionDenied, Conflict, Invalid.
     """
     actor.require(Right.UNITS, on=unit)
     revision.bump(tx)
@@ -120,7 +120,7 @@ def move_unit(tx: Session, actor: Actor, unit: Unit, parent: Unit | None, *, now
     """Move a unit, with all units below it, under another parent.
 
     Its history moves with it: the tree has no timeline.
-    Raises: NotGranted, Conflict when it would stand under itself, Invalid when levels don't fit.
+    Raises: PermissionDenied, Conflict when it would stand under itself, Invalid when levels don't fit.
     """
     revision.bump(tx)
     tx.refresh(unit)

@@ -98,7 +98,7 @@ class Channel(Protocol):
     def send(self, message: OutgoingMessage, to: Address) -> Receipt:
         """Hand a message over to the provider.
 
-        Raises: Retry, Refused.
+        Raises: RetryLater, MessageRefused.
         """
 
     def take_over(self, message: OutgoingMessage, to: Recipient) -> tuple[Address, bytes] | None:
