@@ -214,8 +214,8 @@ class IntakeLog(Protocol):
         """Append in one durable transaction; answers stand in the order of `batches`.
 
         `lost` are closed ranges (gw, ep, first, last) that an agent declared dropped, or that came unreadable: from now
-        on counted as seen, never stored. `letters` are kept: the newest DEAD_LETTERS_PER_GATEWAY of a gateway, and of
-        all gateways the newest DEAD_LETTERS_KEPT. Letters and clones are counted as faults of their gateway.
+        on counted as seen, never stored. `letters` are kept within `core.intake.dead_letter_limits`. Letters and
+        clones are counted as faults of their gateway.
         """
 
     def have(self, gw: GatewayNumber, ep: str) -> list[tuple[int, int]]:

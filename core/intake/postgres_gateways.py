@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from core.intake import row_codec
+from core.intake import dead_letter_limits, row_codec
 from core.intake.port import DeadLetter, GatewayClock, GatewayFault, GatewayFaultKind, QuarantineBacklog
 from core.intake.postgres_append import text
 from core.intake.postgres_server import Db
@@ -20,17 +20,20 @@ def keep(db: Db, letters: Sequence[DeadLetter]) -> None:
     cursor = db.cursor()
     cursor.executemany(
         "INSERT INTO intake.dead_letter (gw, at, topic, reason, body) VALUES (%s, %s, %s, %s, %s)",
-        [(gw, one.at, text(one.topic), text(one.reason), one.body[: row_codec.LARGEST_LETTER]) for gw, one in kept],
+        [
+            (gw, one.at, text(one.topic), text(one.reason), one.body[: dead_letter_limits.LARGEST_BYTES])
+            for gw, one in kept
+        ],
     )
     cursor.execute(
         "DELETE FROM intake.dead_letter WHERE id IN (SELECT old.id FROM unnest(%s::text[]) AS k (gw) CROSS JOIN LATERAL"
         " (SELECT id FROM intake.dead_letter WHERE gw = k.gw ORDER BY id DESC OFFSET %s) AS old)",
-        (sorted({gw for gw, _ in kept}), row_codec.DEAD_LETTERS_PER_GATEWAY),
+        (sorted({gw for gw, _ in kept}), dead_letter_limits.MOST_OF_A_GATEWAY),
     )
     cursor.execute(
         "DELETE FROM intake.dead_letter WHERE id <="
         " (SELECT id FROM intake.dead_letter ORDER BY id DESC OFFSET %s LIMIT 1)",
-        (row_codec.DEAD_LETTERS_KEPT,),
+        (dead_letter_limits.MOST_IN_ALL,),
     )
 
 

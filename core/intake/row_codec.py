@@ -39,11 +39,7 @@ from core.wire.shards import GatewayNumber, Shard
 from core.wire.states import IntakeOrigin
 from core.wire.topics import sender_of
 
-DEAD_LETTERS_PER_GATEWAY = 100
-DEAD_LETTERS_KEPT = 5_000
-"""Of all gateways together, so that fifty with the most don't displace the others'."""
 LONGEST_DETAIL = 500
-LARGEST_LETTER = 65_536
 
 _CHECKED = 0xC1
 _FIRST = bytes([_CHECKED])

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
-from core.intake import row_codec
+from core.intake import dead_letter_limits, row_codec
 from core.intake.port import DeadLetter, GatewayClock, GatewayFault, GatewayFaultKind, QuarantineBacklog
 from core.intake.quarantine_limits import Excess
 from core.intake.states import UNREAD
@@ -19,16 +19,16 @@ def keep(db: sqlite3.Connection, letters: Sequence[DeadLetter]) -> None:
     kept = [(sender_of(one.topic), one) for one in letters]
     db.executemany(
         "INSERT INTO dead_letter (gw, at, topic, reason, body) VALUES (?, ?, ?, ?, ?)",
-        [(gw, one.at, one.topic, one.reason, one.body[: row_codec.LARGEST_LETTER]) for gw, one in kept],
+        [(gw, one.at, one.topic, one.reason, one.body[: dead_letter_limits.LARGEST_BYTES]) for gw, one in kept],
     )
     db.executemany(
         "DELETE FROM dead_letter WHERE gw = ?1 AND id <="
         " (SELECT id FROM dead_letter WHERE gw = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-        [(gw, row_codec.DEAD_LETTERS_PER_GATEWAY) for gw in {gw for gw, _ in kept}],
+        [(gw, dead_letter_limits.MOST_OF_A_GATEWAY) for gw in {gw for gw, _ in kept}],
     )
     db.execute(
         "DELETE FROM dead_letter WHERE id <= (SELECT id FROM dead_letter ORDER BY id DESC LIMIT 1 OFFSET ?)",
-        (row_codec.DEAD_LETTERS_KEPT,),
+        (dead_letter_limits.MOST_IN_ALL,),
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from core.intake import row_codec
+from core.intake import dead_letter_limits
 from core.intake.port import DeadLetter, GatewayClock, IntakeLog
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.shards import GatewayNumber
@@ -41,7 +41,7 @@ def test_a_gateway_with_many_dead_letters_displaces_nobodys(log: IntakeLog) -> N
 
 
 def test_dead_letters_of_many_gateways_have_a_bound_in_all(log: IntakeLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_codec, "DEAD_LETTERS_KEPT", 50)
+    monkeypatch.setattr(dead_letter_limits, "MOST_IN_ALL", 50)
     for n in range(60):
         log.append([], [], [letter(str(n), n)])
     assert [one.reason for one in log.dead_letters()] == [f"reason {n}" for n in range(10, 60)]
