@@ -23,13 +23,14 @@ from config.settings import Settings
 from core.db.engine import Records, connect, url_for
 from core.devices.directory import Directory
 from core.health.concurrent_checks import ConcurrentChecks
+from core.intake import quarantine_limits
 from core.intake.open import open_log
 from core.intake.port import IntakeLog, IntakeUnavailable
 from core.intake.shard_ownership import ShardOwnership
 from core.mqtt.client import NEAR_S, BrokerAddress, MqttClient, MqttMessage
 from core.runtime.barrier import report_idle
 from core.runtime.clock import Clock, clock_from, monotonic
-from core.runtime.instant import DAY, HOUR, Instant, Milliseconds
+from core.runtime.instant import HOUR, Instant
 from core.runtime.logs import logger
 from core.runtime.status import StatusFields, StatusFile
 from core.runtime.trouble import Trouble
@@ -45,10 +46,6 @@ UPKEEP_S = 60.0
 OPEN_S = 0.5
 DEPTH_WITHIN_S = 0.5
 COUNT_S = 5.0
-QUARANTINE_KEEP = Milliseconds(90 * DAY)
-QUARANTINE_MOST = 100_000
-"""Readings of one gateway: nine days of eight probes that are read once a minute. The oldest are dropped first, and
-counted."""
 END_WITHIN_S = 8.0
 """Seconds between the order to stop and the end of the threads; one that hangs in a store ends with the process."""
 _ALL = ("00", "ff")
@@ -293,7 +290,9 @@ class _Depth:
 def prune_quarantine(intake: IntakeLog, clock: Clock, counts: Counters) -> None:
     """Drop the oldest readings of a quarantine that is beyond its bounds."""
     now = clock.now()
-    dropped = intake.prune_held(before=Instant(now - QUARANTINE_KEEP), most=QUARANTINE_MOST, now=now)
+    dropped = intake.prune_held(
+        before=Instant(now - quarantine_limits.KEPT), most=quarantine_limits.MOST_OF_A_GATEWAY, now=now
+    )
     if dropped:
         counts.add("dropped", dropped)
         log.error("readings dropped from quarantine", readings=dropped)

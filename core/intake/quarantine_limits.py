@@ -1,4 +1,4 @@
-"""Pruning rule of quarantine, for either database.
+"""Limits of quarantine, and the pruning rule that holds them, for either database.
 
 Of one gateway the newest `most` held readings stay, and nothing stays that came before an instant. What is dropped is
 counted as a fault of its gateway. Each transaction drops a small part, so that no append waits for the whole.
@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from core.intake.port import QuarantineBacklog
-from core.runtime.instant import Instant
+from core.runtime.instant import DAY, Instant, Milliseconds
 from core.wire.shards import GatewayNumber
 
+KEPT = Milliseconds(90 * DAY)
+MOST_OF_A_GATEWAY = 100_000
+"""Nine days of eight probes that are read once a minute. The oldest are dropped first, and counted."""
 _AT_ONCE = 2_000
 _PAUSE_S = 0.02
 _EVER = Instant(2**62)
