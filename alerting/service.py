@@ -11,13 +11,13 @@ from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from alerting.alerting_loop import AlertingLoop
 from alerting.delivering.channels.configured import configured_channels
 from alerting.delivering.channels.port import Channel
 from alerting.delivering.delivery import Delivery
-from alerting.engine import Engine
 from alerting.evaluating.late_readings import LateEvaluation
 from alerting.following.follower import Follower
-from alerting.self_check import SelfCheck
+from alerting.watchdog import Watchdog
 from config import secrets
 from config.load import InvalidSetting
 from config.secrets import Secrets
@@ -26,7 +26,7 @@ from core.alarms.outbox import OutboxWriter
 from core.alarms.zone_cache import ZoneCache
 from core.db.engine import Records, connect, url_for
 from core.devices.directory import Directory
-from core.intake.open import open_log
+from core.intake.factory import open_log
 from core.intake.port import IntakeLog, IntakeUnavailable
 from core.intake.shard_ownership import ShardOwnership
 from core.migrations.migrate import upgrade
@@ -38,7 +38,7 @@ from core.runtime.logs import logger
 from core.runtime.scheduler import Scheduler
 from core.runtime.status import StatusFields, StatusFile
 from core.runtime.trouble import Trouble, Troubles, first_line
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 from core.wire.shards import Shard
 from core.wire.topics import wake_topic
 
@@ -117,7 +117,7 @@ class _Alerting:
         self._clock = clock
         self._broker = Troubles()
         self._follower = Follower(records, intake, Directory(records), zones, outbox, shards=settings.alerting.shards)
-        self._engine = Engine(
+        self._loop = AlertingLoop(
             records,
             intake=intake,
             follower=self._follower,
@@ -133,7 +133,7 @@ class _Alerting:
             outbox,
             clock,
             shards=settings.alerting.shards,
-            live=self._engine,
+            live=self._loop,
         )
         try:
             self._delivery = Delivery(
@@ -141,7 +141,7 @@ class _Alerting:
             )
         except ValueError as error:
             raise InvalidSetting(str(error)) from None
-        self._audit = SelfCheck(
+        self._watchdog = Watchdog(
             records, intake, outbox, clock, channels=list(channels), dead_man_url=settings.alerting.dead_man_url
         )
         self._bus = MqttClient(
@@ -150,20 +150,20 @@ class _Alerting:
             username=settings.broker.username,
             password=credentials.broker[settings.broker.username],
             clean=True,
-            on_message=lambda _message: self._engine.wake(),
+            on_message=lambda _message: self._loop.wake(),
             subscriptions=[wake_topic(Shard("+"))],
             keep_alive_s=NEAR_S,
         )
 
     def run(self, status: StatusFile, stop: threading.Event) -> None:
         """Work until `stop`."""
-        engine, ticks = self._engine, Scheduler()
-        ticks.every(self._settings.alerting.poll, "follow", engine.wake)
-        ticks.every(self._settings.alerting.tick, "escalate", engine.wake)
-        ticks.every(OFFLINE_S, "offline", engine.wake)
-        ticks.every(AUDIT_S, "audit", self._audit.run)
+        loop, ticks = self._loop, Scheduler()
+        ticks.every(self._settings.alerting.poll, "follow", loop.wake)
+        ticks.every(self._settings.alerting.tick, "escalate", loop.wake)
+        ticks.every(OFFLINE_S, "offline", loop.wake)
+        ticks.every(AUDIT_S, "audit", self._watchdog.run)
         threads = [
-            threading.Thread(target=engine.run, args=(stop,), name="engine", daemon=True),
+            threading.Thread(target=loop.run, args=(stop,), name="engine", daemon=True),
             threading.Thread(target=self._late.run, args=(stop,), name="late", daemon=True),
             threading.Thread(target=self._delivery.run, args=(stop,), name="delivery", daemon=True),
             threading.Thread(
@@ -180,7 +180,7 @@ class _Alerting:
         threads.append(status.keep(self._facts, stop, self._troubles))
         stop.wait()
         ticks.stop()
-        engine.wake()
+        loop.wake()
         self._late.wake()
         self._bus.stop()
         ends = monotonic() + END_WITHIN_S
@@ -190,13 +190,13 @@ class _Alerting:
     def _is_idle(self) -> bool:
         # In the order of the work: late readings are evaluated, their alarms are escalated, their messages delivered.
         return (
-            self._engine.is_idle() and self._late.is_idle() and self._engine.is_idle() and self._delivery.idle()
-        ) and self._engine.is_idle()
+            self._loop.is_idle() and self._late.is_idle() and self._loop.is_idle() and self._delivery.idle()
+        ) and self._loop.is_idle()
 
     def _troubles(self) -> list[Trouble]:
         self._broker.note("broker", self._bus.problem)
         return [
-            *self._engine.troubles.now(),
+            *self._loop.troubles.now(),
             *self._late.troubles.now(),
             *self._delivery.troubles.now(),
             *self._broker.now(),
@@ -210,5 +210,5 @@ class _Alerting:
             "readings": self._follower.readings,
             "begun_anew": self._follower.begun_anew,
             "late_evaluated": self._late.evaluated,
-            "findings": ", ".join(finding.trouble for finding in self._audit.findings),
+            "findings": ", ".join(finding.trouble for finding in self._watchdog.findings),
         }

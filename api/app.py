@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.middleware.gzip import GZipMiddleware
 
 from api import problems
+from api.app_context import AppContext
 from api.auth import ConcurrencyLimited, current_principal
 from api.openapi import DocumentedApp
 from api.pages import alarm, alarm_link, assets, home, sign_in, zone
@@ -22,8 +23,7 @@ from api.query_parameters import (
     refuse_unknown_parameters,
 )
 from api.request_middleware import RequestMiddleware
-from api.routes import alarms, docs, health, intake, session, units, zones
-from api.services import Services
+from api.routes import alarms, docs, health, intake, session, units, zone_history
 
 ABOUT = (
     "Temperatures of vaccine cold-chain equipment, alarms and who was told of them. Times are RFC 3339 with offset, "
@@ -38,8 +38,8 @@ COMPRESSION = 5
 """Level of 9: a page is 3 % larger than at 9, in half the time."""
 
 
-def make_app(services: Services) -> FastAPI:
-    """Return the application over the stores, clock, settings and secrets of `services`."""
+def make_app(context: AppContext) -> FastAPI:
+    """Return the application over the stores, clock, settings and secrets of `context`."""
     app = DocumentedApp(
         title="Coldchain",
         version=version("coldchain"),
@@ -51,10 +51,10 @@ def make_app(services: Services) -> FastAPI:
         redirect_slashes=False,
         dependencies=[Depends(refuse_unknown_parameters), Depends(refuse_forbidden_characters)],
     )
-    app.state.services = services
-    services.metrics.add(lambda: health.figures(services))
+    app.state.context = context
+    context.metrics.add(lambda: health.figures(context))
     guarded = APIRouter(prefix="/api/v1", dependencies=[Depends(current_principal), ConcurrencyLimited])
-    for routes in (units, zones, alarms, intake):
+    for routes in (units, zone_history, alarms, intake):
         guarded.include_router(routes.router)
     app.include_router(session.router, prefix="/api/v1")
     app.include_router(guarded)
@@ -70,7 +70,7 @@ def make_app(services: Services) -> FastAPI:
     problems.install(app)
     paths = {id(route.original_route): route.path or "" for route in iter_route_contexts(app.routes)}
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_FROM, compresslevel=COMPRESSION)
-    app.add_middleware(RequestMiddleware, metrics=services.metrics, paths=paths, behind_tls=services.behind_tls)
+    app.add_middleware(RequestMiddleware, metrics=context.metrics, paths=paths, behind_tls=context.behind_tls)
     return app
 
 

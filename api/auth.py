@@ -13,14 +13,14 @@ from fastapi import Depends, Request
 from fastapi.security.utils import get_authorization_scheme_param
 
 from api import csrf_tokens
+from api.app_context import AppContextDep
 from api.pages.forms import keep_written
-from api.services import ServicesDep
 from api.session_cookie import session_cookie
 from api.sign_in_throttle import source_of
 from core.access.sessions import session_of
 from core.access.tokens import actor_of_token
 from core.alarms.states import ActedThrough
-from core.devices.history import VisibilityCheck
+from core.devices.zone_history import VisibilityCheck
 from core.errors import NotSignedIn, PermissionDenied
 from core.runtime.instant import Instant
 from core.units.actor import Actor
@@ -64,21 +64,21 @@ async def form_token(request: Request) -> str:
 FormToken = Annotated[str, Depends(form_token)]
 
 
-def optional_principal(request: Request, services: ServicesDep, given: FormToken) -> Principal | None:
+def optional_principal(request: Request, context: AppContextDep, given: FormToken) -> Principal | None:
     """Return the principal; None for a request without credentials.
 
     Raises: NotSignedIn for an invalid bearer token, PermissionDenied for a change without the form token.
     """
     scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
     if scheme.lower() == "bearer":
-        with services.records.read() as tx:
-            return Principal(actor_of_token(tx, token, services.clock.now()))
-    cookie = request.cookies.get(session_cookie(services))
+        with context.records.read() as tx:
+            return Principal(actor_of_token(tx, token, context.clock.now()))
+    cookie = request.cookies.get(session_cookie(context))
     if not cookie:
         return None
     try:
-        with services.records.read() as tx:
-            session = session_of(tx, cookie, services.clock.now())
+        with context.records.read() as tx:
+            session = session_of(tx, cookie, context.clock.now())
     except NotSignedIn:
         return None
     principal = Principal(session.actor, session.csrf, session.expires_at)
@@ -107,23 +107,23 @@ CurrentPrincipal = Annotated[Principal, Depends(current_principal)]
 
 
 async def limit_concurrency(
-    request: Request, services: ServicesDep, principal: OptionalPrincipal
+    request: Request, context: AppContextDep, principal: OptionalPrincipal
 ) -> AsyncIterator[None]:
     """Wait until the principal may have a slot; for routes that query the stores.
 
     Raises: Busy.
     """
     name = principal.actor.name if principal else source_of(request.client.host if request.client else "")
-    async with services.slots.slot(name):
+    async with context.slots.slot(name):
         yield
 
 
-async def limit_sign_in_concurrency(request: Request, services: ServicesDep) -> AsyncIterator[None]:
+async def limit_sign_in_concurrency(request: Request, context: AppContextDep) -> AsyncIterator[None]:
     """Wait for one of the few slots in which passwords are checked: each check takes 64 MiB.
 
     Raises: Busy.
     """
-    async with services.sign_in_slots.slot(source_of(request.client.host if request.client else "")):
+    async with context.sign_in_slots.slot(source_of(request.client.host if request.client else "")):
         yield
 
 

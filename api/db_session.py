@@ -6,18 +6,18 @@ from typing import Annotated
 from fastapi import Depends
 from sqlalchemy.orm import Session
 
-from api.services import ServicesDep
+from api.app_context import AppContextDep
 
 
-def read_session(services: ServicesDep) -> Iterator[Session]:
+def read_session(context: AppContextDep) -> Iterator[Session]:
     """Yield a read-only session that sees one moment."""
-    with services.records.read() as tx:
+    with context.records.read() as tx:
         yield tx
 
 
-def write_session(services: ServicesDep) -> Iterator[Session]:
+def write_session(context: AppContextDep) -> Iterator[Session]:
     """Yield a transaction that is committed before the answer is sent, and rolled back by any error."""
-    with services.records.write() as tx:
+    with context.records.write() as tx:
         yield tx
 
 

@@ -9,9 +9,9 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel
 
+from api.app_context import AppContextDep
 from api.auth import CurrentPrincipal
 from api.db_session import WriteSession
-from api.services import ServicesDep
 from core.db import idempotency
 
 S = TypeVar("S", bound=BaseModel)
@@ -48,7 +48,7 @@ def _once(
     request: Request,
     body: Annotated[bytes, Depends(_body)],
     tx: WriteSession,
-    services: ServicesDep,
+    context: AppContextDep,
     principal: CurrentPrincipal,
     key: IdempotencyKey = None,
 ) -> IdempotentCreate:
@@ -57,7 +57,7 @@ def _once(
     fingerprint = f"{request.method} {request.url.path}\n".encode() + body
     return IdempotentCreate(
         lambda work: idempotency.answer_once(
-            tx, principal.actor.name, key, fingerprint, now=services.clock.now(), work=work
+            tx, principal.actor.name, key, fingerprint, now=context.clock.now(), work=work
         )
     )
 

@@ -16,11 +16,11 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.exceptions import HTTPException
 
+from api.app_context import StoreUnavailable
 from api.auth import FormExpired
 from api.concurrency_limit import TooBusy
 from api.pages.forms import FilledForm, written
 from api.query_parameters import UnknownParameters
-from api.services import StoreUnavailable
 from api.sign_in_throttle import TooManyAttempts
 from core import errors
 from core.intake import port as intake

@@ -11,18 +11,18 @@ from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.app import make_app
-from api.services import LazyStore, Services
+from api.app_context import AppContext, LazyStore
 from config.secrets import read as read_secrets
 from config.settings import Settings
 from core.db.engine import Records, connect, url_for
-from core.intake.open import open_log
+from core.intake.factory import open_log
 from core.migrations.migrate import NewerDatabase, upgrade
 from core.runtime.clock import Clock, clock_from
 from core.runtime.logs import logger
 from core.runtime.port_holder import holder_of
 from core.runtime.status import StatusFile
 from core.runtime.web_server import WebServer
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 
 log = logger(__name__)
 
@@ -30,7 +30,7 @@ END_WITHIN_S = 2
 TRY_AGAIN_S = 0.5
 BACKLOG = 1024
 CONNECTIONS = 20
-"""Connections to the records: more than concurrent requests (`services.AT_ONCE`)."""
+"""Connections to the records: more than concurrent requests (`context.AT_ONCE`)."""
 OF_HEALTH = 2
 """Connections that only the health check uses, so that it answers while all others are taken."""
 
@@ -77,7 +77,7 @@ def served(settings: Settings, clock: Clock, stop: Event) -> Iterator[FastAPI]:
     watched = Records(connect(url_for(settings.records.url, settings.data_dir), pool_size=OF_HEALTH))
     telemetry = LazyStore("telemetry", lambda: open_telemetry(settings, read_only=True))
     intake = LazyStore("the intake log", lambda: open_log(settings.intake.url, settings.data_dir))
-    services = Services(
+    context = AppContext(
         records=records,
         telemetry=telemetry,
         log=intake,
@@ -89,7 +89,7 @@ def served(settings: Settings, clock: Clock, stop: Event) -> Iterator[FastAPI]:
     migration = _Migration(records, stop)
     migration.start()
     try:
-        yield make_app(services)
+        yield make_app(context)
     finally:
         stop.set()
         migration.join()

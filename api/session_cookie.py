@@ -2,27 +2,27 @@
 
 from fastapi import Response
 
-from api.services import Services
+from api.app_context import AppContext
 from core.access.sessions import OpenedSession
 
 
-def session_cookie(services: Services) -> str:
+def session_cookie(context: AppContext) -> str:
     """Return the cookie's name; behind TLS the name makes the browser keep it to this host and to https."""
-    return "__Host-cc_session" if services.behind_tls else "cc_session"
+    return "__Host-cc_session" if context.behind_tls else "cc_session"
 
 
-def keep_session(answer: Response, services: Services, opened: OpenedSession) -> None:
+def keep_session(answer: Response, context: AppContext, opened: OpenedSession) -> None:
     """Set the session cookie: scripts can't read it, and other sites don't send it along."""
     answer.set_cookie(
-        session_cookie(services),
+        session_cookie(context),
         opened.token,
-        max_age=int(services.settings.api.session_ttl),
+        max_age=int(context.settings.api.session_ttl),
         httponly=True,
         samesite="lax",
-        secure=services.behind_tls,
+        secure=context.behind_tls,
     )
 
 
-def forget_session(answer: Response, services: Services) -> None:
+def forget_session(answer: Response, context: AppContext) -> None:
     """Delete the session cookie."""
-    answer.delete_cookie(session_cookie(services), httponly=True, samesite="lax", secure=services.behind_tls)
+    answer.delete_cookie(session_cookie(context), httponly=True, samesite="lax", secure=context.behind_tls)

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import sqlalchemy as sa
+from alarm_latency import told_in_time
 from fridges import INTERVAL, Fridges
 from late import of_a_gateway, of_a_province, of_one_shard
 from restart import restart
 from results import Report
 from servers import database, postgres, postgres_version
-from told import told_in_time
 
-from alerting.engine import Engine
+from alerting.alerting_loop import AlertingLoop
 from alerting.following.follower import Follower
 from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, OutboxMessage, RuleState, SeriesState
 from core.db.engine import Records, connect
@@ -32,7 +32,7 @@ from core.intake.sqlite import SqliteIntakeLog
 from core.limits import rule_profile
 from core.migrations.migrate import upgrade
 from core.rules import live_state
-from core.rules.conditions import Sample
+from core.rules.rule_types import Sample
 from core.runtime import logs
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from tests.fixtures.alerting import HandClock
@@ -48,7 +48,7 @@ class Ward(NamedTuple):
     """Fridges with the alarm engine over them."""
 
     fridges: Fridges
-    engine: Engine
+    engine: AlertingLoop
     follower: Follower
     clock: HandClock
 
@@ -62,8 +62,8 @@ def ward(url: str, count: int) -> Iterator[Ward]:
         log = SqliteIntakeLog(Path(folder) / "intake.db")
         opened.callback(log.close)
         clock, fridges = HandClock(NOW), Fridges(records, log, count)
-        engine, follower = fridges.worker(clock)
-        yield Ward(fridges, engine, follower, clock)
+        loop, follower = fridges.worker(clock)
+        yield Ward(fridges, loop, follower, clock)
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:

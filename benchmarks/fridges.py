@@ -8,7 +8,7 @@ from typing import cast
 import msgspec
 from sqlalchemy import Table, insert
 
-from alerting.engine import Engine
+from alerting.alerting_loop import AlertingLoop
 from alerting.evaluating.late_readings import LateEvaluation
 from alerting.following.follower import Follower
 from collector.counters import Counters
@@ -16,7 +16,7 @@ from collector.storing.telemetry_writer import TelemetryWriter
 from core.alarms.outbox import OutboxWriter
 from core.alarms.zone_cache import ZoneCache
 from core.db.engine import Records
-from core.db.record import Record
+from core.db.table_base import Record
 from core.devices.directory import Directory
 from core.devices.tables import (
     Equipment,
@@ -34,7 +34,7 @@ from core.intake.port import IntakeBatch, IntakeLog, StampedReading
 from core.runtime.clock import Clock
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
 from core.telemetry.port import Telemetry
-from core.units import revision
+from core.units import device_revision
 from core.wire.shards import GatewayNumber, Shard, shard_of
 from tests.fixtures.county import add_contact, add_unit
 
@@ -81,7 +81,7 @@ class Fridges:
         with records.write() as tx:
             for level, openid in OPENIDS.items():
                 add_contact(tx, level, f"level{level}", _Unit(unit), openid=openid)  # type: ignore[arg-type]
-            revision.bump(tx)
+            device_revision.bump(tx)
 
     def _write(self, table: type[Record], rows: Iterable[dict[str, object]]) -> None:
         with self.records.write() as tx:
@@ -129,23 +129,23 @@ class Fridges:
         for first in range(0, len(intake_batches), 500):
             self._log.append(intake_batches[first : first + 500])
 
-    def late(self, clock: Clock, telemetry: Telemetry, engine: Engine) -> LateEvaluation:
+    def late(self, clock: Clock, telemetry: Telemetry, loop: AlertingLoop) -> LateEvaluation:
         """Return the evaluator of late readings, as `coldchain alerting` creates it."""
-        return LateEvaluation(self.records, lambda: telemetry, ZoneCache(), _post(), clock, shards="00-ff", live=engine)
+        return LateEvaluation(self.records, lambda: telemetry, ZoneCache(), _post(), clock, shards="00-ff", live=loop)
 
     def writer(self, clock: Clock, telemetry: Telemetry) -> TelemetryWriter:
         """Return the telemetry writer, as `coldchain collector` creates it."""
         shards = Shard("00"), Shard("ff")
         return TelemetryWriter(self._log, telemetry, Directory(self.records), clock, Counters(), shards=shards)
 
-    def worker(self, clock: Clock) -> tuple[Engine, Follower]:
+    def worker(self, clock: Clock) -> tuple[AlertingLoop, Follower]:
         """Return engine and follower on these records and this log, as `coldchain alerting` creates them."""
         zones, outbox = ZoneCache(), _post()
         follower = Follower(self.records, self._log, Directory(self.records), zones, outbox, shards="00-ff")
-        engine = Engine(
+        loop = AlertingLoop(
             self.records, intake=self._log, follower=follower, zones=zones, outbox=outbox, clock=clock, poll=1.0
         )
-        return engine, follower
+        return loop, follower
 
     def _batch(
         self, number: int, fridges: Sequence[int], celsius: float, at: Instant, received: Instant

@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import field
+import simulated_gateways
 from installation import Installation, until
 from results import Report
 from servers import database, postgres, postgres_version, processor_s, version
@@ -36,13 +36,13 @@ from collector.counters import Counters
 from collector.receiving.ingest import Ingest
 from config import secrets
 from config.settings import CollectorSettings
-from core.intake.open import open_log
+from core.intake.factory import open_log
 from core.intake.port import IntakeLog
 from core.intake.sqlite import SqliteIntakeLog
 from core.mqtt.client import BrokerAddress, MqttClient, MqttMessage
 from core.runtime.clock import SystemClock, real_now
 from core.runtime.status import StatusFile
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 from core.wire.shards import Shard
 from tests.fixtures.broker import Mosquitto
 from tests.fixtures.influx import VERSION as INFLUX_VERSION
@@ -84,7 +84,7 @@ class Line(Installation):
 
     def helper(self, what: str, *words: str) -> list[str]:
         file = str(secrets.path_in(self.settings.data_dir))
-        return [sys.executable, str(HERE / "field.py"), what, str(self.settings.broker.port), file, *words]
+        return [sys.executable, str(HERE / "simulated_gateways.py"), what, str(self.settings.broker.port), file, *words]
 
 
 ALONE = ("00-ff",)
@@ -166,7 +166,7 @@ def without_broker(arguments: argparse.Namespace, report: Report) -> None:
     now = real_now()
     messages = [
         MqttMessage(topic, body, False, 0, 0)
-        for topic, body in field.messages(arguments.gateways, 10_000 // arguments.gateways, now)
+        for topic, body in simulated_gateways.messages(arguments.gateways, 10_000 // arguments.gateways, now)
     ]
     counts, stop = Counters(), threading.Event()
     gc.freeze()  # as the directory of a collector does
@@ -189,7 +189,7 @@ def without_broker(arguments: argparse.Namespace, report: Report) -> None:
         assert counts.facts()["appended"] == len(messages)
         log.close()
         size = (Path(folder) / "intake.db").stat().st_size
-    readings = len(messages) * field.READINGS
+    readings = len(messages) * simulated_gateways.READINGS
     report.table(
         "Without a broker, into a SQLite log", "", "k readings/s", "µs a message", "bytes a reading in the log"
     )
@@ -224,14 +224,14 @@ def measure(arguments: argparse.Namespace, report: Report, opened: ExitStack) ->
     folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
     embedded = Line(folder / "embedded", arguments)
     messages = arguments.gateways * arguments.batches
-    readings = messages * field.READINGS
-    (folder / "county.toml").write_text(field.county(arguments.gateways), "utf-8")
+    readings = messages * simulated_gateways.READINGS
+    (folder / "county.toml").write_text(simulated_gateways.county(arguments.gateways), "utf-8")
     mosquitto = opened.enter_context(Mosquitto(embedded.settings))
     embedded.processes["mosquitto"] = mosquitto.process.pid
     elapsed_s, cpu_s, broker_cpu_s = bare(embedded)
     limit = readings / elapsed_s
     report.table(
-        f"{messages:,} messages of {field.READINGS} readings through Mosquitto, QoS 1",
+        f"{messages:,} messages of {simulated_gateways.READINGS} readings through Mosquitto, QoS 1",
         *("", "k readings/s", "to the bare", "CPU µs a message: itself", "broker", "servers"),
     )
     report.row("bare subscriber", limit / 1e3, 1.0, cpu_s / messages * 1e6, broker_cpu_s / messages * 1e6, None)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from fridges import OF_GATEWAY, Fridges
 from results import Report
 
-from alerting.engine import Engine
+from alerting.alerting_loop import AlertingLoop
 from alerting.evaluating.late_readings import LateEvaluation
 from alerting.following.follower import Follower
 from collector.storing.telemetry_writer import TelemetryWriter
@@ -45,7 +45,7 @@ class Plant(NamedTuple):
     """Fridges with engine, follower, evaluator of late readings and telemetry writer."""
 
     fridges: Fridges
-    engine: Engine
+    engine: AlertingLoop
     follower: Follower
     late: LateEvaluation
     writer: TelemetryWriter
@@ -63,9 +63,9 @@ def plant(url: str, count: int, *, one_shard: bool = False) -> Iterator[Plant]:
         telemetry = EmbeddedTelemetry(Path(folder) / "telemetry")
         opened.callback(telemetry.close)
         clock, fridges = HandClock(NOW), Fridges(records, log, count, interval=MINUTE, one_shard=one_shard)
-        engine, follower = fridges.worker(clock)
+        loop, follower = fridges.worker(clock)
         yield Plant(
-            fridges, engine, follower, fridges.late(clock, telemetry, engine), fridges.writer(clock, telemetry), clock
+            fridges, loop, follower, fridges.late(clock, telemetry, loop), fridges.writer(clock, telemetry), clock
         )
 
 

@@ -15,7 +15,7 @@ from core.alarms.states import StepState
 from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, OutboxMessage, RuleState, SeriesState
 from core.db.engine import Records, connect, url_for
 from core.devices.tables import Zone
-from core.intake.open import open_log
+from core.intake.factory import open_log
 from core.migrations.migrate import upgrade
 from core.runtime.clock import real_now
 from core.runtime.instant import HOUR, MINUTE, SECOND, Instant
@@ -64,9 +64,9 @@ def _told(records: Records) -> list[int]:
 def _open_one(fridges: Fridges) -> None:
     """Open the alarm of the first fridge with the engine."""
     clock = HandClock(Instant(real_now() - 10 * MINUTE))
-    engine, _ = fridges.worker(clock)
+    loop, _ = fridges.worker(clock)
     fridges.read(9.4, clock.time, fridges=[1])
-    engine.run_once()
+    loop.run_once()
     with fridges.records.write() as tx:
         tx.execute(sa.update(OutboxMessage).values(state="sent", sent_at=clock.time))
 

@@ -31,9 +31,9 @@ from sqlalchemy import insert
 
 from core.db.engine import Records, connect
 from core.devices.tables import Probe, Series
-from core.figures import daily, rollups
-from core.figures.daily import DayPart
-from core.figures.rollups import DueSeriesDay
+from core.figures import daily_figures, daily_repository
+from core.figures.daily_figures import DayPart
+from core.figures.daily_repository import DueSeriesDay
 from core.figures.tables import DueDay
 from core.ids import Centi, SeriesId, UnitId, ZoneId
 from core.limits.placements import FOREVER, Placement
@@ -277,15 +277,17 @@ class Bench:
             START, FOREVER, START, ZoneId(1), UnitId(1), "Asia/Shanghai", 0, Centi(200), Centi(800), MINUTE
         )
         first = date(2026, 1, 2)
-        (day_part,) = daily.parts([stay], first)
+        (day_part,) = daily_figures.parts([stay], first)
         samples = list(field(50, 2 * 1440))
         store = EmbeddedTelemetry(folder / "many")
         store.write_batch(samples, {})
-        curves = store.multi_range([SeriesId(n) for n in range(50)], *daily.reach([day_part]))
+        curves = store.multi_range([SeriesId(n) for n in range(50)], *daily_figures.reach([day_part]))
         store.close()
-        figures_s = best(lambda: [daily.figures(each, first, [day_part], curve) for each, curve in curves.items()]) / 50
+        figures_s = (
+            best(lambda: [daily_figures.figures(each, first, [day_part], curve) for each, curve in curves.items()]) / 50
+        )
         self.row("figures of a probe's day from its curve", figures_s * 1e3, None, "ms")
-        parts = [daily.figures(each, first, [day_part], curve)[0] for each, curve in curves.items()]
+        parts = [daily_figures.figures(each, first, [day_part], curve)[0] for each, curve in curves.items()]
         days = [first + timedelta(days=n) for n in range(30)]
         seconds_kept = 0.0
         for day in days:
@@ -300,13 +302,13 @@ class Bench:
 
         def asked_for() -> None:
             with records.read() as tx:
-                found = rollups.totals(tx, everyone, days[0], days[-1])
+                found = daily_repository.totals(tx, everyone, days[0], days[-1])
             assert len(found) == self.many
             assert found[0].days == 30
 
         def every_row() -> None:
             with records.read() as tx:
-                assert len(rollups.rows_of(tx, everyone, days[0], days[-1])) == self.many * 30
+                assert len(daily_repository.rows_of(tx, everyone, days[0], days[-1])) == self.many * 30
 
         month = best(asked_for) * 1e3
         scaled = plain_of_eight * 30 / self.days * self.many / 8 * 1e3
@@ -322,7 +324,7 @@ class Bench:
     @staticmethod
     def keep(records: Records, day: date, figures: list[tuple[DueSeriesDay, list[DayPart]]]) -> None:
         with records.write() as tx:
-            rollups.keep(tx, day, figures)
+            daily_repository.keep(tx, day, figures)
 
 
 def size_of(folder: Path) -> int:

@@ -23,12 +23,12 @@ from core.db.engine import Records, connect, url_for
 from core.health.cursor_alignment import of_records, of_telemetry
 from core.health.trouble_text import advice, wrong
 from core.intake import port as intake
-from core.intake.open import is_ready, open_log
+from core.intake.factory import is_ready, open_log
 from core.migrations.migrate import NewerDatabase, upgrade
 from core.runtime.clock import clock_from, real_now
 from core.runtime.file_permissions import close_to_others, private_places
 from core.runtime.trouble import Trouble, kind_of
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 from core.units.actor import OPERATOR
 
 START = """\

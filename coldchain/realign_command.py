@@ -17,13 +17,13 @@ from core.health.cursor_alignment import STORE_OF, CursorFault
 from core.health.disk_space import files
 from core.health.realign import CursorMove, RealignPlan, carry_out, plan
 from core.intake import port as intake
-from core.intake.open import is_ready, open_log
+from core.intake.factory import is_ready, open_log
 from core.migrations.migrate import NewerDatabase, pending
 from core.runtime.status import read_all
 from core.runtime.trouble import TroubleKind, first_line
 from core.telemetry import embedded_file as telemetry_file
 from core.telemetry.codec import Damaged
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 
 
 def realign(settings: Settings, *, yes: bool) -> tuple[int, list[str]]:

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coldchain.demo.screen import span
-from coldchain.wrapping import wrap
+from coldchain.line_wrapping import wrap
 from config.catalogue import Language, terminal_language
 from config.load import InvalidSetting
 from config.settings import Settings
@@ -31,12 +31,12 @@ from core.health.concurrent_checks import ConcurrentChecks
 from core.health.disk_space import files
 from core.health.health_check import Health, HealthCheck, Lag
 from core.health.store_checks import LogStatus
-from core.intake.open import is_ready, open_log
+from core.intake.factory import is_ready, open_log
 from core.intake.port import GatewayFaultKind, IntakeLog, IntakeUnavailable
 from core.runtime.clock import Clock, SystemClock, clock_from, real_now
 from core.runtime.instant import DAY, Instant
 from core.runtime.status import Status
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 from core.telemetry.port import Telemetry
 
 WITHIN_S = 3.0

@@ -13,12 +13,12 @@ from config import secrets
 from config.secrets import Secrets
 from config.settings import Settings
 from core.db.engine import Records, connect, url_for
-from core.figures import rollups
+from core.figures import daily_repository
 from core.figures.tables import Daily
 from core.migrations.migrate import NewerDatabase, pending
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.telemetry.embedded_file import NewerFile
-from core.telemetry.open import embedded_folder
+from core.telemetry.factory import embedded_folder
 from core.telemetry.port import TelemetryUnavailable
 
 
@@ -80,7 +80,7 @@ def _figures(settings: Settings) -> tuple[int, list[str]]:
         if pending(records.engine):
             return 0, [say("telemetry.to_migrate")]
         with records.read() as tx:
-            damage = list(rollups.damage(tx))
+            damage = list(daily_repository.damage(tx))
             count = tx.scalar(select(func.count()).select_from(Daily))
     except (SQLAlchemyError, NewerDatabase) as error:
         return 1, [f"records: {str(error).splitlines()[0]}"]

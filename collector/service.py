@@ -24,7 +24,7 @@ from core.db.engine import Records, connect, url_for
 from core.devices.directory import Directory
 from core.health.concurrent_checks import ConcurrentChecks
 from core.intake import quarantine_limits
-from core.intake.open import open_log
+from core.intake.factory import open_log
 from core.intake.port import IntakeLog, IntakeUnavailable
 from core.intake.shard_ownership import ShardOwnership
 from core.mqtt.client import NEAR_S, BrokerAddress, MqttClient, MqttMessage
@@ -34,7 +34,7 @@ from core.runtime.instant import HOUR, Instant
 from core.runtime.logs import logger
 from core.runtime.status import StatusFields, StatusFile
 from core.runtime.trouble import Trouble
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 from core.telemetry.port import Telemetry
 from core.wire.shards import Shard
 from core.wire.topics import UP

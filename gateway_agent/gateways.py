@@ -12,8 +12,8 @@ from config.load import InvalidSetting
 from config.settings import BusSettings, DeviceOnBus, GatewaySettings
 from core.runtime.clock import Clock
 from core.wire.messages import ProbeInfo
+from gateway_agent.bus_poller import BoundChannel, BusPoller, PolledDevice
 from gateway_agent.device_profile import DeviceProfile, DeviceProfiles, InvalidDeviceProfile, LineDefaults
-from gateway_agent.poller import BoundChannel, BusPoller, PolledDevice
 from gateway_agent.texts import say
 
 _CODE = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -10,7 +10,7 @@ pymodbus implements the protocol; this module adds:
 * 3.5 characters of silence separate two frames on a serial line, also behind a converter (Modbus over Serial Line
   V1.02, 2.5.1.1).
 * A connection that was lost while idle is opened again for the current request; a second loss fails the request.
-tests/integration/test_poller.py and tests/integration/test_wire_faults.py try to break it.
+tests/integration/test_bus_poller.py and tests/integration/test_wire_faults.py try to break it.
 """
 
 import asyncio

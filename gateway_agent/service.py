@@ -30,7 +30,7 @@ from gateway_agent import gateways
 from gateway_agent.device_profile import DeviceProfiles
 from gateway_agent.gateways import ReadyGateway
 from gateway_agent.message_encoder import GatewayIdentity
-from gateway_agent.poll_cycles import PollCycles
+from gateway_agent.poll_schedule import PollSchedule
 from gateway_agent.texts import say
 from gateway_agent.uplink import Uplink
 
@@ -77,7 +77,7 @@ async def _serve(
     threading.Thread(
         target=report_idle, args=(clock, "gateway_agent", lambda: _is_idle(work, clock), stop), daemon=True
     ).start()
-    cycles = PollCycles(clock)
+    cycles = PollSchedule(clock)
     tasks = [
         asyncio.create_task(poller.run(cycles, uplink.deliver, uplink.polled.get(poller.name)))
         for box, uplink in work
@@ -105,7 +105,7 @@ def _end(uplinks: Sequence[Uplink]) -> None:
         uplink.join(max(0.0, deadline - monotonic()))
 
 
-async def _publish_health_each_minute(cycles: PollCycles, uplinks: Sequence[Uplink]) -> None:
+async def _publish_health_each_minute(cycles: PollSchedule, uplinks: Sequence[Uplink]) -> None:
     last: Instant | None = None
     while True:
         last = await cycles.due(MINUTE, last)

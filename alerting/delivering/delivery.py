@@ -29,7 +29,7 @@ from alerting.delivering.channels.circuit_breaker import CircuitBreaker
 from alerting.delivering.channels.port import SENDERS, Channel, MessageRefused, RetryLater
 from alerting.delivering.delivery_outcome import DeliveryOutcome, Done, NotTried, Superseded, write_down
 from alerting.delivering.outbox_lease import ClaimedMessage, WorkerLease, claim_messages, due_exists
-from alerting.delivering.relevance import AlarmStanding, Relevance, SiblingMessage, relevance
+from alerting.delivering.outdated_messages import AlarmStanding, Relevance, SiblingMessage, relevance
 from core.alarms.tables import Alarm, OutboxMessage
 from core.db.engine import Records
 from core.ids import AlarmId

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.orm import Session
 
 from alerting.delivering.channels.port import OutgoingMessage, Recipient
-from alerting.delivering.relevance import SiblingMessage
+from alerting.delivering.outdated_messages import SiblingMessage
 from core.alarms.states import MessageState
 from core.alarms.tables import OutboxMessage
 from core.ids import AlarmId, PersonId

@@ -18,11 +18,11 @@ from core.alarms.zone_periods import ProbeZonePeriods
 from core.db.in_values import in_values
 from core.ids import SeriesId, ZoneId
 from core.rules import evaluation
-from core.rules.conditions import Condition, Rule, Sample
 from core.rules.reconcile import KnownAlarm
+from core.rules.rule_types import Condition, Rule, Sample
 from core.runtime.instant import HOUR, Instant, Milliseconds
 from core.telemetry.port import Curve, Telemetry
-from core.units import revision
+from core.units import device_revision
 from core.wire.quality import UNUSABLE
 
 RULES = (Rule.ABOVE, Rule.BELOW)
@@ -72,7 +72,7 @@ def snapshot(tx: Session, candidates: Sequence[Candidate]) -> LateInputs:
     since = Instant(min(span.since for span in spans) - MARGIN)
     until = Instant(max(span.until for span in spans) + MARGIN)
     return LateInputs(
-        revision.current(tx),
+        device_revision.current(tx),
         stays,
         {**{row[0]: row[1] for row in tx.execute(of_all)}, **newest},
         frozenset(tx.scalars(beyond)),

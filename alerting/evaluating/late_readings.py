@@ -28,7 +28,7 @@ from config.load import InvalidSetting
 from config.secrets import NoSecrets
 from core.alarms import late_alarms, late_spans
 from core.alarms.alarm_facts import worst
-from core.alarms.evidence import Evidence
+from core.alarms.condition_changes import ConditionChange
 from core.alarms.late_spans import MarkedSpan
 from core.alarms.lifecycle import ZoneRule, lock, settle
 from core.alarms.outbox import OutboxWriter
@@ -39,18 +39,18 @@ from core.devices.directory import Place
 from core.ids import Centi
 from core.intake.port import IntakeUnavailable as LogUnavailable
 from core.rules import evaluation, live_state
-from core.rules.conditions import GOING_ON, Condition, Rule
 from core.rules.evaluation import BEGINNING, END, ProbeReadings, ZoneEpisodes
 from core.rules.excursion import Excursion
 from core.rules.live_state import Tracks
 from core.rules.reconcile import KnownAlarm, reconcile
+from core.rules.rule_types import GOING_ON, Condition, Rule
 from core.runtime.clock import Clock
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
 from core.runtime.trouble import TroubleKind, Troubles, first_line
 from core.telemetry.codec import Damaged
 from core.telemetry.port import Telemetry
-from core.units import revision
+from core.units import device_revision
 from core.wire.quality import UNUSABLE
 
 log = logger(__name__)
@@ -183,7 +183,7 @@ class LateEvaluation:
         if calm:
             with self._records.write() as tx:
                 unmoved = late_spans.take(tx, calm)
-                if revision.current(tx) == known.revision:
+                if device_revision.current(tx) == known.revision:
                     late_spans.finish(tx, unmoved)
                     late_spans.postpone(tx, _overdue(calm, unmoved, self._clock.now()), self._clock.now())
             self.evaluated += len(calm)
@@ -245,7 +245,7 @@ class LateEvaluation:
         memory = load(tx, {span.series: _place(mine)}) if mine is not None else {}
         unmoved = late_spans.take(tx, [span])
         overdue = _overdue([span], unmoved, now)
-        if not (unmoved or overdue) or revision.current(tx) != known.revision:
+        if not (unmoved or overdue) or device_revision.current(tx) != known.revision:
             return {}
         self._zones.refresh(tx)
         zones = {zone for zone, _ in results}
@@ -266,7 +266,7 @@ class LateEvaluation:
             if joined:
                 # A pending excursion is saved too: by its live readings alone it may end before it opens an alarm.
                 save(tx, memory, self._zones, now)
-                told["opened"], _ = settle(tx, self._zones, self._outbox, _evidence_of(probe, joined), now)
+                told["opened"], _ = settle(tx, self._zones, self._outbox, _condition_changes_of(probe, joined), now)
             goes_on = {rule for rule in settled if probe.memory(rule).condition in GOING_ON}
         # So that nobody acknowledges or handles one between the look at it and its change.
         late_alarms.hold(tx, [alarm.id for found, _ in results.values() for alarm in found.alarms])
@@ -300,10 +300,10 @@ class LateEvaluation:
         ]
 
 
-def _evidence_of(probe: ProbeState, joined: Tracks) -> list[Evidence]:
+def _condition_changes_of(probe: ProbeState, joined: Tracks) -> list[ConditionChange]:
     recent = probe.live_state.recent
     return [
-        Evidence(
+        ConditionChange(
             zone=recent.zone,
             rule=rule,
             probe=probe.place.probe,

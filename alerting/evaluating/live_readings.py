@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from alerting.evaluating.placed_readings import PlacedReading
 from alerting.evaluating.probe_state import ProbeState
-from core.alarms.evidence import Evidence
+from core.alarms.condition_changes import ConditionChange
 from core.alarms.late_spans import LateMarks
 from core.alarms.zone_cache import ZoneCache
 from core.devices.directory import Place
 from core.ids import SeriesId
 from core.rules import live_state, offline
-from core.rules.conditions import GOING_ON, Rule, Sample
+from core.rules.rule_types import GOING_ON, Rule, Sample
 from core.runtime.instant import Instant
 
 
@@ -68,7 +68,7 @@ def _move(probe: ProbeState, place: Place, now: Instant) -> None:
     if old is not None:
         probe.unnoticed += _unnoticed(probe, now)
         probe.left += [
-            Evidence(zone=old, rule=rule, probe=place.probe, onset=memory.onset, measured=False)
+            ConditionChange(zone=old, rule=rule, probe=place.probe, onset=memory.onset, measured=False)
             for rule in probe.was
             if (memory := probe.memory(rule)).condition in GOING_ON
         ]

@@ -14,8 +14,8 @@ import msgspec
 from sqlalchemy import ColumnElement, and_, delete, exists, func, not_, or_, select, update
 from sqlalchemy.orm import Session
 
-from alerting import housekeeping
-from core.alarms.evidence import Evidence
+from alerting import periodic_jobs
+from core.alarms.condition_changes import ConditionChange
 from core.alarms.lifecycle import settle
 from core.alarms.outbox import OutboxWriter
 from core.alarms.tables import RuleState, SeriesState
@@ -23,11 +23,11 @@ from core.alarms.zone_cache import ZoneCache
 from core.db.engine import Records
 from core.db.in_force import in_force
 from core.db.insert import insert_missing
-from core.devices.kinds import WindowKind
+from core.devices.kinds_and_labels import WindowKind
 from core.devices.tables import Gateway, MaintenanceWindow, Probe, ProbeGateway, ProbeZone, Series, Zone
 from core.ids import Centi, ProbeId, SeriesId, ZoneId
 from core.rules import offline
-from core.rules.conditions import Condition, Rule
+from core.rules.rule_types import Condition, Rule
 from core.runtime.instant import MINUTE, SECOND, Instant, Milliseconds
 from core.runtime.logs import logger
 from core.wire.shards import GatewayNumber, Shard, shard_of
@@ -84,10 +84,10 @@ def scan(
 ) -> bool:
     """Scan if it is due; return False when it isn't, or when another worker has the run."""
     with records.read() as tx:
-        if not housekeeping.is_due(tx, TICK, now):
+        if not periodic_jobs.is_due(tx, TICK, now):
             return False
     with records.write() as tx:
-        run = housekeeping.claim_job(tx, TICK, EVERY, now)
+        run = periodic_jobs.claim_job(tx, TICK, EVERY, now)
         if run is None:
             return False
         if run.last is not None and now - run.last > AWAY:
@@ -206,15 +206,17 @@ def _due(tx: Session, now: Instant) -> list[DueOffline]:
     return [DueOffline(*row) for row in rows]
 
 
-def _release(tx: Session, gone: Iterable[LeftoverCondition]) -> list[Evidence]:
-    evidence = []
+def _release(tx: Session, gone: Iterable[LeftoverCondition]) -> list[ConditionChange]:
+    condition_changes = []
     for condition in gone:
         of_probe = and_(RuleState.series_id == condition.series, RuleState.zone_id == condition.zone)
         tx.execute(delete(RuleState).where(of_probe, RuleState.rule == condition.rule))
-        evidence.append(
-            Evidence(zone=condition.zone, rule=condition.rule, probe=condition.probe, onset=NEVER, measured=False)
+        condition_changes.append(
+            ConditionChange(
+                zone=condition.zone, rule=condition.rule, probe=condition.probe, onset=NEVER, measured=False
+            )
         )
-    return evidence
+    return condition_changes
 
 
 def _watch(
@@ -229,9 +231,9 @@ def _watch(
         tx.execute(update(RuleState).where(own_row).values(zone_id=zone, due_at=due_at))
 
 
-def _judge(tx: Session, zones: ZoneCache, due: Iterable[DueOffline], now: Instant) -> list[Evidence]:
+def _judge(tx: Session, zones: ZoneCache, due: Iterable[DueOffline], now: Instant) -> list[ConditionChange]:
     """Postpone the rows of probes that have sent since; the others become silent now."""
-    evidence = []
+    condition_changes = []
     for row in due:
         unchanged = and_(
             RuleState.series_id == row.series,
@@ -250,10 +252,10 @@ def _judge(tx: Session, zones: ZoneCache, due: Iterable[DueOffline], now: Instan
         onset = Instant(due_at - offline_limit.of(row.interval))
         values = {"condition": Condition.ACTIVE, "due_at": None, "changed_at": now, "memory": _pack(onset)}
         if tx.scalar(update(RuleState).where(unchanged).values(values).returning(RuleState.series_id)) is not None:
-            evidence.append(
-                Evidence(zone=row.zone, rule=Rule.PROBE_OFFLINE, probe=row.probe, onset=onset, value=row.value)
+            condition_changes.append(
+                ConditionChange(zone=row.zone, rule=Rule.PROBE_OFFLINE, probe=row.probe, onset=onset, value=row.value)
             )
-    return evidence
+    return condition_changes
 
 
 def _batches(rows: Sequence[T]) -> Iterable[Sequence[T]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from core.alarms.unplaced import UnplacedMarks
+from core.alarms.unplaced_readings import UnplacedMarks
 from core.devices.directory import RESOLVABLE, Directory, Place
 from core.ids import Centi, SeriesId, ZoneId
 from core.intake.port import LogEntry

@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import Row, delete, select
 from sqlalchemy.orm import Session
 
-from core.alarms.evidence import FOLLOWED_LATE, Evidence
+from core.alarms.condition_changes import FOLLOWED_LATE, ConditionChange
 from core.alarms.tables import RuleState, SeriesState
 from core.alarms.zone_cache import ZoneCache
 from core.db.in_values import in_values
@@ -24,9 +24,9 @@ from core.devices.directory import Place
 from core.ids import SeriesId, ZoneId
 from core.rules import live_state, offline
 from core.rules.bad_sensor import UNKNOWN, Sensor
-from core.rules.conditions import GOING_ON, Condition, Rule, Sample
 from core.rules.excursion import CALM, Excursion
 from core.rules.live_state import EndedExcursion, LimitState, LiveState, RecentReadings, SensorState
+from core.rules.rule_types import GOING_ON, Condition, Rule, Sample
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
 from core.wire.quality import Quality
@@ -71,8 +71,8 @@ class ProbeState:
         """Excursions that the chunk's readings have ended."""
         self.unnoticed: list[tuple[Instant, Instant]] = []
         """Spans of excursions in zones that the probe has left, for which no alarm may have opened."""
-        self.left: list[Evidence] = []
-        """Evidence about zones that the probe has left."""
+        self.left: list[ConditionChange] = []
+        """Condition changes of zones that the probe has left."""
 
     def memory(self, rule: Rule) -> Any:  # noqa: ANN401  # Excursion or Sensor: both have condition and onset
         """Return the live memory of a rule."""

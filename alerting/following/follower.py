@@ -14,12 +14,12 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from alerting.evaluating.live_evidence import evidence_of
+from alerting.evaluating.live_condition_changes import condition_changes_of
 from alerting.evaluating.live_readings import update_live_states
 from alerting.evaluating.placed_readings import PlacedReadings, place_readings
 from alerting.evaluating.probe_state import load, save
 from alerting.following.read_ahead import ReadAhead
-from core.alarms import unplaced
+from core.alarms import unplaced_readings
 from core.alarms.lifecycle import settle
 from core.alarms.outbox import OutboxWriter
 from core.alarms.tables import FollowCursor
@@ -29,12 +29,12 @@ from core.db.insert import upsert
 from core.devices.directory import Directory, Place
 from core.health.cursor_alignment import CursorFault, Misaligned, MisplacedCursor, of_alerting, within
 from core.ids import AlarmId, ZoneId
-from core.intake.identity import mark
+from core.intake.cursor_marks import mark
 from core.intake.port import IntakeLog, LogEntry
 from core.runtime.clock import monotonic
 from core.runtime.instant import SECOND, Instant, Milliseconds
 from core.runtime.logs import logger
-from core.units import revision
+from core.units import device_revision
 from core.wire.shards import Shard, shard_of
 
 log = logger(__name__)
@@ -143,17 +143,17 @@ class Follower:
         with self._records.write_much() as tx:
             self._move(tx, {shard: of_shard[-1] for shard, of_shard in entries.items()})
             self._zones.refresh(tx)
-            if revision.current(tx) != self._directory.revision:
+            if device_revision.current(tx) != self._directory.revision:
                 # Whose the readings are was looked up before: those of a probe that has come since would be passed by.
-                msg = f"devices, revision {revision.current(tx)}"
+                msg = f"devices, revision {device_revision.current(tx)}"
                 raise CacheOutdated(msg)
             probes = load(tx, placed.places())
             late_marks = update_live_states(probes, placed.readings, self._zones, now)
-            evidence = evidence_of(probes, self._zones, now)
+            condition_changes = condition_changes_of(probes, self._zones, now)
             save(tx, probes, self._zones, now)
             late_marks.write(tx, now)
             placed.unplaced.write(tx)
-            alarms = settle(tx, self._zones, self._outbox, evidence, now)
+            alarms = settle(tx, self._zones, self._outbox, condition_changes, now)
         self.begun_anew += sum(bool(probe.unreadable) for probe in probes.values())
         return alarms
 
@@ -189,7 +189,7 @@ class Follower:
     def _mark_newly_placed(self, now: Instant) -> None:
         """Mark skipped readings of probes that have a place now for evaluation."""
         with self._records.read() as tx:
-            noted = [span for span in unplaced.spans(tx) if self._first <= shard_of(span.gw) <= self._last]
+            noted = [span for span in unplaced_readings.spans(tx) if self._first <= shard_of(span.gw) <= self._last]
         placed = []
         for span in noted:
             for at in (span.until, span.since):
@@ -199,7 +199,7 @@ class Follower:
                     break
         if placed:
             with self._records.write() as tx:
-                unplaced.mark(tx, placed, now)
+                unplaced_readings.mark(tx, placed, now)
             log.info("readings that were passed by are marked", probes=[span.code for span, _ in placed])
 
     def _move(self, tx: Session, entries: Mapping[Shard, LogEntry]) -> None:

@@ -9,13 +9,13 @@ from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
+from api.app_context import AppContext, AppContextDep
 from api.auth import CurrentPrincipal, Principal
 from api.db_session import ReadSession, WriteSession
 from api.pages.alarm_view import may_handle, said_of, view
 from api.pages.forms import FilledForm, HandlingForm, form_of, given_back
 from api.pages.rendering import RENEWED_S, SiteClock, page, words_for
 from api.schemas import AlarmNumber, UnitNumber, cursor_of, place_of
-from api.services import Services, ServicesDep
 from core.alarms import handling, queries
 from core.alarms.queries import NOT_CLOSED, AlarmFilter
 from core.ids import AlarmId
@@ -53,7 +53,7 @@ def alarms(
     request: Request,
     tx: ReadSession,
     principal: CurrentPrincipal,
-    services: ServicesDep,
+    context: AppContextDep,
     query: Annotated[AlarmList, Query()],
 ) -> Response:
     """Show the alarms that aren't closed, or all of them, the newest first; of a unit, or of all that may be seen."""
@@ -66,7 +66,7 @@ def alarms(
         behind=(position[0], position[1]) if position else None,
         limit=ON_A_PAGE,
     )
-    now = services.clock.now()
+    now = context.clock.now()
     last = page_items[-1].alarm if len(page_items) == ON_A_PAGE else None
     return page(
         request,
@@ -76,7 +76,7 @@ def alarms(
         unit=unit,
         next=cursor_of(last.opened_at, last.id) if last else None,
         opened=lambda item: SiteClock(request, item.unit.timezone, now)(item.alarm.opened_at),
-        clock=SiteClock(request, services.settings.timezone, now),
+        clock=SiteClock(request, context.settings.timezone, now),
         now=now,
         every=RENEWED_S,
     )
@@ -88,11 +88,11 @@ def alarm_page(
     alarm: AlarmNumber,
     tx: ReadSession,
     principal: CurrentPrincipal,
-    services: ServicesDep,
+    context: AppContextDep,
     said: str = "",
 ) -> Response:
     """Show one alarm."""
-    return _shown(request, alarm, tx, principal, services, outcome_code=said)
+    return _shown(request, alarm, tx, principal, context, outcome_code=said)
 
 
 def _shown(
@@ -100,18 +100,18 @@ def _shown(
     alarm: AlarmId,
     tx: Session,
     principal: Principal,
-    services: Services,
+    context: AppContext,
     *,
     outcome_code: str = "",
     form: FilledForm | None = None,
 ) -> Response:
     details = queries.alarm_for(tx, principal.actor, alarm)
-    outcome, tone = said_of(words_for(request), outcome_code, details, principal, services)
+    outcome, tone = said_of(words_for(request), outcome_code, details, principal, context)
     may = may_handle(principal, details)
     return page(
         request,
         "alarm.html",
-        **view(request, tx, services, details, principal, may=may),
+        **view(request, tx, context, details, principal, may=may),
         **given_back(form, f"/alarms/{alarm}"),
         base=f"/alarms/{alarm}",
         said=outcome,
@@ -122,9 +122,9 @@ def _shown(
 
 
 @router.post("/{alarm}/acknowledge")
-def acknowledge(alarm: AlarmNumber, tx: WriteSession, principal: CurrentPrincipal, services: ServicesDep) -> Response:
+def acknowledge(alarm: AlarmNumber, tx: WriteSession, principal: CurrentPrincipal, context: AppContextDep) -> Response:
     """Acknowledge, and show who did."""
-    handling.acknowledge(tx, principal.actor, alarm, through=principal.through, now=services.clock.now())
+    handling.acknowledge(tx, principal.actor, alarm, through=principal.through, now=context.clock.now())
     return RedirectResponse(f"/alarms/{alarm}?said=acknowledged", HTTPStatus.SEE_OTHER)
 
 
@@ -134,11 +134,11 @@ def handle(
     alarm: AlarmNumber,
     tx: WriteSession,
     principal: CurrentPrincipal,
-    services: ServicesDep,
+    context: AppContextDep,
     report: HandlingForm,
 ) -> Response:
     """Store the handling record, or return the form with every invalid field marked."""
     if faults := handling.faults(report):
-        return _shown(request, alarm, tx, principal, services, form=form_of(report, faults))
-    handling.handle(tx, principal.actor, alarm, report, now=services.clock.now())
+        return _shown(request, alarm, tx, principal, context, form=form_of(report, faults))
+    handling.handle(tx, principal.actor, alarm, report, now=context.clock.now())
     return RedirectResponse(f"/alarms/{alarm}?said=handled", HTTPStatus.SEE_OTHER)

@@ -13,13 +13,13 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
+from api.app_context import AppContext, AppContextDep
 from api.auth import CurrentPrincipal, OptionalPrincipal, Principal
 from api.db_session import ReadSession, WriteSession
 from api.pages.alarm_view import said_of, sees_alarm, view
 from api.pages.forms import FilledForm, HandlingForm, form_of, given_back
 from api.pages.rendering import page, words_for
 from api.query_parameters import any_parameters
-from api.services import Services, ServicesDep
 from api.session_cookie import keep_session
 from core.access.accounts import sign_in_by_wechat
 from core.alarms import handling, queries
@@ -43,21 +43,21 @@ BACK = "/wechat/back"
 
 @router.get("/a/{token}")
 def alarm_by_link(
-    request: Request, token: str, tx: ReadSession, principal: OptionalPrincipal, services: ServicesDep, said: str = ""
+    request: Request, token: str, tx: ReadSession, principal: OptionalPrincipal, context: AppContextDep, said: str = ""
 ) -> Response:
     """Show the alarm. A phone in WeChat without a session passes WeChat's sign-in, which asks the person nothing."""
     try:
-        link = _link(token, services)
+        link = _link(token, context)
         details = queries.alarm_with(tx, link.alarm)
     except ExpiredLink:
         return _notice(request, "link.expired_title", "link.expired", HTTPStatus.GONE)
     except (ForgedLink, NotFound):
         return _notice(request, "link.forged_title", "link.forged", HTTPStatus.NOT_FOUND)
-    if principal is None and services.oauth and "MicroMessenger" in request.headers.get("user-agent", ""):
+    if principal is None and context.oauth and "MicroMessenger" in request.headers.get("user-agent", ""):
         return RedirectResponse(f"/a/{token}/wechat", HTTPStatus.SEE_OTHER)
     if principal is not None and not _is_recipient(principal, link) and not sees_alarm(principal, details):
         return _notice(request, "link.other_title", "link.other", HTTPStatus.NOT_FOUND)
-    return _shown(request, token, details, tx, principal, services, outcome_code=said)
+    return _shown(request, token, details, tx, principal, context, outcome_code=said)
 
 
 def _shown(
@@ -66,19 +66,19 @@ def _shown(
     details: AlarmDetail,
     tx: Session,
     principal: Principal | None,
-    services: Services,
+    context: AppContext,
     *,
     outcome_code: str = "",
     form: FilledForm | None = None,
 ) -> Response:
-    link = _link(token, services)
-    outcome, tone = said_of(words_for(request), outcome_code, details, principal, services)
-    may = _may(tx, principal, link, services)
-    ways_in = [(f"/a/{token}/wechat", "alarm.sign_in_wechat")] if services.oauth else []
+    link = _link(token, context)
+    outcome, tone = said_of(words_for(request), outcome_code, details, principal, context)
+    may = _may(tx, principal, link, context)
+    ways_in = [(f"/a/{token}/wechat", "alarm.sign_in_wechat")] if context.oauth else []
     return page(
         request,
         "alarm.html",
-        **view(request, tx, services, details, principal, may=may),
+        **view(request, tx, context, details, principal, may=may),
         **given_back(form, f"/a/{token}"),
         base=f"/a/{token}",
         said=outcome,
@@ -89,10 +89,10 @@ def _shown(
 
 
 @router.post("/a/{token}/acknowledge")
-def acknowledge(token: str, tx: WriteSession, principal: CurrentPrincipal, services: ServicesDep) -> Response:
+def acknowledge(token: str, tx: WriteSession, principal: CurrentPrincipal, context: AppContextDep) -> Response:
     """Acknowledge as the link's recipient, or with an account. A second phone is told who was first."""
-    link = _granted(token, tx, principal, services)
-    now, linked = services.clock.now(), _is_recipient(principal, link)
+    link = _granted(token, tx, principal, context)
+    now, linked = context.clock.now(), _is_recipient(principal, link)
     handling.acknowledge(tx, principal.actor, link.alarm, through=principal.through, now=now, linked=linked)
     return RedirectResponse(f"/a/{token}?said=acknowledged", HTTPStatus.SEE_OTHER)
 
@@ -103,94 +103,94 @@ def handle(
     token: str,
     tx: WriteSession,
     principal: CurrentPrincipal,
-    services: ServicesDep,
+    context: AppContextDep,
     report: HandlingForm,
 ) -> Response:
     """Store the handling record, or return the form with every invalid field marked."""
-    link = _granted(token, tx, principal, services)
+    link = _granted(token, tx, principal, context)
     if faults := handling.faults(report):
         details = queries.alarm_with(tx, link.alarm)
-        return _shown(request, token, details, tx, principal, services, form=form_of(report, faults))
-    now, linked = services.clock.now(), _is_recipient(principal, link)
+        return _shown(request, token, details, tx, principal, context, form=form_of(report, faults))
+    now, linked = context.clock.now(), _is_recipient(principal, link)
     handling.handle(tx, principal.actor, link.alarm, report, now=now, linked=linked)
     return RedirectResponse(f"/a/{token}?said=handled", HTTPStatus.SEE_OTHER)
 
 
 @router.get("/a/{token}/wechat")
-def to_wechat(request: Request, token: str, services: ServicesDep) -> Response:
+def to_wechat(request: Request, token: str, context: AppContextDep) -> Response:
     """Ask WeChat who holds the phone. `state` is random, bound to this browser's cookie, and valid once."""
     try:
-        _link(token, services)
+        _link(token, context)
     except ExpiredLink:
         return _notice(request, "link.expired_title", "link.expired", HTTPStatus.GONE)
     except ForgedLink:
         return _notice(request, "link.forged_title", "link.forged", HTTPStatus.NOT_FOUND)
-    if services.oauth is None:
+    if context.oauth is None:
         raise NotFound(what="page", name="WeChat sign-in; no official account is configured")
     state = token_urlsafe(24)
-    back = services.settings.public_url.rstrip("/") + BACK
-    answer = RedirectResponse(services.oauth.authorize_url(back, state), HTTPStatus.SEE_OTHER)
+    back = context.settings.public_url.rstrip("/") + BACK
+    answer = RedirectResponse(context.oauth.authorize_url(back, state), HTTPStatus.SEE_OTHER)
     answer.set_cookie(
-        STATE_COOKIE, f"{state}:{token}", max_age=STATE_S, httponly=True, samesite="lax", secure=services.behind_tls
+        STATE_COOKIE, f"{state}:{token}", max_age=STATE_S, httponly=True, samesite="lax", secure=context.behind_tls
     )
     return answer
 
 
 @router.get(BACK)
-def from_wechat(request: Request, services: ServicesDep, code: str = "", state: str = "") -> Response:
+def from_wechat(request: Request, context: AppContextDep, code: str = "", state: str = "") -> Response:
     """Sign in the person that WeChat identified, and return to the alarm."""
     kept_state, _, token = request.cookies.get(STATE_COOKIE, "").partition(":")
-    if services.oauth is None or not kept_state or not compare_digest(kept_state.encode(), state.encode()):
+    if context.oauth is None or not kept_state or not compare_digest(kept_state.encode(), state.encode()):
         return _notice(request, "link.wechat_failed_title", "link.wechat_failed", HTTPStatus.BAD_REQUEST)
-    with services.records.write() as tx:
-        fresh = claim(tx, "wechat state", state, now=services.clock.now())
+    with context.records.write() as tx:
+        fresh = claim(tx, "wechat state", state, now=context.clock.now())
     try:
-        openid = services.oauth.openid(code) if fresh else ""
+        openid = context.oauth.openid(code) if fresh else ""
     except NotIdentified as error:
         log.warning("WeChat identified nobody", why=str(error))
         openid = ""
     if not openid:
         return _forget_state(_notice(request, "link.wechat_failed_title", "link.wechat_failed", HTTPStatus.BAD_REQUEST))
-    lasts = Milliseconds(int(services.settings.api.session_ttl * 1000))
-    opened = sign_in_by_wechat(services.records, openid, now=services.clock.now(), lasts=lasts)
+    lasts = Milliseconds(int(context.settings.api.session_ttl * 1000))
+    opened = sign_in_by_wechat(context.records, openid, now=context.clock.now(), lasts=lasts)
     if opened is None:
         return _forget_state(_notice(request, "link.wechat_failed_title", "link.wechat_unbound", HTTPStatus.FORBIDDEN))
     answer = RedirectResponse(f"/a/{token}", HTTPStatus.SEE_OTHER)
-    keep_session(answer, services, opened)
+    keep_session(answer, context, opened)
     return _forget_state(answer)
 
 
-def _link(token: str, services: Services) -> AlarmLink:
+def _link(token: str, context: AppContext) -> AlarmLink:
     """Return the content of a token.
 
     Raises: ForgedLink, ExpiredLink.
     """
-    return verify(token, services.clock.now(), services.secrets.link_keys)
+    return verify(token, context.clock.now(), context.secrets.link_keys)
 
 
-def _granted(token: str, tx: Session, principal: Principal, services: Services) -> AlarmLink:
+def _granted(token: str, tx: Session, principal: Principal, context: AppContext) -> AlarmLink:
     """Return the link of a principal who may act on it.
 
     Raises: PermissionDenied, also for a link that is no longer valid; NotFound if they may not see the alarm.
     """
     try:
-        link = _link(token, services)
+        link = _link(token, context)
     except (ExpiredLink, ForgedLink):
         msg = "this link doesn't serve; open the latest message"
         raise PermissionDenied(msg) from None
-    if not _may(tx, principal, link, services):
+    if not _may(tx, principal, link, context):
         queries.alarm_for(tx, principal.actor, link.alarm)
         msg = f"{principal.actor.name} is not the one to whom this link was sent, and may not acknowledge there"
         raise PermissionDenied(msg)
     return link
 
 
-def _may(tx: Session, principal: Principal | None, link: AlarmLink, services: Services) -> bool:
+def _may(tx: Session, principal: Principal | None, link: AlarmLink, context: AppContext) -> bool:
     """Return whether the principal is the recipient or has an account, and may acknowledge this alarm."""
     if principal is None or (principal.actor.account is None and not _is_recipient(principal, link)):
         return False
     alarm, linked = queries.alarm_with(tx, link.alarm).alarm, _is_recipient(principal, link)
-    return handling.may_act(tx, principal.actor, Right.ACKNOWLEDGE, alarm, services.clock.now(), linked=linked)
+    return handling.may_act(tx, principal.actor, Right.ACKNOWLEDGE, alarm, context.clock.now(), linked=linked)
 
 
 def _is_recipient(principal: Principal, link: AlarmLink) -> bool:

@@ -11,11 +11,11 @@ import msgspec
 from fastapi import Request
 from sqlalchemy.orm import Session
 
+from api.app_context import AppContext
 from api.auth import Principal
 from api.pages.curve import Picture, Trace, svg, table
 from api.pages.rendering import RENEWED_S, SiteClock, words_for, zone_info
 from api.pages.texts import Texts
-from api.services import Services
 from core.alarms import queries
 from core.alarms.duration import time_out
 from core.alarms.message_text import outbox_key, repeat_of
@@ -24,7 +24,7 @@ from core.alarms.states import AlarmEventKind, AlarmState, MessageState, Notific
 from core.alarms.zone_status import AHEAD, limits_of, zone_status
 from core.contacts.contacts import ContactLevel, contacts_for
 from core.contacts.reachability import levels_out_of_reach
-from core.devices.history import TimeSpan, history
+from core.devices.zone_history import TimeSpan, history
 from core.errors import NotFound
 from core.ids import AlarmId, EquipmentId, PersonId
 from core.runtime.instant import DAY, HOUR, Instant
@@ -61,10 +61,10 @@ class ToldPerson(msgspec.Struct, frozen=True):
 
 
 def view(
-    request: Request, tx: Session, services: Services, details: AlarmDetail, principal: Principal | None, *, may: bool
+    request: Request, tx: Session, context: AppContext, details: AlarmDetail, principal: Principal | None, *, may: bool
 ) -> dict[str, Any]:
     """Return the values of alarm.html; `may` tells whether the principal may acknowledge and handle."""
-    words, now, alarm = words_for(request), services.clock.now(), details.alarm
+    words, now, alarm = words_for(request), context.clock.now(), details.alarm
     low, high = limits_of(details.zone)
     name = words("zone_name", equipment=details.equipment.name, zone=words(f"zone.{details.zone.kind}"))
 
@@ -79,20 +79,20 @@ def view(
 
     hidden = queries.hidden_time(tx, alarm, visible, now)
 
-    picture = _picture(tx, services, details, words, name, now)
+    picture = _picture(tx, context, details, words, name, now)
     messages = queries.notifications(tx, alarm.id, hidden)
     handling = queries.handling_of(tx, alarm.id)
     return {
         "alarm": alarm,
         "name": name,
         "unit": details.unit.name,
-        "live": zone_status(tx, services.telemetry.get(), details.zone, in_unit(details.unit), now=now),
+        "live": zone_status(tx, context.telemetry.get(), details.zone, in_unit(details.unit), now=now),
         "band": words.band(low, high),
         "curve": svg(picture),
         "numbers": table(picture),
         "told": told(messages, shown_name),
         "happenings": _happenings(tx, details, words, shown_name, hidden, messages),
-        "nobody": levels_out_of_reach(contacts_for(tx, alarm.equipment_id, now), services.settings.channels)
+        "nobody": levels_out_of_reach(contacts_for(tx, alarm.equipment_id, now), context.settings.channels)
         if alarm.state == AlarmState.OPEN
         else (),
         "acknowledged_by": shown_name(details.acknowledged_by),
@@ -130,7 +130,7 @@ def _told(notification: queries.Notification, level: int, shown_name: Callable[[
 
 
 def said_of(
-    words: Texts, code: str, details: AlarmDetail, principal: Principal | None, services: Services
+    words: Texts, code: str, details: AlarmDetail, principal: Principal | None, context: AppContext
 ) -> tuple[str, str]:
     """Return the outcome of a change, in words and tone, for the page shown after it.
 
@@ -144,7 +144,7 @@ def said_of(
         principal.actor.person or -1
     ):
         return words("alarm.acknowledged_now"), "normal"
-    when = words.clock(details.alarm.acknowledged_at, zone_info(details.unit.timezone), services.clock.now())
+    when = words.clock(details.alarm.acknowledged_at, zone_info(details.unit.timezone), context.clock.now())
     who = details.acknowledged_by if sees_alarm(principal, details) else _family_name(details.acknowledged_by)
     return words("alarm.acknowledged_already", person=who or "—", time=when), "recovered"
 
@@ -181,7 +181,7 @@ def _telling_result(alarm: AlarmId, detail: Mapping[str, Any], messages: Sequenc
     return "telling" if MessageState.QUEUED in states else "told_failed"
 
 
-def _picture(tx: Session, services: Services, details: AlarmDetail, words: Texts, name: str, now: Instant) -> Picture:
+def _picture(tx: Session, context: AppContext, details: AlarmDetail, words: Texts, name: str, now: Instant) -> Picture:
     alarm, timezone = details.alarm, zone_info(details.unit.timezone)
     end = now if alarm.ended_at is None else min(now, alarm.ended_at + BEFORE)
     since = Instant(max(alarm.onset_at - BEFORE, end - LONGEST))
@@ -190,7 +190,7 @@ def _picture(tx: Session, services: Services, details: AlarmDetail, words: Texts
     try:
         curves = history(
             tx,
-            services.telemetry.get(),
+            context.telemetry.get(),
             details.zone.id,
             since,
             Instant(until + AHEAD),

@@ -6,12 +6,12 @@ from itertools import groupby
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from api.app_context import AppContextDep
 from api.auth import CurrentPrincipal
 from api.db_session import ReadSession
 from api.pages.alarm import AlarmList
 from api.pages.rendering import RENEWED_S, SiteClock, page, words_for
 from api.schemas import Cursor, UnitNumber, cursor_of, place_of
-from api.services import ServicesDep
 from core.alarms import queries
 from core.alarms.states import ZoneState
 from core.alarms.zone_status import ZoneStatus, zone_statuses
@@ -45,7 +45,7 @@ def home(
     request: Request,
     tx: ReadSession,
     principal: CurrentPrincipal,
-    services: ServicesDep,
+    context: AppContextDep,
     unit: UnitNumber | None = None,
     cursor: Cursor = None,
 ) -> Response:
@@ -57,12 +57,12 @@ def home(
     shown_unit = first_visible_unit(tx, actor) if unit is None else visible_unit(tx, actor, unit)
     shown_equipment = equipment_below(shown_unit, or_own_of=actor if unit is None else None)
     open_alarms = _open_alarms(shown_unit, actor, of_one_unit=unit is not None)
-    now, position = services.clock.now(), place_of(cursor, 1)
+    now, position = context.clock.now(), place_of(cursor, 1)
     zones = zone_statuses(
-        tx, services.telemetry.get(), shown_equipment, now=now, after=position[0] if position else 0, limit=ON_A_PAGE
+        tx, context.telemetry.get(), shown_equipment, now=now, after=position[0] if position else 0, limit=ON_A_PAGE
     )
     is_full = len({zone.equipment for zone in zones}) == ON_A_PAGE
-    words, timezone = words_for(request), shown_unit.timezone if shown_unit else services.settings.timezone
+    words, timezone = words_for(request), shown_unit.timezone if shown_unit else context.settings.timezone
     return page(
         request,
         "home.html",
@@ -72,7 +72,7 @@ def home(
         groups=_grouped(zones, shown_unit),
         open_alarms=queries.count(tx, actor, open_alarms.filter),
         open_alarms_path=open_alarms.path(),
-        untold=out_of_reach(tx, shown_equipment, now, services.settings.channels, levels=[FIRST], limit=NAMED + 1),
+        untold=out_of_reach(tx, shown_equipment, now, context.settings.channels, levels=[FIRST], limit=NAMED + 1),
         named=NAMED,
         now=now,
         clock=SiteClock(request, timezone, now),

@@ -9,12 +9,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
+from api.app_context import AppContext, AppContextDep
 from api.auth import SignInConcurrencyLimited, current_principal
 from api.pages.forms import FilledForm, error_in
 from api.pages.rendering import local_path, page
 from api.problems import problem_of
 from api.routes.session import end_session, open_session
-from api.services import Services, ServicesDep
 from api.session_cookie import forget_session, keep_session
 from api.sign_in_throttle import TooManyAttempts
 from core.errors import NotSignedIn
@@ -29,15 +29,15 @@ FORM_COOKIE = "cc_form"
 
 
 @router.get("/sign-in")
-def form(request: Request, services: ServicesDep, next: str = "/") -> Response:  # noqa: A002 (the name in the address)
+def form(request: Request, context: AppContextDep, next: str = "/") -> Response:  # noqa: A002 (the name in the address)
     """Show the form."""
-    return _form(request, services, back=local_path(next))
+    return _form(request, context, back=local_path(next))
 
 
 @router.post("/sign-in", dependencies=[SignInConcurrencyLimited])
 def sign_in(
     request: Request,
-    services: ServicesDep,
+    context: AppContextDep,
     username: Annotated[str, Form()] = "",
     password: Annotated[str, Form()] = "",
     csrf: Annotated[str, Form()] = "",
@@ -48,28 +48,26 @@ def sign_in(
     kept_token = request.cookies.get(FORM_COOKIE, "")
     filled = FilledForm({"username": username}, _errors(username, password))
     if not kept_token or not compare_digest(kept_token.encode(), csrf.encode()):
-        return _form(request, services, back=back, form=filled, wrong="sign_in_expired", status=HTTPStatus.FORBIDDEN)
+        return _form(request, context, back=back, form=filled, wrong="sign_in_expired", status=HTTPStatus.FORBIDDEN)
     if filled.errors:
-        return _form(request, services, back=back, form=filled, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+        return _form(request, context, back=back, form=filled, status=HTTPStatus.UNPROCESSABLE_ENTITY)
     try:
-        opened = open_session(request, services, username, password)
+        opened = open_session(request, context, username, password)
     except (TooManyAttempts, NotSignedIn) as error:
         wrong = "problem.too_many" if isinstance(error, TooManyAttempts) else "sign_in_wrong"
-        return _form(
-            request, services, back=back, form=filled, wrong=wrong, status=HTTPStatus(problem_of(error).status)
-        )
+        return _form(request, context, back=back, form=filled, wrong=wrong, status=HTTPStatus(problem_of(error).status))
     answer = RedirectResponse(back, HTTPStatus.SEE_OTHER)
-    keep_session(answer, services, opened)
+    keep_session(answer, context, opened)
     answer.delete_cookie(FORM_COOKIE)
     return answer
 
 
 @router.post("/sign-out", dependencies=[Depends(current_principal)])
-def sign_out(request: Request, services: ServicesDep) -> Response:
+def sign_out(request: Request, context: AppContextDep) -> Response:
     """End the session."""
-    end_session(request, services)
+    end_session(request, context)
     answer = RedirectResponse("/sign-in", HTTPStatus.SEE_OTHER)
-    forget_session(answer, services)
+    forget_session(answer, context)
     return answer
 
 
@@ -85,7 +83,7 @@ def _errors(username: str, password: str) -> Mapping[str, str]:
 
 def _form(
     request: Request,
-    services: Services,
+    context: AppContext,
     *,
     back: str,
     form: FilledForm | None = None,
@@ -94,5 +92,5 @@ def _form(
 ) -> Response:
     token = token_urlsafe(24)
     answer = page(request, "sign_in.html", status=status, csrf=token, next=back, form=form or FilledForm(), wrong=wrong)
-    answer.set_cookie(FORM_COOKIE, token, max_age=3600, httponly=True, samesite="strict", secure=services.behind_tls)
+    answer.set_cookie(FORM_COOKIE, token, max_age=3600, httponly=True, samesite="strict", secure=context.behind_tls)
     return answer

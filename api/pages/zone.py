@@ -5,15 +5,15 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from api.app_context import AppContextDep
 from api.auth import CurrentPrincipal, visibility_of
 from api.db_session import ReadSession
 from api.pages.curve import Picture, Trace, svg, table
 from api.pages.rendering import RENEWED_S, SiteClock, page, words_for, zone_info
 from api.schemas import ZoneNumber
-from api.services import ServicesDep
 from core.alarms.zone_status import AHEAD, limits_of, zone_status
-from core.devices.history import history
 from core.devices.queries import visible_equipment
+from core.devices.zone_history import history
 from core.runtime.instant import DAY, Instant
 
 router = APIRouter(tags=["pages"])
@@ -26,16 +26,16 @@ def zone_page(
     zone: ZoneNumber,
     tx: ReadSession,
     principal: CurrentPrincipal,
-    services: ServicesDep,
+    context: AppContextDep,
     span: Literal["24h", "7d", "30d"] = "24h",
 ) -> Response:
     """Show one zone, over the time in which it was in a unit of the principal's."""
-    telemetry, now, words = services.telemetry.get(), services.clock.now(), words_for(request)
+    telemetry, now, words = context.telemetry.get(), context.clock.now(), words_for(request)
     length, _ = SPANS[span]
     since = Instant(now - length)
     readings = history(tx, telemetry, zone, since, Instant(now + AHEAD), visibility_of(principal.actor))
     live = zone_status(tx, telemetry, readings.zone, visible_equipment(principal.actor), now=now)
-    timezone = zone_info(live.timezone if live else services.settings.timezone)
+    timezone = zone_info(live.timezone if live else context.settings.timezone)
     low, high = limits_of(readings.zone)
     name = words("zone_name", equipment=readings.equipment.name, zone=words(f"zone.{readings.zone.kind}"))
     picture = Picture(

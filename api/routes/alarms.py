@@ -8,17 +8,17 @@ from fastapi import APIRouter, Query
 from pydantic import Field, JsonValue, StringConstraints
 from sqlalchemy.orm import Session
 
+from api.app_context import AppContextDep
 from api.auth import CurrentPrincipal, Principal, visibility_of
 from api.db_session import ReadSession, WriteSession
 from api.idempotency import IdempotentCreateDep
 from api.schemas import MOST, AlarmNumber, Celsius, Moment, Page, Schema, UnitNumber, ZoneNumber, cursor_of, place_of
-from api.services import ServicesDep
 from core.alarms import handling as deeds
 from core.alarms import queries
 from core.alarms.duration import time_out
 from core.alarms.queries import AlarmDetail, AlarmFilter, Notification
 from core.alarms.states import AlarmHandling, AlarmState
-from core.devices.history import TimeSpan
+from core.devices.zone_history import TimeSpan
 from core.ids import AlarmId, EquipmentId, PersonId, UnitId, ZoneId
 from core.runtime.instant import Instant
 
@@ -137,7 +137,7 @@ class Asked(Schema):
 
 @router.get("")
 def alarms(
-    tx: ReadSession, principal: CurrentPrincipal, services: ServicesDep, query: Annotated[Asked, Query()]
+    tx: ReadSession, principal: CurrentPrincipal, context: AppContextDep, query: Annotated[Asked, Query()]
 ) -> Page[AlarmOut]:
     """List alarms of the principal's units and equipment, the newest first."""
     alarm_filter = AlarmFilter(
@@ -154,21 +154,21 @@ def alarms(
     behind = (position[0], position[1]) if position else None
     listed = queries.alarms(tx, principal.actor, alarm_filter, behind=behind, limit=query.limit)
     last = listed[-1].alarm if len(listed) == query.limit else None
-    now = services.clock.now()
+    now = context.clock.now()
     items = [alarm_out(item, now) for item in listed]
     return Page(items=items, next=cursor_of(last.opened_at, last.id) if last else None)
 
 
 @router.get("/{alarm}")
-def alarm(alarm: AlarmNumber, tx: ReadSession, principal: CurrentPrincipal, services: ServicesDep) -> AlarmOut:
+def alarm(alarm: AlarmNumber, tx: ReadSession, principal: CurrentPrincipal, context: AppContextDep) -> AlarmOut:
     """Return one alarm."""
-    return alarm_out(queries.alarm_for(tx, principal.actor, alarm), services.clock.now())
+    return alarm_out(queries.alarm_for(tx, principal.actor, alarm), context.clock.now())
 
 
 @router.get("/{alarm}/events")
-def events(alarm: AlarmNumber, tx: ReadSession, principal: CurrentPrincipal, services: ServicesDep) -> list[EventOut]:
+def events(alarm: AlarmNumber, tx: ReadSession, principal: CurrentPrincipal, context: AppContextDep) -> list[EventOut]:
     """List what happened to an alarm, in order."""
-    hidden = _hidden(tx, principal, alarm, services.clock.now())
+    hidden = _hidden(tx, principal, alarm, context.clock.now())
     return [
         EventOut(at=event.at, kind=event.kind, person_name=name, detail=json.loads(event.detail))
         for event, name in queries.events(tx, alarm, hidden)
@@ -177,23 +177,23 @@ def events(alarm: AlarmNumber, tx: ReadSession, principal: CurrentPrincipal, ser
 
 @router.get("/{alarm}/messages")
 def messages(
-    alarm: AlarmNumber, tx: ReadSession, principal: CurrentPrincipal, services: ServicesDep
+    alarm: AlarmNumber, tx: ReadSession, principal: CurrentPrincipal, context: AppContextDep
 ) -> list[MessageOut]:
     """List the messages to people, when each was handed over, and every try.
 
     Messages from the time after the equipment went elsewhere are shown only to those who may see it there.
     """
-    hidden = _hidden(tx, principal, alarm, services.clock.now())
+    hidden = _hidden(tx, principal, alarm, context.clock.now())
     return [_message(message) for message in queries.notifications(tx, alarm, hidden)]
 
 
 @router.post("/{alarm}/acknowledge")
-def acknowledge(alarm: AlarmNumber, tx: WriteSession, principal: CurrentPrincipal, services: ServicesDep) -> AlarmOut:
+def acknowledge(alarm: AlarmNumber, tx: WriteSession, principal: CurrentPrincipal, context: AppContextDep) -> AlarmOut:
     """Acknowledge an alarm. If it was acknowledged before, nothing changes: the answer tells by whom.
 
     Acknowledging does not stop the escalation; the temperature does.
     """
-    now = services.clock.now()
+    now = context.clock.now()
     deeds.acknowledge(tx, principal.actor, alarm, through=principal.through, now=now)
     return alarm_out(queries.alarm_for(tx, principal.actor, alarm), now)
 
@@ -204,11 +204,11 @@ def handle(
     body: Handling,
     tx: WriteSession,
     principal: CurrentPrincipal,
-    services: ServicesDep,
+    context: AppContextDep,
     once: IdempotentCreateDep,
 ) -> HandlingOut:
     """Record cause, action, and the vaccine's disposition; it closes an alarm that has recovered."""
-    return once(HandlingOut, lambda: _handle(tx, principal, alarm, body, services.clock.now()))
+    return once(HandlingOut, lambda: _handle(tx, principal, alarm, body, context.clock.now()))
 
 
 @router.get("/{alarm}/handling")

@@ -12,9 +12,9 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from api.app_context import AppContext
 from api.metrics import Values
 from api.schemas import Schema
-from api.services import Services
 from core.errors import PermissionDenied
 from core.health.gateway_troubles import ABOUT_GATEWAYS
 from core.health.health_check import NEEDED, Health
@@ -53,8 +53,8 @@ async def healthz() -> PlainTextResponse:
 @router.get("/readyz", responses={HTTPStatus.SERVICE_UNAVAILABLE: {"model": Readiness}})
 async def readyz(request: Request) -> Response:
     """Say whether stores and services work, and what is wrong with each that doesn't; within about two seconds."""
-    services: Services = request.app.state.services
-    readiness = ready(await _look(services))
+    context: AppContext = request.app.state.context
+    readiness = ready(await _look(context))
     status = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
     return JSONResponse(readiness.model_dump(), status)
 
@@ -62,20 +62,20 @@ async def readyz(request: Request) -> Response:
 @router.get("/metrics")
 async def metrics(request: Request) -> PlainTextResponse:
     """Return metrics in the Prometheus text format, to this machine and the networks in `api.metrics`."""
-    services: Services = request.app.state.services
+    context: AppContext = request.app.state.context
     peer = request.client.host if request.client else ""
-    if not _may_ask(peer, services.settings.api.metrics):
+    if not _may_ask(peer, context.settings.api.metrics):
         msg = f"{peer or 'you'} may not ask for figures; api.metrics in coldchain.toml says who may"
         raise PermissionDenied(msg)
-    text = await asyncio.to_thread(services.metrics.text)
+    text = await asyncio.to_thread(context.metrics.text)
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 
-async def _look(services: Services) -> Health:
+async def _look(context: AppContext) -> Health:
     """Return the result of a health check; concurrent requests share one, so that their number doesn't slow it down."""
-    if services.look is None or services.look.done():
-        services.look = asyncio.create_task(asyncio.to_thread(services.line.look, WITHIN_S))
-    return await asyncio.shield(services.look)
+    if context.look is None or context.look.done():
+        context.look = asyncio.create_task(asyncio.to_thread(context.line.look, WITHIN_S))
+    return await asyncio.shield(context.look)
 
 
 def _may_ask(peer: str, networks: Iterable[str]) -> bool:
@@ -104,9 +104,9 @@ def ready(health: Health) -> Readiness:
     return Readiness(ready=all(check.ok for check in checks), checks=sorted(checks, key=lambda check: check.name))
 
 
-def figures(services: Services) -> Iterable[tuple[str, str, Values]]:
+def figures(context: AppContext) -> Iterable[tuple[str, str, Values]]:
     """Yield the metrics of the queues and of the services' own facts; the absence of a store is a metric too."""
-    health = services.line.look(WITHIN_S)
+    health = context.line.look(WITHIN_S)
     ready_by_name: dict[tuple[str, ...], float] = {}
     for check in ready(health).checks:  # of several checks with one name, a failed one counts
         ready_by_name[check.name,] = min(ready_by_name.get((check.name,), 1.0), float(check.ok))

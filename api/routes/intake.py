@@ -10,10 +10,10 @@ from itertools import chain
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
+from api.app_context import AppContextDep
 from api.auth import CurrentPrincipal
 from api.db_session import ReadSession
 from api.schemas import LAST_MOMENT, Cursor, Moment, Page, PageLimit, Schema, cursor_of, place_of
-from api.services import ServicesDep
 from core.devices.directory import RefusalReason
 from core.devices.queries import gateways_in
 from core.errors import PermissionDenied
@@ -66,7 +66,7 @@ class DeadLetterOut(Schema):
 def quarantine(
     tx: ReadSession,
     principal: CurrentPrincipal,
-    services: ServicesDep,
+    context: AppContextDep,
     gateway: str | None = None,
     reason: str | None = None,
     cursor: Cursor = None,
@@ -75,8 +75,8 @@ def quarantine(
     """List the held readings, in the order in which they came."""
     position = place_of(cursor, 1)
     after = position[0] if position else 0
-    since_by_gateway = _gateways(tx, principal.actor, services.clock.now())
-    log = services.log.get()
+    since_by_gateway = _gateways(tx, principal.actor, context.clock.now())
+    log = context.log.get()
     if since_by_gateway is None:
         page = log.held(gw=GatewayNumber(gateway) if gateway else None, reason=reason, after=after, limit=limit)
     else:
@@ -91,14 +91,14 @@ def quarantine(
 
 @router.get("/dead-letters")
 def dead_letters(
-    tx: ReadSession, principal: CurrentPrincipal, services: ServicesDep, cursor: Cursor = None, limit: PageLimit = 100
+    tx: ReadSession, principal: CurrentPrincipal, context: AppContextDep, cursor: Cursor = None, limit: PageLimit = 100
 ) -> Page[DeadLetterOut]:
     """List the messages that couldn't be read, in the order in which they came."""
-    if _gateways(tx, principal.actor, services.clock.now()) is not None:
+    if _gateways(tx, principal.actor, context.clock.now()) is not None:
         msg = "a message that couldn't be read belongs to no unit; only who looks after all units may see it"
         raise PermissionDenied(msg)
     position = place_of(cursor, 1)
-    letters = services.log.get().dead_letters(after=position[0] if position else 0, limit=limit)
+    letters = context.log.get().dead_letters(after=position[0] if position else 0, limit=limit)
     items = [
         DeadLetterOut(
             id=letter.id,

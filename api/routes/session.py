@@ -6,9 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field, SecretStr
 
+from api.app_context import AppContext, AppContextDep
 from api.auth import CurrentPrincipal, SignInConcurrencyLimited, current_principal
 from api.schemas import Moment, Schema
-from api.services import Services, ServicesDep
 from api.session_cookie import forget_session, keep_session, session_cookie
 from api.sign_in_throttle import TooManyAttempts, source_of
 from core.access import accounts
@@ -63,21 +63,21 @@ class WhoAmI(Schema):
 
 
 @router.post("", status_code=201, dependencies=[SignInConcurrencyLimited])
-def sign_in(body: SignIn, request: Request, answer: Response, services: ServicesDep) -> SessionOut:
+def sign_in(body: SignIn, request: Request, answer: Response, context: AppContextDep) -> SessionOut:
     """Sign in; the session is in the cookie.
 
     After five wrong passwords for a name, each further one doubles the time for which its sender has to wait.
     """
-    opened = open_session(request, services, body.username, body.password.get_secret_value())
-    keep_session(answer, services, opened)
+    opened = open_session(request, context, body.username, body.password.get_secret_value())
+    keep_session(answer, context, opened)
     return SessionOut(csrf=opened.csrf, expires_at=opened.expires_at)
 
 
 @router.get("")
-def who_am_i(principal: CurrentPrincipal, services: ServicesDep) -> WhoAmI:
+def who_am_i(principal: CurrentPrincipal, context: AppContextDep) -> WhoAmI:
     """Return who is signed in and what they may do where."""
     actor = principal.actor
-    with services.records.read() as tx:
+    with context.records.read() as tx:
         units = [
             UnitRights(id=unit.id, name=unit.name, rights=sorted(rights)) for unit, rights in granted_units(tx, actor)
         ]
@@ -91,31 +91,31 @@ def who_am_i(principal: CurrentPrincipal, services: ServicesDep) -> WhoAmI:
 
 
 @router.delete("", status_code=204, dependencies=[Depends(current_principal)])
-def sign_out(request: Request, answer: Response, services: ServicesDep) -> None:
+def sign_out(request: Request, answer: Response, context: AppContextDep) -> None:
     """End the session."""
-    end_session(request, services)
-    forget_session(answer, services)
+    end_session(request, context)
+    forget_session(answer, context)
 
 
-def open_session(request: Request, services: Services, username: str, password: str) -> OpenedSession:
+def open_session(request: Request, context: AppContext, username: str, password: str) -> OpenedSession:
     """Sign in from an address that hasn't tried too often.
 
     Raises: TooManyAttempts, NotSignedIn.
     """
     source = source_of(request.client.host if request.client else "")
     try:
-        services.throttle.spend(source)
-        services.guesses.spend(username, source)
+        context.throttle.spend(source)
+        context.guesses.spend(username, source)
     except TooManyAttempts:
-        services.guessing.note(source=source)
+        context.guessing.note(source=source)
         raise
-    lasts = Milliseconds(int(services.settings.api.session_ttl * 1000))
-    opened = accounts.sign_in(services.records, username, password, now=services.clock.now(), lasts=lasts)
-    services.guesses.forget(username, source)
+    lasts = Milliseconds(int(context.settings.api.session_ttl * 1000))
+    opened = accounts.sign_in(context.records, username, password, now=context.clock.now(), lasts=lasts)
+    context.guesses.forget(username, source)
     return opened
 
 
-def end_session(request: Request, services: Services) -> None:
+def end_session(request: Request, context: AppContext) -> None:
     """End the session of the browser's cookie, if there is one."""
-    with services.records.write() as tx:
-        close_session(tx, request.cookies.get(session_cookie(services), ""))
+    with context.records.write() as tx:
+        close_session(tx, request.cookies.get(session_cookie(context), ""))

@@ -5,10 +5,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from api.app_context import AppContextDep
 from api.auth import CurrentPrincipal
 from api.db_session import ReadSession
 from api.schemas import Celsius, Cursor, Moment, Page, PageLimit, Schema, UnitNumber, cursor_of, place_of
-from api.services import ServicesDep
 from core.alarms import queries
 from core.alarms.states import ZoneState
 from core.alarms.zone_status import ZoneStatus, zone_statuses
@@ -121,7 +121,7 @@ def live(
     unit: UnitNumber,
     tx: ReadSession,
     principal: CurrentPrincipal,
-    services: ServicesDep,
+    context: AppContextDep,
     *,
     below: Below = False,
     cursor: Cursor = None,
@@ -130,8 +130,8 @@ def live(
     """Return every zone of the unit's equipment: temperature, its age, and state. A page holds whole equipment."""
     unit_row = visible_unit(tx, principal.actor, unit)
     where = in_subtree(unit_row) if below else in_unit(unit_row)
-    now, after = services.clock.now(), place_of(cursor, 1)
-    zones = zone_statuses(tx, services.telemetry.get(), where, now=now, after=after[0] if after else 0, limit=limit)
+    now, after = context.clock.now(), place_of(cursor, 1)
+    zones = zone_statuses(tx, context.telemetry.get(), where, now=now, after=after[0] if after else 0, limit=limit)
     items = [_zone_now(zone, now) for zone in zones]
     is_full = len({item.equipment for item in items}) == limit
     return Page(items=items, next=cursor_of(items[-1].equipment) if is_full else None)
@@ -152,19 +152,19 @@ def timeliness(
 
 @router.get("/{unit}/contacts/incomplete")
 def incomplete(
-    unit: UnitNumber, tx: ReadSession, principal: CurrentPrincipal, services: ServicesDep
+    unit: UnitNumber, tx: ReadSession, principal: CurrentPrincipal, context: AppContextDep
 ) -> list[IncompleteOut]:
     """List the monitored equipment of the unit and below that lacks a contact of any of the three levels."""
     unit_row = visible_unit(tx, principal.actor, unit)
-    equipment = incomplete_contacts(tx, in_subtree(unit_row), services.clock.now())
+    equipment = incomplete_contacts(tx, in_subtree(unit_row), context.clock.now())
     return [IncompleteOut.model_validate(item) for item in equipment]
 
 
 @router.get("/{unit}/contacts/unbound")
-def unbound(unit: UnitNumber, tx: ReadSession, principal: CurrentPrincipal, services: ServicesDep) -> list[UnboundOut]:
+def unbound(unit: UnitNumber, tx: ReadSession, principal: CurrentPrincipal, context: AppContextDep) -> list[UnboundOut]:
     """List the contacts of the unit and below that WeChat doesn't reach; the unit complies when there are none."""
     unit_row = visible_unit(tx, principal.actor, unit)
-    contacts = unbound_contacts(tx, in_subtree(unit_row), services.clock.now())
+    contacts = unbound_contacts(tx, in_subtree(unit_row), context.clock.now())
     return [UnboundOut.model_validate(contact) for contact in contacts]
 
 

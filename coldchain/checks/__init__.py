@@ -11,9 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from coldchain.checks.contacts import reach
 from coldchain.checks.damage import damage, has_people
+from coldchain.checks.data_folder import folder, privacy
 from coldchain.checks.devices import devices, modbus, probes
 from coldchain.checks.finding import Finding, bad, good, say
-from coldchain.checks.folder import folder, privacy
 from coldchain.checks.network import broker, web_pages, wechat
 from coldchain.checks.stores import intake_log, page_checksums, records, retention, telemetry
 from config.secrets import NoSecrets, Secrets, path_in, read

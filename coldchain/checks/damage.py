@@ -14,8 +14,8 @@ from core.db.engine import connect, url_for
 from core.health.disk_space import files
 from core.runtime.sqlite import look_into, malformed_text
 from core.runtime.trouble import TroubleKind, first_line, kind_of
+from core.telemetry.factory import embedded_folder
 from core.telemetry.month_files import NAME
-from core.telemetry.open import embedded_folder
 
 
 def damage(settings: Settings) -> Iterator[Finding]:

@@ -17,11 +17,11 @@ from config.settings import Settings
 from core.db.engine import connect, url_for
 from core.health.disk_space import files
 from core.intake import port as intake
-from core.intake.open import is_ready
+from core.intake.factory import is_ready
 from core.migrations.migrate import NewerDatabase, pending
 from core.runtime.sqlite import look_into, malformed_text
 from core.runtime.trouble import TroubleKind, kind_of
-from core.telemetry.open import embedded_folder
+from core.telemetry.factory import embedded_folder
 from core.telemetry.port import TelemetryUnavailable
 
 

@@ -26,12 +26,12 @@ from core.db.engine import Records
 from core.devices.tables import Series
 from core.ids import Centi
 from core.limits.rule_profile import load_or_default as profile_of
-from core.logger_files.model import LoggerFile
+from core.logger_files.logger_file import LoggerFile
 from core.logger_files.reader import read_file
 from core.migrations.migrate import upgrade
 from core.runtime.clock import SystemClock
 from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant, Milliseconds, rfc3339
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 from core.units.actor import OPERATOR
 from core.units.rights import Role
 from core.units.tables import Account, Unit

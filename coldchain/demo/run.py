@@ -23,12 +23,12 @@ from coldchain.demo.county import County, build, recall
 from coldchain.demo.environment import address_in
 from coldchain.demo.texts import say
 from coldchain.demo.watcher import View, Watcher, texts
+from coldchain.line_wrapping import wrap
 from coldchain.supervisor import Supervisor
-from coldchain.wrapping import wrap
 from config.catalogue import terminal_language
 from config.text_file import UnreadableFile
 from core.db.engine import Records, connect, url_for
-from core.logger_files.model import LoggerFile
+from core.logger_files.logger_file import LoggerFile
 from core.runtime import logs
 from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper, monotonic

@@ -19,7 +19,7 @@ from core.alarms.message_text import degrees
 from core.alarms.states import AlarmEventKind, AlarmState, StepState
 from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, SeriesState
 from core.db.engine import Records
-from core.devices.kinds import zone_name
+from core.devices.kinds_and_labels import zone_name
 from core.devices.tables import Equipment, EquipmentUnit, Probe, ProbeZone, Series, Zone
 from core.ids import Centi
 from core.runtime.instant import Instant, Milliseconds

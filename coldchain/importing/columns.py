@@ -5,11 +5,11 @@ import msgspec
 from coldchain.importing import field_readers
 from coldchain.importing.mistakes import FilePosition
 from core.contacts.contacts import ContactLevel
-from core.devices.kinds import EquipmentKind, ProbeName, WindowKind, ZoneKind
+from core.devices.kinds_and_labels import EquipmentKind, ProbeName, WindowKind, ZoneKind
 from core.ids import Centi
 from core.limits import rule_profile
 from core.runtime.instant import Instant, Milliseconds
-from core.units.levels import Level, UnitKind
+from core.units.unit_levels import Level, UnitKind
 
 
 class ImportRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ from core.devices.bulk_entry import (
     enter_probes,
     probes_known,
 )
-from core.devices.kinds import WindowKind, ZoneKind
+from core.devices.kinds_and_labels import WindowKind, ZoneKind
 from core.devices.tables import (
     EquipmentUnit,
     Gateway,

@@ -10,14 +10,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from coldchain.importing.mistakes import WrongField, message
 from config.characters import forbidden_character
 from core.contacts.contacts import ContactLevel
-from core.devices.kinds import CHINESE as DEVICE_WORDS
-from core.devices.kinds import ProbeName, kind_of, parse_probe
+from core.devices.kinds_and_labels import CHINESE as DEVICE_WORDS
+from core.devices.kinds_and_labels import ProbeName, kind_of, parse_probe
 from core.errors import Invalid
 from core.ids import Centi
 from core.limits.rule_profile import names
 from core.runtime.instant import DAY, Instant, Milliseconds, instant, parse
-from core.units.levels import CHINESE as UNIT_WORDS
 from core.units.people import check_openid, checked_phone
+from core.units.unit_levels import CHINESE as UNIT_WORDS
 
 T = TypeVar("T")
 FieldReader = Callable[[object], Any]

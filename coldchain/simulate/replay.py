@@ -4,7 +4,7 @@ from coldchain.simulate.modbus import registers
 from config.localized_message import LocalizedMessage
 from config.text_file import FileProblem
 from core.ids import Centi
-from core.logger_files.model import LoggerFile
+from core.logger_files.logger_file import LoggerFile
 from gateway_agent.device_profile import ProfileChannel
 from gateway_agent.register_decoder import measure
 

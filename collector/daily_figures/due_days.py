@@ -31,17 +31,17 @@ from collector.alignment_gate import AlignmentGate
 from core.db.engine import Records
 from core.db.insert import insert_missing, upsert
 from core.devices.tables import Gateway, Probe, Series
-from core.figures import rollups
-from core.figures.rollups import DaySeries, slot_of
+from core.figures import daily_repository
+from core.figures.daily_repository import DaySeries, slot_of
 from core.figures.tables import Daily, RolledUp, RollupCursor
 from core.ids import SeriesId
-from core.intake.identity import mark
+from core.intake.cursor_marks import mark
 from core.intake.port import IntakeLog, LogEntry
 from core.limits import placements
 from core.limits.placements import Placement
 from core.runtime.clock import Clock
 from core.runtime.instant import Instant, LocalDays, day_bounds, local_day
-from core.units import revision
+from core.units import device_revision
 from core.wire.shards import Shard
 
 READER = "rollups"
@@ -112,7 +112,7 @@ class DueDays:
         now = self._clock.now()
         with self._records.read() as tx:
             # The count, not the highest id: of two ids that are allotted at once the lower may be committed last.
-            revision_and_count = (revision.current(tx), tx.scalar(select(func.count()).select_from(Series)))
+            revision_and_count = (device_revision.current(tx), tx.scalar(select(func.count()).select_from(Series)))
             if revision_and_count == self._surveyed and self._last_midnight <= now < self._next_midnight:
                 return
             stays_of_series = placements.load(tx, self._timezone)
@@ -154,7 +154,7 @@ class DueDays:
                 days += [] if known is None else _changed(tx, known, course, since, upto)
                 row = {"series_id": series, "since": since, "upto": upto, "stays": msgspec.json.encode(course)}
                 rows[known is None].append(row)
-            rollups.mark(tx, days)
+            daily_repository.mark(tx, days)
             insert_missing(tx, RolledUp, rows[True])
             upsert(tx, RolledUp, rows[False])
         time.sleep(PAUSE_S)
@@ -198,7 +198,7 @@ class DueDays:
                     self._knows_cursor = False
                     msg = "the log was followed by another process, or the records were put back; looking again"
                     raise Moved(msg)
-                rollups.mark(tx, days)
+                daily_repository.mark(tx, days)
                 rows = [{"shard": shard, "position": n, "mark": log_mark} for shard, n in positions.items()]
                 upsert(tx, RollupCursor, rows)
             self._cursor.update(positions)

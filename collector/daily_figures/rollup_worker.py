@@ -1,10 +1,10 @@
 """Worker for daily figures: computes due days once they are over, from any telemetry store.
 
-The due days stand in the records (`collector.daily_figures.due_days`), and so do the figures (`core.figures.rollups`).
-Killed anywhere, the worker continues from there. `GRACE` is the largest difference between the clocks of two
-collectors: a reading that one of them received before the day was over, and did not mark, can be read by the time that
-another computes the day. After a step of a virtual clock the grace isn't waited for: figures are for reports, which
-come later.
+The due days stand in the records (`collector.daily_figures.due_days`), and so do the figures
+(`core.figures.daily_repository`). Killed anywhere, the worker continues from there. `GRACE` is the largest difference
+between the clocks of two collectors: a reading that one of them received before the day was over, and did not mark, can
+be read by the time that another computes the day. After a step of a virtual clock the grace isn't waited for: figures
+are for reports, which come later.
 """
 
 import sqlite3
@@ -20,9 +20,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from collector.counters import Counters
 from collector.daily_figures.due_days import DueDays
 from core.db.engine import Records
-from core.figures import daily, rollups
-from core.figures.daily import DayPart
-from core.figures.rollups import DaySeries, DueSeriesDay
+from core.figures import daily_figures, daily_repository
+from core.figures.daily_figures import DayPart
+from core.figures.daily_repository import DaySeries, DueSeriesDay
 from core.ids import SeriesId
 from core.intake import port as intake_port
 from core.limits.placements import Placement
@@ -92,7 +92,7 @@ class RollupWorker:
         while not stop.is_set():
             now = self._clock.now()
             with self._records.read() as tx:
-                page = rollups.due(tx, self._due_days.shards, local_day(Instant(now + DAY), _UTC), after, PAGE)
+                page = daily_repository.due(tx, self._due_days.shards, local_day(Instant(now + DAY), _UTC), after, PAGE)
             if not page:
                 return
             after = page[-1].day, page[-1].series
@@ -101,7 +101,7 @@ class RollupWorker:
                     return
                 figures = self._figures(day, due_series)
                 with self._records.write() as tx:
-                    self._counts.add("days", rollups.keep(tx, day, figures))
+                    self._counts.add("days", daily_repository.keep(tx, day, figures))
                 stop.wait(PAUSE_S)
 
     def _together(
@@ -114,7 +114,7 @@ class RollupWorker:
                 stays = self._due_days.stays.get(due.series)
                 if stays is None:
                     continue  # new since the last survey: another collector has marked it, the next pass knows it
-                course = daily.parts(stays, day)
+                course = daily_figures.parts(stays, day)
                 if all(day_bounds(day, ZoneInfo(stay.timezone))[1] <= now for stay in course):
                     finished.append((due, course))
             for first in range(0, len(finished), SERIES):
@@ -128,12 +128,12 @@ class RollupWorker:
         by_reach: dict[tuple[Instant, Instant], list[tuple[DueSeriesDay, list[Placement]]]] = defaultdict(list)
         for due, course in due_series:
             if course:
-                by_reach[daily.reach(course)].append((due, course))
+                by_reach[daily_figures.reach(course)].append((due, course))
         for (since, until), same_reach in by_reach.items():
             curves = self._curves([due.series for due, _ in same_reach], since, until)
             for due, course in same_reach:
                 if due.series in curves:
-                    figures.append((due, daily.figures(due.series, day, course, curves[due.series])))
+                    figures.append((due, daily_figures.figures(due.series, day, course, curves[due.series])))
                 elif (day, due.series) not in self._unreadable:
                     self._unreadable.add((day, due.series))
                     log.error("day not computed, its readings are damaged", day=str(day), series=due.series)

@@ -16,7 +16,7 @@ import msgspec
 
 from collector.alignment_gate import AlignmentGate
 from collector.counters import Counters
-from collector.receiving import gateway_clocks, message_decoder
+from collector.receiving import clocks_running_behind, message_decoder
 from collector.receiving.acks import MOST_READ, ack_of
 from collector.receiving.inbox import Inbox
 from collector.receiving.message_decoder import UnreadableMessage
@@ -116,7 +116,7 @@ class Ingest:
         """Lives of cloned gateways, of which one message is among the dead letters."""
         self._letters: list[DeadLetter] = []
         """Dead letters for the next append."""
-        self._clocks: dict[GatewayNumber, gateway_clocks.JudgedClock] = {}
+        self._clocks: dict[GatewayNumber, clocks_running_behind.JudgedClock] = {}
         """Clocks that run behind, or may."""
         self._owed = _Owed()
         self._pause = SHORTEST_WAIT_S
@@ -254,12 +254,12 @@ class Ingest:
     def _behind(self, group: _Group, topic: Topic, sent: messages.Batch, now: Instant) -> Milliseconds:
         """Return how far the clock that stamped a batch runs behind, after updating the finding about it."""
         known = self._clocks.get(topic.gw)
-        if known is None and not gateway_clocks.is_late(sent, now):
+        if known is None and not clocks_running_behind.is_late(sent, now):
             return _NONE
-        if known is not None and gateway_clocks.tells_nothing(known, sent, now):
-            return gateway_clocks.lag_of(known, sent, now)
+        if known is not None and clocks_running_behind.tells_nothing(known, sent, now):
+            return clocks_running_behind.lag_of(known, sent, now)
         if topic.kind is MessageKind.DATA:
-            finding = gateway_clocks.judge(known, sent, now)
+            finding = clocks_running_behind.judge(known, sent, now)
             if finding.behind != (known.behind if known else 0):
                 group.clocks[topic.gw] = finding
                 event = "clock_skew found" if finding.behind else "clock_skew is over"
@@ -269,7 +269,7 @@ class Ingest:
             else:
                 self._clocks[topic.gw] = finding
             known = finding
-        return gateway_clocks.lag_of(known, sent, now)
+        return clocks_running_behind.lag_of(known, sent, now)
 
     def _append(self, group: _Group, stop: threading.Event) -> list[AppendResult] | None:
         """Append until it succeeds; return None when `stop` came first."""
@@ -373,7 +373,7 @@ class Ingest:
                 self._unset |= self._intake.boots_held(QuarantineReason.UNSET_CLOCK)
                 known = self._intake.clocks()
                 self._clocks |= {
-                    gw: gateway_clocks.JudgedClock(finding.boot, finding.behind, finding.since)
+                    gw: clocks_running_behind.JudgedClock(finding.boot, finding.behind, finding.since)
                     for gw, finding in known.items()
                 }
             except IntakeUnavailable as error:

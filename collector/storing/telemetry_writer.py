@@ -20,7 +20,7 @@ from collector.counters import Counters
 from collector.storing.freshness_index import FreshnessIndex
 from core.devices.directory import RESOLVABLE, Directory, Place, RefusalReason, RefusedReading
 from core.devices.timeline import END
-from core.intake.identity import mark
+from core.intake.cursor_marks import mark
 from core.intake.port import IntakeLog, IntakeUnavailable, LogEntry, QuarantinedReading, StampedReading
 from core.intake.round_robin import round_robin
 from core.intake.states import QuarantineReason

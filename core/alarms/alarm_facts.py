@@ -12,7 +12,7 @@ from core.alarms.tables import Alarm, AlarmEvent
 from core.alarms.zone_cache import ZoneCache
 from core.ids import AlarmId, Centi, PersonId
 from core.limits.rule_profile import EscalationPolicy
-from core.rules.conditions import Rule
+from core.rules.rule_types import Rule
 from core.runtime.instant import Instant, Milliseconds
 
 

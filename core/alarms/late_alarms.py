@@ -12,7 +12,7 @@ from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from core.alarms.alarm_facts import event, widen
-from core.alarms.evidence import Evidence
+from core.alarms.condition_changes import ConditionChange
 from core.alarms.lifecycle import ZoneRule, alarm_row, standing_units
 from core.alarms.recovery import put_in_digest
 from core.alarms.states import PENDING_STEPS, AlarmEventKind, AlarmHandling, AlarmOrigin, AlarmState, StepState
@@ -20,9 +20,9 @@ from core.alarms.tables import Alarm, AlarmStep
 from core.alarms.zone_cache import ZoneCache
 from core.db.in_values import in_values
 from core.ids import AlarmId, Centi, ZoneId
-from core.rules.conditions import Rule
 from core.rules.evaluation import END
 from core.rules.reconcile import AlarmChanges, Alterable, FoundEpisode, KnownAlarm, NewAlarm
+from core.rules.rule_types import Rule
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
 
@@ -142,7 +142,9 @@ def _make(tx: Session, zones: ZoneCache, key: ZoneRule, new: NewAlarm, peak: Pea
         log.error("no record of the past: the equipment never stood in a unit", zone=key[0], rule=key[1])
         return None
     worst = found.peak if new.exceeds is None else peak(found.since, found.until)
-    seen = Evidence(zone=key[0], rule=key[1], probe=found.probe, onset=found.since, peak=worst, limit=found.limit)
+    seen = ConditionChange(
+        zone=key[0], rule=key[1], probe=found.probe, onset=found.since, peak=worst, limit=found.limit
+    )
     row = alarm_row(watched, [seen], unit, now)
     past = {"state": AlarmState.RECOVERED, "recovered_at": now, "ended_at": found.until}
     alarm = Alarm(**{**row, **past, "origin": AlarmOrigin.LATE, "exceeds_id": new.exceeds})

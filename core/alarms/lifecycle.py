@@ -9,7 +9,8 @@ Guarantees, tested by tests/integration/test_escalation.py, test_alarm_cycles.py
 * at most one alarm per rule and zone is open (the database has a unique index for this too);
 * alarm, steps and event are written in the caller's transaction, together with the condition that opened the alarm;
 * a recovered alarm has no step left that could fire, and everybody with a message about it gets a recovery message;
-* an alarm that re-opens keeps its first t0 (`core.alarms.steps`), so a door that never quite closes reaches level 3.
+* an alarm that re-opens keeps its first t0 (`core.alarms.escalation_steps`), so a door that never quite closes reaches
+  level 3.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,12 +21,12 @@ from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from core.alarms.alarm_facts import AlarmSnapshot, event_row, policy_of, widen, worst
+from core.alarms.condition_changes import FOLLOWED_LATE, ConditionChange
 from core.alarms.duration import cycle_onset_at, cycle_opened_at, time_out
-from core.alarms.evidence import FOLLOWED_LATE, Evidence
+from core.alarms.escalation_steps import DRAIN, AlarmOpening, write_steps
 from core.alarms.outbox import OutboxWriter
 from core.alarms.recovery import recover
 from core.alarms.states import AlarmEventKind, AlarmHandling, AlarmOrigin, AlarmState, StepState
-from core.alarms.steps import DRAIN, AlarmOpening, write_steps
 from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, RuleState
 from core.alarms.zone_cache import CachedZone, ZoneCache
 from core.db.in_values import in_values
@@ -33,7 +34,7 @@ from core.db.insert import insert_all, insert_missing
 from core.devices.tables import EquipmentUnit, Zone
 from core.ids import AlarmId, Centi, EquipmentId, UnitId, ZoneId, new_alarm_id
 from core.limits.rule_profile import EscalationPolicy
-from core.rules.conditions import GOING_ON, Condition, Rule
+from core.rules.rule_types import GOING_ON, Condition, Rule
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
 from core.runtime.logs import logger
 
@@ -52,14 +53,14 @@ class _OpenedAlarm(NamedTuple):
 
 
 def settle(
-    tx: Session, zones: ZoneCache, outbox: OutboxWriter, evidence: Sequence[Evidence], now: Instant
+    tx: Session, zones: ZoneCache, outbox: OutboxWriter, condition_changes: Sequence[ConditionChange], now: Instant
 ) -> tuple[list[AlarmId], list[AlarmId]]:
-    """Open, update or recover the alarms of the zones in `evidence`; return the opened and the recovered ones.
+    """Open, update or recover the alarms of the zones in `condition_changes`; return the opened and the recovered ones.
 
     Call it after the conditions were written, in the same transaction.
     """
-    by_key: dict[ZoneRule, list[Evidence]] = {}
-    for item in evidence:
+    by_key: dict[ZoneRule, list[ConditionChange]] = {}
+    for item in condition_changes:
         by_key.setdefault((item.zone, item.rule), []).append(item)
     if not by_key:
         return [], []
@@ -73,7 +74,7 @@ def settle(
     opened: list[_OpenedAlarm] = []
     new: dict[ZoneRule, dict[str, Any]] = {}
     recovered: list[AlarmId] = []
-    kept: list[tuple[Alarm, Sequence[Evidence], Condition]] = []
+    kept: list[tuple[Alarm, Sequence[ConditionChange], Condition]] = []
     for key, zone_evidence in sorted(by_key.items()):
         watched = zones[key[0]]
         condition = conditions.get(key, Condition.OK)
@@ -136,12 +137,14 @@ def read_conditions(tx: Session, zones: Iterable[ZoneId]) -> dict[ZoneRule, Cond
     return conditions
 
 
-def alarm_row(watched: CachedZone, evidence: Sequence[Evidence], unit: UnitId, now: Instant) -> dict[str, Any]:
-    """Return the row of a new alarm, from the earliest evidence.
+def alarm_row(
+    watched: CachedZone, condition_changes: Sequence[ConditionChange], unit: UnitId, now: Instant
+) -> dict[str, Any]:
+    """Return the row of a new alarm, from the earliest condition change.
 
     It is a dict for a bulk insert: thousands of alarms open at once when a county loses its power.
     """
-    first = min(evidence, key=lambda item: item.onset)
+    first = min(condition_changes, key=lambda item: item.onset)
     snapshot = AlarmSnapshot(watched.profile.title, first.limit, watched.profile.policy)
     return {
         "id": new_alarm_id(),
@@ -155,7 +158,7 @@ def alarm_row(watched: CachedZone, evidence: Sequence[Evidence], unit: UnitId, n
         "opened_at": now,
         "onset_at": first.onset,
         "opening_value": first.value,
-        "peak": worst(first.rule, [item.peak for item in evidence]),
+        "peak": worst(first.rule, [item.peak for item in condition_changes]),
         "limit": first.limit,
         "snapshot": msgspec.json.encode(snapshot).decode(),
     }
@@ -201,8 +204,10 @@ def _open_and_recovered(
     return alarms
 
 
-def _matching_ended_alarms(tx: Session, by_key: Mapping[ZoneRule, Sequence[Evidence]], now: Instant) -> set[ZoneRule]:
-    """Return the zones and rules whose evidence was followed late and overlaps an alarm that has ended.
+def _matching_ended_alarms(
+    tx: Session, by_key: Mapping[ZoneRule, Sequence[ConditionChange]], now: Instant
+) -> set[ZoneRule]:
+    """Return the zones and rules whose condition changes were followed late and overlaps an alarm that has ended.
 
     The probes of a zone may come through two shards, and one shard may be followed an hour later than the other. Such
     an excursion opens no alarm. Either it ends, and is then marked (`alerting.evaluating.live_readings`) and compared
@@ -210,10 +215,10 @@ def _matching_ended_alarms(tx: Session, by_key: Mapping[ZoneRule, Sequence[Evide
     """
     late: dict[ZoneRule, tuple[Instant, Instant]] = {}
     """Span from the onset to the newest reading."""
-    for key, evidence in by_key.items():
-        times = [item.at for item in evidence if item.at is not None]
-        if len(times) == len(evidence) and max(times) <= now - FOLLOWED_LATE:
-            late[key] = min(item.onset for item in evidence), max(times)
+    for key, condition_changes in by_key.items():
+        times = [item.at for item in condition_changes if item.at is not None]
+        if len(times) == len(condition_changes) and max(times) <= now - FOLLOWED_LATE:
+            late[key] = min(item.onset for item in condition_changes), max(times)
     if not late:
         return set()
     ended = select(Alarm.zone_id, Alarm.rule, Alarm.onset_at, Alarm.ended_at).where(
@@ -237,26 +242,26 @@ def _just_recovered(alarm: Alarm, policy: EscalationPolicy, now: Instant) -> boo
     return alarm.recovered_at is not None and now - alarm.recovered_at <= policy.merge_min * MINUTE
 
 
-def _draining(evidence: Sequence[Evidence]) -> bool:
-    return all(item.draining for item in evidence)
+def _draining(condition_changes: Sequence[ConditionChange]) -> bool:
+    return all(item.draining for item in condition_changes)
 
 
-def _reopen(alarm: Alarm, evidence: Sequence[Evidence], now: Instant) -> None:
+def _reopen(alarm: Alarm, condition_changes: Sequence[ConditionChange], now: Instant) -> None:
     """Begin another cycle of a recovered alarm: it has to be acknowledged and handled again."""
     alarm.earlier_out = time_out(alarm, now)
     alarm.state, alarm.cycle, alarm.cycle_opened_at = AlarmState.OPEN, alarm.cycle + 1, now
-    onset = min((item.onset for item in evidence), default=now)
+    onset = min((item.onset for item in condition_changes), default=now)
     # Time before the end of the last cycle is already counted in that cycle.
     alarm.cycle_onset_at = onset if alarm.ended_at is None else max(onset, alarm.ended_at)
     alarm.recovered_at = alarm.ended_at = alarm.probe_ended_at = None
     alarm.handling = AlarmHandling.UNACKNOWLEDGED
     alarm.acknowledged_at = alarm.acknowledged_by = alarm.acknowledged_through = None
-    for item in evidence:
+    for item in condition_changes:
         alarm.peak = worst(alarm.rule, [alarm.peak, item.peak])
 
 
-def _opening_value(evidence: Sequence[Evidence]) -> Centi | None:
-    return min(evidence, key=lambda item: item.onset).value
+def _opening_value(condition_changes: Sequence[ConditionChange]) -> Centi | None:
+    return min(condition_changes, key=lambda item: item.onset).value
 
 
 def _opening_event(opened: _OpenedAlarm, now: Instant) -> dict[str, object]:
@@ -266,14 +271,14 @@ def _opening_event(opened: _OpenedAlarm, now: Instant) -> dict[str, object]:
     return event_row(opened.opening.alarm, kind, now, cycle=cycle, onset=opened.onset, value=opened.value)
 
 
-def _update_open(tx: Session, kept: Sequence[tuple[Alarm, Sequence[Evidence], Condition]], now: Instant) -> None:
+def _update_open(tx: Session, kept: Sequence[tuple[Alarm, Sequence[ConditionChange], Condition]], now: Instant) -> None:
     _release_held(tx, [alarm for alarm, _, condition in kept if condition is Condition.ACTIVE])
-    for alarm, evidence, _ in kept:
-        for item in evidence:
+    for alarm, condition_changes, _ in kept:
+        for item in condition_changes:
             widen(alarm, item.onset, item.peak)
             if item.ended is not None:
                 alarm.probe_ended_at = max(item.ended, alarm.probe_ended_at or item.ended)
-        backlog_flags = [item.draining for item in evidence if item.draining is not None]
+        backlog_flags = [item.draining for item in condition_changes if item.draining is not None]
         if backlog_flags:
             latest = min(now + DRAIN, cycle_opened_at(alarm) + LONGEST_DRAIN) if all(backlog_flags) else now
             due_steps = and_(

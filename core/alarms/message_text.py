@@ -20,7 +20,7 @@ import msgspec
 
 from core.alarms.states import NotificationKind
 from core.ids import AlarmId, Centi
-from core.rules.conditions import Rule
+from core.rules.rule_types import Rule
 from core.runtime.instant import MINUTE, Instant, Milliseconds, at_zone
 
 Language = Literal["zh-CN", "en"]

@@ -16,8 +16,8 @@ from core.alarms.handling import acknowledged_in_time
 from core.alarms.states import AlarmEventKind, AlarmHandling, AlarmOrigin, AlarmState
 from core.alarms.tables import Alarm, AlarmEvent, DeliveryAttempt, HandlingRecord, OutboxMessage
 from core.db.in_force import is_in_force
-from core.devices.history import TimeSpan, VisibilityCheck, visible_spans
 from core.devices.tables import Equipment, Zone
+from core.devices.zone_history import TimeSpan, VisibilityCheck, visible_spans
 from core.errors import NotFound
 from core.ids import AlarmId, PersonId, UnitId, ZoneId
 from core.runtime.instant import Instant, Milliseconds

@@ -10,8 +10,8 @@ from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import Session
 
 from core.alarms.alarm_facts import event, facts_of_alarm, worst
+from core.alarms.condition_changes import ConditionChange
 from core.alarms.duration import cycle_onset_at
-from core.alarms.evidence import Evidence
 from core.alarms.outbox import MessageDraft, OutboxWriter
 from core.alarms.states import (
     PENDING_STEPS,
@@ -35,30 +35,35 @@ DIGEST = 0
 
 
 def recover(
-    tx: Session, zones: ZoneCache, outbox: OutboxWriter, alarm: Alarm, evidence: Sequence[Evidence], now: Instant
+    tx: Session,
+    zones: ZoneCache,
+    outbox: OutboxWriter,
+    alarm: Alarm,
+    condition_changes: Sequence[ConditionChange],
+    now: Instant,
 ) -> None:
     """End the cycle of an open alarm and queue recovery messages with start, end and total time beyond the limit.
 
     If the end was not measured (the probe was taken away), there is no message: it would claim that all is well.
     """
-    measured = any(item.measured for item in evidence)
+    measured = any(item.measured for item in condition_changes)
     of_cycle = and_(AlarmStep.alarm_id == alarm.id, AlarmStep.cycle == alarm.cycle)
     pending = and_(of_cycle, AlarmStep.state.in_(PENDING_STEPS))
     unfired = AlarmStep.state.in_([StepState.DUE, StepState.HELD])
     unfired_level_1 = tx.scalar(select(func.count()).where(of_cycle, AlarmStep.tier == 1, unfired))
     tx.execute(update(AlarmStep).where(pending).values(state=StepState.CANCELLED))
     alarm.recovered_at = now
-    ends = [item.ended for item in evidence if item.ended is not None]
+    ends = [item.ended for item in condition_changes if item.ended is not None]
     if alarm.probe_ended_at is not None:
         ends.append(alarm.probe_ended_at)
     # Without a measured end, the excursion is taken to have lasted until now.
     alarm.ended_at = max(cycle_onset_at(alarm), max(ends, default=now))
-    for item in evidence:
+    for item in condition_changes:
         alarm.peak = worst(alarm.rule, [alarm.peak, item.peak])
     alarm.state = AlarmState.CLOSED if alarm.handling == AlarmHandling.HANDLED else AlarmState.RECOVERED
     recipients = _recipients(tx, alarm)
     if measured:
-        value = next((item.value for item in evidence if item.value is not None), None)
+        value = next((item.value for item in condition_changes if item.value is not None), None)
         drafts = [
             MessageDraft(
                 kind=NotificationKind.RECOVERY,

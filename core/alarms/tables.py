@@ -14,10 +14,10 @@ from core.alarms.states import (
     NotificationKind,
     StepState,
 )
-from core.db.record import Record
 from core.db.state_type import one_of, state_type
+from core.db.table_base import Record
 from core.ids import AlarmId, Centi, EquipmentId, PersonId, ProbeId, SeriesId, UnitId, ZoneId, new_alarm_id
-from core.rules.conditions import Condition, Rule
+from core.rules.rule_types import Condition, Rule
 from core.runtime.instant import Instant, Milliseconds
 
 
@@ -232,7 +232,7 @@ class FollowCursor(Record):
     shard: Mapped[str] = mapped_column(String(2), primary_key=True)
     position: Mapped[int]
     mark: Mapped[str] = mapped_column(String(40), server_default="")
-    """Identity of the log and of the entry at `position` (`core.intake.identity`)."""
+    """Identity of the log and of the entry at `position` (`core.intake.cursor_marks`)."""
 
 
 class UnplacedSpan(Record):
@@ -276,8 +276,8 @@ class LateSpan(Record):
     """Set when an evaluation found an excursion without end: due again when the series has a newer reading."""
 
 
-class HousekeepingJob(Record):
-    """Scheduled housekeeping task that one worker claims (`FOR UPDATE SKIP LOCKED` or BEGIN IMMEDIATE)."""
+class PeriodicJob(Record):
+    """Job that falls due again and again; one worker claims it (`FOR UPDATE SKIP LOCKED` or BEGIN IMMEDIATE)."""
 
     __tablename__ = "tick"
 

@@ -15,7 +15,7 @@ from core.limits.rule_profile import InvalidRuleProfile, RuleProfile, ZoneOverri
 from core.rules.live_state import Bounds
 from core.runtime.instant import Milliseconds
 from core.runtime.logs import logger
-from core.units import revision
+from core.units import device_revision
 from core.units.tables import Unit
 
 log = logger(__name__)
@@ -51,7 +51,7 @@ class ZoneCache:
 
         A zone with an unknown profile gets the default profile, with a warning in the log.
         """
-        current = revision.current(tx)
+        current = device_revision.current(tx)
         if current != self._revision:
             self._load(tx)
             self._revision = current

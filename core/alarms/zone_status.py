@@ -21,7 +21,7 @@ from core.devices.tables import Equipment, EquipmentUnit, MaintenanceWindow, Pro
 from core.ids import AlarmId, Centi, EquipmentId, UnitId, ZoneId
 from core.limits import rule_profile
 from core.rules import offline
-from core.rules.conditions import Rule
+from core.rules.rule_types import Rule
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.telemetry.port import StoredReading, Telemetry
 from core.units.tables import Unit

@@ -17,7 +17,7 @@ from core.db.audit import Change, record_all
 from core.db.in_force import in_force
 from core.db.in_values import in_values
 from core.db.insert import insert_all
-from core.devices.kinds import WindowKind
+from core.devices.kinds_and_labels import WindowKind
 from core.devices.tables import Equipment, EquipmentUnit, MaintenanceWindow, ProbeZone, Zone
 from core.errors import DomainError, Invalid
 from core.ids import EquipmentId, PersonId, UnitId

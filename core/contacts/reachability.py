@@ -15,7 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from core.contacts.contacts import ContactLevel, present
 from core.db.in_force import in_force
-from core.devices.kinds import WindowKind
+from core.devices.kinds_and_labels import WindowKind
 from core.devices.tables import Equipment, EquipmentUnit, MaintenanceWindow, ProbeZone, Zone
 from core.ids import EquipmentId, UnitId
 from core.runtime.instant import Instant

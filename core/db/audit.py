@@ -11,7 +11,7 @@ from sqlalchemy import String, Text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.db.insert import insert_all
-from core.db.record import Record
+from core.db.table_base import Record
 from core.runtime.instant import Instant
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import LargeBinary, String, Text, delete
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from core.db.record import Record
+from core.db.table_base import Record
 from core.errors import Invalid
 from core.runtime.instant import DAY, Instant
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import ColumnElement, and_, or_
 
-from core.db.record import Record
+from core.db.table_base import Record
 from core.runtime.instant import Instant
 
 

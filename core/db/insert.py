@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 from sqlalchemy.types import TypeEngine
 
-from core.db.record import Record
+from core.db.table_base import Record
 
 Rows = Sequence[Mapping[str, Any]]
 """Rows with the same columns; columns left out get their defaults."""

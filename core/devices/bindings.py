@@ -14,7 +14,7 @@ from core.devices.tables import Equipment, EquipmentUnit, Gateway, GatewayUnit, 
 from core.errors import Conflict, NotFound
 from core.ids import EquipmentId, GatewayId, ProbeId, UnitId, ZoneId
 from core.runtime.instant import Instant
-from core.units import revision
+from core.units import device_revision
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Unit
@@ -25,7 +25,7 @@ def bind_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Inst
 
     Raises: PermissionDenied, NotFound, Conflict while it is bound to another zone, BackDated.
     """
-    revision.bump(tx)
+    device_revision.bump(tx)
     actor.require(Right.BIND, on=unit_of_zone(tx, zone, at), asked=("zone", zone))
     bound = timeline_rows.begin(tx, ProbeZone(probe_id=_probe(tx, probe), zone_id=zone, since=at))
     _audit(tx, actor, "probe bound", f"probe:{probe}", now, zone=zone, at=at)
@@ -37,7 +37,7 @@ def unbind_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now:
 
     Raises: PermissionDenied, Conflict when it is not bound, BackDated.
     """
-    revision.bump(tx)
+    device_revision.bump(tx)
     ended = timeline_rows.open_row(tx, ProbeZone, probe)
     actor.require(Right.BIND, on=unit_of_zone(tx, ended.zone_id, at), asked=("probe", probe))
     timeline_rows.end(tx, ended, at)
@@ -51,7 +51,7 @@ def move_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Inst
     Raises: PermissionDenied on either zone's unit, NotFound, Conflict when it is not bound or already bound to `zone`,
     BackDated.
     """
-    revision.bump(tx)
+    device_revision.bump(tx)
     actor.require(Right.BIND, on=unit_of_zone(tx, zone, at), asked=("zone", zone))
     ended = timeline_rows.open_row(tx, ProbeZone, probe)
     if ended.zone_id == zone:
@@ -71,7 +71,7 @@ def pair_probe(
 
     Raises: PermissionDenied on either gateway's unit, NotFound, Conflict when it is already paired with it, BackDated.
     """
-    revision.bump(tx)
+    device_revision.bump(tx)
     actor.require(Right.BIND, on=unit_of_gateway(tx, gateway, at), asked=("gateway", gateway))
     last = timeline_rows.newest(tx, ProbeGateway, _probe(tx, probe))
     if last is not None and last.until is None:
@@ -90,7 +90,7 @@ def unpair_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now:
 
     Raises: PermissionDenied, Conflict when it is not paired, BackDated.
     """
-    revision.bump(tx)
+    device_revision.bump(tx)
     ended = timeline_rows.open_row(tx, ProbeGateway, probe)
     actor.require(Right.BIND, on=unit_of_gateway(tx, ended.gateway_id, at), asked=("probe", probe))
     timeline_rows.end(tx, ended, at)
@@ -105,7 +105,7 @@ def place_gateway(
 
     Raises: PermissionDenied on either unit, NotFound, Conflict when it already stands there, BackDated.
     """
-    revision.bump(tx)
+    device_revision.bump(tx)
     actor.require(Right.BIND, on=unit)
     if tx.get(Gateway, gateway) is None:
         raise NotFound(what="gateway", name=gateway)
@@ -125,7 +125,7 @@ def place_equipment(
 
     Raises: PermissionDenied on either unit, NotFound, Conflict when it already stands there, BackDated.
     """
-    revision.bump(tx)
+    device_revision.bump(tx)
     actor.require(Right.EQUIP, on=unit)
     if tx.get(Equipment, equipment) is None:
         raise NotFound(what="equipment", name=equipment)

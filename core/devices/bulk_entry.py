@@ -17,9 +17,9 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from core.db.audit import Change, record_all
 from core.db.in_values import in_values
 from core.db.insert import insert_all
-from core.db.record import Record
+from core.db.table_base import Record
 from core.devices import timeline_rows
-from core.devices.kinds import EquipmentKind, ZoneKind
+from core.devices.kinds_and_labels import EquipmentKind, ZoneKind
 from core.devices.messages import message
 from core.devices.tables import (
     Equipment,
@@ -36,7 +36,7 @@ from core.errors import Conflict, DomainError, Invalid, NotFound
 from core.ids import EquipmentId, UnitId, ZoneId
 from core.plain_text import require_plain
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
-from core.units import revision
+from core.units import device_revision
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Unit
@@ -92,7 +92,7 @@ def enter_equipment(
 
     An error is PermissionDenied, NotFound, Conflict when the code is taken, or Invalid.
     """
-    revision.bump(tx)
+    device_revision.bump(tx)
     taken = _existing(tx, Equipment.code, [item.equipment.code for item in new])
 
     def checked_row(item: NewInUnit) -> RowValues:
@@ -133,7 +133,7 @@ def enter_gateways(
 
     An error is PermissionDenied, NotFound, Conflict when the number is taken, or Invalid.
     """
-    revision.bump(tx)
+    device_revision.bump(tx)
     taken = _existing(tx, Gateway.number, [item.number for item in new])
 
     def checked_row(item: NewGateway) -> RowValues:
@@ -166,7 +166,7 @@ def enter_probes(tx: Session, actor: Actor, new: Sequence[NewProbe], *, now: Ins
     An error is PermissionDenied, NotFound, Invalid, or Conflict: the code is taken in the gateway's namespace, or the
     gateway or the zone's equipment stood in no unit at that time.
     """
-    revision.bump(tx)
+    device_revision.bump(tx)
     known_probes = probes_known(tx, {item.gateway.namespace for item in new}, [item.code for item in new])
     taken: set[object] = set(known_probes)
     units = _UnitsAtStart(tx, new)

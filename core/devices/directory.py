@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core.db.engine import Records
-from core.devices.kinds import WindowKind
+from core.devices.kinds_and_labels import WindowKind
 from core.devices.tables import (
     Equipment,
     EquipmentUnit,
@@ -37,7 +37,7 @@ from core.devices.timeline import Segment, Timeline, merged
 from core.ids import EquipmentId, GatewayId, ProbeId, SeriesId, UnitId, ZoneId
 from core.intake.states import QuarantineReason
 from core.runtime.instant import Instant, Milliseconds
-from core.units import revision
+from core.units import device_revision
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
@@ -96,7 +96,7 @@ class Directory:
     def refresh(self) -> bool:
         """Load again if anything has changed; return whether it did. Without changes it is one small query."""
         with self._records.read() as tx:
-            current = revision.current(tx)
+            current = device_revision.current(tx)
             if current == self._copy.revision:
                 return False
             with _gc_disabled():

@@ -8,14 +8,14 @@ from sqlalchemy.orm import Session
 
 from core.db import audit
 from core.devices.bindings import unit_of_equipment
-from core.devices.kinds import WindowKind
+from core.devices.kinds_and_labels import WindowKind
 from core.devices.messages import message
 from core.devices.tables import MaintenanceWindow
 from core.errors import BackDated, Conflict
 from core.ids import EquipmentId
 from core.plain_text import require_plain
 from core.runtime.instant import Instant, rfc3339
-from core.units import revision
+from core.units import device_revision
 from core.units.actor import Actor
 from core.units.rights import Right
 
@@ -37,7 +37,7 @@ def begin_window(
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, since), asked=("equipment", equipment))
     require_plain("reason", reason, several_lines=True)
-    revision.bump(tx)
+    device_revision.bump(tx)
     if until is not None and until <= since:
         raise BackDated(message("window_ends_before", until=rfc3339(until), since=rfc3339(since)))
     overlapping = select(MaintenanceWindow.id).where(
@@ -63,7 +63,7 @@ def end_window(tx: Session, actor: Actor, window: MaintenanceWindow, at: Instant
     Raises: PermissionDenied, Conflict when it ended before `at`, BackDated when it didn't begin before `at`.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, window.equipment_id, at), asked=("window", window.id))
-    revision.bump(tx)
+    device_revision.bump(tx)
     if window.until is not None and window.until <= at:
         raise Conflict(message("window_ended", until=rfc3339(window.until)))
     if at <= window.since:

@@ -20,7 +20,7 @@ from core.devices.bulk_entry import (
     enter_gateways,
     enter_probes,
 )
-from core.devices.kinds import EquipmentKind, ZoneKind
+from core.devices.kinds_and_labels import EquipmentKind, ZoneKind
 from core.devices.tables import (
     Equipment,
     Gateway,
@@ -33,7 +33,7 @@ from core.errors import Conflict, DomainError, Invalid
 from core.ids import EquipmentId
 from core.plain_text import require_plain
 from core.runtime.instant import MINUTE, Instant, Milliseconds
-from core.units import revision
+from core.units import device_revision
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Unit
@@ -64,7 +64,7 @@ def rename_equipment(
         raise Invalid(field="name", value=name, problem="an equipment needs a name")
     if (equipment.name, equipment.kind) == (name, kind):
         return False
-    revision.bump(tx)
+    device_revision.bump(tx)
     detail = {"before": [equipment.name, equipment.kind], "after": [name, kind]}
     equipment.name, equipment.kind = name, kind
     subject = f"equipment:{equipment.id}"
@@ -78,7 +78,7 @@ def add_zone(tx: Session, actor: Actor, equipment: EquipmentId, kind: ZoneKind, 
     Raises: PermissionDenied, Conflict when it has one of this kind.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, now), asked=("equipment", equipment))
-    revision.bump(tx)
+    device_revision.bump(tx)
     if tx.scalar(select(Zone.id).where(Zone.equipment_id == equipment, Zone.kind == kind)) is not None:
         msg = f"equipment {equipment} has a zone {kind.value} already"
         raise Conflict(msg)
@@ -126,7 +126,7 @@ def set_interval(tx: Session, actor: Actor, probe: Probe, interval: Milliseconds
     check_interval(interval)
     if probe.interval == interval:
         return False
-    revision.bump(tx)
+    device_revision.bump(tx)
     detail = {"before": probe.interval, "after": interval}
     if tx.scalar(select(IntervalVersion.id).where(IntervalVersion.probe_id == probe.id).limit(1)) is None:
         tx.add(IntervalVersion(probe_id=probe.id, since=Instant(0), interval=probe.interval))

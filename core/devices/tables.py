@@ -4,9 +4,9 @@ from sqlalchemy import CheckConstraint, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.overlap_guard import longer_than_nothing
-from core.db.record import Record
 from core.db.state_type import state_type
-from core.devices.kinds import EquipmentKind, WindowKind, ZoneKind
+from core.db.table_base import Record
+from core.devices.kinds_and_labels import EquipmentKind, WindowKind, ZoneKind
 from core.ids import Centi, EquipmentId, GatewayId, ProbeId, SeriesId, UnitId, ZoneId
 from core.runtime.instant import Instant, Milliseconds
 

@@ -5,7 +5,7 @@ from datetime import date
 from sqlalchemy import Date, ForeignKey, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from core.db.record import Record
+from core.db.table_base import Record
 from core.ids import Centi, SeriesId, UnitId, ZoneId
 from core.runtime.instant import Instant, Milliseconds
 
@@ -77,4 +77,4 @@ class RollupCursor(Record):
     shard: Mapped[str] = mapped_column(String(2), primary_key=True)
     position: Mapped[int]
     mark: Mapped[str] = mapped_column(String(40), server_default="")
-    """Log that `position` belongs to (`core.intake.identity`)."""
+    """Log that `position` belongs to (`core.intake.cursor_marks`)."""

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from core.alarms.tables import FollowCursor
 from core.db.engine import Records
 from core.figures.tables import RollupCursor
-from core.intake.identity import read_mark
+from core.intake.cursor_marks import read_mark
 from core.intake.port import IntakeLog
 from core.runtime.clock import real_now
 from core.runtime.trouble import Trouble, TroubleKind, kind_of

@@ -12,7 +12,7 @@ from config.settings import Settings
 from core.db.engine import url_for
 from core.runtime.clock import real_now
 from core.runtime.trouble import Trouble, TroubleKind
-from core.telemetry.open import embedded_folder
+from core.telemetry.factory import embedded_folder
 
 FULL = 2**20
 """Bytes. With less free space nothing can be stored any more."""

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from sqlalchemy.orm import Session
 
-from core.alarms import late_spans, unplaced
+from core.alarms import late_spans, unplaced_readings
 from core.alarms.tables import FollowCursor
 from core.db.engine import Records
 from core.db.insert import upsert
@@ -87,7 +87,7 @@ def carry_out(made: RealignPlan, log: IntakeLog, records: Records, telemetry: Te
             with records.write() as tx:
                 _place(tx, _TABLES[reader], moved, marks)
                 late_spans.forget_positions(tx)
-                unplaced.forget_positions(tx)
+                unplaced_readings.forget_positions(tx)
         if to:
             log.place_cursor(reader, {**log.cursor(reader), **to})
 

@@ -7,7 +7,7 @@ from sqlalchemy import func, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from core.alarms.states import MessageState, StepState
-from core.alarms.tables import Alarm, AlarmStep, FollowCursor, HousekeepingJob, OutboxMessage
+from core.alarms.tables import Alarm, AlarmStep, FollowCursor, OutboxMessage, PeriodicJob
 from core.contacts.contacts import ContactLevel
 from core.contacts.reachability import count_out_of_reach, out_of_reach
 from core.db.engine import Records
@@ -89,7 +89,7 @@ def check_records(records: Records, now: Instant, channels: tuple[str, ...]) -> 
             unsent_since=tx.scalar(select(func.min(OutboxMessage.created_at)).where(*waiting)),
             overdue=overdue,
             overdue_since=since,
-            audit=tx.scalar(select(HousekeepingJob.detail).where(HousekeepingJob.name == "audit")),
+            audit=tx.scalar(select(PeriodicJob.detail).where(PeriodicJob.name == "audit")),
             followed={Shard(row.shard): row.position for row in tx.scalars(select(FollowCursor))},
             out_of_reach=(count := count_out_of_reach(tx, true(), now, channels, FIRST)),
             out_of_reach_first=[

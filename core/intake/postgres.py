@@ -11,8 +11,8 @@ from typing import cast
 
 import msgspec
 
-from core.intake import appending, postgres_append, postgres_gateways, quarantine_limits, row_codec, verification
-from core.intake.identity import fresh_name, mark
+from core.intake import deduplication, postgres_append, postgres_gateways, quarantine_limits, row_codec, verification
+from core.intake.cursor_marks import fresh_name, mark
 from core.intake.port import (
     AppendResult,
     DeadLetter,
@@ -62,12 +62,12 @@ class PostgresIntakeLog:
                 db, {batch.shard for batch in batches} | {shard_of(gw) for gw, *_ in lost}
             )
             self._reached.must_be_within(_names(db), heads)
-            seen = postgres_append.near(db, appending.numbers(batches, lost))
-            hashes = postgres_append.hashes(db, appending.known(batches, seen))
-            renewed = postgres_append.renewed(db, appending.may_begin(batches, seen))
-            answers, entries = appending.decide(batches, lost, heads=heads, seen=seen, hashes=hashes)
+            seen = postgres_append.near(db, deduplication.numbers(batches, lost))
+            hashes = postgres_append.hashes(db, deduplication.known(batches, seen))
+            renewed = postgres_append.renewed(db, deduplication.may_begin(batches, seen))
+            answers, entries = deduplication.decide(batches, lost, heads=heads, seen=seen, hashes=hashes)
             postgres_append.insert(db, entries, heads)
-            postgres_append.hold(db, appending.withheld(entries))
+            postgres_append.hold(db, deduplication.withheld(entries))
             postgres_append.save(db, seen)
             postgres_gateways.keep(db, letters)
             postgres_gateways.count(db, row_codec.faults(batches, answers, letters, renewed))
@@ -272,7 +272,7 @@ class PostgresIntakeLog:
             db.execute(query, (now, list(ended)))
             batches = row_codec.released(ended.values(), now, shift)
             heads = postgres_append.lock_heads(db, {batch.shard for batch in batches})
-            postgres_append.insert(db, appending.placed(batches, heads), heads)
+            postgres_append.insert(db, deduplication.placed(batches, heads), heads)
         return len(ended)
 
     def discard(self, ids: Sequence[int], *, by: str, why: str, now: Instant) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from core.intake import row_codec
-from core.intake.appending import Hold
+from core.intake.deduplication import Hold
 from core.intake.port import IntakeBatch, Life, LogEntry
 from core.intake.postgres_server import Db
 from core.intake.seq_ranges import SeqRangeSet, spans

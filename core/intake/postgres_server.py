@@ -17,7 +17,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.db.engine import connect
-from core.intake.identity import fresh_name
+from core.intake.cursor_marks import fresh_name
 from core.intake.port import IntakeUnavailable, NewerLog
 
 Db = Connection[tuple[Any, ...]]

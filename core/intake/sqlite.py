@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from core.intake import (
-    appending,
+    deduplication,
     quarantine_limits,
     row_codec,
     sqlite_append,
@@ -15,7 +15,7 @@ from core.intake import (
     sqlite_seen,
     verification,
 )
-from core.intake.identity import fresh_name, mark
+from core.intake.cursor_marks import fresh_name, mark
 from core.intake.port import (
     AppendResult,
     DeadLetter,
@@ -62,13 +62,13 @@ class SqliteIntakeLog:
         with self._file.write() as db:
             heads = sqlite_append.heads(db, batches)
             self._reached.must_be_within(sqlite_append.names(db), heads)
-            numbers = appending.numbers(batches, lost)
+            numbers = deduplication.numbers(batches, lost)
             ranges = sqlite_seen.near(db, numbers)
-            hashes = sqlite_append.hashes(db, appending.known(batches, ranges))
-            renewed = sqlite_seen.renewed(db, appending.may_begin(batches, ranges))
-            answers, entries = appending.decide(batches, lost, heads=heads, seen=ranges, hashes=hashes)
+            hashes = sqlite_append.hashes(db, deduplication.known(batches, ranges))
+            renewed = sqlite_seen.renewed(db, deduplication.may_begin(batches, ranges))
+            answers, entries = deduplication.decide(batches, lost, heads=heads, seen=ranges, hashes=hashes)
             sqlite_append.insert(db, entries)
-            sqlite_append.hold(db, appending.withheld(entries))
+            sqlite_append.hold(db, deduplication.withheld(entries))
             sqlite_seen.save(db, ranges)
             sqlite_gateways.keep(db, letters)
             sqlite_gateways.count(db, row_codec.faults(batches, answers, letters, renewed))
@@ -241,7 +241,7 @@ class SqliteIntakeLog:
         with self._file.write() as db:
             ended = sqlite_gateways.end_as_released(db, ids, now)
             batches = row_codec.released(ended, now, shift)
-            sqlite_append.insert(db, appending.placed(batches, sqlite_append.heads(db, batches)))
+            sqlite_append.insert(db, deduplication.placed(batches, sqlite_append.heads(db, batches)))
         return len(ended)
 
     def discard(self, ids: Sequence[int], *, by: str, why: str, now: Instant) -> int:

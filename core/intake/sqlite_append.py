@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from core.intake import appending, row_codec
+from core.intake import deduplication, row_codec
 from core.intake.port import IntakeBatch, LogEntry
 from core.wire.shards import GatewayNumber, Shard
 
@@ -51,7 +51,7 @@ def insert(db: sqlite3.Connection, entries: Sequence[LogEntry]) -> None:
     )
 
 
-def hold(db: sqlite3.Connection, held: Iterable[appending.Hold]) -> None:
+def hold(db: sqlite3.Connection, held: Iterable[deduplication.Hold]) -> None:
     """Put readings into quarantine."""
     db.executemany(
         "INSERT INTO held (shard, n, place, gw, ep, boot, seq, reading, reason, detail, since)"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.intake import sqlite_seen
-from core.intake.identity import fresh_name
+from core.intake.cursor_marks import fresh_name
 from core.intake.port import IntakeUnavailable, NewerLog
 from core.runtime.sqlite import FileId, file_id, look_into, malformed_text, to_wal
 

@@ -12,7 +12,7 @@ from core.errors import Invalid
 from core.ids import Centi
 from core.limits import rule_profile
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds, rfc3339
-from core.units import revision
+from core.units import device_revision
 from core.units.actor import Actor
 from core.units.rights import Right
 
@@ -46,7 +46,7 @@ def set_limits(
         raise Invalid(field="since", value=rfc3339(since), problem="limits can't begin in the future")
     if before == limits and since is None:
         return False
-    revision.bump(tx)
+    device_revision.bump(tx)
     if since is not None or (before.profile, before.low, before.high) != (limits.profile, limits.low, limits.high):
         if since is None:
             binding = tx.scalar(select(ProbeZone.id).where(ProbeZone.zone_id == zone.id).limit(1))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from config.localized_message import LocalizedMessage
-from core.logger_files.model import ColumnNames
+from core.logger_files.logger_file import ColumnNames
 from core.logger_files.problems import message
 from core.logger_files.temperatures import plain
 

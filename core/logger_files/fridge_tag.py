@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from config.localized_message import LocalizedMessage
 from core.ids import Centi
-from core.logger_files.model import ColumnNames, DayFigures, LoggerFile
+from core.logger_files.logger_file import ColumnNames, DayFigures, LoggerFile
 from core.logger_files.problems import Problems, message
 from core.logger_files.temperatures import parse_temperature
 from core.logger_files.times import parse_time, to_instant

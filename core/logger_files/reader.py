@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from config.text_file import UnreadableFile, decoded, forbidden_characters
 from core.logger_files.fridge_tag import is_fridge_tag, read_fridge_tag
-from core.logger_files.model import LoggerFile
+from core.logger_files.logger_file import LoggerFile
 from core.logger_files.table import read_table
 
 

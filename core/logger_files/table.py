@@ -13,7 +13,7 @@ from config.localized_message import LocalizedMessage
 from config.text_file import FileProblem, UnreadableFile
 from core.ids import Centi
 from core.logger_files.columns import ColumnPositions, find_columns, is_header, other_scale_above
-from core.logger_files.model import LoggerFile
+from core.logger_files.logger_file import LoggerFile
 from core.logger_files.problems import Problems, message
 from core.logger_files.temperatures import Temperature, parse_temperature, plain
 from core.logger_files.times import (

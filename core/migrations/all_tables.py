@@ -7,7 +7,7 @@ import core.devices.tables
 import core.figures.tables
 import core.units.tables
 import core.wechat.tables
-from core.db.record import Record
+from core.db.table_base import Record
 
 METADATA = Record.metadata
 

@@ -12,7 +12,7 @@ from core.migrations.all_tables import METADATA
 def render_bigint(kind: str, item: object, to: AutogenContext) -> str | Literal[False]:
     """Render the integer type of ids and instants by its name, `BIGINT`."""
     if kind == "type" and isinstance(item, BigInteger):
-        to.imports.add("from core.db.record import BIGINT")
+        to.imports.add("from core.db.table_base import BIGINT")
         return "BIGINT"
     return False
 

@@ -8,7 +8,7 @@ protocol errors say nothing about the sensor; they count as silence (`core.rules
 import msgspec
 
 from core.ids import Centi
-from core.rules.conditions import Condition, Sample
+from core.rules.rule_types import Condition, Sample
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.quality import BROKEN, UNUSABLE
 

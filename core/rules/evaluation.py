@@ -18,10 +18,10 @@ import msgspec
 
 from core.ids import Centi, ProbeId, ZoneId
 from core.rules import excursion
-from core.rules.conditions import GOING_ON, Condition, Episode, Rule, Sample
 from core.rules.excursion import CALM, Excursion, Limit
 from core.rules.live_state import WATERMARK, Bounds
 from core.rules.reconcile import FoundEpisode, KnownAlarm, of_episode, united
+from core.rules.rule_types import GOING_ON, Condition, Episode, Rule, Sample
 from core.runtime.instant import HOUR, Instant, Milliseconds
 
 BEGINNING, END = Instant(-(2**62)), Instant(2**62)

@@ -10,7 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from core.ids import Centi
-from core.rules.conditions import Condition, Episode, Sample
+from core.rules.rule_types import Condition, Episode, Sample
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.quality import UNUSABLE
 

@@ -16,8 +16,8 @@ import msgspec
 from core.ids import ZoneId
 from core.rules import bad_sensor, excursion
 from core.rules.bad_sensor import UNKNOWN, Sensor, SensorTrust
-from core.rules.conditions import GOING_ON, Condition, Episode, Rule, Sample
 from core.rules.excursion import CALM, Excursion, Limit
+from core.rules.rule_types import GOING_ON, Condition, Episode, Rule, Sample
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 
 WATERMARK = Milliseconds(2 * MINUTE)

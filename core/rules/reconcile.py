@@ -15,7 +15,7 @@ from enum import Enum, auto
 import msgspec
 
 from core.ids import AlarmId, Centi, ProbeId
-from core.rules.conditions import Episode
+from core.rules.rule_types import Episode
 from core.runtime.instant import Instant
 
 

@@ -65,7 +65,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.runtime.instant import HOUR
-from core.telemetry.columns import FAILED, SERIES_BITS, ReadingColumns
+from core.telemetry.reading_columns import FAILED, SERIES_BITS, ReadingColumns
 
 _FRAME = struct.Struct("<BI")
 _FRAME_VERSIONS = (1, 2)

@@ -27,10 +27,10 @@ from core.runtime import logs
 from core.runtime.instant import DAY, HOUR, Instant
 from core.telemetry import hour_sealing, month_files
 from core.telemetry.codec import Damaged, decode_block, encode_block
-from core.telemetry.columns import SERIES_BITS, ReadingColumns, later_wins
 from core.telemetry.embedded_file import NewerFile, StoreFile
 from core.telemetry.hot_file import HotFile
 from core.telemetry.month_files import MonthFiles
+from core.telemetry.reading_columns import SERIES_BITS, ReadingColumns, later_wins
 
 log = logs.logger(__name__)
 

@@ -20,9 +20,8 @@ import numpy as np
 
 from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, HOUR, Instant
-from core.telemetry import columns, month_files
+from core.telemetry import month_files, reading_columns
 from core.telemetry.codec import decode_block, decode_frame, encode_frame
-from core.telemetry.columns import LAST_AT, SERIES_BITS, ReadingColumns
 from core.telemetry.day_sealing import seal_days
 from core.telemetry.embedded_file import ReadOnly
 from core.telemetry.frame_cache import FrameCache
@@ -30,6 +29,7 @@ from core.telemetry.hot_file import HotFile
 from core.telemetry.hour_sealing import drop_hours, only_sealer, seal_hours
 from core.telemetry.month_files import MonthFiles
 from core.telemetry.port import NO_MARKS, Capabilities, Curve, StoredReading
+from core.telemetry.reading_columns import LAST_AT, SERIES_BITS, ReadingColumns
 from core.telemetry.verification import VerificationResult, verify
 from core.wire.shards import Shard
 
@@ -77,8 +77,8 @@ class EmbeddedTelemetry:
         Raises: ValueError for a sample that can't be stored; sqlite3.OperationalError if the file can't be written now,
         try again. In both cases nothing is stored.
         """
-        batch = columns.from_samples(samples)
-        frames = [(hour, encode_frame(hour, part)) for hour, part in columns.by_hour(batch)]
+        batch = reading_columns.from_samples(samples)
+        frames = [(hour, encode_frame(hour, part)) for hour, part in reading_columns.by_hour(batch)]
         with self._hot.write() as tx:
             tx.executemany("INSERT INTO frame (hour, data) VALUES (?, ?)", frames)
             tx.executemany(
@@ -146,7 +146,7 @@ class EmbeddedTelemetry:
             for pieces in recent:
                 for each, known in layers.items():
                     known.extend(piece.of(each) for piece in pieces)
-        return {each: columns.later_wins(known).between(since, until).curve() for each, known in layers.items()}
+        return {each: reading_columns.later_wins(known).between(since, until).curve() for each, known in layers.items()}
 
     def latest(self, series: Sequence[SeriesId]) -> dict[SeriesId, StoredReading]:
         """Return each series' reading with the greatest `at`, failed or not.

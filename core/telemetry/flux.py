@@ -19,8 +19,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from core.telemetry import columns
-from core.telemetry.columns import FAILED, LAST_AT, ReadingColumns
+from core.telemetry import reading_columns
+from core.telemetry.reading_columns import FAILED, LAST_AT, ReadingColumns
 from core.wire.shards import Shard
 
 MEASUREMENT = "reading"
@@ -133,7 +133,7 @@ def parse(body: bytes) -> tuple[ReadingColumns, ReadingColumns]:
     head, _, rows = text.partition("\r\n")
     names = head.split(",")
     if not rows:
-        return columns.none(), columns.none()
+        return reading_columns.none(), reading_columns.none()
     cells = rows.replace(f"{head}\r\n", "").replace("\r\n\r\n", "\r\n").replace("\r\n", ",").split(",")
     if not set(_CSV_COLUMNS) <= set(names) or len(cells) % len(names):
         raise IncompleteAnswer(text[-300:].strip())
@@ -148,7 +148,7 @@ def parse(body: bytes) -> tuple[ReadingColumns, ReadingColumns]:
     except (ValueError, OverflowError) as error:
         raise IncompleteAnswer(str(error)[:300]) from error
     is_v = np.array(field, np.str_) == "v"
-    return columns.later_wins([fields.part(is_v)]), columns.later_wins([fields.part(~is_v)])
+    return reading_columns.later_wins([fields.part(is_v)]), reading_columns.later_wins([fields.part(~is_v)])
 
 
 def joined(v: ReadingColumns, q: ReadingColumns) -> ReadingColumns:
@@ -168,7 +168,7 @@ def joined(v: ReadingColumns, q: ReadingColumns) -> ReadingColumns:
     failed = ReadingColumns(
         q.series[alone], q.at[alone], np.full(int(alone.sum()), FAILED, np.int32), quality_of_q[alone]
     )
-    return columns.later_wins([ReadingColumns(v.series, v.at, value, quality), failed])
+    return reading_columns.later_wins([ReadingColumns(v.series, v.at, value, quality), failed])
 
 
 def _points(bucket: str, series: Iterable[int], since: int, until: int) -> str:

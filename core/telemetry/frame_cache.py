@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from core.telemetry.codec import decode_frame
-from core.telemetry.columns import ReadingColumns, later_wins
+from core.telemetry.reading_columns import ReadingColumns, later_wins
 
 KEPT = 4_000_000
 """Readings in the cache, of 18 bytes each. More are unsealed only while the backlog of a long outage arrives."""

@@ -25,8 +25,8 @@ import numpy as np
 from core.runtime import logs
 from core.runtime.instant import DAY, HOUR, Instant
 from core.telemetry.codec import Damaged, decode_block, decode_frame, encode_block
-from core.telemetry.columns import SERIES_BITS, ReadingColumns, later_wins
 from core.telemetry.hot_file import HotFile
+from core.telemetry.reading_columns import SERIES_BITS, ReadingColumns, later_wins
 
 log = logs.logger(__name__)
 

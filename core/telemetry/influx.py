@@ -25,12 +25,12 @@ from influxdb_client.service.write_service import WriteService
 from config.settings import TelemetrySettings
 from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, Instant
-from core.telemetry import columns, flux
-from core.telemetry.columns import LAST_AT, ReadingColumns
+from core.telemetry import flux, reading_columns
 from core.telemetry.embedded_file import ReadOnly
 from core.telemetry.influx_cursor import InfluxCursor
 from core.telemetry.influx_errors import message, spoken
 from core.telemetry.port import NO_MARKS, Capabilities, Curve, SamplesRejected, StoredReading, TelemetryUnavailable
+from core.telemetry.reading_columns import LAST_AT, ReadingColumns
 from core.wire.shards import Shard
 
 LINES = 10_000
@@ -94,7 +94,7 @@ class InfluxTelemetry:
         Raises: ValueError for a sample that can't be stored, then nothing is stored; Rejected; Unavailable.
         """
         self._require_writable()
-        points = columns.later_wins([columns.from_samples(samples)])
+        points = reading_columns.later_wins([reading_columns.from_samples(samples)])
         reasons: dict[tuple[SeriesId, Instant], str] = {}
         for first in range(0, points.size, LINES):
             self._write(points.part(slice(first, first + LINES)), reasons)
@@ -152,7 +152,7 @@ class InfluxTelemetry:
         Raises: Unavailable.
         """
         first, end = max(since, -LAST_AT), min(until, LAST_AT + 1)
-        curves = {each: columns.none().curve() for each in series}
+        curves = {each: reading_columns.none().curve() for each in series}
         if first < end:
             for page in _pages(list(curves)):
                 v, q = self._run_query(flux.everything(self._bucket, page, first, end))

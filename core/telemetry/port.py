@@ -90,7 +90,7 @@ class Telemetry(Protocol):
         """Return the cursor: the position up to which each shard of the log has been stored."""
 
     def cursor(self) -> Mapping[Shard, tuple[int, str]]:
-        """Return the positions with their marks (`core.intake.identity`).
+        """Return the positions with their marks (`core.intake.cursor_marks`).
 
         A store may keep only the log's name of a mark.
         """

@@ -13,9 +13,9 @@ import msgspec
 from core.runtime.instant import DAY, HOUR
 from core.telemetry import month_files
 from core.telemetry.codec import Damaged, decode_block, decode_frame
-from core.telemetry.columns import SERIES_BITS, ReadingColumns
 from core.telemetry.hot_file import HotFile
 from core.telemetry.month_files import MonthFiles, date_of, days_within
+from core.telemetry.reading_columns import SERIES_BITS, ReadingColumns
 
 _PAGE = 500
 _ALL = (-(2**62), 2**62)

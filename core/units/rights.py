@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 
-from core.units.levels import Level, below_county
+from core.units.unit_levels import Level, below_county
 
 
 class Right(StrEnum):

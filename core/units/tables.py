@@ -4,12 +4,12 @@ from sqlalchemy import Boolean, CheckConstraint, ForeignKey, Index, LargeBinary,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.overlap_guard import longer_than_nothing
-from core.db.record import Record
 from core.db.state_type import state_type
+from core.db.table_base import Record
 from core.ids import AccountId, EquipmentId, PersonId, UnitId
 from core.runtime.instant import Instant
-from core.units.levels import Level, UnitKind
 from core.units.rights import Role
+from core.units.unit_levels import Level, UnitKind
 
 
 class Unit(Record):

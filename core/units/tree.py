@@ -18,12 +18,12 @@ from core.db.insert import insert_all
 from core.errors import Conflict, DomainError, Invalid, PermissionDenied
 from core.plain_text import require_plain
 from core.runtime.instant import Instant
-from core.units import revision
+from core.units import device_revision
 from core.units.actor import Actor
-from core.units.levels import Level, UnitKind, may_hang
 from core.units.messages import message
 from core.units.rights import Right
 from core.units.tables import Unit
+from core.units.unit_levels import Level, UnitKind, may_hang
 
 _CODE = re.compile(r"[0-9A-Za-z]{1,12}")
 
@@ -53,7 +53,7 @@ def add_units(
     tx: Session, actor: Actor, new: Sequence[tuple[UnitParticulars, Unit | None]], *, now: Instant
 ) -> list[Unit | DomainError]:
     """Add units under existing parents; return for each the new unit or the error."""
-    revision.bump(tx)
+    device_revision.bump(tx)
     codes = [unit.code for unit, _ in new if unit.code is not None]
     taken = set(tx.scalars(select(Unit.code).where(in_values(tx, Unit.code, codes))))
     results: list[dict[str, Any] | DomainError] = []
@@ -99,7 +99,7 @@ def change_unit(tx: Session, actor: Actor, unit: Unit, to: UnitParticulars, *, n
     Raises: PermissionDenied, Conflict, Invalid.
     """
     actor.require(Right.UNITS, on=unit)
-    revision.bump(tx)
+    device_revision.bump(tx)
     _check(to)
     parent = None if unit.parent_id is None else tx.get_one(Unit, unit.parent_id)
     if parent is not None:
@@ -122,7 +122,7 @@ def move_unit(tx: Session, actor: Actor, unit: Unit, parent: Unit | None, *, now
     Its history moves with it: the tree has no timeline.
     Raises: PermissionDenied, Conflict when it would stand under itself, Invalid when levels don't fit.
     """
-    revision.bump(tx)
+    device_revision.bump(tx)
     tx.refresh(unit)
     if parent is not None:
         tx.refresh(parent)

@@ -3,7 +3,7 @@
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from core.db.record import Record
+from core.db.table_base import Record
 from core.runtime.instant import Instant
 
 

@@ -17,7 +17,7 @@ from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper
 from core.runtime.instant import MINUTE, Instant
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.units import revision
+from core.units import device_revision
 from core.wire.shards import GatewayNumber, shard_of
 from tests.fixtures.broker import broker, running
 from tests.fixtures.county import add_fridge, add_gateway, add_probe, add_unit
@@ -44,7 +44,7 @@ def test_every_step_of_the_clock_is_stored_once_also_when_the_agent_is_killed_be
         )
         records = Records(connect(settings.records.url))
         with records.write() as tx:
-            revision.bump(tx)
+            device_revision.bump(tx)
             unit = add_unit(tx, "Longtan")
             _, (zone,) = add_fridge(tx, "F1", unit)
             add_probe(tx, "208601", add_gateway(tx, GW, unit), zone)

@@ -9,7 +9,7 @@ from core.alarms.tables import OutboxMessage
 from core.devices.tables import Zone
 from core.ids import Centi
 from core.runtime.instant import MINUTE, Instant, Milliseconds
-from core.units import revision
+from core.units import device_revision
 from core.units.tables import Contact
 from tests.fixtures.alerting import Watch, on_both
 
@@ -19,13 +19,13 @@ def test_a_limit_taken_from_the_zone_ends_what_it_found_without_saying_that_all_
     with watch.records.write() as tx:
         zone = tx.get_one(Zone, fridge.zone)
         zone.low, zone.delay = Centi(-3000), Milliseconds(0)
-        revision.bump(tx)
+        device_revision.bump(tx)
     watch.warms_up(-35.0)
     assert watch.alarm().rule == "below"
     watch.delivered()
     with watch.records.write() as tx:
         tx.get_one(Zone, fridge.zone).low = None
-        revision.bump(tx)
+        device_revision.bump(tx)
     watch.forward(60, showing=-35.0)
     assert watch.alarm().state == "recovered"
     assert not watch.told(2)
@@ -43,7 +43,7 @@ def test_limits_are_of_the_zone_and_strict(watch: Watch) -> None:
     assert watch.alarm().peak == 810
     with watch.records.write() as tx:
         tx.get_one(Zone, fridge.zone).high = Centi(820)
-        revision.bump(tx)
+        device_revision.bump(tx)
     watch.forward(31, showing=8.1)
     assert watch.alarm().state == "recovered"
 

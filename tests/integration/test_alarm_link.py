@@ -352,7 +352,7 @@ def test_without_an_official_account_an_account_of_the_web_acknowledges(
 def test_an_old_key_still_opens_links_and_a_withdrawn_one_does_not(place: Site, alarm: AlarmId) -> None:
     link = place.link(alarm)
     old = dict(place.secrets.link_keys)
-    place.services.secrets = msgspec.structs.replace(place.secrets, link_keys={"2": "ab" * 32, **old})
+    place.context.secrets = msgspec.structs.replace(place.secrets, link_keys={"2": "ab" * 32, **old})
     assert place.stranger().get(link).status_code == 200
-    place.services.secrets = msgspec.structs.replace(place.secrets, link_keys={"2": "ab" * 32})
+    place.context.secrets = msgspec.structs.replace(place.secrets, link_keys={"2": "ab" * 32})
     assert place.stranger().get(link).status_code == 404

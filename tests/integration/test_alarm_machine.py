@@ -17,7 +17,7 @@ from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, OutboxMessage
 from core.db.engine import Records, connect
 from core.devices.tables import MaintenanceWindow
 from core.runtime.instant import MINUTE, Instant
-from core.units import revision
+from core.units import device_revision
 from tests.fixtures.alerting import Watch
 from tests.fixtures.databases import fresh_url
 
@@ -98,7 +98,7 @@ class Alarms(RuleBasedStateMachine):
         with self.watch.records.write() as tx:
             row = MaintenanceWindow(equipment_id=self.fridge.equipment, kind=kind, since=self.watch.clock.time)
             tx.add(row)
-            revision.bump(tx)
+            device_revision.bump(tx)
         self.window = row.id
 
     @rule()
@@ -107,7 +107,7 @@ class Alarms(RuleBasedStateMachine):
         self.watch.clock.time = Instant(self.watch.clock.time + 1)
         with self.watch.records.write() as tx:
             tx.get_one(MaintenanceWindow, self.window).until = self.watch.clock.time
-            revision.bump(tx)
+            device_revision.bump(tx)
         self.window = None
 
     @invariant()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, func, select, update
 
-from alerting.escalating.escalation import escalate
+from alerting.escalating.due_steps import escalate
 from core.alarms import handling
 from core.alarms.handling import HandlingReport
 from core.alarms.tables import AlarmEvent, AlarmStep, FollowCursor
@@ -25,7 +25,7 @@ from core.devices.tables import Probe
 from core.errors import Conflict
 from core.ids import AlarmId
 from core.runtime.instant import MINUTE, Instant
-from core.units import revision
+from core.units import device_revision
 from core.units.actor import Actor
 from tests.fixtures.alerting import DAWN, Watch, outbox_writer
 from tests.fixtures.databases import DATABASES, fresh_url
@@ -93,14 +93,14 @@ def test_two_probes_of_a_zone_through_two_workers_close_its_alarm_once(watch: Wa
 
 
 def test_two_escalators_on_the_same_steps_tell_each_once(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alerting.escalating.escalation.AT_ONCE", 3)
+    monkeypatch.setattr("alerting.escalating.due_steps.AT_ONCE", 3)
     codes = [f"p{number}" for number in range(24)]
     for code in codes:
         watch.fridge(code)
     with watch.records.write() as tx:
         # Read so seldom that one reading suffices.
         tx.execute(update(Probe).values(interval=60 * MINUTE))
-        revision.bump(tx)
+        device_revision.bump(tx)
     for code in codes:
         watch.reads(9.4, code=code)
     watch.run()

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import delete, select
 
 from alerting import service
-from alerting.self_check import SelfCheck
+from alerting.watchdog import Watchdog
 from config import secrets
 from config.load import InvalidSetting
 from config.settings import AlertingSettings, BrokerSettings, IntakeSettings, RecordsSettings, Settings
-from core.alarms.tables import AlarmStep, DeliveryAttempt, HousekeepingJob, OutboxMessage
+from core.alarms.tables import AlarmStep, DeliveryAttempt, OutboxMessage, PeriodicJob
 from core.db.engine import Records, connect
 from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper, real_now
@@ -160,8 +160,8 @@ def watch(records: Records, tmp_path: Path) -> Iterator[Watch]:
 
 def auditor(
     watch: Watch, outside: Outside, *, channels: tuple[str, ...] = ("wechat",), lasting_s: float = 60.0
-) -> SelfCheck:
-    return SelfCheck(
+) -> Watchdog:
+    return Watchdog(
         watch.records,
         watch.log,
         outbox_writer(),
@@ -173,11 +173,11 @@ def auditor(
     )
 
 
-def troubles(audit: SelfCheck) -> list[str]:
+def troubles(audit: Watchdog) -> list[str]:
     return [finding.trouble for finding in audit.findings]
 
 
-def looks(audit: SelfCheck, clock: HandClock, minutes: int) -> None:
+def looks(audit: Watchdog, clock: HandClock, minutes: int) -> None:
     for _ in range(minutes):
         clock.time = Instant(clock.time + MINUTE)
         assert audit.run()
@@ -197,7 +197,7 @@ def test_the_audit_pings_while_all_is_well_and_stays_silent_over_an_overdue_step
     looks(audit, watch.clock, 3)
     assert outside.pings == [2]
     with watch.records.read() as tx:
-        assert tx.get_one(HousekeepingJob, "audit").detail == "step_overdue 1"
+        assert tx.get_one(PeriodicJob, "audit").detail == "step_overdue 1"
     (told,) = watch.told(1, "ops")
     assert told.alarm_id is None
     watch.run()
@@ -207,7 +207,7 @@ def test_the_audit_pings_while_all_is_well_and_stays_silent_over_an_overdue_step
 
 def test_a_ping_that_fails_does_not_tell_its_address(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
     for address in ("https//pings.example/sesame", "http://127.0.0.1:1/sesame", "http://127.0.0.1:1/sesame me"):
-        audit = SelfCheck(
+        audit = Watchdog(
             watch.records, watch.log, outbox_writer(), watch.clock, channels=(), dead_man_url=address, confirm_s=0.0
         )
         looks(audit, watch.clock, 2)
@@ -242,7 +242,7 @@ def test_the_audit_finds_alarm_messages_that_no_channel_takes_and_is_silent_wher
     assert (troubles(audit), outside.pings) == (["outbox_behind"], [4])
     assert [(finding.count, finding.since) for finding in audit.findings] == [(1, watch.told(1)[0].created_at)]
     with watch.records.read() as tx:
-        assert tx.get_one(HousekeepingJob, "audit").detail == "outbox_behind 1"
+        assert tx.get_one(PeriodicJob, "audit").detail == "outbox_behind 1"
     assert len(watch.told(1, "ops")) == 1
     bare = auditor(watch, outside, channels=(), lasting_s=0.0)
     looks(bare, watch.clock, 1)

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
+from api.app_context import AT_ONCE, AT_ONCE_OF_ONE, opened_store
 from api.concurrency_limit import ConcurrencyLimit
 from api.service import served
-from api.services import AT_ONCE, AT_ONCE_OF_ONE, opened_store
 from config import secrets
 from config.settings import RecordsSettings, Settings
 from core.db import engine
@@ -66,7 +66,7 @@ def place(records: Records, tmp_path: Path) -> Iterator[Site]:
 @pytest.fixture
 def slow(place: Site) -> Slow:
     made = Slow(place.telemetry)
-    place.services.telemetry = opened_store("telemetry", made)
+    place.context.telemetry = opened_store("telemetry", made)
     return made
 
 
@@ -87,7 +87,7 @@ def statuses(answers: Sequence[httpx.Response]) -> Mapping[int, int]:
 
 
 def test_two_hundred_year_queries_of_one_keep_nobody_else_waiting(place: Site, slow: Slow) -> None:
-    place.services.slots = ConcurrencyLimit(16, of_one=AT_ONCE_OF_ONE, waits_s=0.5)
+    place.context.slots = ConcurrencyLimit(16, of_one=AT_ONCE_OF_ONE, waits_s=0.5)
     greedy, other = place.signed_in("clinic-a"), place.signed_in("county-a")
     with ThreadPoolExecutor(200) as many:
         asked = [many.submit(year, place, greedy) for _ in range(200)]
@@ -108,7 +108,7 @@ def test_two_hundred_year_queries_of_one_keep_nobody_else_waiting(place: Site, s
 
 
 def test_who_waits_is_answered_in_the_end(place: Site, slow: Slow) -> None:
-    place.services.slots = ConcurrencyLimit(16, of_one=AT_ONCE_OF_ONE, waits_s=WITHIN_S)
+    place.context.slots = ConcurrencyLimit(16, of_one=AT_ONCE_OF_ONE, waits_s=WITHIN_S)
     greedy = place.signed_in("clinic-a")
     with ThreadPoolExecutor(30) as many:
         asked = [many.submit(year, place, greedy) for _ in range(30)]
@@ -118,7 +118,7 @@ def test_who_waits_is_answered_in_the_end(place: Site, slow: Slow) -> None:
 
 
 def test_however_many_ask_for_readiness_the_line_is_looked_at_once(place: Site) -> None:
-    looked, go_on, look = 0, threading.Event(), place.services.line.look
+    looked, go_on, look = 0, threading.Event(), place.context.line.look
 
     def slowly(within_s: float) -> Health:
         nonlocal looked
@@ -126,7 +126,7 @@ def test_however_many_ask_for_readiness_the_line_is_looked_at_once(place: Site) 
         assert go_on.wait(WITHIN_S)
         return look(within_s)
 
-    place.services.line.look = slowly  # type: ignore[method-assign]
+    place.context.line.look = slowly  # type: ignore[method-assign]
     with ThreadPoolExecutor(50) as many:
         asked = [many.submit(place.stranger().get, "/readyz") for _ in range(50)]
         until(lambda: looked == 1)
@@ -150,7 +150,7 @@ def test_health_has_a_connection_of_its_own_and_who_gets_none_is_told_to_come_ag
     with served(settings, SystemClock(), threading.Event()) as app:
         browser = Browser(app, settings.public_url, {})
         until(lambda: _ok(browser, "records"))
-        held = _every_connection(app.state.services.records.engine)
+        held = _every_connection(app.state.context.records.engine)
         assert len(held) > AT_ONCE
         answer = browser.post("/api/v1/session", json={"username": "li", "password": "a long one"})
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")

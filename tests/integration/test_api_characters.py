@@ -21,11 +21,11 @@ from core.ids import AlarmId
 from core.plain_text import is_plain, require_plain
 from core.runtime.instant import Instant
 from core.units.actor import OPERATOR
-from core.units.levels import Level, UnitKind
 from core.units.people import add_person
 from core.units.rights import Role
 from core.units.tables import Unit
 from core.units.tree import UnitParticulars, add_unit
+from core.units.unit_levels import Level, UnitKind
 from tests.fixtures.web import Browser, Site, site
 
 BAD = {"NUL": "a\0b", "bidirectional": "甲\u202e乙", "zero-width": "a\u200bb", "replacement": "\ufffd"}

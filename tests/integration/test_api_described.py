@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from api.app import make_app
-from api.services import SIGN_INS, Services, opened_store
+from api.app_context import SIGN_INS, AppContext, opened_store
 from core.db.engine import Records, connect
 from core.ids import AlarmId
 from tests.fixtures.web import PASSWORD, Browser, Site, site
@@ -66,9 +66,9 @@ def asking(place: Site, alarm: AlarmId, method: str, path: str) -> Ask:
 
 def broken(place: Site) -> Site:
     """Let every store be out of reach."""
-    services = Services(
+    services = AppContext(
         records=Records(connect(f"sqlite:///{place.settings.data_dir}")),  # a folder can't be opened
-        telemetry=place.services.telemetry,
+        telemetry=place.context.telemetry,
         log=opened_store("the intake log", place.log),
         clock=place.clock,
         settings=place.settings,
@@ -116,7 +116,7 @@ def test_every_route_lists_the_problems_that_it_answers_and_no_other(place: Site
     alarm = place.alarm()
     for operation, said in told.items():
         ask = asking(place, alarm, *operation)
-        place.services.throttle = type(place.services.throttle)(SIGN_INS, 60.0)
+        place.context.throttle = type(place.context.throttle)(SIGN_INS, 60.0)
         for answer in answers_of(place, ask, operation[1], takes_body="requestBody" in said):
             note(operation, answer)
         if operation == ("POST", "/api/v1/session"):

@@ -18,7 +18,7 @@ from api.service import run
 from config import secrets
 from config.settings import ApiSettings, RecordsSettings, Settings
 from core.alarms.links import AlarmLink, sign
-from core.alarms.tables import HousekeepingJob
+from core.alarms.tables import PeriodicJob
 from core.db.engine import Records, connect
 from core.ids import AlarmId, PersonId
 from core.migrations.migrate import upgrade
@@ -26,7 +26,7 @@ from core.runtime.clock import real_now
 from core.runtime.instant import DAY, Instant
 from core.runtime.status import StatusFile
 from core.runtime.trouble import Trouble, TroubleKind
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 from tests.fixtures.databases import fresh_url
 
 DEADLINE_S = 20.0
@@ -99,7 +99,7 @@ def test_it_is_ready_once_stores_and_services_are_there_and_says_what_is_missing
         StatusFile(tmp_path, "alerting").write({"problem": ""})
         records = Records(connect(f"sqlite:///{tmp_path / 'records.db'}"))
         with records.write() as tx:
-            tx.add(HousekeepingJob(name="audit", due_at=real_now(), detail="outbox_behind 12"))
+            tx.add(PeriodicJob(name="audit", due_at=real_now(), detail="outbox_behind 12"))
         records.close()
         found = client.get("/readyz")
         assert found.status_code == 503

@@ -91,7 +91,7 @@ def test_whoever_guesses_waits_and_the_owner_elsewhere_does_not(
     status, code, after = guess("10.1.1.1")
     assert (status, code, 1 <= int(after) <= 600) == (429, "too_many", True)
     with capture_logs() as lines:
-        place.services.guessing = RateLimitedLog("guesses of passwords were slowed")
+        place.context.guessing = RateLimitedLog("guesses of passwords were slowed")
         for _ in range(5):
             guess("10.1.1.1")
     slowed = [line for line in lines if line["event"] == "guesses of passwords were slowed"]
@@ -112,13 +112,13 @@ def test_who_has_guessed_waits_with_the_right_password_too(place: Site, monkeypa
 
 def test_a_forgotten_password_that_comes_back_is_forgiven(place: Site) -> None:
     for _ in range(2):
-        place.services.throttle = Throttle(100, 60.0)
+        place.context.throttle = Throttle(100, 60.0)
         assert [sign_in(place.stranger(), "wrong password") for _ in range(4)] == [401] * 4
         assert sign_in(place.stranger()) == 201
 
 
 def test_one_address_is_slowed_whatever_the_names_it_guesses(place: Site) -> None:
-    place.services.throttle = Throttle(2, 60.0)
+    place.context.throttle = Throttle(2, 60.0)
     said = [sign_in(place.stranger(), "wrong password", f"guess-{n}") for n in range(3)]
     assert said == [401, 401, 429]
     assert sign_in(place.stranger()) == 429

@@ -21,7 +21,7 @@ from config import secrets
 from config.load import convert
 from config.settings import Settings
 from core.db.engine import Records, connect, url_for
-from core.intake.open import open_log
+from core.intake.factory import open_log
 from core.migrations.migrate import upgrade
 from core.runtime.process_lock import single_process
 from tests.fixtures.browser import on_a_port

@@ -17,7 +17,7 @@ from config.settings import RecordsSettings, Settings
 from core.db.engine import Records, connect, url_for
 from core.devices.tables import Series
 from core.ids import Centi, SeriesId
-from core.intake.identity import mark
+from core.intake.cursor_marks import mark
 from core.intake.sqlite import SqliteIntakeLog
 from core.migrations.migrate import upgrade
 from core.runtime.instant import Instant

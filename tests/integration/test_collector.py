@@ -18,7 +18,7 @@ from core.migrations.migrate import upgrade
 from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper
 from core.runtime.instant import Instant
-from core.units import revision
+from core.units import device_revision
 from core.wire.messages import ClockReport, Reading
 from core.wire.shards import shard_of
 from core.wire.topics import MessageKind, Topic, wake_topic
@@ -109,7 +109,7 @@ def test_readings_that_nobody_knows_wait_in_quarantine_until_the_records_do(line
         other.acknowledged(1)
         until(lambda: sorted(line.held()) == [("208601", "foreign_gateway"), ("208699", "unknown_probe")], "quarantine")
         with line.records.write() as tx:
-            revision.bump(tx)
+            device_revision.bump(tx)
             add_probe(tx, "208699", 1, None)  # type: ignore[arg-type]
         until(lambda: line.stored(SeriesId(2)) == [(T0, 500)], "the released reading")
         assert line.held() == [("208601", "foreign_gateway")]
@@ -129,7 +129,7 @@ def test_readings_of_a_stopped_equipment_are_kept_apart_and_its_history_stays(li
         gateway.say(gateway.batch(1))
         until(lambda: line.stored() == [(T0 + 1000, 410)], "reading before the stop")
         with line.records.write() as tx:
-            revision.bump(tx)
+            device_revision.bump(tx)
             tx.add(MaintenanceWindow(equipment_id=1, kind="stopped", since=T0 + 2000, until=T0 + 4000))
         for seq in (2, 3, 4):
             gateway.say(gateway.batch(seq))
@@ -137,7 +137,7 @@ def test_readings_of_a_stopped_equipment_are_kept_apart_and_its_history_stays(li
         assert [at for at, _value in line.stored()] == [T0 + 1000, T0 + 4000]
         assert line.held() == [("208601", "stopped_equipment")] * 2
         with line.records.write() as tx:
-            revision.bump(tx)
+            device_revision.bump(tx)
         gateway.say(gateway.batch(5))
         until(lambda: len(line.stored()) == 3, "a later reading")
         assert line.held() == [("208601", "stopped_equipment")] * 2, "no change of the records releases them"

@@ -17,7 +17,7 @@ from core.ids import SeriesId
 from core.intake.sqlite import SqliteIntakeLog
 from core.runtime.instant import Instant
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.units import revision
+from core.units import device_revision
 from core.wire.shards import shard_of
 from tests.fixtures.broker import BROKERS, broker, settings_in, until
 from tests.fixtures.county import add_gateway, add_probe, add_unit
@@ -45,7 +45,7 @@ def test_every_batch_once_whatever_is_killed(tmp_path: Path, which: str) -> None
     )
     records = Records(connect(settings.records.url))
     with records.write() as tx:
-        revision.bump(tx)
+        device_revision.bump(tx)
         unit = add_unit(tx, "Longtan")
         for number in ("10001", "10002"):
             add_probe(tx, "208601" if number == "10001" else "208602", add_gateway(tx, number, unit), None)

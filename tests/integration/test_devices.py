@@ -13,7 +13,7 @@ from core.db.audit import Audit
 from core.db.engine import Records
 from core.devices import bindings, maintenance_windows, registry
 from core.devices.directory import Directory, Place, RefusedReading
-from core.devices.kinds import EquipmentKind, WindowKind, ZoneKind, zone_name
+from core.devices.kinds_and_labels import EquipmentKind, WindowKind, ZoneKind, zone_name
 from core.devices.registry import NewEquipment
 from core.devices.tables import Gateway, ProbeZone, Zone
 from core.errors import BackDated, Conflict, DomainError, Invalid, NotFound, PermissionDenied
@@ -21,7 +21,7 @@ from core.ids import Centi, EquipmentId, ProbeId, ZoneId
 from core.limits import zone_limits
 from core.limits.zone_limits import ZoneLimits
 from core.runtime.instant import DAY, HOUR, Instant, Milliseconds
-from core.units import revision
+from core.units import device_revision
 from core.units.actor import OPERATOR, Actor, Holding
 from core.units.rights import RIGHTS, Role
 from core.units.tables import Unit
@@ -270,9 +270,9 @@ def test_every_change_moves_the_directorys_revision_and_is_audited(records: Reco
     ]
     for number, step in enumerate(steps):
         with records.write() as tx:
-            before, acts = revision.current(tx), len(tx.scalars(select(Audit.id)).all())
+            before, acts = device_revision.current(tx), len(tx.scalars(select(Audit.id)).all())
             step(tx)
-            assert revision.current(tx) > before, number
+            assert device_revision.current(tx) > before, number
             tx.flush()
             assert len(tx.scalars(select(Audit.id)).all()) > acts, number
 

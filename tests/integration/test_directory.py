@@ -24,7 +24,7 @@ from core.devices.tables import (
 )
 from core.devices.timeline import BEGINNING, END, Timeline, merged
 from core.runtime.instant import Instant
-from core.units import revision
+from core.units import device_revision
 from tests.fixtures.county import add_fridge, add_gateway, add_probe, add_unit
 from tests.fixtures.databases import opened
 
@@ -46,7 +46,7 @@ def test_a_reading_finds_series_zone_equipment_and_unit_of_its_moment(records: R
         unit = add_unit(tx, "county")
         fridge, (zone,) = add_fridge(tx, "F1", unit)
         probe = add_probe(tx, "208601", add_gateway(tx, "10001", unit), zone)
-        revision.bump(tx)
+        device_revision.bump(tx)
     directory = Directory(records)
     assert _refusal(directory.resolve("10001", "208601", "t", NOON)) is RefusalReason.FOREIGN_GATEWAY
     assert directory.refresh()
@@ -63,7 +63,7 @@ def test_what_the_records_do_not_pair_is_refused_with_its_reason(records: Record
         _, (zone,) = add_fridge(tx, "F1", unit)
         add_gateway(tx, "10002", unit)
         add_probe(tx, "208601", add_gateway(tx, "10001", unit), zone, since=NOON)
-        revision.bump(tx)
+        device_revision.bump(tx)
     directory = Directory(records)
     directory.refresh()
     assert _refusal(directory.resolve("10001", "999999", "t", NOON)) is RefusalReason.UNKNOWN_PROBE
@@ -80,14 +80,14 @@ def test_what_is_kept_out_of_the_search_for_cycles_goes_when_it_is_loaded_anew(
     monkeypatch.setattr("core.devices.directory.MANY", 1)
     with records.write() as tx:
         add_probe(tx, "208601", add_gateway(tx, "10001", add_unit(tx, "county")), None)
-        revision.bump(tx)
+        device_revision.bump(tx)
     directory = Directory(records)
     try:
         directory.refresh()
         assert gc.get_freeze_count() > 0
         before = weakref.ref(directory._copy)
         with records.write() as tx:
-            revision.bump(tx)
+            device_revision.bump(tx)
         gc.disable()  # nothing else than the last reference ends it
         assert directory.refresh()
         assert before() is None
@@ -99,7 +99,7 @@ def test_what_is_kept_out_of_the_search_for_cycles_goes_when_it_is_loaded_anew(
 def test_a_probe_in_no_zone_is_stored_and_nobodys(records: Records) -> None:
     with records.write() as tx:
         add_probe(tx, "208601", add_gateway(tx, "10001", add_unit(tx, "county")), None)
-        revision.bump(tx)
+        device_revision.bump(tx)
     directory = Directory(records)
     directory.refresh()
     place = _place(directory.resolve("10001", "208601", "t", NOON))
@@ -118,7 +118,7 @@ def test_a_stopped_equipment_takes_no_reading_of_that_time_and_keeps_those_befor
             ("repair", NOON + 200, None),
         ):
             tx.add(MaintenanceWindow(equipment_id=fridge, kind=kind, since=since, until=until))
-        revision.bump(tx)
+        device_revision.bump(tx)
     directory = Directory(records)
     directory.refresh()
 
@@ -134,7 +134,7 @@ def test_a_stopped_equipment_takes_no_reading_of_that_time_and_keeps_those_befor
 def test_a_quantity_gets_its_series_at_first_sight_and_everyone_gets_the_same(records: Records) -> None:
     with records.write() as tx:
         add_probe(tx, "208601", add_gateway(tx, "10001", add_unit(tx, "county")), None)
-        revision.bump(tx)
+        device_revision.bump(tx)
     directories = [Directory(records) for _ in range(4)]
     answers: list[Place | RefusedReading] = []
     gate = threading.Barrier(len(directories))
@@ -261,7 +261,7 @@ def _agree(
             tx.add(MaintenanceWindow(equipment_id=fridge, kind="stopped", since=since, until=until))
         for since, until, n in stays:
             tx.add(EquipmentUnit(equipment_id=fridge, unit_id=units[n % 2], since=since, until=until))
-        revision.bump(tx)
+        device_revision.bump(tx)
     directory = Directory(records)
     directory.refresh()
 
@@ -289,13 +289,13 @@ def test_what_was_kept_of_the_former_records_is_gone_with_them(records: Records)
         unit = add_unit(tx, "county")
         fridge, (zone,) = add_fridge(tx, "F1", unit)
         add_probe(tx, "208601", add_gateway(tx, "10001", unit), zone)
-        revision.bump(tx)
+        device_revision.bump(tx)
     directory = Directory(records)
     directory.refresh()
     assert _place(directory.allot("10001", "208601", "t", NOON)).unit == unit.id
     with records.write() as tx:
         tx.add(MaintenanceWindow(equipment_id=fridge, kind="stopped", since=NOON, until=None))
-        revision.bump(tx)
+        device_revision.bump(tx)
     assert _place(directory.allot("10001", "208601", "t", NOON)).unit == unit.id, "not before the next refresh"
     assert directory.refresh()
     assert _refusal(directory.allot("10001", "208601", "t", NOON)) is RefusalReason.STOPPED_EQUIPMENT
@@ -310,7 +310,7 @@ def test_what_is_kept_is_one_answer_a_series_however_many_moments_are_asked_abou
         for n in range(50):
             window = (NOON + 10 * n, NOON + 10 * n + 5)
             tx.add(MaintenanceWindow(equipment_id=fridge, kind="stopped", since=window[0], until=window[1]))
-        revision.bump(tx)
+        device_revision.bump(tx)
     directory = Directory(sqlite_records)
     directory.refresh()
     answers = [directory.resolve("10001", "208601", "t", Instant(NOON + n)) for n in range(-5, 600)]
@@ -330,7 +330,7 @@ def test_a_county_is_loaded_in_as_many_questions_as_a_village(sqlite_records: Re
         tx.execute(insert(Series), [{"probe_id": n, "quantity": "t"} for n in ids])
         tx.execute(insert(ProbeGateway), [{"probe_id": n, "gateway_id": gateway, "since": 0} for n in ids])
         tx.execute(insert(ProbeZone), [{"probe_id": n, "zone_id": zone, "since": 0} for n in ids])
-        revision.bump(tx)
+        device_revision.bump(tx)
     asked: list[str] = []
     event.listen(sqlite_records.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
     directory = Directory(sqlite_records)
@@ -346,7 +346,7 @@ def test_a_series_whose_commit_failed_is_nobodys_and_the_next_try_allots_it(reco
         gateway = add_gateway(tx, "10001", add_unit(tx, "county"))
         for code in ("208601", "208602"):
             add_probe(tx, code, gateway, None)
-        revision.bump(tx)
+        device_revision.bump(tx)
     directory = Directory(records)
     directory.refresh()
 

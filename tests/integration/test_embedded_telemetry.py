@@ -18,8 +18,8 @@ from core.telemetry import hour_sealing
 from core.telemetry.codec import Damaged
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.telemetry.embedded_file import Closed, NewerFile, ReadOnly
+from core.telemetry.factory import open_telemetry
 from core.telemetry.hot_file import HotFile
-from core.telemetry.open import open_telemetry
 from core.telemetry.port import StoredReading
 from core.wire.shards import Shard
 

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select
 
-from alerting.escalating.escalation import escalate
+from alerting.escalating.due_steps import escalate
 from core.alarms import handling
 from core.alarms.tables import Alarm, AlarmStep
 from core.alarms.zone_cache import ZoneCache
@@ -11,7 +11,7 @@ from core.devices.tables import Zone
 from core.ids import Centi
 from core.limits.rule_profile import load
 from core.runtime.instant import MINUTE, Instant
-from core.units import revision
+from core.units import device_revision
 from tests.fixtures.alerting import DAWN, REPORT, Watch, on_both, outbox_writer
 
 
@@ -238,13 +238,13 @@ def test_an_edited_rule_changes_no_alarm_that_is_open(watch: Watch) -> None:
     before = watch.alarm().snapshot
     with watch.records.write() as tx:
         tx.get_one(Zone, fridge.zone).high = Centi(900)
-        revision.bump(tx)
+        device_revision.bump(tx)
     watch.forward(30, showing=9.4)
     assert watch.alarm().snapshot == before
     assert watch.tiers(2) == [2]
     with watch.records.write() as tx:
         tx.get_one(Zone, fridge.zone).high = Centi(1000)
-        revision.bump(tx)
+        device_revision.bump(tx)
     watch.forward(6, showing=9.4)
     assert watch.alarm().state == "recovered"
 

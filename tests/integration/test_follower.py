@@ -15,7 +15,7 @@ from core.devices.directory import Directory
 from core.devices.tables import Equipment, Gateway, MaintenanceWindow, Probe, ProbeGateway, ProbeZone
 from core.intake.port import LogEntry
 from core.runtime.instant import HOUR, MINUTE, SECOND, Instant, Milliseconds
-from core.units import revision
+from core.units import device_revision
 from core.wire.shards import GatewayNumber, Shard, shard_of
 from tests.fixtures.alerting import DAWN, Fridge, Watch, ago, ahead, on_both
 from tests.fixtures.county import add_probe
@@ -30,7 +30,7 @@ def test_each_kind_of_equipment_is_held_to_its_limits_as_its_readings_come(watch
     with watch.records.write() as tx:
         tx.get_one(Equipment, fridge.equipment).kind = kind
         tx.get_one(Probe, fridge.probes["208601"]).interval = Milliseconds(HOUR)
-        revision.bump(tx)
+        device_revision.bump(tx)
     watch.reads(bad)
     watch.run()
     with watch.records.read() as tx:
@@ -47,7 +47,7 @@ def move(watch: Watch, fridge: Fridge, other: Fridge | None) -> None:
         tx.execute(update(ProbeZone).where(*bound).values(until=watch.clock.time))
         if other:
             tx.add(ProbeZone(probe_id=probe, zone_id=other.zone, since=watch.clock.time))
-        revision.bump(tx)
+        device_revision.bump(tx)
 
 
 @on_both
@@ -66,7 +66,7 @@ def test_a_probe_that_is_entered_while_its_readings_are_followed_is_evaluated_al
         with watch.records.write() as tx:
             if tx.scalar(select(Probe).where(Probe.code == "208602")) is None:
                 add_probe(tx, "208602", tx.scalars(select(Gateway.id)).one(), fridge.zone)
-                revision.bump(tx)
+                device_revision.bump(tx)
         return placed
 
     monkeypatch.setattr("alerting.following.follower.place_readings", look_up)
@@ -136,7 +136,7 @@ def test_a_series_may_change_its_gateway_and_shard_in_an_alarm(watch: Watch) -> 
         to = tx.scalars(select(Gateway).where(Gateway.number == "10002")).one()
         tx.execute(update(ProbeGateway).where(ProbeGateway.probe_id == probe.id).values(until=watch.clock.time + 1))
         tx.add(ProbeGateway(probe_id=probe.id, gateway_id=to.id, since=Instant(watch.clock.time + 1)))
-        revision.bump(tx)
+        device_revision.bump(tx)
     watch.engine = watch.worker()
     watch.forward(5, showing=9.4)
     assert watch.alarm().onset_at == DAWN

@@ -23,11 +23,11 @@ from core.runtime.instant import DAY, SECOND, Instant
 from core.runtime.trouble import TroubleKind, kind_of
 from core.telemetry import flux, port
 from core.telemetry.embedded_file import FileReplaced, ReadOnly
+from core.telemetry.factory import open_telemetry
 from core.telemetry.influx import InfluxTelemetry
 from core.telemetry.influx_cursor import InfluxCursor
-from core.telemetry.open import open_telemetry
 from core.telemetry.port import SamplesRejected, StoredReading
-from core.units import revision
+from core.units import device_revision
 from core.wire.shards import GatewayNumber, Shard, shard_of
 from tests.fixtures.broker import broker, running, settings_in, until
 from tests.fixtures.county import add_gateway, add_probe, add_unit
@@ -156,7 +156,7 @@ class Line:
 
     def __init__(self, folder: Path, records: Records) -> None:
         with records.write() as tx:
-            revision.bump(tx)
+            device_revision.bump(tx)
             gateway = add_gateway(tx, GW, add_unit(tx, "Longtan"))
             for code in ("208601", "208602"):
                 add_probe(tx, code, gateway, None)
@@ -328,7 +328,7 @@ def test_the_collector_itself_stores_there_and_others_read_with_a_token_of_their
     assert telemetry_commands.init(settings, token_of_this_run())[0] == 0
     records = Records(connect(settings.records.url))
     with records.write() as tx:
-        revision.bump(tx)
+        device_revision.bump(tx)
         add_probe(tx, "208601", add_gateway(tx, GW, add_unit(tx, "Longtan")), None)
     records.close()
     with broker(settings), running(collector.service.run, settings), Gateway(settings) as gateway:

@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.event import listen
 from sqlalchemy.orm import Session
 
-from collector.receiving import gateway_clocks
+from collector.receiving import clocks_running_behind
 from core.alarms.handling import acknowledge
 from core.alarms.late_alarms import known_alarms
 from core.alarms.lifecycle import ZoneRule
@@ -250,7 +250,7 @@ class SkewedClock:
     def __init__(self, watch: Watch, behind: Milliseconds) -> None:
         self._watch = watch
         self._behind = behind
-        self._judged: gateway_clocks.JudgedClock | None = None
+        self._judged: clocks_running_behind.JudgedClock | None = None
 
     def reads(self, minutes: int, value: float) -> None:
         """Let it send a live reading a minute."""
@@ -258,8 +258,8 @@ class SkewedClock:
             ahead(self._watch, 1)
             now = self._watch.clock.time
             sent = Batch(1, "10001", "00" * 8, "00" * 4, 1, now - self._behind, ClockReport("ntp", 0, 1), [])
-            self._judged = gateway_clocks.judge(self._judged, sent, now)
-            self._watch.reads(value, at=Instant(sent.sent + gateway_clocks.lag_of(self._judged, sent, now)))
+            self._judged = clocks_running_behind.judge(self._judged, sent, now)
+            self._watch.reads(value, at=Instant(sent.sent + clocks_running_behind.lag_of(self._judged, sent, now)))
             self._watch.run()
 
 
@@ -273,7 +273,11 @@ def test_a_device_clock_that_jumps_back_blinds_nobody(watch: Watch) -> None:
     gateway = SkewedClock(watch, Milliseconds(8 * HOUR))
     gateway.reads(13, 15.0)
     alarm = watch.alarm()
-    assert (alarm.rule, alarm.state, alarm.onset_at) == ("above", "open", jumped + gateway_clocks.CONVINCED * MINUTE)
+    assert (alarm.rule, alarm.state, alarm.onset_at) == (
+        "above",
+        "open",
+        jumped + clocks_running_behind.CONVINCED * MINUTE,
+    )
     assert watch.tiers(1) == [1]
     watch.delivered()
     watch.engine = watch.worker()

@@ -19,7 +19,7 @@ from core.db.engine import Records
 from core.ids import Centi
 from core.limits import rule_profile
 from core.limits.rule_profile import ZoneOverrides
-from core.rules.conditions import Sample
+from core.rules.rule_types import Sample
 from core.runtime.instant import MINUTE, Instant
 from tests.fixtures.alerting import DAWN, Watch
 from tests.fixtures.databases import opened

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alerting.engine import Engine
+from alerting.alerting_loop import AlertingLoop
 from alerting.evaluating.late_readings import LateEvaluation
 from alerting.following.follower import Follower
 from core.alarms import late_spans
@@ -20,9 +20,9 @@ from core.devices.tables import Gateway as GatewayRow
 from core.ids import Centi, ZoneId
 from core.limits import rule_profile
 from core.limits.rule_profile import ZoneOverrides
-from core.rules.conditions import Sample
+from core.rules.rule_types import Sample
 from core.runtime.instant import MINUTE, Instant
-from core.units import revision
+from core.units import device_revision
 from core.units.tables import Unit
 from core.wire.messages import Reading
 from core.wire.topics import MessageKind
@@ -49,7 +49,7 @@ def add_probes(line: Line) -> dict[str, ZoneId]:
             _, (zone,) = add_fridge(tx, f"W-{n}", unit)
             add_probe(tx, code, gateway.id, zone, since=Instant(0))
             zones[code] = zone
-        revision.bump(tx)
+        device_revision.bump(tx)
     return zones
 
 
@@ -59,7 +59,7 @@ class Alerting:
     def __init__(self, line: Line) -> None:
         zones, writer, self.clock = ZoneCache(), outbox_writer(), HandClock(Instant(NOW))
         follower = Follower(line.records, line.log, Directory(line.records), zones, writer, shards="00-ff")
-        self.engine = Engine(
+        self.engine = AlertingLoop(
             line.records, intake=line.log, follower=follower, zones=zones, outbox=writer, clock=self.clock, poll=1.0
         )
         self.late = LateEvaluation(

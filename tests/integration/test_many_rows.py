@@ -8,12 +8,12 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
-from core.alarms.tables import HousekeepingJob, OutboxMessage, RuleState
+from core.alarms.tables import OutboxMessage, PeriodicJob, RuleState
 from core.db.engine import Records
 from core.db.in_values import in_values
 from core.db.insert import insert_all, insert_missing, upsert
 from core.figures.tables import DueDay
-from core.rules.conditions import Condition, Rule
+from core.rules.rule_types import Condition, Rule
 from tests.fixtures.county import add_contact, add_fridge, add_gateway, add_probe, add_unit
 
 MANY = 3_000
@@ -22,39 +22,39 @@ MANY = 3_000
 def ticks(tx: Session) -> list[tuple[str, int, int | None, str]]:
     return [
         (row.name, row.due_at, row.ran_at, row.detail)
-        for row in tx.scalars(select(HousekeepingJob).order_by(HousekeepingJob.name))
+        for row in tx.scalars(select(PeriodicJob).order_by(PeriodicJob.name))
     ]
 
 
 def test_columns_that_are_left_out_get_their_defaults(records: Records) -> None:
     with records.write() as tx:
-        insert_all(tx, HousekeepingJob, [{"name": "a", "due_at": 1}])
-        insert_missing(tx, HousekeepingJob, [{"name": "a", "due_at": 2}, {"name": "b", "due_at": 2}])
-        upsert(tx, HousekeepingJob, [{"name": "b", "due_at": 3}, {"name": "c", "due_at": 3}])
+        insert_all(tx, PeriodicJob, [{"name": "a", "due_at": 1}])
+        insert_missing(tx, PeriodicJob, [{"name": "a", "due_at": 2}, {"name": "b", "due_at": 2}])
+        upsert(tx, PeriodicJob, [{"name": "b", "due_at": 3}, {"name": "c", "due_at": 3}])
         assert ticks(tx) == [("a", 1, None, ""), ("b", 3, None, ""), ("c", 3, None, "")]
 
 
 def test_replacing_leaves_the_columns_that_are_not_given(records: Records) -> None:
     with records.write() as tx:
-        insert_all(tx, HousekeepingJob, [{"name": "a", "due_at": 1, "ran_at": 7, "detail": "said"}])
-        upsert(tx, HousekeepingJob, [{"name": "a", "due_at": 2}])
+        insert_all(tx, PeriodicJob, [{"name": "a", "due_at": 1, "ran_at": 7, "detail": "said"}])
+        upsert(tx, PeriodicJob, [{"name": "a", "due_at": 2}])
         assert ticks(tx) == [("a", 2, 7, "said")]
 
 
 def test_of_two_with_one_key_the_first_is_missing_and_the_last_replaces(records: Records) -> None:
     twice = [{"name": "a", "due_at": 1}, {"name": "a", "due_at": 2}]
     with records.write() as tx:
-        insert_missing(tx, HousekeepingJob, twice)
+        insert_missing(tx, PeriodicJob, twice)
         assert ticks(tx) == [("a", 1, None, "")]
-        upsert(tx, HousekeepingJob, twice)
+        upsert(tx, PeriodicJob, twice)
         assert ticks(tx) == [("a", 2, None, "")]
 
 
 def test_one_that_is_there_is_an_error_where_all_are_new(records: Records) -> None:
     with records.write() as tx:
-        insert_all(tx, HousekeepingJob, [{"name": "a", "due_at": 1}])
+        insert_all(tx, PeriodicJob, [{"name": "a", "due_at": 1}])
     with pytest.raises(IntegrityError), records.write() as tx:
-        insert_all(tx, HousekeepingJob, [{"name": "b", "due_at": 1}, {"name": "a", "due_at": 2}])
+        insert_all(tx, PeriodicJob, [{"name": "b", "due_at": 1}, {"name": "a", "due_at": 2}])
     with records.read() as tx:
         assert ticks(tx) == [("a", 1, None, "")]
 
@@ -108,7 +108,7 @@ def test_a_day_comes_back_as_a_day(records: Records) -> None:
 def test_rows_with_different_columns_are_refused(records: Records) -> None:
     for other in ({"name": "b"}, {"name": "b", "due_at": 1, "detail": "x"}, {"name": "b", "ran_at": 1}):
         with pytest.raises((ValueError, KeyError)), records.write() as tx:
-            insert_missing(tx, HousekeepingJob, [{"name": "a", "due_at": 1}, other])
+            insert_missing(tx, PeriodicJob, [{"name": "a", "due_at": 1}, other])
     with records.read() as tx:
         assert ticks(tx) == []
 
@@ -116,18 +116,16 @@ def test_rows_with_different_columns_are_refused(records: Records) -> None:
 def test_text_that_is_too_long_is_refused_or_kept_whole_but_never_cut(records: Records) -> None:
     name = "x" * 31
     with suppress(DBAPIError), records.write() as tx:
-        insert_missing(tx, HousekeepingJob, [{"name": name, "due_at": 1}])
+        insert_missing(tx, PeriodicJob, [{"name": name, "due_at": 1}])
     with records.read() as tx:
         assert [row[0] for row in ticks(tx)] == ([name] if records.is_sqlite else [])  # SQLite knows no lengths
 
 
 def test_rows_are_asked_for_by_any_number_of_values(records: Records) -> None:
     with records.write() as tx:
-        insert_all(tx, HousekeepingJob, [{"name": f"{n}", "due_at": n} for n in range(MANY)])
+        insert_all(tx, PeriodicJob, [{"name": f"{n}", "due_at": n} for n in range(MANY)])
         for wanted in ([], [7], list(range(0, MANY, 2)), [2**52, -1]):
             found = tx.scalars(
-                select(HousekeepingJob.due_at)
-                .where(in_values(tx, HousekeepingJob.due_at, wanted))
-                .order_by(HousekeepingJob.due_at)
+                select(PeriodicJob.due_at).where(in_values(tx, PeriodicJob.due_at, wanted)).order_by(PeriodicJob.due_at)
             ).all()
             assert found == [n for n in wanted if 0 <= n < MANY]

@@ -18,11 +18,11 @@ import gateway_agent.service
 from config import secrets
 from config.settings import BrokerSettings, DeviceOnBus, RecordsSettings, Settings
 from core.db.engine import Records, connect
-from core.intake.open import open_log
+from core.intake.factory import open_log
 from core.intake.port import LogEntry
 from core.mqtt.client import BrokerAddress, MqttClient, MqttMessage
 from core.runtime.instant import DAY
-from core.units import revision
+from core.units import device_revision
 from core.wire.shards import GatewayNumber, shard_of
 from core.wire.topics import MessageKind, Topic
 from gateway_agent.spool import Spool
@@ -270,7 +270,7 @@ def _installation(settings: Settings) -> Settings:
     )
     records = Records(connect(settings.records.url))
     with records.write() as tx:
-        revision.bump(tx)
+        device_revision.bump(tx)
         unit = add_unit(tx, "Longtan")
         _, (zone,) = add_fridge(tx, "F1", unit)
         add_probe(tx, "208601", add_gateway(tx, GW, unit), zone)

@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from core.devices.tables import ProbeGateway, ProbeZone
 from core.runtime.instant import MINUTE, Instant
-from core.units import revision
+from core.units import device_revision
 from tests.fixtures.alerting import DAWN, Watch, ago, ahead, on_both
 
 
@@ -51,14 +51,14 @@ def test_a_probe_that_no_gateway_reads_any_more_is_silent_until_one_does(watch: 
     with watch.records.write() as tx:
         read = tx.scalars(select(ProbeGateway)).one()
         read.until = watch.clock.time
-        revision.bump(tx)
+        device_revision.bump(tx)
     watch.forward(14)
     assert not watch.alarms()
     watch.forward(5)
     assert (watch.alarm().rule, watch.tiers(1)) == ("probe_offline", [1])
     with watch.records.write() as tx:
         tx.add(ProbeGateway(probe_id=read.probe_id, gateway_id=read.gateway_id, since=watch.clock.time))
-        revision.bump(tx)
+        device_revision.bump(tx)
     watch.forward(1, showing=5.0)
     assert watch.alarm().state == "recovered"
 
@@ -131,7 +131,7 @@ def test_a_silent_probe_that_speaks_for_the_first_time_elsewhere_ends_its_alarm(
         place.until = watch.clock.time
         if into_another:
             tx.add(ProbeZone(probe_id=place.probe_id, zone_id=other.zone, since=watch.clock.time))
-        revision.bump(tx)
+        device_revision.bump(tx)
     watch.reads(5.0)
     watch.run()
     for _ in range(3):

@@ -8,7 +8,7 @@ import pytest
 from coldchain.simulate.modbus import Framing, ModbusDevices, ModbusFault
 from config.settings import BusSettings, DeviceOnBus
 from gateway_agent import device_profile
-from gateway_agent.poller import PolledDevice
+from gateway_agent.bus_poller import PolledDevice
 from tests.fixtures.modbus import bus_to, line
 from tests.fixtures.polling import Reader, reading, steady
 

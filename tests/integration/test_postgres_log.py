@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 
 from config.load import InvalidSetting
 from core.intake import postgres_server
-from core.intake.open import open_log
+from core.intake.factory import open_log
 from core.intake.port import AppendResult, IntakeUnavailable, NewerLog
 from core.intake.postgres import PostgresIntakeLog
 from core.wire.shards import GatewayNumber, shard_of

@@ -7,12 +7,12 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.alarms.tables import HousekeepingJob
+from core.alarms.tables import PeriodicJob
 from core.db.engine import Records
 from core.db.insert import insert_missing, upsert
-from core.db.record import Record
+from core.db.table_base import Record
 from core.devices import bindings, registry
-from core.devices.kinds import EquipmentKind, ZoneKind
+from core.devices.kinds_and_labels import EquipmentKind, ZoneKind
 from core.devices.registry import NewEquipment
 from core.devices.tables import ProbeZone, Zone
 from core.errors import Conflict
@@ -99,7 +99,7 @@ def test_two_that_write_the_same_rows_in_any_order_do_not_wait_for_each_other_cr
         rows = [{"name": f"{n}.{each}", "due_at": NOW} for each in range(500)]
         ends = at_once(
             records,
-            lambda tx, rows=rows: write(tx, HousekeepingJob, rows),
-            lambda tx, rows=rows: write(tx, HousekeepingJob, rows[::-1]),
+            lambda tx, rows=rows: write(tx, PeriodicJob, rows),
+            lambda tx, rows=rows: write(tx, PeriodicJob, rows[::-1]),
         )
         assert ends == [None, None]

@@ -15,7 +15,7 @@ from core.db.engine import Records
 from core.devices import bindings
 from core.devices.directory import allot_series
 from core.devices.tables import Series
-from core.figures import rollups
+from core.figures import daily_repository
 from core.figures.tables import RolledUp
 from core.ids import ProbeId, SeriesId
 from core.runtime.instant import Instant
@@ -72,12 +72,12 @@ def test_two_workers_with_the_same_day_keep_it_once(site: Site) -> None:
     site.clock.at = at(DAY_MIN + 20)
     site.collectors[0].due_days.mark(threading.Event())
     with site.records.read() as tx:
-        asked = rollups.due(tx, ("00", "ff"), day(9), (day(-9), SeriesId(0)), 10)
+        asked = daily_repository.due(tx, ("00", "ff"), day(9), (day(-9), SeriesId(0)), 10)
     assert [(each.day, each.series) for each in asked] == [(day(0), 1), (day(0), 2)]
     site.works()
     before = site.rows()
     with site.records.write() as tx:
-        assert rollups.keep(tx, day(0), [(each, []) for each in asked]) == 0
+        assert daily_repository.keep(tx, day(0), [(each, []) for each in asked]) == 0
     assert site.rows() == before != []
 
 

@@ -11,7 +11,7 @@ from core.db.engine import Records
 from core.devices import bindings, registry
 from core.devices.tables import Probe, ProbeZone, Zone
 from core.errors import Invalid
-from core.figures import rollups
+from core.figures import daily_repository
 from core.figures.tables import Daily
 from core.ids import Centi, ProbeId, SeriesId, ZoneId
 from core.limits import zone_limits
@@ -246,7 +246,7 @@ def test_days_and_hours_that_are_sealed_have_the_same_figures(one_site: Site) ->
     before = one_site.rows()
     one_site.telemetry.seal(at(9 * DAY_MIN))
     with one_site.records.write() as tx:
-        rollups.mark(tx, [(day(n), SeriesId(1)) for n in range(2)])
+        daily_repository.mark(tx, [(day(n), SeriesId(1)) for n in range(2)])
     one_site.works()
     assert one_site.rows() == before
     assert due(one_site) == []
@@ -258,7 +258,7 @@ def test_a_month_of_many_probes_at_once(site: Site) -> None:
         site.takes("208601", minutely(n * DAY_MIN, n * DAY_MIN + 100, 5.0 + 2 * n))
     site.is_day(3)
     with site.records.read() as tx:
-        one, two = rollups.totals(tx, [SeriesId(2), SeriesId(1)], day(0), day(30))
+        one, two = daily_repository.totals(tx, [SeriesId(2), SeriesId(1)], day(0), day(30))
     assert (one.series, one.days, one.n, one.failed, one.min, one.max) == (1, 3, 300, 0, 500, 900)
     assert (one.sum, one.above, one.below, one.gap) == (210_000, 100 * MINUTE, 0, (3 * DAY_MIN - 300) * MINUTE)
     assert (two.series, two.n, two.min, two.gap) == (2, 0, None, 3 * DAY_MIN * MINUTE)
@@ -269,11 +269,11 @@ def test_a_changed_figure_fails_its_checksum(site: Site) -> None:
     site.takes("208601", minutely(0, 100))
     site.is_day(2)
     with site.records.read() as tx:
-        assert list(rollups.damage(tx)) == []
+        assert list(daily_repository.damage(tx)) == []
     with site.records.write() as tx:
         tx.execute(update(Daily).where(Daily.series_id == 1, Daily.day == day(1)).values(above=60_000))
     with site.records.read() as tx:
-        assert list(rollups.damage(tx)) == [f"records, daily, day {day(1)}, series 1: fails its checksum"]
+        assert list(daily_repository.damage(tx)) == [f"records, daily, day {day(1)}, series 1: fails its checksum"]
 
 
 def test_versions_are_never_changed(site: Site) -> None:

@@ -15,7 +15,7 @@ import collector.service
 from config.load import InvalidSetting
 from config.settings import AlertingSettings, CollectorSettings, IntakeSettings, RecordsSettings, Settings
 from core.intake import shard_ownership
-from core.intake.open import open_log
+from core.intake.factory import open_log
 from core.intake.shard_ownership import ShardOwnership
 from core.runtime.status import StatusFile
 from core.wire.shards import GatewayNumber

@@ -23,7 +23,7 @@ from config.load import InvalidSetting, load
 from core.db.engine import Records, connect
 from core.health import store_checks
 from core.health.health_check import HealthCheck, Lag
-from core.intake.open import is_ready
+from core.intake.factory import is_ready
 from core.intake.port import DeadLetter, GatewayClock, LogEntry, ShardClaim, StampedReading, WithheldReading
 from core.intake.sqlite import SqliteIntakeLog
 from core.migrations.migrate import upgrade
@@ -32,7 +32,7 @@ from core.runtime.instant import MINUTE, Instant, Milliseconds
 from core.runtime.status import StatusFile
 from core.runtime.trouble import Trouble, TroubleKind
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 from core.wire.shards import GatewayNumber, Shard
 from core.wire.topics import MessageKind as WireKind
 from core.wire.topics import Topic

@@ -20,7 +20,7 @@ from core.figures.tables import Daily
 from core.ids import Centi, SeriesId
 from core.runtime.clock import real_now
 from core.runtime.instant import DAY, HOUR, Instant
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 from core.telemetry.port import StoredReading, TelemetryUnavailable
 from tests.fixtures.influx import Influxd
 from tests.fixtures.site import day, site_in

@@ -15,10 +15,10 @@ from core.errors import Conflict, Invalid, NotFound, NotSignedIn, PermissionDeni
 from core.ids import AccountId
 from core.runtime.instant import Instant
 from core.units.actor import OPERATOR, Actor, Holding
-from core.units.levels import Level, UnitKind
 from core.units.rights import RIGHTS, Right, Role
 from core.units.tables import Account, ApiToken, Contact, Grant, Person, Unit
 from core.units.tree import UnitParticulars, add_unit, change_unit, move_unit, particulars
+from core.units.unit_levels import Level, UnitKind
 from tests.fixtures.county import DAWN, add_contact, add_fridge
 
 NOW = Instant(1_700_000_000_000)

@@ -21,7 +21,9 @@ class TwoShards:
     def __init__(self, watch: Watch, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
         monkeypatch.setattr("alerting.following.follower.CHUNK", chunk)
         monkeypatch.setattr("alerting.following.follower.CHUNK_SQLITE", chunk)
-        monkeypatch.setattr("alerting.engine.HOLD_S", -1.0)  # neither waits for the other, nor for the end of a backlog
+        monkeypatch.setattr(
+            "alerting.alerting_loop.HOLD_S", -1.0
+        )  # neither waits for the other, nor for the end of a backlog
         self._watch = watch
         watch.fridge("208601", "208602", gateways=(FIRST, SECOND))
         self._first, self._second = watch.worker("00-7f"), watch.worker("80-ff")

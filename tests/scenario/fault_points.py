@@ -234,7 +234,7 @@ COLLECTOR = (
 _RECORDS = "core.db.engine:Records.write"
 _OPENS = Reach("alerting.following.follower:settle", AFTER, _opened)
 _RECOVERS = Reach("alerting.following.follower:settle", AFTER, _recovered)
-_FIRES = Reach("alerting.engine:escalate", AFTER, _found)
+_FIRES = Reach("alerting.alerting_loop:escalate", AFTER, _found)
 _LEASES = Reach("alerting.delivering.delivery:claim_messages", AFTER, _found)
 _FINISHES = Reach("alerting.delivering.delivery:write_down", AFTER, lambda call: bool(call.args[1]))
 ALERTING = (
@@ -260,7 +260,7 @@ ALERTING = (
     Point(
         "alerting",
         "a step is claimed, before its messages",
-        Reach("alerting.escalating.escalation:_claim", AFTER, _found),
+        Reach("alerting.escalating.due_steps:_claim", AFTER, _found),
     ),
     Point("alerting", "firing a step, before the commit", Reach(_RECORDS, COMMIT), _FIRES),
     Point("alerting", "messages committed, before sending", Reach(_RECORDS, COMMITTED), _FIRES),
@@ -281,14 +281,14 @@ ALERTING = (
         "alerting",
         "the audit has its turn, before the commit",
         Reach(_RECORDS, COMMIT),
-        Reach("alerting.housekeeping:claim_job", AFTER, _turn_of("audit")),
+        Reach("alerting.periodic_jobs:claim_job", AFTER, _turn_of("audit")),
     ),
-    Point("alerting", "the audit has its turn, before it looks", Reach("alerting.self_check:SelfCheck._look", BEFORE)),
+    Point("alerting", "the audit has its turn, before it looks", Reach("alerting.watchdog:Watchdog._look", BEFORE)),
     Point(
         "alerting",
         "the search for silence has its turn, before the commit",
         Reach(_RECORDS, COMMIT),
-        Reach("alerting.housekeeping:claim_job", AFTER, _turn_of("offline")),
+        Reach("alerting.periodic_jobs:claim_job", AFTER, _turn_of("offline")),
     ),
 )
 

@@ -10,17 +10,17 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.alarms.tables import Alarm
-from core.intake.open import open_log
+from core.intake.factory import open_log
 from core.intake.port import IntakeUnavailable
 from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper, monotonic
 from core.runtime.instant import Instant, parse
 from tests.fixtures.servers import Pair
 from tests.scenario.county import County, Fridge, python, register_phones, staged
+from tests.scenario.county_activity import Episode, History, Registrar, Staff, Weather, going_on, weather
 from tests.scenario.faults import Armoury, Point
 from tests.scenario.machines import Machines, until
 from tests.scenario.oracles import LogWatch, Tally, examine
-from tests.scenario.unrest import Episode, History, Registrar, Staff, Weather, going_on, weather
 
 SPEED = 30
 SLOWLY = 12

@@ -19,17 +19,17 @@ from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, HandlingRecord, Out
 from core.db.audit import Audit
 from core.devices.tables import Equipment, Probe, Series
 from core.ids import SeriesId
-from core.intake.open import open_log
+from core.intake.factory import open_log
 from core.intake.port import IntakeUnavailable
 from core.runtime.instant import DAY, MINUTE, SECOND, Instant, Milliseconds
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 from core.units.tables import Person
 from core.wire.quality import of_origin
 from core.wire.shards import GatewayNumber, Shard
 from gateway_agent.spool import Spool
 from tests.scenario.county import LEVELS, County
-from tests.scenario.unrest import Episode, History, Staff, Value
+from tests.scenario.county_activity import Episode, History, Staff, Value
 
 LIMIT, DELAY, GAP_INTERVALS = 800, Milliseconds(10 * MINUTE), 3
 """Constants of the rule for the fridges (config/rules/china-2017.toml): 0.01 °C, milliseconds, polling intervals."""

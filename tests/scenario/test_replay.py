@@ -18,10 +18,10 @@ from sqlalchemy import select
 from coldchain.supervisor import Supervisor
 from core.devices.tables import Probe, Series
 from core.ids import Centi
-from core.logger_files.model import DayFigures, LoggerFile
+from core.logger_files.logger_file import DayFigures, LoggerFile
 from core.logger_files.reader import read_file
 from core.runtime.instant import MINUTE, Instant
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 from core.telemetry.port import Curve
 from core.telemetry.window_figures import day_edges, exposures
 from tests.fixtures.servers import PAIRS, Pair

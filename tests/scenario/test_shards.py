@@ -16,9 +16,9 @@ from coldchain.supervisor import Service, Supervisor
 from core.alarms.tables import AlarmStep
 from core.devices.tables import Probe, Series
 from core.ids import Centi
-from core.intake.open import open_log
+from core.intake.factory import open_log
 from core.runtime.instant import MINUTE, Instant
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 from core.wire.shards import GatewayNumber, shard_of
 from tests.fixtures.broker import until
 from tests.fixtures.servers import PAIRS, Pair

@@ -18,11 +18,11 @@ import structlog
 from coldchain.simulate.modbus import ModbusDevices
 from config.settings import AgentSettings, DeviceOnBus, GatewaySettings, Settings
 from core.ids import SeriesId
-from core.intake.open import open_log
+from core.intake.factory import open_log
 from core.runtime.instant import DAY, Instant
 from core.runtime.status import StatusFile
 from core.runtime.trouble import TroubleKind
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 from core.wire.messages import Ack
 from core.wire.shards import shard_of
 from gateway_agent import service

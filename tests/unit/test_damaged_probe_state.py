@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from alerting.evaluating.probe_state import ProbeState
 from core.devices.directory import Place
 from core.ids import Centi, ProbeId, SeriesId, ZoneId
-from core.rules.conditions import Sample
 from core.rules.live_state import LimitState, RecentReadings, SensorState
+from core.rules.rule_types import Sample
 from core.runtime.instant import MINUTE, Instant
 
 NOW = Instant(1_774_632_960_000)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from core.ids import Centi
 from core.limits import rule_profile
 from core.limits.rule_profile import ZoneOverrides
-from core.rules.conditions import Condition, Sample
 from core.rules.excursion import CALM, Excursion, Limit, ended, step
+from core.rules.rule_types import Condition, Sample
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds, parse
 
 NOON = parse("2026-03-28T12:00:00+08:00")

@@ -12,9 +12,9 @@ import pytest
 
 from core.ids import AlarmId, Centi, ProbeId
 from core.rules import evaluation
-from core.rules.conditions import Rule, Sample
 from core.rules.evaluation import BEGINNING, END, ZonePeriod
 from core.rules.reconcile import Alterable, FoundEpisode, KnownAlarm, reconcile, united
+from core.rules.rule_types import Rule, Sample
 from core.runtime.instant import MINUTE, SECOND, Instant, Milliseconds
 from tests.fixtures.late_model import BOUNDS, NOON, ZONE, Model, Span, minute, of_all, sample
 

@@ -8,7 +8,7 @@ import pytest
 
 from config.text_file import UnreadableFile
 from core.ids import Centi
-from core.logger_files.model import DayFigures, LoggerFile
+from core.logger_files.logger_file import DayFigures, LoggerFile
 from core.logger_files.reader import read_file as read
 from core.runtime.instant import MINUTE, Instant, parse
 from core.telemetry.port import Curve

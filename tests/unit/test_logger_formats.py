@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.text_file import UnreadableFile
-from core.logger_files.model import ColumnNames, LoggerFile
+from core.logger_files.logger_file import ColumnNames, LoggerFile
 from core.logger_files.reader import parse
 from core.runtime.instant import MINUTE
 from core.runtime.instant import parse as at

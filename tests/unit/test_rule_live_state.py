@@ -9,9 +9,9 @@ from core.ids import Centi, ZoneId
 from core.limits import rule_profile
 from core.limits.rule_profile import ZoneOverrides
 from core.rules import live_state
-from core.rules.conditions import Condition, Rule, Sample
 from core.rules.excursion import CALM, Excursion
 from core.rules.live_state import WATERMARK, Bounds, EndedExcursion, LimitState, LiveState, RecentReadings, SensorState
+from core.rules.rule_types import Condition, Rule, Sample
 from core.runtime.instant import MINUTE, SECOND, Instant, Milliseconds, parse
 
 NOON = parse("2026-03-28T12:00:00+08:00")

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from core.ids import Centi
 from core.rules import offline
 from core.rules.bad_sensor import UNKNOWN, Sensor, SensorTrust, step
-from core.rules.conditions import Condition, Sample
 from core.rules.offline import OfflineLimit
+from core.rules.rule_types import Condition, Sample
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds, parse
 
 NOON = parse("2026-03-28T12:00:00+08:00")

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from core.ids import Centi, SeriesId
 from core.runtime.instant import HOUR, Instant
 from core.telemetry.codec import Damaged, decode_block, decode_frame, encode_block, encode_frame
-from core.telemetry.columns import SERIES_BITS, ReadingColumns, by_hour, from_samples, later_wins
 from core.telemetry.port import StoredReading
+from core.telemetry.reading_columns import SERIES_BITS, ReadingColumns, by_hour, from_samples, later_wins
 
 START = 1_700_000_000_000 // HOUR * HOUR
 

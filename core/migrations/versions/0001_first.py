@@ -6,7 +6,7 @@ One long file: a migration is history, and history is not rewritten.
 import sqlalchemy as sa
 from alembic import op
 
-from core.db.record import BIGINT
+from core.db.table_base import BIGINT
 from core.db.overlap_guard import forbid_change, forbid_overlap
 
 revision = "0001"

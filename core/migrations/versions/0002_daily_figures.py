@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from core.db.record import BIGINT
+from core.db.table_base import BIGINT
 from core.db.overlap_guard import forbid_change
 
 revision = "0002"

@@ -5,7 +5,7 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
-from core.db.record import BIGINT
+from core.db.table_base import BIGINT
 
 revision = "0006"
 down_revision = "0007"

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from core.db.record import BIGINT
+from core.db.table_base import BIGINT
 
 revision = "0008"
 down_revision = "0003"

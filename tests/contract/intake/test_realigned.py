@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from core.intake.identity import mark
+from core.intake.cursor_marks import mark
 from core.intake.port import IntakeLog, LogReplaced
 from core.runtime.instant import Instant
 from core.wire.shards import Shard

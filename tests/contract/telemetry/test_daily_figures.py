@@ -8,8 +8,8 @@ import pytest
 from core.db.engine import Records
 from core.devices import bindings
 from core.devices.tables import Zone
-from core.figures import rollups
-from core.figures.daily import DayPart
+from core.figures import daily_repository
+from core.figures.daily_figures import DayPart
 from core.ids import Centi, ProbeId, SeriesId, ZoneId
 from core.limits import zone_limits
 from core.limits.zone_limits import ZoneLimits
@@ -79,7 +79,7 @@ def test_figures_are_what_plain_counting_gives_on_every_store(
         assert [shown(row) for row in site.rows()] == expected
         assert [(row.since, row.until) for row in site.rows()] == [(at(a), at(b)) for a, b in parts]
         with site.records.read() as tx:
-            (month,) = rollups.totals(tx, [SeriesId(1)], day(0), day(30))
+            (month,) = daily_repository.totals(tx, [SeriesId(1)], day(0), day(30))
         assert (month.n, month.failed) == (sum(row[0] for row in expected), sum(row[1] for row in expected))
         assert month.gap / MINUTE == sum(row[-1] for row in expected)
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant
-from core.telemetry.columns import LAST_AT
 from core.telemetry.port import Curve, StoredReading, Telemetry
+from core.telemetry.reading_columns import LAST_AT
 from core.wire.quality import Quality
 from core.wire.shards import Shard
 from tests.fixtures.telemetry_adapters import EVER, SERIES, START, open_adapter

@@ -3,7 +3,7 @@
 One task watches the clock for all buses of the process, since a stepped clock must be read every few milliseconds. If
 the clock jumps forward over several cycles, only the latest one is polled. If it goes back by up to one cycle (a
 correction), nothing is polled until it has caught up; if it goes back further, it was wrong before and the new time
-counts. tests/unit/test_poll_cycles.py tries to break it.
+counts. tests/unit/test_poll_schedule.py tries to break it.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ def is_due(now: Instant, interval: Milliseconds, last: Instant | None) -> bool:
     return last is None or due > last or due < last - interval
 
 
-class PollCycles:
+class PollSchedule:
     """Scheduler that wakes the pollers when their cycle is due."""
 
     def __init__(self, clock: Clock) -> None:

@@ -1,7 +1,7 @@
 """Gateways for `ingest.py`: their messages, a publisher, and a bare subscriber to compare the collector with.
 
-Publisher and subscriber are processes that `ingest.py` starts: `python field.py publish|count …`. The publisher builds
-the packets itself, since a client library would need more CPU time than what is measured.
+Publisher and subscriber are processes that `ingest.py` starts: `python simulated_gateways.py publish|count …`. The
+publisher builds the packets itself, since a client library would need more CPU time than what is measured.
 """
 
 import json

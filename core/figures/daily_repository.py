@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Table, and_, delete, func, insert, or_, se
 from sqlalchemy.orm import Session
 
 from core.db.insert import upsert
-from core.figures.daily import DayPart
+from core.figures.daily_figures import DayPart
 from core.figures.tables import Daily, DueDay
 from core.ids import Centi, SeriesId
 from core.runtime.instant import Milliseconds

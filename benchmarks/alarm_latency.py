@@ -23,7 +23,7 @@ from config import secrets
 from core.alarms.states import StepState
 from core.alarms.tables import Alarm, AlarmStep, OutboxMessage
 from core.db.engine import Records, connect, url_for
-from core.intake.open import open_log
+from core.intake.factory import open_log
 from core.migrations.migrate import upgrade
 from core.mqtt.client import BrokerAddress, MqttClient
 from core.runtime.clock import real_now
@@ -69,12 +69,12 @@ def told_in_time(report: Report, name: str, url: str, count: int) -> None:
 def open_before(fridges: Fridges, which: Sequence[int]) -> None:
     """Open alarms of some fridges in the past, a tenth of a second apart, with level 1 told."""
     clock = HandClock(Instant(real_now() - 15 * MINUTE))
-    engine, _ = fridges.worker(clock)
+    loop, _ = fridges.worker(clock)
     fridges.read(4.0, clock.time)
     for fridge in which:
         clock.time = Instant(clock.time + int(APART_S * 1000))
         fridges.read(9.4, clock.time, fridges=[fridge])
-        engine.run_once()
+        loop.run_once()
     with fridges.records.write() as tx:
         tx.execute(sa.update(OutboxMessage).values(state="sent", sent_at=clock.time))
 

@@ -1,4 +1,4 @@
-"""Self-audit of alerting: overdue steps, unsent messages, a log that isn't followed.
+"""Watchdog of alerting: overdue steps, unsent messages, a log that isn't followed.
 
 It runs on the scheduler's thread, so that it also notices a hanging engine. Its findings are sent to level 1 of the top
 units and stored in the row of its tick (for readiness and metrics). While there are findings the dead-man's ping isn't
@@ -14,12 +14,12 @@ import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from alerting import housekeeping
+from alerting import periodic_jobs
 from alerting.following.follower import positions
 from core.alarms.message_text import OpsFacts
 from core.alarms.outbox import MessageDraft, OutboxWriter
 from core.alarms.states import AttemptOutcome, MessageState, NotificationKind, StepState
-from core.alarms.tables import AlarmStep, DeliveryAttempt, HousekeepingJob, OutboxMessage
+from core.alarms.tables import AlarmStep, DeliveryAttempt, OutboxMessage, PeriodicJob
 from core.contacts.contacts import ContactLevel
 from core.db.engine import Records
 from core.intake.port import IntakeLog
@@ -46,7 +46,7 @@ CONFIRM_S = 2.0
 """Real seconds after which a finding must still hold: on a fast clock a moment's work looks late."""
 
 
-class SelfCheckFinding(msgspec.Struct, frozen=True):
+class WatchdogFinding(msgspec.Struct, frozen=True):
     """Failure of alerting. `trouble` is a key of the message catalogue."""
 
     trouble: str
@@ -54,7 +54,7 @@ class SelfCheckFinding(msgspec.Struct, frozen=True):
     since: Instant
 
 
-class SelfCheck:
+class Watchdog:
     """Check once a minute of the clock, done by one of all workers."""
 
     def __init__(
@@ -79,17 +79,17 @@ class SelfCheck:
         self._outbox = outbox
         self._clock = clock
         self._dead_man_url = dead_man_url
-        self.findings: Sequence[SelfCheckFinding] = ()
+        self.findings: Sequence[WatchdogFinding] = ()
         """Findings of the last check."""
 
     def run(self) -> bool:
         """Check if it is due; return whether this worker had the run."""
         now = self._clock.now()
         with self._records.read() as tx:
-            if not housekeeping.is_due(tx, TICK, now):
+            if not periodic_jobs.is_due(tx, TICK, now):
                 return False
         with self._records.write() as tx:
-            run = housekeeping.claim_job(tx, TICK, EVERY, now)
+            run = periodic_jobs.claim_job(tx, TICK, EVERY, now)
         if run is None:
             return False
         last = run.last
@@ -106,7 +106,7 @@ class SelfCheck:
             self._ping()
         return True
 
-    def _look(self, last: Instant, now: Instant) -> list[SelfCheckFinding]:
+    def _look(self, last: Instant, now: Instant) -> list[WatchdogFinding]:
         with self._records.read() as tx:
             return [
                 *_overdue_steps(tx, last, now),
@@ -116,7 +116,7 @@ class SelfCheck:
                 *self._unfollowed(tx, now),
             ]
 
-    def _unsent(self, tx: Session, now: Instant) -> list[SelfCheckFinding]:
+    def _unsent(self, tx: Session, now: Instant) -> list[WatchdogFinding]:
         """Return messages that no channel takes, such as those of a blocked account.
 
         Messages about alerting itself don't count: a report of a finding must not prolong it.
@@ -134,21 +134,21 @@ class SelfCheck:
         if self._unsent_since is None:
             self._unsent_since = monotonic()
         is_lasting = monotonic() - self._unsent_since >= self._lasting_s
-        return [SelfCheckFinding("outbox_behind", count, since)] if is_lasting else []
+        return [WatchdogFinding("outbox_behind", count, since)] if is_lasting else []
 
-    def _unfollowed(self, tx: Session, now: Instant) -> list[SelfCheckFinding]:
+    def _unfollowed(self, tx: Session, now: Instant) -> list[WatchdogFinding]:
         followed = positions(tx)
         overdue = []
         for shard in self._log.shards():
             entries = self._log.read(shard, followed.get(shard, 0), 1)
             overdue += [entry.batch.received for entry in entries if now - entry.batch.received > OVERDUE]
-        return [SelfCheckFinding("log_behind", len(overdue), min(overdue))] if overdue else []
+        return [WatchdogFinding("log_behind", len(overdue), min(overdue))] if overdue else []
 
     def _tell(self, now: Instant) -> None:
         summary = ", ".join(f"{finding.trouble} {finding.count}" for finding in self.findings)
         log.error("alerting is not well", findings=summary)
         with self._records.write() as tx:
-            tx.get_one(HousekeepingJob, TICK).detail = summary
+            tx.get_one(PeriodicJob, TICK).detail = summary
             drafts = [
                 MessageDraft(
                     kind=NotificationKind.OPS,
@@ -172,7 +172,7 @@ class SelfCheck:
 
     def _ping(self) -> None:
         with self._records.write() as tx:
-            tx.get_one(HousekeepingJob, TICK).detail = ""
+            tx.get_one(PeriodicJob, TICK).detail = ""
         if not self._dead_man_url:
             return
         try:
@@ -183,7 +183,7 @@ class SelfCheck:
             log.warning("dead-man's ping not taken", problem=str(getattr(error, "reason", type(error).__name__)))
 
 
-def _overdue_steps(tx: Session, last: Instant, now: Instant) -> list[SelfCheckFinding]:
+def _overdue_steps(tx: Session, last: Instant, now: Instant) -> list[WatchdogFinding]:
     """Return steps that were due at the last check already; a step of the clock makes others due all at once."""
     due_by = min(last, now - OVERDUE)
     count, since = tx.execute(
@@ -191,17 +191,17 @@ def _overdue_steps(tx: Session, last: Instant, now: Instant) -> list[SelfCheckFi
             AlarmStep.state == StepState.DUE, AlarmStep.due_at <= due_by
         )
     ).one()
-    return [SelfCheckFinding("step_overdue", count, since)] if count else []
+    return [WatchdogFinding("step_overdue", count, since)] if count else []
 
 
-def _stuck_leases(tx: Session, now: Instant) -> list[SelfCheckFinding]:
+def _stuck_leases(tx: Session, now: Instant) -> list[WatchdogFinding]:
     ended = Instant(real_now() - STUCK)
     stuck = select(func.count()).where(OutboxMessage.state == MessageState.QUEUED, OutboxMessage.lease_until <= ended)
     count = tx.scalar(stuck) or 0
-    return [SelfCheckFinding("lease_stuck", count, Instant(now - STUCK))] if count else []
+    return [WatchdogFinding("lease_stuck", count, Instant(now - STUCK))] if count else []
 
 
-def _refused(tx: Session, channels: Collection[str], now: Instant) -> list[SelfCheckFinding]:
+def _refused(tx: Session, channels: Collection[str], now: Instant) -> list[WatchdogFinding]:
     """Return messages refused within the last hour, except to unreachable people: the unit's page shows those.
 
     `next_at` is when the lease would have ended, in real time. It only saves the query from reading every message that
@@ -222,7 +222,7 @@ def _refused(tx: Session, channels: Collection[str], now: Instant) -> list[SelfC
         .join(Person, Person.id == OutboxMessage.person_id)
         .where(*refused)
     ).one()
-    return [SelfCheckFinding("messages_failed", count, since)] if count else []
+    return [WatchdogFinding("messages_failed", count, since)] if count else []
 
 
 def _top_managers(tx: Session) -> list[tuple[Unit, Person]]:

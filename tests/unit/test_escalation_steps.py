@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.alarms.steps import DRAIN, AlarmOpening, EarlierCycles, steps_of
+from core.alarms.escalation_steps import DRAIN, AlarmOpening, EarlierCycles, steps_of
 from core.ids import AlarmId
 from core.limits.rule_profile import load
 from core.runtime.instant import MINUTE, Instant

@@ -5,7 +5,7 @@ them later, after the probe was entered, stores them at once. So skipped reading
 moves the cursor over them, and marked for evaluation from telemetry (`core.alarms.late_spans`) once the probe has a
 place. Readings that were held and released are marked twice, with no effect.
 
-Tried by tests/integration/test_unplaced.py.
+Tried by tests/integration/test_unplaced_readings.py.
 """
 
 from collections import defaultdict

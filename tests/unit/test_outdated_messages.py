@@ -2,7 +2,7 @@
 
 import pytest
 
-from alerting.delivering.relevance import AlarmStanding, Relevance, SiblingMessage, relevance
+from alerting.delivering.outdated_messages import AlarmStanding, Relevance, SiblingMessage, relevance
 from core.runtime.instant import Instant
 
 NOW = Instant(1_000_000)

@@ -1,10 +1,10 @@
-"""Ticks: periodic jobs, each run done by one worker, which claims the job's row."""
+"""Periodic jobs of alerting, each run done by one worker, which claims the job's row."""
 
 import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.alarms.tables import HousekeepingJob
+from core.alarms.tables import PeriodicJob
 from core.db.insert import insert_missing
 from core.runtime.instant import Instant, Milliseconds
 
@@ -20,11 +20,9 @@ def claim_job(tx: Session, name: str, every: Milliseconds, now: Instant) -> Clai
 
     Missed runs are not made up for.
     """
-    insert_missing(tx, HousekeepingJob, [{"name": name, "due_at": now}])
+    insert_missing(tx, PeriodicJob, [{"name": name, "due_at": now}])
     due = (
-        select(HousekeepingJob)
-        .where(HousekeepingJob.name == name, HousekeepingJob.due_at <= now)
-        .with_for_update(skip_locked=True)
+        select(PeriodicJob).where(PeriodicJob.name == name, PeriodicJob.due_at <= now).with_for_update(skip_locked=True)
     )
     row = tx.scalar(due)
     if row is None:
@@ -42,4 +40,4 @@ def is_due(tx: Session, name: str, now: Instant) -> bool:
 
 def next_due(tx: Session, name: str) -> Instant | None:
     """Return when the next run is due; None when there never was one."""
-    return tx.scalar(select(HousekeepingJob.due_at).where(HousekeepingJob.name == name))
+    return tx.scalar(select(PeriodicJob.due_at).where(PeriodicJob.name == name))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from core.runtime.clock import ClockKeeper, VirtualClock
 from core.runtime.instant import MINUTE, Instant, Milliseconds
-from gateway_agent.poll_cycles import PollCycles, is_due, latest_due
+from gateway_agent.poll_schedule import PollSchedule, is_due, latest_due
 
 T0 = Instant(1_774_632_960_000)
 times = st.integers(0, 2**45).map(Instant)
@@ -34,7 +34,7 @@ def test_a_small_step_back_waits_and_a_large_one_counts_anew() -> None:
 def test_a_clock_that_jumps_polls_once_for_the_latest_cycle(tmp_path: Path) -> None:
     start = latest_due(T0, MINUTE)
     keeper = ClockKeeper(tmp_path / "clock.json", start=start, speed=0)
-    cycles = PollCycles(VirtualClock(tmp_path / "clock.json"))
+    cycles = PollSchedule(VirtualClock(tmp_path / "clock.json"))
     stop = threading.Event()
 
     async def story() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.receiving.gateway_clocks import CONVINCED, JudgedClock, judge, lag_of
+from collector.receiving.clocks_running_behind import CONVINCED, JudgedClock, judge, lag_of
 from core.runtime.instant import HOUR, MINUTE, SECOND, Instant
 from core.wire.messages import Batch, ClockReport, Reading
 

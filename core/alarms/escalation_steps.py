@@ -7,7 +7,7 @@ the re-opening, a later one keeps its time, and repeats continue their count. Le
 more often than the policy's `floor_min`.
 
 If no earlier cycle told anybody (because of a maintenance window, or because a backlog was over), escalation begins
-again with the re-opening. Tested by tests/unit/test_alarm_steps.py.
+again with the re-opening. Tested by tests/unit/test_escalation_steps.py.
 """
 
 from collections import defaultdict

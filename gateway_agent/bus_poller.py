@@ -6,7 +6,7 @@
   gateway reports as not answering. A unit that answered in the last cycle gets a second try in the same cycle.
 * If the line can't be opened, it is tried once in a cycle, not for each unit.
 * `ts` is the time when the reply is complete.
-tests/integration/test_poller.py and test_poller_back_off.py try to break it.
+tests/integration/test_bus_poller.py and test_poller_back_off.py try to break it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ from core.wire.messages import BusHealth, Reading
 from core.wire.quality import Quality
 from gateway_agent.device_profile import DeviceProfile, LineDefaults, ProfileChannel
 from gateway_agent.modbus_line import DeviceRefused, GarbledReply, LineUnreachable, ModbusLine, NoReply, RequestFailed
-from gateway_agent.poll_cycles import PollCycles, is_due
+from gateway_agent.poll_schedule import PollSchedule, is_due
 from gateway_agent.read_plan import BlockRead, blocks
 from gateway_agent.register_decoder import Point, RegisterWords, measure, points, reading
 from gateway_agent.spool import CLOCK_WAS_SET
@@ -87,7 +87,7 @@ class BusPoller:
         self.polling = False
         """Whether a cycle is in progress."""
 
-    async def run(self, cycles: PollCycles, deliver: Deliver, last: Instant | None) -> None:
+    async def run(self, cycles: PollSchedule, deliver: Deliver, last: Instant | None) -> None:
         """Poll every cycle after `last` until cancelled. An error costs one cycle; the poller goes on."""
         self._last = last
         try:

@@ -18,7 +18,7 @@ from core.access.tokens import issue_token
 from core.devices.tables import Probe, Series
 from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant
-from core.telemetry.open import open_telemetry
+from core.telemetry.factory import open_telemetry
 from core.telemetry.port import StoredReading
 from core.units.actor import OPERATOR
 from core.units.rights import Role

@@ -13,9 +13,9 @@ from core.runtime.clock import SystemClock
 from core.runtime.instant import Instant
 from core.wire.messages import Reading
 from gateway_agent import device_profile
+from gateway_agent.bus_poller import BoundChannel, BusPoller, PolledDevice
 from gateway_agent.device_profile import DeviceProfile, Timing
 from gateway_agent.modbus_line import GarbledReply, ModbusLine, NoReply
-from gateway_agent.poller import BoundChannel, BusPoller, PolledDevice
 from gateway_agent.read_plan import BlockRead
 from tests.fixtures.modbus import bus_to, line
 from tests.fixtures.polling import QUICK, Reader, reading, steady

@@ -1,30 +1,32 @@
-"""Evidence of live readings: the changes of the live states that concern alarms. Functions without I/O."""
+"""Condition changes of live readings: the changes of the live states that concern alarms. Functions without I/O."""
 
 from collections.abc import Iterable, Mapping
 
 from alerting.evaluating.probe_state import ProbeState
-from core.alarms.evidence import Evidence
+from core.alarms.condition_changes import ConditionChange
 from core.alarms.zone_cache import ZoneCache
 from core.ids import SeriesId, ZoneId
-from core.rules.conditions import GOING_ON, Rule
 from core.rules.live_state import Bounds
+from core.rules.rule_types import GOING_ON, Rule
 from core.runtime.instant import Instant
 from core.wire.quality import Quality
 
 
-def evidence_of(probes: Mapping[SeriesId, ProbeState], zones: ZoneCache, now: Instant) -> list[Evidence]:
-    """Return the evidence of probes whose live states have taken all readings of a chunk."""
-    evidence: list[Evidence] = []
+def condition_changes_of(
+    probes: Mapping[SeriesId, ProbeState], zones: ZoneCache, now: Instant
+) -> list[ConditionChange]:
+    """Return the condition changes of probes whose live states have taken all readings of a chunk."""
+    condition_changes: list[ConditionChange] = []
     for probe in probes.values():
         zone = probe.live_state.recent.zone
         if zone is not None:
-            evidence += _changes(probe, zone, zones.bounds(zone, probe.place.interval), now)
-        evidence += _end_of_offline(probe, zone)
-        evidence += probe.left
-    return evidence
+            condition_changes += _changes(probe, zone, zones.bounds(zone, probe.place.interval), now)
+        condition_changes += _end_of_offline(probe, zone)
+        condition_changes += probe.left
+    return condition_changes
 
 
-def _changes(probe: ProbeState, zone: ZoneId, bounds: Bounds, now: Instant) -> Iterable[Evidence]:
+def _changes(probe: ProbeState, zone: ZoneId, bounds: Bounds, now: Instant) -> Iterable[ConditionChange]:
     """Return the changes that concern the zone's alarms."""
     state = probe.live_state
     newest = state.recent.samples[-1] if state.recent.samples else None
@@ -38,7 +40,7 @@ def _changes(probe: ProbeState, zone: ZoneId, bounds: Bounds, now: Instant) -> I
             continue
         limit = limits.get(rule)
         ended = [item.episode for item in probe.ended if item.rule is rule]
-        yield Evidence(
+        yield ConditionChange(
             zone=zone,
             rule=rule,
             probe=probe.place.probe,
@@ -54,13 +56,16 @@ def _changes(probe: ProbeState, zone: ZoneId, bounds: Bounds, now: Instant) -> I
         )
 
 
-def _end_of_offline(probe: ProbeState, zone: ZoneId | None) -> Iterable[Evidence]:
-    """Return evidence that ends a silence in the zone of its alarm: the probe was heard there again, or has left it."""
+def _end_of_offline(probe: ProbeState, zone: ZoneId | None) -> Iterable[ConditionChange]:
+    """Yield the condition change that ends a silence in the zone of its alarm.
+
+    The probe was heard there again, or has left it.
+    """
     row = probe.offline_row
     if row is None or not probe.was_offline:
         return
     rule, onset = Rule.PROBE_OFFLINE, probe.offline_since
     if row.zone_id != zone:
-        yield Evidence(zone=row.zone_id, rule=rule, probe=probe.place.probe, onset=onset, measured=False)
+        yield ConditionChange(zone=row.zone_id, rule=rule, probe=probe.place.probe, onset=onset, measured=False)
     elif probe.offline_ends:
-        yield Evidence(zone=row.zone_id, rule=rule, probe=probe.place.probe, onset=onset, ended=probe.spoke)
+        yield ConditionChange(zone=row.zone_id, rule=rule, probe=probe.place.probe, onset=onset, ended=probe.spoke)

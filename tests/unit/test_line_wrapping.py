@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from coldchain.wrapping import wrap
+from coldchain.line_wrapping import wrap
 
 PATH = "/var/lib/coldchain/somewhere/far/away/telemetry"
 

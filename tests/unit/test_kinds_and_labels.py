@@ -2,7 +2,16 @@
 
 import pytest
 
-from core.devices.kinds import CHINESE, EquipmentKind, ProbeName, WindowKind, ZoneKind, kind_of, parse_probe, zone_name
+from core.devices.kinds_and_labels import (
+    CHINESE,
+    EquipmentKind,
+    ProbeName,
+    WindowKind,
+    ZoneKind,
+    kind_of,
+    parse_probe,
+    zone_name,
+)
 from core.errors import Invalid
 
 

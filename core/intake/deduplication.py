@@ -1,4 +1,6 @@
-"""Append rule of the intake log, for either database: what is new, a duplicate or a clone, and its position.
+"""De-duplication of batches before an append, for either database.
+
+What is new, a duplicate or a clone, and its position.
 
 The adapter reads what is known near the numbers, under a lock that no other append of these shards passes, and writes
 what is decided here.

@@ -41,7 +41,7 @@ from core.db.in_values import in_values
 from core.db.insert import insert_missing
 from core.devices.tables import MaintenanceWindow
 from core.ids import AlarmId, Centi, EquipmentId, PersonId, ZoneId
-from core.rules.conditions import GOING_ON, Condition, Rule
+from core.rules.rule_types import GOING_ON, Condition, Rule
 from core.runtime.instant import DAY, MINUTE, Instant
 from core.units.tables import Person
 

@@ -1,16 +1,16 @@
-"""Evidence: the result of a rule for a zone through one of its probes."""
+"""Condition change: the result of a rule for a zone through one of its probes."""
 
 import msgspec
 
 from core.ids import Centi, ProbeId, ZoneId
-from core.rules.conditions import Rule
+from core.rules.rule_types import Rule
 from core.runtime.instant import MINUTE, Instant, Milliseconds
 
 FOLLOWED_LATE = Milliseconds(10 * MINUTE)
 """A reading that alerting reaches this long after it was taken says nothing about the current state."""
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+class ConditionChange(msgspec.Struct, frozen=True, kw_only=True):
     """Result of a rule for a zone through one probe. Its condition is already stored in `rule_state`."""
 
     zone: ZoneId

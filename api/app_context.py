@@ -1,4 +1,4 @@
-"""Services of the HTTP process: stores, clock, settings, secrets and limits, for its routes."""
+"""Context of the HTTP app: stores, clock, settings, secrets and limits, for its routes."""
 
 import asyncio
 from collections.abc import Callable
@@ -90,8 +90,8 @@ def opened_store(name: str, store: T) -> LazyStore[T]:
     return LazyStore(name, lambda: store)
 
 
-class Services:
-    """Services of one app: its stores, clock, settings and secrets; found in `app.state.services`."""
+class AppContext:
+    """Context of one app: its stores, clock, settings and secrets; found in `app.state.context`."""
 
     def __init__(
         self,
@@ -134,10 +134,10 @@ class Services:
         return self.settings.public_url.startswith("https://")
 
 
-def services_of(request: Request) -> Services:
-    """Return the process's services."""
-    services: Services = request.app.state.services
-    return services
+def app_context_of(request: Request) -> AppContext:
+    """Return the process's context."""
+    context: AppContext = request.app.state.context
+    return context
 
 
-ServicesDep = Annotated[Services, Depends(services_of)]
+AppContextDep = Annotated[AppContext, Depends(app_context_of)]

@@ -5,12 +5,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from api.app_context import AppContextDep
 from api.auth import CurrentPrincipal, visibility_of
 from api.db_session import ReadSession
 from api.schemas import Celsius, Moment, Schema, ZoneNumber
-from api.services import ServicesDep
 from core.alarms.zone_status import limits_of
-from core.devices.history import History, ProbeCurve, history
+from core.devices.zone_history import History, ProbeCurve, history
 from core.errors import Invalid
 from core.ids import EquipmentId, ZoneId
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
@@ -83,7 +83,7 @@ def zone_history(
     zone: ZoneNumber,
     tx: ReadSession,
     principal: CurrentPrincipal,
-    services: ServicesDep,
+    context: AppContextDep,
     since: Annotated[Moment, Query(alias="from", description="first moment")],
     until: Annotated[Moment, Query(alias="to", description="first moment no longer asked for")],
     window: Annotated[int | None, Query(ge=1, description="seconds; without, only for many readings")] = None,
@@ -93,7 +93,7 @@ def zone_history(
     The principal sees the time in which the equipment was in a unit of theirs; without any the answer is 404.
     """
     _check(since, until, window)
-    zone_readings = history(tx, services.telemetry.get(), zone, since, until, visibility_of(principal.actor))
+    zone_readings = history(tx, context.telemetry.get(), zone, since, until, visibility_of(principal.actor))
     return _answer(zone_readings, _window(zone_readings, since, until, window))
 
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from alerting import housekeeping
-from alerting.escalating.escalation import can_resume, escalate, next_due, tell_fresh
+from alerting import periodic_jobs
+from alerting.escalating.due_steps import can_resume, escalate, next_due, tell_fresh
 from alerting.evaluating import offline_scan
 from alerting.following.follower import Follower, Overtaken, positions, shards_behind
 from core.alarms.outbox import OutboxWriter
@@ -39,7 +39,7 @@ FLOOR_S = 0.1
 """Real seconds between two passes while a due step is held or claimed by another worker."""
 
 
-class Engine:
+class AlertingLoop:
     """Loop of one worker. `wake` and `is_idle` may be called from any thread."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Engine:
         self._pass_requested.set()
 
     def run(self, stop: threading.Event) -> None:
-        """Work until `stop`. Every failure is tried again; the audit reports one that lasts."""
+        """Work until `stop`. Every failure is tried again; the watchdog reports one that lasts."""
         while not stop.is_set():
             self._pass_requested.clear()
             try:
@@ -197,7 +197,7 @@ class Engine:
             return
         offline_scan.scan(self._records, self._zones, self._outbox, now, lambda tx: shards_behind(tx, self._log))
         with self._records.read() as tx:
-            self._scan_at = housekeeping.next_due(tx, offline_scan.TICK)
+            self._scan_at = periodic_jobs.next_due(tx, offline_scan.TICK)
 
     def _escalate(self, now: Instant) -> None:
         with self._records.read() as tx:

@@ -3,12 +3,12 @@
 import pytest
 from sqlalchemy import func, select
 
-from core.alarms import unplaced
+from core.alarms import unplaced_readings
 from core.alarms.tables import LateSpan, UnplacedSpan
-from core.alarms.unplaced import MOST_OF_A_GATEWAY
+from core.alarms.unplaced_readings import MOST_OF_A_GATEWAY
 from core.devices.tables import Gateway
 from core.runtime.instant import DAY, MINUTE, Instant
-from core.units import revision
+from core.units import device_revision
 from core.wire.shards import GatewayNumber
 from tests.fixtures.alerting import DAWN, Fridge, Watch, on_both
 from tests.fixtures.county import add_probe
@@ -21,7 +21,7 @@ def entered(watch: Watch, fridge: Fridge) -> None:
     with watch.records.write() as tx:
         gateway = tx.scalars(select(Gateway.id)).one()
         add_probe(tx, LATE_CODE, gateway, fridge.zone, since=Instant(DAWN - DAY))
-        revision.bump(tx)
+        device_revision.bump(tx)
 
 
 def warm_and_cold_again(watch: Watch) -> None:
@@ -84,7 +84,7 @@ def test_a_probe_without_a_place_stays_noted_and_one_that_is_placed_is_marked_by
     entered(watch, fridge)
     watch.engine.run_once()
     with watch.records.read() as tx:
-        assert [span.code for span in unplaced.spans(tx)] == ["209999"]
+        assert [span.code for span in unplaced_readings.spans(tx)] == ["209999"]
         assert tx.scalars(select(LateSpan.day).order_by(LateSpan.day)).all() == [DAWN // DAY + n for n in range(3)]
 
 
