@@ -1,4 +1,4 @@
-"""Loop of alerting: follow the log to its head, scan for silence, then escalate.
+"""Loop of alerting: follow the log to its head, scan for offline probes, then escalate.
 
 Everything received by an instant is evaluated before the steps that are due at that instant. So a recovery at 29:59 is
 seen before level 2 would be told at 30:00. Only level 1 of alarms that current readings have opened is told earlier:
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from sqlalchemy.exc import SQLAlchemyError
 
 from alerting import periodic_jobs
-from alerting.escalating.due_steps import can_resume, escalate, next_due, tell_fresh
+from alerting.escalating.due_steps import can_resume, escalate, next_due, notify_level_1
 from alerting.evaluating import offline_scan
 from alerting.following.follower import Follower, Overtaken, positions, shards_behind
 from core.alarms.outbox import OutboxWriter
@@ -159,12 +159,12 @@ class AlertingLoop:
         now, heads = self._clock.now(), self._log.heads()
         self._follower.fresh.clear()
         while self._follower.step(self._clock.now()) and not self._follower.has_reached(heads):
-            self._tell_fresh()
+            self._notify_level_1()
             if monotonic() - began > HOLD_S or (stop and stop.is_set()):
                 return now, False
         return now, self._others_have_reached(heads)
 
-    def _tell_fresh(self) -> None:
+    def _notify_level_1(self) -> None:
         """Tell level 1 at once of alarms that current readings opened, however long the backlog behind them is.
 
         The entries that are still to be read can't end such an alarm: they were received within moments of its
@@ -174,15 +174,15 @@ class AlertingLoop:
         if fresh:
             with self._records.write_much() as tx:
                 self._zones.refresh(tx)
-                tell_fresh(tx, self._zones, self._outbox, self._clock.now(), fresh)
+                notify_level_1(tx, self._zones, self._outbox, self._clock.now(), fresh)
 
     def _others_have_reached(self, heads: Mapping[Shard, int]) -> bool:
         """Return whether the other workers have reached these heads: a zone's probes may be in their shards."""
         if self._follower.has_all:
             return True
         with self._records.read() as tx:
-            reached = positions(tx)
-        behind = any(head > reached.get(shard, 0) for shard, head in heads.items())
+            others = positions(tx)
+        behind = any(head > others.get(shard, 0) for shard, head in heads.items())
         if not behind:
             self._behind_since = None
         elif self._behind_since is None:

@@ -1,7 +1,7 @@
 """Queue of late readings: the marked spans that are due and stored, in the order in which they are evaluated.
 
 A span waits until telemetry has come as far as its marks and its live state. One that is marked again and again would
-wait for ever: once it is overdue it waits for what it was marked with at the first look.
+wait for ever: once it is overdue it waits for what it was marked with when it was first read.
 """
 
 import time
@@ -21,7 +21,7 @@ from core.runtime.instant import Instant
 from core.telemetry.port import Telemetry
 from core.wire.shards import Shard
 
-AT_ONCE = 200
+SPANS_PER_PASS = 200
 """Spans that are evaluated together."""
 WRITER_S = 0.5
 """Real seconds that the telemetry writer is given to store what alerting has followed."""
@@ -51,12 +51,12 @@ class SpanQueue:
         self._records = records
         self._telemetry = telemetry
         self._slots = slots
-        self._most = AT_ONCE
+        self._most = SPANS_PER_PASS
         """Spans that are evaluated together: fewer after a failure, until it is known whose it was."""
         self._aside: dict[SeriesDay, float] = {}
         """Spans that can't be evaluated, and when they are tried again."""
         self._overdue: dict[SeriesDay, Candidate] = {}
-        """Overdue spans as they were at the first look."""
+        """Overdue spans as they were when first read."""
 
     def next(self, now: Instant) -> Sequence[Candidate]:
         """Return spans that are due and stored; none while there are no such."""
@@ -66,7 +66,7 @@ class SpanQueue:
             with self._records.read() as tx:
                 due = _due(tx, now, self._slots, offset)
             if not due:
-                self._most = AT_ONCE
+                self._most = SPANS_PER_PASS
                 return []
             if stored := self._stored([each for each in due if each.span.key not in self._aside], now):
                 return stored[: self._most]
@@ -80,7 +80,7 @@ class SpanQueue:
     def evaluated(self, spans: Sequence[MarkedSpan]) -> None:
         """Take in that spans were evaluated."""
         self._forget(spans)
-        self._most = min(AT_ONCE, self._most * 2)
+        self._most = min(SPANS_PER_PASS, self._most * 2)
 
     def failed(self, spans: Sequence[MarkedSpan]) -> None:
         """Take fewer spans next; put one aside that failed by itself."""
@@ -91,7 +91,7 @@ class SpanQueue:
 
     def is_well(self) -> bool:
         """Return whether no failure is left whose span hasn't been evaluated since."""
-        return self._most == AT_ONCE and not self._aside
+        return self._most == SPANS_PER_PASS and not self._aside
 
     def _forget(self, spans: Sequence[MarkedSpan]) -> None:
         for span in spans:
@@ -123,7 +123,7 @@ class SpanQueue:
 
 def _due(tx: Session, now: Instant, slots: tuple[int, int], offset: int) -> list[Candidate]:
     """Return the spans that are due, a page at a time."""
-    spans = late_spans.due(tx, now, slots, limit=AT_ONCE, offset=offset)
+    spans = late_spans.due(tx, now, slots, limit=SPANS_PER_PASS, offset=offset)
     asked = (
         select(SeriesState.series_id, SeriesState.newest_at, FollowCursor.shard, FollowCursor.position)
         .join(FollowCursor, FollowCursor.shard == SeriesState.shard)

@@ -96,17 +96,17 @@ class Watchdog:
         if last is None or now - last > AWAY:
             # After own downtime: the steps that fell due meanwhile are being done right now.
             return True
-        self.findings = self._look(last, now)
+        self.findings = self._check(last, now)
         if self.findings:
             time.sleep(self._confirm_s)
-            self.findings = self._look(last, now)
+            self.findings = self._check(last, now)
         if self.findings:
             self._tell(now)
         else:
             self._ping()
         return True
 
-    def _look(self, last: Instant, now: Instant) -> list[WatchdogFinding]:
+    def _check(self, last: Instant, now: Instant) -> list[WatchdogFinding]:
         with self._records.read() as tx:
             return [
                 *_overdue_steps(tx, last, now),

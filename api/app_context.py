@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 
 from api.concurrency_limit import ConcurrencyLimit
 from api.metrics import Metrics
-from api.sign_in_throttle import Guesses, Throttle
+from api.sign_in_throttle import FailedSignIns, Throttle
 from config.secrets import Secrets
 from config.settings import Settings
 from core.db.engine import Records
@@ -28,10 +28,10 @@ T = TypeVar("T")
 RETRY_S = 1.0
 SIGN_INS = 10
 """Tries to sign in from one address within a minute."""
-AT_ONCE = 16
+CONCURRENT_REQUESTS = 16
 """Concurrent requests to the stores; fewer than there are threads and connections."""
-AT_ONCE_OF_ONE = 4
-SIGN_INS_AT_ONCE = 4
+REQUESTS_OF_ONE_PRINCIPAL = 4
+CONCURRENT_SIGN_INS = 4
 
 
 class StoreUnavailable(Exception):
@@ -111,21 +111,21 @@ class AppContext:
         self.clock = clock
         self.settings = settings
         self.secrets = secrets
-        self.line = HealthCheck(
+        self.health_check = HealthCheck(
             settings,
             clock,
             records=lambda: nullcontext(watched or records),
             log=log.entered,
             telemetry=telemetry.entered,
         )
-        self.look: asyncio.Task[Health] | None = None
+        self.health_task: asyncio.Task[Health] | None = None
         """Health check that is under way."""
         self.metrics = Metrics()
-        self.slots = ConcurrencyLimit(AT_ONCE, of_one=AT_ONCE_OF_ONE)
-        self.sign_in_slots = ConcurrencyLimit(SIGN_INS_AT_ONCE, of_one=SIGN_INS_AT_ONCE // 2)
+        self.slots = ConcurrencyLimit(CONCURRENT_REQUESTS, per_principal=REQUESTS_OF_ONE_PRINCIPAL)
+        self.sign_in_slots = ConcurrencyLimit(CONCURRENT_SIGN_INS, per_principal=CONCURRENT_SIGN_INS // 2)
         self.throttle = Throttle(SIGN_INS, 60.0)
-        self.guesses = Guesses()
-        self.guessing = RateLimitedLog("guesses of passwords were slowed")
+        self.failed_sign_ins = FailedSignIns()
+        self.slowed_sign_ins = RateLimitedLog("guesses of passwords were slowed")
         self.oauth = OAuth(settings.wechat, secrets.wechat_secret) if settings.wechat.app_id else None
 
     @property

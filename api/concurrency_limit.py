@@ -19,11 +19,11 @@ class TooBusy(Exception):
 class ConcurrencyLimit:
     """Limit of concurrent requests, in all and for one principal. In one event loop."""
 
-    def __init__(self, most: int, *, of_one: int, waits_s: float = WAITS_S) -> None:
-        self._of_one = of_one
+    def __init__(self, most: int, *, per_principal: int, waits_s: float = WAITS_S) -> None:
+        self._per_principal = per_principal
         self._waits_s = waits_s
         self._all = asyncio.Semaphore(most)
-        self._askers: dict[str, _PrincipalSlots] = {}
+        self._by_principal: dict[str, _PrincipalSlots] = {}
 
     @asynccontextmanager
     async def slot(self, principal: str) -> AsyncIterator[None]:
@@ -31,7 +31,7 @@ class ConcurrencyLimit:
 
         Raises: Busy.
         """
-        own = self._askers.setdefault(principal, _PrincipalSlots(self._of_one))
+        own = self._by_principal.setdefault(principal, _PrincipalSlots(self._per_principal))
         own.requests += 1
         try:
             async with asyncio.timeout(self._waits_s) as waiting, own.slots, self._all:
@@ -40,15 +40,17 @@ class ConcurrencyLimit:
         except TimeoutError:
             if not waiting.expired():
                 raise
-            msg = f"{self._of_one} of your requests are under way and more wait; ask again when they are answered"
+            msg = (
+                f"{self._per_principal} of your requests are under way and more wait; ask again when they are answered"
+            )
             raise TooBusy(msg if own.slots.locked() else "too many requests at the moment; ask again soon") from None
         finally:
             own.requests -= 1
             if not own.requests:
-                del self._askers[principal]
+                del self._by_principal[principal]
 
 
 class _PrincipalSlots:
-    def __init__(self, of_one: int) -> None:
-        self.slots = asyncio.Semaphore(of_one)
+    def __init__(self, per_principal: int) -> None:
+        self.slots = asyncio.Semaphore(per_principal)
         self.requests = 0

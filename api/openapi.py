@@ -20,8 +20,8 @@ from api.problems import Problem
 MEDIA = "application/problem+json"
 MEANING = {
     HTTPStatus.UNAUTHORIZED: "nobody is signed in, or not any longer; name and password, or the token, don't fit",
-    HTTPStatus.FORBIDDEN: "the asker may not do this there, or a change came without the session's form token",
-    HTTPStatus.NOT_FOUND: "there is no such thing, or none that the asker may see",
+    HTTPStatus.FORBIDDEN: "the caller may not do this there, or a change came without the session's form token",
+    HTTPStatus.NOT_FOUND: "there is no such thing, or none that the caller may see",
     HTTPStatus.CONFLICT: "it contradicts what is there",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than 128 KiB",
     HTTPStatus.UNPROCESSABLE_ENTITY: "values can't be used, or parameters aren't known; `errors` names each",

@@ -30,7 +30,7 @@ END_WITHIN_S = 2
 TRY_AGAIN_S = 0.5
 BACKLOG = 1024
 CONNECTIONS = 20
-"""Connections to the records: more than concurrent requests (`context.AT_ONCE`)."""
+"""Connections to the records: more than concurrent requests (`context.CONCURRENT_REQUESTS`)."""
 OF_HEALTH = 2
 """Connections that only the health check uses, so that it answers while all others are taken."""
 

@@ -59,7 +59,7 @@ class Throttle:
             raise TooManyAttempts((1 - remaining) / self._rate)
 
 
-class Guesses:
+class FailedSignIns:
     """Wrong passwords by user name and source: after some, each further one doubles the wait for the next."""
 
     def __init__(self) -> None:

@@ -74,7 +74,7 @@ def _send(
     for name, channel in channels.items():
         outcome = _hand_over(name, channel, first, Recipient(person.openid, person.phone))
         outcomes[name] = outcome.code if isinstance(outcome, RetryLater | MessageRefused) else "sent"
-        lines.append(_said(name, person, outcome))
+        lines.append(_outcome_text(name, person, outcome))
         if name == CHANNEL:
             _mark(records, person, outcome, now)
     with records.write() as tx:
@@ -100,7 +100,7 @@ def _hand_over(
         return error
 
 
-def _said(name: str, person: Person, outcome: Receipt | RetryLater | MessageRefused) -> str:
+def _outcome_text(name: str, person: Person, outcome: Receipt | RetryLater | MessageRefused) -> str:
     channel = say(f"channel.{name}")
     match outcome:
         case Receipt():

@@ -6,7 +6,7 @@ from threading import Event
 
 import typer
 
-from coldchain.checks.network import told
+from coldchain.checks.network import holder_text
 from coldchain.commands.texts import say
 from coldchain.supervisor import Service, Supervisor
 from config import secrets
@@ -18,7 +18,7 @@ from gateway_agent import gateways
 from gateway_agent.device_profile import DeviceProfiles
 
 ENDING_S = 3.0
-LOOK_S = 0.1
+POLL_S = 0.1
 
 
 def services(settings: Settings) -> list[Service]:
@@ -54,7 +54,7 @@ def refuse_taken_ports(settings: Settings) -> None:
     if settings.broker.embedded:
         needed_ports["broker.port"] = (settings.broker.host, settings.broker.port)
     taken = [
-        say("up.port_taken", key=key, port=port, holder=told(holder))
+        say("up.port_taken", key=key, port=port, holder=holder_text(holder))
         for key, (host, port) in needed_ports.items()
         if (holder := _lasting_holder(host, port, settings.data_dir)) is not None
     ]
@@ -72,4 +72,4 @@ def _lasting_holder(host: str, port: int, data_dir: str) -> Holder | None:
         holder = foreign_holder(host, port, data_dir)
         if holder is None or holder.pid or monotonic() > ends:
             return holder
-        Event().wait(LOOK_S)
+        Event().wait(POLL_S)

@@ -39,7 +39,7 @@ def realign(settings: Settings, *, yes: bool) -> tuple[int, list[str]]:
             log = stack.enter_context(closing(open_log(settings.intake.url, settings.data_dir)))
             telemetry = stack.enter_context(closing(open_telemetry(settings, read_only=not yes)))
             made = plan(log, records, telemetry)
-            lines = _told(made)
+            lines = _plan_lines(made)
             if not made.placings and not _refused(settings):
                 return 0, [say("realign.none")]
             if not yes:
@@ -81,7 +81,7 @@ def _refused(settings: Settings) -> bool:
     return any(trouble.kind is TroubleKind.PUT_BACK for status in fresh for trouble in status.troubles)
 
 
-def _told(made: RealignPlan) -> list[str]:
+def _plan_lines(made: RealignPlan) -> list[str]:
     lines = []
     groups: dict[tuple[str, CursorFault], list[CursorMove]] = defaultdict(list)
     for each in made.placings:

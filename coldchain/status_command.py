@@ -54,10 +54,10 @@ def status(settings: Settings, *, as_json: bool, to: TextIO | None = None) -> in
     Raises: WrongSetting for a user who may not look into the data folder, to whom nothing would seem to run.
     """
     folder = Path(settings.data_dir)
-    looks = ConcurrentChecks({"data folder": lambda: not folder.exists() or os.access(folder, os.R_OK | os.X_OK)})
-    if looks.look(ACCESS_S)["data folder"].seen is False:
+    checks = ConcurrentChecks({"data folder": lambda: not folder.exists() or os.access(folder, os.R_OK | os.X_OK)})
+    if checks.run(ACCESS_S)["data folder"].value is False:
         raise InvalidSetting(say("settings.closed", folder=repr(str(folder))))
-    health = look(settings)
+    health = check_health(settings)
     if as_json:
         (to or sys.stdout).write(_json(health) + "\n")
     else:
@@ -67,7 +67,7 @@ def status(settings: Settings, *, as_json: bool, to: TextIO | None = None) -> in
     return 1 if health.troubles else 0
 
 
-def look(settings: Settings) -> Health:
+def check_health(settings: Settings) -> Health:
     """Return the state of an installation. Nothing is created."""
 
     @contextmanager
@@ -89,7 +89,7 @@ def look(settings: Settings) -> Health:
     def telemetry() -> closing[Telemetry]:
         return closing(open_telemetry(settings, read_only=True))
 
-    return HealthCheck(settings, _clock(settings), records=records, log=log, telemetry=telemetry).look(WITHIN_S)
+    return HealthCheck(settings, _clock(settings), records=records, log=log, telemetry=telemetry).run(WITHIN_S)
 
 
 def _must_exist(settings: Settings, part: str) -> None:
@@ -226,7 +226,7 @@ def _room(free: int) -> str:
     return f"{free / _GIB:.1f} GiB" if free >= _GIB else f"{free / _MIB:.1f} MiB"
 
 
-class _Told(msgspec.Struct, frozen=True):
+class _TroubleReport(msgspec.Struct, frozen=True):
     part: str
     kind: str
     since: Instant
@@ -238,13 +238,13 @@ class _Told(msgspec.Struct, frozen=True):
 
 class _Answer(msgspec.Struct, frozen=True):
     ok: bool
-    troubles: Sequence[_Told]
+    troubles: Sequence[_TroubleReport]
     health: Health
 
 
 def _json(health: Health) -> str:
-    told = [
-        _Told(
+    troubles = [
+        _TroubleReport(
             one.part,
             one.kind,
             one.since,
@@ -255,5 +255,5 @@ def _json(health: Health) -> str:
         )
         for one in health.troubles
     ]
-    answer = _Answer(not told, told, msgspec.structs.replace(health, troubles=[]))
+    answer = _Answer(not troubles, troubles, msgspec.structs.replace(health, troubles=[]))
     return msgspec.json.format(msgspec.json.encode(answer), indent=2).decode()

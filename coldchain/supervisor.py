@@ -27,7 +27,7 @@ log = logs.logger(__name__)
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 5.0
 HEALTHY_AFTER_S = 10.0
-LOOK_S = 0.1
+POLL_S = 0.1
 END_WITHIN_S = 25.0
 """Time for a child to stop before it is killed: enough on a busy machine, less than the 30 s of systemd and Docker.
 
@@ -65,12 +65,12 @@ class Supervisor:
     def run(self, stop: threading.Event) -> None:
         """Start all services and keep them running until `stop`; then end them and wait for each."""
         try:
-            while not stop.wait(LOOK_S):
-                self.look()
+            while not stop.wait(POLL_S):
+                self.check_processes()
         finally:
             self.end()
 
-    def look(self) -> None:
+    def check_processes(self) -> None:
         """Note which children have ended, and start those whose back-off is over."""
         for child in self._children.values():
             if child.process is not None and child.process.poll() is not None:

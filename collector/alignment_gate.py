@@ -32,20 +32,20 @@ class AlignmentGate:
         self, intake: IntakeLog, telemetry: Telemetry, records: Records, *, shards: tuple[Shard, Shard]
     ) -> None:
         """`shards` are the first and the last of the collector's own."""
-        self._looks: ConcurrentChecks[list[MisplacedCursor]] = ConcurrentChecks(
+        self._checks: ConcurrentChecks[list[MisplacedCursor]] = ConcurrentChecks(
             {
-                "intake log": self._look_at_log,
+                "intake log": self._check_log,
                 "telemetry": lambda: within(shards, of_telemetry(intake, telemetry)),
                 "records": lambda: within(shards, of_records(intake, records)),
             }
         )
         self._intake = intake
         self._is_sound = False
-        """Whether the pages of the log's file were looked at since it was last in doubt."""
+        """Whether the pages of the log's file were checked since it was last in doubt."""
         self._found: dict[str, list[MisplacedCursor]] = {}
         self._epoch = 0
         self._aligned = False
-        self._wanted = threading.Event()
+        self._check_requested = threading.Event()
         self._troubles = Troubles()
 
     def epoch(self) -> int | None:
@@ -57,28 +57,28 @@ class AlignmentGate:
         return self._epoch if self._aligned else None
 
     def doubt(self) -> None:
-        """Close the gate until the next look, which is soon: a store was replaced while it was open."""
+        """Close the gate until the next check, which is soon: a store was replaced while it was open."""
         self._aligned = False
         self._is_sound = False
         self._found.pop("intake log", None)
         self.wake()
 
     def wake(self) -> None:
-        """Let `run` look now, or end."""
-        self._wanted.set()
+        """Let `run` check now, or end."""
+        self._check_requested.set()
 
     def troubles(self) -> list[Trouble]:
         """Return what is misplaced now, for the status file."""
         return self._troubles.now()
 
-    def look(self) -> bool:
-        """Look at all stores; return whether everything is aligned."""
-        looks = self._looks.look(WITHIN_S)
-        for part, look in looks.items():
-            if look.answered and look.seen is not None:
-                self._found[part] = look.seen
+    def check(self) -> bool:
+        """Check all stores; return whether everything is aligned."""
+        results = self._checks.run(WITHIN_S)
+        for part, result in results.items():
+            if result.answered and result.value is not None:
+                self._found[part] = result.value
         troubles = troubles_of(each for some in self._found.values() for each in some)
-        if error := self._log_error(looks):
+        if error := self._log_error(results):
             troubles.append(Trouble("intake log", kind_of(error), real_now(), detail=first_line(error)))
         if self._troubles.set(troubles):
             log.warning("alignment of log and stores", misplaced=[f"{one.part}: {one.detail}" for one in troubles])
@@ -88,14 +88,14 @@ class AlignmentGate:
         self._aligned = aligned
         return aligned
 
-    def _log_error(self, looks: Mapping[str, CheckResult[list[MisplacedCursor]]]) -> Exception | None:
+    def _log_error(self, results: Mapping[str, CheckResult[list[MisplacedCursor]]]) -> Exception | None:
         """Return why the log can't be trusted: it never answered, or an entry that a cursor stands at is damaged."""
-        if "intake log" not in self._found and looks["intake log"].error:
-            return looks["intake log"].error
-        errors = [look.error for look in looks.values() if isinstance(look.error, IntakeUnavailable)]
+        if "intake log" not in self._found and results["intake log"].error:
+            return results["intake log"].error
+        errors = [result.error for result in results.values() if isinstance(result.error, IntakeUnavailable)]
         return next((error for error in errors if kind_of(error) is TroubleKind.DAMAGED), None)
 
-    def _look_at_log(self) -> list[MisplacedCursor]:
+    def _check_log(self) -> list[MisplacedCursor]:
         """Ask whether the log answers; before the gate opens, whether it is sound: a damaged one would lose more."""
         self._intake.names()
         if not self._is_sound:
@@ -106,15 +106,15 @@ class AlignmentGate:
         return []
 
     def run(self, stop: threading.Event, mirrors: Sequence[Callable[[], None]]) -> None:
-        """Look until `stop`; while all is aligned, tell the log how far its readers are (`mirrors`)."""
+        """Check until `stop`; while all is aligned, tell the log how far its readers are (`mirrors`)."""
         while not stop.is_set():
-            self._wanted.clear()
+            self._check_requested.clear()
             try:
-                if self.look():
+                if self.check():
                     for mirror in mirrors:
                         mirror()
             except IntakeUnavailable:
                 pass  # whoever appends or reads says so
             except Exception:
-                log.exception("alignment not looked at")
-            self._wanted.wait(EVERY_S)
+                log.exception("alignment not checked")
+            self._check_requested.wait(EVERY_S)

@@ -24,7 +24,7 @@ from core.telemetry.port import Telemetry
 log = logger(__name__)
 
 EVERY_S = 86_400.0
-LOOK_S = 0.5
+POLL_S = 0.5
 
 
 class IntegrityCheck:
@@ -64,7 +64,7 @@ class IntegrityCheck:
             if current is not None and (current != searched or monotonic() >= due):
                 self.search()
                 searched, due = current, monotonic() + EVERY_S
-            stop.wait(LOOK_S)
+            stop.wait(POLL_S)
 
 
 def damage_of_records(records: Records) -> list[str]:

@@ -167,7 +167,7 @@ class _Collector:
             subscriptions=_filters(first, last),
             keep_alive_s=NEAR_S,
         )
-        self._depth = ConcurrentChecks({"depth": _Depth(intake, writer).look})
+        self._depth = ConcurrentChecks({"depth": _Depth(intake, writer).counts})
 
     def run(self, status: StatusFile, stop: threading.Event) -> list[str]:
         """Collect until `stop`; return the names of threads that don't end, whose stores can't be closed."""
@@ -216,7 +216,7 @@ class _Collector:
     def _facts(self) -> StatusFields:
         self._counts.problem("broker", self._bus.problem)
         # A log that hangs must not keep the other facts from being reported.
-        depth = self._depth.look(DEPTH_WITHIN_S)["depth"].seen or {}
+        depth = self._depth.run(DEPTH_WITHIN_S)["depth"].value or {}
         connected, shards = self._bus.connected, self._settings.collector.shards
         return {**depth, **self._counts.facts(), "connected": connected, "shards": shards}
 
@@ -277,7 +277,7 @@ class _Depth:
         self._held: dict[str, int] = {}
         self._count_at = 0.0
 
-    def look(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         try:
             if monotonic() >= self._count_at:
                 self._held = {f"held_{reason}": n for reason, n in self._intake.count_held().items()}

@@ -12,7 +12,7 @@ import threading
 from core.runtime.clock import Clock
 from core.runtime.instant import SECOND, Instant, Milliseconds
 
-LONGEST_LOOK_S = 0.05
+LONGEST_PAUSE_S = 0.05
 
 
 def latest_due(now: Instant, interval: Milliseconds) -> Instant:
@@ -52,4 +52,4 @@ class PollSchedule:
                     future.set_result(latest_due(now, interval))
             # While all pollers are busy, none waits here; look again within a second of the clock.
             next_due = [latest_due(now, interval) + interval for interval, _, _ in self._waiting] or [now + SECOND]
-            await asyncio.sleep(min(self.clock.pause(Instant(min(next_due))), LONGEST_LOOK_S))
+            await asyncio.sleep(min(self.clock.pause(Instant(min(next_due))), LONGEST_PAUSE_S))

@@ -1,6 +1,6 @@
 """Agent process: polls the buses of all its gateways, and publishes the readings of each.
 
-It starts without broker, devices or disk, and keeps trying each of them. Its guarantees are in `spool`, `lanes`,
+It starts without broker, devices or disk, and keeps trying each of them. Guarantees: `spool`, `spool_failover`,
 `poller` and `uplink`; tests/integration/test_agent.py tries to break it.
 """
 
@@ -37,7 +37,7 @@ from gateway_agent.uplink import Uplink
 log = logger(__name__)
 
 END_WITHIN_S = 2.5
-CLOCK_LOOK_S = 0.5
+CLOCK_CHECK_S = 0.5
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -64,9 +64,9 @@ async def _serve(
     asyncio.get_running_loop().set_exception_handler(_log_loop_error)
     boot = random.token_hex(4)
     work = [
-        (box, _uplink(settings, gateway, box, boot, clock, passwords))
+        (ready, _uplink(settings, gateway, ready, boot, clock, passwords))
         for gateway in settings.agent.gateways
-        for box in [gateways.ready(gateway, clock, profiles, back_off=settings.agent.back_off)]
+        for ready in [gateways.ready(gateway, clock, profiles, back_off=settings.agent.back_off)]
     ]
     uplinks = [uplink for _, uplink in work]
     for uplink in uplinks:
@@ -80,8 +80,8 @@ async def _serve(
     cycles = PollSchedule(clock)
     tasks = [
         asyncio.create_task(poller.run(cycles, uplink.deliver, uplink.polled.get(poller.name)))
-        for box, uplink in work
-        for poller in box.pollers
+        for ready, uplink in work
+        for poller in ready.pollers
     ]
     tasks.append(asyncio.create_task(_publish_health_each_minute(cycles, uplinks)))
     log.info("agent started", gateways=len(work), buses=len(tasks) - 1, boot=boot)
@@ -116,7 +116,7 @@ async def _publish_health_each_minute(cycles: PollSchedule, uplinks: Sequence[Up
 def _uplink(
     settings: Settings,
     gateway: GatewaySettings,
-    box: ReadyGateway,
+    ready: ReadyGateway,
     boot: str,
     clock: Clock,
     passwords: Mapping[str, str],
@@ -126,7 +126,7 @@ def _uplink(
         boot=boot,
         firmware=_version(),
         config=hashlib.sha256(msgspec.json.encode(gateway)).hexdigest()[:16],
-        probes=box.probes,
+        probes=ready.probes,
     )
     return Uplink(
         identity,
@@ -135,8 +135,8 @@ def _uplink(
         broker=BrokerAddress.of(settings.broker),
         password=passwords[gateway.number],
         clock=clock,
-        health=lambda: [poller.health() for poller in box.pollers],
-        polling=lambda: any(poller.polling for poller in box.pollers),
+        health=lambda: [poller.health() for poller in ready.pollers],
+        polling=lambda: any(poller.polling for poller in ready.pollers),
     )
 
 
@@ -155,17 +155,17 @@ def _clock(settings: Settings, stop: threading.Event) -> Clock | None:
             return clock_from(settings.virtual_clock)
         except FileNotFoundError as error:
             log.warning("no clock yet", path=error.filename)
-            if stop.wait(CLOCK_LOOK_S):
+            if stop.wait(CLOCK_CHECK_S):
                 return None
 
 
 def _is_idle(work: Sequence[tuple[ReadyGateway, Uplink]], clock: Clock) -> bool:
     now = clock.now()
-    return all(all(poller.is_idle(now) for poller in box.pollers) and uplink.is_idle for box, uplink in work)
+    return all(all(poller.is_idle(now) for poller in ready.pollers) and uplink.is_idle for ready, uplink in work)
 
 
 def _facts(work: Sequence[tuple[ReadyGateway, Uplink]]) -> StatusFields:
-    buses = [poller.health() for box, _ in work for poller in box.pollers]
+    buses = [poller.health() for ready, _ in work for poller in ready.pollers]
     return {
         "gateways": len(work),
         "connected": sum(uplink.connected for _, uplink in work),

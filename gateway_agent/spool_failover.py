@@ -58,17 +58,17 @@ class SpoolFailover:
     @property
     def main(self) -> Spool:
         """Spool that new readings go to."""
-        return (self._disk or self._memory_lane(Instant(0))).spool
+        return (self._disk or self._open_memory(Instant(0))).spool
 
     @property
     def depth(self) -> int:
         """Number of unacknowledged batches."""
-        return sum(lane.spool.depth for lane in self._lanes())
+        return sum(sending_spool.spool.depth for sending_spool in self._sending_spools())
 
     @property
     def size(self) -> int:
         """Bytes of the unacknowledged batches."""
-        return sum(lane.spool.size for lane in self._lanes())
+        return sum(sending_spool.spool.size for sending_spool in self._sending_spools())
 
     @property
     def troubles(self) -> list[Trouble]:
@@ -83,29 +83,29 @@ class SpoolFailover:
     def keep(self, readings: Sequence[Reading], *, boot: str, now: Instant, polled: Mapping[str, Instant]) -> None:
         """Store readings, durably if the disk allows it."""
         try:
-            lane = self._disk or self._open_disk(now)
-            lane.spool.append(readings, boot=boot, at=now, polled=polled)
+            sending_spool = self._disk or self._open_disk(now)
+            sending_spool.spool.append(readings, boot=boot, at=now, polled=polled)
         except (sqlite3.Error, OSError) as error:
             self._handle_error(self._disk, error)
-            lane = self._memory_lane(now)
-            lane.spool.append(readings, boot=boot, at=now)
+            sending_spool = self._open_memory(now)
+            sending_spool.spool.append(readings, boot=boot, at=now)
         else:
             self._note_disk(None)
-        lane.sending.added()
+        sending_spool.sending.added()
 
     def acknowledge(self, ack: Ack, now: Instant) -> bool:
         """Delete acknowledged batches; return True if a spool began a new epoch instead."""
-        for lane in self._lanes():
-            if lane.spool.ep != ack.ep:
+        for sending_spool in self._sending_spools():
+            if sending_spool.spool.ep != ack.ep:
                 continue
             try:
-                if not lane.spool.acknowledge(ack):
-                    lane.sending.restart(now)
+                if not sending_spool.spool.acknowledge(ack):
+                    sending_spool.sending.restart(now)
                     return True
             except sqlite3.Error as error:
                 # The rows stay and are sent again at the next connection; a later acknowledgement covers them too.
-                self._handle_error(lane, error)
-            lane.sending.acknowledged(ack)
+                self._handle_error(sending_spool, error)
+            sending_spool.sending.acknowledged(ack)
         return False
 
     @property
@@ -115,45 +115,47 @@ class SpoolFailover:
 
     def restart(self, now: Instant) -> None:
         """Take everything as unsent, since there is a new connection."""
-        for lane in self._lanes():
+        for sending_spool in self._sending_spools():
             try:
-                lane.sending.restart(now)
+                sending_spool.sending.restart(now)
             except sqlite3.Error as error:
-                self._handle_error(lane, error)
+                self._handle_error(sending_spool, error)
 
     def next(self, now: Instant, real: float) -> Iterator[tuple[Spool, Spooled, MessageKind]]:
         """Yield the batches to be published now."""
-        for lane in self._lanes():
+        for sending_spool in self._sending_spools():
             try:
-                for row, kind in lane.sending.next(now, real):
-                    yield lane.spool, row, kind
+                for row, kind in sending_spool.sending.next(now, real):
+                    yield sending_spool.spool, row, kind
             except sqlite3.Error as error:
-                self._handle_error(lane, error)
+                self._handle_error(sending_spool, error)
 
     def wait(self, real: float) -> float | None:
         """Return real seconds until `next` may yield something without a new event, None for never."""
-        waits = [wait for lane in self._lanes() if (wait := lane.sending.wait(real)) is not None]
+        waits = [
+            wait for sending_spool in self._sending_spools() if (wait := sending_spool.sending.wait(real)) is not None
+        ]
         return min(waits, default=None)
 
     def flush(self) -> None:
         """Commit pending deletions, and check whether what was set aside is still there."""
         self._note_set_aside()
-        for lane in self._lanes():
+        for sending_spool in self._sending_spools():
             try:
-                lane.spool.flush()
+                sending_spool.spool.flush()
             except sqlite3.Error as error:
-                self._handle_error(lane, error)
+                self._handle_error(sending_spool, error)
 
     def close(self) -> None:
         """Close the files. Unacknowledged batches in memory are lost."""
         if self._memory and self._memory.spool.depth:
             log.error("readings in memory lost", batches=self._memory.spool.depth)
-        for lane in self._lanes():
-            lane.spool.close()
+        for sending_spool in self._sending_spools():
+            sending_spool.spool.close()
         self._disk = self._memory = None
 
-    def _lanes(self) -> list[SendingSpool]:
-        return [lane for lane in (self._disk, self._memory) if lane]
+    def _sending_spools(self) -> list[SendingSpool]:
+        return [sending_spool for sending_spool in (self._disk, self._memory) if sending_spool]
 
     def _open_disk(self, now: Instant) -> SendingSpool:
         try:
@@ -164,7 +166,7 @@ class SpoolFailover:
         self._disk = SendingSpool(spool, self._pace, now)
         return self._disk
 
-    def _memory_lane(self, now: Instant) -> SendingSpool:
+    def _open_memory(self, now: Instant) -> SendingSpool:
         if self._memory is None:
             self._memory = SendingSpool(self._spool(None, MEMORY_BYTES), self._pace, now)
         return self._memory
@@ -172,14 +174,14 @@ class SpoolFailover:
     def _spool(self, path: Path | None, limit: int) -> Spool:
         return Spool(path, limit_bytes=limit, limit_age=self._limit_age)
 
-    def _handle_error(self, lane: SendingSpool | None, error: Exception) -> None:
+    def _handle_error(self, sending_spool: SendingSpool | None, error: Exception) -> None:
         """Note an error of the disk; if the file is damaged, set it aside so that a new one begins."""
         self._note_disk(error)
-        if lane and lane is self._disk and not isinstance(error, sqlite3.OperationalError | OSError):
-            self._set_aside(lane, error)
+        if sending_spool and sending_spool is self._disk and not isinstance(error, sqlite3.OperationalError | OSError):
+            self._set_aside(sending_spool, error)
 
-    def _set_aside(self, lane: SendingSpool, why: Exception) -> None:
-        lane.spool.close()
+    def _set_aside(self, sending_spool: SendingSpool, why: Exception) -> None:
+        sending_spool.spool.close()
         self._disk = None
         self._rename_damaged(why)
 

@@ -41,7 +41,7 @@ from core.runtime.trouble import TroubleKind, Troubles
 log = logger(__name__)
 
 THREADS = SENDERS
-LOOK_S = 0.05
+POLL_S = 0.05
 LAST_WORDS_S = 8.0
 
 
@@ -63,11 +63,11 @@ class Delivery:
                 raise ValueError(msg)
         self._records = records
         self._channels = dict(channels)
-        self._gates = {name: CircuitBreaker() for name in channels}
+        self._breakers = {name: CircuitBreaker() for name in channels}
         self._clock = clock
         self._lease = WorkerLease(worker)
         self._lease_ms = int(lease_s * SECOND)
-        self._first_look = bool(channels)
+        self._is_first_pass = bool(channels)
         self._busy = False
         self._in_flight = 0
         self._to_send: SimpleQueue[ClaimedMessage | None] = SimpleQueue()
@@ -98,7 +98,7 @@ class Delivery:
                 for part in ("records", "messages"):
                     self.troubles.note(part, None)
                 if not moved:
-                    stop.wait(LOOK_S)
+                    stop.wait(POLL_S)
         self.close()
 
     def run_once(self) -> int:
@@ -112,17 +112,17 @@ class Delivery:
             self._collect(0.0)
             # As many rows as there are threads are kept in stock, and refilled in one commit.
             free = 2 * THREADS - (self._in_flight - len(self._done))
-            fetch = free >= THREADS and (self._first_look or self._due_exists())
+            fetch = free >= THREADS and (self._is_first_pass or self._due_exists())
             moved = self._write_down(free if fetch else 0)
             if not moved:
-                self._collect(LOOK_S)
+                self._collect(POLL_S)
             return moved
         finally:
             self._busy = False
 
     def idle(self) -> bool:
         """Return whether no row can be sent now: none in flight, and none due on a channel that takes messages."""
-        if self._busy or self._first_look or self._in_flight or self._due_exists():
+        if self._busy or self._is_first_pass or self._in_flight or self._due_exists():
             return False
         # Checked again: a row that was claimed since the first check is no longer due, but in flight.
         return not (self._busy or self._in_flight)
@@ -142,7 +142,7 @@ class Delivery:
         ends = monotonic() + LAST_WORDS_S
         try:
             while self._in_flight and monotonic() < ends:
-                self._collect(LOOK_S)
+                self._collect(POLL_S)
                 self._write_down(0)
         except SQLAlchemyError as error:
             log.warning("outbox not reached", error=type(error).__name__)
@@ -156,7 +156,7 @@ class Delivery:
     def _worth_claiming(self) -> list[str]:
         """Return the channels that take messages or have another to fall back to."""
         last = list(self._channels)[-1]
-        return [name for name, gate in self._gates.items() if name != last or not gate.closed_for()]
+        return [name for name, breaker in self._breakers.items() if name != last or not breaker.closed_for()]
 
     def _collect(self, within_s: float) -> None:
         """Take the available results; wait for one when there is none and rows are in flight."""
@@ -173,7 +173,7 @@ class Delivery:
         if not (self._done or free):
             return 0
         with self._records.write() as tx:
-            if self._first_look:
+            if self._is_first_pass:
                 self._lease.free_last_life(tx)
             write_down(tx, self._done, self._channels, self._clock.now())
             channels = self._worth_claiming()
@@ -181,7 +181,7 @@ class Delivery:
                 claim_messages(tx, self._lease.fresh(), channels, limit=free, lease_ms=self._lease_ms) if free else []
             )
         moved = len(self._done) + len(claimed)
-        self._first_look = False
+        self._is_first_pass = False
         self._in_flight += len(claimed) - len(self._done)
         for row, _ in self._done:
             self._send_next(_queue_key(row))
@@ -209,38 +209,40 @@ class Delivery:
             self._results.put((row, self._hand_over(row)))
 
     def _hand_over(self, row: ClaimedMessage) -> DeliveryOutcome:
-        channel, gate = self._channels[row.channel], self._gates[row.channel]
+        channel, breaker = self._channels[row.channel], self._breakers[row.channel]
         try:
-            hindrance = self._hindrance(row, channel, gate)
+            hindrance = self._hindrance(row, channel, breaker)
             if hindrance is not None:
                 return hindrance
             receipt = channel.send(row.message, row.address)
         except RetryLater as error:
             # `held` is the provider's answer about one message, so the provider can be reached.
             if error.held:
-                gate.answered()
+                breaker.answered()
             else:
-                gate.failed(error)
+                breaker.failed(error)
             if error.ops:
                 part = row.channel if error.channel_wide else _kind_on_channel(row)
                 self.troubles.note(part, error, kind=TroubleKind.HELD)
             return error
         except MessageRefused as error:
-            gate.answered()
+            breaker.answered()
             return error
         except Exception as error:
             # An error of this program must neither end this message for good nor stop the others.
-            gate.gave_up()
+            breaker.gave_up()
             log.exception("message not handed over", outbox=row.id)
             return RetryLater(type(error).__name__, "see the log", ops=True)
-        gate.answered()
+        breaker.answered()
         for part in (row.channel, _kind_on_channel(row)):
             self.troubles.note(part, None)
         return receipt
 
-    def _hindrance(self, row: ClaimedMessage, channel: Channel, gate: CircuitBreaker) -> NotTried | Superseded | None:
+    def _hindrance(
+        self, row: ClaimedMessage, channel: Channel, breaker: CircuitBreaker
+    ) -> NotTried | Superseded | None:
         """Return why a row isn't sent now, None when it is."""
-        closed_for_s = gate.closed_for()
+        closed_for_s = breaker.closed_for()
         if closed_for_s:
             return NotTried(closed_for_s, elsewhere=True)
         if row.lease_until - real_now() <= channel.longest_send_s * SECOND:
@@ -250,9 +252,9 @@ class Delivery:
                 return Superseded()
             case Relevance.WAIT:
                 # Another worker is sending to this person: of our own rows only one of a queue is in flight.
-                return NotTried(LOOK_S)
+                return NotTried(POLL_S)
             case Relevance.SEND:
-                wait_s = gate.admit()
+                wait_s = breaker.admit()
                 return NotTried(wait_s, elsewhere=True) if wait_s else None
 
     def _relevance(self, row: ClaimedMessage) -> Relevance:

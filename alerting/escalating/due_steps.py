@@ -45,7 +45,7 @@ from core.rules.rule_types import GOING_ON, Condition, Rule
 from core.runtime.instant import DAY, MINUTE, Instant
 from core.units.tables import Person
 
-AT_ONCE = 500
+STEPS_PER_TRANSACTION = 500
 """Steps in one transaction: so many are due at once only when a county loses power."""
 
 
@@ -58,7 +58,7 @@ class RuleStanding(msgspec.Struct, frozen=True):
     at: Instant | None
     """Time of the newest of these readings."""
     offline: bool
-    """Whether none of these probes sends anything any more; silence keeps the last condition."""
+    """Whether all these probes are offline; an offline probe keeps its last condition."""
 
 
 CALM = RuleStanding(Condition.OK, None, None, offline=False)
@@ -73,7 +73,9 @@ def escalate(tx: Session, zones: ZoneCache, outbox: OutboxWriter, now: Instant) 
     return len(steps)
 
 
-def tell_fresh(tx: Session, zones: ZoneCache, outbox: OutboxWriter, now: Instant, zone_ids: Collection[ZoneId]) -> int:
+def notify_level_1(
+    tx: Session, zones: ZoneCache, outbox: OutboxWriter, now: Instant, zone_ids: Collection[ZoneId]
+) -> int:
     """Tell level 1 of open alarms in `zone_ids`, while the rest of the log is still being followed."""
     open_alarms = select(Alarm.id).where(in_values(tx, Alarm.zone_id, zone_ids), Alarm.state == AlarmState.OPEN)
     steps = _claim(tx, now, in_values(tx, AlarmStep.alarm_id, set(tx.scalars(open_alarms))), AlarmStep.tier == 1)
@@ -109,7 +111,7 @@ def next_due(tx: Session) -> Instant | None:
     return tx.scalar(select(func.min(AlarmStep.due_at)).where(AlarmStep.state == StepState.DUE))
 
 
-def how_it_stands(tx: Session, zones: Iterable[ZoneId]) -> dict[ZoneRule, RuleStanding]:
+def rule_standings(tx: Session, zones: Iterable[ZoneId]) -> dict[ZoneRule, RuleStanding]:
     """Return the state of each rule and zone that isn't ok."""
     offline = select(RuleState.series_id).where(
         RuleState.rule == Rule.PROBE_OFFLINE, RuleState.condition == Condition.ACTIVE
@@ -127,7 +129,7 @@ def how_it_stands(tx: Session, zones: Iterable[ZoneId]) -> dict[ZoneRule, RuleSt
         .where(in_values(tx, RuleState.zone_id, list(zones)), RuleState.condition.in_(GOING_ON))
     )
     states: dict[ZoneRule, RuleStanding] = {}
-    for zone, rule, condition, value, at, is_silent in rows:
+    for zone, rule, condition, value, at, is_offline in rows:
         key = (zone, rule)
         earlier = states.get(key)
         active = Condition.ACTIVE in (condition, earlier.condition if earlier else None)
@@ -138,7 +140,7 @@ def how_it_stands(tx: Session, zones: Iterable[ZoneId]) -> dict[ZoneRule, RuleSt
             Condition.ACTIVE if active else Condition.CLEARING,
             worst,
             max(times, default=None),
-            offline=bool(is_silent) and (earlier is None or earlier.offline),
+            offline=bool(is_offline) and (earlier is None or earlier.offline),
         )
     return states
 
@@ -159,7 +161,7 @@ def _claim(tx: Session, now: Instant, *of: ColumnElement[bool]) -> Sequence[Alar
         select(AlarmStep)
         .where(AlarmStep.state == StepState.DUE, AlarmStep.due_at <= now, *of)
         .order_by(AlarmStep.due_at, AlarmStep.id)
-        .limit(AT_ONCE)
+        .limit(STEPS_PER_TRANSACTION)
         .with_for_update(skip_locked=True)
     ).all()
 
@@ -186,9 +188,9 @@ class _Settling:
             select(Alarm).where(in_values(self._tx, Alarm.id, of_alarm)).execution_options(populate_existing=True)
         )
         alarms = {alarm.id: alarm for alarm in self._tx.scalars(claimed_alarms)}
-        states = how_it_stands(self._tx, {alarm.zone_id for alarm in alarms.values()})
+        states = rule_standings(self._tx, {alarm.zone_id for alarm in alarms.values()})
         in_window = _in_window(self._tx, {alarm.equipment_id for alarm in alarms.values()}, self._now)
-        told_at = _told_lately(self._tx, alarms.values(), self._now)
+        notified_at = _notified_lately(self._tx, alarms.values(), self._now)
         for alarm_id, due in of_alarm.items():
             alarm = alarms[alarm_id]
             tiers = [step for step in due if step.tier != DIGEST]
@@ -204,7 +206,7 @@ class _Settling:
             elif state.condition is not Condition.ACTIVE:
                 self._keep_back(alarm, current, StepState.HELD)
             else:
-                self._fire(alarm, current, state, told_at)
+                self._fire(alarm, current, state, notified_at)
         self._tell()
         digests = [step for step in steps if step.tier == DIGEST]
         send_digests(
@@ -223,7 +225,7 @@ class _Settling:
         alarm: Alarm,
         due: Sequence[AlarmStep],
         state: RuleStanding,
-        told_at: Mapping[tuple[ZoneRule, int], Instant],
+        notified_at: Mapping[tuple[ZoneRule, int], Instant],
     ) -> None:
         """Fire the highest of an alarm's due steps; it tells everybody whom the lower ones would have told.
 
@@ -231,11 +233,11 @@ class _Settling:
         """
         policy = policy_of(alarm)
         top = max(due, key=lambda step: (step.tier, step.turn))
-        last_told_at = told_at.get(((alarm.zone_id, alarm.rule), top.tier))
+        last_notified_at = notified_at.get(((alarm.zone_id, alarm.rule), top.tier))
         floor = policy.floor_min * MINUTE
-        if top.turn == 0 and alarm.cycle > 1 and last_told_at is not None and self._now - last_told_at < floor:
+        if top.turn == 0 and alarm.cycle > 1 and last_notified_at is not None and self._now - last_notified_at < floor:
             for step in due:
-                step.due_at = Instant(last_told_at + floor)
+                step.due_at = Instant(last_notified_at + floor)
             return
         self._fired_steps += (step.id for step in due)
         self._fired.append((alarm, top, state))
@@ -264,7 +266,7 @@ class _Settling:
                         )
                     )
                 people.update((person.id, person) for person in of_level)
-            # Event time; a silence has none and lasts until now.
+            # Event time; a probe that is offline has none, and is offline until now.
             until = self._now if state.at is None or alarm.rule == Rule.PROBE_OFFLINE else state.at
             alarm_facts = facts_of_alarm(
                 alarm,
@@ -276,11 +278,11 @@ class _Settling:
                 offline=state.offline,
             )
             drafts += [_draft(alarm_facts, step, person) for person in people.values()]
-            told_levels = [int(level) for level in levels if level not in unreachable]
-            if told_levels:
+            notified_levels = [int(level) for level in levels if level not in unreachable]
+            if notified_levels:
                 position = {"cycle": step.cycle, "tier": step.tier, "turn": step.turn}
                 events.append(
-                    event_row(alarm.id, AlarmEventKind.TOLD, self._now, person=None, levels=told_levels, **position)
+                    event_row(alarm.id, AlarmEventKind.TOLD, self._now, person=None, levels=notified_levels, **position)
                 )
         events += [
             event_row(draft.about, AlarmEventKind.UNREACHABLE, self._now, person=draft.person, tier=draft.tier)
@@ -324,7 +326,7 @@ def _in_window(tx: Session, equipment: Iterable[EquipmentId], now: Instant) -> s
     return set(tx.scalars(windows.where(in_force(MaintenanceWindow, now))))
 
 
-def _told_lately(tx: Session, alarms: Iterable[Alarm], now: Instant) -> dict[tuple[ZoneRule, int], Instant]:
+def _notified_lately(tx: Session, alarms: Iterable[Alarm], now: Instant) -> dict[tuple[ZoneRule, int], Instant]:
     """Return when each tier of a zone was last told about a rule, within a day, by any alarm and cycle.
 
     A tier is told together with all higher ones. A step whose messages were superseded unsent, or refused, has told
@@ -352,9 +354,9 @@ def _told_lately(tx: Session, alarms: Iterable[Alarm], now: Instant) -> dict[tup
         .where(exists(message))
         .group_by(Alarm.zone_id, Alarm.rule, AlarmStep.tier)
     )
-    told_at: dict[tuple[ZoneRule, int], Instant] = {}
+    notified_at: dict[tuple[ZoneRule, int], Instant] = {}
     for zone, rule, top, fired_at in rows:
         for tier in range(1, top + 1):
             key = ((zone, rule), tier)
-            told_at[key] = max(fired_at or Instant(0), told_at.get(key, Instant(0)))
-    return told_at
+            notified_at[key] = max(fired_at or Instant(0), notified_at.get(key, Instant(0)))
+    return notified_at

@@ -17,7 +17,7 @@ from core.alarms.states import AlarmEventKind, AlarmState, NotificationKind, Ste
 from core.alarms.tables import Alarm, AlarmStep
 from core.alarms.zone_cache import ZoneCache
 from core.contacts.contacts import ContactLevel, contacts_of
-from core.contacts.reachability import can_be_told
+from core.contacts.reachability import is_reachable
 from core.devices.tables import Gateway, ProbeGateway
 from core.ids import EquipmentId, PersonId, ProbeId
 from core.runtime.instant import Instant
@@ -73,7 +73,7 @@ def _tell(
         for person in contacts:
             people[person.id] = person
             theirs[person.id].append(alarm)
-        reachable = sum(can_be_told(person, outbox.channels) for person in contacts)
+        reachable = sum(is_reachable(person, outbox.channels) for person in contacts)
         if reachable:
             tx.add(event(alarm.id, AlarmEventKind.DIGEST, now, people=reachable))
         else:

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from api.app_context import AppContext, AppContextDep
 from api.auth import CurrentPrincipal, Principal
 from api.db_session import ReadSession, WriteSession
-from api.pages.alarm_view import may_handle, said_of, view
-from api.pages.forms import FilledForm, HandlingForm, form_of, given_back
+from api.pages.alarm_view import may_handle, outcome_text, view
+from api.pages.forms import FilledForm, HandlingForm, form_context, form_of
 from api.pages.rendering import RENEWED_S, SiteClock, page, words_for
 from api.schemas import AlarmNumber, UnitNumber, cursor_of, place_of
 from core.alarms import handling, queries
@@ -63,7 +63,7 @@ def alarms(
         tx,
         principal.actor,
         query.filter,
-        behind=(position[0], position[1]) if position else None,
+        after=(position[0], position[1]) if position else None,
         limit=ON_A_PAGE,
     )
     now = context.clock.now()
@@ -106,13 +106,13 @@ def _shown(
     form: FilledForm | None = None,
 ) -> Response:
     details = queries.alarm_for(tx, principal.actor, alarm)
-    outcome, tone = said_of(words_for(request), outcome_code, details, principal, context)
+    outcome, tone = outcome_text(words_for(request), outcome_code, details, principal, context)
     may = may_handle(principal, details)
     return page(
         request,
         "alarm.html",
         **view(request, tx, context, details, principal, may=may),
-        **given_back(form, f"/alarms/{alarm}"),
+        **form_context(form, f"/alarms/{alarm}"),
         base=f"/alarms/{alarm}",
         said=outcome,
         said_tone=tone,

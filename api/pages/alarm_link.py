@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 from api.app_context import AppContext, AppContextDep
 from api.auth import CurrentPrincipal, OptionalPrincipal, Principal
 from api.db_session import ReadSession, WriteSession
-from api.pages.alarm_view import said_of, sees_alarm, view
-from api.pages.forms import FilledForm, HandlingForm, form_of, given_back
+from api.pages.alarm_view import outcome_text, sees_alarm, view
+from api.pages.forms import FilledForm, HandlingForm, form_context, form_of
 from api.pages.rendering import page, words_for
 from api.query_parameters import any_parameters
 from api.session_cookie import keep_session
@@ -72,14 +72,14 @@ def _shown(
     form: FilledForm | None = None,
 ) -> Response:
     link = _link(token, context)
-    outcome, tone = said_of(words_for(request), outcome_code, details, principal, context)
+    outcome, tone = outcome_text(words_for(request), outcome_code, details, principal, context)
     may = _may(tx, principal, link, context)
     ways_in = [(f"/a/{token}/wechat", "alarm.sign_in_wechat")] if context.oauth else []
     return page(
         request,
         "alarm.html",
         **view(request, tx, context, details, principal, may=may),
-        **given_back(form, f"/a/{token}"),
+        **form_context(form, f"/a/{token}"),
         base=f"/a/{token}",
         said=outcome,
         said_tone=tone,
@@ -151,8 +151,8 @@ def from_wechat(request: Request, context: AppContextDep, code: str = "", state:
         openid = ""
     if not openid:
         return _forget_state(_notice(request, "link.wechat_failed_title", "link.wechat_failed", HTTPStatus.BAD_REQUEST))
-    lasts = Milliseconds(int(context.settings.api.session_ttl * 1000))
-    opened = sign_in_by_wechat(context.records, openid, now=context.clock.now(), lasts=lasts)
+    ttl = Milliseconds(int(context.settings.api.session_ttl * 1000))
+    opened = sign_in_by_wechat(context.records, openid, now=context.clock.now(), ttl=ttl)
     if opened is None:
         return _forget_state(_notice(request, "link.wechat_failed_title", "link.wechat_unbound", HTTPStatus.FORBIDDEN))
     answer = RedirectResponse(f"/a/{token}", HTTPStatus.SEE_OTHER)

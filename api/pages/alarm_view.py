@@ -44,7 +44,7 @@ class HistoryLine(msgspec.Struct, frozen=True):
     person: str
 
 
-class ToldPerson(msgspec.Struct, frozen=True):
+class NotifiedPerson(msgspec.Struct, frozen=True):
     """Message about an alarm to one person, and its result."""
 
     person: str
@@ -90,7 +90,7 @@ def view(
         "band": words.band(low, high),
         "curve": svg(picture),
         "numbers": table(picture),
-        "told": told(messages, shown_name),
+        "told": notified_people(messages, shown_name),
         "happenings": _happenings(tx, details, words, shown_name, hidden, messages),
         "nobody": levels_out_of_reach(contacts_for(tx, alarm.equipment_id, now), context.settings.channels)
         if alarm.state == AlarmState.OPEN
@@ -107,17 +107,23 @@ def view(
     }
 
 
-def told(messages: Sequence[queries.Notification], shown_name: Callable[[str | None], str]) -> Sequence[ToldPerson]:
+def notified_people(
+    messages: Sequence[queries.Notification], shown_name: Callable[[str | None], str]
+) -> Sequence[NotifiedPerson]:
     """Return the messages about an alarm with their channels and results, the newest first."""
     levels: dict[PersonId, int] = {}
     for notification in messages:
         levels[notification.person] = min(
             max(1, notification.message.tier), levels.get(notification.person, len(ContactLevel))
         )
-    return [_told(notification, levels[notification.person], shown_name) for notification in reversed(messages)]
+    return [
+        _notified_person(notification, levels[notification.person], shown_name) for notification in reversed(messages)
+    ]
 
 
-def _told(notification: queries.Notification, level: int, shown_name: Callable[[str | None], str]) -> ToldPerson:
+def _notified_person(
+    notification: queries.Notification, level: int, shown_name: Callable[[str | None], str]
+) -> NotifiedPerson:
     message = notification.message
     kind = "repeat" if message.kind == NotificationKind.ALARM and repeat_of(message.key) else message.kind
     at = message.created_at if message.sent_at is None else message.sent_at
@@ -126,10 +132,10 @@ def _told(notification: queries.Notification, level: int, shown_name: Callable[[
         if notification.attempts and message.state in (MessageState.QUEUED, MessageState.FAILED)
         else ""
     )
-    return ToldPerson(shown_name(notification.name), level, kind, message.channel, message.state, at, why)
+    return NotifiedPerson(shown_name(notification.name), level, kind, message.channel, message.state, at, why)
 
 
-def said_of(
+def outcome_text(
     words: Texts, code: str, details: AlarmDetail, principal: Principal | None, context: AppContext
 ) -> tuple[str, str]:
     """Return the outcome of a change, in words and tone, for the page shown after it.

@@ -41,7 +41,7 @@ def form_of(report: HandlingReport, faults: Sequence[Invalid]) -> FilledForm:
     return FilledForm(values, {fault.field: error_in(values[fault.field], LONGEST) for fault in faults})
 
 
-def given_back(form: FilledForm | None, address: str) -> dict[str, Any]:
+def form_context(form: FilledForm | None, address: str) -> dict[str, Any]:
     """Return a page's form values; for a refused form also its status and the address that renews the page."""
     if form is None:
         return {"form": FilledForm()}

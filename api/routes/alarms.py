@@ -119,7 +119,7 @@ class HandlingOut(Handling):
     by: str
 
 
-class Asked(Schema):
+class AlarmListQuery(Schema):
     """Filter of the alarm list, and its page."""
 
     state: Sequence[AlarmState] = ()
@@ -137,7 +137,7 @@ class Asked(Schema):
 
 @router.get("")
 def alarms(
-    tx: ReadSession, principal: CurrentPrincipal, context: AppContextDep, query: Annotated[Asked, Query()]
+    tx: ReadSession, principal: CurrentPrincipal, context: AppContextDep, query: Annotated[AlarmListQuery, Query()]
 ) -> Page[AlarmOut]:
     """List alarms of the principal's units and equipment, the newest first."""
     alarm_filter = AlarmFilter(
@@ -151,8 +151,8 @@ def alarms(
         until=query.until,
     )
     position = place_of(query.cursor, 2)
-    behind = (position[0], position[1]) if position else None
-    listed = queries.alarms(tx, principal.actor, alarm_filter, behind=behind, limit=query.limit)
+    after = (position[0], position[1]) if position else None
+    listed = queries.alarms(tx, principal.actor, alarm_filter, after=after, limit=query.limit)
     last = listed[-1].alarm if len(listed) == query.limit else None
     now = context.clock.now()
     items = [alarm_out(item, now) for item in listed]

@@ -16,7 +16,7 @@ from api.app_context import AppContext
 from api.metrics import Values
 from api.schemas import Schema
 from core.errors import PermissionDenied
-from core.health.gateway_troubles import ABOUT_GATEWAYS
+from core.health.gateway_troubles import GATEWAY_TROUBLE_KINDS
 from core.health.health_check import NEEDED, Health
 from core.health.trouble_text import public
 from core.intake.port import GatewayFaultKind
@@ -25,7 +25,7 @@ from core.runtime.trouble import TroubleKind
 router = APIRouter(tags=["health"])
 
 WITHIN_S = 2.0
-_SERVES = (TroubleKind.DISK_LOW, TroubleKind.UNTOLD, TroubleKind.HELD, *ABOUT_GATEWAYS)
+_SERVES = (TroubleKind.DISK_LOW, TroubleKind.UNTOLD, TroubleKind.HELD, *GATEWAY_TROUBLE_KINDS)
 
 
 class Check(Schema):
@@ -54,7 +54,7 @@ async def healthz() -> PlainTextResponse:
 async def readyz(request: Request) -> Response:
     """Say whether stores and services work, and what is wrong with each that doesn't; within about two seconds."""
     context: AppContext = request.app.state.context
-    readiness = ready(await _look(context))
+    readiness = ready(await _shared_health_check(context))
     status = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
     return JSONResponse(readiness.model_dump(), status)
 
@@ -71,11 +71,11 @@ async def metrics(request: Request) -> PlainTextResponse:
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 
-async def _look(context: AppContext) -> Health:
+async def _shared_health_check(context: AppContext) -> Health:
     """Return the result of a health check; concurrent requests share one, so that their number doesn't slow it down."""
-    if context.look is None or context.look.done():
-        context.look = asyncio.create_task(asyncio.to_thread(context.line.look, WITHIN_S))
-    return await asyncio.shield(context.look)
+    if context.health_task is None or context.health_task.done():
+        context.health_task = asyncio.create_task(asyncio.to_thread(context.health_check.run, WITHIN_S))
+    return await asyncio.shield(context.health_task)
 
 
 def _may_ask(peer: str, networks: Iterable[str]) -> bool:
@@ -106,7 +106,7 @@ def ready(health: Health) -> Readiness:
 
 def figures(context: AppContext) -> Iterable[tuple[str, str, Values]]:
     """Yield the metrics of the queues and of the services' own facts; the absence of a store is a metric too."""
-    health = context.line.look(WITHIN_S)
+    health = context.health_check.run(WITHIN_S)
     ready_by_name: dict[tuple[str, ...], float] = {}
     for check in ready(health).checks:  # of several checks with one name, a failed one counts
         ready_by_name[check.name,] = min(ready_by_name.get((check.name,), 1.0), float(check.ok))

@@ -105,13 +105,13 @@ def open_session(request: Request, context: AppContext, username: str, password:
     source = source_of(request.client.host if request.client else "")
     try:
         context.throttle.spend(source)
-        context.guesses.spend(username, source)
+        context.failed_sign_ins.spend(username, source)
     except TooManyAttempts:
-        context.guessing.note(source=source)
+        context.slowed_sign_ins.note(source=source)
         raise
-    lasts = Milliseconds(int(context.settings.api.session_ttl * 1000))
-    opened = accounts.sign_in(context.records, username, password, now=context.clock.now(), lasts=lasts)
-    context.guesses.forget(username, source)
+    ttl = Milliseconds(int(context.settings.api.session_ttl * 1000))
+    opened = accounts.sign_in(context.records, username, password, now=context.clock.now(), ttl=ttl)
+    context.failed_sign_ins.forget(username, source)
     return opened
 
 

@@ -125,7 +125,7 @@ def _answer(zone_readings: History, window: Milliseconds | None) -> HistoryOut:
         equipment_name=zone_readings.equipment.name,
         low=low,
         high=high,
-        seen=[SpanOut(since=since, until=until) for since, until in zone_readings.seen],
+        seen=[SpanOut(since=since, until=until) for since, until in zone_readings.visible],
         window_seconds=None if window is None else window / 1000,
         count=total.count,
         failed=total.failed,
@@ -142,7 +142,7 @@ def _series(probe: ProbeCurve, zone_readings: History, window: Milliseconds | No
             ReadingOut(at=sample.at, t=sample.value, q=sample.q) for sample in probe.curve.samples(probe.series)
         ]
         return SeriesOut(probe=probe.code, readings=reading_answers, windows=None)
-    edges = window_figures.fixed_edges(zone_readings.seen[0][0], zone_readings.seen[-1][1], window)
+    edges = window_figures.fixed_edges(zone_readings.visible[0][0], zone_readings.visible[-1][1], window)
     window_answers = [
         WindowOut(
             since=window_figures.since,

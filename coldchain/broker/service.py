@@ -27,7 +27,7 @@ from core.runtime.port_holder import holder_of
 
 log = logger(__name__)
 
-_LOOK_S = 1.0
+_POLL_S = 1.0
 _END_WITHIN_S = 2.0
 _LISTENER = "default"
 MOST_CONNECTIONS = 2_000
@@ -80,7 +80,7 @@ async def _listen(house: "_House", settings: Settings, stopped: "asyncio.Task[bo
                 holder = str(holder_of(settings.broker.port))
                 log.warning("broker port not to be had", port=settings.broker.port, error=str(error), holder=holder)
             last_error = str(error)
-            await asyncio.wait([stopped], timeout=_LOOK_S / 4)
+            await asyncio.wait([stopped], timeout=_POLL_S / 4)
             continue
         log.info("broker listening", host=settings.broker.host, port=server.sockets[0].getsockname()[1])
         return server
@@ -111,30 +111,30 @@ class _House:
         self._open.add(writer)
         self._strangers[writer] = None
         self._make_room()
-        gate = PacketFilter(self._access, reader, writer)
+        connection = PacketFilter(self._access, reader, writer)
         gone = asyncio.Event()
         try:
-            await gate.sign_in()
+            await connection.sign_in()
             del self._strangers[writer]
-            await self._end_earlier(gate.client_id)
-            self._inside[gate.client_id] = (gate, gone)
-            await self._broker.external_connected(gate, gate, _LISTENER)
+            await self._end_earlier(connection.client_id)
+            self._inside[connection.client_id] = (connection, gone)
+            await self._broker.external_connected(connection, connection, _LISTENER)
         except PacketRefused as error:
-            self._refused.note(peer=str(gate.get_peer_info()), reason=str(error))
+            self._refused.note(peer=str(connection.get_peer_info()), reason=str(error))
         except (OSError, EOFError) as error:
-            if gate.client_id:
-                log.info("broker connection lost", client=gate.client_id, error=str(error))
+            if connection.client_id:
+                log.info("broker connection lost", client=connection.client_id, error=str(error))
             else:
-                self._lost.note(peer=str(gate.get_peer_info()), reason=str(error) or type(error).__name__)
+                self._lost.note(peer=str(connection.get_peer_info()), reason=str(error) or type(error).__name__)
         except Exception:
             # amqtt has bugs, such as a dictionary that changes while it is iterated. Only this connection ends, and its
             # client connects again.
-            log.exception("broker connection failed", client=gate.client_id)
+            log.exception("broker connection failed", client=connection.client_id)
         finally:
             self._strangers.pop(writer, None)
             gone.set()
-            if self._inside.get(gate.client_id, (None, gone))[0] is gate:
-                del self._inside[gate.client_id]
+            if self._inside.get(connection.client_id, (None, gone))[0] is connection:
+                del self._inside[connection.client_id]
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
@@ -144,19 +144,19 @@ class _House:
         """End connections whose keep-alive has passed, for as long as the broker runs."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
             for rare_log in (self._crowded, self._refused, self._lost):
                 rare_log.tell()
-            for gate, _gone in list(self._inside.values()):
-                if gate.overdue(loop.time()):
-                    log.info("broker client fell silent", client=gate.client_id)
-                    gate.end()
+            for connection, _gone in list(self._inside.values()):
+                if connection.overdue(loop.time()):
+                    log.info("broker client fell silent", client=connection.client_id)
+                    connection.end()
 
     async def empty(self) -> None:
         """End all connections."""
         departures = [gone.wait() for _gate, gone in self._inside.values()]
-        for gate, _gone in list(self._inside.values()):
-            gate.end()
+        for connection, _gone in list(self._inside.values()):
+            connection.end()
         if departures:
             await asyncio.wait([asyncio.ensure_future(departure) for departure in departures], timeout=_END_WITHIN_S)
         for writer in self._open:  # those that have not signed in, or don't read what was written to them

@@ -12,7 +12,7 @@ from coldchain.checks.finding import Finding, bad, good, say
 from config.settings import Settings
 from core.db.engine import connect, url_for
 from core.health.disk_space import files
-from core.runtime.sqlite import look_into, malformed_text
+from core.runtime.sqlite import malformed_text, open_read_only
 from core.runtime.trouble import TroubleKind, first_line, kind_of
 from core.telemetry.factory import embedded_folder
 from core.telemetry.month_files import NAME
@@ -33,7 +33,7 @@ def damage(settings: Settings) -> Iterator[Finding]:
 def damage_of(file: Path) -> str:
     """Return what is wrong with the pages of a file; empty if nothing is, or if the trouble is no damage."""
     try:
-        with malformed_text(), closing(look_into(file)) as db:
+        with malformed_text(), closing(open_read_only(file)) as db:
             results = [row[0] for row in db.execute("PRAGMA quick_check(1)")]
             version = db.execute("PRAGMA schema_version").fetchone()[0]
     except sqlite3.Error as error:
@@ -54,7 +54,7 @@ def has_people(settings: Settings) -> bool:
     if file and not file.exists():
         return False
     engine = (
-        create_engine("sqlite://", creator=lambda: look_into(file))
+        create_engine("sqlite://", creator=lambda: open_read_only(file))
         if file
         else connect(url_for(settings.records.url, settings.data_dir))
     )

@@ -24,8 +24,8 @@ def folder(data_dir: str) -> Finding:
     free = shutil.disk_usage(existing).free
     if free < ENOUGH_DISK:
         return bad(what, say("folder.full", path=path, mib=free >> 20), say("folder.make_room"))
-    seen = say("folder.good", path=path, gib=free >> 30)
-    return good(what, seen if existing == path else seen + say("folder.later"))
+    state = say("folder.good", path=path, gib=free >> 30)
+    return good(what, state if existing == path else state + say("folder.later"))
 
 
 def privacy(settings: Settings) -> Iterator[Finding]:

@@ -70,9 +70,9 @@ def probes(settings: Settings) -> Iterator[Finding]:
     for number, codes in sorted(read_probes.items()):
         for code in sorted(codes - paired_probes.get(number, set())):
             all_match = False
-            seen = say("probes.paired" if code in gateway_of else "probes.unknown", code=code, gateway=number)
-            seen += say("probes.with", gateway=gateway_of[code]) if code in gateway_of else ""
-            yield bad(what, seen, say("probes.import" if code.isascii() else "probes.code"))
+            state = say("probes.paired" if code in gateway_of else "probes.unknown", code=code, gateway=number)
+            state += say("probes.with", gateway=gateway_of[code]) if code in gateway_of else ""
+            yield bad(what, state, say("probes.import" if code.isascii() else "probes.code"))
         for code in sorted(paired_probes.get(number, set()) - codes):
             all_match = False
             yield bad(what, say("probes.unread", code=code, gateway=number), say("probes.read"))

@@ -33,7 +33,7 @@ def broker(settings: Settings, secrets: Secrets | None) -> Finding:
         return bad(what, say("network.silent", where=where), say("broker.start"))
     holder = foreign_holder(settings.broker.host, settings.broker.port, settings.data_dir)
     if settings.broker.embedded and holder:
-        return bad(what, say("network.held", where=where, holder=told(holder)), say("broker.port"))
+        return bad(what, say("network.held", where=where, holder=holder_text(holder)), say("broker.port"))
     user = settings.broker.username
     bus = MqttClient(
         BrokerAddress.of(settings.broker),
@@ -99,11 +99,13 @@ def _not_free(what: str, where: str, settings: Settings, error: OSError) -> Find
         return good(what, say("web.ours", where=where))
     if holder.data_dir or is_coldchain(settings.api.host, settings.api.port):
         other_folder = holder.data_dir or say("holder.unknown_folder")
-        return bad(what, say("web.another", where=where, holder=told(holder), folder=other_folder), say("web.port"))
-    return bad(what, say("network.held", where=where, holder=told(holder)), say("web.port"))
+        return bad(
+            what, say("web.another", where=where, holder=holder_text(holder), folder=other_folder), say("web.port")
+        )
+    return bad(what, say("network.held", where=where, holder=holder_text(holder)), say("web.port"))
 
 
-def told(holder: Holder) -> str:
+def holder_text(holder: Holder) -> str:
     """Return a text that names the holder of a port."""
     return say("holder.process", name=holder.name, pid=holder.pid) if holder.pid else say("holder.other_user")
 

@@ -19,7 +19,7 @@ from core.health.disk_space import files
 from core.intake import port as intake
 from core.intake.factory import is_ready
 from core.migrations.migrate import NewerDatabase, pending
-from core.runtime.sqlite import look_into, malformed_text
+from core.runtime.sqlite import malformed_text, open_read_only
 from core.runtime.trouble import TroubleKind, kind_of
 from core.telemetry.factory import embedded_folder
 from core.telemetry.port import TelemetryUnavailable
@@ -55,7 +55,7 @@ def looking_into(settings: Settings) -> Engine:
     url = make_url(url_for(settings.records.url, settings.data_dir))
     if url.get_backend_name() != "sqlite":
         return connect(settings.records.url)
-    return create_engine(url, creator=partial(look_into, Path(url.database or "")))
+    return create_engine(url, creator=partial(open_read_only, Path(url.database or "")))
 
 
 def intake_log(settings: Settings) -> Finding:
@@ -129,7 +129,7 @@ def retention(settings: Settings, secrets: Secrets | None) -> Iterator[Finding]:
     except TelemetryUnavailable:
         return  # the check of the store itself has said so
     if keeps_s:
-        seen = say("retention.ends", bucket=bucket, days=round(keeps_s / 86_400, 1))
-        yield bad(say("what.retention"), seen, say("retention.mend", bucket=bucket))
+        state = say("retention.ends", bucket=bucket, days=round(keeps_s / 86_400, 1))
+        yield bad(say("what.retention"), state, say("retention.mend", bucket=bucket))
     else:
         yield good(say("what.retention"), say("retention.none", bucket=bucket))

@@ -38,10 +38,10 @@ def wechat_sim(
     port: Annotated[int, typer.Option(min=0, max=65535, help=say("option.wechat_port"))] = 8090,
     clock: Annotated[str, typer.Option(help=say("option.clock"))] = "",
 ) -> None:
-    from coldchain.checks.network import told  # noqa: PLC0415
+    from coldchain.checks.network import holder_text  # noqa: PLC0415
     from coldchain.simulate.wechat.service import run  # noqa: PLC0415
 
     if holder := foreign_holder(host, port, ""):
-        raise InvalidSetting(say("up.port_taken", key="--port", port=port, holder=told(holder)))
+        raise InvalidSetting(say("up.port_taken", key="--port", port=port, holder=holder_text(holder)))
     logs.set_up("wechat-sim", plain=sys.stderr.isatty())
     run(folder, host=host, port=port, virtual_clock=clock, stop=stop_event())

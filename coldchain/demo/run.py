@@ -17,7 +17,7 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
-from coldchain.checks.network import told
+from coldchain.checks.network import holder_text
 from coldchain.demo import screen
 from coldchain.demo.county import County, build, recall
 from coldchain.demo.environment import address_in
@@ -36,13 +36,13 @@ from core.runtime.instant import MINUTE, Instant, Milliseconds, at_zone
 from core.runtime.port_holder import holder_of
 from core.runtime.process_lock import AlreadyRunning, single_process
 
-LOOK_S = 0.25
+POLL_S = 0.25
 SAVE_S = 1.0
-UP_LOOK_S = 0.1
+UP_POLL_S = 0.1
 LINE = ("gateway_agent", "collector", "alerting")
 """Processes in the order in which a reading passes them."""
 TELLING = Milliseconds(70 * MINUTE)
-"""By then an alarm of silence has been told at every level."""
+"""By then all levels have been notified of an alarm that a probe is offline."""
 FIRST_STEP = 0
 """Number of the question before the clock runs."""
 SLOW_AFTER_S = 15.0
@@ -79,8 +79,8 @@ def run_demo(wish: DemoOptions, stop: threading.Event) -> int:
     except ValueError as error:
         sys.stderr.write(f"coldchain: {error}\n")
     except AlreadyRunning as error:
-        told = say("mistake.already", folder=folder, url=address_in(folder), pid=error.pid)
-        sys.stderr.write(f"coldchain: {told}\n")
+        text = say("mistake.already", folder=folder, url=address_in(folder), pid=error.pid)
+        sys.stderr.write(f"coldchain: {text}\n")
     return 2
 
 
@@ -118,7 +118,7 @@ def _run(wish: DemoOptions, county: County, lasting: Milliseconds | None, stop: 
             at=clock(keeper.now()),
             readings=county.stored(records, settings),
             alarms=watcher.opened,
-            messages=watcher.messages,
+            messages=watcher.message_count,
         )
     records.close()
     return 1 if ends.failed or not watcher else 0
@@ -131,16 +131,16 @@ def _is_up(county: County, supervisor: Supervisor, stop: threading.Event) -> boo
     """
     began = monotonic()
     barrier = Barrier(county.stage.clock_file)
-    phones = told = False
-    while not stop.wait(UP_LOOK_S):
-        supervisor.look()
+    phones = is_reported = False
+    while not stop.wait(UP_POLL_S):
+        supervisor.check_processes()
         phones = phones or county.give_phones()
         if phones and county.has_pages() and _are_idle(barrier, FIRST_STEP):
             return True
         waited = monotonic() - began
-        if waited > SLOW_AFTER_S and not told:
+        if waited > SLOW_AFTER_S and not is_reported:
             _say("starting")
-            told = True
+            is_reported = True
         if waited > UP_WITHIN_S:
             sys.stderr.write(f"coldchain: {say('mistake.not_up', folder=county.stage.folder / 'log')}\n")
             return False
@@ -152,13 +152,13 @@ def _watch(
 ) -> None:
     out = _Terminal(county) if sys.stdout.isatty() else _Lines(county)
     if port and county.stage.ports.api != port:
-        _say("port_taken", port=port, holder=told(holder_of(port)))
+        _say("port_taken", port=port, holder=holder_text(holder_of(port)))
     with out.showing():
-        while not ends.wait(LOOK_S):
-            supervisor.look()
+        while not ends.wait(POLL_S):
+            supervisor.check_processes()
             watcher.restarted(supervisor.restarts(), keeper.now())
-            out.show(watcher.look(keeper.now()), keeper.now())
-        out.show(watcher.look(keeper.now()), keeper.now())
+            out.show(watcher.view(keeper.now()), keeper.now())
+        out.show(watcher.view(keeper.now()), keeper.now())
 
 
 class _Ends:

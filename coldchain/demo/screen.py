@@ -22,7 +22,7 @@ _HEADS = 3
 class Room(msgspec.Struct, frozen=True):
     """Number of messages, alarms and zones that have room."""
 
-    told: int
+    messages: int
     alarms: int
     zones: int
 
@@ -31,26 +31,33 @@ def render(
     view: View, now: Instant, greeting: Sequence[str], texts: Mapping[str, Mapping[str, str]], *, rows: int
 ) -> Group:
     """Return the whole screen, of `rows` lines at most."""
-    room = share(rows - len(greeting), told=len(view.told), alarms=len(view.alarms), zones=len(view.zones))
+    room = share(rows - len(greeting), messages=len(view.messages), alarms=len(view.alarms), zones=len(view.zones))
     lines = [Text(line, style="bold", no_wrap=True, overflow="ellipsis") for line in greeting]
     zones = sorted(view.zones, key=lambda zone: not zone.abnormal) if room.zones < len(view.zones) else view.zones
     alarms = sorted(view.alarms, key=lambda alarm: alarm.state != AlarmState.OPEN)
     return Group(
         *lines,
-        _told(view.told[::-1], room.told, texts),
+        _messages(view.messages[::-1], room.messages, texts),
         _alarms(alarms, room.alarms, texts),
         _zones(zones, room.zones, now, texts),
     )
 
 
-def share(rows: int, *, told: int, alarms: int, zones: int) -> Room:
+def share(rows: int, *, messages: int, alarms: int, zones: int) -> Room:
     """Divide the lines of a screen: the newest message and alarms first, then zones, then the rest."""
     left = max(rows - _HEADS, 0)
-    counts = {"told": 0, "alarms": 0, "zones": 0}
-    wanted = {"told": max(told, 1), "alarms": max(alarms, 1), "zones": zones}
-    cost = {"told": LINES_A_MESSAGE, "alarms": 1, "zones": 1}
-    for name, most in (("told", 1), ("alarms", 3), ("zones", zones), ("told", 2), ("alarms", alarms), ("told", told)):
-        while counts[name] < min(most, wanted[name]) and left >= cost[name]:
+    counts = {"messages": 0, "alarms": 0, "zones": 0}
+    requested = {"messages": max(messages, 1), "alarms": max(alarms, 1), "zones": zones}
+    cost = {"messages": LINES_A_MESSAGE, "alarms": 1, "zones": 1}
+    for name, most in (
+        ("messages", 1),
+        ("alarms", 3),
+        ("zones", zones),
+        ("messages", 2),
+        ("alarms", alarms),
+        ("messages", messages),
+    ):
+        while counts[name] < min(most, requested[name]) and left >= cost[name]:
             counts[name] += 1
             left -= cost[name]
     return Room(**counts)
@@ -89,13 +96,13 @@ def _alarms(alarms: Sequence[AlarmLine], room: int, texts: Mapping[str, Mapping[
     return table
 
 
-def _told(told: Sequence[ReceivedLine], room: int, texts: Mapping[str, Mapping[str, str]]) -> Table:
+def _messages(messages: Sequence[ReceivedLine], room: int, texts: Mapping[str, Mapping[str, str]]) -> Table:
     head = texts["head"]
     table = _table(head["told"], 0, "")
-    for message in told[:room]:
+    for message in messages[:room]:
         table.add_row(f"{message.person}  {message.text}")
         table.add_row(Text(f"→ {message.short}", style=f"blue link {message.link}") if message.link else "")
-    if room and not told:
+    if room and not messages:
         table.add_row(head["none"])
     return table
 

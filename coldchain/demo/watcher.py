@@ -76,7 +76,7 @@ class View(msgspec.Struct, frozen=True):
 
     zones: Sequence[ZoneLine]
     alarms: Sequence[AlarmLine]
-    told: Sequence[ReceivedLine]
+    messages: Sequence[ReceivedLine]
     happened: Sequence[NewsLine]
 
 
@@ -97,21 +97,21 @@ class Watcher:
             self._last_event = tx.scalar(select(func.max(AlarmEvent.id))) or 0
         self._last_message = 0
         before, self._last_message = self._read_messages()
-        self._told = before[-KEPT_MESSAGES:]
+        self._messages = before[-KEPT_MESSAGES:]
         self._restarts: Mapping[str, int] = {}
         self._news: list[NewsLine] = []
-        self.messages = 0
+        self.message_count = 0
         self.opened = 0
 
-    def look(self, now: Instant) -> View:
+    def view(self, now: Instant) -> View:
         """Return what is `now`, and what has happened since the last look."""
         zones, alarms = self._state(now)
-        told, self._last_message = self._read_messages()
-        self._told = [*self._told, *told][-KEPT_MESSAGES:]
-        self.messages += len(told)
-        news = [*self._news, *self._events(), *map(self._received, told)]
+        received, self._last_message = self._read_messages()
+        self._messages = [*self._messages, *received][-KEPT_MESSAGES:]
+        self.message_count += len(received)
+        news = [*self._news, *self._events(), *map(self._received, received)]
         self._news = []
-        return View(zones, alarms, self._told, sorted(news, key=lambda happening: happening.at))
+        return View(zones, alarms, self._messages, sorted(news, key=lambda happening: happening.at))
 
     def restarted(self, restarts: Mapping[str, int], now: Instant) -> None:
         """Compare how often each service was started again with the last look."""
@@ -121,7 +121,7 @@ class Watcher:
         self._restarts = dict(restarts)
 
     def _state(self, now: Instant) -> tuple[list[ZoneLine], list[AlarmLine]]:
-        told = (
+        notified_level = (
             select(func.max(AlarmStep.tier))
             .where(AlarmStep.alarm_id == Alarm.id, AlarmStep.cycle == Alarm.cycle, AlarmStep.state == StepState.FIRED)
             .correlate(Alarm)
@@ -139,7 +139,7 @@ class Watcher:
                     alarm.peak,
                 )
                 for alarm, equipment, kind, level in tx.execute(
-                    select(Alarm, Equipment.name, Zone.kind, told)
+                    select(Alarm, Equipment.name, Zone.kind, notified_level)
                     .join(Zone, Zone.id == Alarm.zone_id)
                     .join(Equipment, Equipment.id == Zone.equipment_id)
                     .where(Alarm.state != AlarmState.CLOSED)
@@ -200,7 +200,7 @@ class Watcher:
                 rows = json.load(answer)["messages"]
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             return [], self._last_message
-        told = [
+        received = [
             ReceivedLine(
                 Instant(row["at"]),
                 row["name"],
@@ -210,7 +210,7 @@ class Watcher:
             )
             for row in rows
         ]
-        return told, max([self._last_message, *(row["number"] for row in rows)])
+        return received, max([self._last_message, *(row["number"] for row in rows)])
 
 
 def shown(value: Centi | None) -> str:

@@ -22,7 +22,7 @@ from core.units.tables import Contact, Person, Unit
 PeopleByLevel = dict[ContactLevel, list[PersonId]]
 
 
-class _Wanted(NamedTuple):
+class _ContactsChange(NamedTuple):
     """Contacts before and after the import, and the first row that names them."""
 
     row: ImportRow
@@ -34,24 +34,24 @@ class _Wanted(NamedTuple):
 
 def write_levels(run: ImportRun, rows: Sequence[PersonRow]) -> None:
     """Set the levels of each unit's people; who isn't in the file keeps theirs."""
-    said: dict[str, dict[PersonId, PersonRow]] = defaultdict(dict)
+    rows_by_unit: dict[str, dict[PersonId, PersonRow]] = defaultdict(dict)
     for row in rows:
         if row.levels is not None and not run.is_mistaken(row):
-            said[row.unit][run.people[run.unit(row.unit).id, row.name]] = row
-    codes = list(said)
+            rows_by_unit[row.unit][run.people[run.unit(row.unit).id, row.name]] = row
+    codes = list(rows_by_unit)
     for start in range(0, len(codes), CHUNK):
         units = [run.unit(code) for code in codes[start : start + CHUNK]]
-        told = _told(run, Contact.unit_id, [unit.id for unit in units])
-        _settle(run, [_of_unit(unit, said[unit.code or ""], told[unit.id]) for unit in units])
+        contacts = _current_contacts(run, Contact.unit_id, [unit.id for unit in units])
+        _write_changes(run, [_of_unit(unit, rows_by_unit[unit.code or ""], contacts[unit.id]) for unit in units])
 
 
-def _of_unit(unit: Unit, named: Mapping[PersonId, PersonRow], before: PeopleByLevel) -> _Wanted:
+def _of_unit(unit: Unit, named: Mapping[PersonId, PersonRow], before: PeopleByLevel) -> _ContactsChange:
     after = {
         level: [person for person in before[level] if person not in named or level in (named[person].levels or ())]
         + [person for person, row in named.items() if level in (row.levels or ()) and person not in before[level]]
         for level in ContactLevel
     }
-    return _Wanted(next(iter(named.values())), unit, before, after)
+    return _ContactsChange(next(iter(named.values())), unit, before, after)
 
 
 def write_contacts(run: ImportRun, rows: Sequence[ContactRow]) -> None:
@@ -69,8 +69,8 @@ def write_contacts(run: ImportRun, rows: Sequence[ContactRow]) -> None:
     ids = list(named)
     for start in range(0, len(ids), CHUNK):
         part = ids[start : start + CHUNK]
-        told = _told(run, Contact.equipment_id, part)
-        _settle(run, [_Wanted(*homes[each], told[each], named[each], each) for each in part])
+        contacts = _current_contacts(run, Contact.equipment_id, part)
+        _write_changes(run, [_ContactsChange(*homes[each], contacts[each], named[each], each) for each in part])
 
 
 class _Homes:
@@ -83,8 +83,8 @@ class _Homes:
         now = {each: timeline_rows.covering(rows, run.now) for each, rows in places.items()}
         stands = {each: row.unit_id for each, row in now.items() if row is not None}
         units = {unit.id for code in {row.unit for row in rows} if code and (unit := run.units.get(code))}
-        asked = select(Unit).where(in_values(run.tx, Unit.id, set(stands.values())))
-        homes = {unit.id: unit for unit in run.tx.scalars(asked)}
+        query = select(Unit).where(in_values(run.tx, Unit.id, set(stands.values())))
+        homes = {unit.id: unit for unit in run.tx.scalars(query)}
         self._home: dict[EquipmentId, Unit] = {EquipmentId(each): homes[unit] for each, unit in stands.items()}
         people = select(Person.id, Person.unit_id, Person.name)
         found = run.tx.execute(people.where(in_values(run.tx, Person.unit_id, units | set(homes))))
@@ -108,19 +108,21 @@ class _Homes:
         return equipment.id, home, person
 
 
-def _told(run: ImportRun, owner: InstrumentedAttribute[int | None], ids: Sequence[int]) -> dict[int, PeopleByLevel]:
+def _current_contacts(
+    run: ImportRun, owner: InstrumentedAttribute[int | None], ids: Sequence[int]
+) -> dict[int, PeopleByLevel]:
     """Return the contacts of each before the import."""
-    told: dict[int, PeopleByLevel] = {each: {level: [] for level in ContactLevel} for each in ids}
-    asked = select(owner, Contact.level, Contact.person_id).where(in_values(run.tx, owner, ids)).order_by(Contact.id)
-    for each, level, person in run.tx.execute(asked):
+    contacts: dict[int, PeopleByLevel] = {each: {level: [] for level in ContactLevel} for each in ids}
+    query = select(owner, Contact.level, Contact.person_id).where(in_values(run.tx, owner, ids)).order_by(Contact.id)
+    for each, level, person in run.tx.execute(query):
         assert each is not None  # noqa: S101 (it is among the ids)
-        told[each][ContactLevel(level)].append(person)
-    return told
+        contacts[each][ContactLevel(level)].append(person)
+    return contacts
 
 
-def _settle(run: ImportRun, wanted: Sequence[_Wanted]) -> None:
+def _write_changes(run: ImportRun, contact_changes: Sequence[_ContactsChange]) -> None:
     changes = []
-    for each in wanted:
+    for each in contact_changes:
         changed = {level: people for level, people in each.after.items() if people != each.before[level]}
         if changed:
             changes.append((each, ContactChange(each.unit, changed, each.equipment)))

@@ -67,7 +67,7 @@ def _decide_equipment(
     if known is None:
         return NewInUnit(NewEquipment(row.code, row.name, row.kind, row.zones), unit, row.since or run.since)
     stands = places.get(known.id)
-    stays = stands is not None and stands.until is None and stands.unit_id == unit.id
+    is_unchanged = stands is not None and stands.until is None and stands.unit_id == unit.id
     changed = (known.name, known.kind) != (row.name, row.kind)
     if changed:
         registry.rename_equipment(run.tx, run.actor, known, row.name, row.kind, now=run.now)
@@ -75,7 +75,7 @@ def _decide_equipment(
         if kind not in zones[known.id]:
             zones[known.id][kind] = registry.add_zone(run.tx, run.actor, known.id, kind, now=run.now)
             changed = True
-    if stands is not None and stays:
+    if stands is not None and is_unchanged:
         run.begins(row.since, stands.since)
         return RowOutcome.of(changed=changed)
     bindings.place_equipment(run.tx, run.actor, known.id, unit, row.since or run.now, now=run.now)
@@ -215,8 +215,8 @@ def write_windows(run: ImportRun, rows: Sequence[WindowRow]) -> None:
     """Begin windows, or end an open one; 停用 takes effect at its `since`."""
     for chunk in run.chunks(rows):
         ids = _named(run, chunk)
-        asked = select(MaintenanceWindow).where(in_values(run.tx, MaintenanceWindow.equipment_id, ids))
-        known = {(window.equipment_id, window.kind, window.since): window for window in run.tx.scalars(asked)}
+        query = select(MaintenanceWindow).where(in_values(run.tx, MaintenanceWindow.equipment_id, ids))
+        known = {(window.equipment_id, window.kind, window.since): window for window in run.tx.scalars(query)}
         for row in chunk:
             outcome = run.attempt(row, partial(_write_window, run, known, row))
             if outcome is not None:
@@ -252,8 +252,8 @@ def _write_window(
 
 def _zones(run: ImportRun, equipment: set[EquipmentId]) -> Zones:
     found: Zones = defaultdict(dict)
-    asked = select(Zone).where(in_values(run.tx, Zone.equipment_id, equipment)).order_by(Zone.id)
-    for zone in run.tx.scalars(asked):
+    query = select(Zone).where(in_values(run.tx, Zone.equipment_id, equipment)).order_by(Zone.id)
+    for zone in run.tx.scalars(query):
         found[zone.equipment_id][zone.kind] = zone
     return found
 

@@ -75,8 +75,8 @@ def _mistake(problem: FileProblem) -> Mistake:
 
 def _with_characters(file: ImportFile, content: str) -> ImportFile:
     """Return invisible characters on lines where no field was reported for one."""
-    told = {mistake.place.number for mistake in file.mistakes if mistake.is_about("character")}
-    more = [_mistake(problem) for problem in forbidden_characters(content) if problem.line not in told]
+    reported_lines = {mistake.place.number for mistake in file.mistakes if mistake.is_about("character")}
+    more = [_mistake(problem) for problem in forbidden_characters(content) if problem.line not in reported_lines]
     return msgspec.structs.replace(file, mistakes=[*file.mistakes, *more])
 
 

@@ -143,8 +143,8 @@ class ImportRun:
         if isinstance(error, Invalid):
             self.mistakes.append(Mistake(row.place, error.message, error.field, str(error.value)))
         else:
-            said = error.args[0]
-            self.mistakes.append(Mistake(row.place, said if isinstance(said, LocalizedMessage) else str(error)))
+            text = error.args[0]
+            self.mistakes.append(Mistake(row.place, text if isinstance(text, LocalizedMessage) else str(error)))
 
     def count(self, what: str, outcome: RowOutcome) -> None:
         """Count an outcome."""
@@ -189,14 +189,14 @@ class ImportRun:
         """Let later rows refer to a gateway."""
         self.gateways[row.number] = gateway
 
-    def begins(self, asked: Instant | None, *stands: Instant) -> None:
+    def begins(self, requested: Instant | None, *stands: Instant) -> None:
         """Check that a row gives no other beginning for a binding that exists already.
 
         Raises: FieldProblem.
         """
-        if asked is not None and asked not in stands:
+        if requested is not None and requested not in stands:
             since = " / ".join(sorted({rfc3339(when) for when in stands}))
-            raise FieldProblem(field="since", value=rfc3339(asked), problem=message("begins", since=since))
+            raise FieldProblem(field="since", value=rfc3339(requested), problem=message("begins", since=since))
 
     def _without_duplicates(self, entries: Sequence[FileEntry]) -> list[ImportRow]:
         first: dict[tuple[str, ...], FileEntry] = {}
@@ -215,11 +215,11 @@ class ImportRun:
 
 def warnings_of(file: ImportFile, now: Instant) -> list[Mistake]:
     """Return times so far ahead that they are more likely typing errors."""
-    said = [(entry.place, field, entry.values.get(field)) for entry in file.entries for field in ("since", "until")]
-    said.insert(0, (FILE, "since", file.since))
+    instants = [(entry.place, field, entry.values.get(field)) for entry in file.entries for field in ("since", "until")]
+    instants.insert(0, (FILE, "since", file.since))
     return [
         Mistake(place, message("far_ahead"), field, rfc3339(Instant(value)))
-        for place, field, value in said
+        for place, field, value in instants
         if isinstance(value, int) and value > now + _FUTURE
     ]
 

@@ -43,9 +43,9 @@ class Mistake(msgspec.Struct, frozen=True):
         """Return it in one line."""
         value = self.value if len(self.value) <= _SHOWN else f"{self.value[:_SHOWN]}…"
         colon = "：" if language == "zh-CN" else ": "
-        said = f"{shown(self.field)} = {value!r}{colon}" if self.field else ""
+        text = f"{shown(self.field)} = {value!r}{colon}" if self.field else ""
         problem = self.problem.text(language) if isinstance(self.problem, LocalizedMessage) else self.problem
-        return f"{self.place.text(language)}{colon}{said}{problem}"
+        return f"{self.place.text(language)}{colon}{text}{problem}"
 
     def __str__(self) -> str:
         return self.text()

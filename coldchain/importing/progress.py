@@ -13,15 +13,15 @@ _LINES = 5_000
 def show_progress(out: TextIO) -> Callable[[int, int], None]:
     """Return what tells of progress on a stream."""
     language = terminal_language()
-    told = 0
+    reported = 0
 
     def tell(done: int, rows: int) -> None:
-        nonlocal told
+        nonlocal reported
         text = message("progress", done=done, all=rows).text(language)
         if out.isatty():
             out.write(f"\r{text}" + ("\n" if done >= rows else ""))
-        elif done - told >= _LINES:
-            told = done
+        elif done - reported >= _LINES:
+            reported = done
             out.write(f"{text}\n")
         out.flush()
 

@@ -46,8 +46,8 @@ def known_of(tx: Session, entries: Sequence[FileEntry]) -> KnownReferences:
     for kind, column in _COLUMNS.items():
         codes = sorted(named[kind])
         for start in range(0, len(codes), _MOST):
-            asked = select(column.class_).where(in_values(tx, column, codes[start : start + _MOST]))
-            getattr(known, kind).update({getattr(row, column.key): row for row in tx.scalars(asked)})
+            query = select(column.class_).where(in_values(tx, column, codes[start : start + _MOST]))
+            getattr(known, kind).update({getattr(row, column.key): row for row in tx.scalars(query)})
     return known
 
 

@@ -34,19 +34,19 @@ class ImportReport(msgspec.Struct, frozen=True):
     def lines(self, language: Language = "en") -> list[str]:
         """Say it, one line a thing."""
 
-        def said(name: str, **values: object) -> str:
+        def text_of(name: str, **values: object) -> str:
             return message(name, **values).text(language)
 
-        warned = [said("warning", warning=warning.text(language)) for warning in self.warnings]
+        warned = [text_of("warning", warning=warning.text(language)) for warning in self.warnings]
         if self.mistakes:
-            told = [mistake.text(language) for mistake in self.mistakes]
-            return [*told, *warned, said("nothing_imported", mistakes=len(self.mistakes))]
+            mistakes = [mistake.text(language) for mistake in self.mistakes]
+            return [*mistakes, *warned, text_of("nothing_imported", mistakes=len(self.mistakes))]
         if not self.changed:
-            did = [said("nothing_to_do", all=sum(self.outcomes.values()))]
+            did = [text_of("nothing_to_do", all=sum(self.outcomes.values()))]
         else:
             did = [
                 say(f"report.{what}", language, count=count, outcome=say(f"report.{outcome}", language))
                 for (what, outcome), count in sorted(self.outcomes.items())
             ]
-        issued = [said("password", gateway=one.gateway, password=one.password) for one in self.issued]
+        issued = [text_of("password", gateway=one.gateway, password=one.password) for one in self.issued]
         return [*did, *warned, *issued]

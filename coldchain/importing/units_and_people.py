@@ -34,20 +34,20 @@ def write_units(run: ImportRun, rows: Sequence[UnitRow]) -> None:
 def _decide_unit(run: ImportRun, row: UnitRow) -> RowOutcome | tuple[UnitParticulars, Unit | None]:
     """Change an existing unit, or return the new one. Without `parent` a unit keeps its place."""
     parent = None if row.parent is None else run.unit(row.parent)
-    wanted = UnitParticulars(name=row.name, kind=row.kind, level=row.level, code=row.code)
+    particulars = UnitParticulars(name=row.name, kind=row.kind, level=row.level, code=row.code)
     if row.timezone is not None:
-        wanted = replace(wanted, timezone=row.timezone)
+        particulars = replace(particulars, timezone=row.timezone)
     unit = run.units.get(row.code)
     if unit is None:
-        return wanted, parent
+        return particulars, parent
     if row.timezone is None:
-        wanted = replace(wanted, timezone=unit.timezone)
+        particulars = replace(particulars, timezone=unit.timezone)
     moved = parent is not None and unit.parent_id != parent.id
     if moved:
         tree.move_unit(run.tx, run.actor, unit, parent, now=run.now)
-    changed = tree.particulars(unit) != wanted
+    changed = tree.particulars(unit) != particulars
     if changed:
-        tree.change_unit(run.tx, run.actor, unit, wanted, now=run.now)
+        tree.change_unit(run.tx, run.actor, unit, particulars, now=run.now)
     return RowOutcome.of(changed=moved or changed)
 
 
@@ -69,8 +69,8 @@ def write_people(run: ImportRun, rows: Sequence[PersonRow]) -> None:
     """Add people, or change phone and openid where the row has them."""
     for chunk in run.chunks(rows):
         units = {run.units[row.unit].id for row in chunk if row.unit in run.units}
-        asked = select(Person).where(in_values(run.tx, Person.unit_id, units))
-        known = {(person.unit_id, person.name): person for person in run.tx.scalars(asked)}
+        query = select(Person).where(in_values(run.tx, Person.unit_id, units))
+        known = {(person.unit_id, person.name): person for person in run.tx.scalars(query)}
         run.settle(
             chunk,
             partial(_decide_person, run, known),

@@ -6,10 +6,10 @@ There are two sources. Each keeps its marks and its own progress in one transact
   that isn't over needs no mark: the end of the day will, later than this. So where the writer has seen no reading from
   before the last midnight (`collector.storing.freshness_index`) there is nothing to mark, and the log isn't read a
   second time.
-* The records, *surveyed* when they have changed or a day has ended: a day is marked if the stays of a series differ
-  from those by which the day was computed. A day that has just ended differs, since it wasn't there. So a silent day
-  gets figures too (a gap from end to end), and a late correction of a binding or of limits recomputes the days it
-  touches; nobody is paged.
+* The records, *surveyed* when they have changed or a day has ended: a day is marked if the placements of a series
+  differ from those by which the day was computed. A day that has just ended differs, since it wasn't there. So a day
+  without readings gets figures too (a gap from end to end), and a late correction of a binding or of limits recomputes
+  the days it touches; nobody is paged.
 
 A pass first reads how far telemetry has come, then surveys, and last follows the log up to there, so that it knows
 every series that it meets. Together: every readable reading is followed by a computation of its day, whatever is
@@ -77,8 +77,8 @@ class DueDays:
         before it. The log isn't followed while `alignment` has no epoch.
         """
         self.shards = shards
-        self.stays: dict[SeriesId, list[Placement]] = {}
-        """Stays of every series, as of the last pass."""
+        self.placements: dict[SeriesId, list[Placement]] = {}
+        """Placements of every series, as of the last pass."""
         self._intake = intake
         self._records = records
         self._clock = clock
@@ -115,32 +115,34 @@ class DueDays:
             revision_and_count = (device_revision.current(tx), tx.scalar(select(func.count()).select_from(Series)))
             if revision_and_count == self._surveyed and self._last_midnight <= now < self._next_midnight:
                 return
-            stays_of_series = placements.load(tx, self._timezone)
+            placements_by_series = placements.load(tx, self._timezone)
             known = {row.series_id: row for row in tx.scalars(select(RolledUp))}
             self._namespaces = {row[0]: row[1] for row in tx.execute(select(Gateway.number, Gateway.namespace))}
             names = select(Probe.namespace, Probe.code, Series.quantity, Series.id).join(Series)
             self._series = {(row[0], row[1], row[2]): row[3] for row in tx.execute(names)}
-        zones = {stay.timezone for course in stays_of_series.values() for stay in course} | {self._timezone}
+        zones = {
+            placement.timezone for series_placements in placements_by_series.values() for placement in series_placements
+        } | {self._timezone}
         days = {name: local_day(now, ZoneInfo(name)) for name in zones}
         today = {name: day_bounds(day, ZoneInfo(name)) for name, day in days.items()}
         changed = []
-        for series, course in stays_of_series.items():
-            today_start = today[course[-1].timezone if course else self._timezone][0]
+        for series, series_placements in placements_by_series.items():
+            today_start = today[series_placements[-1].timezone if series_placements else self._timezone][0]
             is_own = self.shards[0] <= slot_of(series) <= self.shards[1]
-            if series not in known or (is_own and _has_changed(known[series], course, today_start)):
-                changed.append((series, known.get(series), course, today_start))
+            if series not in known or (is_own and _has_changed(known[series], series_placements, today_start)):
+                changed.append((series, known.get(series), series_placements, today_start))
         for first in range(0, len(changed), SERIES):
             if stop.is_set():  # at midnight every series has changed: the next survey finds the rest
                 return
             self._note(changed[first : first + SERIES])
-        self.stays = stays_of_series
+        self.placements = placements_by_series
         self._surveyed = revision_and_count
         self._calendars = {name: (LocalDays(ZoneInfo(name)), day) for name, day in days.items()}
         self._last_midnight = max(first for first, _ in today.values())
         self._next_midnight = min(end for _, end in today.values())
 
     def _note(self, changed: Sequence[tuple[SeriesId, RolledUp | None, list[Placement], Instant]]) -> None:
-        """Mark the days in which stays differ from the known ones, and keep the new ones as known.
+        """Mark the days in which placements differ from the known ones, and keep the new ones as known.
 
         The first collector that meets an unknown series notes it, before any reading of it is followed. So the end of
         this day is noticed even while the series's own collector is down for days.
@@ -148,11 +150,16 @@ class DueDays:
         with self._records.write() as tx:
             rows: dict[bool, list[dict[str, object]]] = {True: [], False: []}
             days: list[DaySeries] = []
-            for series, known, course, today in changed:
+            for series, known, series_placements, today in changed:
                 # If a clock that was ahead was set back, days that it took for over end a second time.
                 since, upto = today if known is None else min(known.since, today), today
-                days += [] if known is None else _changed(tx, known, course, since, upto)
-                row = {"series_id": series, "since": since, "upto": upto, "stays": msgspec.json.encode(course)}
+                days += [] if known is None else _changed(tx, known, series_placements, since, upto)
+                row = {
+                    "series_id": series,
+                    "since": since,
+                    "upto": upto,
+                    "stays": msgspec.json.encode(series_placements),
+                }
                 rows[known is None].append(row)
             daily_repository.mark(tx, days)
             insert_missing(tx, RolledUp, rows[True])
@@ -213,10 +220,13 @@ class DueDays:
                 series = self._series.get((namespace, reading.p, reading.quantity))
                 if series is None:  # then the reading is held: without a series there is no telemetry
                     continue
-                for stay in self.stays.get(series, ()):
-                    since, until = max(reading.at, stay.since), min(reading.at + stay.interval, stay.until)
+                for placement in self.placements.get(series, ()):
+                    since, until = (
+                        max(reading.at, placement.since),
+                        min(reading.at + placement.interval, placement.until),
+                    )
                     if since < until:
-                        days, today = self._calendars[stay.timezone]
+                        days, today = self._calendars[placement.timezone]
                         for day in {days.of(Instant(since)), days.of(Instant(until - 1))}:
                             if day < today:
                                 yield day, series
@@ -226,21 +236,23 @@ def _positions(tx: Session) -> dict[Shard, int]:
     return {Shard(shard): n for shard, n in tx.execute(select(RollupCursor.shard, RollupCursor.position))}
 
 
-def _has_changed(known: RolledUp, course: list[Placement], upto: Instant) -> bool:
-    return known.upto != upto or known.stays != msgspec.json.encode(course)
+def _has_changed(known: RolledUp, series_placements: list[Placement], upto: Instant) -> bool:
+    return known.upto != upto or known.stays != msgspec.json.encode(series_placements)
 
 
 def _changed(
-    tx: Session, known: RolledUp, course: Sequence[Placement], complete_from: Instant, upto: Instant
+    tx: Session, known: RolledUp, series_placements: Sequence[Placement], complete_from: Instant, upto: Instant
 ) -> Iterator[DaySeries]:
-    """Yield the days that have figures, or must have, and whose stays differ from the known ones."""
+    """Yield the days that have figures, or must have, and whose placements differ from the known ones."""
     before = msgspec.json.decode(known.stays, type=list[Placement])
     series = known.series_id
     for since, until in placements.differences(
-        placements.clipped(before, min(known.upto, upto)), placements.clipped(course, upto)
+        placements.clipped(before, min(known.upto, upto)), placements.clipped(series_placements, upto)
     ):
         for zone in {
-            ZoneInfo(stay.timezone) for stay in (*before, *course) if stay.since < until and since < stay.until
+            ZoneInfo(placement.timezone)
+            for placement in (*before, *series_placements)
+            if placement.since < until and since < placement.until
         }:
             first, last = local_day(max(since, _EPOCH), zone), local_day(Instant(until - 1), zone)
             complete = local_day(complete_from, zone)

@@ -111,12 +111,12 @@ class RollupWorker:
         for day, same_day in groupby(page, lambda due: due.day):
             finished = []
             for due in same_day:
-                stays = self._due_days.stays.get(due.series)
-                if stays is None:
+                series_placements = self._due_days.placements.get(due.series)
+                if series_placements is None:
                     continue  # new since the last survey: another collector has marked it, the next pass knows it
-                course = daily_figures.parts(stays, day)
-                if all(day_bounds(day, ZoneInfo(stay.timezone))[1] <= now for stay in course):
-                    finished.append((due, course))
+                day_parts = daily_figures.parts(series_placements, day)
+                if all(day_bounds(day, ZoneInfo(placement.timezone))[1] <= now for placement in day_parts):
+                    finished.append((due, day_parts))
             for first in range(0, len(finished), SERIES):
                 yield day, finished[first : first + SERIES]
 
@@ -124,16 +124,18 @@ class RollupWorker:
         self, day: date, due_series: Sequence[tuple[DueSeriesDay, list[Placement]]]
     ) -> list[tuple[DueSeriesDay, list[DayPart]]]:
         """Return the figures of the readable series; a series that was in no zone that day has none."""
-        figures: list[tuple[DueSeriesDay, list[DayPart]]] = [(due, []) for due, course in due_series if not course]
+        figures: list[tuple[DueSeriesDay, list[DayPart]]] = [
+            (due, []) for due, day_parts in due_series if not day_parts
+        ]
         by_reach: dict[tuple[Instant, Instant], list[tuple[DueSeriesDay, list[Placement]]]] = defaultdict(list)
-        for due, course in due_series:
-            if course:
-                by_reach[daily_figures.reach(course)].append((due, course))
+        for due, day_parts in due_series:
+            if day_parts:
+                by_reach[daily_figures.reach(day_parts)].append((due, day_parts))
         for (since, until), same_reach in by_reach.items():
             curves = self._curves([due.series for due, _ in same_reach], since, until)
-            for due, course in same_reach:
+            for due, day_parts in same_reach:
                 if due.series in curves:
-                    figures.append((due, daily_figures.figures(due.series, day, course, curves[due.series])))
+                    figures.append((due, daily_figures.figures(due.series, day, day_parts, curves[due.series])))
                 elif (day, due.series) not in self._unreadable:
                     self._unreadable.add((day, due.series))
                     log.error("day not computed, its readings are damaged", day=str(day), series=due.series)

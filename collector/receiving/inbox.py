@@ -29,7 +29,7 @@ BACKFILL_SHARE = 8
 FULL_WAIT_S = 2.0
 """Seconds that a message waits for room. With the keep-alive they are less than the 1.5 keep-alives after which a
 broker gives a client up."""
-_LOOK_S = 0.2
+_POLL_S = 0.2
 
 
 class Inbox:
@@ -79,7 +79,7 @@ class Inbox:
     def gather(self, most: int, linger: float) -> list[MqttMessage]:
         """Return up to `most` messages that arrived within `linger` seconds of the first; none if none comes."""
         with self._lock:
-            if not self._wait_for(1, _LOOK_S):
+            if not self._wait_for(1, _POLL_S):
                 return []
             self._wait_for(most, linger)
             backfill_share = min(len(self._backfill), max(1, most // BACKFILL_SHARE)) if self._backfill else 0

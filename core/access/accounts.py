@@ -59,7 +59,7 @@ def create_account(
 
     Raises: PermissionDenied, Conflict when the user name is taken, Invalid when the unit can't have the role.
     """
-    may_give(actor, role, unit)
+    require_may_grant(actor, role, unit)
     require_plain("username", username)
     if not username or username != username.strip():
         raise Invalid(field="username", value=username, problem="empty, or with spaces around it")
@@ -90,7 +90,7 @@ def change_password(tx: Session, actor: Actor, account: Account, password_hash: 
     audit.record(tx, at=now, actor=actor.name, act="password changed", subject=f"account:{account.id}")
 
 
-def may_give(actor: Actor, role: Role, unit: Unit) -> None:
+def require_may_grant(actor: Actor, role: Role, unit: Unit) -> None:
     """Check that the actor may grant `role` on `unit`.
 
     A system administrator grants the other roles on its unit and below (UP-03, UP-04). A system administrator is itself
@@ -108,7 +108,7 @@ def may_give(actor: Actor, role: Role, unit: Unit) -> None:
         raise Invalid(field="role", value=role.value, problem=f"{unit.name} is below the county; take business_admin")
 
 
-def sign_in(records: Records, username: str, password: str, *, now: Instant, lasts: Milliseconds) -> OpenedSession:
+def sign_in(records: Records, username: str, password: str, *, now: Instant, ttl: Milliseconds) -> OpenedSession:
     """Check user name and password, and open a session.
 
     Raises: NotSignedIn; an unknown user name gets the same answer as a wrong password, after the same time.
@@ -129,10 +129,10 @@ def sign_in(records: Records, username: str, password: str, *, now: Instant, las
             raise _wrong_credentials()
         account.password_hash = new_hash or account.password_hash
         audit.record(tx, at=now, actor=f"account:{account.id}", act="signed in", subject=f"account:{account.id}")
-        return open_session(tx, account=account.id, now=now, lasts=lasts)
+        return open_session(tx, account=account.id, now=now, ttl=ttl)
 
 
-def sign_in_by_wechat(records: Records, openid: str, *, now: Instant, lasts: Milliseconds) -> OpenedSession | None:
+def sign_in_by_wechat(records: Records, openid: str, *, now: Instant, ttl: Milliseconds) -> OpenedSession | None:
     """Open a session for the person whom WeChat has identified; None if nobody is bound to `openid`, or they left."""
     with records.write() as tx:
         person = person_with_openid(tx, openid)
@@ -140,7 +140,7 @@ def sign_in_by_wechat(records: Records, openid: str, *, now: Instant, lasts: Mil
             return None
         name = f"person:{person.id}"
         audit.record(tx, at=now, actor=name, act="signed in", subject=name)
-        return open_session(tx, person=person.id, now=now, lasts=lasts)
+        return open_session(tx, person=person.id, now=now, ttl=ttl)
 
 
 def account_named(tx: Session, username: str) -> Account | None:
@@ -165,7 +165,7 @@ def _may_manage(tx: Session, actor: Actor, account: Account) -> None:
     if not any(actor.may(Right.SEE, on=unit) for unit in units):
         raise NotFound(*subject)
     for unit in units:
-        actor.require(Right.ACCOUNTS, on=unit, asked=subject)
+        actor.require(Right.ACCOUNTS, on=unit, subject=subject)
 
 
 def _matches(password_hash: str, password: str) -> bool:

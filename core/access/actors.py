@@ -8,7 +8,7 @@ from core.devices.tables import EquipmentUnit
 from core.errors import NotSignedIn
 from core.runtime.instant import Instant
 from core.units.actor import Actor, EquipmentHolding, Holding
-from core.units.rights import OF_A_PERSON, RIGHTS
+from core.units.rights import PERSON_RIGHTS, RIGHTS
 from core.units.tables import Account, Contact, Grant, Person, Unit
 
 
@@ -67,7 +67,7 @@ def actor_of_person(tx: Session, person: Person, now: Instant) -> Actor:
     paths = tx.scalars(select(Unit.path).where(Unit.id.in_(unit_ids)).order_by(Unit.path))
     return Actor(
         f"person:{person.id}",
-        tuple(Holding(path, OF_A_PERSON) for path in paths),
+        tuple(Holding(path, PERSON_RIGHTS) for path in paths),
         person=person.id,
-        equipment=tuple(EquipmentHolding(equipment, unit, OF_A_PERSON) for equipment, unit in placements),
+        equipment=tuple(EquipmentHolding(equipment, unit, PERSON_RIGHTS) for equipment, unit in placements),
     )

@@ -42,10 +42,10 @@ def open_session(
     account: AccountId | None = None,
     person: PersonId | None = None,
     now: Instant,
-    lasts: Milliseconds,
+    ttl: Milliseconds,
 ) -> OpenedSession:
     """Open a session for an account or for a person known by WeChat. The caller has verified the identity."""
-    opened = OpenedSession(secrets.token_urlsafe(32), secrets.token_urlsafe(24), Instant(now + lasts))
+    opened = OpenedSession(secrets.token_urlsafe(32), secrets.token_urlsafe(24), Instant(now + ttl))
     tx.execute(delete(WebSession).where(WebSession.expires_at <= now))
     tx.add(
         WebSession(

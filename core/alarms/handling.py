@@ -162,4 +162,4 @@ def _require(tx: Session, actor: Actor, right: Right, alarm: Alarm, now: Instant
     """
     if not may_act(tx, actor, right, alarm, now, linked=linked):
         unit = tx.get_one(Unit, alarm.unit_id)
-        actor.require(right, on=unit, equipment=alarm.equipment_id, asked=("alarm", alarm.id))
+        actor.require(right, on=unit, equipment=alarm.equipment_id, subject=("alarm", alarm.id))

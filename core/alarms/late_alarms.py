@@ -44,9 +44,9 @@ def known_alarms(
 ) -> dict[ZoneRule, list[KnownAlarm]]:
     """Return the alarms of excursions in some zones that touch [since, until], in event order, none withdrawn."""
     found: dict[ZoneRule, list[KnownAlarm]] = {}
-    asked = select(Alarm.id, Alarm.zone_id, Alarm.rule, Alarm.onset_at, Alarm.ended_at, Alarm.state, Alarm.origin)
+    query = select(Alarm.id, Alarm.zone_id, Alarm.rule, Alarm.onset_at, Alarm.ended_at, Alarm.state, Alarm.origin)
     rows = tx.execute(
-        asked.add_columns(Alarm.handling)
+        query.add_columns(Alarm.handling)
         .where(
             in_values(tx, Alarm.zone_id, zones),
             Alarm.rule.in_([Rule.ABOVE, Rule.BELOW]),
@@ -90,8 +90,8 @@ def change(
 def _locked(tx: Session, alarm_ids: Collection[AlarmId]) -> dict[AlarmId, Alarm]:
     if not alarm_ids:
         return {}
-    asked = select(Alarm).where(in_values(tx, Alarm.id, alarm_ids)).order_by(Alarm.id).with_for_update(key_share=True)
-    return {alarm.id: alarm for alarm in tx.scalars(asked.execution_options(populate_existing=True))}
+    query = select(Alarm).where(in_values(tx, Alarm.id, alarm_ids)).order_by(Alarm.id).with_for_update(key_share=True)
+    return {alarm.id: alarm for alarm in tx.scalars(query.execution_options(populate_existing=True))}
 
 
 def _widen(tx: Session, alarm: Alarm, found: FoundEpisode, now: Instant) -> bool:

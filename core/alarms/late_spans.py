@@ -63,8 +63,8 @@ class LateMarks:
         mine = and_(
             in_values(tx, LateSpan.series_id, {series for series, _ in self._marks}), in_values(tx, LateSpan.day, days)
         )
-        asked = select(*LateSpan.__table__.c).where(mine).order_by(LateSpan.series_id, LateSpan.day)
-        known = {(row.series_id, row.day): row for row in tx.execute(asked.with_for_update())}
+        query = select(*LateSpan.__table__.c).where(mine).order_by(LateSpan.series_id, LateSpan.day)
+        known = {(row.series_id, row.day): row for row in tx.execute(query.with_for_update())}
         rows = []
         for key, mark in self._marks.items():
             row = known.get(key)
@@ -120,12 +120,12 @@ def due(tx: Session, now: Instant, slots: tuple[int, int], *, limit: int, offset
     `slots` share the series out between workers, by the last byte of their numbers (0 to 255, both within).
     """
     columns = (LateSpan.series_id, LateSpan.day, LateSpan.since, LateSpan.until, LateSpan.positions)
-    asked = (
+    query = (
         select(*columns, LateSpan.revision, LateSpan.first_at)
         .where(_is_due(now, slots))
         .order_by(LateSpan.due_at, LateSpan.day, LateSpan.series_id)
     )
-    rows = tx.execute(asked.limit(limit).offset(offset))
+    rows = tx.execute(query.limit(limit).offset(offset))
     return [MarkedSpan(*row[:4], _positions(row[4]), *row[5:]) for row in rows]
 
 
@@ -138,8 +138,8 @@ def take(tx: Session, spans: Iterable[MarkedSpan]) -> list[MarkedSpan]:
     """Lock the rows of spans; return the spans without a new mark since they were read."""
     wanted = {span.key: span for span in spans}
     mine = _among(wanted)
-    asked = select(LateSpan.series_id, LateSpan.day, LateSpan.revision).where(mine)
-    rows = tx.execute(asked.order_by(LateSpan.series_id, LateSpan.day).with_for_update()).all()
+    query = select(LateSpan.series_id, LateSpan.day, LateSpan.revision).where(mine)
+    rows = tx.execute(query.order_by(LateSpan.series_id, LateSpan.day).with_for_update()).all()
     return [wanted[series, day] for series, day, revision in rows if wanted[series, day].revision == revision]
 
 

@@ -26,7 +26,7 @@ from core.units.queries import in_subtree
 from core.units.rights import Right
 from core.units.tables import Account, Person, Unit
 
-AT_ONCE = 500
+ROWS_PER_FETCH = 500
 NOT_CLOSED = (AlarmState.OPEN, AlarmState.RECOVERED)
 BY_PEOPLE = (AlarmEventKind.ACKNOWLEDGED, AlarmEventKind.HANDLED)
 """Kinds of events in which the person acted; in other events it is the contact concerned."""
@@ -102,16 +102,16 @@ class Timeliness(msgspec.Struct, frozen=True):
 
 
 def alarms(
-    tx: Session, actor: Actor, alarm_filter: AlarmFilter, *, behind: tuple[int, int] | None, limit: int
+    tx: Session, actor: Actor, alarm_filter: AlarmFilter, *, after: tuple[int, int] | None, limit: int
 ) -> list[AlarmDetail]:
     """Return up to `limit` alarms that the actor may see, newest first.
 
-    For the next page, `behind` is the last one's (opened_at, id).
+    For the next page, `after` is the last one's (opened_at, id).
     """
     query = _base_query().where(*_conditions(tx, actor, alarm_filter))
     query = query.order_by(Alarm.opened_at.desc(), Alarm.id.desc()).limit(limit)
-    if behind is not None:
-        last_opened_at, last_id = behind
+    if after is not None:
+        last_opened_at, last_id = after
         query = query.where(
             or_(Alarm.opened_at < last_opened_at, and_(Alarm.opened_at == last_opened_at, Alarm.id < last_id))
         )
@@ -124,7 +124,7 @@ def alarm_for(tx: Session, actor: Actor, alarm: AlarmId, *, right: Right = Right
     Raises: NotFound, also when the actor may not see it; PermissionDenied when they may see it but lack `right`.
     """
     item = alarm_with(tx, alarm)
-    actor.require(right, on=item.unit, equipment=item.equipment.id, asked=("alarm", alarm))
+    actor.require(right, on=item.unit, equipment=item.equipment.id, subject=("alarm", alarm))
     return item
 
 
@@ -207,7 +207,7 @@ def timeliness(tx: Session, scope: ColumnElement[bool], since: Instant, until: I
     """Count the alarms opened in [since, until) by how they were acknowledged."""
     query = select(Alarm).join(Unit, Unit.id == Alarm.unit_id).where(Alarm.origin != AlarmOrigin.WITHDRAWN)
     alarm_rows = tx.scalars(query.where(scope, Alarm.opened_at >= since, Alarm.opened_at < until).order_by(Alarm.id))
-    counts = Counter(acknowledged_in_time(alarm) for alarm in alarm_rows.yield_per(AT_ONCE))
+    counts = Counter(acknowledged_in_time(alarm) for alarm in alarm_rows.yield_per(ROWS_PER_FETCH))
     return Timeliness(counts[True], counts[False], counts[None])
 
 

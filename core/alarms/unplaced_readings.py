@@ -81,11 +81,11 @@ class UnplacedMarks:
 
 def spans(tx: Session, gateways: Collection[GatewayNumber] | None = None) -> list[UnplacedReadings]:
     """Return the unplaced spans of some gateways, or of all."""
-    asked = select(*UnplacedSpan.__table__.c).order_by(UnplacedSpan.gw, UnplacedSpan.code)
+    query = select(*UnplacedSpan.__table__.c).order_by(UnplacedSpan.gw, UnplacedSpan.code)
     if gateways is not None:
-        asked = asked.where(in_values(tx, UnplacedSpan.gw, gateways)).with_for_update()
+        query = query.where(in_values(tx, UnplacedSpan.gw, gateways)).with_for_update()
     return [
-        UnplacedReadings(row.gw, row.code, row.since, row.until, _positions(row.positions)) for row in tx.execute(asked)
+        UnplacedReadings(row.gw, row.code, row.since, row.until, _positions(row.positions)) for row in tx.execute(query)
     ]
 
 

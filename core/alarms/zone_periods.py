@@ -51,11 +51,11 @@ def load(tx: Session, series: Collection[SeriesId]) -> dict[SeriesId, ProbeZoneP
     runs_by_series: dict[tuple[SeriesId, ProbeId], list[list[ZonePeriod]]] = defaultdict(list)
     for series_id, probe, _, zone, since, until in rows:
         runs = runs_by_series[series_id, probe]
-        stays = versions.stays(probe, zone, since, END if until is None else until)
+        periods = versions.periods(probe, zone, since, END if until is None else until)
         if runs and runs[-1][-1].zone == zone and runs[-1][-1].until == since:
-            runs[-1] += stays
+            runs[-1] += periods
         else:
-            runs.append(stays)
+            runs.append(periods)
     intervals = {row.id: row.interval for row in rows}
     return {
         series_id: ProbeZonePeriods(series_id, probe, intervals[series_id], runs)
@@ -78,14 +78,14 @@ class _Versions:
         for version in tx.scalars(interval_query):
             self._versions[version.probe_id].append(EnteredVersion(version.id, version.since, version.interval))
 
-    def stays(self, probe: ProbeId, zone: ZoneId, since: Instant, until: Instant) -> list[ZonePeriod]:
+    def periods(self, probe: ProbeId, zone: ZoneId, since: Instant, until: Instant) -> list[ZonePeriod]:
         """Return the segments of a binding, cut where limits or interval changed."""
         limits, intervals = self._limits[zone], self._versions[probe]
         cuts = {each.since for each in (*limits, *intervals) if since < each.since < until}
         points = [since, *sorted(cuts), until]
-        return [self._stay(probe, zone, first, end) for first, end in pairwise(points)]
+        return [self._period(probe, zone, first, end) for first, end in pairwise(points)]
 
-    def _stay(self, probe: ProbeId, zone: ZoneId, since: Instant, until: Instant) -> ZonePeriod:
+    def _period(self, probe: ProbeId, zone: ZoneId, since: Instant, until: Instant) -> ZonePeriod:
         row = self._zones[zone]
         limits = in_force(self._limits[zone], since)
         name, low, high = limits.value if limits is not None else (rule_profile.DEFAULT, None, None)

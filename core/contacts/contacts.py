@@ -173,7 +173,7 @@ class ContactChange(msgspec.Struct, frozen=True):
     """New contacts for some levels of a unit, or of one equipment that stands in it; other levels stay."""
 
     unit: Unit
-    told: Mapping[ContactLevel, Sequence[PersonId]]
+    people_by_level: Mapping[ContactLevel, Sequence[PersonId]]
     equipment: EquipmentId | None = None
 
 
@@ -181,7 +181,7 @@ def set_contacts(
     tx: Session,
     actor: Actor,
     unit: Unit,
-    told: Mapping[ContactLevel, Sequence[PersonId]],
+    people_by_level: Mapping[ContactLevel, Sequence[PersonId]],
     *,
     equipment: EquipmentId | None = None,
     now: Instant,
@@ -190,7 +190,7 @@ def set_contacts(
 
     Raises: PermissionDenied, Invalid when somebody works outside what the actor may manage.
     """
-    (error,) = change_contacts(tx, actor, [ContactChange(unit, told, equipment)], now=now)
+    (error,) = change_contacts(tx, actor, [ContactChange(unit, people_by_level, equipment)], now=now)
     if error is not None:
         raise error
 
@@ -199,7 +199,7 @@ def change_contacts(
     tx: Session, actor: Actor, changes: Sequence[ContactChange], *, now: Instant
 ) -> list[DomainError | None]:
     """Apply several changes as `set_contacts` does; return for each the error, or None."""
-    people = {person for change in changes for person_ids in change.told.values() for person in person_ids}
+    people = {person for change in changes for person_ids in change.people_by_level.values() for person in person_ids}
     units_of_people = (
         select(Person.id, Unit).join(Unit, Unit.id == Person.unit_id).where(in_values(tx, Person.id, people))
     )
@@ -215,7 +215,7 @@ def change_contacts(
             "person_id": person,
         }
         for change in accepted
-        for level, person_ids in change.told.items()
+        for level, person_ids in change.people_by_level.items()
         for person in dict.fromkeys(person_ids)
     ]
     insert_all(tx, Contact, rows)
@@ -226,14 +226,16 @@ def change_contacts(
 def _audit_entry(change: ContactChange) -> Change:
     subject = f"unit:{change.unit.id}" if change.equipment is None else f"equipment:{change.equipment}"
     return Change(
-        "contacts set", subject, {str(int(level)): list(person_ids) for level, person_ids in change.told.items()}
+        "contacts set",
+        subject,
+        {str(int(level)): list(person_ids) for level, person_ids in change.people_by_level.items()},
     )
 
 
 def _error_of(actor: Actor, change: ContactChange, home_of: Mapping[PersonId, Unit]) -> DomainError | None:
     try:
         actor.require(Right.CONTACTS, on=change.unit)
-        for person_ids in change.told.values():
+        for person_ids in change.people_by_level.values():
             for person in person_ids:
                 home = home_of.get(person)
                 if home is None or not (actor.may(Right.CONTACTS, on=home) or home.id == change.unit.id):
@@ -246,8 +248,8 @@ def _error_of(actor: Actor, change: ContactChange, home_of: Mapping[PersonId, Un
 def _delete_replaced(tx: Session, changes: Sequence[ContactChange]) -> None:
     """Delete the current contacts at the levels that change."""
     for level in ContactLevel:
-        units = {change.unit.id for change in changes if level in change.told and change.equipment is None}
-        equipment = {each.equipment for each in changes if level in each.told and each.equipment is not None}
+        units = {change.unit.id for change in changes if level in change.people_by_level and change.equipment is None}
+        equipment = {each.equipment for each in changes if level in each.people_by_level and each.equipment is not None}
         for owners in (in_values(tx, Contact.unit_id, units), in_values(tx, Contact.equipment_id, equipment)):
             statement = delete(Contact).where(Contact.level == level, owners)
             tx.execute(statement.execution_options(synchronize_session=False))

@@ -36,7 +36,7 @@ class OutOfReach(msgspec.Struct, frozen=True):
     levels: tuple[ContactLevel, ...]
 
 
-def can_be_told(person: Person, channels: Collection[str]) -> bool:
+def is_reachable(person: Person, channels: Collection[str]) -> bool:
     """Return whether a message reaches a person on one of the configured `channels`."""
     return WECHAT in channels and bool(person.openid) and person.unreachable_since is None
 
@@ -46,7 +46,7 @@ def levels_out_of_reach(
 ) -> tuple[ContactLevel, ...]:
     """Return the levels of an equipment's contacts at which nobody can be told."""
     return tuple(
-        level for level, people in contacts.items() if not any(can_be_told(person, channels) for person in people)
+        level for level, people in contacts.items() if not any(is_reachable(person, channels) for person in people)
     )
 
 
@@ -118,8 +118,8 @@ def _level_unreachable(level: ContactLevel, at: Instant, channels: Collection[st
     # Uncorrelated subqueries: the database computes each set once. A correlated EXISTS for each of 20 000 equipment
     # takes several times as long.
     own = _owners_with_contact(Contact.equipment_id, level, at)
-    of_unit = _owners_with_contact(Contact.unit_id, level, at).where(_can_be_told(channels))
-    own_reachable = own.where(_can_be_told(channels))
+    of_unit = _owners_with_contact(Contact.unit_id, level, at).where(_is_reachable(channels))
+    own_reachable = own.where(_is_reachable(channels))
     return not_(
         or_(Equipment.id.in_(own_reachable), and_(Equipment.id.not_in(own), EquipmentUnit.unit_id.in_(of_unit)))
     )
@@ -131,7 +131,7 @@ def _owners_with_contact(owner: InstrumentedAttribute[T], level: ContactLevel, a
     return people.where(owner.is_not(None), Contact.level == level, present(at))
 
 
-def _can_be_told(channels: Collection[str]) -> ColumnElement[bool]:
-    """Return the SQL condition on `Person` that equals `can_be_told`."""
+def _is_reachable(channels: Collection[str]) -> ColumnElement[bool]:
+    """Return the SQL condition on `Person` that equals `is_reachable`."""
     bound = and_(func.coalesce(Person.openid, "") != "", Person.unreachable_since.is_(None))
     return bound if WECHAT in channels else false()

@@ -17,15 +17,15 @@ class IdempotentAnswer(Record):
 
     __tablename__ = "remembered_request"
 
-    asker: Mapped[str] = mapped_column(String(40), primary_key=True)
+    sender: Mapped[str] = mapped_column("asker", String(40), primary_key=True)
     key: Mapped[str] = mapped_column(String(100), primary_key=True)
     request: Mapped[bytes] = mapped_column(LargeBinary)
     answer: Mapped[str] = mapped_column(Text)
     at: Mapped[Instant] = mapped_column(index=True)
 
 
-def answer_once(tx: Session, asker: str, key: str, request: bytes, *, now: Instant, work: Callable[[], str]) -> str:
-    """Run `work` and store its answer; if `asker` sent the same `request` under `key` before, return that answer.
+def answer_once(tx: Session, sender: str, key: str, request: bytes, *, now: Instant, work: Callable[[], str]) -> str:
+    """Run `work` and store its answer; if `sender` sent the same `request` under `key` before, return that answer.
 
     The answer is stored in the transaction of the work: both are committed, or neither. Of two requests at the same
     moment, one waits for the other at the unique key. A key is valid for a day.
@@ -33,12 +33,12 @@ def answer_once(tx: Session, asker: str, key: str, request: bytes, *, now: Insta
     """
     digest = sha256(request).digest()
     tx.execute(delete(IdempotentAnswer).where(IdempotentAnswer.at < now - DAY))
-    row = IdempotentAnswer(asker=asker, key=key, request=digest, answer="", at=now)
+    row = IdempotentAnswer(sender=sender, key=key, request=digest, answer="", at=now)
     try:
         with tx.begin_nested():
             tx.add(row)
     except IntegrityError:
-        first_row = tx.get_one(IdempotentAnswer, (asker, key))
+        first_row = tx.get_one(IdempotentAnswer, (sender, key))
         if first_row.request != digest:
             raise Invalid(
                 field="Idempotency-Key", value=key, problem="it was used for another request; take a new one"

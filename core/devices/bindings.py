@@ -26,7 +26,7 @@ def bind_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Inst
     Raises: PermissionDenied, NotFound, Conflict while it is bound to another zone, BackDated.
     """
     device_revision.bump(tx)
-    actor.require(Right.BIND, on=unit_of_zone(tx, zone, at), asked=("zone", zone))
+    actor.require(Right.BIND, on=unit_of_zone(tx, zone, at), subject=("zone", zone))
     bound = timeline_rows.begin(tx, ProbeZone(probe_id=_probe(tx, probe), zone_id=zone, since=at))
     _audit(tx, actor, "probe bound", f"probe:{probe}", now, zone=zone, at=at)
     return bound
@@ -39,7 +39,7 @@ def unbind_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now:
     """
     device_revision.bump(tx)
     ended = timeline_rows.open_row(tx, ProbeZone, probe)
-    actor.require(Right.BIND, on=unit_of_zone(tx, ended.zone_id, at), asked=("probe", probe))
+    actor.require(Right.BIND, on=unit_of_zone(tx, ended.zone_id, at), subject=("probe", probe))
     timeline_rows.end(tx, ended, at)
     _audit(tx, actor, "probe unbound", f"probe:{probe}", now, zone=ended.zone_id, at=at)
     return ended
@@ -52,12 +52,12 @@ def move_probe(tx: Session, actor: Actor, probe: ProbeId, zone: ZoneId, at: Inst
     BackDated.
     """
     device_revision.bump(tx)
-    actor.require(Right.BIND, on=unit_of_zone(tx, zone, at), asked=("zone", zone))
+    actor.require(Right.BIND, on=unit_of_zone(tx, zone, at), subject=("zone", zone))
     ended = timeline_rows.open_row(tx, ProbeZone, probe)
     if ended.zone_id == zone:
         msg = f"probe {probe} measures zone {zone} already"
         raise Conflict(msg)
-    actor.require(Right.BIND, on=unit_of_zone(tx, ended.zone_id, at), asked=("probe", probe))
+    actor.require(Right.BIND, on=unit_of_zone(tx, ended.zone_id, at), subject=("probe", probe))
     timeline_rows.end(tx, ended, at)
     begun = timeline_rows.begin(tx, ProbeZone(probe_id=probe, zone_id=zone, since=at))
     _audit(tx, actor, "probe moved", f"probe:{probe}", now, from_zone=ended.zone_id, zone=zone, at=at)
@@ -72,13 +72,13 @@ def pair_probe(
     Raises: PermissionDenied on either gateway's unit, NotFound, Conflict when it is already paired with it, BackDated.
     """
     device_revision.bump(tx)
-    actor.require(Right.BIND, on=unit_of_gateway(tx, gateway, at), asked=("gateway", gateway))
+    actor.require(Right.BIND, on=unit_of_gateway(tx, gateway, at), subject=("gateway", gateway))
     last = timeline_rows.newest(tx, ProbeGateway, _probe(tx, probe))
     if last is not None and last.until is None:
         if last.gateway_id == gateway:
             msg = f"probe {probe} is read by gateway {gateway} already"
             raise Conflict(msg)
-        actor.require(Right.BIND, on=unit_of_gateway(tx, last.gateway_id, at), asked=("probe", probe))
+        actor.require(Right.BIND, on=unit_of_gateway(tx, last.gateway_id, at), subject=("probe", probe))
         timeline_rows.end(tx, last, at)
     begun = timeline_rows.begin(tx, ProbeGateway(probe_id=probe, gateway_id=gateway, since=at))
     _audit(tx, actor, "probe paired", f"probe:{probe}", now, gateway=gateway, at=at)
@@ -92,7 +92,7 @@ def unpair_probe(tx: Session, actor: Actor, probe: ProbeId, at: Instant, *, now:
     """
     device_revision.bump(tx)
     ended = timeline_rows.open_row(tx, ProbeGateway, probe)
-    actor.require(Right.BIND, on=unit_of_gateway(tx, ended.gateway_id, at), asked=("probe", probe))
+    actor.require(Right.BIND, on=unit_of_gateway(tx, ended.gateway_id, at), subject=("probe", probe))
     timeline_rows.end(tx, ended, at)
     _audit(tx, actor, "probe unpaired", f"probe:{probe}", now, gateway=ended.gateway_id, at=at)
     return ended
@@ -173,11 +173,11 @@ def unit_of_gateway(tx: Session, gateway: GatewayId, at: Instant) -> Unit:
     raise Conflict(message("gateway_nowhere", gateway=gateway))
 
 
-def _leave(tx: Session, actor: Actor, right: Right, old: UnitId, unit: Unit, asked: tuple[str, object]) -> None:
+def _leave(tx: Session, actor: Actor, right: Right, old: UnitId, unit: Unit, subject: tuple[str, object]) -> None:
     if old == unit.id:
         msg = f"it is in {unit.name} already"
         raise Conflict(msg)
-    actor.require(right, on=tx.get_one(Unit, old), asked=asked)
+    actor.require(right, on=tx.get_one(Unit, old), subject=subject)
 
 
 def _probe(tx: Session, probe: ProbeId) -> ProbeId:

@@ -172,9 +172,9 @@ def enter_probes(tx: Session, actor: Actor, new: Sequence[NewProbe], *, now: Ins
     units = _UnitsAtStart(tx, new)
 
     def checked_row(item: NewProbe) -> RowValues:
-        actor.require(Right.BIND, on=units.of_gateway(item), asked=("gateway", item.gateway.id))
+        actor.require(Right.BIND, on=units.of_gateway(item), subject=("gateway", item.gateway.id))
         if item.zone is not None:
-            actor.require(Right.BIND, on=units.of_zone(item, item.zone), asked=("zone", item.zone))
+            actor.require(Right.BIND, on=units.of_zone(item, item.zone), subject=("zone", item.zone))
         namespace = item.gateway.namespace
         _claim(taken, (namespace, item.code), f"probe code {item.code} is taken in namespace {namespace}")
         check_interval(item.interval)

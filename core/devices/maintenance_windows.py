@@ -35,7 +35,7 @@ def begin_window(
 
     Raises: PermissionDenied, Conflict when a window of this kind overlaps, BackDated when the window would be empty.
     """
-    actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, since), asked=("equipment", equipment))
+    actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, since), subject=("equipment", equipment))
     require_plain("reason", reason, several_lines=True)
     device_revision.bump(tx)
     if until is not None and until <= since:
@@ -62,7 +62,7 @@ def end_window(tx: Session, actor: Actor, window: MaintenanceWindow, at: Instant
 
     Raises: PermissionDenied, Conflict when it ended before `at`, BackDated when it didn't begin before `at`.
     """
-    actor.require(Right.EQUIP, on=unit_of_equipment(tx, window.equipment_id, at), asked=("window", window.id))
+    actor.require(Right.EQUIP, on=unit_of_equipment(tx, window.equipment_id, at), subject=("window", window.id))
     device_revision.bump(tx)
     if window.until is not None and window.until <= at:
         raise Conflict(message("window_ended", until=rfc3339(window.until)))

@@ -58,7 +58,7 @@ def rename_equipment(
 
     Raises: PermissionDenied, Invalid.
     """
-    actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment.id, now), asked=("equipment", equipment.id))
+    actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment.id, now), subject=("equipment", equipment.id))
     require_plain("name", name)
     if not name.strip():
         raise Invalid(field="name", value=name, problem="an equipment needs a name")
@@ -77,7 +77,7 @@ def add_zone(tx: Session, actor: Actor, equipment: EquipmentId, kind: ZoneKind, 
 
     Raises: PermissionDenied, Conflict when it has one of this kind.
     """
-    actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, now), asked=("equipment", equipment))
+    actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, now), subject=("equipment", equipment))
     device_revision.bump(tx)
     if tx.scalar(select(Zone.id).where(Zone.equipment_id == equipment, Zone.kind == kind)) is not None:
         msg = f"equipment {equipment} has a zone {kind.value} already"
@@ -122,7 +122,7 @@ def set_interval(tx: Session, actor: Actor, probe: Probe, interval: Milliseconds
     Raises: PermissionDenied, Conflict while no gateway reads it, Invalid.
     """
     paired = timeline_rows.open_row(tx, ProbeGateway, probe.id)
-    actor.require(Right.BIND, on=unit_of_gateway(tx, paired.gateway_id, now), asked=("probe", probe.id))
+    actor.require(Right.BIND, on=unit_of_gateway(tx, paired.gateway_id, now), subject=("probe", probe.id))
     check_interval(interval)
     if probe.interval == interval:
         return False

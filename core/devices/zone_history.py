@@ -36,16 +36,16 @@ class ProbeCurve(msgspec.Struct, frozen=True):
 
 
 class History(msgspec.Struct, frozen=True):
-    """Readings of a zone. `seen` are the parts of the requested time that the requester may see."""
+    """Readings of a zone. `visible` are the parts of the requested time that the requester may see."""
 
     zone: Zone
     equipment: Equipment
-    seen: Sequence[TimeSpan]
+    visible: Sequence[TimeSpan]
     curves: Sequence[ProbeCurve]
 
     def figures(self) -> WindowFigures:
         """Return the figures over all probes and the whole visible time."""
-        since, until = self.seen[0][0], self.seen[-1][1]
+        since, until = self.visible[0][0], self.visible[-1][1]
         all_figures = [window_figures.figures(probe.curve, (since, until))[0] for probe in self.curves]
         with_values = [probe_figures for probe_figures in all_figures if probe_figures.mean is not None]
         count = sum(probe_figures.count for probe_figures in with_values)

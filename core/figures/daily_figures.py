@@ -1,4 +1,4 @@
-"""Daily figures of a series: pure functions of its readings and of its stays, the same over every store.
+"""Daily figures of a series: pure functions of its readings and of its placements, the same over every store.
 
 A day is the local day of the site. It has one part for each stay: a probe that was moved at noon has two parts, because
 its readings before noon don't count for the zone that it was moved to. `core.telemetry.window_figures` says how long a
@@ -53,47 +53,49 @@ class DayPart(msgspec.Struct, frozen=True):
         return zlib.crc32(struct.pack(f"<{len(numbers)}q", *numbers))
 
 
-def parts(stays: Iterable[Placement], day: date) -> list[Placement]:
-    """Return the parts of the stays that lie in a day, by the local time of each stay's site."""
+def parts(placements: Iterable[Placement], day: date) -> list[Placement]:
+    """Return the parts of the placements that lie in a day, by the local time of each one's site."""
     parts_of_day = []
-    for stay in stays:
-        first, end = day_bounds(day, ZoneInfo(stay.timezone))
-        since, until = max(stay.since, first), min(stay.until, end)
+    for placement in placements:
+        first, end = day_bounds(day, ZoneInfo(placement.timezone))
+        since, until = max(placement.since, first), min(placement.until, end)
         if since < until:
-            parts_of_day.append(msgspec.structs.replace(stay, since=since, until=until))
+            parts_of_day.append(msgspec.structs.replace(placement, since=since, until=until))
     return parts_of_day
 
 
-def reach(course: Sequence[Placement]) -> tuple[Instant, Instant]:
+def reach(day_parts: Sequence[Placement]) -> tuple[Instant, Instant]:
     """Return the span of readings that the parts need: it begins early enough for a reading that holds into a part."""
-    return Instant(min(_held_from(each) for each in course)), max(each.until for each in course)
+    return Instant(min(_held_from(each) for each in day_parts)), max(each.until for each in day_parts)
 
 
-def figures(series: SeriesId, day: date, course: Sequence[Placement], curve: Curve) -> list[DayPart]:
+def figures(series: SeriesId, day: date, day_parts: Sequence[Placement], curve: Curve) -> list[DayPart]:
     """Return the rows of a day from its parts and its readings.
 
     A part in which the probe is bound to no zone has a row only if there are readings.
     """
     rows = []
-    for stay in course:
-        first, last = np.searchsorted(curve.at, (_held_from(stay), stay.until))
+    for placement in day_parts:
+        first, last = np.searchsorted(curve.at, (_held_from(placement), placement.until))
         piece = Curve(curve.at[first:last], curve.value[first:last], curve.q[first:last])
-        edges = (stay.since, stay.until)
+        edges = (placement.since, placement.until)
         (measured,) = window_figures.figures(piece, edges)
-        (exposure,) = window_figures.exposures(piece, edges, stay.interval, above=stay.high, below=stay.low)
-        if stay.zone is None and not measured.count and not measured.failed:
+        (exposure,) = window_figures.exposures(
+            piece, edges, placement.interval, above=placement.high, below=placement.low
+        )
+        if placement.zone is None and not measured.count and not measured.failed:
             continue
         rows.append(
             DayPart(
                 series_id=series,
                 day=day,
-                since=stay.since,
-                until=stay.until,
-                zone_id=stay.zone,
-                unit_id=stay.unit,
-                limits=stay.limits,
-                low=stay.low,
-                high=stay.high,
+                since=placement.since,
+                until=placement.until,
+                zone_id=placement.zone,
+                unit_id=placement.unit,
+                limits=placement.limits,
+                low=placement.low,
+                high=placement.high,
                 n=measured.count,
                 failed=measured.failed,
                 min=measured.min,
@@ -107,5 +109,5 @@ def figures(series: SeriesId, day: date, course: Sequence[Placement], curve: Cur
     return rows
 
 
-def _held_from(stay: Placement) -> int:
-    return max(stay.since - stay.interval, stay.began)
+def _held_from(placement: Placement) -> int:
+    return max(placement.since - placement.interval, placement.began)

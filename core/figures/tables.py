@@ -58,7 +58,7 @@ class DueDay(Record):
 
 
 class RolledUp(Record):
-    """Course of stays with which the days of a series before `upto` were computed or marked as due."""
+    """Placements (JSON) with which the days of a series before `upto` were computed or marked as due."""
 
     __tablename__ = "rolled_up"
 

@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 
 class CheckResult(msgspec.Struct, Generic[T], frozen=True):
-    """Result of asking one part."""
+    """Result of one check."""
 
-    seen: T | None
+    value: T | None
     error: Exception | None
     answered: bool
     """False when there was no answer in time."""
@@ -34,8 +34,8 @@ class _Question(Generic[T]):
     def __init__(self, name: str, ask: Callable[[], T]) -> None:
         self._ask = ask
         self._done = threading.Event()
-        self._look: CheckResult[T] = CheckResult(None, None, answered=False)
-        threading.Thread(target=self._run, name=f"look-{name}", daemon=True).start()
+        self._result: CheckResult[T] = CheckResult(None, None, answered=False)
+        threading.Thread(target=self._run, name=f"check-{name}", daemon=True).start()
 
     @property
     def is_done(self) -> bool:
@@ -45,13 +45,13 @@ class _Question(Generic[T]):
     def wait(self, seconds: float) -> CheckResult[T]:
         """Wait for up to `seconds`, then return the answer; without one, `answered` is False."""
         self._done.wait(seconds)
-        return self._look
+        return self._result
 
     def _run(self) -> None:
         try:
-            self._look = CheckResult(self._ask(), None, answered=True)
+            self._result = CheckResult(self._ask(), None, answered=True)
         except Exception as error:  # noqa: BLE001 (the exception of a driver is the answer)
-            self._look = CheckResult(None, error, answered=True)
+            self._result = CheckResult(None, error, answered=True)
         self._done.set()
 
 
@@ -63,7 +63,7 @@ class ConcurrentChecks(Generic[T]):
         self._lock = threading.Lock()
         self._under_way: dict[str, _Question[T]] = {}
 
-    def look(self, within_s: float, names: Collection[str] | None = None) -> dict[str, CheckResult[T]]:
+    def run(self, within_s: float, names: Collection[str] | None = None) -> dict[str, CheckResult[T]]:
         """Ask all parts, or the named ones, in parallel; return after `within_s` seconds at the latest."""
         deadline = monotonic() + within_s
         questions = {}

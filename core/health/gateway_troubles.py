@@ -7,14 +7,14 @@ from core.intake.port import GatewayFault, GatewayFaultKind
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant, Milliseconds
 from core.runtime.trouble import Trouble, TroubleKind
 
-TOLD_FOR = Milliseconds(HOUR)
+SHOWN_FOR = Milliseconds(HOUR)
 """Time for which a trouble is shown after its last occurrence."""
 GROWS_WITHIN = Milliseconds(DAY)
 """A quarantine without new readings for this time is no longer growing."""
 _NAMED = 5
 """Maximum number of gateways named in one sentence."""
 
-ABOUT_GATEWAYS = (
+GATEWAY_TROUBLE_KINDS = (
     TroubleKind.CLONED,
     TroubleKind.RENEWED,
     TroubleKind.SET_ASIDE,
@@ -27,9 +27,11 @@ ABOUT_GATEWAYS = (
 
 def troubles_of_gateways(log: LogStatus, now: Instant) -> Iterator[Trouble]:
     """Yield the troubles of gateways: clones, new spools, unreadable messages, growing quarantine, slow clocks."""
-    yield from _recent(log.faults, GatewayFaultKind.CLONE, "cloned gateways", TroubleKind.CLONED, now - TOLD_FOR)
-    yield from _recent(log.faults, GatewayFaultKind.RENEWED, "gateway spools", TroubleKind.RENEWED, now - TOLD_FOR)
-    yield from _recent(log.faults, GatewayFaultKind.DEAD_LETTER, "dead letters", TroubleKind.UNREADABLE, now - TOLD_FOR)
+    yield from _recent(log.faults, GatewayFaultKind.CLONE, "cloned gateways", TroubleKind.CLONED, now - SHOWN_FOR)
+    yield from _recent(log.faults, GatewayFaultKind.RENEWED, "gateway spools", TroubleKind.RENEWED, now - SHOWN_FOR)
+    yield from _recent(
+        log.faults, GatewayFaultKind.DEAD_LETTER, "dead letters", TroubleKind.UNREADABLE, now - SHOWN_FOR
+    )
     growing = [item for item in log.backlogs if item.last > now - GROWS_WITHIN]
     dropped = [item for item in log.faults if item.kind is GatewayFaultKind.DROPPED and item.last > now - GROWS_WITHIN]
     if growing or dropped:

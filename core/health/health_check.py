@@ -66,7 +66,7 @@ class Lag(msgspec.Struct, frozen=True):
 class ServiceStatuses(msgspec.Struct, frozen=True):
     """Status files of the services of this data folder."""
 
-    told: list[Status]
+    statuses: list[Status]
 
 
 class MisplacedCursors(msgspec.Struct, frozen=True):
@@ -147,7 +147,7 @@ class HealthCheck:
             "alignment": ask_alignment,
         }
         checks |= {_disk_check(part): partial(check_disk, part, folder) for part, folder in self._places.items()}
-        self._looks = ConcurrentChecks(checks)
+        self._checks = ConcurrentChecks(checks)
         self._behind: dict[str, tuple[Mapping[Shard, int], Mapping[Shard, int]]] = {}
         """By reader: heads of the log, and positions of the reader."""
         self._oldest = ConcurrentChecks({reader: partial(self._ask_oldest, reader) for reader in READERS})
@@ -155,10 +155,10 @@ class HealthCheck:
         self._disks = Troubles()
         self._put_back = Troubles()
 
-    def look(self, within_s: float) -> Health:
+    def run(self, within_s: float) -> Health:
         """Check everything within `within_s` seconds."""
         deadline = monotonic() + within_s
-        answers = self._looks.look(within_s * 0.8)
+        answers = self._checks.run(within_s * 0.8)
         self._note(answers)
         records = _answer_of(answers["records"], RecordsStatus)
         log = _answer_of(answers["intake log"], LogStatus)
@@ -176,7 +176,7 @@ class HealthCheck:
         self._put_back.set(troubles_of(alignment.misplaced) if alignment else ())
         health = Health(
             self._clock.now(),
-            services.told if services else None,
+            services.statuses if services else None,
             records,
             log,
             lags.get("telemetry"),
@@ -188,17 +188,17 @@ class HealthCheck:
 
     def _note(self, answers: Mapping[str, CheckResult[Any]]) -> None:
         for part in STORES:
-            look = answers[part]
-            if look.answered:
-                self._stores.note(part, look.error)
+            result = answers[part]
+            if result.answered:
+                self._stores.note(part, result.error)
             else:
                 self._stores.note(part, "no answer in time", kind=TroubleKind.NO_ANSWER)
         for part, folder in self._places.items():
-            look = answers[_disk_check(part)]
-            if part == "data folder" and look.seen:
-                look = answers["services"]  # the status files are on this disk
-            if look.answered:
-                self._disks.note(part, look.error, where=str(folder))
+            result = answers[_disk_check(part)]
+            if part == "data folder" and result.value:
+                result = answers["services"]  # the status files are on this disk
+            if result.answered:
+                self._disks.note(part, result.error, where=str(folder))
             else:
                 self._disks.note(part, "the disk of this folder hangs", where=str(folder), kind=TroubleKind.NO_ANSWER)
 
@@ -211,8 +211,8 @@ class HealthCheck:
         }
         behind = {reader: (heads, positions[reader]) for reader, count in entries.items() if count}
         self._behind |= behind
-        oldest = self._oldest.look(max(0.1, deadline - monotonic()), behind)
-        return {reader: Lag(count, oldest[reader].seen if count else None) for reader, count in entries.items()}
+        oldest = self._oldest.run(max(0.1, deadline - monotonic()), behind)
+        return {reader: Lag(count, oldest[reader].value if count else None) for reader, count in entries.items()}
 
     def _ask_oldest(self, reader: str) -> Instant | None:
         heads, positions = self._behind[reader]
@@ -283,7 +283,7 @@ def _service_troubles(settings: Settings, health: Health) -> Iterable[Trouble]:
             and (one_machine or service not in claiming_services)
         ):
             yield Trouble(service, TroubleKind.NEVER_RAN, real_now())
-        shards = nobodys(service, health.log.claims if health.log else [])
+        shards = unclaimed_shards(service, health.log.claims if health.log else [])
         if shards:
             # Nothing else shows a missing worker on another machine: readings that aren't taken in cause no backlog.
             yield Trouble(f"{service} shards", TroubleKind.UNCOVERED, real_now(), detail=f"shards {', '.join(shards)}")
@@ -295,7 +295,7 @@ def _cannot_write_status(status: Status, disks: Iterable[Disk]) -> bool:
     return bool(kinds & set(UNWRITABLE)) and not status.facts.get("ended") and is_alive(status.pid)
 
 
-def nobodys(service: str, claims: Iterable[ShardClaim]) -> Sequence[str]:
+def unclaimed_shards(service: str, claims: Iterable[ShardClaim]) -> Sequence[str]:
     """Return the ranges of shards without a worker of a service, if other shards have one."""
     gaps, free = [], 0
     for claim in sorted((claim for claim in claims if claim.service == service), key=lambda claim: claim.first):
@@ -341,5 +341,5 @@ def _disk_check(part: str) -> str:
     return f"disk of {part}"
 
 
-def _answer_of(look: CheckResult[Any], kind: type[T]) -> T | None:
-    return look.seen if isinstance(look.seen, kind) else None
+def _answer_of(result: CheckResult[Any], kind: type[T]) -> T | None:
+    return result.value if isinstance(result.value, kind) else None

@@ -42,5 +42,5 @@ def fingerprint(batch: IntakeBatch) -> str:
 
     `received` makes it differ when the same message is appended again to an older copy of the log.
     """
-    told = f"{batch.gw}\0{batch.ep}\0{batch.seq}\0{batch.received}\0{batch.origin}\0".encode()
-    return blake2b(told + batch.hash, digest_size=_FINGERPRINT_BYTES).hexdigest()
+    contents = f"{batch.gw}\0{batch.ep}\0{batch.seq}\0{batch.received}\0{batch.origin}\0".encode()
+    return blake2b(contents + batch.hash, digest_size=_FINGERPRINT_BYTES).hexdigest()

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from core.intake import sqlite_seen
 from core.intake.cursor_marks import fresh_name
 from core.intake.port import IntakeUnavailable, NewerLog
-from core.runtime.sqlite import FileId, file_id, look_into, malformed_text, to_wal
+from core.runtime.sqlite import FileId, file_id, malformed_text, open_read_only, to_wal
 
 BUSY_S = 5.0
 _CACHE_KIB = 16_384
@@ -217,7 +217,7 @@ def file_version(path: Path) -> int:
     if not path.exists():
         return 0
     try:
-        with malformed_text(), closing(look_into(path)) as db:
+        with malformed_text(), closing(open_read_only(path)) as db:
             return _version(db, path)
     except sqlite3.Error as error:
         msg = f"{path}: {error}"

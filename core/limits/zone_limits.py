@@ -38,7 +38,7 @@ def set_limits(
     but nobody is paged. While no probe has ever been bound to the zone, new limits apply from the beginning of time.
     Raises: PermissionDenied, Invalid.
     """
-    actor.require(Right.EQUIP, on=unit_of_equipment(tx, zone.equipment_id, now), asked=("zone", zone.id))
+    actor.require(Right.EQUIP, on=unit_of_equipment(tx, zone.equipment_id, now), subject=("zone", zone.id))
     _check_band(zone.kind, limits)
     _check_delay_and_hysteresis(limits)
     before = limits_of(zone)

@@ -1,4 +1,4 @@
-"""Silence rule: probes that are offline. Pure functions of server time, because silence has no event time.
+"""Offline rule: probes without a usable reading. Pure functions of server time: being offline has no event time.
 
 A probe is silent while it sends no readings with a value. Time-outs and protocol errors (`q` 4 and 8) count as silence.
 A broken sensor (`q` 1 and 2) doesn't: the sensor rule opens that alarm, and one cause must page people only once.

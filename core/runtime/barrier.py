@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from core.runtime.clock import STEP_LOOK_S, Clock, VirtualClock
+from core.runtime.clock import STEP_POLL_S, Clock, VirtualClock
 
 
 class Barrier:
@@ -35,7 +35,7 @@ class Barrier:
                 if time.monotonic() > deadline:
                     msg = f"{process} was not idle within {within_s} s of step {step}"
                     raise TimeoutError(msg)
-                time.sleep(STEP_LOOK_S)
+                time.sleep(STEP_POLL_S)
 
     def question(self, process: str) -> str:
         """Return the last question to a process, empty if there was none. The file is read only if it has changed."""
@@ -74,7 +74,7 @@ def report_idle(clock: Clock, process: str, is_idle: Callable[[], bool], stop: t
         return
     barrier = Barrier(clock.path)
     answered = ""
-    while not stop.wait(STEP_LOOK_S):
+    while not stop.wait(STEP_POLL_S):
         question = barrier.question(process)
         if question != answered and is_idle():
             barrier.answer(process, question)

@@ -21,7 +21,7 @@ from core.runtime.instant import Instant
 
 LEAD_S = 2.0
 LONGEST_PAUSE_S = 1.0
-STEP_LOOK_S = 0.002
+STEP_POLL_S = 0.002
 
 
 def monotonic() -> float:
@@ -107,7 +107,7 @@ class VirtualClock:
         remaining = until - face.at(time.monotonic_ns())
         if remaining <= 0:
             return 0.0
-        return STEP_LOOK_S if face.speed == 0 else min(0.1, remaining / 1000 / face.speed)
+        return STEP_POLL_S if face.speed == 0 else min(0.1, remaining / 1000 / face.speed)
 
 
 class ClockKeeper:

@@ -50,7 +50,7 @@ def malformed_text() -> Iterator[None]:
         raise sqlite3.DatabaseError(msg) from error
 
 
-def look_into(path: Path) -> sqlite3.Connection:
+def open_read_only(path: Path) -> sqlite3.Connection:
     """Open an existing file for reading it once; nothing is written to it or created beside it.
 
     Without a write-ahead log no process uses the file now, and it is opened as immutable. Otherwise SQLite would create

@@ -51,16 +51,16 @@ class Actor(msgspec.Struct, frozen=True):
         )
 
     def require(
-        self, right: Right, *, on: Unit, equipment: EquipmentId | None = None, asked: tuple[str, object] | None = None
+        self, right: Right, *, on: Unit, equipment: EquipmentId | None = None, subject: tuple[str, object] | None = None
     ) -> None:
-        """Check that the actor has a right. `asked` is kind and id of the object for NotFound; the unit by default.
+        """Check that the actor has a right. `subject` is kind and id of the object for NotFound; the unit by default.
 
         Raises: NotFound when the actor may not see the unit, PermissionDenied when they may see it but lack the right.
         """
         if self.may(right, on=on, equipment=equipment):
             return
         if not self.may(Right.SEE, on=on, equipment=equipment):
-            raise NotFound(*(asked or ("unit", on.id)))
+            raise NotFound(*(subject or ("unit", on.id)))
         msg = f"{self.name} was not granted {right.value!r} on {on.name}"
         raise PermissionDenied(msg)
 

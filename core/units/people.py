@@ -137,7 +137,7 @@ def set_phone(tx: Session, actor: Actor, person: Person, phone: str, cipher: Fie
 
     Raises: PermissionDenied, Invalid.
     """
-    actor.require(Right.CONTACTS, on=tx.get_one(Unit, person.unit_id), asked=("person", person.id))
+    actor.require(Right.CONTACTS, on=tx.get_one(Unit, person.unit_id), subject=("person", person.id))
     plain = checked_phone(phone)
     index = cipher.index(plain, field=PHONE_FIELD)
     if person.phone_index == index:
@@ -152,7 +152,7 @@ def bind_wechat(tx: Session, actor: Actor, person: Person, openid: str, *, now: 
 
     Raises: PermissionDenied, Invalid, Conflict when the openid is bound to another person.
     """
-    actor.require(Right.CONTACTS, on=tx.get_one(Unit, person.unit_id), asked=("person", person.id))
+    actor.require(Right.CONTACTS, on=tx.get_one(Unit, person.unit_id), subject=("person", person.id))
     check_openid(openid)
     if person.openid == openid:
         return False

@@ -58,7 +58,7 @@ RIGHTS: Mapping[Role, frozenset[Right]] = {
     Role.TECHNICIAN: frozenset({Right.SEE, Right.BIND, Right.EQUIP, Right.QUARANTINE}),
 }
 
-OF_A_PERSON = RIGHTS[Role.USER]
+PERSON_RIGHTS = RIGHTS[Role.USER]
 """Rights of a person who is known by WeChat only, without an account."""
 
 

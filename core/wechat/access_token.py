@@ -25,7 +25,7 @@ log = logger(__name__)
 
 MARGIN_S = 60.0
 """A token is replaced this long before its expiry, or a tenth of its life before it if that is less."""
-LOOK_S = 0.05
+POLL_S = 0.05
 
 
 class FetchedToken(msgspec.Struct, frozen=True):
@@ -98,7 +98,7 @@ class AccessTokens:
                 return self._fetch_and_keep(lease, bad)
             if monotonic() > deadline:
                 raise WechatError(NoAnswer.NO_TOKEN, "another process has been fetching the token for too long")
-            sleep(LOOK_S)
+            sleep(POLL_S)
 
     def _claim(self, lease: str, bad: str) -> tuple[str, Instant] | bool:
         """Return the token of the records if it is valid; otherwise whether this call got the lease."""

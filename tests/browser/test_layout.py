@@ -49,7 +49,7 @@ def pages_of(place: Site) -> dict[str, str]:
         "closed alarm": f"/alarms/{closed}",
         "link": place.link(opened),
         "forged link": "/a/1.2.3",
-        "expired link": place.link(opened, lasts=-DAY),
+        "expired link": place.link(opened, ttl=-DAY),
         "sign-in": "/sign-in",
         "nothing there": "/nowhere",
         "unknown parameter": "/alarms?from=2026-03-28",

@@ -238,7 +238,7 @@ def test_an_account_acknowledges_on_the_web_from_the_same_link(place: Site, alar
 
 
 def test_an_expired_link_and_a_forged_one_say_so(place: Site, alarm: AlarmId) -> None:
-    link = place.link(alarm, lasts=DAY)
+    link = place.link(alarm, ttl=DAY)
     forged = place.stranger(**HTML).get(link[:-1] + ("A" if link[-1] != "A" else "B"))
     assert (forged.status_code, "链接无效" in forged.text) == (404, True)
     browser = identified(place, link, "openid-王芳")

@@ -93,7 +93,7 @@ def test_two_probes_of_a_zone_through_two_workers_close_its_alarm_once(watch: Wa
 
 
 def test_two_escalators_on_the_same_steps_tell_each_once(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alerting.escalating.due_steps.AT_ONCE", 3)
+    monkeypatch.setattr("alerting.escalating.due_steps.STEPS_PER_TRANSACTION", 3)
     codes = [f"p{number}" for number in range(24)]
     for code in codes:
         watch.fridge(code)

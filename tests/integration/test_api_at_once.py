@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from api.app_context import AT_ONCE, AT_ONCE_OF_ONE, opened_store
+from api.app_context import CONCURRENT_REQUESTS, REQUESTS_OF_ONE_PRINCIPAL, opened_store
 from api.concurrency_limit import ConcurrencyLimit
 from api.service import served
 from config import secrets
@@ -87,20 +87,20 @@ def statuses(answers: Sequence[httpx.Response]) -> Mapping[int, int]:
 
 
 def test_two_hundred_year_queries_of_one_keep_nobody_else_waiting(place: Site, slow: Slow) -> None:
-    place.context.slots = ConcurrencyLimit(16, of_one=AT_ONCE_OF_ONE, waits_s=0.5)
+    place.context.slots = ConcurrencyLimit(16, per_principal=REQUESTS_OF_ONE_PRINCIPAL, waits_s=0.5)
     greedy, other = place.signed_in("clinic-a"), place.signed_in("county-a")
     with ThreadPoolExecutor(200) as many:
         asked = [many.submit(year, place, greedy) for _ in range(200)]
-        until(lambda: slow.under_way == AT_ONCE_OF_ONE)
+        until(lambda: slow.under_way == REQUESTS_OF_ONE_PRINCIPAL)
         assert other.get("/api/v1/alarms").status_code == 200
         assert other.get("/", headers={"accept": "text/html"}).status_code == 200
         checks = place.stranger().get("/readyz").json()["checks"]
         assert {check["name"] for check in checks if check["ok"]} >= {"records", "telemetry", "intake log"}
-        until(lambda: sum(one.done() for one in asked) == 200 - AT_ONCE_OF_ONE)
+        until(lambda: sum(one.done() for one in asked) == 200 - REQUESTS_OF_ONE_PRINCIPAL)
         slow.go_on.set()
         answers = [one.result() for one in asked]
-    assert statuses(answers) == {200: AT_ONCE_OF_ONE, 503: 200 - AT_ONCE_OF_ONE}
-    assert slow.most == AT_ONCE_OF_ONE
+    assert statuses(answers) == {200: REQUESTS_OF_ONE_PRINCIPAL, 503: 200 - REQUESTS_OF_ONE_PRINCIPAL}
+    assert slow.most == REQUESTS_OF_ONE_PRINCIPAL
     refused = next(answer for answer in answers if answer.status_code == 503)
     assert refused.headers["retry-after"] == "5"
     assert refused.headers["content-type"] == "application/problem+json"
@@ -108,11 +108,11 @@ def test_two_hundred_year_queries_of_one_keep_nobody_else_waiting(place: Site, s
 
 
 def test_who_waits_is_answered_in_the_end(place: Site, slow: Slow) -> None:
-    place.context.slots = ConcurrencyLimit(16, of_one=AT_ONCE_OF_ONE, waits_s=WITHIN_S)
+    place.context.slots = ConcurrencyLimit(16, per_principal=REQUESTS_OF_ONE_PRINCIPAL, waits_s=WITHIN_S)
     greedy = place.signed_in("clinic-a")
     with ThreadPoolExecutor(30) as many:
         asked = [many.submit(year, place, greedy) for _ in range(30)]
-        until(lambda: slow.under_way == AT_ONCE_OF_ONE)
+        until(lambda: slow.under_way == REQUESTS_OF_ONE_PRINCIPAL)
         slow.go_on.set()
         assert statuses([one.result() for one in asked]) == {200: 30}
 
@@ -151,7 +151,7 @@ def test_health_has_a_connection_of_its_own_and_who_gets_none_is_told_to_come_ag
         browser = Browser(app, settings.public_url, {})
         until(lambda: _ok(browser, "records"))
         held = _every_connection(app.state.context.records.engine)
-        assert len(held) > AT_ONCE
+        assert len(held) > CONCURRENT_REQUESTS
         answer = browser.post("/api/v1/session", json={"username": "li", "password": "a long one"})
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
         assert answer.headers["retry-after"] == "5"

@@ -171,9 +171,9 @@ def test_figures_are_for_nobody_else_by_default(place: Site) -> None:
 
 def test_of_what_is_almost_full_and_away_the_figure_says_away(place: Site) -> None:
     """Of two troubles of one part the lesser is told last."""
-    found = place.context.line.look(5.0)
+    found = place.context.health_check.run(5.0)
     both = [Trouble("records", kind, found.at) for kind in (TroubleKind.LOCKED, TroubleKind.DISK_LOW)]
-    place.context.line.look = lambda _within: msgspec.structs.replace(found, troubles=both)  # type: ignore[method-assign]
+    place.context.health_check.run = lambda _within: msgspec.structs.replace(found, troubles=both)  # type: ignore[method-assign]
     assert 'coldchain_ready{of="records"} 0.0' in place.stranger().get("/metrics").text
 
 

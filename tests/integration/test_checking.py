@@ -61,7 +61,7 @@ def test_a_fresh_folder_is_told_to_be_initialised(ask: Ask) -> None:
 def test_an_embedded_broker_need_not_run_but_another_must(ask: Ask) -> None:
     found = ask(secret="x")
     assert found["broker"].good
-    assert "`coldchain up` runs it" in found["broker"].seen
+    assert "`coldchain up` runs it" in found["broker"].state
     found = ask(secret="x", broker={"embedded": False, "port": free_port()})
     assert not found["broker"].good
     assert "[broker]" in found["broker"].mend
@@ -72,7 +72,7 @@ def test_records_that_cannot_be_reached_are_named_without_their_password(ask: As
     finding = ask(records={"url": url})["records"]
     assert not finding.good
     assert "hush" not in str(finding)
-    assert "127.0.0.1" in finding.seen
+    assert "127.0.0.1" in finding.state
     assert "records.url" in finding.mend
 
 
@@ -87,7 +87,7 @@ def test_an_intake_log_that_cannot_be_reached_is_named_without_its_password(ask:
 
 
 def test_it_changes_nothing(ask: Ask, tmp_path: Path) -> None:
-    assert "to be made" in ask()["intake log"].seen
+    assert "to be made" in ask()["intake log"].state
     assert list(tmp_path.iterdir()) == []
     secrets.write(str(tmp_path / "data"), secrets.fresh("coldchain"))
     connect(url_for("", str(tmp_path / "data"))).connect().close()
@@ -95,8 +95,8 @@ def test_it_changes_nothing(ask: Ask, tmp_path: Path) -> None:
     before = {file: file.read_bytes() for file in (tmp_path / "data").iterdir()}
     assert len(before) >= 3
     found = ask()
-    assert "to be migrated" in found["records"].seen
-    assert "to be made" not in found["intake log"].seen
+    assert "to be migrated" in found["records"].state
+    assert "to be made" not in found["intake log"].state
     assert {file: file.read_bytes() for file in (tmp_path / "data").iterdir()} == before
 
 
@@ -104,16 +104,16 @@ def test_on_postgresql_too_it_changes_nothing(ask: Ask, tmp_path: Path) -> None:
     url = empty_url("postgresql", tmp_path)
     for _ in range(2):
         found = ask(records={"url": url}, intake={"url": url})
-        assert "to be migrated" in found["records"].seen
-        assert "to be made" in found["intake log"].seen
+        assert "to be migrated" in found["records"].state
+        assert "to be made" in found["intake log"].state
     open_log(url, "").close()
-    assert "to be made" not in ask(intake={"url": url})["intake log"].seen
+    assert "to be made" not in ask(intake={"url": url})["intake log"].state
 
 
 def test_records_and_logs_of_a_newer_version_are_named(ask: Ask, tmp_path: Path) -> None:
     engine = connect(url_for("", str(tmp_path / "data")))
     upgrade(engine)
-    assert "to be migrated" not in ask()["records"].seen
+    assert "to be migrated" not in ask()["records"].state
     with engine.begin() as tx:
         tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     engine.dispose()
@@ -153,7 +153,7 @@ def test_devices_that_cannot_be_read_are_found_before_the_agent_starts(ask: Ask,
     line = {"name": "a", "kind": "tcp", "host": "127.0.0.1", "port": free_port(), "units": units}
     found = ask(secret="x", agent={"gateways": [{"number": "10001", "buses": [line]}]})["devices"]
     assert found.good == good
-    assert good or "agent.gateways[0].buses[0].units[0].profile = 'r4dcb8'" in found.seen
+    assert good or "agent.gateways[0].buses[0].units[0].profile = 'r4dcb8'" in found.state
 
 
 def test_profiles_of_ones_own_are_validated_also_where_none_uses_them(ask: Ask, tmp_path: Path) -> None:
@@ -168,9 +168,9 @@ def test_profiles_of_ones_own_are_validated_also_where_none_uses_them(ask: Ask, 
     agent = {"gateways": [{"number": "10001", "buses": [line]}], "profiles": str(tmp_path / "devices")}
     found = ask(secret="x", agent=agent)
     assert found["device profile good"].good
-    assert "XY-MD02, channels t, h" in found["device profile good"].seen
+    assert "XY-MD02, channels t, h" in found["device profile good"].state
     assert not found["device profile bad"].good
-    assert f"{tmp_path}/devices/bad.toml: channels[0].function = 9" in found["device profile bad"].seen
+    assert f"{tmp_path}/devices/bad.toml: channels[0].function = 9" in found["device profile bad"].state
     assert "docs/device-profiles.md" in found["device profile bad"].mend
     assert found["devices"].good
 
@@ -190,14 +190,14 @@ def test_a_port_that_somebody_holds_is_said(ask: Ask) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         finding = ask(api={"port": other.getsockname()[1]})["web pages"]
     assert not finding.good
-    assert f"process {os.getpid()}" in finding.seen
+    assert f"process {os.getpid()}" in finding.state
     assert "api.port" in finding.mend
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"])
 def test_an_address_of_this_machine_alone_is_not_said_to_be_reached_by_phones(ask: Ask, url: str) -> None:
-    assert "no phone can open: set public_url" in ask(public_url=url)["web pages"].seen
-    assert "phones reach it as http://cold.example" in ask(public_url="http://cold.example")["web pages"].seen
+    assert "no phone can open: set public_url" in ask(public_url=url)["web pages"].state
+    assert "phones reach it as http://cold.example" in ask(public_url="http://cold.example")["web pages"].state
 
 
 def test_a_port_that_this_installation_serves_is_well_and_another_ones_is_not(
@@ -208,13 +208,13 @@ def test_a_port_that_this_installation_serves_is_well_and_another_ones_is_not(
         port = listening.getsockname()[1]
         with single_process(str(tmp_path / "data"), "api", Event()):
             assert ask(api={"port": port})["web pages"] == Finding(
-                "web pages", good=True, seen=f"127.0.0.1:{port} is served by this installation, which runs"
+                "web pages", good=True, state=f"127.0.0.1:{port} is served by this installation, which runs"
             )
         with single_process(str(tmp_path / "other"), "api", Event()):
             finding = ask(api={"port": port})["web pages"]
     assert not finding.good
     name = Path("/proc/self/comm").read_text("utf-8").strip()
-    assert f"another coldchain ({name}, process {os.getpid()}), with the data folder {tmp_path}/other" in finding.seen
+    assert f"another coldchain ({name}, process {os.getpid()}), with the data folder {tmp_path}/other" in finding.state
     assert "api.port" in finding.mend
 
 
@@ -296,7 +296,7 @@ def test_an_edge_box_has_no_records_to_compare_with(ask: Ask) -> None:
     line = {"name": "a", "kind": "tcp", "host": "127.0.0.1", "port": free_port(), "units": units}
     finding = ask(secret="x", agent={"gateways": [{"number": "10001", "buses": [line]}]})["probes"]
     assert finding.good
-    assert "another machine" in finding.seen
+    assert "another machine" in finding.state
 
 
 def test_what_others_may_read_is_said(ask: Ask, tmp_path: Path) -> None:
@@ -319,4 +319,4 @@ def test_a_chinese_operator_is_answered_in_chinese(ask: Ask, monkeypatch: pytest
     assert str(found["密钥"]).startswith("有误 密钥：")
     assert "请运行：coldchain init" in str(found["密钥"])
     for finding in found.values():
-        assert re.search(r"[\u4e00-\u9fff]", finding.seen), finding
+        assert re.search(r"[\u4e00-\u9fff]", finding.state), finding

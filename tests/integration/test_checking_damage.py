@@ -79,7 +79,7 @@ def test_a_damaged_file_is_named_with_what_to_do(settings: Settings, name: str, 
     said = found(settings)
     assert said, "damage is found"
     for finding in said:
-        assert str(file) in finding.seen
+        assert str(file) in finding.state
         assert f"put {file} back from a backup" in finding.mend
         assert "coldchain realign" in finding.mend
         assert "start the database" not in finding.mend

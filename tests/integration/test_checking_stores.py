@@ -68,7 +68,7 @@ def test_a_postgresql_without_page_checksums_is_named_with_the_way_to_have_them(
         on_server = msgspec.structs.replace(settings, records=RecordsSettings(url=url))
         (found,) = stores.page_checksums(on_server)
         assert not found.good
-        assert "a byte that a disk turns" in found.seen
+        assert "a byte that a disk turns" in found.state
         assert "pg_checksums --enable" in found.mend
         server.end()
         server.enable_checksums()
@@ -90,7 +90,7 @@ def test_a_bucket_that_deletes_by_itself_is_named(
     (found,) = _retention(on_server)
     assert found.good is good
     if not good:
-        assert "older than 7.0 days" in found.seen
+        assert "older than 7.0 days" in found.state
         assert "influx bucket update --retention 0" in found.mend
 
 

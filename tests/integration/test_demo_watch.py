@@ -20,9 +20,13 @@ def test_a_second_run_shows_whom_the_first_told_and_announces_the_new_alone(
         client = connect(wechat.settings, SECRET, sqlite_records)
         client.send_template(body_of("1:1:1:0:3:wechat:alarm", "a"))
         second_run = Watcher(sqlite_records, wechat.url)
-        view = second_run.look(NOW)
-        assert ([message.person for message in view.told], list(view.happened), second_run.messages) == (["a"], [], 0)
+        view = second_run.view(NOW)
+        assert ([message.person for message in view.messages], list(view.happened), second_run.message_count) == (
+            ["a"],
+            [],
+            0,
+        )
         client.send_template(body_of("2:1:1:0:3:wechat:alarm", "b"))
-        view = second_run.look(NOW)
-        assert ([message.person for message in view.told], second_run.messages) == (["a", "b"], 1)
+        view = second_run.view(NOW)
+        assert ([message.person for message in view.messages], second_run.message_count) == (["a", "b"], 1)
         assert len(view.happened) == 1

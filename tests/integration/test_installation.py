@@ -70,13 +70,13 @@ def test_somebody_who_was_added_signs_in_and_may_what_the_role_allows(tmp_path: 
     assert (code, lines) == (0, ["li may sign in as technician of 县疾控 and all below it"])
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     now = SystemClock().now()
-    opened = sign_in(records, "li", "long enough", now=now, lasts=HOUR)
+    opened = sign_in(records, "li", "long enough", now=now, ttl=HOUR)
     with records.read() as tx:
         (holding,) = session_of(tx, opened.token, now).actor.holdings
     assert Right.BIND in holding.rights
     assert Right.ACCOUNTS not in holding.rights
     with pytest.raises(NotSignedIn):
-        sign_in(records, "li", "another", now=now, lasts=HOUR)
+        sign_in(records, "li", "another", now=now, ttl=HOUR)
     records.close()
 
 
@@ -90,14 +90,14 @@ def test_accounts_are_listed_and_a_new_password_ends_sessions(tmp_path: Path) ->
         account_commands.add_user(settings, name, "long enough", unit_code="1", role=role)
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     now = SystemClock().now()
-    opened = sign_in(records, "li", "long enough", now=now, lasts=HOUR)
+    opened = sign_in(records, "li", "long enough", now=now, ttl=HOUR)
     _, lines = account_commands.list_users(settings)
     assert lines == ["li: technician of 县疾控 and all below it", "wu: user of 县疾控 and all below it"]
     told = (0, ["li has another password, and is signed out everywhere"])
     assert account_commands.set_password(settings, "li", "another one") == told
     with records.read() as tx, pytest.raises(NotSignedIn):
         session_of(tx, opened.token, now)
-    sign_in(records, "li", "another one", now=now, lasts=HOUR)
+    sign_in(records, "li", "another one", now=now, ttl=HOUR)
     with records.read() as tx:
         acts = tx.execute(text("SELECT actor, act FROM audit WHERE act = 'password changed'")).all()
         assert [tuple(act) for act in acts] == [(OPERATOR.name, "password changed")]

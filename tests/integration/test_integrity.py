@@ -82,11 +82,11 @@ def test_while_an_entry_that_a_cursor_stands_at_can_not_be_read_the_gate_stays_s
 ) -> None:
     with closing(SqliteIntakeLog(tmp_path / "intake.db")) as log, closing(EmbeddedTelemetry(tmp_path)) as telemetry:
         alignment = AlignmentGate(log, telemetry, sqlite_records, shards=ALL)
-        assert alignment.look()
+        assert alignment.check()
         marks, log.marks = log.marks, _refuses  # type: ignore[method-assign]
-        assert not alignment.look()
+        assert not alignment.check()
         assert alignment.epoch() is None
         (trouble,) = alignment.troubles()
         assert (trouble.part, trouble.kind) == ("intake log", TroubleKind.DAMAGED)
         log.marks = marks  # type: ignore[method-assign]
-        assert alignment.look()
+        assert alignment.check()

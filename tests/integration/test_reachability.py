@@ -232,7 +232,7 @@ def test_import_check_and_status_say_it_and_stop_when_somebody_can_be_told(
     records.close()
     assert [finding.good for finding in reach(with_account)] == [True]
     assert not any("无人可通知" in line for line in installation.import_into(with_account, tmp_path / "county.toml")[1])
-    troubles = {trouble.part for trouble in status_command.look(with_account).troubles}
+    troubles = {trouble.part for trouble in status_command.check_health(with_account).troubles}
     assert "contacts" not in troubles
 
 

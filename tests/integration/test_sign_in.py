@@ -28,11 +28,11 @@ def county(records: Records) -> Unit:
 
 
 def attempt(records: Records, password: str, now: int = NOW) -> str:
-    return sign_in(records, "li", password, now=Instant(now), lasts=HOUR).token
+    return sign_in(records, "li", password, now=Instant(now), ttl=HOUR).token
 
 
 def test_a_session_serves_until_it_ends(records: Records, county: Unit) -> None:
-    opened = sign_in(records, "li", PASSWORD, now=NOW, lasts=HOUR)
+    opened = sign_in(records, "li", PASSWORD, now=NOW, ttl=HOUR)
     with records.write() as tx:
         inside = session_of(tx, opened.token, Instant(NOW + HOUR - 1))
         assert inside.actor.may(Right.ACCOUNTS, on=county)
@@ -65,7 +65,7 @@ def test_an_unknown_and_a_disabled_account_look_like_a_wrong_password(records: R
     texts = set()
     for username in ("li", "nobody", "a\0", "li\0", "\u202eil", "\ud800"):
         with pytest.raises(NotSignedIn) as refused:
-            sign_in(records, username, PASSWORD, now=NOW, lasts=HOUR)
+            sign_in(records, username, PASSWORD, now=NOW, ttl=HOUR)
         texts.add(str(refused.value))
     assert len(texts) == 1
 
@@ -91,12 +91,12 @@ def test_a_session_of_a_person_ends_when_they_leave_and_old_ones_are_forgotten(r
         person = Person(unit_id=county.id, name="Wang")
         tx.add(person)
         tx.flush()
-        opened = open_session(tx, person=person.id, now=NOW, lasts=HOUR)
+        opened = open_session(tx, person=person.id, now=NOW, ttl=HOUR)
         assert session_of(tx, opened.token, NOW).actor.name == f"person:{person.id}"
         person.left_at = Instant(NOW + 5)
         with pytest.raises(NotSignedIn):
             session_of(tx, opened.token, Instant(NOW + 5))
-        open_session(tx, person=person.id, now=Instant(NOW + HOUR), lasts=HOUR)
+        open_session(tx, person=person.id, now=Instant(NOW + HOUR), ttl=HOUR)
         assert tx.scalar(select(func.count()).select_from(WebSession)) == 1
 
 

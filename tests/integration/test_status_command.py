@@ -270,13 +270,15 @@ def test_a_log_that_hangs_in_the_middle_of_a_look_is_asked_once(folder: Path) ->
     ):
         log.append([batch(1)])
         opened = {"records": records, "log": log, "telemetry": telemetry}
-        line = HealthCheck(settings, SystemClock(), **{name: partial(nullcontext, one) for name, one in opened.items()})  # type: ignore[arg-type]
+        health_check = HealthCheck(
+            settings, SystemClock(), **{name: partial(nullcontext, one) for name, one in opened.items()}
+        )  # type: ignore[arg-type]
         for _ in range(3):
-            health = line.look(0.5)
+            health = health_check.run(0.5)
             assert (health.stored, health.followed) == (Lag(1, None), Lag(1, None))
         assert len(asked) == 2, "once for each of its two readers"
         over.set()
-        until(lambda: (lag := line.look(0.5).stored) and lag.oldest, "an answer")
+        until(lambda: (lag := health_check.run(0.5).stored) and lag.oldest, "an answer")
 
 
 @pytest.mark.parametrize("part", ["telemetry", "spool"])

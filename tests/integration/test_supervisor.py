@@ -67,12 +67,12 @@ def test_a_paused_child_stands_still_and_goes_on(broker: Service, tmp_path: Path
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
     supervisor = Supervisor([broker], log_folder=tmp_path)
-    supervisor.look()
+    supervisor.check_processes()
     pid = supervisor.pid(broker.name)
     assert pid
     with supervisor.paused(broker.name):
         eventually(lambda: state(pid) == "T")
-        supervisor.look()
+        supervisor.check_processes()
         assert supervisor.pid(broker.name) == pid
     eventually(lambda: state(pid) != "T")
     supervisor.end()
@@ -84,12 +84,12 @@ def test_what_could_not_be_started_is_tried_again(broker: Service, tmp_path: Pat
     in_the_way = tmp_path / "log"
     in_the_way.write_bytes(b"")
     supervisor = Supervisor([broker], log_folder=in_the_way)
-    supervisor.look()
+    supervisor.check_processes()
     assert supervisor.pid("broker") is None
     in_the_way.unlink()
 
     def runs() -> bool:
-        supervisor.look()
+        supervisor.check_processes()
         return supervisor.pid("broker") is not None
 
     try:
@@ -126,7 +126,7 @@ from coldchain.supervisor import Service, Supervisor
 from core.runtime import logs
 logs.set_up("up")
 supervisor = Supervisor([Service("broker", {broker.arguments!r})], log_folder=Path({str(tmp_path / "log")!r}))
-supervisor.look()
+supervisor.check_processes()
 print(supervisor.pid("broker"), flush=True)
 threading.Event().wait()
 """

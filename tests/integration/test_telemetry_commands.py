@@ -57,7 +57,7 @@ def status_of(settings: Settings, token: str, method: str, path: str, body: dict
 
 def test_init_makes_all_that_services_need_and_no_more(tmp_path: Path, fresh: Influxd) -> None:
     settings = installation(tmp_path / "data", fresh.settings("readings"))
-    assert "nobody has set it up" in finding(settings).seen
+    assert "nobody has set it up" in finding(settings).state
     code, told = telemetry_commands.init(settings, "")
     assert code == 0
     assert sum("made" in line for line in told) == 2
@@ -65,7 +65,7 @@ def test_init_makes_all_that_services_need_and_no_more(tmp_path: Path, fresh: In
     assert len({after.influx_write, after.influx_read, after.influx_operator} - {""}) == 3
     assert after.broker
     assert finding(settings).good
-    assert "v2.9.1" in finding(settings).seen
+    assert "v2.9.1" in finding(settings).state
 
     now = real_now()
     one = StoredReading(SeriesId(1), now, Centi(410), 0)
@@ -95,7 +95,7 @@ def test_init_again_changes_nothing_and_mends_what_is_gone(tmp_path: Path, fresh
     assert "left as they are" in told[-1]
 
     secrets.write(settings.data_dir, msgspec.structs.replace(before, influx_read="stale"))
-    assert "may not read" in finding(settings).seen
+    assert "may not read" in finding(settings).state
     assert finding(settings).mend == "coldchain telemetry init"
     code, told = telemetry_commands.init(settings, "")
     assert code == 0

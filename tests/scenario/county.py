@@ -284,7 +284,7 @@ def running(county: County, services: Sequence[Service] | None = None) -> Iterat
     """
     logs, services = county.stage.folder / "log", [county.stage.wechat(), *(services or county.services())]
     supervisor = Supervisor(services, log_folder=logs)
-    supervisor.look()
+    supervisor.check_processes()
 
     def answers_yet(url: str) -> bool:
         for service in services:  # the supervisor is not running here, so a service that ended will never answer

@@ -283,7 +283,7 @@ ALERTING = (
         Reach(_RECORDS, COMMIT),
         Reach("alerting.periodic_jobs:claim_job", AFTER, _turn_of("audit")),
     ),
-    Point("alerting", "the audit has its turn, before it looks", Reach("alerting.watchdog:Watchdog._look", BEFORE)),
+    Point("alerting", "the audit has its turn, before it looks", Reach("alerting.watchdog:Watchdog._check", BEFORE)),
     Point(
         "alerting",
         "the search for silence has its turn, before the commit",

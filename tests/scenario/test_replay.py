@@ -68,7 +68,7 @@ def replayed(request: pytest.FixtureRequest, logger: LoggerFile, tmp_path_factor
     with staged(folder, [fridge], pair, start=rows[0][0], interval_s=1) as county:
         services = [service for service in county.services() if not service.name.startswith(("alerting", "api"))]
         supervisor = Supervisor(services, log_folder=folder / "log")
-        supervisor.look()
+        supervisor.check_processes()
         try:
             everyone, county.order = county.order, ["gateway_agent"]
             for at, value in rows:

@@ -182,7 +182,7 @@ def end(supervisor: Supervisor, name: str, how: signal.Signals) -> None:
 
 def start_again(supervisor: Supervisor, name: str) -> None:
     def looked() -> int | None:
-        supervisor.look()
+        supervisor.check_processes()
         return supervisor.pid(name)
 
     until(looked, f"{name} again", within_s=LONGEST_S)

@@ -16,15 +16,15 @@ class Work:
         self.now: list[str] = []
         self.done: list[str] = []
 
-    def starts(self, asker: str) -> "asyncio.Task[None]":
-        return asyncio.create_task(self._work(asker))
+    def starts(self, principal: str) -> "asyncio.Task[None]":
+        return asyncio.create_task(self._work(principal))
 
-    async def _work(self, asker: str) -> None:
-        async with self.slots.slot(asker):
-            self.now.append(asker)
+    async def _work(self, principal: str) -> None:
+        async with self.slots.slot(principal):
+            self.now.append(principal)
             await self.go_on.wait()
-            self.now.remove(asker)
-            self.done.append(asker)
+            self.now.remove(principal)
+            self.done.append(principal)
 
 
 async def turns() -> None:
@@ -34,7 +34,7 @@ async def turns() -> None:
 
 def test_one_asker_has_so_many_and_others_are_not_behind_them() -> None:
     async def story() -> None:
-        work = Work(ConcurrencyLimit(6, of_one=2))
+        work = Work(ConcurrencyLimit(6, per_principal=2))
         many = [work.starts("one") for _ in range(50)]
         await turns()
         assert work.now == ["one"] * 2
@@ -47,14 +47,14 @@ def test_one_asker_has_so_many_and_others_are_not_behind_them() -> None:
         work.go_on.set()
         await asyncio.gather(*many, *others, late)
         assert len(work.done) == 55
-        assert not work.slots._askers, "nobody is remembered who asks nothing"
+        assert not work.slots._by_principal, "nobody is remembered who asks nothing"
 
     asyncio.run(story())
 
 
 def test_who_waits_too_long_is_told_so_and_leaves_the_queue() -> None:
     async def story() -> None:
-        work = Work(ConcurrencyLimit(6, of_one=1, waits_s=0.05))
+        work = Work(ConcurrencyLimit(6, per_principal=1, waits_s=0.05))
         held = work.starts("one")
         await turns()
         with pytest.raises(TooBusy, match="1 of your requests"):
@@ -69,7 +69,7 @@ def test_who_waits_too_long_is_told_so_and_leaves_the_queue() -> None:
 
 def test_what_is_worked_on_may_take_longer_than_one_waits_and_fail_as_it_likes() -> None:
     async def story() -> None:
-        slots = ConcurrencyLimit(1, of_one=1, waits_s=0.05)
+        slots = ConcurrencyLimit(1, per_principal=1, waits_s=0.05)
         async with slots.slot("one"):
             await asyncio.sleep(0.2)
         with pytest.raises(TimeoutError, match="own"):
@@ -77,14 +77,14 @@ def test_what_is_worked_on_may_take_longer_than_one_waits_and_fail_as_it_likes()
                 raise TimeoutError("its own")
         async with slots.slot("one"):
             pass
-        assert not slots._askers
+        assert not slots._by_principal
 
     asyncio.run(story())
 
 
 def test_a_cancelled_request_gives_its_slot_back() -> None:
     async def story() -> None:
-        work = Work(ConcurrencyLimit(1, of_one=1))
+        work = Work(ConcurrencyLimit(1, per_principal=1))
         held, waiting = work.starts("one"), work.starts("two")
         await turns()
         waiting.cancel()
@@ -92,6 +92,6 @@ def test_a_cancelled_request_gives_its_slot_back() -> None:
         await asyncio.gather(held, waiting, return_exceptions=True)
         work.go_on.set()
         await work.starts("three")
-        assert not work.slots._askers
+        assert not work.slots._by_principal
 
     asyncio.run(story())

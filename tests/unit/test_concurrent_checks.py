@@ -13,15 +13,15 @@ def test_what_hangs_is_asked_once_however_often_somebody_looks() -> None:
         answer.wait(30)
         return "at last"
 
-    looks = ConcurrentChecks({"hangs": hang, "well": lambda: "well"})
+    checks = ConcurrentChecks({"hangs": hang, "well": lambda: "well"})
     for _ in range(3):
-        found = looks.look(0.05)
+        found = checks.run(0.05)
         assert found == {
             "hangs": CheckResult(None, None, answered=False),
             "well": CheckResult("well", None, answered=True),
         }
     answer.set()
-    assert looks.look(30)["hangs"].seen == "at last"
+    assert checks.run(30)["hangs"].value == "at last"
     assert len(asked) == 1
-    assert looks.look(30, ["well"]).keys() == {"well"}
+    assert checks.run(30, ["well"]).keys() == {"well"}
     assert len(asked) == 1

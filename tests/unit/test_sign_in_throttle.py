@@ -3,7 +3,7 @@
 import pytest
 
 from api import sign_in_throttle
-from api.sign_in_throttle import Guesses, Throttle, TooManyAttempts, source_of
+from api.sign_in_throttle import FailedSignIns, Throttle, TooManyAttempts, source_of
 
 
 class Seconds:
@@ -58,7 +58,7 @@ def test_addresses_do_not_disturb_each_other_and_are_forgotten_in_time(
     assert seconds.now == 1000.0
 
 
-def waits(made: Guesses, username: str, source: str) -> int:
+def waits(made: FailedSignIns, username: str, source: str) -> int:
     """Return how long the next guess has to wait; 0 when it was let through."""
     try:
         made.spend(username, source)
@@ -68,7 +68,7 @@ def waits(made: Guesses, username: str, source: str) -> int:
 
 
 def test_each_wrong_password_after_the_fifth_doubles_the_wait(seconds: Seconds) -> None:
-    made = Guesses()
+    made = FailedSignIns()
     assert [waits(made, "li", "a") for _ in range(5)] == [0] * 5
     found = []
     for _ in range(12):
@@ -80,7 +80,7 @@ def test_each_wrong_password_after_the_fifth_doubles_the_wait(seconds: Seconds) 
 
 
 def test_guesses_count_for_one_name_and_one_source_and_are_forgotten_in_the_end(seconds: Seconds) -> None:
-    made = Guesses()
+    made = FailedSignIns()
     assert [waits(made, "li", "a") for _ in range(6)][-1] == 4
     assert [waits(made, "wu", "a"), waits(made, "li", "b")] == [0, 0]
     made.forget("li", "a")
@@ -92,7 +92,7 @@ def test_guesses_count_for_one_name_and_one_source_and_are_forgotten_in_the_end(
 
 def test_what_is_remembered_of_guesses_is_bounded(seconds: Seconds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sign_in_throttle, "REMEMBERED", 100)
-    made = Guesses()
+    made = FailedSignIns()
     for n in range(1_000):
         waits(made, f"{n}" * 1_000, "a")
     assert len(made._counted._kept) == 100
