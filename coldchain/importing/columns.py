@@ -1,4 +1,4 @@
-"""What may stand in an import file: the types of rows and their fields. docs/import.md describes them all."""
+"""Columns of import files: the types of rows and their fields. docs/import.md describes them all."""
 
 import msgspec
 

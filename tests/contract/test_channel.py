@@ -1,4 +1,4 @@
-"""What every channel keeps to. A new channel adds one line to CHANNELS, and its provider beside it.
+"""Contract of a channel. A new channel adds one line to CHANNELS, and its provider beside it.
 
 A provider is the other side on a real socket: it can be broken, and it knows what people received.
 """

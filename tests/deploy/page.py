@@ -1,4 +1,4 @@
-"""What docs/deploy.md tells its reader to run: its fenced blocks, each with the machine that it is for."""
+"""Commands of docs/deploy.md: its fenced blocks, each with the machine that it is for."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What must be true of the province that docs/deploy.md makes, asked of its machines: small scripts, run there."""
+"""Promises of the province that docs/deploy.md makes, asked of its machines: small scripts, run there."""
 
 import json
 import sys

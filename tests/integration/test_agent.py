@@ -21,9 +21,10 @@ from core.wire.messages import Reading
 from core.wire.topics import MessageKind
 from gateway_agent import service
 from gateway_agent.spool import VERSION, Spool
-from tests.fixtures.broker import broker, running, until
+from tests.fixtures.broker import broker, running
 from tests.fixtures.modbus import bus_to, line
 from tests.fixtures.uplinks import GW, Upstream, agent_in
+from tests.fixtures.waiting import until
 
 START = Instant(1_774_632_960_000)
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,11 @@ from core.runtime.status import StatusFile
 from core.runtime.trouble import TroubleKind
 from gateway_agent import service
 from gateway_agent.spool import Spool
-from tests.fixtures.broker import broker, running, until
+from tests.fixtures.broker import broker, running
 from tests.fixtures.disks import small_disk
 from tests.fixtures.modbus import bus_to, line
 from tests.fixtures.uplinks import GW, Upstream, agent_in
+from tests.fixtures.waiting import until
 
 
 @pytest.fixture(autouse=True)

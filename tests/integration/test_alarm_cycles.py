@@ -1,4 +1,4 @@
-"""Which limits make an alarm, when it is over, when it opens again, and when it is another."""
+"""Cycles of an alarm: which limits open it, when it is over, when it opens again, and when it is another."""
 
 from itertools import pairwise
 

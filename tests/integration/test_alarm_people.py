@@ -1,4 +1,4 @@
-"""Who is told of an alarm, and who takes it on and says what was done."""
+"""People of an alarm: those who are notified, and those who acknowledge and handle it."""
 
 import pytest
 from sqlalchemy import delete

@@ -1,8 +1,7 @@
 """The process as a whole: it comes up before anything else is there, keeps step with a stepped clock, audits itself."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -25,6 +24,7 @@ from core.runtime.status import StatusFile
 from core.units.tables import Person
 from tests.fixtures.alerting import DAWN, HandClock, Watch, outbox_writer
 from tests.fixtures.databases import DATABASES, fresh_url
+from tests.fixtures.waiting import until
 
 
 @contextmanager
@@ -49,13 +49,6 @@ def running(settings: Settings) -> Iterator[None]:
         ended = not thread.is_alive()
     assert ended, "the service did not end"
     assert not raised, raised
-
-
-def until(true: Callable[[], object], what: str) -> None:
-    ends = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < ends, what
-        time.sleep(0.01)
 
 
 def settings_in(folder: Path, url: str, **alerting: object) -> Settings:

@@ -1,8 +1,7 @@
 """Many requests at the same time: one asker's keep nobody else waiting, and health is told whatever happens."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ from core.runtime.clock import SystemClock
 from core.runtime.instant import DAY, Instant, rfc3339
 from core.telemetry.port import Curve
 from tests.fixtures.databases import DATABASES, fresh_url
+from tests.fixtures.waiting import until
 from tests.fixtures.web import NOW, Browser, Site, site
 
 WITHIN_S = 120.0
@@ -70,13 +70,6 @@ def slow(place: Site) -> Slow:
     return made
 
 
-def until(true: Callable[[], bool]) -> None:
-    ends = time.monotonic() + WITHIN_S
-    while not true():
-        assert time.monotonic() < ends, "not in time"
-        time.sleep(0.005)
-
-
 def year(place: Site, browser: Browser) -> httpx.Response:
     return browser.get(f"/api/v1/zones/{place.there.zone}/history", params=YEAR)
 
@@ -91,12 +84,12 @@ def test_two_hundred_year_queries_of_one_keep_nobody_else_waiting(place: Site, s
     greedy, other = place.signed_in("clinic-a"), place.signed_in("county-a")
     with ThreadPoolExecutor(200) as many:
         asked = [many.submit(year, place, greedy) for _ in range(200)]
-        until(lambda: slow.under_way == REQUESTS_OF_ONE_PRINCIPAL)
+        until(lambda: slow.under_way == REQUESTS_OF_ONE_PRINCIPAL, within_s=WITHIN_S)
         assert other.get("/api/v1/alarms").status_code == 200
         assert other.get("/", headers={"accept": "text/html"}).status_code == 200
         checks = place.stranger().get("/readyz").json()["checks"]
         assert {check["name"] for check in checks if check["ok"]} >= {"records", "telemetry", "intake log"}
-        until(lambda: sum(one.done() for one in asked) == 200 - REQUESTS_OF_ONE_PRINCIPAL)
+        until(lambda: sum(one.done() for one in asked) == 200 - REQUESTS_OF_ONE_PRINCIPAL, within_s=WITHIN_S)
         slow.go_on.set()
         answers = [one.result() for one in asked]
     assert statuses(answers) == {200: REQUESTS_OF_ONE_PRINCIPAL, 503: 200 - REQUESTS_OF_ONE_PRINCIPAL}
@@ -112,7 +105,7 @@ def test_who_waits_is_answered_in_the_end(place: Site, slow: Slow) -> None:
     greedy = place.signed_in("clinic-a")
     with ThreadPoolExecutor(30) as many:
         asked = [many.submit(year, place, greedy) for _ in range(30)]
-        until(lambda: slow.under_way == REQUESTS_OF_ONE_PRINCIPAL)
+        until(lambda: slow.under_way == REQUESTS_OF_ONE_PRINCIPAL, within_s=WITHIN_S)
         slow.go_on.set()
         assert statuses([one.result() for one in asked]) == {200: 30}
 
@@ -129,7 +122,7 @@ def test_however_many_ask_for_readiness_the_line_is_looked_at_once(place: Site) 
     place.context.line.look = slowly  # type: ignore[method-assign]
     with ThreadPoolExecutor(50) as many:
         asked = [many.submit(place.stranger().get, "/readyz") for _ in range(50)]
-        until(lambda: looked == 1)
+        until(lambda: looked == 1, within_s=WITHIN_S)
         assert place.stranger().get("/healthz").status_code == 200
         go_on.set()
         assert statuses([one.result() for one in asked]) == {503: 50}
@@ -149,7 +142,7 @@ def test_health_has_a_connection_of_its_own_and_who_gets_none_is_told_to_come_ag
     settings = Settings(data_dir=str(tmp_path), records=RecordsSettings(url=url))
     with served(settings, SystemClock(), threading.Event()) as app:
         browser = Browser(app, settings.public_url, {})
-        until(lambda: _ok(browser, "records"))
+        until(lambda: _ok(browser, "records"), within_s=WITHIN_S)
         held = _every_connection(app.state.context.records.engine)
         assert len(held) > CONCURRENT_REQUESTS
         answer = browser.post("/api/v1/session", json={"username": "li", "password": "a long one"})

@@ -1,4 +1,4 @@
-"""What an intruder sends: markup in names, forged headers and hosts, bodies of any shape, junk instead of cookies."""
+"""Requests of an intruder: markup in names, forged headers and hosts, bodies of any shape, junk instead of cookies."""
 
 import json
 import re

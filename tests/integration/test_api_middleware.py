@@ -1,4 +1,4 @@
-"""What every answer has, whatever the route: headers, problem details, numbers, and no secret in any log."""
+"""Middleware of the API: headers of every answer, problem details, numbers, and no secret in any log."""
 
 import re
 from collections.abc import Iterator

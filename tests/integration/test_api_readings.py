@@ -1,4 +1,4 @@
-"""How zones are now, and what was measured in them, on both databases."""
+"""Live state and history of zones over the API, on both databases."""
 
 from collections.abc import Iterator
 from pathlib import Path

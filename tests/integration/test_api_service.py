@@ -5,8 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from core.runtime.status import StatusFile
 from core.runtime.trouble import Trouble, TroubleKind
 from core.telemetry.factory import open_telemetry
 from tests.fixtures.databases import fresh_url
+from tests.fixtures.waiting import until
 
 DEADLINE_S = 20.0
 
@@ -37,15 +37,8 @@ def settings_in(folder: Path, **more: Any) -> Settings:
     return Settings(data_dir=str(folder), api=ApiSettings(port=0), **more)
 
 
-def until(true: Callable[[], bool]) -> None:
-    ends = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < ends, "not in time"
-        time.sleep(0.01)
-
-
 def port_of(folder: Path) -> int:
-    until(lambda: StatusFile(folder, "api").read() is not None)
+    until(lambda: StatusFile(folder, "api").read() is not None, within_s=DEADLINE_S)
     status = StatusFile(folder, "api").read()
     assert status is not None
     return int(status.facts["port"])
@@ -76,7 +69,7 @@ def test_it_is_ready_once_stores_and_services_are_there_and_says_what_is_missing
     settings = settings_in(tmp_path)
     with running(settings) as client:
         assert client.get("/healthz").text == "ok\n"
-        until(lambda: checks(client)["records"])
+        until(lambda: checks(client)["records"], within_s=DEADLINE_S)
         missing = {
             check["name"]: check["detail"] for check in client.get("/readyz").json()["checks"] if not check["ok"]
         }
@@ -84,7 +77,7 @@ def test_it_is_ready_once_stores_and_services_are_there_and_says_what_is_missing
         for service in ("collector", "alerting"):
             StatusFile(tmp_path, service).write({"problem": ""})
         open_telemetry(settings).close()
-        until(lambda: client.get("/readyz").status_code == 200)
+        until(lambda: client.get("/readyz").status_code == 200, within_s=DEADLINE_S)
         address = "connection to 10.1.2.3 refused"
         StatusFile(tmp_path, "alerting").write(
             {}, [Trouble("broker", TroubleKind.UNREACHABLE, real_now(), address, address)]
@@ -144,7 +137,7 @@ def test_it_answers_while_the_records_are_away_and_migrates_them_when_they_come(
         assert not checks(client)["records"]
         away.rmdir()
         Path(url).rename(away)
-        until(lambda: checks(client)["records"])
+        until(lambda: checks(client)["records"], within_s=DEADLINE_S)
         assert client.post("/api/v1/session", json={"username": "a", "password": "b"}).status_code == 401
 
 
@@ -198,7 +191,7 @@ def test_as_a_process_it_logs_every_request_and_no_secret(tmp_path: Path) -> Non
         process = subprocess.Popen([sys.executable, "-m", "coldchain", "api", "-c", str(file)], stderr=err)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port_of(tmp_path)}") as client:
-            until(lambda: checks(client)["records"])
+            until(lambda: checks(client)["records"], within_s=DEADLINE_S)
             client.cookies.set("cc_session", "secretcookie")
             client.post("/api/v1/session", json={"username": "li", "password": "secretpassword"})
             client.get(f"/a/{token}")

@@ -14,7 +14,8 @@ from config import secrets
 from config.settings import Settings
 from core.wire.shards import GatewayNumber
 from core.wire.topics import MessageKind, Topic
-from tests.fixtures.broker import Client, broker, running, settings_in, until
+from tests.fixtures.broker import Client, broker, running, settings_in
+from tests.fixtures.waiting import until
 
 DATA = str(Topic(GatewayNumber("10001"), MessageKind.DATA))
 STATE = str(Topic(GatewayNumber("10001"), MessageKind.STATE))

@@ -22,11 +22,12 @@ from core.units import device_revision
 from core.wire.messages import ClockReport, Reading
 from core.wire.shards import shard_of
 from core.wire.topics import MessageKind, Topic, wake_topic
-from tests.fixtures.broker import BROKERS, Client, broker, running, until
+from tests.fixtures.broker import BROKERS, Client, broker, running
 from tests.fixtures.collecting import NOW, Line, add_county, collecting, line_in
 from tests.fixtures.county import add_probe
 from tests.fixtures.databases import empty_url
 from tests.fixtures.publisher import T0, Gateway
+from tests.fixtures.waiting import until
 
 
 @pytest.fixture(params=BROKERS)

@@ -15,11 +15,12 @@ import pytest
 from coldchain.commands.services import COLLECTOR_ENDS_S
 from collector.service import OPEN_S
 from config.settings import IntakeSettings, Settings
-from tests.fixtures.broker import broker, until
+from tests.fixtures.broker import broker
 from tests.fixtures.collecting import Line, line_in
 from tests.fixtures.databases import empty_url
 from tests.fixtures.publisher import Gateway
 from tests.fixtures.tcp_proxy import through, to_postgres
+from tests.fixtures.waiting import until
 
 pytestmark = pytest.mark.long
 

@@ -19,10 +19,11 @@ from core.runtime.instant import Instant
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.units import device_revision
 from core.wire.shards import shard_of
-from tests.fixtures.broker import BROKERS, broker, settings_in, until
+from tests.fixtures.broker import BROKERS, broker, settings_in
 from tests.fixtures.county import add_gateway, add_probe, add_unit
 from tests.fixtures.databases import fresh_url
 from tests.fixtures.publisher import Gateway
+from tests.fixtures.waiting import until
 
 BATCHES = 240
 KILLS = 4

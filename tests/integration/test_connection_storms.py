@@ -5,8 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import httpx
 from coldchain.demo.environment import free_port
 from config import secrets
 from tests.fixtures.broker import listens
+from tests.fixtures.waiting import until
 
 DESCRIPTORS = 256
 """Of the process; half of them it keeps for its own work."""
@@ -37,20 +37,13 @@ def process(folder: Path, service: str, port: int) -> Iterator[Path]:
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS)),  # noqa: PLW1509
         )
     try:
-        until(lambda: listens(port))
+        until(lambda: listens(port), within_s=WITHIN_S)
         yield log
         running.send_signal(signal.SIGTERM)
         assert running.wait(WITHIN_S) == 0
     finally:
         running.kill()
         running.wait()
-
-
-def until(true: Callable[[], bool]) -> None:
-    ends = time.monotonic() + WITHIN_S
-    while not true():
-        assert time.monotonic() < ends, "not in time"
-        time.sleep(0.02)
 
 
 def storm(port: int, sent: bytes) -> list[socket.socket]:

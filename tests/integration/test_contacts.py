@@ -1,4 +1,4 @@
-"""Who is told at which level, and where somebody is missing or out of WeChat's reach."""
+"""Contacts at each level, and levels at which somebody is missing or out of WeChat's reach."""
 
 import pytest
 from sqlalchemy.orm import Session

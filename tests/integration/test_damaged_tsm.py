@@ -13,8 +13,8 @@ from core.runtime.instant import Instant
 from core.telemetry.influx import InfluxTelemetry
 from core.telemetry.influx_setup import Server
 from core.telemetry.port import StoredReading
-from tests.fixtures.broker import until
 from tests.fixtures.influx import Influxd, binary, operator_of
+from tests.fixtures.waiting import until
 
 
 def test_influxdbs_own_check_finds_a_turned_byte(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from core.runtime.clock import SystemClock
 from tests.fixtures import delivery_process
 from tests.fixtures.delivering import assert_each_once
 from tests.fixtures.messages import add_alarm, add_people, queue
+from tests.fixtures.waiting import until
 from tests.fixtures.wechat import SECRET, Wechat, wechat_simulator
 
 pytestmark = pytest.mark.long
@@ -48,13 +49,6 @@ def queue_many(records: Records, number: int) -> None:
 def left(records: Records) -> int:
     with records.read() as tx:
         return tx.scalar(select(func.count()).where(OutboxMessage.state != "sent")) or 0
-
-
-def wait_for(done: Callable[[], bool], within_s: float = 30.0) -> None:
-    ends = time.monotonic() + within_s
-    while not done():
-        assert time.monotonic() < ends, "not within its time"
-        time.sleep(0.01)
 
 
 @contextmanager
@@ -99,7 +93,7 @@ def test_killed_again_and_again_nothing_is_lost_or_doubled(sim: Wechat, records:
     for _ in range(4):
         enough = min(number, len(sim.received()) + chance.randrange(1, 30))
         with delivering(records, sim):
-            wait_for(lambda enough=enough: len(sim.received()) >= enough)  # type: ignore[misc]
+            until(lambda enough=enough: len(sim.received()) >= enough, within_s=30.0)  # type: ignore[misc]
     with delivering(records, sim):
-        wait_for(lambda: left(records) == 0)
+        until(lambda: left(records) == 0, within_s=30.0)
     assert_each_once(sim, number)

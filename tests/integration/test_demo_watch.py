@@ -1,4 +1,4 @@
-"""What the demo's terminal shows of phones, over records and a WeChat that were there before it."""
+"""Phones on the demo's terminal, over records and a WeChat that were there before it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What deploy/ and its pages say, held against the program and the tools that read it. The whole walk: tests/deploy."""
+"""Files and pages of deploy/, held against the program and the tools that read it. The whole walk: tests/deploy."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Which days are marked by following the log, and what of it need not be read for that."""
+"""Days that are marked by following the log, and the entries that need not be read for that."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a real InfluxDB refuses, and what becomes of readings while it is ill, slow, killed or away."""
+"""A real InfluxDB: what it refuses, and what becomes of readings while it is ill, slow, killed or away."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -29,13 +29,14 @@ from core.telemetry.influx_cursor import InfluxCursor
 from core.telemetry.port import SamplesRejected, StoredReading
 from core.units import device_revision
 from core.wire.shards import GatewayNumber, Shard, shard_of
-from tests.fixtures.broker import broker, running, settings_in, until
+from tests.fixtures.broker import broker, running, settings_in
 from tests.fixtures.county import add_gateway, add_probe, add_unit
 from tests.fixtures.databases import fresh_url
 from tests.fixtures.influx import Influxd, bucket_of, influx_at, operator_of, through, token_of_this_run
 from tests.fixtures.influx_proxy import Proxy
 from tests.fixtures.intake_logs import EP
 from tests.fixtures.publisher import Gateway
+from tests.fixtures.waiting import until
 
 GW = GatewayNumber("10001")
 SHARD = shard_of(GW)

@@ -18,7 +18,7 @@ from core.runtime.clock import SystemClock, real_now
 from core.wire.messages import Ack, Batch, ClockReport, Reading
 from core.wire.shards import GatewayNumber, shard_of
 from core.wire.topics import MessageKind, Topic
-from tests.fixtures.broker import until
+from tests.fixtures.waiting import until
 
 GROUP = 10
 BACKLOG = 4 * GROUP

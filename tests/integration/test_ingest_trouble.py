@@ -17,9 +17,10 @@ from core.mqtt.client import NEAR_S, MqttClient, MqttMessage
 from core.wire.messages import MOST_LOST, ClockReport, Reading
 from core.wire.shards import shard_of
 from core.wire.topics import wake_topic
-from tests.fixtures.broker import BROKERS, Client, until
+from tests.fixtures.broker import BROKERS, Client
 from tests.fixtures.collecting import Line, collecting, line_in
 from tests.fixtures.publisher import T0, Gateway
+from tests.fixtures.waiting import until
 
 FEW = 5
 """What the broker hands over before it is answered, so that one that is never answered is noticed."""

@@ -1,4 +1,4 @@
-"""What the daily search finds in records whose pages SQLite takes for sound, and what a server refuses to read."""
+"""Daily search for damage in records whose pages SQLite takes for sound, and what a server refuses to read."""
 
 import sqlite3
 from contextlib import closing

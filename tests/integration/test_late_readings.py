@@ -27,7 +27,7 @@ from core.units.tables import Contact, Person
 from core.wire.messages import Batch, ClockReport
 from core.wire.shards import GatewayNumber, Shard, shard_of
 from tests.fixtures.alerting import DAWN, Watch, ago, ahead, on_both
-from tests.fixtures.broker import until
+from tests.fixtures.waiting import until
 
 
 @pytest.mark.req("AL-14")

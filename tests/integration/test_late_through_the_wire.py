@@ -27,11 +27,11 @@ from core.units.tables import Unit
 from core.wire.messages import Reading
 from core.wire.topics import MessageKind
 from tests.fixtures.alerting import HandClock, outbox_writer
-from tests.fixtures.broker import until
 from tests.fixtures.collecting import NOW, Line, collecting, line_in
 from tests.fixtures.county import add_fridge, add_probe
 from tests.fixtures.late_model import of_all
 from tests.fixtures.publisher import Gateway
+from tests.fixtures.waiting import until
 from tests.integration.test_late_stores import some_hours
 
 CASES = 20

@@ -26,12 +26,13 @@ from core.units import device_revision
 from core.wire.shards import GatewayNumber, shard_of
 from core.wire.topics import MessageKind, Topic
 from gateway_agent.spool import Spool
-from tests.fixtures.broker import Client, Mosquitto, running, settings_in, until
+from tests.fixtures.broker import Client, Mosquitto, running, settings_in
 from tests.fixtures.county import add_fridge, add_gateway, add_probe, add_unit
 from tests.fixtures.databases import fresh_url
 from tests.fixtures.modbus import bus_to, line
 from tests.fixtures.publisher import Gateway
 from tests.fixtures.uplinks import GW, agent_in
+from tests.fixtures.waiting import until
 
 ONE, TWO = GatewayNumber("10001"), GatewayNumber("10002")
 DATA, ACK, BIRTH = (str(Topic(ONE, kind)) for kind in (MessageKind.DATA, MessageKind.ACK, MessageKind.BIRTH))

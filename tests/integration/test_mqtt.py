@@ -1,4 +1,4 @@
-"""What a `MqttClient` promises, tried with both brokers, and with a server of our own where it must misbehave."""
+"""Promises of a `MqttClient`, tried with both brokers, and with a server of our own where it must misbehave."""
 
 import gc
 import random
@@ -14,7 +14,8 @@ from config.settings import BrokerSettings, Settings
 from core.mqtt.client import BrokerAddress, MqttClient, MqttMessage
 from core.wire.shards import GatewayNumber
 from core.wire.topics import MessageKind, Topic
-from tests.fixtures.broker import BROKERS, Client, broker, settings_in, until
+from tests.fixtures.broker import BROKERS, Client, broker, settings_in
+from tests.fixtures.waiting import until
 
 DATA = str(Topic(GatewayNumber("10001"), MessageKind.DATA))
 OPEN = Path("/proc/self/fd")

@@ -1,4 +1,4 @@
-"""What only a server can do to the intake log: writers that really run at once, and the server's own death."""
+"""Intake log on a server: writers that really run at once, and the server's own death."""
 
 import os
 import random
@@ -19,9 +19,9 @@ from core.intake.factory import open_log
 from core.intake.port import AppendResult, IntakeUnavailable, NewerLog
 from core.intake.postgres import PostgresIntakeLog
 from core.wire.shards import GatewayNumber, shard_of
-from tests.fixtures.broker import until
 from tests.fixtures.databases import PostgresProcess, empty_url
 from tests.fixtures.intake_logs import EP, GW, batch
+from tests.fixtures.waiting import until
 
 SHARD = shard_of(GW)
 OTHER = GatewayNumber("10002")

@@ -1,4 +1,4 @@
-"""What the rules remember of a probe can't be read: no other's alarm is missed, none of its own is doubled or lost."""
+"""Rule state of a probe that can't be read: no other's alarm is missed, none of its own is doubled or lost."""
 
 from collections.abc import Iterator
 from pathlib import Path

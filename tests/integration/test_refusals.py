@@ -1,4 +1,4 @@
-"""What a provider refuses for reasons that aren't the message's: it waits, and reaches the phone once they are gone."""
+"""Refusals of a provider for reasons that aren't the message's: it waits, and reaches the phone once they are gone."""
 
 import pytest
 from sqlalchemy import update

@@ -20,8 +20,9 @@ from core.intake.shard_ownership import ShardOwnership
 from core.runtime.status import StatusFile
 from core.wire.shards import GatewayNumber
 from core.wire.topics import MessageKind, Topic
-from tests.fixtures.broker import Client, broker, running, settings_in, until
+from tests.fixtures.broker import Client, broker, running, settings_in
 from tests.fixtures.databases import fresh_url
+from tests.fixtures.waiting import until
 
 Service = Callable[[Settings, threading.Event], None]
 

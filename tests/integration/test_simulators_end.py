@@ -1,4 +1,4 @@
-"""What simulated devices leave behind when they end, and which ports are chosen for them."""
+"""End of simulated devices: what they leave behind, and the ports that are chosen for them."""
 
 import gc
 import socket

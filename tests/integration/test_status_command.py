@@ -36,11 +36,11 @@ from core.telemetry.factory import open_telemetry
 from core.wire.shards import GatewayNumber, Shard
 from core.wire.topics import MessageKind as WireKind
 from core.wire.topics import Topic
-from tests.fixtures.broker import until
 from tests.fixtures.databases import empty_url
 from tests.fixtures.disks import hanging_disk, small_disk
 from tests.fixtures.intake_logs import GW, batch
 from tests.fixtures.tcp_proxy import TcpProxy
+from tests.fixtures.waiting import until
 
 SOON_S = 6.0
 """The few seconds that a look takes at most, and room for a busy machine."""

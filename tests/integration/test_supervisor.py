@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from coldchain.demo.environment import free_port
 from coldchain.supervisor import Service, Supervisor
 from config import secrets
 from core.runtime.process_lock import single_process
+from tests.fixtures.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,13 +27,6 @@ def broker(tmp_path: Path) -> Service:
     secrets.write(str(tmp_path / "data"), secrets.fresh("coldchain"))
     (tmp_path / "coldchain.toml").write_text(f'data_dir = "data"\nbroker.port = {free_port()}\napi.port = 0\n')
     return Service("broker", ("broker", "--config", str(tmp_path / "coldchain.toml")))
-
-
-def eventually(true: Callable[[], object], within_s: float = 15.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline, "did not happen in time"
-        threading.Event().wait(0.05)
 
 
 def gone(pid: int) -> bool:
@@ -49,10 +42,10 @@ def test_a_killed_child_is_started_again_and_ends_with_the_supervisor(broker: Se
     thread = threading.Thread(target=supervisor.run, args=(stop,))
     thread.start()
     try:
-        eventually(lambda: supervisor.pid("broker"))
+        until(lambda: supervisor.pid("broker"), within_s=15.0)
         first = supervisor.pid("broker")
         supervisor.kill("broker")
-        eventually(lambda: supervisor.pid("broker") not in (None, first))
+        until(lambda: supervisor.pid("broker") not in (None, first), within_s=15.0)
         assert supervisor.restarts() == {"broker": 1}
         last = supervisor.pid("broker")
     finally:
@@ -71,10 +64,10 @@ def test_a_paused_child_stands_still_and_goes_on(broker: Service, tmp_path: Path
     pid = supervisor.pid(broker.name)
     assert pid
     with supervisor.paused(broker.name):
-        eventually(lambda: state(pid) == "T")
+        until(lambda: state(pid) == "T", within_s=15.0)
         supervisor.check_processes()
         assert supervisor.pid(broker.name) == pid
-    eventually(lambda: state(pid) != "T")
+    until(lambda: state(pid) != "T", within_s=15.0)
     supervisor.end()
     with supervisor.paused(broker.name):
         assert supervisor.pid(broker.name) is None
@@ -93,7 +86,7 @@ def test_what_could_not_be_started_is_tried_again(broker: Service, tmp_path: Pat
         return supervisor.pid("broker") is not None
 
     try:
-        eventually(runs)
+        until(runs, within_s=15.0)
     finally:
         supervisor.end()
     assert supervisor.restarts() == {"broker": 0}
@@ -134,11 +127,11 @@ threading.Event().wait()
     try:
         assert parent.stdout
         child = int(parent.stdout.readline())
-        eventually((tmp_path / "data" / "run" / "broker.lock").exists)
+        until((tmp_path / "data" / "run" / "broker.lock").exists, within_s=15.0)
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.communicate()
-    eventually(lambda: gone(child), within_s=5)
+    until(lambda: gone(child), within_s=5)
     with single_process(str(tmp_path / "data"), "broker", threading.Event()) as ours:
         assert ours
 
@@ -174,7 +167,7 @@ def test_ctrl_c_is_for_the_supervisor_which_asks_each_child_once(broker: Service
     )
     try:
         log = tmp_path / "up.log"
-        eventually(lambda: b"api started" in log.read_bytes(), within_s=30)
+        until(lambda: b"api started" in log.read_bytes(), within_s=30)
         os.killpg(up.pid, signal.SIGINT)  # as a terminal does: to the whole group in the foreground
         assert up.wait(15) == 0
         assert b"exception" not in log.read_bytes()
@@ -226,10 +219,10 @@ def test_an_api_alone_waits_for_its_port_and_says_once_whose_it_is(tmp_path: Pat
         log = tmp_path / "log"
         with log.open("wb") as output:
             api = subprocess.Popen([sys.executable, "-m", "coldchain", "api"], cwd=tmp_path, stderr=output)
-        eventually(lambda: b"web port not to be had" in log.read_bytes(), within_s=60)
+        until(lambda: b"web port not to be had" in log.read_bytes(), within_s=60)
         time.sleep(1.2)  # two more tries
     try:
-        eventually(lambda: b"api started" in log.read_bytes(), within_s=60)
+        until(lambda: b"api started" in log.read_bytes(), within_s=60)
         assert log.read_bytes().count(b"web port not to be had") == 1
         assert f"{OWN_NAME}, process {os.getpid()}".encode() in log.read_bytes()
         assert b"Traceback" not in log.read_bytes()
@@ -255,13 +248,13 @@ def test_an_up_that_was_killed_is_followed_by_the_next_though_its_children_still
     log = tmp_path / "log"
     with log.open("wb") as output:
         first = subprocess.Popen(command, cwd=tmp_path, stderr=output)
-        eventually(lambda: {b"api started", b"broker listening"} <= events(log), within_s=120)
+        until(lambda: {b"api started", b"broker listening"} <= events(log), within_s=120)
         first.kill()
         first.wait()
         before = log.stat().st_size
         second = subprocess.Popen(command, cwd=tmp_path, stderr=output)
     try:
-        eventually(lambda: {b"api started", b"broker listening"} <= events(log, before), within_s=120)
+        until(lambda: {b"api started", b"broker listening"} <= events(log, before), within_s=120)
         assert second.poll() is None
         assert b" is held by " not in log.read_bytes()
         second.terminate()

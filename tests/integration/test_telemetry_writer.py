@@ -1,4 +1,4 @@
-"""What the writer puts into quarantine, to the reading: of the directory's refusals and of the store's."""
+"""Quarantine by the telemetry writer, to the reading: of the directory's refusals and of the store's."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise

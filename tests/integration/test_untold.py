@@ -1,4 +1,4 @@
-"""What a statement was given stands in no error and no log: messages with their links, names, hashes."""
+"""Values of a statement stand in no error and no log: messages with their links, names, hashes."""
 
 import threading
 
@@ -10,7 +10,7 @@ from alerting.delivering.channels.port import Address, OutgoingMessage, Receipt,
 from alerting.delivering.delivery import Delivery
 from core.db.engine import Records
 from core.runtime.clock import SystemClock
-from tests.fixtures.broker import until
+from tests.fixtures.waiting import until
 
 
 class Pigeon:

@@ -1,12 +1,11 @@
-"""What clients can do to an HTTP server, and what it leaves behind when it ends: nothing, whatever they do."""
+"""HTTP server and its clients: whatever they do, it serves the others, and leaves nothing behind when it ends."""
 
 import asyncio
 import errno
 import resource
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -16,6 +15,7 @@ from structlog.testing import capture_logs
 
 from core.runtime import connection_limits, web_server
 from core.runtime.web_server import WebServer
+from tests.fixtures.waiting import until
 
 WITHIN_S = 60.0
 LARGE = 64 * 1024 * 1024
@@ -84,13 +84,6 @@ def ended(client: socket.socket) -> bool:
     return True
 
 
-def until(true: Callable[[], bool]) -> None:
-    ends = time.monotonic() + WITHIN_S
-    while not true():
-        assert time.monotonic() < ends, "not in time"
-        time.sleep(0.01)
-
-
 class Short:
     """An app that reads what it is sent and answers shortly, when it is let."""
 
@@ -129,7 +122,7 @@ def test_a_head_that_comes_byte_by_byte_is_no_longer_waited_for(monkeypatch: pyt
     monkeypatch.setattr(web_server, "HEAD_WITHIN_S", 1.0)
     with serving(Short()) as port:
         client = ask(port, b"GET / HTTP/1.1\r\n")
-        until(lambda: not dribble(client))
+        until(lambda: not dribble(client), within_s=WITHIN_S)
         client.close()
 
 
@@ -168,7 +161,7 @@ def test_who_does_not_read_the_answer_is_let_go_while_others_are_served(monkeypa
         client.connect(("127.0.0.1", port))
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert app.asked.wait(WITHIN_S)
-        until(lambda: not app.server.server_state.connections)
+        until(lambda: not app.server.server_state.connections, within_s=WITHIN_S)
 
 
 def test_however_many_are_silent_one_that_asks_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,9 +173,9 @@ def test_however_many_are_silent_one_that_asks_is_answered(monkeypatch: pytest.M
         assert answer(busy).endswith(b"ok")
         app.go_on.clear()
         waiting = ask(port)
-        until(lambda: app.asked == 2)
+        until(lambda: app.asked == 2, within_s=WITHIN_S)
         idle += [ask(port, b"") for _ in range(80)]
-        until(lambda: len(app.server.server_state.connections) <= 20)
+        until(lambda: len(app.server.server_state.connections) <= 20, within_s=WITHIN_S)
         app.go_on.set()
         with ask(port) as late:
             assert answer(late).endswith(b"ok")

@@ -16,9 +16,9 @@ from core.runtime.instant import HOUR, SECOND, Instant
 from core.wire.messages import ClockReport, Reading
 from core.wire.shards import shard_of
 from core.wire.topics import MessageKind
-from tests.fixtures.broker import until
 from tests.fixtures.collecting import NOW, Line, collecting, line_in
 from tests.fixtures.publisher import T0, Gateway
+from tests.fixtures.waiting import until
 
 
 @pytest.fixture(autouse=True)

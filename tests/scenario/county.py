@@ -25,8 +25,8 @@ from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper
 from core.runtime.instant import MINUTE, SECOND, Instant, parse
 from core.units.actor import OPERATOR
-from tests.fixtures.broker import until
 from tests.fixtures.servers import Pair, Servers
+from tests.fixtures.waiting import until
 from tests.scenario.people import Phone
 
 START = parse("2026-03-28T22:00:00+08:00")

@@ -13,14 +13,17 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from coldchain.supervisor import Service
-from core.runtime.clock import monotonic
+from tests.fixtures import waiting
 from tests.scenario import faulted
 from tests.scenario.county import County
+
+until = partial(waiting.until, poll_s=0.2)
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPERVISOR = "up"
@@ -173,11 +176,3 @@ def _code(line: str) -> int | None:
     except (ValueError, KeyError):
         match = re.search(r"code=(-?\d+)", line)
         return int(match[1]) if match else None
-
-
-def until(true: Callable[[], object], what: str, within_s: float) -> None:
-    """Wait until `true` returns something true; fail after `within_s` with `what`."""
-    ends = monotonic() + within_s
-    while not true():
-        assert monotonic() < ends, f"{what}: not within {within_s} s"
-        threading.Event().wait(0.2)

@@ -15,22 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from core.runtime.trouble import TroubleKind
 from tests.fixtures.damaged_servers import DamagedStores, damaged_stores
 
-pytestmark = pytest.mark.long
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
-    structlog.configure(processors=[structlog.stdlib.add_log_level, plain])
-    monkeypatch.setattr("core.runtime.status.EVERY_S", 0.1)
-    monkeypatch.setattr("collector.alignment_gate.EVERY_S", 0.3)
-    yield
-    structlog.reset_defaults()
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("quick_status")]
 
 
 @pytest.fixture

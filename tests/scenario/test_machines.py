@@ -1,4 +1,4 @@
-"""What the kill scenarios stand on: a supervisor that was killed, or has died at a fault point, is up again."""
+"""Machines of the kill scenarios: a supervisor that was killed, or has died at a fault point, is up again."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -24,27 +24,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from core.runtime.trouble import TroubleKind
 from tests.fixtures.restored import Restored, embedded_stores, server_stores
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("quick_status")]
 
 PUT_BACK = [
     *(("embedded", damage) for damage in ("older", "empty", "missing")),
     *(("servers", damage) for damage in ("older", "emptied", "dropped tables")),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
-    structlog.configure(processors=[structlog.stdlib.add_log_level, plain])
-    monkeypatch.setattr("core.runtime.status.EVERY_S", 0.1)
-    monkeypatch.setattr("collector.alignment_gate.EVERY_S", 0.3)
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

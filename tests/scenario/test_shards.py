@@ -20,8 +20,8 @@ from core.intake.factory import open_log
 from core.runtime.instant import MINUTE, Instant
 from core.telemetry.factory import open_telemetry
 from core.wire.shards import GatewayNumber, shard_of
-from tests.fixtures.broker import until
 from tests.fixtures.servers import PAIRS, Pair
+from tests.fixtures.waiting import until
 from tests.scenario.county import HALVES, HIGH, LEVELS, LONGEST_S, LOW, County, Fridge, changed, python, running, staged
 
 pytestmark = pytest.mark.long

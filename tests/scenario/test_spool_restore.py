@@ -13,7 +13,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import structlog
 
 from coldchain.simulate.modbus import ModbusDevices
 from config.settings import AgentSettings, DeviceOnBus, GatewaySettings, Settings
@@ -27,26 +26,17 @@ from core.wire.messages import Ack
 from core.wire.shards import shard_of
 from gateway_agent import service
 from gateway_agent.spool import Spool
-from tests.fixtures.broker import running, until
+from tests.fixtures.broker import running
 from tests.fixtures.modbus import bus_to, line
 from tests.fixtures.restored import Restored, embedded_stores, server_stores
 from tests.fixtures.troubled import GW, PROBE, services_up
+from tests.fixtures.waiting import until
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("quick_status")]
 
 PAIRS = ("embedded", "servers")
 KEPT = 8
 """Batches that the agent keeps while nobody hears it."""
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
-    structlog.configure(processors=[structlog.stdlib.add_log_level, plain])
-    monkeypatch.setattr("core.runtime.status.EVERY_S", 0.1)
-    monkeypatch.setattr("collector.alignment_gate.EVERY_S", 0.3)
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from config.settings import IntakeSettings, RecordsSettings
 from core.db.engine import Records, connect
 from core.runtime.status import STALE
 from core.runtime.trouble import TroubleKind
-from tests.fixtures.broker import until
 from tests.fixtures.databases import empty_url, fresh_url
 from tests.fixtures.disks import breaking_disk, small_disk
 from tests.fixtures.influx_proxy import Fault
@@ -34,6 +33,7 @@ from tests.fixtures.troubled import (
     records_with_little_room,
     services_up,
 )
+from tests.fixtures.waiting import until
 
 pytestmark = pytest.mark.long
 

@@ -1,4 +1,4 @@
-"""How long an excursion lasted: confirmation and the time between cycles don't count."""
+"""Duration of an excursion: confirmation and the time between cycles don't count."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""When a channel is asked again."""
+"""Circuit breaker of a channel: the time until it is asked again."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How many requests are worked on at once, in all and of one asker."""
+"""Limit of requests that are worked on at once, in all and of one principal."""
 
 import asyncio
 

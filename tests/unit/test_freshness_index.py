@@ -1,4 +1,4 @@
-"""What the writer remembers of the log's age, against a list of all entries."""
+"""Freshness index of the telemetry writer, against a list of all entries."""
 
 from hypothesis import given
 from hypothesis import strategies as st

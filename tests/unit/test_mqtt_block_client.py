@@ -1,4 +1,4 @@
-"""What `BlockClient` takes out of a block itself is what paho would have made of the same bytes, in whatever pieces."""
+"""MQTT client that reads blocks: it takes from one what paho would have made of the same bytes, in whatever pieces."""
 
 import hashlib
 import inspect

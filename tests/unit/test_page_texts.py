@@ -1,4 +1,4 @@
-"""What pages say: the same in both languages, nothing said in code, nothing said that isn't there."""
+"""Texts of pages: the same in both languages, nothing said in code, nothing said that isn't there."""
 
 import re
 import string

@@ -1,4 +1,4 @@
-"""Which cursors don't fit the log, and where realigning places them: for every history of a log and its copies."""
+"""Realigning: cursors that don't fit the log, and where they are placed, for every history of a log and its copies."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""When a probe can't be believed, and when it has gone offline."""
+"""Rules for a probe that can't be believed, and for one that has gone offline."""
 
 import pytest
 from hypothesis import given

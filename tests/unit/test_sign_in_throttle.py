@@ -1,4 +1,4 @@
-"""How often one address may try."""
+"""Throttle of sign-ins: how often one address may try."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a service says of itself can be read by another, and is known to be old."""
+"""Status file of a service: another process can read it, and knows when it is old."""
 
 import threading
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from core.runtime import status
 from core.runtime.status import StatusFile, read_all
-from tests.fixtures.broker import until
+from tests.fixtures.waiting import until
 
 
 def test_what_was_written_is_read_and_is_fresh(tmp_path: Path) -> None:

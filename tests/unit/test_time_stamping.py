@@ -1,4 +1,4 @@
-"""When a reading was taken, what its value is, and what is not believed."""
+"""Time stamping: when a reading was taken, what its value is, and what is not believed."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How a probe is now, from the readings inside the offline limit."""
+"""Status of a probe, from the readings inside the offline limit."""
 
 import pytest
 

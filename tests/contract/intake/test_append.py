@@ -17,8 +17,8 @@ from core.ids import Centi
 from core.intake.port import IN_PARTS, AppendResult, DeadLetter, IntakeBatch, IntakeLog, StampedReading, WithheldReading
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.shards import GatewayNumber, Shard, shard_of
-from tests.fixtures.broker import until
 from tests.fixtures.intake_logs import CLONE, DUPLICATE, EP, GW, NEW, NOW, OPEN, SHARD, batch, seqs
+from tests.fixtures.waiting import until
 
 
 def test_what_was_appended_is_read_back_as_it_was(log: IntakeLog) -> None:

@@ -9,8 +9,8 @@ import pytest
 from core.intake.port import IntakeLog, ShardClaim, ShardTaken
 from core.runtime.instant import Milliseconds
 from core.wire.shards import Shard
-from tests.fixtures.broker import until
 from tests.fixtures.intake_logs import OPEN
+from tests.fixtures.waiting import until
 
 LEASE = Milliseconds(60_000)
 MINE = ShardClaim("collector", "collector-1", Shard("00"), Shard("7f"), "here")
