@@ -56,7 +56,7 @@ T = TypeVar("T")
 def run(settings: Settings, stop: threading.Event) -> None:
     """Watch, escalate and deliver until `stop`.
 
-    Raises: NoSecrets, WrongSetting, NewerDatabase: errors that waiting doesn't repair.
+    Raises: NoSecrets, InvalidSetting, NewerDatabase: errors that waiting doesn't repair.
     """
     credentials = secrets.read(settings.data_dir)
     if settings.broker.username not in credentials.broker:

@@ -54,7 +54,7 @@ class LazyStore(Generic[T]):
     def get(self) -> T:
         """Return the open store.
 
-        Raises: Unavailable.
+        Raises: StoreUnavailable.
         """
         with self._lock:
             if self._store is None:
@@ -75,7 +75,7 @@ class LazyStore(Generic[T]):
     def entered(self) -> AbstractContextManager[T]:
         """Return a context manager around the open store that leaves it open.
 
-        Raises: Unavailable.
+        Raises: StoreUnavailable.
         """
         return nullcontext(self.get())
 

@@ -111,7 +111,7 @@ async def limit_concurrency(
 ) -> AsyncIterator[None]:
     """Wait until the principal may have a slot; for routes that query the stores.
 
-    Raises: Busy.
+    Raises: TooBusy.
     """
     name = principal.actor.name if principal else source_of(request.client.host if request.client else "")
     async with context.slots.slot(name):
@@ -121,7 +121,7 @@ async def limit_concurrency(
 async def limit_sign_in_concurrency(request: Request, context: AppContextDep) -> AsyncIterator[None]:
     """Wait for one of the few slots in which passwords are checked: each check takes 64 MiB.
 
-    Raises: Busy.
+    Raises: TooBusy.
     """
     async with context.sign_in_slots.slot(source_of(request.client.host if request.client else "")):
         yield

@@ -29,7 +29,7 @@ class ConcurrencyLimit:
     async def slot(self, principal: str) -> AsyncIterator[None]:
         """Hold a slot for the principal.
 
-        Raises: Busy.
+        Raises: TooBusy.
         """
         own = self._by_principal.setdefault(principal, _PrincipalSlots(self._per_principal))
         own.requests += 1

@@ -68,7 +68,7 @@ START = """\
 def init(folder: Path) -> list[str]:
     """Create coldchain.toml and the secrets where they are missing; return what was done. Nothing is overwritten.
 
-    Raises: WrongSetting when an existing coldchain.toml can't be used or the folder can't be written; then everything
+    Raises: InvalidSetting when an existing coldchain.toml can't be used or the folder can't be written; then everything
     that was created is removed again.
     """
     created: list[Path] = []
@@ -159,7 +159,7 @@ def _is_misplaced(settings: Settings, records: Records) -> bool:
 def open_records(settings: Settings) -> Iterator[Records]:
     """Open the records for one command, migrated to this version.
 
-    Raises: NoSecrets; WrongSetting when they can't be used.
+    Raises: NoSecrets; InvalidSetting when they can't be used.
     """
     secrets.read(settings.data_dir)  # without secrets this is not a folder of `init`, so probably the wrong one
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))

@@ -34,8 +34,8 @@ def services(settings: Settings) -> list[Service]:
 def run(settings: Settings, stop: Event) -> None:
     """Run all services until `stop`.
 
-    Raises: NoSecrets when `coldchain init` has not been run; WrongSetting for devices that can't be read and for ports
-    that another program holds. Without these checks a child would only end and be restarted again and again.
+    Raises: NoSecrets when `coldchain init` has not been run; InvalidSetting for devices that can't be read and for
+    ports that another program holds. Without these checks a child would only end and be restarted again and again.
     """
     secrets.read(settings.data_dir)
     gateways.check(settings.agent.gateways, DeviceProfiles(Path(settings.agent.profiles)))
@@ -48,7 +48,7 @@ def run(settings: Settings, stop: Event) -> None:
 def refuse_taken_ports(settings: Settings) -> None:
     """Refuse ports on which another program listens.
 
-    Raises: WrongSetting, which names the setting, the port and its holder.
+    Raises: InvalidSetting, which names the setting, the port and its holder.
     """
     needed_ports = {"api.port": (settings.api.host, settings.api.port)}
     if settings.broker.embedded:

@@ -29,7 +29,7 @@ from core.telemetry.factory import open_telemetry
 def realign(settings: Settings, *, yes: bool) -> tuple[int, list[str]]:
     """Say what must be placed again, and do it with `yes`; returns the exit code and the lines.
 
-    The code is 1 while something is out of place. Raises: NoSecrets, WrongSetting.
+    The code is 1 while something is out of place. Raises: NoSecrets, InvalidSetting.
     """
     try:
         with ExitStack() as stack:

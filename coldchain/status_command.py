@@ -51,7 +51,7 @@ _MIB = 2**20
 def status(settings: Settings, *, as_json: bool, to: TextIO | None = None) -> int:
     """Print the state; return 0 when all is well, else 1.
 
-    Raises: WrongSetting for a user who may not look into the data folder, to whom nothing would seem to run.
+    Raises: InvalidSetting for a user who may not look into the data folder, to whom nothing would seem to run.
     """
     folder = Path(settings.data_dir)
     checks = ConcurrentChecks({"data folder": lambda: not folder.exists() or os.access(folder, os.R_OK | os.X_OK)})

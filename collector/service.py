@@ -56,7 +56,7 @@ T = TypeVar("T")
 def run(settings: Settings, stop: threading.Event) -> None:
     """Collect until `stop`.
 
-    Raises: NoSecrets, WrongSetting, WrongVersion: errors that waiting doesn't repair.
+    Raises: NoSecrets, InvalidSetting, NewerLog: errors that waiting doesn't repair.
     """
     password = secrets.read(settings.data_dir).broker.get(settings.broker.username)
     if password is None:

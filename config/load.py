@@ -30,7 +30,7 @@ def load(path: Path | None, changed: Sequence[str] = ()) -> Settings:
 
     Each of `changed`, such as "collector.shards=00-7f", overrides the file. Relative folders are relative to the folder
     of the file.
-    Raises: WrongSetting, also if there is no file, since defaults in some other folder would be another installation
+    Raises: InvalidSetting, also if there is no file, since defaults in some other folder would be another installation
     than the one that was meant.
     """
     is_given = path is not None
@@ -50,7 +50,7 @@ def load(path: Path | None, changed: Sequence[str] = ()) -> Settings:
 def convert(raw: dict[str, Any], source: str) -> Settings:
     """Convert a parsed file to settings.
 
-    Raises: WrongSetting, with every mistake in a line of its own.
+    Raises: InvalidSetting, with every mistake in a line of its own.
     """
     problems, paths = wrong_types(raw, Settings)
     problems += [problem for key, problem in _contradictions(raw) if key not in paths]

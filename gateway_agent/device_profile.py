@@ -131,7 +131,7 @@ class DeviceProfile(_Table, frozen=True, kw_only=True):
     def read(cls, text: str, source: str) -> Self:
         """Parse the text of a profile; `source` is its name in errors.
 
-        Raises: WrongProfile, with every mistake in a line of its own.
+        Raises: InvalidDeviceProfile, with every mistake in a line of its own.
         """
         try:
             raw = parse_toml(text, source)
@@ -159,7 +159,7 @@ class DeviceProfiles:
     def load(self, name: str) -> DeviceProfile:
         """Return a profile.
 
-        Raises: WrongProfile, also if there is none of this name; the text lists the existing ones.
+        Raises: InvalidDeviceProfile, also if there is none of this name; the text lists the existing ones.
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
@@ -196,7 +196,7 @@ _shipped = DeviceProfiles()
 def load(name: str) -> DeviceProfile:
     """Return a shipped profile.
 
-    Raises: WrongProfile.
+    Raises: InvalidDeviceProfile.
     """
     return _shipped.load(name)
 

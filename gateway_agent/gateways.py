@@ -31,7 +31,7 @@ class ReadyGateway(msgspec.Struct, frozen=True):
 def check(gateways: Sequence[GatewaySettings], profiles: DeviceProfiles) -> None:
     """Check that the gateways can be run.
 
-    Raises: WrongSetting, with every mistake in a line of its own.
+    Raises: InvalidSetting, with every mistake in a line of its own.
     """
     mistakes = list(_mistakes(gateways, profiles))
     if mistakes:

@@ -43,7 +43,7 @@ CLOCK_CHECK_S = 0.5
 def run(settings: Settings, stop: threading.Event) -> None:
     """Poll and publish until `stop`.
 
-    Raises: WrongSetting, NoSecrets, which only a person can fix.
+    Raises: InvalidSetting, NoSecrets, which only a person can fix.
     """
     if not settings.agent.gateways:
         raise InvalidSetting(say("gateways.none"))

@@ -158,7 +158,7 @@ class LateEvaluation:
     def step(self) -> bool:
         """Evaluate some of the spans that are due and stored; returns whether there were any.
 
-        Raises: OSError when the store can't be read; SQLAlchemyError; Unavailable of the log.
+        Raises: OSError when the store can't be read; SQLAlchemyError; IntakeUnavailable of the log.
         """
         candidates = self._queue.next(self._clock.now())
         if not candidates:

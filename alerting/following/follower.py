@@ -91,7 +91,7 @@ class Follower:
     def start(self) -> None:
         """Read the cursors from the records.
 
-        Raises: SQLAlchemyError while the records are away; Unavailable; Misaligned.
+        Raises: SQLAlchemyError while the records are away; IntakeUnavailable; Misaligned.
         """
         self._ahead.clear()
         cursor, found = of_alerting(self._log, self._records)
@@ -105,8 +105,8 @@ class Follower:
     def step(self, now: Instant) -> bool:
         """Take one chunk; returns whether there was one. What it opens, opens at `now`.
 
-        Raises: Overtaken or Misaligned, after which `start` must be called again; Outdated or SQLAlchemyError, after
-        which `step` may be.
+        Raises: Overtaken or Misaligned, after which `start` must be called again; CacheOutdated or SQLAlchemyError,
+        after which `step` may be.
         """
         if self._directory.refresh():
             with self._records.read() as tx:

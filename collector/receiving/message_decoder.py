@@ -110,7 +110,7 @@ _of_any_kind = msgspec.json.Decoder(_OfAnyKind)
 def decode(topic_text: str, payload: bytes) -> DecodedMessage:
     """Decode a message of `up/…`.
 
-    Raises: Unreadable.
+    Raises: UnreadableMessage.
     """
     try:
         topic = parse_topic(topic_text)

@@ -98,7 +98,7 @@ class ZoneCache:
     def unit(self, unit: UnitId) -> tuple[str, str]:
         """Return name and time zone of a unit.
 
-        Raises: Outdated.
+        Raises: CacheOutdated.
         """
         try:
             return self._units[unit]

@@ -48,7 +48,7 @@ class FieldCipher:
     def open(self, sealed: bytes, *, field: str) -> str:
         """Decrypt a field.
 
-        Raises: Sealed.
+        Raises: UnreadableField.
         """
         if sealed[:1] != _VERSION or sealed[1 : 1 + _ID] != self._key_id:
             msg = f"{field} was sealed with another key than the one in secrets.json; restore that file from its backup"

@@ -16,7 +16,7 @@ _POSTGRES = "postgresql+psycopg://"
 def open_log(url: str, data_dir: str) -> IntakeLog:
     """Open the log that `intake.url` names; without one, intake.db in the data folder.
 
-    Raises: WrongSetting, WrongVersion, Unavailable.
+    Raises: InvalidSetting, NewerLog, IntakeUnavailable.
     """
     file = _file(url, data_dir)
     if file:

@@ -203,7 +203,7 @@ class ShardTaken(Exception):
 
 
 class IntakeLog(Protocol):
-    """The log of one installation. Any thread and any process may call it; every method may raise Unavailable."""
+    """The log of one installation. Any thread and any process may call it; every method may raise IntakeUnavailable."""
 
     def append(
         self,
@@ -337,7 +337,7 @@ class IntakeLog(Protocol):
     def claim(self, claim: ShardClaim, *, lease: Milliseconds) -> None:
         """Note that a worker lives and what it owns, for `lease` of real time; again before that ends.
 
-        Raises: Taken, by another worker of the service with a shard in common, or with the same name elsewhere.
+        Raises: ShardTaken, by another worker of the service with a shard in common, or with the same name elsewhere.
         """
 
     def give_up(self, claim: ShardClaim) -> None:

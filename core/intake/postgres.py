@@ -45,7 +45,7 @@ class PostgresIntakeLog:
     def __init__(self, url: str) -> None:
         """`url` is SQLAlchemy's, as for the records.
 
-        Raises: WrongVersion, Unavailable.
+        Raises: NewerLog, IntakeUnavailable.
         """
         self._server = LogServer(url)
         self._reached = ReplacedLogGuard()

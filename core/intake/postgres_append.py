@@ -20,7 +20,7 @@ def lock_heads(db: Db, shards: set[Shard]) -> dict[Shard, int]:
 def near(db: Db, numbers: Mapping[Life, Sequence[tuple[int, int]]]) -> dict[Life, SeqRangeSet]:
     """Read the ranges that given ones lie in or touch: those between, and one before.
 
-    Raises: Unavailable when one is damaged.
+    Raises: IntakeUnavailable when one is damaged.
     """
     kept: dict[Life, list[tuple[int, int, int | None]]] = {life: [] for life in numbers}
     found = db.execute(
@@ -41,7 +41,7 @@ def near(db: Db, numbers: Mapping[Life, Sequence[tuple[int, int]]]) -> dict[Life
 def known(db: Db, asked: Mapping[Life, Collection[int]], most: int) -> dict[Life, list[tuple[int, int]]]:
     """Return of each life the first range, the `most` highest, and those that hold a number asked about.
 
-    Raises: Unavailable when one is damaged.
+    Raises: IntakeUnavailable when one is damaged.
     """
     kept: dict[Life, set[tuple[int, int, int | None]]] = {life: set() for life in asked}
     highest = db.execute(

@@ -103,7 +103,7 @@ class LogServer:
     def __init__(self, url: str, *, make: bool = True) -> None:
         """Make the tables where they are missing, or only look with `make` false.
 
-        Raises: WrongVersion, Unavailable.
+        Raises: NewerLog, IntakeUnavailable.
         """
         self._engine = connect(url, pool_size=CONNECTIONS)
         self._shown = self._engine.url.render_as_string(hide_password=True)
@@ -121,7 +121,7 @@ class LogServer:
 
         Each statement in it sees what was committed as it began (READ COMMITTED), after the locks that came before.
 
-        Raises: Unavailable; psycopg.DataError for what no text of PostgreSQL can hold, which no waiting mends.
+        Raises: IntakeUnavailable; psycopg.DataError for what no text of PostgreSQL can hold, which no waiting mends.
         """
         try:
             with self._engine.connect() as held:  # whose end takes back what wasn't committed
@@ -141,7 +141,7 @@ class LogServer:
     def version(self) -> int:
         """Return the version of the tables, 0 where there are none.
 
-        Raises: WrongVersion, Unavailable.
+        Raises: NewerLog, IntakeUnavailable.
         """
         with self.transaction() as db:
             version = _version(db)

@@ -20,7 +20,7 @@ class ReplacedLogGuard:
     def must_be_within(self, names: Sequence[str], heads: Mapping[Shard, int]) -> None:
         """Compare with the heads that an append begins at; `names` are the log's, the present one last.
 
-        Raises: PutBack.
+        Raises: LogReplaced.
         """
         present = names[-1]
         with self._lock:

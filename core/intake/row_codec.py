@@ -177,7 +177,7 @@ def is_sound_range(row: SeenRow) -> bool:
 def checked_ranges(life: Life, found: Iterable[tuple[int, int, int | None]]) -> list[tuple[int, int]]:
     """Return the first and last numbers of ranges of a life.
 
-    Raises: Unavailable when a checksum is wrong.
+    Raises: IntakeUnavailable when a checksum is wrong.
     """
     ranges = []
     for first, last, crc in found:

@@ -32,7 +32,7 @@ class ShardOwnership:
     def __init__(self, intake: IntakeLog, service: str, worker: str, shards: str, data_dir: str) -> None:
         """`shards` is a range such as `00-7f`.
 
-        Raises: WrongSetting when it ends before it begins.
+        Raises: InvalidSetting when it ends before it begins.
         """
         first, last = (Shard(end) for end in shards.split("-"))
         if first > last:
@@ -44,7 +44,8 @@ class ShardOwnership:
     def take(self) -> bool:
         """Claim the range; True when it is ours.
 
-        Raises: WrongSetting, when another living worker has some of it or works under the same name; Unavailable.
+        Raises: InvalidSetting, when another living worker has some of it or works under the same name;
+        IntakeUnavailable.
         """
         try:
             self._intake.claim(self._claim, lease=LEASE)
@@ -56,7 +57,7 @@ class ShardOwnership:
     def kept(self, stop: threading.Event) -> Iterator[None]:
         """Renew the claim meanwhile and give it up at the end; `stop` is set when another has taken the range.
 
-        Raises: WrongSetting at the end, when it was lost.
+        Raises: InvalidSetting at the end, when it was lost.
         """
         over = threading.Event()
         renewing = threading.Thread(target=self._keep, args=(stop, over), name="shards", daemon=True)

@@ -48,7 +48,7 @@ class SqliteIntakeLog:
     """An `IntakeLog` in one file. Processes may open it in any order; the first makes it."""
 
     def __init__(self, path: Path) -> None:
-        """Raises: WrongVersion, Unavailable."""
+        """Raises: NewerLog, IntakeUnavailable."""
         self._file = LogFile(path)
         self._reached = ReplacedLogGuard()
 

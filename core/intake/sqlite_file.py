@@ -96,7 +96,7 @@ class LogFile:
     def __init__(self, path: Path) -> None:
         """Make the file where it is missing.
 
-        Raises: WrongVersion, Unavailable.
+        Raises: NewerLog, IntakeUnavailable.
         """
         self._path = path
         self._lock = threading.Lock()
@@ -118,7 +118,7 @@ class LogFile:
     def write(self) -> Iterator[sqlite3.Connection]:
         """Yield a transaction that is durable when it ends, and did nothing when it raises.
 
-        Raises: Unavailable.
+        Raises: IntakeUnavailable.
         """
         with self._transaction("BEGIN IMMEDIATE") as db:
             yield db
@@ -127,7 +127,7 @@ class LogFile:
     def read(self) -> Iterator[sqlite3.Connection]:
         """Yield what was committed at one moment.
 
-        Raises: Unavailable.
+        Raises: IntakeUnavailable.
         """
         with self._transaction("BEGIN") as db:
             yield db
@@ -212,7 +212,7 @@ class LogFile:
 def file_version(path: Path) -> int:
     """Return the version of a file, 0 where there is none; changes nothing.
 
-    Raises: WrongVersion, Unavailable.
+    Raises: NewerLog, IntakeUnavailable.
     """
     if not path.exists():
         return 0

@@ -36,7 +36,7 @@ WHERE first BETWEEN
 def near(db: sqlite3.Connection, asked: Mapping[Life, Iterable[tuple[int, int]]]) -> dict[Life, SeqRangeSet]:
     """Read the ranges of each life that given ones lie in or touch.
 
-    Raises: Unavailable when one is damaged.
+    Raises: IntakeUnavailable when one is damaged.
     """
     places = [(*life, low, high) for life, numbers in asked.items() for low, high in spans(numbers)]
     kept: dict[Life, list[tuple[int, int, int | None]]] = {life: [] for life in asked}
@@ -67,7 +67,7 @@ def save(db: sqlite3.Connection, seen: Mapping[Life, SeqRangeSet]) -> None:
 def all_of(db: sqlite3.Connection, life: Life) -> list[tuple[int, int]]:
     """Return all ranges, ascending; no two overlap or touch.
 
-    Raises: Unavailable when one is damaged.
+    Raises: IntakeUnavailable when one is damaged.
     """
     return checked_ranges(life, db.execute(f"{_ROWS} ORDER BY first", life))
 
@@ -75,7 +75,7 @@ def all_of(db: sqlite3.Connection, life: Life) -> list[tuple[int, int]]:
 def some_of(db: sqlite3.Connection, life: Life, asked: Collection[int], most: int) -> list[tuple[int, int]]:
     """Return the first, the `most` highest, and those that hold a number asked about.
 
-    Raises: Unavailable when one is damaged.
+    Raises: IntakeUnavailable when one is damaged.
     """
     found = db.execute(f"{_ROWS} ORDER BY first DESC LIMIT ?", (*life, most)).fetchall()
     if len(found) == most:

@@ -148,7 +148,7 @@ def names() -> list[str]:
 def load(name: str) -> RuleProfile:
     """Return a profile by name.
 
-    Raises: WrongProfile.
+    Raises: InvalidRuleProfile.
     """
     if name not in names():
         msg = f"there is no rule profile {name!r}; known: {', '.join(names())}"
@@ -164,7 +164,7 @@ def load_or_default(name: str) -> RuleProfile:
 def parse(text: str, source: str) -> RuleProfile:
     """Parse and check a profile; errors name it by `source`.
 
-    Raises: WrongProfile.
+    Raises: InvalidRuleProfile.
     """
     try:
         raw = parse_toml(text, source)

@@ -34,7 +34,8 @@ def single_process(data_dir: str, process: str, stop: threading.Event, *, wait: 
 
     The lock ends with its process, so a killed process never blocks the next one.
 
-    Raises: WrongSetting if no file can be created in data_dir; AlreadyRunning if the lock is taken and `wait` is False.
+    Raises: InvalidSetting if no file can be created in data_dir; AlreadyRunning if the lock is taken and `wait` is
+    False.
     """
     path = Path(data_dir) / "run" / f"{process}.lock"
     with _open(path) as file:

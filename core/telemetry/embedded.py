@@ -61,7 +61,7 @@ class EmbeddedTelemetry:
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         """Create the store if it is missing; with `read_only`, answer as an empty one until a writer has created it.
 
-        Raises: WrongVersion.
+        Raises: NewerFile.
         """
         self._folder = folder
         self._read_only = read_only
@@ -191,7 +191,7 @@ class EmbeddedTelemetry:
     def verify(self) -> VerificationResult:
         """Check every frame and block against its checksum, beyond damaged ones too, while others read and write.
 
-        Raises: WrongVersion.
+        Raises: NewerFile.
         """
         return verify(self._hot, self._months)
 

@@ -42,7 +42,7 @@ class StoreFile:
     def __init__(self, path: Path, steps: Steps, *, read_only: bool, page_bytes: int = 4096) -> None:
         """Create the file with pages of `page_bytes`, or bring it up to date, unless `read_only`.
 
-        Raises: WrongVersion.
+        Raises: NewerFile.
         """
         self._page_bytes = page_bytes
         self.path = path
@@ -63,8 +63,8 @@ class StoreFile:
     def write(self) -> Iterator[sqlite3.Connection]:
         """Yield a transaction that is durable once it ends without an exception.
 
-        Raises: ReadOnly; Closed; Replaced; sqlite3.OperationalError if other writers held the file for five seconds or
-        the disk is full.
+        Raises: ReadOnly; Closed; FileReplaced; sqlite3.OperationalError if other writers held the file for five
+        seconds or the disk is full.
         """
         with self._writing, malformed_text():
             self._require_open()
@@ -90,7 +90,7 @@ class StoreFile:
     def read(self) -> Iterator[sqlite3.Connection | None]:
         """Yield a snapshot of the file, or None until a writer has created it or brought it up to date.
 
-        Raises: Closed, WrongVersion.
+        Raises: Closed, NewerFile.
         """
         with self._reading, malformed_text():
             self._require_open()

@@ -13,7 +13,7 @@ from core.telemetry.port import Telemetry
 def open_telemetry(settings: Settings, *, read_only: bool = False) -> Telemetry:
     """Open the store. A process that doesn't write telemetry opens it `read_only`, and may start before the writer.
 
-    Raises: WrongSetting; NoSecrets.
+    Raises: InvalidSetting; NoSecrets.
     """
     if settings.telemetry.store == "influxdb":
         return _influx(settings, read_only=read_only)

@@ -41,6 +41,6 @@ class HotFile(StoreFile):
     def __init__(self, path: Path, *, read_only: bool) -> None:
         """Create the file if it is missing, unless `read_only`.
 
-        Raises: WrongVersion.
+        Raises: NewerFile.
         """
         super().__init__(path, STEPS, read_only=read_only)

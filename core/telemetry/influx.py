@@ -91,7 +91,8 @@ class InfluxTelemetry:
     ) -> None:
         """Store samples durably, then the cursor.
 
-        Raises: ValueError for a sample that can't be stored, then nothing is stored; Rejected; Unavailable.
+        Raises: ValueError for a sample that can't be stored, then nothing is stored; SamplesRejected;
+        TelemetryUnavailable.
         """
         self._require_writable()
         points = reading_columns.later_wins([reading_columns.from_samples(samples)])
@@ -106,7 +107,7 @@ class InfluxTelemetry:
     def positions(self) -> Mapping[Shard, int]:
         """Return the position up to which each shard of the log has been stored; later writes go on from there.
 
-        Raises: Unavailable.
+        Raises: TelemetryUnavailable.
         """
         self._cursor.forget()
         return {shard: n for shard, (n, _) in self.cursor().items()}
@@ -114,14 +115,14 @@ class InfluxTelemetry:
     def cursor(self) -> Mapping[Shard, tuple[int, str]]:
         """Return the positions, each with the name of its log.
 
-        Raises: Unavailable.
+        Raises: TelemetryUnavailable.
         """
         return self._cursor.read()
 
     def place_cursor(self, positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
         """Set the cursor to exactly these positions.
 
-        Raises: Unavailable.
+        Raises: TelemetryUnavailable.
         """
         self._require_writable()
         self._delete(flux.CURSOR, LAST_AT)
@@ -130,7 +131,7 @@ class InfluxTelemetry:
     def highest_series(self) -> int:
         """Return the highest series number in the bucket.
 
-        Raises: Unavailable.
+        Raises: TelemetryUnavailable.
         """
         with spoken():
             answer = self._query.query_raw(flux.all_series(self._bucket), dialect=_CSV)
@@ -142,14 +143,14 @@ class InfluxTelemetry:
     def range(self, series: SeriesId, since: Instant, until: Instant) -> Curve:
         """Return the readings of a series in [since, until).
 
-        Raises: Unavailable.
+        Raises: TelemetryUnavailable.
         """
         return self.multi_range([series], since, until)[series]
 
     def multi_range(self, series: Sequence[SeriesId], since: Instant, until: Instant) -> dict[SeriesId, Curve]:
         """Return the readings of several series in [since, until), up to 200 series by one query.
 
-        Raises: Unavailable.
+        Raises: TelemetryUnavailable.
         """
         first, end = max(since, -LAST_AT), min(until, LAST_AT + 1)
         curves = {each: reading_columns.none().curve() for each in series}
@@ -162,7 +163,7 @@ class InfluxTelemetry:
     def latest(self, series: Sequence[SeriesId]) -> dict[SeriesId, StoredReading]:
         """Return each series' reading with the greatest `at`, failed or not.
 
-        Raises: Unavailable.
+        Raises: TelemetryUnavailable.
         """
         newest: dict[SeriesId, StoredReading] = {}
         for page in _pages(list(series)) if series else [[]]:  # without series, still query: it tests the connection
@@ -184,7 +185,7 @@ class InfluxTelemetry:
     def drop_before(self, until: Instant) -> None:
         """Delete the readings before `until`.
 
-        Raises: Unavailable.
+        Raises: TelemetryUnavailable.
         """
         self._require_writable()
         self._delete(flux.MEASUREMENT, until)

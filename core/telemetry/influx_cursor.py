@@ -55,7 +55,7 @@ class InfluxCursor:
     def read(self) -> Mapping[Shard, tuple[int, str]]:
         """Return the position of every shard with the mark of its log.
 
-        Raises: Unavailable.
+        Raises: TelemetryUnavailable.
         """
         highest: dict[Shard, tuple[int, str, str]] = {}
         for row in self._rows(flux.cursors(self._bucket)):
@@ -68,7 +68,7 @@ class InfluxCursor:
     def move(self, positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
         """Move the cursor of shards forward; a position behind the stored one is ignored.
 
-        Raises: Replaced if the bucket no longer has the last point that this process wrote; Unavailable.
+        Raises: FileReplaced if the bucket no longer has the last point that this process wrote; TelemetryUnavailable.
         """
         named = {(shard, marks.get(shard, "").partition("/")[0]): n for shard, n in positions.items()}
         with self._lock:
@@ -84,7 +84,7 @@ class InfluxCursor:
     def place(self, positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
         """Write a new cursor, after the old one was deleted.
 
-        Raises: Unavailable.
+        Raises: TelemetryUnavailable.
         """
         with self._lock:
             self._reached = {}

@@ -12,7 +12,7 @@ from core.telemetry.port import TelemetryUnavailable
 
 @contextmanager
 def spoken() -> Iterator[None]:
-    """Turn every error between this process and the server into Unavailable, with what a person needs to fix it."""
+    """Turn every error between this process and the server into a TelemetryUnavailable that says how to fix it."""
     try:
         yield
     except ApiException as error:

@@ -33,7 +33,7 @@ class Server:
     def version(self) -> str:
         """Return the server's version.
 
-        Raises: Unavailable.
+        Raises: TelemetryUnavailable.
         """
         return self._request("GET", "/ping").headers.get("X-Influxdb-Version", "")
 
@@ -83,7 +83,7 @@ class Server:
     def lacks(self, token: str, *, write: bool) -> str:
         """Return why a token can't be used, empty if it can.
 
-        Raises: Unavailable.
+        Raises: TelemetryUnavailable.
         """
         settings = self._settings
         if not token:
@@ -102,7 +102,7 @@ class Server:
     def keeps_s(self, token: str) -> int:
         """Return the retention of the bucket in seconds; 0 if it never deletes, or doesn't exist.
 
-        Raises: Unavailable.
+        Raises: TelemetryUnavailable.
         """
         denied = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
         answer = self._request("GET", "/api/v2/buckets", token, {"name": self._settings.bucket}, accepted=denied)
@@ -127,7 +127,7 @@ class Server:
     ) -> requests.Response:
         """Send a request; statuses in `accepted` are returned like good answers.
 
-        Raises: Unavailable.
+        Raises: TelemetryUnavailable.
         """
         settings = self._settings
         try:
@@ -152,7 +152,7 @@ def set_up(settings: TelemetrySettings, kept: Secrets, operator: str, keep: Call
     """Create what is missing, and pass each new secret to `keep` before the next step; return what was done.
 
     `operator` is a token of the server's administrator; empty if `kept` has one or nothing is missing.
-    Raises: NeedsOperator, Unavailable.
+    Raises: NeedsOperator, TelemetryUnavailable.
     """
     server = Server(settings)
     done: list[str] = []

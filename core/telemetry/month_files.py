@@ -74,7 +74,7 @@ class MonthFiles:
     def read(self, month: int) -> Iterator[sqlite3.Connection | None]:
         """Yield a snapshot of a month's file, None if the file doesn't exist.
 
-        Raises: Damaged, WrongVersion.
+        Raises: Damaged, NewerFile.
         """
         path = self.path(month)
         with self._lock:
@@ -98,7 +98,7 @@ class MonthFiles:
     def write(self, month: int) -> Iterator[StoreFile]:
         """Yield a month's file for writing, created if it is missing. The caller holds the sealer's lock.
 
-        Raises: WrongVersion; sqlite3.DatabaseError for a damaged file; sqlite3.OperationalError if the disk refuses.
+        Raises: NewerFile; sqlite3.DatabaseError for a damaged file; sqlite3.OperationalError if the disk refuses.
         """
         path = self.path(month)
         if not path.exists():

@@ -73,7 +73,7 @@ NO_MARKS: Mapping[Shard, str] = {}
 
 
 class Telemetry(Protocol):
-    """Telemetry store. Its methods are thread-safe. A store on another machine may raise Unavailable."""
+    """Telemetry store. Its methods are thread-safe. A store on another machine may raise TelemetryUnavailable."""
 
     capabilities: Capabilities
 
@@ -82,8 +82,9 @@ class Telemetry(Protocol):
     ) -> None:
         """Store samples durably and move the cursor of the intake log, never back; `marks` name the log.
 
-        Raises: ValueError for a sample that no store can keep, then nothing is stored; Unavailable; Rejected, then the
-        cursor stays: keep the rejected samples elsewhere, and call again with the positions only.
+        Raises: ValueError for a sample that no store can keep, then nothing is stored; TelemetryUnavailable;
+        SamplesRejected, then the cursor stays: keep the rejected samples elsewhere, and call again with the positions
+        only.
         """
 
     def positions(self) -> Mapping[Shard, int]:

@@ -46,7 +46,7 @@ class VerificationResult(msgspec.Struct):
 def verify(hot: HotFile, kept: MonthFiles) -> VerificationResult:
     """Check all files, while others read and write.
 
-    Raises: WrongVersion.
+    Raises: NewerFile.
     """
     result = VerificationResult()
     if _is_sound(hot.read, hot.path, result):

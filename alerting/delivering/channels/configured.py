@@ -17,7 +17,7 @@ log = logger(__name__)
 def configured_channels(settings: Settings, credentials: Secrets, records: Records) -> dict[str, Channel]:
     """Return the channels of `alerting.channels` that can send, by name.
 
-    Raises: WrongSetting for a name that no channel has.
+    Raises: InvalidSetting for a name that no channel has.
     """
     known: dict[str, Callable[[], Channel | None]] = {
         "wechat": lambda: wechat_channel(settings.wechat, credentials.wechat_secret, records),
