@@ -36,6 +36,7 @@ from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
 from core.telemetry.port import Telemetry
 from core.units import device_revision
 from core.wire.shards import GatewayNumber, Shard, shard_of
+from core.wire.states import IntakeOrigin
 from tests.fixtures.county import add_contact, add_unit
 
 OF_GATEWAY = 8
@@ -103,7 +104,7 @@ class Fridges:
             self._log.append(batches[first : first + 500])
 
     def append(
-        self, batches: Iterable[Sequence[tuple[int, Instant, float]]], *, received: Instant, origin: str
+        self, batches: Iterable[Sequence[tuple[int, Instant, float]]], *, received: Instant, origin: IntakeOrigin
     ) -> None:
         """Append batches of readings (fridge, instant, °C); the fridges of a batch belong to one gateway."""
         intake_batches = []
@@ -119,7 +120,7 @@ class Fridges:
                     seq=self._seq,
                     hash=sha256(f"{gw} {self._seq}".encode()).digest()[:16],
                     received=received,
-                    origin=origin,  # type: ignore[arg-type]
+                    origin=origin,
                     readings=tuple(
                         StampedReading(code(fridge), "t", at, Centi(round(celsius * 100)), 0, at)
                         for fridge, at, celsius in readings
@@ -160,7 +161,7 @@ class Fridges:
             seq=self._seq,
             hash=sha256(f"{number} {self._seq}".encode()).digest()[:16],
             received=received,
-            origin="live",
+            origin=IntakeOrigin.LIVE,
             readings=tuple(StampedReading(code(fridge), "t", at, value, 0, at) for fridge in fridges),
         )
 

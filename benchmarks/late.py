@@ -29,6 +29,7 @@ from core.intake.sqlite import SqliteIntakeLog
 from core.migrations.migrate import upgrade
 from core.runtime.instant import HOUR, MINUTE, SECOND, Instant
 from core.telemetry.embedded import EmbeddedTelemetry
+from core.wire.states import IntakeOrigin
 from tests.fixtures.alerting import HandClock
 
 NOW = Instant(1_774_632_960_000)
@@ -110,7 +111,7 @@ def of_a_gateway(report: Report, name: str, url: tuple[str, str], hours: int) ->
     cpu_s = {}
     with plant(url[0], OF_GATEWAY) as at:
         begin(at, hours)
-        at.fridges.append(batches, received=NOW, origin="live")
+        at.fridges.append(batches, received=NOW, origin=IntakeOrigin.LIVE)
         began = time.process_time()
         at.engine.run_once()
         cpu_s["live"] = time.process_time() - began
@@ -120,7 +121,7 @@ def of_a_gateway(report: Report, name: str, url: tuple[str, str], hours: int) ->
         at.fridges.read(4.0, NOW)
         at.engine.run_once()
         random.Random(1).shuffle(batches)
-        at.fridges.append(batches, received=NOW, origin="backfill")
+        at.fridges.append(batches, received=NOW, origin=IntakeOrigin.BACKFILL)
         began = time.process_time()
         at.engine.run_once()
         followed = time.process_time() - began
@@ -154,7 +155,7 @@ def of_a_province(report: Report, name: str, url: str, count: int, hours: int) -
             batches = a_day(range(first, min(first + OF_GATEWAY, count + 1)), hours)
             chance.shuffle(batches)
             readings += sum(map(len, batches))
-            at.fridges.append(batches, received=NOW, origin="backfill")
+            at.fridges.append(batches, received=NOW, origin=IntakeOrigin.BACKFILL)
         stop = threading.Event()
         threads = [threading.Thread(target=run, args=(stop,)) for run in (at.engine.run, at.late.run, at.writer.run)]
         began = time.perf_counter()
@@ -202,7 +203,7 @@ def of_one_shard(report: Report, name: str, url: str, gateways: int, hours: int)
             batches = a_day(range(first, first + OF_GATEWAY), hours, OF_GATEWAY)
             entries += len(batches)
             readings += sum(map(len, batches))
-            at.fridges.append(batches, received=NOW, origin="backfill")
+            at.fridges.append(batches, received=NOW, origin=IntakeOrigin.BACKFILL)
         at.clock.time = Instant(NOW + 11 * MINUTE)
         stop = threading.Event()
         thread = threading.Thread(target=at.engine.run, args=(stop,))
@@ -210,7 +211,7 @@ def of_one_shard(report: Report, name: str, url: str, gateways: int, hours: int)
             span_count = tx.scalar(sa.select(sa.func.count()).select_from(LateSpan))
         assert not span_count, "the backlog was followed before the live reading came"
         live = [(count + 1, Instant(NOW + n * MINUTE), 9.4) for n in range(12)]
-        at.fridges.append([live], received=at.clock.time, origin="live")
+        at.fridges.append([live], received=at.clock.time, origin=IntakeOrigin.LIVE)
         began, cpu_s = time.perf_counter(), time.process_time()
         thread.start()
         _wait_for_message(at, count + 1)
@@ -235,7 +236,7 @@ def _alarm(at: Plant, fridge: int) -> float:
     """Open an alarm in a fridge of another gateway; return the seconds until its message is in the outbox."""
     now = at.clock.time
     readings = [(fridge, Instant(now - n * MINUTE), 9.4) for n in range(10, -1, -1)]
-    at.fridges.append([readings], received=now, origin="live")
+    at.fridges.append([readings], received=now, origin=IntakeOrigin.LIVE)
     began = time.perf_counter()
     at.engine.wake()
     _wait_for_message(at, fridge)
