@@ -91,7 +91,7 @@ def test_whoever_guesses_waits_and_the_owner_elsewhere_does_not(
     status, code, after = guess("10.1.1.1")
     assert (status, code, 1 <= int(after) <= 600) == (429, "too_many", True)
     with capture_logs() as lines:
-        place.context.guessing = RateLimitedLog("guesses of passwords were slowed")
+        place.context.slowed_sign_ins = RateLimitedLog("guesses of passwords were slowed")
         for _ in range(5):
             guess("10.1.1.1")
     slowed = [line for line in lines if line["event"] == "guesses of passwords were slowed"]
