@@ -10,6 +10,7 @@ Guarantees, tried by tests/integration/test_late_readings.py and test_late_store
   span is evaluated with what telemetry has, and stays marked. So whatever is killed, alarms are a function of the
   readings (`core.rules.evaluation`);
 * what late readings show pages only where the live state is itself beyond the limit (`live_state.join`);
+* they end a live excursion only by a measured end: inside the limit for as long as the rule asks;
 * a span that can't be evaluated (what telemetry has of it is damaged) is put aside for a while, and no other waits.
 """
 
@@ -21,14 +22,14 @@ from typing import Protocol
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from alerting.evaluating import live_correction
 from alerting.evaluating.late_inputs import RULES, LateInputs, RangeReader, is_calm, read_around, snapshot, zones_of
-from alerting.evaluating.probe_state import ProbeState, load, save
+from alerting.evaluating.probe_state import load, save
 from alerting.late_queue import SpanQueue
 from config.load import InvalidSetting
 from config.secrets import NoSecrets
 from core.alarms import late_alarms, late_spans
 from core.alarms.alarm_facts import worst
-from core.alarms.condition_changes import ConditionChange
 from core.alarms.late_spans import MarkedSpan
 from core.alarms.lifecycle import ZoneRule, lock, settle
 from core.alarms.outbox import OutboxWriter
@@ -38,12 +39,10 @@ from core.db.engine import Records
 from core.devices.directory import Place
 from core.ids import Centi
 from core.intake.port import IntakeUnavailable as LogUnavailable
-from core.rules import evaluation, live_state
+from core.rules import evaluation
 from core.rules.evaluation import BEGINNING, END, ProbeReadings, ZoneEpisodes
-from core.rules.excursion import Excursion
-from core.rules.live_state import Tracks
 from core.rules.reconcile import KnownAlarm, reconcile
-from core.rules.rule_types import GOING_ON, Condition, Rule
+from core.rules.rule_types import GOING_ON, Rule
 from core.runtime.clock import Clock
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
@@ -257,16 +256,16 @@ class LateEvaluation:
             for (_, rule), (found, _) in results.items()
             if mine is not None and mine.probe in found.settled
         }
+        episodes = {key: found for key, (found, _) in results.items()}
         told: dict[str, object] = {}
         goes_on: set[Rule] = set()
         for series, probe in memory.items():
             if settled and probe.live_state.newest != known.newest.get(series, Instant(0)):
                 return {}
-            joined = self._join(probe, settled)
-            if joined:
-                # A pending excursion is saved too: by its live readings alone it may end before it opens an alarm.
+            for condition_changes in live_correction.correct(probe, self._zones, episodes, settled):
                 save(tx, memory, self._zones, now)
-                told["opened"], _ = settle(tx, self._zones, self._outbox, _condition_changes_of(probe, joined), now)
+                opened, recovered = settle(tx, self._zones, self._outbox, condition_changes, now)
+                told |= {"opened": opened} if opened else {"recovered": recovered}
             goes_on = {rule for rule in settled if probe.memory(rule).condition in GOING_ON}
         # So that nobody acknowledges or handles one between the look at it and its change.
         late_alarms.hold(tx, [alarm.id for found, _ in results.values() for alarm in found.alarms])
@@ -286,35 +285,6 @@ class LateEvaluation:
         else:
             late_spans.finish(tx, [span])
         return told
-
-    def _join(self, probe: ProbeState, settled: Mapping[Rule, Excursion]) -> Tracks:
-        """Let what reaches the live state go on there, where that is beyond the limit; return what was joined."""
-        recent = probe.live_state.recent
-        if recent.zone is None:
-            return []
-        bounds = self._zones.bounds(recent.zone, probe.place.interval)
-        return [
-            (rule, track, limit)
-            for rule, track, limit in probe.live_state.tracks(bounds)
-            if rule in settled and live_state.join(track, limit, recent.samples, settled[rule])
-        ]
-
-
-def _condition_changes_of(probe: ProbeState, joined: Tracks) -> list[ConditionChange]:
-    recent = probe.live_state.recent
-    return [
-        ConditionChange(
-            zone=recent.zone,
-            rule=rule,
-            probe=probe.place.probe,
-            onset=track.live.onset,
-            value=recent.samples[-1].value,
-            peak=track.live.peak,
-            limit=limit.value,
-        )
-        for rule, track, limit in joined
-        if recent.zone is not None and track.live.condition is Condition.ACTIVE
-    ]
 
 
 def _overdue(spans: Sequence[MarkedSpan], unmoved: Sequence[MarkedSpan], now: Instant) -> list[MarkedSpan]:

@@ -21,20 +21,29 @@ from core.runtime.instant import Instant
 
 def update_live_states(
     probes: Mapping[SeriesId, ProbeState], readings: Sequence[PlacedReading], zones: ZoneCache, now: Instant
-) -> LateMarks:
-    """Take readings, in the order of the log, into the states of their probes; return what is left to late evaluation.
+) -> tuple[LateMarks, Sequence[PlacedReading]]:
+    """Take readings, in the order of the log, into the states of their probes.
 
-    That is the late readings, and the excursions for which no alarm may have opened.
+    Returns what is left to late evaluation: the late readings, and the excursions for which no alarm may have opened.
+    Returns also the readings that were not taken: behind the end of an excursion that may have an alarm. They must be
+    taken once that alarm has recovered, or the next excursion would be taken for the same one.
     """
     marks = LateMarks()
+    last: dict[SeriesId, PlacedReading] = {}
+    left = []
     for reading in readings:
-        _take(probes[reading.place.series], reading, zones, marks, now)
-    last = {reading.place.series: reading for reading in readings}
+        series = reading.place.series
+        probe = probes[series]
+        if any(probe.was[ended.rule].condition in GOING_ON for ended in probe.ended):
+            left.append(reading)
+        else:
+            _take(probe, reading, zones, marks, now)
+            last[series] = reading
     for series, probe in probes.items():
         for span in (*probe.unnoticed, *_unnoticed(probe, now)):
             for at in span:
                 marks.add(series, at, last[series].shard, last[series].n)
-    return marks
+    return marks, left
 
 
 def _take(probe: ProbeState, reading: PlacedReading, zones: ZoneCache, marks: LateMarks, now: Instant) -> None:

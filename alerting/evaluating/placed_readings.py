@@ -43,14 +43,15 @@ class PlacedReadings(msgspec.Struct, frozen=True):
     unplaced: UnplacedMarks
     """Readings without a known place."""
 
-    def places(self) -> dict[SeriesId, Place]:
-        """Return the place of each series, by its last reading."""
-        return {reading.place.series: reading.place for reading in self.readings}
-
     def received_since(self, since: Instant) -> set[ZoneId]:
         """Return the zones whose last reading was received at or after `since`."""
         last = {reading.place.zone: reading.received for reading in self.readings if reading.place.zone is not None}
         return {zone for zone, received in last.items() if received >= since}
+
+
+def places_of(readings: Sequence[PlacedReading]) -> dict[SeriesId, Place]:
+    """Return the place of each series, by its last reading."""
+    return {reading.place.series: reading.place for reading in readings}
 
 
 def place_readings(entries: Mapping[Shard, Sequence[LogEntry]], directory: Directory) -> PlacedReadings:

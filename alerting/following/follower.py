@@ -8,7 +8,7 @@ Guarantees, tried by tests/integration/test_follower.py and test_alerting_races.
 * on SQLite a chunk is smaller, and other writers get their turn after it (`Records.write_much`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from alerting.evaluating.live_condition_changes import condition_changes_of
 from alerting.evaluating.live_readings import update_live_states
-from alerting.evaluating.placed_readings import PlacedReadings, place_readings
+from alerting.evaluating.placed_readings import PlacedReading, PlacedReadings, place_readings, places_of
 from alerting.evaluating.probe_state import load, save
 from alerting.following.read_ahead import ReadAhead
 from core.alarms import unplaced_readings
@@ -147,15 +147,23 @@ class Follower:
                 # Whose the readings are was looked up before: those of a probe that has come since would be passed by.
                 msg = f"devices, revision {device_revision.current(tx)}"
                 raise CacheOutdated(msg)
-            probes = load(tx, placed.places())
-            late_marks = update_live_states(probes, placed.readings, self._zones, now)
-            condition_changes = condition_changes_of(probes, self._zones, now)
-            save(tx, probes, self._zones, now)
-            late_marks.write(tx, now)
             placed.unplaced.write(tx)
-            alarms = settle(tx, self._zones, self._outbox, condition_changes, now)
-        self.begun_anew += sum(bool(probe.unreadable) for probe in probes.values())
-        return alarms
+            opened: list[AlarmId] = []
+            recovered: list[AlarmId] = []
+            begun_anew = 0
+            left: Sequence[PlacedReading] = placed.readings
+            while left:
+                probes = load(tx, places_of(left))
+                late_marks, left = update_live_states(probes, left, self._zones, now)
+                condition_changes = condition_changes_of(probes, self._zones, now)
+                save(tx, probes, self._zones, now)
+                late_marks.write(tx, now)
+                changed = settle(tx, self._zones, self._outbox, condition_changes, now)
+                opened += changed[0]
+                recovered += changed[1]
+                begun_anew += sum(bool(probe.unreadable) for probe in probes.values())
+        self.begun_anew += begun_anew
+        return opened, recovered
 
     def has_reached(self, heads: Mapping[Shard, int]) -> bool:
         """Return whether this worker's shards were followed as far as `heads`."""

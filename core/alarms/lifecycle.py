@@ -33,7 +33,6 @@ from core.db.in_values import in_values
 from core.db.insert import insert_all, insert_missing
 from core.devices.tables import EquipmentUnit, Zone
 from core.ids import AlarmId, Centi, EquipmentId, UnitId, ZoneId, new_alarm_id
-from core.limits.rule_profile import EscalationPolicy
 from core.rules.rule_types import GOING_ON, Condition, Rule
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
 from core.runtime.logs import logger
@@ -85,7 +84,7 @@ def settle(
                 recovered.append(open_alarm.id)
         elif open_alarm:
             kept.append((open_alarm, zone_evidence, condition))
-        elif recovered_alarm and _just_recovered(recovered_alarm, watched.profile.policy, now):
+        elif recovered_alarm and _just_recovered(recovered_alarm, zones, zone_evidence, now):
             _reopen(recovered_alarm, zone_evidence, now)
             opening = AlarmOpening(
                 recovered_alarm.id,
@@ -238,8 +237,20 @@ def _matching_ended_alarms(
     return keys
 
 
-def _just_recovered(alarm: Alarm, policy: EscalationPolicy, now: Instant) -> bool:
-    return alarm.recovered_at is not None and now - alarm.recovered_at <= policy.merge_min * MINUTE
+def _just_recovered(alarm: Alarm, zones: ZoneCache, condition_changes: Sequence[ConditionChange], now: Instant) -> bool:
+    """Return whether an alarm recovered so recently that it re-opens.
+
+    Readings may be followed long after they were taken, and an end and the next onset then have nearly one server time.
+    So the time between these two must be possible as well for a recovery that is seen in time.
+    """
+    merge = Milliseconds(zones[alarm.zone_id].profile.policy.merge_min * MINUTE)
+    if alarm.recovered_at is None or now - alarm.recovered_at > merge:
+        return False
+    limit = zones.bounds(alarm.zone_id, MINUTE).limit(Rule(alarm.rule))
+    if limit is None or alarm.ended_at is None or not condition_changes:
+        return True
+    onset = min(item.onset for item in condition_changes)
+    return onset + limit.delay - alarm.ended_at <= limit.inside + limit.gap + merge
 
 
 def _draining(condition_changes: Sequence[ConditionChange]) -> bool:

@@ -128,19 +128,36 @@ def join(track: LimitState, limit: Limit, samples: Sequence[Sample], before: Exc
     """Join an excursion in late readings to the live one, so that it begins earlier; return whether it was joined.
 
     `before` is the state at the watermark after the late readings. The live state must itself be beyond the limit: late
-    readings alone never page and never end a live excursion.
+    readings alone never page.
     """
     if track.live.condition not in (Condition.PENDING, Condition.ACTIVE) or before.condition is Condition.OK:
         return False
-    joined = before
-    for sample in samples:
-        joined = excursion.step(limit, joined, sample)
+    joined = _replayed(limit, samples, before)
     if joined.condition not in (Condition.PENDING, Condition.ACTIVE) or joined.onset >= track.live.onset:
         return False
     if track.live.condition is Condition.ACTIVE and joined.condition is not Condition.ACTIVE:
         return False
     track.settled, track.live = before, joined
     return True
+
+
+def begin_anew(track: LimitState, limit: Limit, samples: Sequence[Sample], before: Excursion) -> None:
+    """Go on with the state of all readings, where late ones have shown that the live excursion was over in between.
+
+    `before` is the state at the watermark after the late readings. An excursion since then from which the newest
+    reading has come back is one of the past: late evaluation makes its alarm.
+    """
+    live = _replayed(limit, samples, before)
+    if live.condition is Condition.CLEARING:
+        before = live = CALM
+    track.settled, track.live = before, live
+
+
+def _replayed(limit: Limit, samples: Sequence[Sample], before: Excursion) -> Excursion:
+    state = before
+    for sample in samples:
+        state = excursion.step(limit, state, sample)
+    return state
 
 
 def _insert(state: LiveState, bounds: Bounds, sample: Sample) -> list[EndedExcursion]:
