@@ -111,15 +111,15 @@ def test_who_waits_is_answered_in_the_end(place: Site, slow: Slow) -> None:
 
 
 def test_however_many_ask_for_readiness_the_line_is_looked_at_once(place: Site) -> None:
-    looked, go_on, look = 0, threading.Event(), place.context.line.look
+    looked, go_on, run = 0, threading.Event(), place.context.health_check.run
 
     def slowly(within_s: float) -> Health:
         nonlocal looked
         looked += 1
         assert go_on.wait(WITHIN_S)
-        return look(within_s)
+        return run(within_s)
 
-    place.context.line.look = slowly  # type: ignore[method-assign]
+    place.context.health_check.run = slowly  # type: ignore[method-assign]
     with ThreadPoolExecutor(50) as many:
         asked = [many.submit(place.stranger().get, "/readyz") for _ in range(50)]
         until(lambda: looked == 1, within_s=WITHIN_S)
