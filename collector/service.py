@@ -215,6 +215,7 @@ class _Collector:
 
     def _facts(self) -> StatusFields:
         self._counts.problem("broker", self._bus.problem)
+        self._writer.report_slow_write()
         # A log that hangs must not keep the other facts from being reported.
         depth = self._depth.run(DEPTH_WITHIN_S)["depth"].value or {}
         connected, shards = self._bus.connected, self._settings.collector.shards

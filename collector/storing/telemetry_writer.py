@@ -130,6 +130,8 @@ class TelemetryWriter:
         self._knows_records = False
         self._woken = threading.Event()
         self._late = ""
+        self._write_began: float | None = None
+        """Set while the store is written to."""
         self._wakes = 1
         self._wakes_done = 0
 
@@ -155,6 +157,13 @@ class TelemetryWriter:
     def fresh_until(self, shard: Shard, after: int, since: Instant) -> int:
         """Return up to where the log behind `after` is known to have no reading from before `since`."""
         return self._oldest.fresh_until(shard, after, since)
+
+    def report_slow_write(self) -> None:
+        """Report a write that still runs: a store that answers late must be known before it has answered."""
+        began = self._write_began
+        if began is not None and monotonic() - began >= LATE_S:
+            problem = f"one write has been running for over {LATE_S:.0f} s"
+            self._counts.problem("telemetry", problem, kind=TroubleKind.LATE)
 
     def mirror(self) -> None:
         """Tell the log how far the store has come, for the pruner; never a position from before a realignment."""
@@ -277,13 +286,15 @@ class TelemetryWriter:
             return False
         self._hold(chunk.refused)
         rejected: list[_Refused] = []
-        began = monotonic()
+        self._write_began = began = monotonic()
         try:
             self._telemetry.write_batch(chunk.samples, moved, marks)
         except SamplesRejected as rejection:
             rejected = chunk.rejected(rejection)
             self._hold(rejected)
             self._telemetry.write_batch([], moved, marks)
+        finally:
+            self._write_began = None
         self._note_speed(monotonic() - began)
         for shard, n in moved.items():
             self._oldest.note(shard, self._positions.get(shard, 0), n, oldest[shard])

@@ -11,6 +11,7 @@ from core.db.engine import Records
 from core.ids import Centi, GatewayId, SeriesId
 from core.intake.port import IntakeBatch, StampedReading
 from core.runtime.instant import Instant
+from core.runtime.trouble import TroubleKind
 from core.telemetry.port import SamplesRejected, StoredReading
 from core.wire.quality import Quality
 from core.wire.shards import GatewayNumber, Shard, shard_of
@@ -117,3 +118,25 @@ def test_a_back_fill_in_large_messages_is_stored_in_small_parts(site: Site) -> N
     sizes = [now - before for before, now in pairwise([0, *parts])]
     assert max(sizes) * 500 <= telemetry_writer.SAMPLES
     assert parts[-1] == 199
+
+
+def test_a_write_that_still_runs_is_told_as_late(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store may need several answers for one write: each may come in time, and the write be late all the same."""
+    writer, write = site.collectors[0].writer, site.telemetry.write_batch
+    found: list[tuple[float, list[TroubleKind]]] = []
+    time_s = 0.0
+
+    def write_slowly(
+        samples: Sequence[StoredReading], positions: Mapping[Shard, int], marks: Mapping[Shard, str]
+    ) -> None:
+        nonlocal time_s
+        for time_s in (telemetry_writer.LATE_S - 0.1, telemetry_writer.LATE_S):
+            writer.report_slow_write()
+            found.append((time_s, [trouble.kind for trouble in writer._counts.troubles()]))
+        write(samples, positions, marks)
+
+    monkeypatch.setattr(telemetry_writer, "monotonic", lambda: time_s)
+    monkeypatch.setattr(site.telemetry, "write_batch", write_slowly)
+    take(site, 1, ("208601", 500))
+    site.collectors[0].store()
+    assert found == [(telemetry_writer.LATE_S - 0.1, []), (telemetry_writer.LATE_S, [TroubleKind.LATE])]
