@@ -36,14 +36,15 @@ def restart(report: Report, name: str, url: str, count: int) -> None:
             with records.write() as tx:
                 later = Instant(real_now() + HOUR)
                 tx.execute(sa.update(AlarmStep).where(AlarmStep.state == StepState.DUE).values(due_at=later))
-                first = sa.and_(AlarmStep.alarm_id == 1, AlarmStep.tier == 2)
+                first_alarm = tx.scalars(sa.select(Alarm.id).where(Alarm.zone_id == 1)).one()
+                first = sa.and_(AlarmStep.alarm_id == first_alarm, AlarmStep.tier == 2)
                 tx.execute(sa.update(AlarmStep).where(first).values(due_at=Instant(real_now() - SECOND)))
             began = time.monotonic()
             with installation.service("alerting") as alerting:
                 until(lambda: _told(records), "the second level told", look_s=0.02)
                 elapsed_s, cpu_s = time.monotonic() - began, processor_s(alerting.pid)
             told_alarms = _told(records)
-            assert told_alarms == [1, 1], (
+            assert told_alarms == [first_alarm, first_alarm], (
                 f"alarms whose second step was told of, once to each of two levels: {told_alarms}"
             )
         finally:
@@ -72,7 +73,9 @@ def _open_one(fridges: Fridges) -> None:
 
 
 def _open_the_others(records: Records) -> None:
-    """Copy the rows that the engine wrote for the first fridge to all others, whose ids follow the same rule."""
+    """Copy the rows that the engine wrote for the first fridge to all others, whose ids are then their fridge's."""
+    with records.read() as tx:
+        first_alarm = tx.scalars(sa.select(Alarm.id)).one()
     for table, ids in (
         (SeriesState, ("series_id",)),
         (RuleState, ("series_id", "zone_id")),
@@ -81,17 +84,17 @@ def _open_the_others(records: Records) -> None:
         (AlarmEvent, ("alarm_id",)),
         (OutboxMessage, ("alarm_id",)),
     ):
-        _copy(records, cast("sa.Table", table.__table__), ids)
+        _copy(records, cast("sa.Table", table.__table__), ids, 1 if "series_id" in ids else first_alarm)
 
 
-def _copy(records: Records, table: sa.Table, ids: tuple[str, ...]) -> None:
+def _copy(records: Records, table: sa.Table, ids: tuple[str, ...], first: int) -> None:
     names = [column.name for column in table.c if column.name in ids or column.name != "id"]
     fridge = Zone.__table__.c.id
     columns: dict[str, sa.ColumnElement[Any]] = {name: fridge if name in ids else table.c[name] for name in names}
     if "key" in columns:
         columns["key"] = sa.cast(fridge, sa.String) + table.c.key
     table_and_zones = table.join(Zone.__table__, sa.true())
-    copied = sa.select(*columns.values()).select_from(table_and_zones).where(table.c[ids[0]] == 1, fridge > 1)
+    copied = sa.select(*columns.values()).select_from(table_and_zones).where(table.c[ids[0]] == first, fridge > 1)
     with records.write() as tx:
         if "series_id" in ids:  # the scan for offline probes has written a row for each probe already
             tx.execute(sa.delete(table).where(table.c.series_id > 1))
