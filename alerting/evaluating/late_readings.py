@@ -3,7 +3,7 @@
 It works in a thread of its own, in slices behind the live work, and outside any transaction but for its end. So neither
 a backlog nor a store that can't be read delays what is live.
 
-Guarantees, tried by tests/integration/test_late_readings.py and test_late_stores.py on both databases and both stores:
+Guarantees, tried by tests/integration/test_late_readings*.py and test_late_stores.py on both databases and both stores:
 * a span is evaluated once telemetry has come as far as its marks, and with all that can be read then;
 * its end is one transaction that finds the marks and the devices' revision unmoved, or changes nothing: then it is
   evaluated again. Marks that never end hold nothing up: five minutes after the first, and each five minutes again, a
