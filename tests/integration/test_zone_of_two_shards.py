@@ -12,7 +12,7 @@ FIRST, SECOND = (
     for low in (True, False)
 )
 """Gateways of shards 00-7f and 80-ff."""
-in_chunks = pytest.mark.parametrize("chunk", [10, 500])
+in_chunks = pytest.mark.parametrize("chunk", [pytest.param(10, marks=pytest.mark.long), 500])
 
 
 class TwoShards:
