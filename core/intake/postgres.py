@@ -200,8 +200,8 @@ class PostgresIntakeLog:
         limit: int = 100,
     ) -> list[QuarantinedReading]:
         """Return what is in quarantine."""
-        wanted = {"state": state, "gw": gw, "boot": boot, "reason": reason}
-        given = {name: value for name, value in wanted.items() if value is not None}
+        criteria = {"state": state, "gw": gw, "boot": boot, "reason": reason}
+        given = {name: value for name, value in criteria.items() if value is not None}
         where = " AND ".join(f"{name} = %({name})s" for name in given)
         with self._server.transaction() as db:
             found = db.execute(

@@ -204,19 +204,21 @@ def faults(
     renewed: Iterable[IntakeBatch] = (),
 ) -> list[FaultRow]:
     """Return what an append adds to the faults of gateways, ordered so that no two transactions block each other."""
-    told: dict[tuple[str, GatewayFaultKind], list[tuple[Instant, str]]] = defaultdict(list)
+    occurrences: dict[tuple[str, GatewayFaultKind], list[tuple[Instant, str]]] = defaultdict(list)
     for letter in letters:
-        told[sender_of(letter.topic), GatewayFaultKind.DEAD_LETTER].append((letter.at, letter.reason))
+        occurrences[sender_of(letter.topic), GatewayFaultKind.DEAD_LETTER].append((letter.at, letter.reason))
     for batch, answer in zip(batches, answers, strict=True):
         if answer is AppendResult.CLONE:
-            told[batch.gw, GatewayFaultKind.CLONE].append(
+            occurrences[batch.gw, GatewayFaultKind.CLONE].append(
                 (batch.received, f"ep {batch.ep}, seq {batch.seq}, boot {batch.boot}")
             )
     for batch in renewed:
-        told[batch.gw, GatewayFaultKind.RENEWED].append((batch.received, f"ep {batch.ep}, from seq {batch.seq} on"))
+        occurrences[batch.gw, GatewayFaultKind.RENEWED].append(
+            (batch.received, f"ep {batch.ep}, from seq {batch.seq} on")
+        )
     return [
         (gw, kind, len(some), some[0][0], some[-1][0], some[-1][1][:LONGEST_DETAIL])
-        for (gw, kind), some in sorted(told.items())
+        for (gw, kind), some in sorted(occurrences.items())
     ]
 
 
