@@ -19,9 +19,9 @@ from alerting.evaluating.late_readings import LateEvaluation
 from alerting.following.follower import Follower
 from alerting.watchdog import Watchdog
 from config import secrets
-from config.load import InvalidSetting
 from config.secrets import Secrets
 from config.settings import Settings
+from config.settings_loader import InvalidSetting
 from core.alarms.outbox import OutboxWriter
 from core.alarms.zone_cache import ZoneCache
 from core.db.engine import Records, connect, url_for

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from coldchain.demo.environment import free_port
 from config import secrets
-from config.load import load
 from config.settings import Settings
+from config.settings_loader import load_settings
 
 WITHIN_S = 120.0
 _COLDCHAIN = (sys.executable, "-m", "coldchain")
@@ -29,7 +29,7 @@ class Installation:
             f'[broker]\nembedded = false\nprotocol = "5"\nport = {broker or free_port()}\n',
             "utf-8",
         )
-        self.settings: Settings = load(self.config)
+        self.settings: Settings = load_settings(self.config)
         secrets.write(self.settings.data_dir, secrets.fresh("coldchain"))
         self.processes: dict[str, int] = {}
         """Process ids of services and servers, by name."""

@@ -10,8 +10,8 @@ import typer
 from coldchain import __version__
 from coldchain.commands import installation, messages, services, telemetry, tokens, trial, users
 from coldchain.commands.texts import group, say, translate_typer, usage_error
-from config.load import InvalidSetting
 from config.secrets import NoSecrets
+from config.settings_loader import InvalidSetting
 from core.runtime.file_permissions import only_ours
 from core.runtime.process_lock import AlreadyRunning
 

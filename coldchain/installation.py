@@ -16,9 +16,9 @@ from coldchain.commands.texts import say
 from coldchain.importing import import_file
 from config import secrets
 from config.catalogue import terminal_language
-from config.load import InvalidSetting, load
 from config.secrets import NoSecrets
 from config.settings import Settings
+from config.settings_loader import InvalidSetting, load_settings
 from core.db.engine import Records, connect, url_for
 from core.health.cursor_alignment import of_records, of_telemetry
 from core.health.trouble_text import advice, wrong
@@ -94,7 +94,7 @@ def _init(folder: Path, created: list[Path]) -> list[str]:
             created.append(file)
             new.write(START)
         lines.append(say("init.settings", path=file))
-    settings = load(file)
+    settings = load_settings(file)
     path = secrets.path_in(settings.data_dir)
     if path.exists():
         secrets.read(settings.data_dir)

@@ -10,12 +10,12 @@ from coldchain.checks.network import holder_text
 from coldchain.commands.texts import say
 from coldchain.supervisor import Service, Supervisor
 from config import secrets
-from config.load import InvalidSetting
 from config.settings import Settings
+from config.settings_loader import InvalidSetting
 from core.runtime.clock import monotonic
 from core.runtime.port_holder import Holder, foreign_holder
-from gateway_agent import gateways
 from gateway_agent.device_profile import DeviceProfiles
+from gateway_agent.gateway_settings_check import check_gateways
 
 ENDING_S = 3.0
 POLL_S = 0.1
@@ -38,7 +38,7 @@ def run(settings: Settings, stop: Event) -> None:
     ports that another program holds. Without these checks a child would only end and be restarted again and again.
     """
     secrets.read(settings.data_dir)
-    gateways.check(settings.agent.gateways, DeviceProfiles(Path(settings.agent.profiles)))
+    check_gateways(settings.agent.gateways, DeviceProfiles(Path(settings.agent.profiles)))
     refuse_taken_ports(settings)
     if sys.stdout.isatty():
         typer.echo(say("up.running", url=settings.public_url, folder=settings.data_dir))

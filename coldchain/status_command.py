@@ -21,8 +21,8 @@ from rich.text import Text
 from coldchain.demo.screen import span
 from coldchain.line_wrapping import wrap
 from config.catalogue import Language, terminal_language
-from config.load import InvalidSetting
 from config.settings import Settings
+from config.settings_loader import InvalidSetting
 from config.texts import say
 from core.alarms.states import MessageState
 from core.db.engine import Records, connect, url_for

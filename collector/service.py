@@ -18,8 +18,8 @@ from collector.integrity_check import IntegrityCheck
 from collector.receiving.ingest import Ingest
 from collector.storing.telemetry_writer import READER, TelemetryWriter
 from config import secrets
-from config.load import InvalidSetting
 from config.settings import Settings
+from config.settings_loader import InvalidSetting
 from core.db.engine import Records, connect, url_for
 from core.devices.directory import Directory
 from core.health.concurrent_checks import ConcurrentChecks

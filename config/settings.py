@@ -1,7 +1,7 @@
 """Settings of `coldchain.toml`, with their types and defaults.
 
 Their meaning is in `text/`, in both languages. docs/settings.md and docs/settings.zh-CN.md are generated from both; a
-test fails if a page isn't up to date or a meaning is missing. `config.load` reads files.
+test fails if a page isn't up to date or a meaning is missing. `config.settings_loader` reads files.
 """
 
 from typing import Annotated, Literal

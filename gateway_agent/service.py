@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from config import secrets
-from config.load import InvalidSetting
 from config.settings import GatewaySettings, Settings
+from config.settings_loader import InvalidSetting
 from core.mqtt.client import BrokerAddress
 from core.runtime.barrier import report_idle
 from core.runtime.clock import Clock, clock_from, monotonic
@@ -26,11 +26,11 @@ from core.runtime.instant import MINUTE, Instant
 from core.runtime.logs import logger
 from core.runtime.status import StatusFields, StatusFile
 from core.wire.shards import GatewayNumber
-from gateway_agent import gateways
 from gateway_agent.device_profile import DeviceProfiles
-from gateway_agent.gateways import ReadyGateway
+from gateway_agent.gateway_settings_check import check_gateways
 from gateway_agent.message_encoder import GatewayIdentity
 from gateway_agent.poll_schedule import PollSchedule
+from gateway_agent.poller_factory import PolledGateway, build_polled_gateway
 from gateway_agent.texts import say
 from gateway_agent.uplink import Uplink
 
@@ -48,7 +48,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     if not settings.agent.gateways:
         raise InvalidSetting(say("gateways.none"))
     profiles = DeviceProfiles(Path(settings.agent.profiles))
-    gateways.check(settings.agent.gateways, profiles)
+    check_gateways(settings.agent.gateways, profiles)
     passwords = _passwords(settings)
     clock = _clock(settings, stop)
     if clock is None:
@@ -64,9 +64,9 @@ async def _serve(
     asyncio.get_running_loop().set_exception_handler(_log_loop_error)
     boot = random.token_hex(4)
     work = [
-        (ready, _uplink(settings, gateway, ready, boot, clock, passwords))
+        (polled, _uplink(settings, gateway, polled, boot, clock, passwords))
         for gateway in settings.agent.gateways
-        for ready in [gateways.ready(gateway, clock, profiles, back_off=settings.agent.back_off)]
+        for polled in [build_polled_gateway(gateway, clock, profiles, back_off=settings.agent.back_off)]
     ]
     uplinks = [uplink for _, uplink in work]
     for uplink in uplinks:
@@ -80,8 +80,8 @@ async def _serve(
     cycles = PollSchedule(clock)
     tasks = [
         asyncio.create_task(poller.run(cycles, uplink.deliver, uplink.polled.get(poller.name)))
-        for ready, uplink in work
-        for poller in ready.pollers
+        for polled, uplink in work
+        for poller in polled.pollers
     ]
     tasks.append(asyncio.create_task(_publish_health_each_minute(cycles, uplinks)))
     log.info("agent started", gateways=len(work), buses=len(tasks) - 1, boot=boot)
@@ -116,7 +116,7 @@ async def _publish_health_each_minute(cycles: PollSchedule, uplinks: Sequence[Up
 def _uplink(
     settings: Settings,
     gateway: GatewaySettings,
-    ready: ReadyGateway,
+    polled: PolledGateway,
     boot: str,
     clock: Clock,
     passwords: Mapping[str, str],
@@ -126,7 +126,7 @@ def _uplink(
         boot=boot,
         firmware=_version(),
         config=hashlib.sha256(msgspec.json.encode(gateway)).hexdigest()[:16],
-        probes=ready.probes,
+        probes=polled.probes,
     )
     return Uplink(
         identity,
@@ -135,8 +135,8 @@ def _uplink(
         broker=BrokerAddress.of(settings.broker),
         password=passwords[gateway.number],
         clock=clock,
-        health=lambda: [poller.health() for poller in ready.pollers],
-        polling=lambda: any(poller.polling for poller in ready.pollers),
+        health=lambda: [poller.health() for poller in polled.pollers],
+        polling=lambda: any(poller.polling for poller in polled.pollers),
     )
 
 
@@ -159,13 +159,13 @@ def _clock(settings: Settings, stop: threading.Event) -> Clock | None:
                 return None
 
 
-def _is_idle(work: Sequence[tuple[ReadyGateway, Uplink]], clock: Clock) -> bool:
+def _is_idle(work: Sequence[tuple[PolledGateway, Uplink]], clock: Clock) -> bool:
     now = clock.now()
-    return all(all(poller.is_idle(now) for poller in ready.pollers) and uplink.is_idle for ready, uplink in work)
+    return all(all(poller.is_idle(now) for poller in polled.pollers) and uplink.is_idle for polled, uplink in work)
 
 
-def _facts(work: Sequence[tuple[ReadyGateway, Uplink]]) -> StatusFields:
-    buses = [poller.health() for ready, _ in work for poller in ready.pollers]
+def _facts(work: Sequence[tuple[PolledGateway, Uplink]]) -> StatusFields:
+    buses = [poller.health() for polled, _ in work for poller in polled.pollers]
     return {
         "gateways": len(work),
         "connected": sum(uplink.connected for _, uplink in work),

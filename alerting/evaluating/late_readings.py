@@ -26,8 +26,8 @@ from alerting.evaluating import live_correction
 from alerting.evaluating.late_inputs import RULES, LateInputs, RangeReader, is_calm, read_around, snapshot, zones_of
 from alerting.evaluating.probe_state import load, save
 from alerting.late_queue import SpanQueue
-from config.load import InvalidSetting
 from config.secrets import NoSecrets
+from config.settings_loader import InvalidSetting
 from core.alarms import late_alarms, late_spans
 from core.alarms.alarm_facts import worst
 from core.alarms.late_spans import MarkedSpan

@@ -11,11 +11,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from coldchain.checks.finding import Finding, bad, good, say
 from coldchain.checks.network import answers
 from coldchain.checks.stores import looking_into
-from config.load import InvalidSetting
 from config.settings import BusSettings, Settings
+from config.settings_loader import InvalidSetting
 from core.devices.tables import Gateway, Probe, ProbeGateway
 from core.health.disk_space import files
 from core.migrations.migrate import NewerDatabase, pending
+from gateway_agent.device_profile import DeviceProfiles, InvalidDeviceProfile
+from gateway_agent.gateway_settings_check import check_gateways
 
 Pairs = dict[str, set[str]]
 """Gateway number → codes of its probes."""
@@ -23,9 +25,6 @@ Pairs = dict[str, set[str]]
 
 def devices(settings: Settings) -> Iterator[Finding]:
     """Check the settings of the agent as it does at its start, and every device profile that the user wrote."""
-    from gateway_agent import gateways  # noqa: PLC0415 (pymodbus is slow to import)
-    from gateway_agent.device_profile import DeviceProfiles, InvalidDeviceProfile  # noqa: PLC0415
-
     profiles = DeviceProfiles(Path(settings.agent.profiles))
     for name in profiles.own():
         what = say("what.profile", name=name)
@@ -40,7 +39,7 @@ def devices(settings: Settings) -> Iterator[Finding]:
         return
     what = say("what.devices")
     try:
-        gateways.check(settings.agent.gateways, profiles)
+        check_gateways(settings.agent.gateways, profiles)
     except InvalidSetting as error:
         yield bad(what, str(error), say("devices.mend"))
     else:

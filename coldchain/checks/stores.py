@@ -11,9 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from coldchain.checks.damage import remedy
 from coldchain.checks.finding import Finding, bad, good, say
-from config.load import InvalidSetting
 from config.secrets import Secrets
 from config.settings import Settings
+from config.settings_loader import InvalidSetting
 from core.db.engine import connect, url_for
 from core.health.disk_space import files
 from core.intake import port as intake

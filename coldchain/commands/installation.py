@@ -8,7 +8,7 @@ import typer
 
 from coldchain.commands.options import ConfigFile, finish
 from coldchain.commands.texts import command, group, say
-from config.load import load
+from config.settings_loader import load_settings
 from core.runtime import logs
 
 app = group()
@@ -20,7 +20,7 @@ def status(
 ) -> None:
     from coldchain import status_command  # noqa: PLC0415
 
-    raise typer.Exit(status_command.status(load(config), as_json=json))
+    raise typer.Exit(status_command.status(load_settings(config), as_json=json))
 
 
 @command(app, "init", "setting_up")
@@ -38,7 +38,7 @@ def import_(
     from coldchain import installation  # noqa: PLC0415
     from coldchain.importing.progress import show_progress  # noqa: PLC0415
 
-    finish(*installation.import_into(load(config), file, show_progress(sys.stderr)))
+    finish(*installation.import_into(load_settings(config), file, show_progress(sys.stderr)))
 
 
 @command(app, "check", "setting_up")
@@ -47,7 +47,7 @@ def check(config: ConfigFile = None) -> None:
 
     logs.set_up("check", level="ERROR")  # the findings say everything else
     failed = 0
-    for finding in run_checks(load(config)):
+    for finding in run_checks(load_settings(config)):
         typer.echo(str(finding))
         failed += not finding.good
     raise typer.Exit(1 if failed else 0)
@@ -59,7 +59,7 @@ def realign(
 ) -> None:
     from coldchain import realign_command  # noqa: PLC0415
 
-    code, lines = realign_command.realign(load(config), yes=yes)
+    code, lines = realign_command.realign(load_settings(config), yes=yes)
     for line in lines:
         typer.echo(line)
     raise typer.Exit(code)
@@ -70,7 +70,7 @@ def broker_passwords(config: ConfigFile = None) -> None:
     from coldchain.broker.password_file import password_lines  # noqa: PLC0415
     from config.secrets import read  # noqa: PLC0415
 
-    finish(0, password_lines(read(load(config).data_dir).broker))
+    finish(0, password_lines(read(load_settings(config).data_dir).broker))
 
 
 @command(app, "edge-secrets", "setting_up")
@@ -79,5 +79,5 @@ def edge_secrets(
 ) -> None:
     from config.secrets import encoded, of_edge_box, read  # noqa: PLC0415
 
-    data_dir = load(config).data_dir
+    data_dir = load_settings(config).data_dir
     finish(0, [encoded(of_edge_box(read(data_dir), gateways, data_dir)).decode()])

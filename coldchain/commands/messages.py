@@ -6,7 +6,7 @@ import typer
 
 from coldchain.commands.options import ConfigFile, finish
 from coldchain.commands.texts import command, group, say
-from config.load import load
+from config.settings_loader import load_settings
 
 app = group("message", say("command.message"))
 
@@ -25,4 +25,4 @@ def send_test_message(
     from core.runtime import logs  # noqa: PLC0415
 
     logs.set_up("message", level="ERROR")
-    finish(*send_test(load(config), person))
+    finish(*send_test(load_settings(config), person))

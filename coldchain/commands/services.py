@@ -10,8 +10,8 @@ from threading import Event
 from coldchain.commands.options import CONFIG, ConfigFile, SettingOverrides
 from coldchain.commands.texts import command, group
 from config import secrets
-from config.load import InvalidSetting, load
 from config.settings import Settings
+from config.settings_loader import InvalidSetting, load_settings
 from core.runtime import logs
 from core.runtime.file_permissions import close_to_others, private_places
 from core.runtime.lifecycle import end_within, stop_on_signals
@@ -62,7 +62,7 @@ def serve(name: str, config: Path | None, module: str, changed: Sequence[str] | 
     Settings and secrets are read first: a mistake is reported at once, and a failed start leaves nothing behind. Then
     the service's module is imported and its `run` is called.
     """
-    settings = load(config, changed or ())
+    settings = load_settings(config, changed or ())
     secrets.read(settings.data_dir, edge=name == "gateway")
     close_to_others(private_places(settings))
     if config:

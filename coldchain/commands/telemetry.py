@@ -4,7 +4,7 @@ import os
 
 from coldchain.commands.options import ConfigFile, finish
 from coldchain.commands.texts import command, group, say
-from config.load import load
+from config.settings_loader import load_settings
 
 app = group("telemetry", say("command.telemetry"))
 
@@ -13,11 +13,11 @@ app = group("telemetry", say("command.telemetry"))
 def init(config: ConfigFile = None) -> None:
     from coldchain import telemetry_commands  # noqa: PLC0415
 
-    finish(*telemetry_commands.init(load(config), os.environ.get("INFLUX_TOKEN", "")))
+    finish(*telemetry_commands.init(load_settings(config), os.environ.get("INFLUX_TOKEN", "")))
 
 
 @command(app, "verify")
 def verify(config: ConfigFile = None) -> None:
     from coldchain import telemetry_commands  # noqa: PLC0415
 
-    finish(*telemetry_commands.verify(load(config)))
+    finish(*telemetry_commands.verify(load_settings(config)))

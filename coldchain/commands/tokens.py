@@ -6,7 +6,7 @@ import typer
 
 from coldchain.commands.options import ConfigFile, finish
 from coldchain.commands.texts import command, group, say
-from config.load import load
+from config.settings_loader import load_settings
 from core.units.rights import Role
 
 app = group("token", say("command.token"))
@@ -22,7 +22,7 @@ def issue(
 ) -> None:
     from coldchain import account_commands  # noqa: PLC0415
 
-    code, lines = account_commands.issue(load(config), name, unit_code=unit, role=role, expires=expires)
+    code, lines = account_commands.issue(load_settings(config), name, unit_code=unit, role=role, expires=expires)
     if code == 0:
         typer.echo(say("access.issued", name=name), err=True)
     finish(code, lines)
@@ -32,7 +32,7 @@ def issue(
 def list_(config: ConfigFile = None) -> None:
     from coldchain import account_commands  # noqa: PLC0415
 
-    finish(*account_commands.list_tokens(load(config)))
+    finish(*account_commands.list_tokens(load_settings(config)))
 
 
 @command(app, "revoke")
@@ -42,4 +42,4 @@ def revoke(
 ) -> None:
     from coldchain import account_commands  # noqa: PLC0415
 
-    finish(*account_commands.revoke(load(config), name))
+    finish(*account_commands.revoke(load_settings(config), name))

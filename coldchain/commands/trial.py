@@ -8,7 +8,7 @@ import typer
 
 from coldchain.commands.services import stop_event
 from coldchain.commands.texts import command, group, say
-from config.load import InvalidSetting
+from config.settings_loader import InvalidSetting
 from core.runtime import logs
 from core.runtime.lifecycle import stop_on_signals
 from core.runtime.port_holder import foreign_holder

@@ -6,7 +6,7 @@ import typer
 
 from coldchain.commands.options import ConfigFile, PasswordFromStdin, finish, password
 from coldchain.commands.texts import command, group, say
-from config.load import load
+from config.settings_loader import load_settings
 from core.units.rights import Role
 
 app = group("user", say("command.user"))
@@ -23,7 +23,7 @@ def add(
 ) -> None:
     from coldchain import account_commands  # noqa: PLC0415
 
-    settings = load(config)
+    settings = load_settings(config)
     if refusal := account_commands.why_not_add(settings, username, unit_code=unit, role=role):
         finish(1, [refusal])
     new_password = password(from_stdin=password_stdin)
@@ -34,7 +34,7 @@ def add(
 def list_(config: ConfigFile = None) -> None:
     from coldchain import account_commands  # noqa: PLC0415
 
-    finish(*account_commands.list_users(load(config)))
+    finish(*account_commands.list_users(load_settings(config)))
 
 
 @command(app, "password")
@@ -46,5 +46,5 @@ def password_(
 ) -> None:
     from coldchain import account_commands  # noqa: PLC0415
 
-    settings = load(config)
+    settings = load_settings(config)
     finish(*account_commands.set_password(settings, username, password(from_stdin=password_stdin)))

@@ -15,8 +15,8 @@ import msgspec
 from coldchain.simulate.modbus import ModbusDevices
 from coldchain.supervisor import Service
 from config import secrets
-from config.load import load
 from config.settings import Settings
+from config.settings_loader import load_settings
 from core.runtime.clock import VirtualClock
 from core.runtime.instant import Instant
 
@@ -110,7 +110,7 @@ class DemoEnvironment:
             made = secrets.fresh("coldchain")
             secrets.write(self.data_dir, msgspec.structs.replace(made, wechat_secret=APP_SECRET))
         self.config.write_text(_toml(self._settings()), "utf-8")
-        return load(self.config)
+        return load_settings(self.config)
 
     def wechat(self) -> Service:
         """Return the simulator as a child of the supervisor."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from config.load import InvalidSetting
+from config.settings_loader import InvalidSetting
 from config.texts import say
 from core.intake.port import IntakeLog
 from core.intake.sqlite import SqliteIntakeLog

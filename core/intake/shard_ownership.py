@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from config.load import InvalidSetting
+from config.settings_loader import InvalidSetting
 from config.texts import say
 from core.intake.port import IntakeLog, IntakeUnavailable, ShardClaim, ShardTaken
 from core.runtime.instant import Milliseconds

@@ -21,7 +21,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from config.settings import BrokerSettings
-from core.mqtt.block_client import BlockClient, Publish
+from core.mqtt.buffered_paho_client import BufferedPahoClient, Publish
 from core.runtime.logs import logger
 
 log = logger(__name__)
@@ -185,9 +185,9 @@ class MqttClient:
                 mids = [message.mid for message in messages if message.mid and message.connection == current]
                 self._client.ack_all(mids)
 
-    def _make(self, client_id: str, username: str, password: str, will: tuple[str, bytes] | None) -> BlockClient:
+    def _make(self, client_id: str, username: str, password: str, will: tuple[str, bytes] | None) -> BufferedPahoClient:
         five = self._address.protocol == "5"
-        client = BlockClient(client_id, clean=self._clean, five=five, on_received=self._on_received)
+        client = BufferedPahoClient(client_id, clean=self._clean, five=five, on_received=self._on_received)
         client.username_pw_set(username, password)
         if self._address.tls_ca:
             client.tls_set(self._address.tls_ca, self._address.tls_cert or None, self._address.tls_key or None)

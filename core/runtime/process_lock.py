@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from config.load import InvalidSetting
+from config.settings_loader import InvalidSetting
 from config.texts import say
 from core.runtime import logs
 

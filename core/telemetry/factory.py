@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from config import secrets
-from config.load import InvalidSetting
 from config.settings import Settings
+from config.settings_loader import InvalidSetting
 from config.texts import say
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.telemetry.port import Telemetry

@@ -48,9 +48,9 @@ systemctl start coldchain
 NEWEST = """
 import csv, io, json
 import requests
-from config import load, secrets
+from config import secrets, settings_loader
 from pathlib import Path
-settings = load.load(Path("/etc/coldchain/coldchain.toml")).telemetry
+settings = settings_loader.load_settings(Path("/etc/coldchain/coldchain.toml")).telemetry
 token = secrets.read("/var/lib/coldchain").influx_read
 flux = f'from(bucket: "{settings.bucket}") |> range(start: -1h) |> group() |> sort(columns: ["_time"]) |> tail(n: 5)'
 answer = requests.post(f"{settings.url}/api/v2/query", params={"org": settings.org}, json={"query": flux},

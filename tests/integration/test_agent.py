@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from coldchain.simulate.modbus import ModbusDevices, ModbusFault
-from config.load import InvalidSetting
 from config.secrets import NoSecrets
 from config.settings import BusSettings, DeviceOnBus, Settings
+from config.settings_loader import InvalidSetting
 from core.runtime.barrier import Barrier
 from core.runtime.clock import ClockKeeper, real_now
 from core.runtime.instant import DAY, MINUTE, Instant

@@ -12,8 +12,8 @@ from sqlalchemy import delete, select
 from alerting import service
 from alerting.watchdog import Watchdog
 from config import secrets
-from config.load import InvalidSetting
 from config.settings import AlertingSettings, BrokerSettings, IntakeSettings, RecordsSettings, Settings
+from config.settings_loader import InvalidSetting
 from core.alarms.tables import AlarmStep, DeliveryAttempt, OutboxMessage, PeriodicJob
 from core.db.engine import Records, connect
 from core.runtime.barrier import Barrier

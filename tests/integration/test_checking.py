@@ -18,8 +18,8 @@ from coldchain.checks import Finding, check
 from coldchain.demo.environment import free_port
 from coldchain.simulate.modbus import ModbusDevices
 from config import secrets
-from config.load import convert
 from config.settings import Settings
+from config.settings_loader import convert
 from core.db.engine import Records, connect, url_for
 from core.intake.factory import open_log
 from core.migrations.migrate import upgrade

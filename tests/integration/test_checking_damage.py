@@ -11,8 +11,8 @@ from coldchain import installation
 from coldchain.checks import Finding, check
 from coldchain.demo.environment import free_port
 from config import secrets
-from config.load import InvalidSetting, convert
 from config.settings import Settings
+from config.settings_loader import InvalidSetting, convert
 from core.db.engine import Records, connect
 from core.intake.sqlite import SqliteIntakeLog
 from core.migrations.migrate import upgrade

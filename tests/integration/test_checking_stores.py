@@ -12,8 +12,8 @@ from coldchain import installation, realign_command, telemetry_commands
 from coldchain.checks import stores
 from coldchain.checks.finding import Finding
 from config import secrets
-from config.load import convert
 from config.settings import RecordsSettings, Settings
+from config.settings_loader import convert
 from core.db.engine import Records, connect, url_for
 from core.devices.tables import Series
 from core.ids import Centi, SeriesId

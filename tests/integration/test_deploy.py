@@ -15,7 +15,7 @@ import typer.main
 from typer.core import TyperGroup
 
 from coldchain.cli import app
-from config.load import load
+from config.settings_loader import load_settings
 from tests.deploy.page import MACHINES, PAGE, blocks
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +85,7 @@ def test_what_units_and_containers_set_is_a_setting(tmp_path: Path) -> None:
     for where, said in commands():
         words = shlex.split(said)
         changed = [word for option, word in pairwise(words) if option == "--set"]
-        load(tmp_path / "coldchain.toml", changed)
+        load_settings(tmp_path / "coldchain.toml", changed)
         if where.startswith(("coldchain-collector", "coldchain-alerting", "coldchain-api")):
             assert changed, where
 
@@ -98,7 +98,7 @@ def test_the_settings_on_the_pages_are_good_ones(tmp_path: Path) -> None:
     server, wechat, edge = (text for _, text in heredocs)
     for text in (server + wechat, edge, (DEPLOY / "compose" / "coldchain.toml").read_text("utf-8")):
         (tmp_path / "coldchain.toml").write_text(text)
-        assert not load(tmp_path / "coldchain.toml").broker.embedded
+        assert not load_settings(tmp_path / "coldchain.toml").broker.embedded
 
 
 def test_every_block_is_for_a_machine_and_is_a_script() -> None:

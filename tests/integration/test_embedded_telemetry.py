@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from config import secrets
-from config.load import InvalidSetting
 from config.settings import Settings, TelemetrySettings
+from config.settings_loader import InvalidSetting
 from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, HOUR, MINUTE, Instant
 from core.telemetry import hour_sealing

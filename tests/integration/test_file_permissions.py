@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from coldchain.demo.environment import free_port
-from config.load import convert
+from config.settings_loader import convert
 from core.runtime.file_permissions import close_to_others, open_to_others, private_places
 
 WITHIN_S = 120

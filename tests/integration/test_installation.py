@@ -13,8 +13,8 @@ from sqlalchemy import text
 
 from coldchain import account_commands, installation
 from config import secrets
-from config.load import InvalidSetting, convert, load
 from config.settings import Settings
+from config.settings_loader import InvalidSetting, convert, load_settings
 from core.access.accounts import sign_in
 from core.access.sessions import session_of
 from core.access.tokens import actor_of_token
@@ -31,7 +31,7 @@ COUNTY = '[[unit]]\ncode = "1"\nname = "县疾控"\nkind = "cdc"\nlevel = "count
 def test_init_makes_what_is_missing_and_overwrites_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     first = installation.init(folder)
-    settings = load(folder / "coldchain.toml")
+    settings = load_settings(folder / "coldchain.toml")
     path = secrets.path_in(settings.data_dir)
     assert path.parent == folder / "coldchain-data"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -63,7 +63,7 @@ def test_what_init_writes_is_right_also_with_its_comments_taken_off() -> None:
 
 def test_somebody_who_was_added_signs_in_and_may_what_the_role_allows(tmp_path: Path) -> None:
     installation.init(tmp_path)
-    settings = load(tmp_path / "coldchain.toml")
+    settings = load_settings(tmp_path / "coldchain.toml")
     (tmp_path / "county.toml").write_text(COUNTY)
     assert installation.import_into(settings, tmp_path / "county.toml") == (0, ["1 unit added"])
     code, lines = account_commands.add_user(settings, "li", "long enough", unit_code="1", role="technician")
@@ -82,7 +82,7 @@ def test_somebody_who_was_added_signs_in_and_may_what_the_role_allows(tmp_path: 
 
 def test_accounts_are_listed_and_a_new_password_ends_sessions(tmp_path: Path) -> None:
     installation.init(tmp_path)
-    settings = load(tmp_path / "coldchain.toml")
+    settings = load_settings(tmp_path / "coldchain.toml")
     assert account_commands.list_users(settings) == (0, ["nobody may sign in yet; coldchain user add makes an account"])
     (tmp_path / "county.toml").write_text(COUNTY)
     installation.import_into(settings, tmp_path / "county.toml")
@@ -125,7 +125,7 @@ def test_who_cannot_be_added_is_told_why(
     tmp_path: Path, username: str, password: str, unit: str, role: str, told: str
 ) -> None:
     installation.init(tmp_path)
-    settings = load(tmp_path / "coldchain.toml")
+    settings = load_settings(tmp_path / "coldchain.toml")
     (tmp_path / "county.toml").write_text(COUNTY)
     installation.import_into(settings, tmp_path / "county.toml")
     assert account_commands.add_user(settings, "taken", "long enough", unit_code="1", role="user")[0] == 0
@@ -138,7 +138,7 @@ def test_who_cannot_be_added_is_told_why(
 
 def test_a_mistaken_file_ends_with_exit_code_1(tmp_path: Path) -> None:
     installation.init(tmp_path)
-    settings = load(tmp_path / "coldchain.toml")
+    settings = load_settings(tmp_path / "coldchain.toml")
     (tmp_path / "county.toml").write_text(COUNTY.replace("cdc", "cdd"))
     code, lines = installation.import_into(settings, tmp_path / "county.toml")
     assert code == 1
@@ -147,7 +147,7 @@ def test_a_mistaken_file_ends_with_exit_code_1(tmp_path: Path) -> None:
 
 def test_a_token_is_shown_once_serves_until_it_is_revoked_and_every_step_is_audited(tmp_path: Path) -> None:
     installation.init(tmp_path)
-    settings = load(tmp_path / "coldchain.toml")
+    settings = load_settings(tmp_path / "coldchain.toml")
     (tmp_path / "county.toml").write_text(COUNTY)
     installation.import_into(settings, tmp_path / "county.toml")
     assert account_commands.list_tokens(settings) == (0, ["there are no tokens; coldchain token issue makes one"])
@@ -188,7 +188,7 @@ def test_a_token_is_shown_once_serves_until_it_is_revoked_and_every_step_is_audi
 )
 def test_an_end_that_cannot_be_is_refused(tmp_path: Path, expires: str, told: str) -> None:
     installation.init(tmp_path)
-    settings = load(tmp_path / "coldchain.toml")
+    settings = load_settings(tmp_path / "coldchain.toml")
     code, (line,) = account_commands.issue(settings, "hub", unit_code="1", role="user", expires=expires)
     assert code == 1
     assert line.startswith(told)
@@ -204,7 +204,7 @@ def test_a_token_serves_through_its_last_day_of_the_site() -> None:
 def test_an_operator_with_a_chinese_locale_is_told_in_chinese(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
     told = installation.init(tmp_path)
-    settings = load(tmp_path / "coldchain.toml")
+    settings = load_settings(tmp_path / "coldchain.toml")
     told += account_commands.list_users(settings)[1] + account_commands.list_tokens(settings)[1]
     told += account_commands.add_user(settings, "li", "short", unit_code="1", role="user")[1]
     told += account_commands.add_user(settings, "li", "long enough", unit_code="1", role="user")[1]
@@ -229,7 +229,7 @@ def test_an_init_that_fails_leaves_nothing_behind_and_is_one_line(tmp_path: Path
 
 def test_commands_in_a_folder_without_secrets_make_nothing(tmp_path: Path) -> None:
     (tmp_path / "coldchain.toml").touch()
-    settings = load(tmp_path / "coldchain.toml")
+    settings = load_settings(tmp_path / "coldchain.toml")
     for command in (account_commands.list_users, account_commands.list_tokens):
         with pytest.raises(secrets.NoSecrets, match="coldchain init"):
             command(settings)
@@ -240,7 +240,7 @@ def test_records_that_cannot_be_opened_are_told_in_lines_and_not_as_a_traceback(
     installation.init(tmp_path)
     (tmp_path / "coldchain-data" / "records.db").write_bytes(b"certainly no database" * 100)
     with pytest.raises(InvalidSetting) as refused:
-        account_commands.list_users(load(tmp_path / "coldchain.toml"))
+        account_commands.list_users(load_settings(tmp_path / "coldchain.toml"))
     first, _second = str(refused.value).splitlines()
     assert first.startswith("the records: the file is damaged: ")
 
@@ -266,7 +266,7 @@ def test_no_right_to_write_is_one_line_and_no_traceback(tmp_path: Path) -> None:
 
 def test_records_that_may_only_be_read_are_told_by_the_command_that_would_write_them(tmp_path: Path) -> None:
     installation.init(tmp_path)
-    settings = load(tmp_path / "coldchain.toml")
+    settings = load_settings(tmp_path / "coldchain.toml")
     (tmp_path / "county.toml").write_text(COUNTY)
     installation.import_into(settings, tmp_path / "county.toml")
 

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from coldchain import installation
 from coldchain.message_test import send_test
 from config import secrets
-from config.load import load
 from config.settings import Settings
+from config.settings_loader import load_settings
 from core.alarms.tables import OutboxMessage
 from core.db.audit import Audit
 from core.db.engine import Records, connect, url_for
@@ -44,7 +44,7 @@ class Office:
 def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
     monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
     installation.init(tmp_path)
-    bare = load(tmp_path / "coldchain.toml")
+    bare = load_settings(tmp_path / "coldchain.toml")
     kept = secrets.read(bare.data_dir)
     secrets.write(bare.data_dir, msgspec.structs.replace(kept, wechat_secret=SECRET))
     with installation.open_records(bare) as records, records.write() as tx:

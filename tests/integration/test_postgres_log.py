@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from config.load import InvalidSetting
+from config.settings_loader import InvalidSetting
 from core.intake import postgres_server
 from core.intake.factory import open_log
 from core.intake.port import AppendResult, IntakeUnavailable, NewerLog

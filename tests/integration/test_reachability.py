@@ -13,8 +13,8 @@ from sqlalchemy import delete, select, true
 
 from coldchain import installation, status_command
 from coldchain.checks.contacts import reach
-from config.load import load
 from config.settings import Settings, WechatSettings
+from config.settings_loader import load_settings
 from core.alarms.tables import AlarmEvent
 from core.contacts.contacts import ContactLevel, contacts_of
 from core.contacts.reachability import count_out_of_reach, levels_out_of_reach, out_of_reach
@@ -198,7 +198,7 @@ def installed(folder: Path, more: str = "") -> Settings:
     file = folder / "coldchain.toml"
     file.write_text(file.read_text("utf-8") + more, "utf-8")
     (folder / "county.toml").write_text(COUNTY, "utf-8")
-    return load(file)
+    return load_settings(file)
 
 
 def test_import_check_and_status_say_it_and_stop_when_somebody_can_be_told(

@@ -12,8 +12,8 @@ import pytest
 
 import alerting.service
 import collector.service
-from config.load import InvalidSetting
 from config.settings import AlertingSettings, CollectorSettings, IntakeSettings, RecordsSettings, Settings
+from config.settings_loader import InvalidSetting
 from core.intake import shard_ownership
 from core.intake.factory import open_log
 from core.intake.shard_ownership import ShardOwnership

@@ -19,7 +19,7 @@ from rich.cells import cell_len
 from coldchain import status_command
 from collector.receiving.message_decoder import UnreadableMessage, decode
 from config import secrets
-from config.load import InvalidSetting, load
+from config.settings_loader import InvalidSetting, load_settings
 from core.db.engine import Records, connect
 from core.health import store_checks
 from core.health.health_check import HealthCheck, Lag
@@ -68,7 +68,7 @@ def services_are_well(folder: Path) -> None:
 def looked(folder: Path, *, as_json: bool = False) -> tuple[int, str]:
     """Return exit code and output of the command, without the start of a process."""
     began, screen = time.monotonic(), io.StringIO()
-    code = status_command.status(load(folder / "coldchain.toml"), as_json=as_json, to=screen)
+    code = status_command.status(load_settings(folder / "coldchain.toml"), as_json=as_json, to=screen)
     assert time.monotonic() - began < SOON_S
     return code, screen.getvalue()
 
@@ -262,7 +262,7 @@ def test_a_log_that_hangs_in_the_middle_of_a_look_is_asked_once(folder: Path) ->
             over.wait(30)
             return super().read(shard, after, limit)
 
-    settings = load(folder / "coldchain.toml")
+    settings = load_settings(folder / "coldchain.toml")
     with (
         closing(Hanging(folder / "data" / "intake.db")) as log,
         closing(Records(connect(f"sqlite:///{folder / 'data' / 'records.db'}"))) as records,

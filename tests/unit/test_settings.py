@@ -10,8 +10,8 @@ from msgspec import inspect
 
 from config import settings_page
 from config.catalogue import Language
-from config.load import InvalidSetting, convert, load
 from config.settings import Settings
+from config.settings_loader import InvalidSetting, convert, load_settings
 from config.texts import say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,7 @@ def test_a_wrong_setting_is_refused_with_file_key_value_and_what_would_be_right(
     file = tmp_path / "coldchain.toml"
     file.write_text(toml)
     with pytest.raises(InvalidSetting) as refused:
-        load(file)
+        load_settings(file)
     for part in [str(file), *said]:
         assert part in str(refused.value)
 
@@ -75,7 +75,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         """
     )
     with pytest.raises(InvalidSetting) as refused:
-        load(file)
+        load_settings(file)
     told = sorted(line.removeprefix(f"{file}: ").partition(":")[0] for line in str(refused.value).splitlines())
     assert told == [
         "agent.gateways[0].buses[0].kind = 'tpc'",
@@ -97,7 +97,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030"])
 def test_settings_are_read_as_windows_programs_save_them(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "coldchain.toml").write_bytes("# 县疾控中心\r\n[api]\r\nport = 8081\r\n".encode(encoding))
-    assert load(tmp_path / "coldchain.toml").api.port == 8081
+    assert load_settings(tmp_path / "coldchain.toml").api.port == 8081
 
 
 TOML_VALUES: st.SearchStrategy[object] = st.recursive(
@@ -136,19 +136,19 @@ def test_a_command_refuses_it_in_one_line(tmp_path: Path) -> None:
 
 def test_folders_are_taken_from_the_files_own_folder(tmp_path: Path) -> None:
     (tmp_path / "coldchain.toml").write_text("data_dir = 'data'")
-    assert load(tmp_path / "coldchain.toml").data_dir == str(tmp_path / "data")
+    assert load_settings(tmp_path / "coldchain.toml").data_dir == str(tmp_path / "data")
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match="coldchain init"):
-        load(tmp_path / "no.toml")
+        load_settings(tmp_path / "no.toml")
 
 
 def test_the_command_line_says_a_setting_in_place_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "coldchain.toml"
     file.write_text("data_dir = 'data'\n[collector]\nshards = '00-ff'\ngroup = 9")
     said = ["collector.shards=80-ff", "api.port=8081", "broker.embedded=false", "intake.keep=2.5", "wechat.app_id=1"]
-    settings = load(file, said)
+    settings = load_settings(file, said)
     assert (settings.collector.shards, settings.collector.group) == ("80-ff", 9)
     assert (settings.api.port, settings.broker.embedded, settings.intake.keep) == (8081, False, 2.5)
     assert (settings.wechat.app_id, settings.data_dir) == ("1", str(tmp_path / "data"))
@@ -172,7 +172,7 @@ def test_what_the_command_line_says_wrongly_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "coldchain.toml").touch()
     with pytest.raises(InvalidSetting) as refused:
-        load(None, [said])
+        load_settings(None, [said])
     assert str(refused.value).startswith(told)
 
 
@@ -203,7 +203,7 @@ def test_nothing_is_described_that_is_no_setting() -> None:
 def test_no_coldchain_toml_here_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidSetting, match=f"no coldchain.toml here \\({tmp_path}\\): .*coldchain init"):
-        load(None)
+        load_settings(None)
     assert list(tmp_path.iterdir()) == []
 
 

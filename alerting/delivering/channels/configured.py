@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from alerting.delivering.channels.port import Channel
 from alerting.delivering.channels.wechat import wechat_channel
-from config.load import InvalidSetting
 from config.secrets import Secrets
 from config.settings import Settings
+from config.settings_loader import InvalidSetting
 from config.texts import say
 from core.db.engine import Records
 from core.runtime.logs import logger

@@ -1,13 +1,14 @@
-"""paho client with block I/O: it reads and acknowledges many packets in one system call.
+"""paho client with buffered I/O: it reads and acknowledges many packets in one system call.
 
 paho alone reads the first bytes of a packet one by one, and wakes its network thread for every acknowledgement. Each of
 these calls releases the GIL, and beside a busy thread the network thread waits up to 5 ms to get it back: half of a
 collector's time was lost there (benchmarks/ingest.py). For each received message paho also creates objects, log text
 and copies, and takes locks, which costs several times as much as reading it. So a plain PUBLISH that has been read
-completely is taken directly from the block; paho handles everything else.
+completely is taken directly from the buffer; paho handles everything else.
 
 This extends or replaces some of paho's own methods, in the same way as paho wraps its sockets for TLS and WebSocket.
-tests/unit/test_mqtt_block_client.py checks that both ways give the same result, and that paho's methods are unchanged.
+tests/unit/test_mqtt_buffered_paho_client.py checks that both ways give the same result, and that paho's methods are
+unchanged.
 
 PUBLISH packet that is taken without paho (MQTT 3.1.1, 3.3; MQTT 5, 3.3):
 
@@ -36,7 +37,7 @@ from core.runtime.clock import monotonic
 Publish = tuple[str, bytes, bool, int]
 """Topic (with replacement characters if it isn't UTF-8), payload, retain flag, packet identifier (0 with QoS 0)."""
 
-_BLOCK = 65_536
+_BUFFER_BYTES = 65_536
 _PACKETS = 500
 _READ_FOR_S = 0.1
 """Most packets, and longest time, that are read in a row before waiting packets are written. The number is half of what
@@ -51,7 +52,7 @@ _PLAIN = frozenset((0x30, 0x31, 0x32, 0x33, 0x3A, 0x3B))
 """First byte of a PUBLISH that is taken without paho: QoS 0, or QoS 1 with or without DUP."""
 
 
-class BlockClient(Client):
+class BufferedPahoClient(Client):
     """paho `Client` whose messages are acknowledged by hand, many at once."""
 
     def __init__(self, client_id: str, *, clean: bool, five: bool, on_received: Callable[[Publish], None]) -> None:
@@ -115,11 +116,11 @@ class BlockClient(Client):
 
     def _packet_read(self) -> MQTTErrorCode:
         """Read a packet: directly if it is a complete plain PUBLISH, otherwise by paho, which keeps partial packets."""
-        blocks: object = self._sock
+        buffered: object = self._sock
         partial = self._in_packet
-        if partial["command"] or partial["remaining_count"] or not isinstance(blocks, _Blocks):
+        if partial["command"] or partial["remaining_count"] or not isinstance(buffered, _BufferedSocket):
             return super()._packet_read()
-        publish = blocks.take_publish(five=self._five)
+        publish = buffered.take_publish(five=self._five)
         if publish is None:
             return super()._packet_read()
         with self._in_callback_mutex:
@@ -142,43 +143,43 @@ class BlockClient(Client):
         self._on_received((topic, bytes(message.payload), message.retain, message.mid if message.qos else 0))
 
     def _is_read_ahead(self) -> bool:
-        blocks: object = self._sock
-        return isinstance(blocks, _Blocks) and blocks.pending() > 0
+        buffered: object = self._sock
+        return isinstance(buffered, _BufferedSocket) and buffered.pending() > 0
 
-    def _create_socket(self) -> "_Blocks":  # type: ignore[override]  # it has the methods that paho uses
+    def _create_socket(self) -> "_BufferedSocket":  # type: ignore[override]  # it has the methods that paho uses
         created = super()._create_socket()
         assert isinstance(created, socket.socket)  # noqa: S101  (neither WebSocket nor a Unix socket is configured)
         # Without Nagle's algorithm, which delays small packets by up to 40 ms each.
         created.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return _Blocks(created)
+        return _BufferedSocket(created)
 
 
-class _Blocks:
-    """Socket that is read in blocks. paho calls `pending` as on a TLS socket, for bytes that `select` doesn't see."""
+class _BufferedSocket:
+    """Socket with a read buffer. paho calls `pending` as on a TLS socket, for bytes that `select` doesn't see."""
 
     def __init__(self, created: socket.socket) -> None:
         self._socket = created
-        self._block = b""
+        self._buffer = b""
         self._offset = 0
 
     def recv(self, size: int) -> bytes:
         """Return up to `size` bytes. An exception of the socket is passed on, and no bytes are lost."""
-        if self._offset == len(self._block):
-            self._block, self._offset = self._socket.recv(_BLOCK), 0
+        if self._offset == len(self._buffer):
+            self._buffer, self._offset = self._socket.recv(_BUFFER_BYTES), 0
         begin = self._offset
-        self._offset = min(begin + size, len(self._block))
-        return self._block[begin : self._offset]
+        self._offset = min(begin + size, len(self._buffer))
+        return self._buffer[begin : self._offset]
 
     def take_publish(self, *, five: bool) -> Publish | None:
         """Take the next packet if it is a complete plain PUBLISH; otherwise take nothing.
 
         The caller knows that a packet begins at this offset.
         """
-        if self._offset == len(self._block):
+        if self._offset == len(self._buffer):
             # If this fails paho reads again, and handles the error.
             with suppress(OSError):
-                self._block, self._offset = self._socket.recv(_BLOCK), 0
-        publish_and_end = _publish_at(self._block, self._offset, five=five)
+                self._buffer, self._offset = self._socket.recv(_BUFFER_BYTES), 0
+        publish_and_end = _publish_at(self._buffer, self._offset, five=five)
         if publish_and_end is None:
             return None
         publish, self._offset = publish_and_end
@@ -186,7 +187,7 @@ class _Blocks:
 
     def pending(self) -> int:
         """Return the number of bytes that were read from the socket and not returned yet."""
-        ahead = len(self._block) - self._offset
+        ahead = len(self._buffer) - self._offset
         return ahead + self._socket.pending() if isinstance(self._socket, ssl.SSLSocket) else ahead
 
     def send(self, packet: bytes) -> int:
@@ -206,34 +207,34 @@ class _Blocks:
         self._socket.close()
 
 
-def _publish_at(block: bytes, at: int, *, five: bool) -> tuple[Publish, int] | None:
+def _publish_at(buffer: bytes, at: int, *, five: bool) -> tuple[Publish, int] | None:
     """Return the plain PUBLISH at offset `at`, and the offset behind it; None for a packet that paho must handle.
 
     These are incomplete and invalid packets, and those with MQTT 5 properties or a topic alias.
     """
-    if at == len(block) or (head := block[at]) not in _PLAIN or (body := _body_at(block, at)) is None:
+    if at == len(buffer) or (head := buffer[at]) not in _PLAIN or (body := _body_at(buffer, at)) is None:
         return None
     begin, end = body
     topic_at = begin + _SHORT.size
     if topic_at > end:
         return None
-    mid_at = topic_at + _SHORT.unpack_from(block, begin)[0]
+    mid_at = topic_at + _SHORT.unpack_from(buffer, begin)[0]
     mid_end = mid_at + _SHORT.size if head & _QOS_1 else mid_at
     payload_at = mid_end + 1 if five else mid_end
-    if mid_at == topic_at or payload_at > end or (five and block[mid_end]):
+    if mid_at == topic_at or payload_at > end or (five and buffer[mid_end]):
         return None
-    topic = block[topic_at:mid_at].decode("utf-8", "replace")
-    mid: int = _SHORT.unpack_from(block, mid_at)[0] if head & _QOS_1 else 0
-    return (topic, block[payload_at:end], bool(head & _RETAIN), mid), end
+    topic = buffer[topic_at:mid_at].decode("utf-8", "replace")
+    mid: int = _SHORT.unpack_from(buffer, mid_at)[0] if head & _QOS_1 else 0
+    return (topic, buffer[payload_at:end], bool(head & _RETAIN), mid), end
 
 
-def _body_at(block: bytes, at: int) -> tuple[int, int] | None:
+def _body_at(buffer: bytes, at: int) -> tuple[int, int] | None:
     """Return the offsets of begin and end of the body of the packet at offset `at`, None if it is incomplete."""
     length = shift = 0
-    for offset in range(at + 1, min(at + 5, len(block))):
-        length |= (block[offset] & 127) << shift
-        if block[offset] < 128:  # noqa: PLR2004  (the high bit: another byte follows)
+    for offset in range(at + 1, min(at + 5, len(buffer))):
+        length |= (buffer[offset] & 127) << shift
+        if buffer[offset] < 128:  # noqa: PLR2004  (the high bit: another byte follows)
             begin = offset + 1
-            return (begin, begin + length) if begin + length <= len(block) else None
+            return (begin, begin + length) if begin + length <= len(buffer) else None
         shift += 7
     return None

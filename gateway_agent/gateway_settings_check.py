@@ -1,4 +1,4 @@
-"""Gateway configuration: checks the gateways of the settings, and builds their pollers.
+"""Check of the gateways, buses and probes in the settings of the agent.
 
 All mistakes are reported at once, before anything runs.
 """
@@ -6,29 +6,16 @@ All mistakes are reported at once, before anything runs.
 import re
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
-from config.load import InvalidSetting
 from config.settings import BusSettings, DeviceOnBus, GatewaySettings
-from core.runtime.clock import Clock
-from core.wire.messages import ProbeInfo
-from gateway_agent.bus_poller import BoundChannel, BusPoller, PolledDevice
-from gateway_agent.device_profile import DeviceProfile, DeviceProfiles, InvalidDeviceProfile, LineDefaults
+from config.settings_loader import InvalidSetting
+from gateway_agent.device_profile import DeviceProfile, DeviceProfiles, InvalidDeviceProfile
 from gateway_agent.texts import say
 
 _CODE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Probe code in messages. The label on a probe may have 冷藏 or 冷冻 after it, which isn't part of the code."""
 
 
-class ReadyGateway(msgspec.Struct, frozen=True):
-    """Gateway with its buses, and the probes on them."""
-
-    number: str
-    pollers: list[BusPoller]
-    probes: list[ProbeInfo]
-
-
-def check(gateways: Sequence[GatewaySettings], profiles: DeviceProfiles) -> None:
+def check_gateways(gateways: Sequence[GatewaySettings], profiles: DeviceProfiles) -> None:
     """Check that the gateways can be run.
 
     Raises: InvalidSetting, with every mistake in a line of its own.
@@ -54,30 +41,6 @@ def _mistakes(gateways: Sequence[GatewaySettings], profiles: DeviceProfiles) -> 
                     yield from _wrong_probes(unit, f"{at}.units[{u}]", profiles.load(unit.profile))
                     codes += _codes_with_quantity(unit, profiles.load(unit.profile))
         yield from _duplicates(codes, f"{where}.buses", "probes")
-
-
-def ready(gateway: GatewaySettings, clock: Clock, profiles: DeviceProfiles, *, back_off: float) -> ReadyGateway:
-    """Build the pollers of a gateway that has been checked. Call it within a running event loop."""
-    pollers = []
-    probes: dict[str, ProbeInfo] = {}
-    for bus in gateway.buses:
-        units = [_unit(unit, profiles.load(unit.profile)) for unit in bus.units]
-        poller = BusPoller(bus, line_of(bus, profiles), units, clock, back_off=back_off)
-        pollers.append(poller)
-        for on_bus in bus.units:
-            for code in on_bus.probes.values():
-                probes[code] = ProbeInfo(code, on_bus.profile, poller.interval)
-    return ReadyGateway(gateway.number, pollers, list(probes.values()))
-
-
-def line_of(bus: BusSettings, profiles: DeviceProfiles) -> LineDefaults:
-    """Return the serial parameters of a bus: those of its settings, otherwise the factory defaults of its units."""
-    factory = profiles.load(bus.units[0].profile).line if bus.units else LineDefaults()
-    return LineDefaults(
-        baud=bus.baud or factory.baud,
-        parity=bus.parity or factory.parity,
-        stop_bits=bus.stop_bits or factory.stop_bits,
-    )
 
 
 def _wrong_profiles(bus: BusSettings, at: str, profiles: DeviceProfiles) -> Iterator[str]:
@@ -126,10 +89,3 @@ def _duplicates(values: Sequence[str], where: str, key: str) -> Iterator[str]:
     for value in dict.fromkeys(values):
         if values.count(value) > 1:
             yield say("gateways.twice", where=where, key=key, value=repr(value))
-
-
-def _unit(unit: DeviceOnBus, profile: DeviceProfile) -> PolledDevice:
-    bound = [
-        BoundChannel(channel, unit.probes[channel.name]) for channel in profile.channels if channel.name in unit.probes
-    ]
-    return PolledDevice(unit.address, profile, bound)

@@ -1,4 +1,4 @@
-"""MQTT client that reads blocks: it takes from one what paho would have made of the same bytes, in whatever pieces."""
+"""Buffered MQTT client: it takes from its buffer what paho would have made of the same bytes, in whatever pieces."""
 
 import hashlib
 import inspect
@@ -12,8 +12,8 @@ from paho.mqtt import _packet
 from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from core.mqtt import block_client
-from core.mqtt.block_client import BlockClient
+from core.mqtt import buffered_paho_client
+from core.mqtt.buffered_paho_client import BufferedPahoClient
 from tests.fixtures.mqtt_clients import (
     EXPIRY,
     PINGREQ,
@@ -169,7 +169,7 @@ def test_a_turn_ends_so_that_what_waits_is_sent(
 ) -> None:
     """By number, and by the time that they take: here each takes `later_by`."""
     clock = itertools.count()
-    monkeypatch.setattr(block_client, "monotonic", lambda: next(clock) * later_by)
+    monkeypatch.setattr(buffered_paho_client, "monotonic", lambda: next(clock) * later_by)
     run = Run(Ours, five=five)
     run.wire.come = b"".join(publish_packet(five=five, mid=mid) for mid in range(1, 1_201))
     turns = []
@@ -182,7 +182,7 @@ def test_a_turn_ends_so_that_what_waits_is_sent(
 def test_what_comes_is_a_sign_of_life(five: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
     """A broker whose answer to a ping is behind a backlog has not gone; one that says nothing at all has."""
     now = [100.0]
-    for module in (paho, block_client):
+    for module in (paho, buffered_paho_client):
         monkeypatch.setattr(module, "time_func", lambda: now[0])
     run = Run(Ours, five=five)
     for _ in range(10):
@@ -236,7 +236,7 @@ RELIED_ON = {
 
 
 def test_paho_is_the_one_that_ours_was_written_for() -> None:
-    """`BlockClient` replaces, extends or goes round these. What they do is tried above; what they do besides isn't."""
+    """`BufferedPahoClient` replaces, extends or goes round these. What they do is tried above; the rest isn't."""
     inside = {"Client": Client, "_packet": _packet}
     found = {}
     for name in RELIED_ON:
@@ -244,17 +244,17 @@ def test_paho_is_the_one_that_ours_was_written_for() -> None:
         text = inspect.getsource(getattr(inside[place], function))
         found[name] = hashlib.sha256(text.encode()).hexdigest()[:16]
     assert found == RELIED_ON, (
-        "paho-mqtt has changed: read how, see that core/mqtt/block_client.py still works, and note the new digests"
+        "paho-mqtt has changed: read how, see that buffered_paho_client.py still works, and note the new digests"
     )
 
 
 def test_no_name_of_ours_is_one_of_paho() -> None:
     """Save those of the methods that are meant to be replaced."""
     theirs = {*dir(Client), *vars(Run(Theirs, five=False).client)}
-    ours = {*vars(BlockClient), *vars(Run(Ours, five=False).client)}
+    ours = {*vars(BufferedPahoClient), *vars(Run(Ours, five=False).client)}
     added = {"ack_all", "signal_all", "_is_read_ahead", "_on_paho_message", "_five", "_on_received"}
     replaced = {"loop_read", "loop_stop", "_packet_read", "_update_inflight", "_create_socket", "__init__"}
     assert not added & theirs
-    assert {name for name in vars(BlockClient) if not name.startswith("__")} <= added | replaced
+    assert {name for name in vars(BufferedPahoClient) if not name.startswith("__")} <= added | replaced
     assert added <= ours
     assert replaced <= theirs

@@ -25,7 +25,7 @@ class InvalidSetting(Exception):
     """Settings that can't be used. The text names file, key and value of each, and says what would be right."""
 
 
-def load(path: Path | None, changed: Sequence[str] = ()) -> Settings:
+def load_settings(path: Path | None, changed: Sequence[str] = ()) -> Settings:
     """Load the settings from `path`, or from `coldchain.toml` of the current folder.
 
     Each of `changed`, such as "collector.shards=00-7f", overrides the file. Relative folders are relative to the folder
