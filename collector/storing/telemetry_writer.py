@@ -28,8 +28,7 @@ from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
 from core.runtime.trouble import TroubleKind, first_line
-from core.telemetry.embedded_file import FileReplaced
-from core.telemetry.port import SamplesRejected, StoredReading, Telemetry
+from core.telemetry.port import SamplesRejected, StoredReading, StoreReplaced, Telemetry
 from core.wire.quality import of_origin
 from core.wire.shards import GatewayNumber, Shard
 
@@ -199,7 +198,7 @@ class TelemetryWriter:
             pause = min(LONGEST_WAIT_S, pause * 2)
 
     def _fail(self, error: Exception) -> None:
-        if isinstance(error, FileReplaced) and self._alignment:
+        if isinstance(error, StoreReplaced) and self._alignment:
             self._alignment.doubt()
         if self._counts.problem(_part(error), error):
             log.warning("telemetry not written", error=first_line(error))

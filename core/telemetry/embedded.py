@@ -23,12 +23,11 @@ from core.runtime.instant import DAY, HOUR, Instant
 from core.telemetry import month_files, reading_columns
 from core.telemetry.codec import decode_block, decode_frame, encode_frame
 from core.telemetry.day_sealing import seal_days
-from core.telemetry.embedded_file import ReadOnly
 from core.telemetry.frame_cache import FrameCache
 from core.telemetry.hot_file import HotFile
 from core.telemetry.hour_sealing import drop_hours, only_sealer, seal_hours
 from core.telemetry.month_files import MonthFiles
-from core.telemetry.port import NO_MARKS, Capabilities, Curve, StoredReading
+from core.telemetry.port import NO_MARKS, Capabilities, Curve, ReadOnly, StoredReading
 from core.telemetry.reading_columns import LAST_AT, SERIES_BITS, ReadingColumns
 from core.telemetry.verification import VerificationResult, verify
 from core.wire.shards import Shard

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core.runtime.sqlite import FileId, file_id, malformed_text, to_wal
+from core.telemetry.port import ReadOnly, StoreReplaced
 
 _BUSY_S = 5.0
 _LARGEST_WAL = 64 * 2**20
@@ -24,16 +25,8 @@ class NewerFile(Exception):
     """The file was written by a newer coldchain."""
 
 
-class ReadOnly(Exception):
-    """Write on a store that was opened for reading only."""
-
-
 class Closed(Exception):
     """Call on a store that has been closed."""
-
-
-class FileReplaced(OSError):
-    """The open file was replaced at its path. The next call opens the new one; nothing was written to either."""
 
 
 class StoreFile:
@@ -63,7 +56,7 @@ class StoreFile:
     def write(self) -> Iterator[sqlite3.Connection]:
         """Yield a transaction that is durable once it ends without an exception.
 
-        Raises: ReadOnly; Closed; FileReplaced; sqlite3.OperationalError if other writers held the file for five
+        Raises: ReadOnly; Closed; StoreReplaced; sqlite3.OperationalError if other writers held the file for five
         seconds or the disk is full.
         """
         with self._writing, malformed_text():
@@ -75,7 +68,7 @@ class StoreFile:
                 self._writer.close()
                 self._writer = None
                 msg = f"{self.path} was replaced or deleted while it was open"
-                raise FileReplaced(msg)
+                raise StoreReplaced(msg)
             writer = self._writer or self._open_to_write()
             writer.execute("BEGIN IMMEDIATE")
             try:

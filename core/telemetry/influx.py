@@ -26,10 +26,17 @@ from config.settings import TelemetrySettings
 from core.ids import Centi, SeriesId
 from core.runtime.instant import DAY, Instant
 from core.telemetry import flux, reading_columns
-from core.telemetry.embedded_file import ReadOnly
 from core.telemetry.influx_cursor import InfluxCursor
 from core.telemetry.influx_errors import message, spoken
-from core.telemetry.port import NO_MARKS, Capabilities, Curve, SamplesRejected, StoredReading, TelemetryUnavailable
+from core.telemetry.port import (
+    NO_MARKS,
+    Capabilities,
+    Curve,
+    ReadOnly,
+    SamplesRejected,
+    StoredReading,
+    TelemetryUnavailable,
+)
 from core.telemetry.reading_columns import LAST_AT, ReadingColumns
 from core.wire.shards import Shard
 

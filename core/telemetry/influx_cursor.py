@@ -17,8 +17,8 @@ from influxdb_client.service.write_service import WriteService
 from core.runtime.clock import real_now
 from core.runtime.instant import HOUR
 from core.telemetry import flux
-from core.telemetry.embedded_file import FileReplaced
 from core.telemetry.influx_errors import spoken
+from core.telemetry.port import StoreReplaced
 from core.wire.shards import Shard
 
 _CSV = Dialect(header=True, annotations=[])  # type: ignore[no-untyped-call]  # generated code
@@ -68,7 +68,7 @@ class InfluxCursor:
     def move(self, positions: Mapping[Shard, int], marks: Mapping[Shard, str]) -> None:
         """Move the cursor of shards forward; a position behind the stored one is ignored.
 
-        Raises: FileReplaced if the bucket no longer has the last point that this process wrote; TelemetryUnavailable.
+        Raises: StoreReplaced if the bucket no longer has the last point that this process wrote; TelemetryUnavailable.
         """
         named = {(shard, marks.get(shard, "").partition("/")[0]): n for shard, n in positions.items()}
         with self._lock:
@@ -101,7 +101,7 @@ class InfluxCursor:
             (row["shard"], row["log"]) == (shard, log or flux.NO_LOG) and int(row["_value"]) >= n for row in rows
         ):
             msg = f"bucket {self._bucket} was replaced or deleted: it has no longer position {n} of shard {shard}"
-            raise FileReplaced(msg)
+            raise StoreReplaced(msg)
 
     def _rows(self, query: str) -> list[dict[str, str]]:
         with spoken():

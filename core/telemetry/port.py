@@ -61,6 +61,14 @@ class TelemetryUnavailable(OSError):
     """The store can't be reached or gives no valid answer. It is unknown whether a write was stored: write it again."""
 
 
+class StoreReplaced(OSError):
+    """The open store was replaced, emptied or deleted. Nothing was written; the next call uses what is there now."""
+
+
+class ReadOnly(Exception):
+    """Write on a store that was opened for reading only."""
+
+
 class SamplesRejected(Exception):
     """The store will never accept some samples of a batch. All others of the batch are stored."""
 
@@ -83,7 +91,7 @@ class Telemetry(Protocol):
         """Store samples durably and move the cursor of the intake log, never back; `marks` name the log.
 
         Raises: ValueError for a sample that no store can keep, then nothing is stored; TelemetryUnavailable;
-        SamplesRejected, then the cursor stays: keep the rejected samples elsewhere, and call again with the positions
+        StoreReplaced; ReadOnly; SamplesRejected, then the cursor stays: keep the rejected samples elsewhere, and call again with the positions
         only.
         """
 

@@ -17,10 +17,10 @@ from core.runtime.instant import DAY, HOUR, MINUTE, Instant
 from core.telemetry import hour_sealing
 from core.telemetry.codec import Damaged
 from core.telemetry.embedded import EmbeddedTelemetry
-from core.telemetry.embedded_file import Closed, NewerFile, ReadOnly
+from core.telemetry.embedded_file import Closed, NewerFile
 from core.telemetry.factory import open_telemetry
 from core.telemetry.hot_file import HotFile
-from core.telemetry.port import StoredReading
+from core.telemetry.port import ReadOnly, StoredReading
 from core.wire.shards import Shard
 
 START = Instant(1_700_000_000_000 // DAY * DAY + 2 * HOUR)

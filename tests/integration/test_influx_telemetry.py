@@ -22,11 +22,10 @@ from core.runtime.clock import clock_from, real_now
 from core.runtime.instant import DAY, SECOND, Instant
 from core.runtime.trouble import TroubleKind, kind_of
 from core.telemetry import flux, port
-from core.telemetry.embedded_file import FileReplaced, ReadOnly
 from core.telemetry.factory import open_telemetry
 from core.telemetry.influx import InfluxTelemetry
 from core.telemetry.influx_cursor import InfluxCursor
-from core.telemetry.port import SamplesRejected, StoredReading
+from core.telemetry.port import ReadOnly, SamplesRejected, StoredReading, StoreReplaced
 from core.units import device_revision
 from core.wire.shards import GatewayNumber, Shard, shard_of
 from tests.fixtures.broker import broker, running, settings_in
@@ -362,7 +361,7 @@ def test_a_bucket_that_was_emptied_under_a_writer_is_noticed_before_the_cursor_h
         store.write_batch(good(2), {SHARD: 2}, {SHARD: "name/"})
         other.place_cursor({}, {})
         for _ in range(2):
-            with pytest.raises(FileReplaced) as noticed:
+            with pytest.raises(StoreReplaced) as noticed:
                 store.write_batch(good(3), {SHARD: 3}, {SHARD: "name/"})
             assert kind_of(noticed.value) is TroubleKind.PUT_BACK
         assert store.cursor() == {}
