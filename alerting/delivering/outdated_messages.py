@@ -64,8 +64,8 @@ def relevance(
 
 def _of_alarm(row: SiblingMessage, cycle: int, alarm: AlarmStanding, others: Sequence[SiblingMessage]) -> Relevance:
     if alarm.state == AlarmState.OPEN and alarm.cycle == cycle:
-        turn = repeat_of(row.key)
-        later = any(other.tier == row.tier and repeat_of(other.key) > turn > 0 for other in others)
+        repeat = repeat_of(row.key)
+        later = any(other.tier == row.tier and repeat_of(other.key) > repeat > 0 for other in others)
         return Relevance.SUPERSEDE if later else Relevance.SEND
     is_over = (
         alarm.state == AlarmState.CLOSED

@@ -217,7 +217,14 @@ class _Settling:
         for step in due:
             step.state = step_state
             self._tx.add(
-                event(alarm.id, AlarmEventKind(step_state), self._now, cycle=step.cycle, tier=step.tier, turn=step.turn)
+                event(
+                    alarm.id,
+                    AlarmEventKind(step_state),
+                    self._now,
+                    cycle=step.cycle,
+                    tier=step.tier,
+                    repeat=step.repeat,
+                )
             )
 
     def _fire(
@@ -232,10 +239,15 @@ class _Settling:
         If the zone flaps, the level is not told again before the floor of its policy is over.
         """
         policy = policy_of(alarm)
-        top = max(due, key=lambda step: (step.tier, step.turn))
+        top = max(due, key=lambda step: (step.tier, step.repeat))
         last_notified_at = notified_at.get(((alarm.zone_id, alarm.rule), top.tier))
         floor = policy.floor_min * MINUTE
-        if top.turn == 0 and alarm.cycle > 1 and last_notified_at is not None and self._now - last_notified_at < floor:
+        if (
+            top.repeat == 0
+            and alarm.cycle > 1
+            and last_notified_at is not None
+            and self._now - last_notified_at < floor
+        ):
             for step in due:
                 step.due_at = Instant(last_notified_at + floor)
             return
@@ -274,13 +286,13 @@ class _Settling:
                 tier=step.tier,
                 value=state.value,
                 until=until,
-                turn=step.turn,
+                repeat=step.repeat,
                 offline=state.offline,
             )
             drafts += [_draft(alarm_facts, step, person) for person in people.values()]
             notified_levels = [int(level) for level in levels if level not in unreachable]
             if notified_levels:
-                position = {"cycle": step.cycle, "tier": step.tier, "turn": step.turn}
+                position = {"cycle": step.cycle, "tier": step.tier, "repeat": step.repeat}
                 events.append(
                     event_row(alarm.id, AlarmEventKind.TOLD, self._now, person=None, levels=notified_levels, **position)
                 )
@@ -302,7 +314,7 @@ class _Settling:
             return None
         due_at = fired.due_at + every * ((self._now - fired.due_at) // every + 1)
         row = {"alarm_id": alarm.id, "cycle": alarm.cycle, "tier": fired.tier, "due_at": due_at}
-        return {**row, "turn": fired.turn + 1}
+        return {**row, "repeat": fired.repeat + 1}
 
 
 def _draft(alarm_facts: AlarmFacts, step: AlarmStep, person: Person) -> MessageDraft:
@@ -314,7 +326,7 @@ def _draft(alarm_facts: AlarmFacts, step: AlarmStep, person: Person) -> MessageD
         tier=step.tier,
         about=step.alarm_id,
         cycle=step.cycle,
-        turn=step.turn,
+        repeat=step.repeat,
     )
 
 

@@ -106,7 +106,7 @@ def _tell(
                 tier=1,
                 about=f"gw{gateway}",
                 cycle=first.cycle,
-                turn=first.id,
+                repeat=first.id,
             )
         )
     for draft in outbox.queue(tx, drafts, now):

@@ -177,9 +177,8 @@ def _happenings(
 
 def _telling_result(alarm: AlarmId, detail: Mapping[str, Any], messages: Sequence[queries.Notification]) -> str:
     """Return told, telling or told_failed: messages that wait, or were refused, have told nobody."""
-    key = outbox_key(
-        alarm, detail.get("cycle", 1), detail["tier"], detail.get("turn", 0), 0, "", NotificationKind.ALARM
-    )
+    repeat = detail.get("repeat", detail.get("turn", 0))  # as it was called before migration 0009
+    key = outbox_key(alarm, detail.get("cycle", 1), detail["tier"], repeat, 0, "", NotificationKind.ALARM)
     prefix = key.rsplit(":", 3)[0] + ":"
     states = {notification.message.state for notification in messages if notification.message.key.startswith(prefix)}
     if not states or MessageState.SENT in states:

@@ -42,7 +42,7 @@ def facts_of_alarm(
     tier: int,
     value: Centi | None,
     until: Instant,
-    turn: int = 0,
+    repeat: int = 0,
     offline: bool = False,
 ) -> AlarmFacts:
     """Return the content of a message about an alarm: its last cycle, and its total time out of range by `until`."""
@@ -61,7 +61,7 @@ def facts_of_alarm(
         opened=cycle_opened_at(alarm),
         tier=tier,
         cycle=alarm.cycle,
-        turn=turn,
+        repeat=repeat,
         offline=offline,
         peak=alarm.peak,
         recovered=alarm.ended_at,

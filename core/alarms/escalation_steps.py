@@ -28,7 +28,7 @@ from core.runtime.instant import MINUTE, Instant, Milliseconds
 DRAIN = Milliseconds(MINUTE)
 """Delay of level 1 after the last reading of a backlog: the next reading may show that the excursion is over."""
 StepKey = tuple[int, int]
-"""Tier and turn of a step."""
+"""Tier and repeat of a step."""
 
 
 class AlarmOpening(msgspec.Struct, frozen=True):
@@ -56,9 +56,9 @@ def write_steps(tx: Session, openings: Sequence[AlarmOpening], now: Instant) -> 
     earlier = _earlier(tx, [opening.alarm for opening in openings if opening.cycle > 1])
     rows = []
     for opening in openings:
-        for (tier, turn), due_at in steps_of(opening, earlier.get(opening.alarm, EarlierCycles()), now).items():
+        for (tier, repeat), due_at in steps_of(opening, earlier.get(opening.alarm, EarlierCycles()), now).items():
             rows.append(
-                {"alarm_id": opening.alarm, "cycle": opening.cycle, "tier": tier, "turn": turn, "due_at": due_at}
+                {"alarm_id": opening.alarm, "cycle": opening.cycle, "tier": tier, "repeat": repeat, "due_at": due_at}
             )
     insert_missing(tx, AlarmStep, rows)
 
@@ -73,10 +73,10 @@ def steps_of(opening: AlarmOpening, earlier: EarlierCycles, now: Instant) -> dic
     for tier, after in policy.offsets():
         if tier > 1 and (tier, 0) not in earlier.fired:
             steps[tier, 0] = max(first, earlier.unfired.get((tier, 0), Instant(opening.t0 + after)))
-    fired_turns = [turn for tier, turn in earlier.fired if tier == policy.top]
-    if fired_turns and policy.repeat_min:
-        repeat = (policy.top, max(fired_turns) + 1)
-        steps[repeat] = max(first, earlier.unfired.get(repeat, Instant(now + policy.repeat_min * MINUTE)))
+    fired_repeats = [repeat for tier, repeat in earlier.fired if tier == policy.top]
+    if fired_repeats and policy.repeat_min:
+        next_repeat = (policy.top, max(fired_repeats) + 1)
+        steps[next_repeat] = max(first, earlier.unfired.get(next_repeat, Instant(now + policy.repeat_min * MINUTE)))
     return steps
 
 
@@ -84,13 +84,13 @@ def _earlier(tx: Session, alarms: Sequence[AlarmId]) -> dict[AlarmId, EarlierCyc
     earlier: dict[AlarmId, EarlierCycles] = defaultdict(EarlierCycles)
     if alarms:
         rows = tx.execute(
-            select(AlarmStep.alarm_id, AlarmStep.tier, AlarmStep.turn, AlarmStep.state, AlarmStep.due_at)
+            select(AlarmStep.alarm_id, AlarmStep.tier, AlarmStep.repeat, AlarmStep.state, AlarmStep.due_at)
             .where(in_values(tx, AlarmStep.alarm_id, alarms), AlarmStep.tier > 0)
             .order_by(AlarmStep.cycle)
         )
-        for alarm, tier, turn, state, due_at in rows:
+        for alarm, tier, repeat, state, due_at in rows:
             if state == StepState.FIRED:
-                earlier[alarm].fired.add((tier, turn))
+                earlier[alarm].fired.add((tier, repeat))
             else:
-                earlier[alarm].unfired[tier, turn] = due_at
+                earlier[alarm].unfired[tier, repeat] = due_at
     return earlier

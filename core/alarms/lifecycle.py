@@ -74,30 +74,30 @@ def settle(
     new: dict[ZoneRule, dict[str, Any]] = {}
     recovered: list[AlarmId] = []
     kept: list[tuple[Alarm, Sequence[ConditionChange], Condition]] = []
-    for key, zone_evidence in sorted(by_key.items()):
+    for key, changes in sorted(by_key.items()):
         watched = zones[key[0]]
         condition = conditions.get(key, Condition.OK)
         open_alarm, recovered_alarm = alarms.get(key, (None, None))
         if condition is Condition.OK:
             if open_alarm:
-                recover(tx, zones, outbox, open_alarm, zone_evidence, now)
+                recover(tx, zones, outbox, open_alarm, changes, now)
                 recovered.append(open_alarm.id)
         elif open_alarm:
-            kept.append((open_alarm, zone_evidence, condition))
-        elif recovered_alarm and _just_recovered(recovered_alarm, zones, zone_evidence, now):
-            _reopen(recovered_alarm, zone_evidence, now)
+            kept.append((open_alarm, changes, condition))
+        elif recovered_alarm and _just_recovered(recovered_alarm, zones, changes, now):
+            _reopen(recovered_alarm, changes, now)
             opening = AlarmOpening(
                 recovered_alarm.id,
                 recovered_alarm.cycle,
                 recovered_alarm.opened_at,
                 policy_of(recovered_alarm),
-                draining=_draining(zone_evidence),
+                draining=_draining(changes),
             )
-            opened.append(_OpenedAlarm(opening, cycle_onset_at(recovered_alarm), _opening_value(zone_evidence)))
+            opened.append(_OpenedAlarm(opening, cycle_onset_at(recovered_alarm), _opening_value(changes)))
         elif (unit := units.get(watched.equipment)) is None:
             log.error("no alarm: the equipment never stood in a unit", zone=key[0], equipment=watched.equipment)
         else:
-            new[key] = alarm_row(watched, zone_evidence, unit, now)
+            new[key] = alarm_row(watched, changes, unit, now)
     tx.flush()
     insert_all(tx, Alarm, list(new.values()))
     for key, row in new.items():
@@ -206,7 +206,7 @@ def _open_and_recovered(
 def _matching_ended_alarms(
     tx: Session, by_key: Mapping[ZoneRule, Sequence[ConditionChange]], now: Instant
 ) -> set[ZoneRule]:
-    """Return the zones and rules whose condition changes were followed late and overlaps an alarm that has ended.
+    """Return the zones and rules whose condition changes were followed late and overlap an alarm that has ended.
 
     The probes of a zone may come through two shards, and one shard may be followed an hour later than the other. Such
     an excursion opens no alarm. Either it ends, and is then marked (`alerting.evaluating.live_readings`) and compared
@@ -296,7 +296,7 @@ def _update_open(tx: Session, kept: Sequence[tuple[Alarm, Sequence[ConditionChan
                 AlarmStep.alarm_id == alarm.id, AlarmStep.cycle == alarm.cycle, AlarmStep.state == StepState.DUE
             )
             # In a later cycle, steps of other levels may be due too; none may fire before level 1.
-            before_latest = or_(and_(AlarmStep.tier == 1, AlarmStep.turn == 0), AlarmStep.due_at < latest)
+            before_latest = or_(and_(AlarmStep.tier == 1, AlarmStep.repeat == 0), AlarmStep.due_at < latest)
             tx.execute(update(AlarmStep).where(due_steps, before_latest).values(due_at=latest))
 
 

@@ -49,7 +49,7 @@ class AlarmFacts(msgspec.Struct, frozen=True, kw_only=True):
     tier: int
     """Highest level that is told with this message."""
     cycle: int = 1
-    turn: int = 0
+    repeat: int = 0
     """0 for the first message of a tier, then the number of the repeat."""
     offline: bool = False
     """No data since `value`. An abnormal condition stays abnormal meanwhile."""
@@ -85,13 +85,13 @@ Facts = AlarmFacts | DigestFacts | OpsFacts
 
 
 def outbox_key(
-    alarm: AlarmId | str, cycle: int, tier: int, turn: int, person: int, channel: str, kind: NotificationKind
+    alarm: AlarmId | str, cycle: int, tier: int, repeat: int, person: int, channel: str, kind: NotificationKind
 ) -> str:
     """Return the unique key of a message. The same key is never queued twice.
 
-    A digest has `gw10001` in place of the alarm, and the id of its first alarm in place of the turn.
+    A digest has `gw10001` in place of the alarm, and the id of its first alarm in place of the repeat.
     """
-    return f"{alarm}:{cycle}:{tier}:{turn}:{person}:{channel}:{kind}"
+    return f"{alarm}:{cycle}:{tier}:{repeat}:{person}:{channel}:{kind}"
 
 
 def on_channel(key: str, channel: str) -> str:
@@ -167,7 +167,7 @@ def _words(texts: Mapping[str, Any], kind: NotificationKind, facts: Facts) -> di
                 "what": _what(texts, kind, facts),
                 "onset": time(facts.onset),
                 "recovered": time(facts.recovered if facts.recovered is not None else facts.opened),
-                "level": texts["repeated" if facts.turn else "level"][str(facts.tier)],
+                "level": texts["repeated" if facts.repeat else "level"][str(facts.tier)],
             }
         case DigestFacts():
             return {

@@ -31,7 +31,7 @@ class MessageDraft(msgspec.Struct, frozen=True, kw_only=True):
     about: AlarmId | str
     """The alarm, or another subject, such as `gw10001` for a digest."""
     cycle: int = 1
-    turn: int = 0
+    repeat: int = 0
 
 
 class OutboxWriter:
@@ -57,7 +57,7 @@ class OutboxWriter:
             if not draft.openid:
                 unbound.append(draft)
                 continue
-            key = outbox_key(draft.about, draft.cycle, draft.tier, draft.turn, draft.person, CHANNEL, draft.kind)
+            key = outbox_key(draft.about, draft.cycle, draft.tier, draft.repeat, draft.person, CHANNEL, draft.kind)
             link = self._link(draft, now)
             body = compose(draft.kind, draft.facts, key=key, to=draft.openid, link=link, template_id="")
             rows.append(

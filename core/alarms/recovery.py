@@ -92,7 +92,10 @@ def put_in_digest(tx: Session, alarms: Iterable[Alarm], now: Instant) -> None:
     insert_missing(
         tx,
         AlarmStep,
-        [{"alarm_id": alarm.id, "cycle": alarm.cycle, "tier": DIGEST, "turn": 0, "due_at": due_at} for alarm in alarms],
+        [
+            {"alarm_id": alarm.id, "cycle": alarm.cycle, "tier": DIGEST, "repeat": 0, "due_at": due_at}
+            for alarm in alarms
+        ],
     )
 
 

@@ -132,7 +132,7 @@ class AlarmStep(Record):
 
     __tablename__ = "alarm_step"
     __table_args__ = (
-        UniqueConstraint("alarm_id", "cycle", "tier", "turn"),
+        UniqueConstraint("alarm_id", "cycle", "tier", "repeat"),
         one_of("state", StepState),
         Index(None, "state", "due_at"),
     )
@@ -142,7 +142,7 @@ class AlarmStep(Record):
     cycle: Mapped[int]
     tier: Mapped[int]
     """1, 2, 3: the highest level to tell; the levels below are told too. 0: digest of late data, to level 1."""
-    turn: Mapped[int] = mapped_column(default=0)
+    repeat: Mapped[int] = mapped_column(default=0)
     """0 for the first time, then the number of the repeat."""
     due_at: Mapped[Instant]
     state: Mapped[StepState] = mapped_column(state_type(StepState, 12), default=StepState.DUE)
@@ -163,7 +163,7 @@ class OutboxMessage(Record):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(String(120), unique=True)
-    """alarm:cycle:tier:turn:person:channel:kind."""
+    """alarm:cycle:tier:repeat:person:channel:kind."""
     alarm_id: Mapped[AlarmId | None] = mapped_column(ForeignKey("alarm.id"), index=True)
     cycle: Mapped[int] = mapped_column(default=1)
     tier: Mapped[int] = mapped_column(default=1)

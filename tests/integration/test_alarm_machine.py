@@ -123,7 +123,7 @@ class Alarms(RuleBasedStateMachine):
         assert not at_once or max(at_once.values()) == 1
         # Whatever the cycle: all of an alarm count from its first opening, and a level's step fires once.
         assert all(row.created_at - opened[row.alarm_id] >= EARLIEST[row.tier] for row in rows)
-        fired = Counter((step.alarm_id, step.tier, step.turn) for step in steps if step.tier > 1)
+        fired = Counter((step.alarm_id, step.tier, step.repeat) for step in steps if step.tier > 1)
         assert not fired or max(fired.values()) == 1
 
     @invariant()
@@ -157,7 +157,7 @@ class Alarms(RuleBasedStateMachine):
 
 
 def _without_channel(key: str) -> tuple[str, ...]:
-    """Return alarm, cycle, tier, turn, person and kind of a message."""
+    """Return alarm, cycle, tier, repeat, person and kind of a message."""
     *what, _, kind = key.split(":")
     return (*what, kind)
 

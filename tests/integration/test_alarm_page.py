@@ -26,9 +26,11 @@ def page(place: Site, alarm: AlarmId, language: str = "") -> str:
     return text_of(place.signed_in("clinic-a", accept="text/html").get(f"/alarms/{alarm}{more}"))
 
 
-def told(place: Site, alarm: AlarmId, person: str, tier: int, state: str, *, turn: int = 0, kind: str = "alarm") -> int:
+def told(
+    place: Site, alarm: AlarmId, person: str, tier: int, state: str, *, repeat: int = 0, kind: str = "alarm"
+) -> int:
     """Add a message to a person."""
-    key = outbox_key(alarm, 1, tier, turn, place.there.people[person], "wechat", kind)  # type: ignore[arg-type]
+    key = outbox_key(alarm, 1, tier, repeat, place.there.people[person], "wechat", kind)  # type: ignore[arg-type]
     row = OutboxMessage(
         key=key,
         alarm_id=alarm,
@@ -114,7 +116,7 @@ def test_who_was_told_is_listed_each_time_with_channel_time_and_outcome(place: S
     told(place, alarm, "李建国", 2, "sent")
     waits = told(place, alarm, "王芳", 2, "queued")
     told(place, alarm, "赵敏", 3, "failed")
-    told(place, alarm, "王芳", 3, "sent", turn=1)
+    told(place, alarm, "王芳", 3, "sent", repeat=1)
     told(place, alarm, "王芳", 1, "sent", kind="recovery")
     with place.records.write() as tx:
         failed = tx.scalars(select(OutboxMessage.id).where(OutboxMessage.state == "failed")).one()
@@ -141,8 +143,8 @@ def test_who_was_told_is_listed_each_time_with_channel_time_and_outcome(place: S
 
 def test_many_messages_fold(place: Site) -> None:
     alarm = place.alarm()
-    for turn in range(1, 13):
-        told(place, alarm, "王芳", 3, "sent", turn=turn)
+    for repeat in range(1, 13):
+        told(place, alarm, "王芳", 3, "sent", repeat=repeat)
     shown = page(place, alarm)
     assert "更早的 3 条" in shown
     assert shown.count("重复提醒") == 12
@@ -160,7 +162,7 @@ def test_many_messages_fold(place: Site) -> None:
 def test_what_came_of_telling_is_said_as_it_is(place: Site, states: tuple[str, ...], text: str) -> None:
     alarm = place.alarm()
     with place.records.write() as tx:
-        detail = '{"cycle":1,"levels":[1,2],"tier":2,"turn":0}'
+        detail = '{"cycle":1,"levels":[1,2],"tier":2,"repeat":0}'
         tx.add(AlarmEvent(alarm_id=alarm, at=NOW, kind="told", detail=detail))
     for person, state in zip(("王芳", "李建国"), states, strict=False):
         told(place, alarm, person, 2, state)

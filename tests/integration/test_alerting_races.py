@@ -116,7 +116,7 @@ def test_two_escalators_on_the_same_steps_tell_each_once(watch: Watch, monkeypat
     with watch.records.read() as tx:
         told = select(func.count()).where(AlarmEvent.kind == "told")
         assert tx.scalar(told) == 3 * len(alarms)
-        assert tx.scalar(select(func.count()).where(AlarmStep.turn == 1)) == len(alarms)
+        assert tx.scalar(select(func.count()).where(AlarmStep.repeat == 1)) == len(alarms)
 
 
 def test_a_step_that_one_worker_holds_while_another_finds_it_abnormal_again_is_fired(watch: Watch) -> None:
@@ -297,7 +297,7 @@ def _history(watch: Watch) -> dict[str, object]:
         cursor = tx.scalars(select(FollowCursor.position)).all()
     return {
         "alarm": (alarm.state, alarm.cycle, alarm.opened_at, alarm.onset_at, alarm.ended_at, alarm.recovered_at),
-        "steps": [(step.tier, step.turn, step.due_at, step.state, step.fired_at) for step in watch.steps(alarm.id)],
+        "steps": [(step.tier, step.repeat, step.due_at, step.state, step.fired_at) for step in watch.steps(alarm.id)],
         "events": watch.events(alarm.id),
         "told": [(row.key.partition(":")[2], row.created_at) for level in (1, 2, 3) for row in watch.told(level)],
         "recovered": [row.key.partition(":")[2] for level in (1, 2, 3) for row in watch.told(level, "recovery")],

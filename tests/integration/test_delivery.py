@@ -103,7 +103,7 @@ def test_who_cannot_be_reached_is_marked_until_a_message_arrives(
         assert marked() == NOON
         sim.people("a")
         with records.write() as tx:
-            queue(tx, alarm, people[0], turn=1)
+            queue(tx, alarm, people[0], repeat=1)
         until(delivery, delivery.idle)
     assert marked() is None
     assert len(sim.received("a")) == 1

@@ -171,7 +171,7 @@ def test_after_our_own_standstill_each_is_told_once_and_the_missed_repeats_are_o
     watch.run()
     assert [watch.tiers(level) for level in (1, 2, 3)] == [[1, 3], [3], [3]]
     due = [step for step in watch.steps(watch.alarm().id) if step.state == "due"]
-    assert [(step.turn, step.due_at - watch.alarm().opened_at) for step in due] == [(1, 210 * MINUTE)]
+    assert [(step.repeat, step.due_at - watch.alarm().opened_at) for step in due] == [(1, 210 * MINUTE)]
 
 
 def test_down_for_two_hours_and_recovered_meanwhile_pages_nobody(watch: Watch) -> None:

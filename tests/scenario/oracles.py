@@ -330,7 +330,7 @@ def _fired(county: County, outbox_rows: Iterable[_Told], tally: Tally) -> None:
     """Check that each fired step, or a higher one due with it, told everybody whom it names."""
     with county.records.read() as tx:
         steps = tx.execute(
-            select(AlarmStep.alarm_id, AlarmStep.cycle, AlarmStep.tier, AlarmStep.turn).where(
+            select(AlarmStep.alarm_id, AlarmStep.cycle, AlarmStep.tier, AlarmStep.repeat).where(
                 AlarmStep.state == "fired", AlarmStep.tier > 0
             )
         ).all()
@@ -340,17 +340,17 @@ def _fired(county: County, outbox_rows: Iterable[_Told], tally: Tally) -> None:
     for row in outbox_rows:
         if row.kind == "alarm":
             by_person[row.alarm, row.cycle, row.level].append(row)
-    for alarm, cycle, tier, turn in steps:
+    for alarm, cycle, tier, repeat in steps:
         # After a recovery the messages of the step need not be sent any more.
         is_over = state_of[alarm] != ("open", cycle)
         for level in range(1, tier + 1):
             told_by_step = [
-                row for row in by_person[alarm, cycle, level] if (row.tier, repeat_of(row.key)) >= (tier, turn)
+                row for row in by_person[alarm, cycle, level] if (row.tier, repeat_of(row.key)) >= (tier, repeat)
             ]
             if not told_by_step or not (is_over or any(row.state == "sent" for row in told_by_step)):
                 tally.messages_missing += 1
                 tally.wrong.append(
-                    f"step {tier}/{turn} of alarm {alarm}, cycle {cycle}: level {level} was told {told_by_step}"
+                    f"step {tier}/{repeat} of alarm {alarm}, cycle {cycle}: level {level} was told {told_by_step}"
                 )
 
 

@@ -72,17 +72,17 @@ def test_every_level_is_told_at_the_first_activity_after_its_time_and_once(cycle
         steps = steps_of(opening(number), earlier, at(now))
         for minute in range(now, now + lasts + 1):
             active.append(minute)
-            for (tier, turn), due in sorted(steps.items()):
+            for (tier, repeat), due in sorted(steps.items()):
                 if due <= at(minute):
-                    del steps[tier, turn]
-                    earlier.fired.add((tier, turn))
-                    if turn:
+                    del steps[tier, repeat]
+                    earlier.fired.add((tier, repeat))
+                    if repeat:
                         repeats.append(minute)
                     elif tier > 1:
                         assert tier not in first_told
                         first_told[tier] = minute
                     if tier == POLICY.top:
-                        steps[tier, turn + 1] = Instant(due + POLICY.repeat_min * MINUTE)
+                        steps[tier, repeat + 1] = Instant(due + POLICY.repeat_min * MINUTE)
         for place, due in steps.items():
             earlier.unfired[place] = due
         now += lasts + over

@@ -61,7 +61,7 @@ alarms = st.builds(
     opened=instants,
     tier=st.integers(1, 3),
     cycle=st.integers(1, 9),
-    turn=st.integers(0, 9),
+    repeat=st.integers(0, 9),
     offline=st.booleans(),
     peak=centis,
     recovered=instants,
@@ -139,7 +139,7 @@ def test_a_temperature_is_shown_as_it_is_stored(value: int, shown: str) -> None:
     [
         (facts(), "9.4℃高于上限8.0℃", "一级报警"),
         (facts(rule="below", value=120, limit=200, tier=2), "1.2℃低于下限2.0℃", "二级报警"),
-        (facts(tier=3, turn=2), "9.4℃高于上限8.0℃", "三级重复"),
+        (facts(tier=3, repeat=2), "9.4℃高于上限8.0℃", "三级重复"),
         (facts(cycle=2), "9.4℃再次高于上限8.0℃", "一级报警"),
         (facts(offline=True, tier=2), "无数据，末值9.4℃偏高", "二级报警"),
         (facts(rule="probe_offline", value=None), "探头离线，无数据", "一级报警"),

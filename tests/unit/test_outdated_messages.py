@@ -18,10 +18,10 @@ def row(
     attempts: int = 0,
     lease_until: int | None = None,
     channel: str = "wechat",
-    turn: int = 0,
+    repeat: int = 0,
 ) -> SiblingMessage:
     until = None if lease_until is None else Instant(lease_until)
-    return SiblingMessage(f"7:1:{tier}:{turn}:3:{channel}:{kind}", kind, tier, state, attempts, until)
+    return SiblingMessage(f"7:1:{tier}:{repeat}:3:{channel}:{kind}", kind, tier, state, attempts, until)
 
 
 @pytest.mark.parametrize("tier", [1, 2, 3])
@@ -74,7 +74,7 @@ def test_what_another_channel_delivered_is_not_said_twice(kind: str) -> None:
 
 
 def test_a_repeat_gives_way_to_a_later_one_but_the_first_word_does_not() -> None:
-    first, second, third = (row(tier=3, turn=turn) for turn in (0, 1, 2))
+    first, second, third = (row(tier=3, repeat=repeat) for repeat in (0, 1, 2))
     assert relevance(second, 1, OPEN, [first, third], NOW) is SUPERSEDE
     assert relevance(third, 1, OPEN, [first, second], NOW) is SEND
     assert relevance(first, 1, OPEN, [second, third], NOW) is SEND
