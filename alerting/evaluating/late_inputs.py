@@ -34,7 +34,7 @@ class LateInputs(msgspec.Struct, frozen=True):
     """What the records said of some spans at one moment."""
 
     revision: int
-    stays: Mapping[SeriesId, ProbeZonePeriods]
+    periods: Mapping[SeriesId, ProbeZonePeriods]
     newest: Mapping[SeriesId, Instant]
     beyond: frozenset[SeriesId]
     """Series with a limit's condition that isn't ok."""
@@ -60,20 +60,20 @@ def snapshot(tx: Session, candidates: Sequence[Candidate]) -> LateInputs:
     spans = [each.span for each in candidates]
     newest = {each.span.series: each.newest for each in candidates if each.newest is not None}
     series = {span.series for span in spans}
-    stays = zone_periods.load(tx, series)
-    ids = set(stays) | series
+    periods = zone_periods.load(tx, series)
+    ids = set(periods) | series
     of_all = select(SeriesState.series_id, SeriesState.newest_at).where(
         in_values(tx, SeriesState.series_id, ids - series), SeriesState.newest_at > 0
     )
     beyond = select(RuleState.series_id).where(
         in_values(tx, RuleState.series_id, ids), RuleState.rule.in_(RULES), RuleState.condition != Condition.OK
     )
-    zones = {run[0].zone for each in series if each in stays for run in stays[each].runs}
+    zones = {run[0].zone for each in series if each in periods for run in periods[each].runs}
     since = Instant(min(span.since for span in spans) - MARGIN)
     until = Instant(max(span.until for span in spans) + MARGIN)
     return LateInputs(
         device_revision.current(tx),
-        stays,
+        periods,
         {**{row[0]: row[1] for row in tx.execute(of_all)}, **newest},
         frozenset(tx.scalars(beyond)),
         since,
@@ -84,7 +84,7 @@ def snapshot(tx: Session, candidates: Sequence[Candidate]) -> LateInputs:
 
 def zones_of(span: MarkedSpan, known: LateInputs) -> list[ZoneId]:
     """Return the zones in which the probe was in a span."""
-    mine = known.stays.get(span.series)
+    mine = known.periods.get(span.series)
     runs = mine.runs if mine else ()
     return sorted({run[0].zone for run in runs if run[0].since <= span.until and run[-1].until > span.since})
 
@@ -100,13 +100,13 @@ def is_calm(span: MarkedSpan, known: LateInputs, curve: Curve) -> bool:
             if any(alarm.touches(since, until) for alarm in known.alarms.get((zone, rule), ())):
                 return False
     usable = ~np.isnan(curve.value) & ((curve.q & UNUSABLE) == 0)
-    for run in known.stays[span.series].runs if zones else ():
-        for stay in run:
-            first, last = np.searchsorted(curve.at, (max(stay.since, since), min(stay.until, until)))
+    for run in known.periods[span.series].runs if zones else ():
+        for period in run:
+            first, last = np.searchsorted(curve.at, (max(period.since, since), min(period.until, until)))
             value = curve.value[first:last][usable[first:last]]
             if not value.size:
                 continue
-            above, below = stay.bounds.above, stay.bounds.below
+            above, below = period.bounds.above, period.bounds.below
             if above is not None and value.max() > above.value:
                 return False
             if below is not None and value.min() < below.value:

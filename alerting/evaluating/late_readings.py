@@ -208,7 +208,7 @@ class LateEvaluation:
         for zone in zones_of(span, known):
             probes = [
                 ProbeReadings(each.probe, runs, reader.of(each.series), known.newest.get(each.series))
-                for each, runs in in_zone(zone, known.stays.values())
+                for each, runs in in_zone(zone, known.periods.values())
             ]
             for rule in RULES:
                 alarms = self._alarms((zone, rule), known)
@@ -240,7 +240,7 @@ class LateEvaluation:
 
         Of an overdue span it counts although more was marked meanwhile; the span is then evaluated again.
         """
-        mine = known.stays.get(span.series)
+        mine = known.periods.get(span.series)
         memory = load(tx, {span.series: _place(mine)}) if mine is not None else {}
         unmoved = late_spans.take(tx, [span])
         overdue = _overdue([span], unmoved, now)
@@ -257,7 +257,7 @@ class LateEvaluation:
             if mine is not None and mine.probe in found.settled
         }
         episodes = {key: found for key, (found, _) in results.items()}
-        told: dict[str, object] = {}
+        outcome: dict[str, object] = {}
         goes_on: set[Rule] = set()
         for series, probe in memory.items():
             if settled and probe.live_state.newest != known.newest.get(series, Instant(0)):
@@ -265,7 +265,7 @@ class LateEvaluation:
             for condition_changes in live_correction.correct(probe, self._zones, episodes, settled):
                 save(tx, memory, self._zones, now)
                 opened, recovered = settle(tx, self._zones, self._outbox, condition_changes, now)
-                told |= {"opened": opened} if opened else {"recovered": recovered}
+                outcome |= {"opened": opened} if opened else {"recovered": recovered}
             goes_on = {rule for rule in settled if probe.memory(rule).condition in GOING_ON}
         # So that nobody acknowledges or handles one between the look at it and its change.
         late_alarms.hold(tx, [alarm.id for found, _ in results.values() for alarm in found.alarms])
@@ -274,7 +274,7 @@ class LateEvaluation:
             changes = reconcile(found.episodes, alarms[key])
             made, changed = late_alarms.change(tx, self._zones, key, changes, _peak(key[1], readings), now)
             if made or changed:
-                told[str(key[1])] = {"made": made, "changed": changed}
+                outcome[str(key[1])] = {"made": made, "changed": changed}
         unfinished = {
             rule for (_, rule), (found, _) in results.items() if mine is not None and mine.probe in found.unfinished
         }
@@ -284,7 +284,7 @@ class LateEvaluation:
             late_spans.keep(tx, span, known.newest.get(span.series, Instant(0)), now)
         else:
             late_spans.finish(tx, [span])
-        return told
+        return outcome
 
 
 def _overdue(spans: Sequence[MarkedSpan], unmoved: Sequence[MarkedSpan], now: Instant) -> list[MarkedSpan]:
@@ -318,5 +318,5 @@ def _peak(rule: Rule, probes: Sequence[ProbeReadings]) -> late_alarms.Peak:
     return peak
 
 
-def _place(stays: ProbeZonePeriods) -> Place:
-    return Place(stays.series, stays.probe, stays.interval, stays.runs[-1][-1].zone, None, None, None)
+def _place(probe: ProbeZonePeriods) -> Place:
+    return Place(probe.series, probe.probe, probe.interval, probe.runs[-1][-1].zone, None, None, None)

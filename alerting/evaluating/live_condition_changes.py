@@ -68,4 +68,6 @@ def _end_of_offline(probe: ProbeState, zone: ZoneId | None) -> Iterable[Conditio
     if row.zone_id != zone:
         yield ConditionChange(zone=row.zone_id, rule=rule, probe=probe.place.probe, onset=onset, measured=False)
     elif probe.offline_ends:
-        yield ConditionChange(zone=row.zone_id, rule=rule, probe=probe.place.probe, onset=onset, ended=probe.spoke)
+        yield ConditionChange(
+            zone=row.zone_id, rule=rule, probe=probe.place.probe, onset=onset, ended=probe.last_value_at
+        )

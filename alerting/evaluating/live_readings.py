@@ -52,9 +52,9 @@ def _take(probe: ProbeState, reading: PlacedReading, zones: ZoneCache, marks: La
     if not reading.released:
         probe.shard = reading.shard
         if offline.has_value(reading.value, reading.q):
-            probe.spoke = probe.received = reading.received
+            probe.last_value_at = probe.received = reading.received
         if offline.is_heard(reading.value, reading.q):
-            probe.heard = reading.received
+            probe.last_heard_at = reading.received
     newer = reading.at > state.newest and not reading.released
     if place.zone != state.recent.zone and newer:
         _move(probe, place, now)

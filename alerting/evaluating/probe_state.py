@@ -63,9 +63,9 @@ class ProbeState:
         self.was_backlog = bool(row and row.q & Quality.BACKFILLED)
         self.was_newest = self.live_state.newest
         self.was = {rule: self.memory(rule) for rule in (Rule.ABOVE, Rule.BELOW, Rule.BAD_SENSOR)}
-        self.heard: Instant | None = None
+        self.last_heard_at: Instant | None = None
         """Server time of the chunk's last reading that proves that the probe lives, with a value or without."""
-        self.spoke: Instant | None = None
+        self.last_value_at: Instant | None = None
         """Server time of the chunk's last reading with a value."""
         self.ended: list[EndedExcursion] = []
         """Excursions that the chunk's readings have ended."""
@@ -108,7 +108,7 @@ class ProbeState:
     @property
     def offline_ends(self) -> bool:
         """Whether the chunk has ended its silence."""
-        return self.was_offline and self.spoke is not None
+        return self.was_offline and self.last_value_at is not None
 
 
 def load(tx: Session, places: Mapping[SeriesId, Place]) -> dict[SeriesId, ProbeState]:
@@ -188,9 +188,9 @@ def _offline_row(
     A reading with a value doesn't move `due_at`: the scan does that when it reaches the row.
     """
     moved = probe.offline_row is None or probe.offline_row.zone_id != zone
-    alive_without_value = not probe.was_offline and probe.heard is not None and probe.spoke is None
+    alive_without_value = not probe.was_offline and probe.last_heard_at is not None and probe.last_value_at is None
     if moved or probe.offline_ends or alive_without_value:
-        heard_at = probe.heard or probe.received or now
+        heard_at = probe.last_heard_at or probe.received or now
         yield {
             "series_id": series,
             "rule": Rule.PROBE_OFFLINE,

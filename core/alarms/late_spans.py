@@ -136,11 +136,11 @@ def any_due(tx: Session, now: Instant, slots: tuple[int, int]) -> bool:
 
 def take(tx: Session, spans: Iterable[MarkedSpan]) -> list[MarkedSpan]:
     """Lock the rows of spans; return the spans without a new mark since they were read."""
-    wanted = {span.key: span for span in spans}
-    mine = _among(wanted)
+    by_key = {span.key: span for span in spans}
+    mine = _among(by_key)
     query = select(LateSpan.series_id, LateSpan.day, LateSpan.revision).where(mine)
     rows = tx.execute(query.order_by(LateSpan.series_id, LateSpan.day).with_for_update()).all()
-    return [wanted[series, day] for series, day, revision in rows if wanted[series, day].revision == revision]
+    return [by_key[series, day] for series, day, revision in rows if by_key[series, day].revision == revision]
 
 
 def finish(tx: Session, spans: Sequence[MarkedSpan]) -> None:

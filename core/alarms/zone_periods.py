@@ -22,7 +22,7 @@ from core.rules.evaluation import END, ZonePeriod
 from core.runtime.instant import Instant, Milliseconds
 
 UnbrokenPeriods = Sequence[ZonePeriod]
-"""Segments of a probe in one zone that follow each other without a break."""
+"""Segments of a probe in one zone that follow one another without a break."""
 
 
 class ProbeZonePeriods(msgspec.Struct, frozen=True):

@@ -64,7 +64,7 @@ class ProbeReadings(msgspec.Struct, frozen=True):
 
     probe: ProbeId
     runs: Sequence[Sequence[ZonePeriod]]
-    """Each of stays that follow each other without a break."""
+    """Each run has periods that follow one another without a break."""
     read: Read
     newest: Instant | None
     """Event time of the live state's newest reading, up to which all are looked at; None without a live state."""
@@ -86,7 +86,7 @@ class ZoneEpisodes(msgspec.Struct, frozen=True):
 
 def evaluate(
     rule: Rule,
-    stays: Sequence[ZonePeriod],
+    periods: Sequence[ZonePeriod],
     samples: Sequence[Sample],
     span: tuple[Instant, Instant],
     *,
@@ -95,12 +95,12 @@ def evaluate(
 ) -> RuleEvaluation | None:
     """Evaluate the readings of a probe around a span, from and to where they are certain.
 
-    `stays` follow each other without a break, all in one zone; `samples` are in event order, each instant once, all
+    `periods` follow one another without a break, all in one zone; `samples` are in event order, each instant once, all
     within them. `complete` says that there are no earlier ones. Returns None where the state at the beginning of the
     span isn't certain: read from earlier on. Behind the span it reads up to the last sample.
     """
     walk = _Walk(span, watermark, CALM if complete else None)
-    for limit, sample in _held_to(rule, stays, samples):
+    for limit, sample in _held_to(rule, periods, samples):
         if sample.at >= span[0] and walk.state is None:
             return None
         walk.take(limit, sample)
@@ -156,20 +156,20 @@ class _Walk:
 
 
 def _held_to(
-    rule: Rule, stays: Sequence[ZonePeriod], samples: Sequence[Sample]
+    rule: Rule, periods: Sequence[ZonePeriod], samples: Sequence[Sample]
 ) -> Iterator[tuple[Limit | None, Sample]]:
     """Yield samples with the limit that held then."""
-    following = iter(stays)
-    stay = next(following)
+    following = iter(periods)
+    period = next(following)
     for sample in samples:
-        while sample.at >= stay.until:
-            stay = next(following)
-        yield stay.bounds.limit(rule), sample
+        while sample.at >= period.until:
+            period = next(following)
+        yield period.bounds.limit(rule), sample
 
 
 def around(
     rule: Rule,
-    stays: Sequence[ZonePeriod],
+    periods: Sequence[ZonePeriod],
     read: Read,
     span: tuple[Instant, Instant],
     *,
@@ -177,12 +177,12 @@ def around(
     watermark: Instant = END,
 ) -> RuleEvaluation:
     """Evaluate a span with as many readings around it as needed, none newer than `newest`."""
-    began, ends = stays[0].since, min(stays[-1].until, Instant(newest + 1))
+    began, ends = periods[0].since, min(periods[-1].until, Instant(newest + 1))
     before = behind = FIRST_LOOK
     while True:
         since, until = max(began, Instant(span[0] - before)), min(ends, Instant(span[1] + 1 + behind))
         complete = since == began
-        found = evaluate(rule, stays, read(since, until), span, complete=complete, watermark=watermark)
+        found = evaluate(rule, periods, read(since, until), span, complete=complete, watermark=watermark)
         if found is None:
             before = Milliseconds(before * FARTHER)
         elif found.until == END and until < ends:
@@ -203,20 +203,20 @@ def of_zone(rule: Rule, probes: Sequence[ProbeReadings], span: tuple[Instant, In
         settled: dict[ProbeId, Excursion] = {}
         unfinished: set[ProbeId] = set()
         for each in probes:
-            for stays in each.runs:
-                since, until = max(first, stays[0].since), min(last, Instant(stays[-1].until - 1))
+            for periods in each.runs:
+                since, until = max(first, periods[0].since), min(last, Instant(periods[-1].until - 1))
                 if since > until:
                     continue
                 newest = until if each.newest is None else max(each.newest, until)
                 watermark = Instant(newest - WATERMARK)
-                told = around(rule, stays, each.read, (since, until), newest=newest, watermark=watermark)
-                left = stays[-1].until < END
-                for episode in told.episodes:
-                    one = of_episode(each.probe, episode, _limit_at(rule, stays, episode.onset))
+                evaluated = around(rule, periods, each.read, (since, until), newest=newest, watermark=watermark)
+                left = periods[-1].until < END
+                for episode in evaluated.episodes:
+                    one = of_episode(each.probe, episode, _limit_at(rule, periods, episode.onset))
                     found.append(msgspec.structs.replace(one, ended=True) if left else one)
-                if not left and told.until > watermark:
-                    settled[each.probe] = told.settled
-                    if told.unfinished:
+                if not left and evaluated.until > watermark:
+                    settled[each.probe] = evaluated.settled
+                    if evaluated.unfinished:
                         unfinished.add(each.probe)
         episodes = united(found, highest=rule is Rule.ABOVE)
         touched = alarms(first, last)
@@ -227,7 +227,7 @@ def of_zone(rule: Rule, probes: Sequence[ProbeReadings], span: tuple[Instant, In
         first, last = min(lows), max(highs)
 
 
-def _limit_at(rule: Rule, stays: Sequence[ZonePeriod], at: Instant) -> Centi | None:
-    stay = next((one for one in stays if one.since <= at < one.until), stays[0])
-    limit = stay.bounds.limit(rule)
+def _limit_at(rule: Rule, periods: Sequence[ZonePeriod], at: Instant) -> Centi | None:
+    period = next((one for one in periods if one.since <= at < one.until), periods[0])
+    limit = period.bounds.limit(rule)
     return None if limit is None else limit.value

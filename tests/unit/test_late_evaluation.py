@@ -166,7 +166,7 @@ def test_a_window_of_any_size_around_a_span_says_the_same() -> None:
     chance = random.Random(1)
     limit = QUICK.above
     assert limit
-    stays = [ZonePeriod(BEGINNING, END, ZONE, QUICK)]
+    periods = [ZonePeriod(BEGINNING, END, ZONE, QUICK)]
     for _ in range(300):
         samples = readings_of(chance)
         everything = of_all(limit, samples)
@@ -174,7 +174,7 @@ def test_a_window_of_any_size_around_a_span_says_the_same() -> None:
         span = samples[first].at, samples[min(first + chance.randint(0, 10), len(samples) - 1)].at
         for back in (0, 5, 20, 100):
             read = [one for one in samples if one.at >= span[0] - back * MINUTE]
-            found = evaluation.evaluate(Rule.ABOVE, stays, read, span, complete=len(read) == len(samples))
+            found = evaluation.evaluate(Rule.ABOVE, periods, read, span, complete=len(read) == len(samples))
             if found is None:
                 continue
             assert all(one in everything for one in found.episodes)
@@ -212,11 +212,11 @@ def test_an_alarm_of_late_readings_goes_with_its_episode_and_an_open_one_is_wide
 
 def test_a_limit_that_changed_counts_from_when_it_held() -> None:
     warm = msgspec.structs.replace(BOUNDS, above=msgspec.structs.replace(BOUNDS.above, value=Centi(1500)))
-    stays = [ZonePeriod(BEGINNING, minute(30), ZONE, warm), ZonePeriod(minute(30), END, ZONE, BOUNDS)]
+    periods = [ZonePeriod(BEGINNING, minute(30), ZONE, warm), ZonePeriod(minute(30), END, ZONE, BOUNDS)]
     samples = [Sample(Instant(minute(n) + SECOND), Centi(900 if 10 <= n < 50 else 500), 0) for n in range(70)]
     (found,) = evaluation.around(
         Rule.ABOVE,
-        stays,
+        periods,
         lambda since, until: [one for one in samples if since <= one.at < until],
         (minute(12), minute(45)),
         newest=samples[-1].at,
