@@ -11,7 +11,6 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
-from sqlalchemy import select
 
 from coldchain.demo.environment import DemoEnvironment, SimulatedDevice, SimulatedGateway
 from coldchain.demo.texts import say
@@ -21,9 +20,9 @@ from coldchain.simulate.physics import Chamber, ChamberFault
 from coldchain.simulate.replay import unplayable_rows
 from config.settings import Settings
 from config.text_file import UnreadableFile
-from core.access.accounts import create_account, hash_password
+from core.access.accounts import account_named, create_account, hash_password
 from core.db.engine import Records
-from core.devices.tables import Series
+from core.devices.queries import all_series
 from core.ids import Centi
 from core.limits.rule_profile import load_or_default as profile_of
 from core.logger_files.logger_file import LoggerFile
@@ -33,8 +32,8 @@ from core.runtime.clock import SystemClock
 from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant, Milliseconds, rfc3339
 from core.telemetry.factory import open_telemetry
 from core.units.actor import OPERATOR
+from core.units.queries import root_unit
 from core.units.rights import Role
-from core.units.tables import Account, Unit
 from gateway_agent import device_profile
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -133,11 +132,11 @@ class County:
         file.write_text(self._county(), "utf-8")
         import_file(records, settings.data_dir, file, actor=OPERATOR, now=now)
         with records.read() as tx:
-            known = tx.scalar(select(Account).where(Account.username == self.username))
+            known = account_named(tx, self.username)
         if known is None:
             hashed = hash_password(self.username, self.password)
             with records.write() as tx:
-                top = tx.scalars(select(Unit).where(Unit.parent_id.is_(None))).one()
+                top = root_unit(tx)
                 create_account(
                     tx,
                     OPERATOR,
@@ -182,7 +181,7 @@ class County:
     def stored(self, records: Records, settings: Settings) -> int:
         """Return the number of readings in the telemetry store, of all quantities."""
         with records.read() as tx:
-            series = tx.scalars(select(Series.id)).all()
+            series = all_series(tx)
         store = open_telemetry(settings, read_only=True)
         try:
             return sum(len(store.range(one, Instant(0), Instant(2**52))) for one in series)

@@ -11,19 +11,15 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 import msgspec
-from sqlalchemy import func, select
 
 from config.catalogue import terminal_language
 from core.alarms.duration import time_out
 from core.alarms.message_text import degrees
-from core.alarms.states import AlarmEventKind, AlarmState, StepState
-from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, SeriesState
+from core.alarms.overview import events_after, last_event_id, last_readings, unclosed_alarms
+from core.alarms.states import AlarmEventKind, AlarmState
 from core.db.engine import Records
-from core.devices.kinds_and_labels import zone_name
-from core.devices.tables import Equipment, EquipmentUnit, Probe, ProbeZone, Series, Zone
 from core.ids import Centi
 from core.runtime.instant import Instant, Milliseconds
-from core.units.tables import Person, Unit
 
 KEPT_MESSAGES = 8
 
@@ -94,7 +90,7 @@ class Watcher:
         self._wechat_url = wechat_url
         self._texts = texts()
         with records.read() as tx:
-            self._last_event = tx.scalar(select(func.max(AlarmEvent.id))) or 0
+            self._last_event = last_event_id(tx)
         self._last_message = 0
         before, self._last_message = self._read_messages()
         self._messages = before[-KEPT_MESSAGES:]
@@ -121,70 +117,37 @@ class Watcher:
         self._restarts = dict(restarts)
 
     def _state(self, now: Instant) -> tuple[list[ZoneLine], list[AlarmLine]]:
-        notified_level = (
-            select(func.max(AlarmStep.tier))
-            .where(AlarmStep.alarm_id == Alarm.id, AlarmStep.cycle == Alarm.cycle, AlarmStep.state == StepState.FIRED)
-            .correlate(Alarm)
-            .scalar_subquery()
-        )
         with self._records.read() as tx:
             alarms = [
                 AlarmLine(
-                    zone_name(equipment, kind),
-                    self._texts["rule"].get(alarm.rule, alarm.rule),
-                    level or 0,
-                    alarm.state,
-                    alarm.handling,
-                    time_out(alarm, now),
-                    alarm.peak,
+                    unclosed.zone,
+                    self._texts["rule"].get(unclosed.alarm.rule, unclosed.alarm.rule),
+                    unclosed.level,
+                    unclosed.alarm.state,
+                    unclosed.alarm.handling,
+                    time_out(unclosed.alarm, now),
+                    unclosed.alarm.peak,
                 )
-                for alarm, equipment, kind, level in tx.execute(
-                    select(Alarm, Equipment.name, Zone.kind, notified_level)
-                    .join(Zone, Zone.id == Alarm.zone_id)
-                    .join(Equipment, Equipment.id == Zone.equipment_id)
-                    .where(Alarm.state != AlarmState.CLOSED)
-                    .order_by(Alarm.opened_at.desc())
-                )
+                for unclosed in unclosed_alarms(tx)
             ]
             abnormal = {alarm.zone for alarm in alarms if alarm.state == AlarmState.OPEN}
-            rows = tx.execute(
-                select(Unit.name, Equipment.name, Zone.kind, Probe.code, SeriesState.value, SeriesState.newest_at)
-                .select_from(EquipmentUnit)
-                .join(Unit, Unit.id == EquipmentUnit.unit_id)
-                .join(Equipment, Equipment.id == EquipmentUnit.equipment_id)
-                .join(Zone, Zone.equipment_id == Equipment.id)
-                .join(ProbeZone, ProbeZone.zone_id == Zone.id)
-                .join(Probe, Probe.id == ProbeZone.probe_id)
-                .join(Series, (Series.probe_id == Probe.id) & (Series.quantity == "t"))
-                .outerjoin(SeriesState, SeriesState.series_id == Series.id)
-                .where(EquipmentUnit.until.is_(None), ProbeZone.until.is_(None))
-                .order_by(Unit.path, Equipment.id, Zone.id, Probe.code)
-            )
             zones = [
-                ZoneLine(unit, name := zone_name(equipment, kind), probe, value, at, name in abnormal)
-                for unit, equipment, kind, probe, value, at in rows
+                ZoneLine(last.unit, last.zone, last.probe, last.value, last.at, last.zone in abnormal)
+                for last in last_readings(tx)
             ]
         return zones, alarms
 
     def _events(self) -> list[NewsLine]:
         with self._records.read() as tx:
-            rows = tx.execute(
-                select(AlarmEvent, Alarm.rule, Equipment.name, Zone.kind, Person.name)
-                .join(Alarm, Alarm.id == AlarmEvent.alarm_id)
-                .join(Zone, Zone.id == Alarm.zone_id)
-                .join(Equipment, Equipment.id == Zone.equipment_id)
-                .outerjoin(Person, Person.id == AlarmEvent.person_id)
-                .where(AlarmEvent.id > self._last_event)
-                .order_by(AlarmEvent.id)
-            ).all()
+            happened = events_after(tx, self._last_event)
         news = []
-        for event, rule, equipment, kind, person in rows:
-            self._last_event = event.id
-            self.opened += event.kind == AlarmEventKind.OPENED
-            pattern = self._texts["happened"].get(event.kind)
+        for each in happened:
+            self._last_event = each.event.id
+            self.opened += each.event.kind == AlarmEventKind.OPENED
+            pattern = self._texts["happened"].get(each.event.kind)
             if pattern:
-                words = {"zone": zone_name(equipment, kind), "rule": self._texts["rule"].get(rule, rule)}
-                news.append(NewsLine(event.at, pattern.format(person=person or "", **words)))
+                words = {"zone": each.zone, "rule": self._texts["rule"].get(each.rule, each.rule)}
+                news.append(NewsLine(each.event.at, pattern.format(person=each.person or "", **words)))
         return news
 
     def _received(self, message: ReceivedLine) -> NewsLine:

@@ -5,19 +5,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from sqlalchemy import select
-from sqlalchemy.orm import InstrumentedAttribute
-
 from coldchain.importing.columns import ContactRow, ImportRow, PersonRow
 from coldchain.importing.import_run import CHUNK, ImportRun, PassedOver, RowOutcome
 from coldchain.importing.mistakes import FieldProblem, message
-from core.contacts.contacts import ContactChange, ContactLevel, change_contacts
-from core.db.in_values import in_values
-from core.devices import timeline_rows
-from core.devices.tables import EquipmentUnit
+from core.contacts.contacts import ContactChange, ContactLevel, change_contacts, equipment_contacts, unit_contacts
+from core.devices.queries import units_of_equipment
 from core.errors import Conflict
-from core.ids import EquipmentId, PersonId, UnitId
-from core.units.tables import Contact, Person, Unit
+from core.ids import EquipmentId, PersonId
+from core.units.queries import person_ids_by_name, units_with_ids
+from core.units.tables import Unit
 
 PeopleByLevel = dict[ContactLevel, list[PersonId]]
 
@@ -41,7 +37,7 @@ def write_levels(run: ImportRun, rows: Sequence[PersonRow]) -> None:
     codes = list(rows_by_unit)
     for start in range(0, len(codes), CHUNK):
         units = [run.unit(code) for code in codes[start : start + CHUNK]]
-        contacts = _current_contacts(run, Contact.unit_id, [unit.id for unit in units])
+        contacts = unit_contacts(run.tx, [unit.id for unit in units])
         _write_changes(run, [_of_unit(unit, rows_by_unit[unit.code or ""], contacts[unit.id]) for unit in units])
 
 
@@ -69,7 +65,7 @@ def write_contacts(run: ImportRun, rows: Sequence[ContactRow]) -> None:
     ids = list(named)
     for start in range(0, len(ids), CHUNK):
         part = ids[start : start + CHUNK]
-        contacts = _current_contacts(run, Contact.equipment_id, part)
+        contacts = equipment_contacts(run.tx, part)
         _write_changes(run, [_ContactsChange(*homes[each], contacts[each], named[each], each) for each in part])
 
 
@@ -79,16 +75,11 @@ class _Homes:
     def __init__(self, run: ImportRun, rows: Sequence[ContactRow]) -> None:
         self._run = run
         equipment = {run.equipment[row.equipment].id for row in rows if row.equipment in run.equipment}
-        places = timeline_rows.rows_of(run.tx, EquipmentUnit, equipment)
-        now = {each: timeline_rows.covering(rows, run.now) for each, rows in places.items()}
-        stands = {each: row.unit_id for each, row in now.items() if row is not None}
+        unit_ids = units_of_equipment(run.tx, equipment, run.now)
         units = {unit.id for code in {row.unit for row in rows} if code and (unit := run.units.get(code))}
-        query = select(Unit).where(in_values(run.tx, Unit.id, set(stands.values())))
-        homes = {unit.id: unit for unit in run.tx.scalars(query)}
-        self._home: dict[EquipmentId, Unit] = {EquipmentId(each): homes[unit] for each, unit in stands.items()}
-        people = select(Person.id, Person.unit_id, Person.name)
-        found = run.tx.execute(people.where(in_values(run.tx, Person.unit_id, units | set(homes))))
-        self._people: dict[tuple[UnitId, str], PersonId] = {(row.unit_id, row.name): row.id for row in found}
+        homes = units_with_ids(run.tx, set(unit_ids.values()))
+        self._home = {each: homes[unit] for each, unit in unit_ids.items()}
+        self._people = person_ids_by_name(run.tx, units | set(homes))
 
     def person(self, row: ContactRow) -> tuple[EquipmentId, Unit, PersonId]:
         """Return the equipment of a row, its current unit, and the contact.
@@ -106,18 +97,6 @@ class _Homes:
                 raise PassedOver
             raise FieldProblem(field="person", value=row.person, problem=message("unknown_person", unit=works_in.name))
         return equipment.id, home, person
-
-
-def _current_contacts(
-    run: ImportRun, owner: InstrumentedAttribute[int | None], ids: Sequence[int]
-) -> dict[int, PeopleByLevel]:
-    """Return the contacts of each before the import."""
-    contacts: dict[int, PeopleByLevel] = {each: {level: [] for level in ContactLevel} for each in ids}
-    query = select(owner, Contact.level, Contact.person_id).where(in_values(run.tx, owner, ids)).order_by(Contact.id)
-    for each, level, person in run.tx.execute(query):
-        assert each is not None  # noqa: S101 (it is among the ids)
-        contacts[each][ContactLevel(level)].append(person)
-    return contacts
 
 
 def _write_changes(run: ImportRun, contact_changes: Sequence[_ContactsChange]) -> None:

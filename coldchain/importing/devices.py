@@ -4,18 +4,14 @@ The records are read for some hundred rows at once, so an unchanged row takes no
 together.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
-
-from sqlalchemy import select
+from typing import NamedTuple
 
 from coldchain.importing.columns import EquipmentRow, GatewayRow, ProbeRow, WindowRow, ZoneRow
 from coldchain.importing.import_run import ImportRun, RowOutcome
 from coldchain.importing.mistakes import FieldProblem, message
-from core.db.in_values import in_values
-from core.devices import bindings, maintenance_windows, registry, timeline_rows
+from core.devices import bindings, maintenance_windows, registry
 from core.devices.bulk_entry import (
     NewEquipment,
     NewGateway,
@@ -26,7 +22,16 @@ from core.devices.bulk_entry import (
     enter_probes,
     probes_known,
 )
-from core.devices.kinds_and_labels import WindowKind, ZoneKind
+from core.devices.kinds_and_labels import WindowKind
+from core.devices.queries import (
+    ZonesByKind,
+    last_gateways_of_probes,
+    last_units_of_equipment,
+    last_units_of_gateways,
+    last_zones_of_probes,
+    windows_of,
+    zones_of,
+)
 from core.devices.tables import (
     EquipmentUnit,
     Gateway,
@@ -35,22 +40,18 @@ from core.devices.tables import (
     Probe,
     ProbeGateway,
     ProbeZone,
-    Zone,
 )
 from core.ids import EquipmentId, ZoneId
 from core.limits import zone_limits
 from core.limits.zone_limits import ZoneLimits
 from core.runtime.instant import MINUTE, Instant, rfc3339
 
-Zones = dict[EquipmentId, dict[ZoneKind, Zone]]
-Placed = TypeVar("Placed", EquipmentUnit, GatewayUnit, ProbeGateway, ProbeZone)
-
 
 def write_equipment(run: ImportRun, rows: Sequence[EquipmentRow]) -> None:
     """Add equipment with their zones; or rename one, give it further zones, and place it in another unit."""
     for chunk in run.chunks(rows):
         ids = {run.equipment[row.code].id for row in chunk if row.code in run.equipment}
-        zones, places = _zones(run, ids), _newest(run, EquipmentUnit, ids)
+        zones, places = zones_of(run.tx, ids), last_units_of_equipment(run.tx, ids)
         run.settle(
             chunk,
             partial(_decide_equipment, run, zones, places),
@@ -60,7 +61,7 @@ def write_equipment(run: ImportRun, rows: Sequence[EquipmentRow]) -> None:
 
 
 def _decide_equipment(
-    run: ImportRun, zones: Zones, places: dict[int, EquipmentUnit], row: EquipmentRow
+    run: ImportRun, zones: ZonesByKind, places: dict[int, EquipmentUnit], row: EquipmentRow
 ) -> RowOutcome | NewInUnit:
     unit = run.unit(row.unit)
     known = run.equipment.get(row.code)
@@ -85,14 +86,14 @@ def _decide_equipment(
 def write_zones(run: ImportRun, rows: Sequence[ZoneRow]) -> None:
     """Set the limits of zones; an equipment gets the zone if it has none of this kind."""
     for chunk in run.chunks(rows):
-        zones = _zones(run, _named(run, chunk))
+        zones = zones_of(run.tx, _named(run, chunk))
         for row in chunk:
             outcome = run.attempt(row, partial(_write_zone, run, zones, row))
             if outcome is not None:
                 run.count("zone", outcome)
 
 
-def _write_zone(run: ImportRun, zones: Zones, row: ZoneRow) -> RowOutcome:
+def _write_zone(run: ImportRun, zones: ZonesByKind, row: ZoneRow) -> RowOutcome:
     equipment = run.one_equipment(row.equipment)
     zone = zones[equipment.id].get(row.kind)
     added = zone is None
@@ -110,7 +111,7 @@ def write_gateways(run: ImportRun, rows: Sequence[GatewayRow]) -> None:
     """Add gateways, or place one in another unit."""
     for chunk in run.chunks(rows):
         ids = {run.gateways[row.number].id for row in chunk if row.number in run.gateways}
-        places = _newest(run, GatewayUnit, ids)
+        places = last_units_of_gateways(run.tx, ids)
         run.settle(
             chunk,
             partial(_decide_gateway, run, places),
@@ -138,7 +139,7 @@ class _KnownProbes(NamedTuple):
     probes: dict[tuple[str, str], Probe]
     paired: dict[int, ProbeGateway]
     bound: dict[int, ProbeZone]
-    zones: Zones
+    zones: ZonesByKind
 
 
 def write_probes(run: ImportRun, rows: Sequence[ProbeRow]) -> None:
@@ -150,8 +151,12 @@ def write_probes(run: ImportRun, rows: Sequence[ProbeRow]) -> None:
         namespaces = {run.gateways[row.gateway].namespace for row in chunk if row.gateway in run.gateways}
         probes = probes_known(run.tx, namespaces, [row.code.code for row in chunk])
         ids = {probe.id for probe in probes.values()}
-        named = _named(run, chunk)
-        known = _KnownProbes(probes, _newest(run, ProbeGateway, ids), _newest(run, ProbeZone, ids), _zones(run, named))
+        known = _KnownProbes(
+            probes,
+            last_gateways_of_probes(run.tx, ids),
+            last_zones_of_probes(run.tx, ids),
+            zones_of(run.tx, _named(run, chunk)),
+        )
         run.settle(
             chunk,
             partial(_decide_probe, run, known),
@@ -171,8 +176,8 @@ def _decide_probe(run: ImportRun, known: _KnownProbes, row: ProbeRow) -> RowOutc
     if row.interval is not None and row.interval != probe.interval:
         changed |= registry.set_interval(run.tx, run.actor, probe, row.interval, now=run.now)
     if changed:
-        paired = timeline_rows.newest(run.tx, ProbeGateway, probe.id)
-        bound = timeline_rows.newest(run.tx, ProbeZone, probe.id)
+        paired = last_gateways_of_probes(run.tx, [probe.id]).get(probe.id)
+        bound = last_zones_of_probes(run.tx, [probe.id]).get(probe.id)
     run.begins(row.since, *(row.since for row in (paired, bound) if row is not None))
     return RowOutcome.of(changed=changed)
 
@@ -194,7 +199,7 @@ def _bind(run: ImportRun, row: ProbeRow, probe: Probe, zone: ZoneId | None, boun
     return True
 
 
-def _zone_of(run: ImportRun, row: ProbeRow, zones: Zones) -> ZoneId | None:
+def _zone_of(run: ImportRun, row: ProbeRow, zones: ZonesByKind) -> ZoneId | None:
     kind = row.zone or row.code.zone
     if row.equipment is None:
         if row.zone is not None:
@@ -214,9 +219,8 @@ def _zone_of(run: ImportRun, row: ProbeRow, zones: Zones) -> ZoneId | None:
 def write_windows(run: ImportRun, rows: Sequence[WindowRow]) -> None:
     """Begin windows, or end an open one; 停用 takes effect at its `since`."""
     for chunk in run.chunks(rows):
-        ids = _named(run, chunk)
-        query = select(MaintenanceWindow).where(in_values(run.tx, MaintenanceWindow.equipment_id, ids))
-        known = {(window.equipment_id, window.kind, window.since): window for window in run.tx.scalars(query)}
+        windows = windows_of(run.tx, _named(run, chunk))
+        known = {(window.equipment_id, window.kind, window.since): window for window in windows}
         for row in chunk:
             outcome = run.attempt(row, partial(_write_window, run, known, row))
             if outcome is not None:
@@ -248,19 +252,6 @@ def _write_window(
         )
     maintenance_windows.end_window(run.tx, run.actor, known, row.until, now=run.now)
     return RowOutcome.CHANGED
-
-
-def _zones(run: ImportRun, equipment: set[EquipmentId]) -> Zones:
-    found: Zones = defaultdict(dict)
-    query = select(Zone).where(in_values(run.tx, Zone.equipment_id, equipment)).order_by(Zone.id)
-    for zone in run.tx.scalars(query):
-        found[zone.equipment_id][zone.kind] = zone
-    return found
-
-
-def _newest(run: ImportRun, table: type[Placed], subjects: Collection[int]) -> dict[int, Placed]:
-    """Return the last row of each subject, open or ended."""
-    return {subject: rows[-1] for subject, rows in timeline_rows.rows_of(run.tx, table, subjects).items()}
 
 
 def _named(run: ImportRun, rows: Iterable[ZoneRow | ProbeRow | WindowRow]) -> set[EquipmentId]:

@@ -4,24 +4,24 @@ All that is unknown is told together with the other mistakes, of rows that have 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
-from sqlalchemy import select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from coldchain.importing.columns import REFERENCES
 from coldchain.importing.import_file_reader import FileEntry
 from coldchain.importing.mistakes import Mistake, message
-from core.db.in_values import in_values
+from core.devices.queries import equipment_with_codes, gateways_with_numbers
 from core.devices.tables import Equipment, Gateway
+from core.units.queries import units_with_codes
 from core.units.tables import Unit
 
 _MOST = 1_000
-_COLUMNS: Mapping[str, InstrumentedAttribute[Any]] = {
-    "unit": Unit.code,
-    "equipment": Equipment.code,
-    "gateway": Gateway.number,
+_READERS: Mapping[str, Callable[[Session, Collection[str]], Mapping[str, object]]] = {
+    "unit": units_with_codes,
+    "equipment": equipment_with_codes,
+    "gateway": gateways_with_numbers,
 }
 
 
@@ -37,17 +37,16 @@ def known_of(tx: Session, entries: Sequence[FileEntry]) -> KnownReferences:
     """Read from the records what the file names, and nothing else: they may hold a province."""
     named: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
-        if entry.kind in _COLUMNS and len(entry.key) > 1:
+        if entry.kind in _READERS and len(entry.key) > 1:
             named[entry.kind].add(entry.key[1])
         for field, kind in REFERENCES.get(entry.kind, {}).items():
             if field in entry.values:
                 named[kind].add(entry.values[field])
     known = KnownReferences({}, {}, {})
-    for kind, column in _COLUMNS.items():
+    for kind, rows_with in _READERS.items():
         codes = sorted(named[kind])
         for start in range(0, len(codes), _MOST):
-            query = select(column.class_).where(in_values(tx, column, codes[start : start + _MOST]))
-            getattr(known, kind).update({getattr(row, column.key): row for row in tx.scalars(query)})
+            getattr(known, kind).update(rows_with(tx, codes[start : start + _MOST]))
     return known
 
 

@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from msgspec.structs import replace
-from sqlalchemy import select
 
 from coldchain.importing.columns import PersonRow, UnitRow
 from coldchain.importing.import_run import ImportRun, RowOutcome
 from coldchain.importing.mistakes import Mistake, message
-from core.db.in_values import in_values
 from core.ids import UnitId
 from core.units import people, tree
 from core.units.people import NewPerson
+from core.units.queries import people_by_name
 from core.units.tables import Person, Unit
 from core.units.tree import UnitParticulars
 
@@ -69,8 +68,7 @@ def write_people(run: ImportRun, rows: Sequence[PersonRow]) -> None:
     """Add people, or change phone and openid where the row has them."""
     for chunk in run.chunks(rows):
         units = {run.units[row.unit].id for row in chunk if row.unit in run.units}
-        query = select(Person).where(in_values(run.tx, Person.unit_id, units))
-        known = {(person.unit_id, person.name): person for person in run.tx.scalars(query)}
+        known = people_by_name(run.tx, units)
         run.settle(
             chunk,
             partial(_decide_person, run, known),

@@ -6,12 +6,13 @@ that the gap shows in the list of incomplete contacts.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
+from typing import TypeVar
 
 import msgspec
 from sqlalchemy import ColumnElement, delete, exists, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from core.db.audit import Change, record_all
 from core.db.in_force import in_force
@@ -25,6 +26,8 @@ from core.runtime.instant import Instant
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Contact, Person, Unit
+
+Owner = TypeVar("Owner", UnitId, EquipmentId)
 
 
 class ContactLevel(IntEnum):
@@ -101,6 +104,31 @@ def contacts_of(
         }
         for each in equipment_ids
     }
+
+
+def unit_contacts(tx: Session, units: Collection[UnitId]) -> dict[UnitId, dict[ContactLevel, list[PersonId]]]:
+    """Return the contacts of units themselves at each level, in the order in which they were set."""
+    return _own_contacts(tx, Contact.unit_id, units)
+
+
+def equipment_contacts(
+    tx: Session, equipment: Collection[EquipmentId]
+) -> dict[EquipmentId, dict[ContactLevel, list[PersonId]]]:
+    """Return the contacts of equipment themselves at each level, in the order in which they were set."""
+    return _own_contacts(tx, Contact.equipment_id, equipment)
+
+
+def _own_contacts(
+    tx: Session, owner: InstrumentedAttribute[Owner | None], ids: Collection[Owner]
+) -> dict[Owner, dict[ContactLevel, list[PersonId]]]:
+    contacts: dict[Owner, dict[ContactLevel, list[PersonId]]] = {
+        each: {level: [] for level in ContactLevel} for each in ids
+    }
+    query = select(owner, Contact.level, Contact.person_id).where(in_values(tx, owner, ids)).order_by(Contact.id)
+    for each, level, person in tx.execute(query):
+        assert each is not None  # noqa: S101 (it is among the ids)
+        contacts[each][ContactLevel(level)].append(person)
+    return contacts
 
 
 def incomplete_contacts(tx: Session, scope: ColumnElement[bool], at: Instant) -> list[Incomplete]:

@@ -1,15 +1,16 @@
-"""Unit queries: the units that an actor may see, and the SQL conditions for one unit and for its subtree."""
+"""Unit queries: units and people by name, what an actor may see, and the SQL conditions for a unit or a subtree."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
+from core.db.in_values import in_values
 from core.errors import NotFound, PermissionDenied
-from core.ids import UnitId
+from core.ids import PersonId, UnitId
 from core.units.actor import Actor
 from core.units.rights import Right
-from core.units.tables import Unit
+from core.units.tables import Person, Unit
 
 
 def in_unit(unit: Unit) -> ColumnElement[bool]:
@@ -25,6 +26,33 @@ def in_subtree(unit: Unit) -> ColumnElement[bool]:
 def unit_with_code(tx: Session, code: str) -> Unit | None:
     """Return the unit with a code, or None."""
     return tx.scalar(select(Unit).where(Unit.code == code))
+
+
+def units_with_codes(tx: Session, codes: Collection[str]) -> dict[str, Unit]:
+    """Return the units with these codes; a code that no unit has is left out."""
+    return {unit.code or "": unit for unit in tx.scalars(select(Unit).where(in_values(tx, Unit.code, codes)))}
+
+
+def units_with_ids(tx: Session, ids: Collection[UnitId]) -> dict[UnitId, Unit]:
+    """Return units by their ids."""
+    return {unit.id: unit for unit in tx.scalars(select(Unit).where(in_values(tx, Unit.id, ids)))}
+
+
+def root_unit(tx: Session) -> Unit:
+    """Return the root of a tree that has exactly one."""
+    return tx.scalars(select(Unit).where(Unit.parent_id.is_(None))).one()
+
+
+def people_by_name(tx: Session, units: Collection[UnitId]) -> dict[tuple[UnitId, str], Person]:
+    """Return the people of units, by unit and name."""
+    query = select(Person).where(in_values(tx, Person.unit_id, units))
+    return {(person.unit_id, person.name): person for person in tx.scalars(query)}
+
+
+def person_ids_by_name(tx: Session, units: Collection[UnitId]) -> dict[tuple[UnitId, str], PersonId]:
+    """Return the ids of the people of units, by unit and name."""
+    query = select(Person.id, Person.unit_id, Person.name).where(in_values(tx, Person.unit_id, units))
+    return {(row.unit_id, row.name): row.id for row in tx.execute(query)}
 
 
 def visible_unit(tx: Session, actor: Actor, unit: UnitId) -> Unit:
