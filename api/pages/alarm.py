@@ -30,7 +30,6 @@ class AlarmList(BaseModel):
 
     unit: UnitNumber | None = None
     below: Annotated[bool, Field(description="with `unit`: also of all units below it")] = False
-    own: Annotated[bool, Field(description="with `unit`: also of equipment whose contact you are")] = False
     everything: Annotated[bool, Field(alias="all", description="closed alarms too")] = False
     cursor: Annotated[str | None, Field(max_length=200)] = None
 
@@ -38,7 +37,7 @@ class AlarmList(BaseModel):
     def filter(self) -> AlarmFilter:
         """Filter of the listed alarms."""
         states = () if self.everything else NOT_CLOSED
-        return AlarmFilter(states=states, unit=self.unit, below=self.below, own=self.own)
+        return AlarmFilter(states=states, unit=self.unit, below=self.below)
 
     def path(self, *, everything: bool = False, cursor: str | None = None) -> str:
         """Return path and query of a page of the same list, with or without closed alarms."""

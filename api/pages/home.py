@@ -19,7 +19,6 @@ from core.contacts.contacts import ContactLevel
 from core.contacts.reachability import out_of_reach
 from core.devices.queries import equipment_below
 from core.ids import UnitId, ZoneId
-from core.units.actor import Actor
 from core.units.queries import first_visible_unit, neighbouring_units, visible_unit
 from core.units.tables import Unit
 
@@ -51,12 +50,13 @@ def home(
 ) -> Response:
     """Show a unit with all below it; unless one is requested, the first that the principal was granted.
 
-    That first page also has single equipment elsewhere if the principal is its contact.
+    That first page also has single equipment elsewhere if the principal is its contact, and its banner counts every
+    alarm that the principal may see.
     """
     actor = principal.actor
     shown_unit = first_visible_unit(tx, actor) if unit is None else visible_unit(tx, actor, unit)
     shown_equipment = equipment_below(shown_unit, or_own_of=actor if unit is None else None)
-    open_alarms = _open_alarms(shown_unit, actor, of_one_unit=unit is not None)
+    open_alarms = AlarmList() if unit is None else AlarmList(unit=unit, below=True)
     now, position = context.clock.now(), place_of(cursor, 1)
     zones = zone_statuses(
         tx, context.telemetry.get(), shown_equipment, now=now, after=position[0] if position else 0, limit=ON_A_PAGE
@@ -79,13 +79,6 @@ def home(
         every=RENEWED_S,
         next=cursor_of(max(zone.equipment for zone in zones)) if is_full else None,
     )
-
-
-def _open_alarms(unit: Unit | None, actor: Actor, *, of_one_unit: bool) -> AlarmList:
-    """Return the list of open alarms to which the banner leads: those of all equipment that the page is about."""
-    if unit is None:  # a contact of single equipment sees no other alarms
-        return AlarmList()
-    return AlarmList(unit=unit.id, below=True, own=bool(actor.equipment) and not of_one_unit)
 
 
 def _grouped(zones: Sequence[ZoneStatus], first: Unit | None) -> list[tuple[str, list[ZoneStatus]]]:

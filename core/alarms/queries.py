@@ -65,8 +65,6 @@ class AlarmFilter(msgspec.Struct, frozen=True, kw_only=True):
     unit: UnitId | None = None
     below: bool = False
     """With `unit`: also of all units below it."""
-    own: bool = False
-    """With `unit`: also of the actor's single equipment, wherever that stands."""
     zone: ZoneId | None = None
     since: Instant | None = None
     """Opened at or after."""
@@ -275,5 +273,4 @@ def _conditions(tx: Session, actor: Actor, alarm_filter: AlarmFilter) -> list[Co
 def _of_unit(tx: Session, actor: Actor, unit_id: UnitId, alarm_filter: AlarmFilter) -> ColumnElement[bool]:
     """Return the condition for a unit. What is below one that the actor may not see is not told to them."""
     unit = tx.get(Unit, unit_id) if alarm_filter.below else None
-    in_units = in_subtree(unit) if unit is not None and actor.may(Right.SEE, on=unit) else Unit.id == unit_id
-    return or_(in_units, actor.equipment_scope(Right.SEE, Alarm.equipment_id)) if alarm_filter.own else in_units
+    return in_subtree(unit) if unit is not None and actor.may(Right.SEE, on=unit) else Unit.id == unit_id

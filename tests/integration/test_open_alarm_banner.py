@@ -131,7 +131,7 @@ def test_the_banner_leads_to_exactly_the_alarms_that_it_counts(seen: Seen) -> No
         "clinic-a": seen.below("clinic a"),
         "technician": seen.below("clinic a"),
         "clinic-b": seen.below("clinic b"),
-        "two-units": seen.below("clinic a"),  # the page of the first one; it links to the other
+        "two-units": seen.below("clinic a") | seen.below("clinic b"),
         "王芳": seen.below("clinic a"),
         "钱伟": seen.below("county b"),
         "吴刚": seen.own["lone"],
@@ -153,6 +153,19 @@ def test_the_banner_leads_to_exactly_the_alarms_that_it_counts(seen: Seen) -> No
                 assert count == len(alarms), (name, unit)
                 shown += 1
         assert shown == _units_of(name), name
+
+
+def test_the_banner_of_an_account_with_two_grants_counts_the_alarms_of_both(seen: Seen) -> None:
+    units = seen.place.there.units
+    browser = seen.place.signed_in("two-units")
+    count, path = banner(browser, "/")
+    assert count == NOT_CLOSED["clinic a"] + NOT_CLOSED["clinic b"]
+    assert path == "/alarms"
+    assert sorted(listed(browser, path)) == sorted(seen.alarms["clinic a"] | seen.alarms["clinic b"])
+    for name in ("clinic a", "clinic b"):
+        count, path = banner(browser, f"/?unit={units[name]}")
+        assert count == NOT_CLOSED[name]
+        assert sorted(listed(browser, path)) == sorted(seen.alarms[name])
 
 
 def _units_of(name: str) -> int:
