@@ -110,6 +110,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=steps)
 def test_no_order_of_writes_seals_and_crashes_changes_an_answer(

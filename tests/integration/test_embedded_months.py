@@ -52,7 +52,9 @@ def overwritten(file: Path) -> None:
     file.write_bytes(b"\x55" * file.stat().st_size)
 
 
-@pytest.mark.parametrize("harm", [cut, emptied, overwritten])
+@pytest.mark.parametrize(
+    "harm", [cut, *(pytest.param(harm, marks=pytest.mark.long) for harm in (emptied, overwritten))]
+)
 def test_a_broken_month_is_told_and_the_others_go_on(tmp_path: Path, harm: object) -> None:
     three_months(tmp_path).close()
     assert callable(harm)

@@ -105,6 +105,7 @@ def test_what_a_window_kept_from_everybody_does_not_count_towards_the_levels(wat
     assert (watch.tiers(1), watch.tiers(2)) == ([1], [])
 
 
+@pytest.mark.long
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(spells=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 30)), min_size=2, max_size=4))
 def test_whatever_the_rhythm_levels_come_at_the_first_activity_after_their_time(

@@ -194,7 +194,7 @@ class EndlessBacklog:
 
 
 @pytest.mark.req("AL-14")
-@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("behind", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_backlog_that_never_ends_has_its_alarm_after_five_minutes_and_is_not_evaluated_all_the_time(
     watch: Watch,
     monkeypatch: pytest.MonkeyPatch,

@@ -182,6 +182,7 @@ def test_asked_to_stop_it_leaves_the_rest_of_a_survey_to_the_next(one_site: Site
         assert tx.scalar(select(func.count()).select_from(RolledUp)) == 2
 
 
+@pytest.mark.long
 def test_killed_after_any_commit_it_goes_on_and_misses_nothing(tmp_path: Path) -> None:
     """A real process is killed by SIGKILL at every one of its commits; late readings come in between."""
     from core.db.engine import connect

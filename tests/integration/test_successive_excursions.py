@@ -65,7 +65,9 @@ def test_late_readings_that_show_no_whole_end_leave_a_live_alarm_open(watch: Wat
 
 
 @on_both
-@pytest.mark.parametrize("size", [1, 20, 1000], ids=lambda size: f"{size} readings at once")
+@pytest.mark.parametrize(
+    "size", [1, 20, pytest.param(1000, marks=pytest.mark.long)], ids=lambda size: f"{size} readings at once"
+)
 def test_excursions_that_are_followed_at_once_long_after_are_alarms_of_their_own(
     watch: Watch, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:

@@ -242,6 +242,7 @@ def test_a_wechat_simulator_with_a_taken_port_says_whose_it_is_and_leaves_nothin
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_an_up_that_was_killed_is_followed_by_the_next_though_its_children_still_hold_the_ports(tmp_path: Path) -> None:
     installed(tmp_path, api=free_port(), broker=free_port())
     command = [sys.executable, "-m", "coldchain", "up"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,8 @@ from core.wire.messages import LARGEST_MESSAGE, Ack
 from core.wire.shards import GatewayNumber, shard_of
 from core.wire.topics import MessageKind, Topic
 from tests.fixtures.site import Standing
+
+pytestmark = pytest.mark.long
 
 GW = GatewayNumber("10001")
 NOW = Instant(1_774_632_960_000)

@@ -52,7 +52,7 @@ class TwoShards:
 
 @on_both
 @in_chunks
-@pytest.mark.parametrize("touched", [False, True])
+@pytest.mark.parametrize("touched", [pytest.param(False, marks=pytest.mark.long), True])
 def test_an_excursion_that_both_have_seen_is_one_alarm(
     watch: Watch,
     monkeypatch: pytest.MonkeyPatch,
@@ -84,6 +84,7 @@ def test_what_the_second_has_seen_longer_widens_the_alarm(
     assert len(watch.told(1)) == 1
 
 
+@pytest.mark.long
 @in_chunks
 def test_what_the_second_has_seen_longer_than_an_acknowledged_alarm_is_linked_to_it(
     watch: Watch, monkeypatch: pytest.MonkeyPatch, chunk: int
@@ -101,6 +102,7 @@ def test_what_the_second_has_seen_longer_than_an_acknowledged_alarm_is_linked_to
     assert len(watch.told(1)) == 1
 
 
+@pytest.mark.long
 @in_chunks
 def test_what_the_second_sees_until_now_is_told_at_once(
     watch: Watch, monkeypatch: pytest.MonkeyPatch, chunk: int
@@ -114,6 +116,7 @@ def test_what_the_second_sees_until_now_is_told_at_once(
     assert len(watch.told(1)) == 2
 
 
+@pytest.mark.long
 @in_chunks
 def test_what_ends_as_the_second_catches_up_widens_the_alarm(
     watch: Watch, monkeypatch: pytest.MonkeyPatch, chunk: int

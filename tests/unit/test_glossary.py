@@ -4,6 +4,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,7 @@ def identifiers(file: Path) -> Iterator[str]:
                 yield name
 
 
+@cache
 def identifiers_of_the_code() -> str:
     files = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
     return "".join(sorted({words_of(name) for file in files for name in identifiers(file)}))

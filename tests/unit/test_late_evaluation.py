@@ -90,8 +90,13 @@ def readings_of(chance: random.Random) -> list[Sample]:
     return made
 
 
+def quick_and_long(parts: int) -> list[object]:
+    """Return the numbers of the parts of many cases; all but the first are for the long run."""
+    return [0, *(pytest.param(part, marks=pytest.mark.long) for part in range(1, parts))]
+
+
 @pytest.mark.req("AL-14")
-@pytest.mark.parametrize("part", range(10))
+@pytest.mark.parametrize("part", quick_and_long(10))
 def test_late_readings_in_any_order_repeat_and_chunk_are_the_episodes_of_all_sorted(part: int) -> None:
     """Ten thousand cases: between two live readings all is late, so that every alarm is made by the evaluation."""
     for seed in range(part * 1000, part * 1000 + 1000):
@@ -133,7 +138,7 @@ def test_late_readings_in_any_order_repeat_and_chunk_are_the_episodes_of_all_sor
 
 
 @pytest.mark.req("AL-14")
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", quick_and_long(4))
 def test_live_and_late_readings_mixed_leave_no_excursion_without_an_alarm(part: int) -> None:
     """Each episode of all readings is covered, and every alarm that late readings alone have made is one."""
     for seed in range(part * 500, part * 500 + 500):

@@ -33,6 +33,7 @@ def test_a_day_is_the_same_whatever_was_asked_before(zone: str, near: int, asked
         assert days.of(Instant(near + offset)) == local_day(Instant(near + offset), ZoneInfo(zone))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("zone", ZONES)
 def test_where_clocks_change_each_quarter_of_an_hour_is_of_its_day(zone: str) -> None:
     """2010 and 2011: St. John's went back from 00:01 to 23:01, so a day began twice; Apia had no 30 December."""

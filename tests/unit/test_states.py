@@ -8,6 +8,7 @@ import ast
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,6 +23,7 @@ States = Mapping[str, frozenset[str]]
 """Values that a bare string must not have, by the name of the state."""
 
 
+@cache
 def modules() -> Mapping[str, ast.Module]:
     """Return the parsed modules of all packages by their path; migrations keep what the values were."""
     paths = (path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")))
