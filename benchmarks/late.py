@@ -37,7 +37,7 @@ IN_BATCH = 400
 """Readings in a message of a backlog: fifty minutes of a gateway's eight probes."""
 WARM = 40
 """Minutes for which each fridge is too warm in the day."""
-EVERY_S = 0.5
+EVERY_S = 1.0
 """Seconds between two other alarms that open while a backlog is worked off."""
 Reading = tuple[int, Instant, float]
 
@@ -144,7 +144,7 @@ def of_a_gateway(report: Report, name: str, url: tuple[str, str], hours: int) ->
 
 def of_a_province(report: Report, name: str, url: str, count: int, hours: int) -> None:
     """Measure the backlog of all fridges but a few, and the delay of alarms that open in those few meanwhile."""
-    other_fridges = 200
+    other_fridges = 4_000
     with plant(url, count + other_fridges) as at:
         begin(at, hours)
         at.fridges.read(4.0, NOW, fridges=range(1, count + 1))
@@ -164,6 +164,7 @@ def of_a_province(report: Report, name: str, url: str, count: int, hours: int) -
         waits: list[float] = []
         followed = 0.0
         while not followed or not at.late.is_idle():
+            assert len(waits) < other_fridges, "the backlog lasts longer than there are fridges whose alarms can open"
             waits.append(_alarm(at, count + 1 + len(waits)))
             if not followed and not at.engine.is_behind():
                 followed = time.perf_counter() - began
