@@ -12,6 +12,7 @@ from typing import TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from alerting.alerting_loop import AlertingLoop
+from alerting.audit_sealing import AuditSealing
 from alerting.delivering.channels.configured import configured_channels
 from alerting.delivering.channels.port import Channel
 from alerting.delivering.delivery import Delivery
@@ -24,6 +25,7 @@ from config.settings import Settings
 from config.settings_loader import InvalidSetting
 from core.alarms.outbox import OutboxWriter
 from core.alarms.zone_cache import ZoneCache
+from core.db.audit_chain import chain_key
 from core.db.engine import Records, connect, url_for
 from core.devices.directory import Directory
 from core.intake.factory import open_log
@@ -45,7 +47,7 @@ from core.wire.topics import wake_topic
 log = logger(__name__)
 
 OPEN_S = 0.5
-AUDIT_S = 1.0
+WATCH_S = 1.0
 OFFLINE_S = 5.0
 END_WITHIN_S = 10.0
 """Limit for all threads together. A message that is still being sent when it ends is sent again by the next process."""
@@ -95,7 +97,7 @@ def _open_when_available(part: str, open_part: Callable[[], T], status: StatusFi
 
 
 class _Alerting:
-    """Wiring of the process: engine, late evaluation, delivery, audit and broker connection."""
+    """Wiring of the process: engine, late evaluation, delivery, watchdog and broker connection."""
 
     def __init__(
         self,
@@ -144,6 +146,7 @@ class _Alerting:
         self._watchdog = Watchdog(
             records, intake, outbox, clock, channels=list(channels), dead_man_url=settings.alerting.dead_man_url
         )
+        self._sealing = AuditSealing(records, chain_key(credentials.index_key), clock)
         self._bus = MqttClient(
             BrokerAddress.of(settings.broker),
             client_id=settings.alerting.process,
@@ -161,7 +164,8 @@ class _Alerting:
         ticks.every(self._settings.alerting.poll, "follow", loop.wake)
         ticks.every(self._settings.alerting.tick, "escalate", loop.wake)
         ticks.every(OFFLINE_S, "offline", loop.wake)
-        ticks.every(AUDIT_S, "audit", self._watchdog.run)
+        ticks.every(WATCH_S, "watchdog", self._watchdog.run)
+        ticks.every(WATCH_S, "audit seal", self._sealing.run)
         threads = [
             threading.Thread(target=loop.run, args=(stop,), name="engine", daemon=True),
             threading.Thread(target=self._late.run, args=(stop,), name="late", daemon=True),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from coldchain import __version__
-from coldchain.commands import installation, messages, services, telemetry, tokens, trial, users
+from coldchain.commands import audit, installation, messages, services, telemetry, tokens, trial, users
 from coldchain.commands.texts import group, say, translate_typer, usage_error
 from config.secrets import NoSecrets
 from config.settings_loader import InvalidSetting
@@ -23,7 +23,7 @@ NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQU
 app = group("coldchain", say("command.coldchain"))
 for part in (installation.app, services.app, trial.app):
     app.add_typer(part)
-for part in (users.app, tokens.app, messages.app, telemetry.app):
+for part in (users.app, tokens.app, messages.app, telemetry.app, audit.app):
     app.add_typer(part, rich_help_panel=say("panel.setting_up"))
 
 

@@ -2,6 +2,7 @@
 
 import core.alarms.tables
 import core.db.audit
+import core.db.audit_chain
 import core.db.idempotency
 import core.devices.tables
 import core.figures.tables
