@@ -25,7 +25,7 @@ from core.intake.port import IntakeLog, IntakeUnavailable
 from core.runtime.clock import Clock, monotonic
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
-from core.runtime.trouble import TroubleKind, Troubles, first_line
+from core.runtime.trouble import Troubles, first_line
 from core.wire.shards import Shard
 
 log = logger(__name__)
@@ -225,7 +225,7 @@ class AlertingLoop:
     def _note_failure(self, error: Exception) -> None:
         self._knows_positions = False
         part = _failed_part(error)
-        if self.troubles.note(part, error, kind=TroubleKind.PUT_BACK if isinstance(error, Misaligned) else None):
+        if self.troubles.note(part, error, kind=error.kind if isinstance(error, Misaligned) else None):
             log.warning("pass failed, tried again", part=part, problem=f"{type(error).__name__}: {first_line(error)}")
         for other in PARTS:
             if other != part:

@@ -140,7 +140,7 @@ class Watchdog:
         followed = positions(tx)
         overdue = []
         for shard in self._log.shards():
-            entries = self._log.read(shard, followed.get(shard, 0), 1)
+            entries = self._log.entries_after(shard, followed.get(shard, 0), 1)
             overdue += [entry.batch.received for entry in entries if now - entry.batch.received > OVERDUE]
         return [WatchdogFinding("log_behind", len(overdue), min(overdue))] if overdue else []
 

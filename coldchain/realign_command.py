@@ -25,6 +25,9 @@ from core.telemetry import embedded_file as telemetry_file
 from core.telemetry.codec import Damaged
 from core.telemetry.factory import open_telemetry
 
+_GONE = {CursorFault.PUT_BACK: "realign.gone_pruned", CursorFault.ENTRIES_MISSING: "realign.gone_missing"}
+"""Texts about entries that are gone, where the log itself is not an older copy."""
+
 
 def realign(settings: Settings, *, yes: bool) -> tuple[int, list[str]]:
     """Say what must be placed again, and do it with `yes`; returns the exit code and the lines.
@@ -40,13 +43,14 @@ def realign(settings: Settings, *, yes: bool) -> tuple[int, list[str]]:
             telemetry = stack.enter_context(closing(open_telemetry(settings, read_only=not yes)))
             made = plan(log, records, telemetry)
             lines = _plan_lines(made)
-            if not made.placings and not _refused(settings):
+            if not made.placings and not made.gaps and not _refused(settings):
                 return 0, [say("realign.none")]
             if not yes:
                 return 1, [*lines, say("realign.ask")]
             carry_out(made, log, records, telemetry)
-            left = plan(log, records, telemetry).placings
-            return (1 if left else 0), [*lines, say("realign.again" if left else "realign.done")]
+            left = plan(log, records, telemetry)
+            is_done = not left.placings and not left.gaps
+            return (0 if is_done else 1), [*lines, say("realign.done" if is_done else "realign.again")]
     except (
         SQLAlchemyError,
         sqlite3.Error,
@@ -83,19 +87,32 @@ def _refused(settings: Settings) -> bool:
 
 def _plan_lines(made: RealignPlan) -> list[str]:
     lines = []
+    if made.gaps:
+        lines.append(_gaps_line(made.gaps))
     groups: dict[tuple[str, CursorFault], list[CursorMove]] = defaultdict(list)
     for each in made.placings:
         groups[each.found.reader, each.found.fault].append(each)
     for (reader, fault), some in groups.items():
         lines.append(_line(reader, fault, some))
         if gone := sum(each.gone for each in some):
-            gone_text = "realign.gone_pruned" if fault is CursorFault.PUT_BACK else "realign.gone_log"
-            lines.append(say(gone_text, reader=say(f"realign.reader.{reader}"), entries=gone))
-    if any(each.found.fault is not CursorFault.PUT_BACK for each in made.placings):
+            text = _GONE.get(fault, "realign.gone_log")
+            lines.append(say(text, reader=say(f"realign.reader.{reader}"), entries=gone))
+    if any(each.found.fault not in _GONE for each in made.placings):
         lines.append(say("realign.lost"))
     if made.placings:
         lines.append(say("realign.series", highest=made.highest_series))
     return [*lines, say("realign.name")]
+
+
+def _gaps_line(gaps: Sequence[intake.EntryGap]) -> str:
+    return say(
+        "realign.gaps",
+        entries=sum(gap.last - gap.first + 1 for gap in gaps),
+        shards=len({gap.shard for gap in gaps}),
+        shard=gaps[0].shard,
+        first=gaps[0].first,
+        last=gaps[0].last,
+    )
 
 
 def _line(reader: str, fault: CursorFault, some: Sequence[CursorMove]) -> str:

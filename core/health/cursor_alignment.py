@@ -8,7 +8,7 @@ Each reader's cursor is kept twice: in the store that the reader writes, where i
 which is never ahead of it. Read in this order, copies, cursors and heads tell which store was put back.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -42,6 +42,8 @@ class CursorFault(StrEnum):
     """The log ends before it: an older copy."""
     OTHER_ENTRY = "other_entry"
     """Another entry is at its position: an older copy that has grown since."""
+    ENTRIES_MISSING = "entries_missing"
+    """The next entry is missing, and wasn't pruned: the log was damaged."""
     PUT_BACK = "put_back"
     """The store had come farther, as the copy in the log says: it was put back, emptied or made anew."""
 
@@ -53,6 +55,7 @@ class Misaligned(Exception):
         super().__init__(f"{found[0]}" + (f", and {len(found) - 1} more" if found[1:] else ""))
         self.part = found[0].part
         """Which part is not what it was."""
+        self.kind = found[0].kind
 
 
 class MisplacedCursor(msgspec.Struct, frozen=True):
@@ -71,12 +74,18 @@ class MisplacedCursor(msgspec.Struct, frozen=True):
         """Which part is not what it was."""
         return STORE_OF[self.reader] if self.fault is CursorFault.PUT_BACK else "intake log"
 
+    @property
+    def kind(self) -> TroubleKind:
+        """Kind of trouble that it is."""
+        return TroubleKind.INCOMPLETE if self.fault is CursorFault.ENTRIES_MISSING else TroubleKind.PUT_BACK
+
     def __str__(self) -> str:
         where = f"{self.reader}, shard {self.shard}: at {self.position}"
         return {
             CursorFault.OTHER_LOG: f"{where} of another log",
             CursorFault.BEYOND_HEAD: f"{where}, and the log ends at {self.head}",
             CursorFault.OTHER_ENTRY: f"{where}, where the log has another entry now",
+            CursorFault.ENTRIES_MISSING: f"{where}, and the next entries are missing; the log ends at {self.head}",
             CursorFault.PUT_BACK: f"{where}, and had come to {self.copy}",
         }[self.fault]
 
@@ -120,7 +129,8 @@ def cursors_of_records(tx: Session) -> dict[str, CursorMarks]:
 
 def _compared(log: IntakeLog, reader: str, cursor: CursorMarks, copy: Mapping[Shard, int]) -> list[MisplacedCursor]:
     positions = {shard: n for shard, (n, _) in cursor.items()}
-    return faults(reader, cursor, copy, log.names(), log.heads(), log.marks(positions))
+    missing = log.first_missing(positions)
+    return faults(reader, cursor, copy, log.names(), log.heads(), log.marks(positions), missing)
 
 
 def troubles_of(found: Iterable[MisplacedCursor]) -> list[Trouble]:
@@ -129,7 +139,7 @@ def troubles_of(found: Iterable[MisplacedCursor]) -> list[Trouble]:
     for misplaced in found:
         by_part.setdefault(misplaced.part, []).append(misplaced)
     now = real_now()
-    return [Trouble(part, TroubleKind.PUT_BACK, now, detail=str(Misaligned(those))) for part, those in by_part.items()]
+    return [Trouble(part, those[0].kind, now, detail=str(Misaligned(those))) for part, those in by_part.items()]
 
 
 def faults(
@@ -139,21 +149,29 @@ def faults(
     names: Sequence[str],
     heads: Mapping[Shard, int],
     marks: Mapping[Shard, str],
+    missing: Collection[Shard] = (),
 ) -> list[MisplacedCursor]:
     """Compare a cursor with a log; `marks` are the log's, at the positions of the cursor.
+
+    `missing` are the shards whose next entry behind the cursor is missing, though it wasn't pruned.
 
     `copy` was read first, then the cursor, then what the log says: none of them ever goes back.
     """
     found = []
-    for shard in sorted({*cursor, *copy}):
+    for shard in sorted({*cursor, *copy, *missing}):
         position, mark = cursor.get(shard, (0, ""))
-        fault = _fault(position, mark, copy.get(shard, 0), names, heads.get(shard, 0), marks.get(shard, ""))
+        fault = _fault(position, mark, names, heads.get(shard, 0), marks.get(shard, ""))
+        if fault is None and shard in missing:
+            fault = CursorFault.ENTRIES_MISSING
+        if fault is None and position < copy.get(shard, 0):
+            fault = CursorFault.PUT_BACK
         if fault:
             found.append(MisplacedCursor(reader, shard, fault, position, copy.get(shard, 0), heads.get(shard, 0)))
     return found
 
 
-def _fault(position: int, mark: str, copy: int, names: Sequence[str], head: int, here: str) -> CursorFault | None:
+def _fault(position: int, mark: str, names: Sequence[str], head: int, here: str) -> CursorFault | None:
+    """Return why a cursor isn't of this log, None if it is."""
     named, entry = read_mark(mark), read_mark(here)
     if named and named.log not in names:
         return CursorFault.OTHER_LOG
@@ -161,7 +179,7 @@ def _fault(position: int, mark: str, copy: int, names: Sequence[str], head: int,
         return CursorFault.BEYOND_HEAD
     if named and entry and named.fingerprint and entry.fingerprint not in ("", named.fingerprint):
         return CursorFault.OTHER_ENTRY
-    return CursorFault.PUT_BACK if position < copy else None
+    return None
 
 
 def _cursor_in(tx: Session, table: type[FollowCursor | RollupCursor]) -> CursorMarks:

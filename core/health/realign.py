@@ -7,6 +7,7 @@ instant of a series, and the log knows what it has.
 * A cursor that doesn't fit the log goes to the copy that the log has of it: when that was written, this log was the one
   that was followed. Without a copy it goes to the beginning.
 * Of a store that was put back the cursor stays, and the copy follows it.
+* Entries that the log has lost count as pruned, so that readers pass them.
 * New series get numbers above all that telemetry has readings of.
 * The log gets a new name, so that an older copy of it is known as such from now on.
 """
@@ -24,7 +25,7 @@ from core.db.insert import upsert
 from core.devices.series_numbers import raise_series_above
 from core.figures.tables import RollupCursor
 from core.health.cursor_alignment import STORE_OF, CursorFault, MisplacedCursor, of_records, of_telemetry
-from core.intake.port import IntakeLog
+from core.intake.port import EntryGap, IntakeLog
 from core.telemetry.port import Telemetry
 from core.wire.shards import Shard
 
@@ -48,25 +49,36 @@ class RealignPlan(msgspec.Struct, frozen=True):
     placings: list[CursorMove]
     highest_series: int
     """In telemetry: new ones get higher numbers."""
+    gaps: list[EntryGap]
+    """Entries that the log has lost, whether or not a reader still needs them."""
 
 
 def plan(log: IntakeLog, records: Records, telemetry: Telemetry) -> RealignPlan:
     """Make a plan from the stores; raises what they raise."""
     found = [*of_telemetry(log, telemetry), *of_records(log, records)]
-    return RealignPlan(placings(found, log.firsts()), telemetry.highest_series())
+    gaps = log.gaps()
+    return RealignPlan(placings(found, log.firsts(), gaps), telemetry.highest_series(), gaps)
 
 
-def placings(found: Sequence[MisplacedCursor], firsts: Mapping[Shard, int]) -> list[CursorMove]:
-    """Return where cursors go; `firsts` are the first positions that the log still has."""
+def placings(
+    found: Sequence[MisplacedCursor], firsts: Mapping[Shard, int], gaps: Sequence[EntryGap] = ()
+) -> list[CursorMove]:
+    """Return where cursors go; `firsts` are the first positions that the log still has, `gaps` what it has lost."""
     known_end: dict[Shard, int] = defaultdict(int)
     for each in found:
         known_end[each.shard] = max(known_end[each.shard], each.position)
-    return [_placing(each, firsts.get(each.shard, each.head + 1), known_end[each.shard]) for each in found]
+    return [
+        _of_incomplete_log(each, gaps)
+        if each.fault is CursorFault.ENTRIES_MISSING
+        else _placing(each, firsts.get(each.shard, each.head + 1), known_end[each.shard])
+        for each in found
+    ]
 
 
 def carry_out(made: RealignPlan, log: IntakeLog, records: Records, telemetry: Telemetry) -> None:
     """Carry out a plan. Each step is durable by itself. Copies come last: they tell what is left to do."""
     log.rename()
+    log.accept_gaps(made.gaps)
     with records.write() as tx:
         raise_series_above(tx, made.highest_series)
     for reader, store in STORE_OF.items():
@@ -75,7 +87,7 @@ def carry_out(made: RealignPlan, log: IntakeLog, records: Records, telemetry: Te
         moved = {
             placing.found.shard: placing.to
             for placing in placings_of_reader
-            if placing.found.fault is not CursorFault.PUT_BACK
+            if placing.found.fault not in (CursorFault.PUT_BACK, CursorFault.ENTRIES_MISSING)
         }
         marks = log.marks(moved)
         if moved and store == "telemetry":
@@ -98,6 +110,11 @@ def _placing(found: MisplacedCursor, first: int, known_end: int) -> CursorMove:
         return CursorMove(found, found.position, found.head - found.position - gone, gone)
     to = min(found.copy, found.head)
     return CursorMove(found, to, found.head - to, max(0, known_end - found.position))
+
+
+def _of_incomplete_log(found: MisplacedCursor, gaps: Sequence[EntryGap]) -> CursorMove:
+    gone = sum(max(0, gap.last - max(gap.first - 1, found.position)) for gap in gaps if gap.shard == found.shard)
+    return CursorMove(found, found.position, found.head - found.position - gone, gone)
 
 
 def _place(

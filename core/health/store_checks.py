@@ -122,8 +122,8 @@ def check_telemetry(telemetry: Telemetry) -> TelemetryStatus:
 def oldest_waiting(log: IntakeLog, heads: Mapping[Shard, int], reached: Mapping[Shard, int]) -> Instant | None:
     """Return when the oldest entry behind a reader was received, of the shards that are most behind."""
     behind = sorted(heads, key=lambda shard: reached.get(shard, 0) - heads[shard])[:_LOOKED_AT]
-    received = [entry.batch.received for shard in behind for entry in log.read(shard, reached.get(shard, 0), 1)]
-    return min(received, default=None)
+    first = (log.entries_after(shard, reached.get(shard, 0), 1) for shard in behind)
+    return min((entry.batch.received for entries in first for entry in entries), default=None)
 
 
 def _counted(tx: Session, column: InstrumentedAttribute[str]) -> dict[str, int]:

@@ -6,6 +6,7 @@ Guarantees, whichever store is behind it:
 * (gw, ep, seq) enters once, however often it comes; also after its row was pruned.
 * Positions of a shard are 1, 2, 3 … in the order in which they can be read: no reader that has seen n will later find a
   new row at or below n.
+* A reader gets every entry behind its position that wasn't pruned, or EntriesMissing.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -76,6 +77,17 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
 
     n: int
     batch: IntakeBatch
+
+
+class EntryGap(msgspec.Struct, frozen=True):
+    """Closed range of positions whose entries are missing, and weren't pruned."""
+
+    shard: Shard
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"shard {self.shard}: entries {self.first} to {self.last} are missing; see coldchain realign"
 
 
 class AppendResult(StrEnum):
@@ -176,6 +188,10 @@ class LogReplaced(IntakeUnavailable):
     """The log ends before what this process has appended to it: it was replaced by an older copy while it was open."""
 
 
+class EntriesMissing(IntakeUnavailable):
+    """Entries behind a position are missing, and weren't pruned: the log is damaged. Readers must not pass them by."""
+
+
 class NewerLog(Exception):
     """The log was made by a newer coldchain."""
 
@@ -258,10 +274,34 @@ class IntakeLog(Protocol):
         """Return the first position of every shard whose entry is still there."""
 
     def read(self, shard: Shard, after: int, limit: int) -> list[LogEntry]:
-        """Return up to `limit` entries behind position `after`, in order."""
+        """Return up to `limit` entries behind position `after`, in order.
+
+        Raises: EntriesMissing.
+        """
 
     def read_each(self, after: Mapping[Shard, int], limit: int) -> dict[Shard, list[LogEntry]]:
-        """Return what `read` does for each of some shards, as of one moment: much cheaper where each has a few."""
+        """Return what `read` does for each of some shards, as of one moment: much cheaper where each has a few.
+
+        Raises: EntriesMissing.
+        """
+
+    def entries_after(self, shard: Shard, after: int, limit: int) -> list[LogEntry]:
+        """Return what `read` does, as far as it is there: for whoever only looks, and follows nothing."""
+
+    def pruned(self) -> Mapping[Shard, int]:
+        """Return up to where each shard with rows was pruned, 0 for not yet: every entry above that must be there."""
+
+    def first_missing(self, positions: Mapping[Shard, int]) -> dict[Shard, int]:
+        """Return the next entries that must be there and aren't, each behind the position of its shard. Cheap.
+
+        A shard without a position is looked at from its beginning.
+        """
+
+    def gaps(self) -> list[EntryGap]:
+        """Return all that is missing, and wasn't pruned. Reads the index of the whole log."""
+
+    def accept_gaps(self, gaps: Sequence[EntryGap]) -> None:
+        """Count what is missing as pruned, so that readers pass it; only `coldchain realign` does so."""
 
     def hold(self, held: Sequence[tuple[Shard, int, int, str, str]], *, now: Instant) -> None:
         """Put readings into quarantine: (shard, n, index in the entry's readings, reason, detail). Once each."""

@@ -9,13 +9,21 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
-import msgspec
-
-from core.intake import deduplication, postgres_append, postgres_gateways, quarantine_limits, row_codec, verification
+from core.intake import (
+    deduplication,
+    postgres_append,
+    postgres_claims,
+    postgres_entries,
+    postgres_gateways,
+    quarantine_limits,
+    row_codec,
+    verification,
+)
 from core.intake.cursor_marks import fresh_name, mark
 from core.intake.port import (
     AppendResult,
     DeadLetter,
+    EntryGap,
     GatewayClock,
     GatewayFault,
     IntakeBatch,
@@ -25,7 +33,6 @@ from core.intake.port import (
     QuarantineBacklog,
     QuarantinedReading,
     ShardClaim,
-    ShardTaken,
     WithheldReading,
 )
 from core.intake.postgres_server import Db, LogServer
@@ -93,7 +100,7 @@ class PostgresIntakeLog:
         """
         with self._server.transaction() as db:
             heads = dict(db.execute("SELECT shard, n FROM intake.head WHERE n > 0").fetchall())
-            wrong = _at(db, list(heads.items())).keys() - set(heads.items())
+            wrong = postgres_entries.at(db, list(heads.items())).keys() - set(heads.items())
         return [f"shard {shard}: entry {n} stands where the last should" for shard, n in sorted(wrong)]
 
     def verify(self) -> list[str]:
@@ -131,7 +138,7 @@ class PostgresIntakeLog:
         """Return the marks of positions."""
         with self._server.transaction() as db:
             name = _names(db)[-1]
-            entries = _at(db, list(positions.items()))
+            entries = postgres_entries.at(db, list(positions.items()))
         return {shard: mark(name, entries.get((shard, n))) for shard, n in positions.items()}
 
     def shards(self) -> list[Shard]:
@@ -165,21 +172,37 @@ class PostgresIntakeLog:
     def read_each(self, after: Mapping[Shard, int], limit: int) -> dict[Shard, list[LogEntry]]:
         """Return entries behind positions, by one statement."""
         with self._server.transaction() as db:
-            found = db.execute(
-                f"SELECT e.shard, {row_codec.COLUMNS} FROM unnest(%s::text[], %s::bigint[]) AS k (shard, after)"  # noqa: S608 (names are ours)
-                " CROSS JOIN LATERAL (SELECT * FROM intake.entry e WHERE e.shard = k.shard AND e.n > k.after"
-                " ORDER BY n LIMIT %s) AS e ORDER BY e.shard, n",
-                (*postgres_append.columns(list(after.items()), 2), limit),
-            ).fetchall()
-        entries: dict[Shard, list[LogEntry]] = {shard: [] for shard in after}
-        for row in found:
-            entries[row[0]].append(row_codec.unpack(row[0], row[1:]))
-        return entries
+            return postgres_entries.read_each(db, after, limit)
+
+    def entries_after(self, shard: Shard, after: int, limit: int) -> list[LogEntry]:
+        """Return entries behind a position, as far as they are there."""
+        with self._server.transaction() as db:
+            return postgres_entries.entries_after(db, shard, after, limit)
+
+    def pruned(self) -> Mapping[Shard, int]:
+        """Return up to where each shard was pruned."""
+        with self._server.transaction() as db:
+            return {shard: known.pruned for shard, known in postgres_entries.ends(db).items()}
+
+    def first_missing(self, positions: Mapping[Shard, int]) -> dict[Shard, int]:
+        """Return the next entries that must be there and aren't."""
+        with self._server.transaction() as db:
+            return postgres_entries.first_missing(db, positions)
+
+    def gaps(self) -> list[EntryGap]:
+        """Return all that is missing."""
+        with self._server.transaction() as db:
+            return postgres_entries.gaps(db)
+
+    def accept_gaps(self, gaps: Sequence[EntryGap]) -> None:
+        """Count what is missing as pruned."""
+        with self._server.transaction() as db:
+            postgres_entries.accept_gaps(db, [(gap.shard, gap.last) for gap in gaps])
 
     def hold(self, held: Sequence[tuple[Shard, int, int, str, str]], *, now: Instant) -> None:
         """Put readings of entries into quarantine; the first reason given for one stands."""
         with self._server.transaction() as db:
-            batches = _at(db, sorted({(shard, n) for shard, n, *_ in held}))
+            batches = postgres_entries.at(db, sorted({(shard, n) for shard, n, *_ in held}))
             postgres_append.hold(
                 db,
                 [
@@ -329,12 +352,7 @@ class PostgresIntakeLog:
             behind = min((cursor.get(shard, 0) for cursor in passed), default=head)
             while True:
                 with self._server.transaction() as db:
-                    part = db.execute(
-                        "DELETE FROM intake.entry WHERE shard = %(shard)s AND n = ANY(ARRAY("
-                        " SELECT n FROM intake.entry WHERE shard = %(shard)s AND n <= %(behind)s"
-                        " AND received < %(before)s ORDER BY n LIMIT %(most)s))",
-                        {"shard": shard, "behind": behind, "before": before, "most": _PRUNED_AT_ONCE},
-                    ).rowcount
+                    part = postgres_entries.prune(db, shard, behind=behind, before=before, most=_PRUNED_AT_ONCE)
                 dropped += part
                 if part < _PRUNED_AT_ONCE:
                     break
@@ -346,39 +364,17 @@ class PostgresIntakeLog:
     def claim(self, claim: ShardClaim, *, lease: Milliseconds) -> None:
         """Note that a worker lives and what it owns; the server's clock counts."""
         with self._server.transaction() as db:
-            db.execute("LOCK TABLE intake.claim IN SHARE ROW EXCLUSIVE MODE")  # two that look at once see each other
-            other = db.execute(
-                "SELECT service, worker, first, last, holder FROM intake.claim"
-                " WHERE service = %s AND until > clock_timestamp()"
-                " AND (CASE WHEN worker = %s THEN holder <> %s ELSE first <= %s AND last >= %s END)",
-                (claim.service, claim.worker, claim.holder, claim.last, claim.first),
-            ).fetchone()
-            if other:
-                raise ShardTaken(ShardClaim(*other))
-            db.execute(
-                "INSERT INTO intake.claim (service, worker, first, last, holder, until)"
-                " VALUES (%s, %s, %s, %s, %s, clock_timestamp() + %s * interval '1 ms')"
-                " ON CONFLICT (service, worker) DO UPDATE SET first = excluded.first, last = excluded.last,"
-                " holder = excluded.holder, until = excluded.until",
-                (*msgspec.structs.astuple(claim), lease),
-            )
+            postgres_claims.claim(db, claim, lease)
 
     def give_up(self, claim: ShardClaim) -> None:
         """End a worker's claim before its time."""
         with self._server.transaction() as db:
-            db.execute(
-                "DELETE FROM intake.claim WHERE service = %s AND worker = %s AND holder = %s",
-                (claim.service, claim.worker, claim.holder),
-            )
+            postgres_claims.give_up(db, claim)
 
     def claims(self) -> list[ShardClaim]:
         """Return the claims of workers that live."""
         with self._server.transaction() as db:
-            found = db.execute(
-                "SELECT service, worker, first, last, holder FROM intake.claim WHERE until > clock_timestamp()"
-                " ORDER BY service, first"
-            ).fetchall()
-        return [ShardClaim(*row) for row in found]
+            return postgres_claims.living(db)
 
     def close(self) -> None:
         """Close the connections."""
@@ -387,13 +383,3 @@ class PostgresIntakeLog:
 
 def _names(db: Db) -> list[str]:
     return [name for (name,) in db.execute("SELECT name FROM intake.name ORDER BY number")]
-
-
-def _at(db: Db, positions: Sequence[tuple[Shard, int]]) -> dict[tuple[Shard, int], IntakeBatch]:
-    """Return the batches at positions, as far as they are still there."""
-    found = db.execute(
-        f"SELECT e.shard, {row_codec.COLUMNS} FROM unnest(%s::text[], %s::bigint[]) AS k (shard, at_n)"  # noqa: S608 (names are ours)
-        " CROSS JOIN LATERAL (SELECT * FROM intake.entry e WHERE e.shard = k.shard AND e.n = k.at_n) AS e",
-        postgres_append.columns(positions, 2),
-    ).fetchall()
-    return {(row[0], row[1]): row_codec.unpack(row[0], row[1:]).batch for row in found}

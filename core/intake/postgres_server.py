@@ -29,6 +29,11 @@ _LOCK = 0x_1D7A_4E10
 """Key of the advisory lock that only one process that makes the tables holds."""
 _DIGITS = "0123456789abcdef"
 
+_PARTITIONS = tuple(
+    f"CREATE TABLE IF NOT EXISTS intake.entry_{high} PARTITION OF intake.entry"
+    " FOR VALUES IN (" + ", ".join(f"'{high}{low}'" for low in _DIGITS) + ")"
+    for high in _DIGITS
+)
 _FIRST = (
     "CREATE SCHEMA IF NOT EXISTS intake",
     "CREATE TABLE intake.version (number int NOT NULL)",
@@ -41,11 +46,7 @@ _FIRST = (
          shard text COLLATE "C" NOT NULL, n bigint NOT NULL, gw text COLLATE "C" NOT NULL, ep text COLLATE "C" NOT NULL,
          seq bigint NOT NULL, hash bytea NOT NULL, received bigint NOT NULL, origin text NOT NULL, batch bytea NOT NULL,
          PRIMARY KEY (shard, n)) PARTITION BY LIST (shard)""",
-    *(
-        f"CREATE TABLE intake.entry_{high} PARTITION OF intake.entry"
-        " FOR VALUES IN (" + ", ".join(f"'{high}{low}'" for low in _DIGITS) + ")"
-        for high in _DIGITS
-    ),
+    *_PARTITIONS,
     "CREATE UNIQUE INDEX entry_seq ON intake.entry (shard, gw, ep, seq) WHERE origin <> 'released'",
     """CREATE TABLE intake.seen (
          gw text COLLATE "C" NOT NULL, ep text COLLATE "C" NOT NULL, first bigint NOT NULL, last bigint NOT NULL,
@@ -92,7 +93,15 @@ _CHECKSUMS = (
     # Rows of an earlier version have no checksum, and are believed.
     "ALTER TABLE intake.seen ADD COLUMN crc bigint",
 )
-_STEPS = (_FIRST, _SECOND, _GATEWAYS, _CHECKSUMS)
+_PRUNED = (
+    # Up to where each shard was pruned: every entry above it is there. Not in `head`, whose rows every append locks.
+    'CREATE TABLE intake.pruned (shard text COLLATE "C" PRIMARY KEY, n bigint NOT NULL)',
+    # Earlier versions pruned what all readers had passed, and didn't note up to where.
+    """INSERT INTO intake.pruned SELECT shard, greatest(0,
+         (SELECT n - 1 FROM intake.entry e WHERE e.shard = h.shard ORDER BY n LIMIT 1),
+         (SELECT min(n) FROM intake.cursor c WHERE c.shard = h.shard)) FROM intake.head h WHERE h.n > 0""",
+)
+_STEPS = (_FIRST, _SECOND, _GATEWAYS, _CHECKSUMS, _PRUNED)
 """What brings the tables from each version to the next. The first step makes them."""
 VERSION = len(_STEPS)
 
@@ -166,6 +175,12 @@ class LogServer:
                 "INSERT INTO intake.name (name) SELECT %s WHERE NOT EXISTS (SELECT FROM intake.name)", (fresh_name(),)
             )
             db.execute("UPDATE intake.version SET number = %s", (VERSION,))
+
+
+def make_partitions(db: Db) -> None:
+    """Make the partitions that are missing."""
+    for statement in _PARTITIONS:
+        db.execute(statement)
 
 
 def _version(db: Db) -> int:

@@ -11,6 +11,7 @@ from core.intake import (
     quarantine_limits,
     row_codec,
     sqlite_append,
+    sqlite_entries,
     sqlite_gateways,
     sqlite_seen,
     verification,
@@ -19,6 +20,7 @@ from core.intake.cursor_marks import fresh_name, mark
 from core.intake.port import (
     AppendResult,
     DeadLetter,
+    EntryGap,
     GatewayClock,
     GatewayFault,
     IntakeBatch,
@@ -149,10 +151,33 @@ class SqliteIntakeLog:
 
     def read_each(self, after: Mapping[Shard, int], limit: int) -> dict[Shard, list[LogEntry]]:
         """Return entries behind positions, in one transaction."""
-        query = f"SELECT {row_codec.COLUMNS} FROM entry WHERE shard = ? AND n > ? ORDER BY n LIMIT ?"  # noqa: S608 (names are ours)
         with self._file.read() as db:
-            found = {shard: db.execute(query, (shard, n, limit)).fetchall() for shard, n in after.items()}
-        return {shard: [row_codec.unpack(shard, row) for row in some] for shard, some in found.items()}
+            return sqlite_entries.read_each(db, after, limit)
+
+    def entries_after(self, shard: Shard, after: int, limit: int) -> list[LogEntry]:
+        """Return entries behind a position, as far as they are there."""
+        with self._file.read() as db:
+            return sqlite_entries.entries_after(db, shard, after, limit)
+
+    def pruned(self) -> Mapping[Shard, int]:
+        """Return up to where each shard was pruned."""
+        with self._file.read() as db:
+            return {shard: known.pruned for shard, known in sqlite_entries.ends(db).items()}
+
+    def first_missing(self, positions: Mapping[Shard, int]) -> dict[Shard, int]:
+        """Return the next entries that must be there and aren't."""
+        with self._file.read() as db:
+            return sqlite_entries.first_missing(db, positions)
+
+    def gaps(self) -> list[EntryGap]:
+        """Return all that is missing."""
+        with self._file.read() as db:
+            return sqlite_entries.gaps(db)
+
+    def accept_gaps(self, gaps: Sequence[EntryGap]) -> None:
+        """Count what is missing as pruned."""
+        with self._file.write() as db:
+            sqlite_entries.note_pruned(db, [(gap.shard, gap.last) for gap in gaps])
 
     def hold(self, held: Sequence[tuple[Shard, int, int, str, str]], *, now: Instant) -> None:
         """Put readings of entries into quarantine; the first reason given for one stands."""
@@ -299,11 +324,7 @@ class SqliteIntakeLog:
             behind = min((cursor.get(shard, 0) for cursor in passed), default=head)
             while True:
                 with self._file.write() as db:
-                    part = db.execute(
-                        "DELETE FROM entry WHERE (shard, n) IN (SELECT shard, n FROM entry"
-                        " WHERE shard = ? AND n <= ? AND received < ? ORDER BY n LIMIT ?)",
-                        (shard, behind, before, _PRUNED_AT_ONCE),
-                    ).rowcount
+                    part = sqlite_entries.prune(db, shard, behind=behind, before=before, most=_PRUNED_AT_ONCE)
                 dropped += part
                 if part < _PRUNED_AT_ONCE:
                     break

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from core.intake import sqlite_seen
+from core.intake import sqlite_entries, sqlite_seen
 from core.intake.cursor_marks import fresh_name
 from core.intake.port import IntakeUnavailable, NewerLog
 from core.runtime.sqlite import FileId, file_id, malformed_text, open_read_only, to_wal
@@ -77,6 +77,7 @@ _STEPS = (
     ),
     # Rows of an earlier version have no checksum, and are believed.
     ("ALTER TABLE seen ADD COLUMN crc INTEGER",),
+    sqlite_entries.SCHEMA,
 )
 """What brings a file from each version to the next. The first step makes it."""
 

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Protocol
 
 from core.intake import row_codec
-from core.intake.port import LogEntry
+from core.intake.port import EntryGap, LogEntry
 from core.wire.shards import Shard
 
 PAGE = 1_000
@@ -26,7 +26,9 @@ class _Log(Protocol):
 
     def firsts(self) -> Mapping[Shard, int]: ...
 
-    def read(self, shard: Shard, after: int, limit: int) -> list[LogEntry]: ...
+    def pruned(self) -> Mapping[Shard, int]: ...
+
+    def entries_after(self, shard: Shard, after: int, limit: int) -> list[LogEntry]: ...
 
     def seen_after(self, last: tuple[str, str, int], limit: int) -> list[row_codec.SeenRow]: ...
 
@@ -41,8 +43,7 @@ def damage_of(log: _Log) -> list[str]:
 def _damage(log: _Log) -> Iterator[str]:
     firsts = log.firsts()
     for shard, head in log.heads().items():
-        if shard in firsts:
-            yield from _damaged_entries(log, shard, firsts[shard], head)
+        yield from _damaged_entries(log, shard, firsts.get(shard, 1), head)
     yield from _damaged_ranges(log)
     yield from _damaged_held(log)
 
@@ -51,17 +52,24 @@ def _damaged_entries(log: _Log, shard: Shard, first: int, head: int) -> Iterator
     """Yield what is wrong with the entries of a shard.
 
     A shard whose last entry isn't where its counter says, though it has entries, is made of two states of the file: an
-    older copy beside the write-ahead log of the newer one.
+    older copy beside the write-ahead log of the newer one. What is pruned meanwhile isn't missing.
     """
-    after = first - 1
-    while page := log.read(shard, after, PAGE):
-        after = page[-1].n
+    after = 0
+    while page := log.entries_after(shard, max(after, first - 1), PAGE):
         for entry in page:
             if entry.batch.damaged:
                 yield f"entry {shard}/{entry.n} of gateway {entry.batch.gw}: its checksum is wrong"
+            yield from _missing(log, shard, after, entry.n)
+            after = entry.n
         time.sleep(PAUSE_S)
-    if after < head:
-        yield f"shard {shard}: its last entry is {after}, and the counter says {head}"
+    if after < head and log.pruned().get(shard, 0) < head:
+        yield f"shard {shard}: its last entry is {after}, and the counter says {head}; see coldchain realign"
+
+
+def _missing(log: _Log, shard: Shard, after: int, n: int) -> Iterator[str]:
+    """Yield what is missing between two entries that are there. What has been pruned meanwhile isn't missing."""
+    if n > after + 1 and n > (known := max(after, log.pruned().get(shard, 0))) + 1:
+        yield str(EntryGap(shard, known + 1, n - 1))
 
 
 def _damaged_ranges(log: _Log) -> Iterator[str]:

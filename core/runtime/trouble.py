@@ -28,6 +28,8 @@ class TroubleKind(StrEnum):
     DAMAGED = "damaged"
     PUT_BACK = "put_back"
     """A store was replaced by an older copy, or by a new empty one, and no longer agrees with the other stores."""
+    INCOMPLETE = "incomplete"
+    """The intake log has lost entries that readers have not followed."""
     LOCKED = "locked"
     NO_ANSWER = "no_answer"
     UNREACHABLE = "unreachable"
@@ -129,6 +131,7 @@ _BY_SQLSTATE = {
 _BY_TEXT = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
+        (TroubleKind.INCOMPLETE, r"entries \d+ to \d+ are missing"),
         (TroubleKind.DAMAGED, r"cannot read corrupt file"),  # InfluxDB 2, until it is restarted without that file
         (TroubleKind.STUCK, r"opening shard previously failed"),  # InfluxDB 2, once its disk was full
         (TroubleKind.PUT_BACK, r"an older copy|was replaced or deleted"),

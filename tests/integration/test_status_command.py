@@ -257,10 +257,10 @@ def test_a_log_that_hangs_in_the_middle_of_a_look_is_asked_once(folder: Path) ->
     asked, over = [], threading.Event()
 
     class Hanging(SqliteIntakeLog):
-        def read(self, shard: Shard, after: int, limit: int) -> list[LogEntry]:
+        def entries_after(self, shard: Shard, after: int, limit: int) -> list[LogEntry]:
             asked.append(shard)
             over.wait(30)
-            return super().read(shard, after, limit)
+            return super().entries_after(shard, after, limit)
 
     settings = load_settings(folder / "coldchain.toml")
     with (

@@ -13,6 +13,7 @@ test_spool_restore.py (S).
 | records | PostgreSQL | R | R: new database | R: no tables | D | D: page checksum |
 | intake log | SQLite | R | R | R | R | R: a batch; the rest: tests/contract/intake/test_damage.py |
 | intake log | PostgreSQL | R | R: new database | R: no tables | D | D: page checksum; rows: test_damage.py |
+| intake log | single rows | – | R: unread entries | tests/contract/intake/test_missing_entries.py | – | – |
 | telemetry | embedded | R | R | R | R | R: a frame |
 | telemetry | InfluxDB | R | R: readings and cursor deleted | D: bucket deleted | D: WAL, TSM | D: frame of the WAL |
 | spool | on both | S | S | S | S | S: a reading |
@@ -54,6 +55,20 @@ def test_a_log_that_was_put_back_takes_nothing_in_until_it_is_realigned(stores: 
         line.says_nothing_of(TroubleKind.PUT_BACK)
         line.sends_hot()
         line.is_stored_once()
+        line.has_alarms(1)
+
+
+@pytest.mark.parametrize("pair", ["embedded", "servers"])
+def test_a_log_that_has_lost_unread_entries_takes_nothing_in_until_it_is_realigned(stores: Restored) -> None:
+    stores.lose_unread_entries()
+    with stores.up() as line:
+        line.sends(3)
+        line.says("intake log", TroubleKind.INCOMPLETE, service="collector")
+        line.stays_out()
+        stores.realign()
+        line.says_nothing_of(TroubleKind.INCOMPLETE)
+        line.sends_hot()
+        line.all_is_there_once()
         line.has_alarms(1)
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from core.health.cursor_alignment import CursorFault, MisplacedCursor, faults
 from core.health.realign import placings
+from core.intake.port import EntryGap
 from core.wire.shards import Shard
 
 A = Shard("0a")
@@ -46,6 +47,30 @@ def fault(
 )
 def test_a_cursor_fits_or_the_reason_is_known(found: CursorFault | None, expected: CursorFault | None) -> None:
     assert found is expected
+
+
+@pytest.mark.parametrize(
+    ("position", "mark", "copy", "expected"),
+    [
+        (3, "1f/aa", 3, CursorFault.ENTRIES_MISSING),
+        (3, "1f/aa", 7, CursorFault.ENTRIES_MISSING),
+        (3, "2e/aa", 3, CursorFault.OTHER_LOG),
+    ],
+)
+def test_a_log_that_has_lost_the_next_entry_is_not_followed(
+    position: int, mark: str, copy: int, expected: CursorFault
+) -> None:
+    cursor = {A: (position, mark)}
+    (found,) = faults("alerting", cursor, {A: copy}, ["1f"], {A: 10}, {A: "1f/aa"}, {A})
+    assert found.fault is expected
+    (unread,) = faults("alerting", {}, {}, ["1f"], {A: 10}, {}, {A})
+    assert (unread.fault, unread.position) == (CursorFault.ENTRIES_MISSING, 0)
+
+
+def test_a_cursor_before_missing_entries_stays_and_what_it_loses_is_counted() -> None:
+    found = MisplacedCursor("alerting", A, CursorFault.ENTRIES_MISSING, position=3, copy=3, head=20)
+    (move,) = placings([found], {A: 1}, [EntryGap(A, 2, 6), EntryGap(A, 9, 9), EntryGap(Shard("0b"), 1, 5)])
+    assert (move.to, move.gone, move.again) == (3, 4, 13)
 
 
 def test_a_shard_that_the_log_knows_of_a_reader_and_its_store_no_more_is_found() -> None:
