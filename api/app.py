@@ -14,7 +14,7 @@ from api import problems
 from api.app_context import AppContext
 from api.auth import ConcurrencyLimited, current_principal
 from api.openapi import DocumentedApp
-from api.pages import alarm, alarm_link, assets, home, sign_in, zone
+from api.pages import alarm, alarm_export, alarm_link, alarm_list, assets, home, sign_in, zone
 from api.query_parameters import (
     accepted_parameters,
     any_parameters,
@@ -62,7 +62,7 @@ def make_app(context: AppContext) -> FastAPI:
     app.include_router(docs.router)
     app.include_router(assets.router, include_in_schema=False)
     app.include_router(sign_in.router, include_in_schema=False, dependencies=[Depends(page_language)])
-    for page in (home, zone, alarm, alarm_link):
+    for page in (home, zone, alarm_list, alarm_export, alarm, alarm_link):
         app.include_router(
             page.router, include_in_schema=False, dependencies=[Depends(page_language), ConcurrencyLimited]
         )

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from api.app_context import AppContextDep
 from api.auth import CurrentPrincipal
 from api.db_session import ReadSession
-from api.pages.alarm import AlarmList
+from api.pages.alarm_list import AlarmList
 from api.pages.rendering import RENEWED_S, SiteClock, page, words_for
 from api.schemas import Cursor, UnitNumber, cursor_of, place_of
 from core.alarms import queries

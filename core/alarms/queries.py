@@ -5,7 +5,7 @@ Lists and counts of alarms are limited to what their actor may see; other querie
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
@@ -188,11 +188,19 @@ def _within(at: Instant, spans: Sequence[TimeSpan]) -> bool:
 
 def handling_of(tx: Session, alarm: AlarmId) -> HandlingDetail | None:
     """Return the handling record of an alarm, or None."""
-    row = tx.scalar(select(HandlingRecord).where(HandlingRecord.alarm_id == alarm))
-    if row is None:
-        return None
-    by = names_of(tx, [row.by])[row.by]
-    return HandlingDetail(at=row.at, by=by, cause=row.cause, action=row.action, disposition=row.disposition)
+    return handlings_of(tx, [alarm]).get(alarm)
+
+
+def handlings_of(tx: Session, alarms: Sequence[AlarmId]) -> Mapping[AlarmId, HandlingDetail]:
+    """Return the handling records of those alarms that have one."""
+    rows = tx.scalars(select(HandlingRecord).where(HandlingRecord.alarm_id.in_(alarms))).all()
+    names = names_of(tx, [row.by for row in rows])
+    return {
+        row.alarm_id: HandlingDetail(
+            at=row.at, by=names[row.by], cause=row.cause, action=row.action, disposition=row.disposition
+        )
+        for row in rows
+    }
 
 
 def count(tx: Session, actor: Actor, alarm_filter: AlarmFilter) -> int:
