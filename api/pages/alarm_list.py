@@ -22,9 +22,8 @@ from core.units.queries import visible_unit
 router = APIRouter(tags=["pages"])
 ON_A_PAGE = 30
 Day = Annotated[
-    date | None,
+    Annotated[date, Field(ge=date(2000, 1, 1), le=date(9998, 12, 31))] | None,
     BeforeValidator(lambda given: given or None),  # a form sends a field that was left empty as ""
-    Field(ge=date(2000, 1, 1), le=date(9998, 12, 31)),
 ]
 
 

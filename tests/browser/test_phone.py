@@ -123,7 +123,14 @@ def test_every_page_fits_a_small_phone_and_asks_no_other_host(
         page.on("console", lambda message, said=complaints: said.append(message.text))
         page.on("pageerror", lambda error, said=complaints: said.append(str(error)))
         page.wait_for_url(at(place, "/"))
-        paths = ("/", "/alarms", f"/alarms/{alarm}", f"/zones/{place.there.zone}?span=30d", place.link(alarm))
+        paths = (
+            "/",
+            "/alarms",
+            "/alarms?all=1&since=2026-03-27",
+            f"/alarms/{alarm}",
+            f"/zones/{place.there.zone}?span=30d",
+            place.link(alarm),
+        )
         for path in (*paths, "/api/v1/docs", "/sign-in", "/nowhere"):
             page.goto(at(place, path))
             assert fits(page), path
