@@ -65,7 +65,7 @@ def test_alarms_from_a_day_on_the_page_is_refused_and_the_api_takes_it(place: Si
     refused = ask(place, alarm, "/alarms", **TIME)
     faults = {fault["field"]: fault["problem"] for fault in refused.json()["errors"]}
     assert set(faults) == {"from", "to"}
-    assert "all, below, cursor, lang, own, unit" in faults["from"]
+    assert "all, below, cursor, lang, since, unit, until" in faults["from"]
     assert ask(place, alarm, "/api/v1/alarms", **TIME).status_code == 200
 
 
@@ -74,7 +74,7 @@ def test_a_person_reads_which_it_is(place: Site, language: str, said: str) -> No
     page = place.signed_in("clinic-a").get(f"/alarms?from=2026-03-28&lang={language}", headers=HTML)
     assert page.status_code == 422
     assert said in page.text
-    assert "all, below, cursor, lang, own, unit" in page.text
+    assert "all, below, cursor, lang, since, unit, until" in page.text
 
 
 def test_a_change_with_an_unknown_parameter_changes_nothing(place: Site, alarm: AlarmId) -> None:
