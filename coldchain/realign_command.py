@@ -43,13 +43,12 @@ def realign(settings: Settings, *, yes: bool) -> tuple[int, list[str]]:
             telemetry = stack.enter_context(closing(open_telemetry(settings, read_only=not yes)))
             made = plan(log, records, telemetry)
             lines = _plan_lines(made)
-            if not made.placings and not made.gaps and not _refused(settings):
+            if made.is_empty and not _refused(settings):
                 return 0, [say("realign.none")]
             if not yes:
                 return 1, [*lines, say("realign.ask")]
             carry_out(made, log, records, telemetry)
-            left = plan(log, records, telemetry)
-            is_done = not left.placings and not left.gaps
+            is_done = plan(log, records, telemetry).is_empty
             return (0 if is_done else 1), [*lines, say("realign.done" if is_done else "realign.again")]
     except (
         SQLAlchemyError,
@@ -89,6 +88,9 @@ def _plan_lines(made: RealignPlan) -> list[str]:
     lines = []
     if made.gaps:
         lines.append(_gaps_line(made.gaps))
+    if made.damaged_lives:
+        gateways = sorted({gw for gw, _ in made.damaged_lives})
+        lines.append(say("realign.numbers", gateways=len(gateways), gw=gateways[0]))
     groups: dict[tuple[str, CursorFault], list[CursorMove]] = defaultdict(list)
     for each in made.placings:
         groups[each.found.reader, each.found.fault].append(each)

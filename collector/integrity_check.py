@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import text
 
 from core.db.engine import Records
-from core.intake.port import IntakeLog
+from core.intake.port import IntakeLog, IntakeUnavailable
 from core.runtime.clock import monotonic
 from core.runtime.logs import logger
 from core.runtime.trouble import Trouble, TroubleKind, Troubles, first_line, kind_of
@@ -37,6 +37,7 @@ class IntegrityCheck:
             "records": lambda: damage_of_records(records),
         }
         self._troubles = Troubles()
+        self._intake = intake
 
     def troubles(self) -> list[Trouble]:
         """Return what is damaged, for the status file."""
@@ -57,14 +58,29 @@ class IntegrityCheck:
                 log.error("damage found", part=part, damage=damage)
 
     def run(self, stop: threading.Event, epoch: Callable[[], int | None]) -> None:
-        """Search at the start, whenever stores were realigned (`epoch` has changed), and once a day, until `stop`."""
-        searched, due = None, 0.0
+        """Search at the start, whenever stores were realigned, and once a day, until `stop`.
+
+        Realigning gives the log another name. Often `epoch` has changed as well, but not if no cursor was misplaced.
+        """
+        searched, name, due = None, "", 0.0
         while not stop.is_set():
             current = epoch()
-            if current is not None and (current != searched or monotonic() >= due):
+            if current is not None and (current != searched or monotonic() >= due or self._is_renamed(name)):
+                name = self._name()
                 self.search()
                 searched, due = current, monotonic() + EVERY_S
             stop.wait(POLL_S)
+
+    def _is_renamed(self, name: str) -> bool:
+        """Return whether the log has another name since damage was found. Without damage nobody asks."""
+        return bool(self._troubles.now()) and self._name() not in ("", name)
+
+    def _name(self) -> str:
+        """Return the log's name, empty while it can't be asked."""
+        try:
+            return self._intake.names()[-1]
+        except IntakeUnavailable:
+            return ""
 
 
 def damage_of_records(records: Records) -> list[str]:

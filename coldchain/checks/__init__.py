@@ -15,7 +15,7 @@ from coldchain.checks.data_folder import folder, privacy
 from coldchain.checks.devices import devices, modbus, probes
 from coldchain.checks.finding import Finding, bad, good, say
 from coldchain.checks.network import broker, web_pages, wechat
-from coldchain.checks.stores import intake_log, page_checksums, records, retention, telemetry
+from coldchain.checks.stores import intake_log, numbers_seen, page_checksums, records, retention, telemetry
 from config.secrets import NoSecrets, Secrets, path_in, read
 from config.settings import Settings
 from core.runtime.trouble import first_line
@@ -37,6 +37,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     yield from damage(settings)
     yield records(settings)
     yield intake_log(settings)
+    yield from numbers_seen(settings)
     yield from page_checksums(settings)
     yield telemetry(settings, secrets)
     yield from retention(settings, secrets)

@@ -3,6 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from config.settings_loader import InvalidSetting
 from core.db.engine import connect, url_for
 from core.health.disk_space import files
 from core.intake import port as intake
-from core.intake.factory import is_ready
+from core.intake.factory import is_ready, open_log
 from core.migrations.migrate import NewerDatabase, pending
 from core.runtime.sqlite import malformed_text, open_read_only
 from core.runtime.trouble import TroubleKind, kind_of
@@ -70,6 +71,19 @@ def intake_log(settings: Settings) -> Finding:
         mend = remedy(file) if file and kind_of(error) is TroubleKind.DAMAGED else say("intake.mend")
         return bad(what, f"{shown}: {str(error).splitlines()[0]}", mend)
     return good(what, shown + ("" if ready else say("stores.later")))
+
+
+def numbers_seen(settings: Settings) -> Iterator[Finding]:
+    """Name the gateways of which the intake log no longer knows what it has: nothing of theirs is taken in."""
+    try:
+        if not is_ready(settings.intake.url, settings.data_dir):
+            return
+        with closing(open_log(settings.intake.url, settings.data_dir)) as log:
+            gateways = sorted({gw for gw, _ in log.damaged_lives()})
+    except (intake.IntakeUnavailable, intake.NewerLog, InvalidSetting, OSError):
+        return  # the check of the log itself has said so
+    for gw in gateways:
+        yield bad(say("what.gateway", number=gw), say("numbers.damaged"), say("numbers.mend"))
 
 
 def page_checksums(settings: Settings) -> Iterator[Finding]:

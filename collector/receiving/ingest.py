@@ -307,6 +307,10 @@ class Ingest:
                     self._cloned.add((batch.gw, batch.ep))
                     self._letters.append(_of_clone(batch, body))
                 continue
+            if answer is AppendResult.UNKNOWN:  # the gateway keeps it; the log counts it as a fault of the gateway
+                self._counts.add("unknown")
+                log.error("numbers seen of a gateway are damaged", gw=batch.gw, ep=batch.ep, seq=batch.seq)
+                continue
             group.asked[batch.gw, batch.ep].add(batch.seq)
             # Also for a duplicate: its first append may have succeeded without the log's answer reaching us.
             if batch.held and any(held.reason == QuarantineReason.UNSET_CLOCK for held in batch.held):

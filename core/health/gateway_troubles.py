@@ -16,6 +16,7 @@ _NAMED = 5
 
 GATEWAY_TROUBLE_KINDS = (
     TroubleKind.CLONED,
+    TroubleKind.NUMBERS_DAMAGED,
     TroubleKind.RENEWED,
     TroubleKind.SET_ASIDE,
     TroubleKind.UNREADABLE,
@@ -28,6 +29,13 @@ GATEWAY_TROUBLE_KINDS = (
 def troubles_of_gateways(log: LogStatus, now: Instant) -> Iterator[Trouble]:
     """Yield the troubles of gateways: clones, new spools, unreadable messages, growing quarantine, slow clocks."""
     yield from _recent(log.faults, GatewayFaultKind.CLONE, "cloned gateways", TroubleKind.CLONED, now - SHOWN_FOR)
+    yield from _recent(
+        log.faults,
+        GatewayFaultKind.NUMBERS_DAMAGED,
+        "numbers of gateways",
+        TroubleKind.NUMBERS_DAMAGED,
+        now - SHOWN_FOR,
+    )
     yield from _recent(log.faults, GatewayFaultKind.RENEWED, "gateway spools", TroubleKind.RENEWED, now - SHOWN_FOR)
     yield from _recent(
         log.faults, GatewayFaultKind.DEAD_LETTER, "dead letters", TroubleKind.UNREADABLE, now - SHOWN_FOR

@@ -8,6 +8,7 @@ instant of a series, and the log knows what it has.
   that was followed. Without a copy it goes to the beginning.
 * Of a store that was put back the cursor stays, and the copy follows it.
 * Entries that the log has lost count as pruned, so that readers pass them.
+* Numbers seen of a gateway that are damaged are made again from its entries.
 * New series get numbers above all that telemetry has readings of.
 * The log gets a new name, so that an older copy of it is known as such from now on.
 """
@@ -25,7 +26,7 @@ from core.db.insert import upsert
 from core.devices.series_numbers import raise_series_above
 from core.figures.tables import RollupCursor
 from core.health.cursor_alignment import STORE_OF, CursorFault, MisplacedCursor, of_records, of_telemetry
-from core.intake.port import EntryGap, IntakeLog
+from core.intake.port import EntryGap, IntakeLog, Life
 from core.telemetry.port import Telemetry
 from core.wire.shards import Shard
 
@@ -51,13 +52,20 @@ class RealignPlan(msgspec.Struct, frozen=True):
     """In telemetry: new ones get higher numbers."""
     gaps: list[EntryGap]
     """Entries that the log has lost, whether or not a reader still needs them."""
+    damaged_lives: list[Life]
+    """Lives of gateways of which the numbers seen are damaged."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is out of place."""
+        return not (self.placings or self.gaps or self.damaged_lives)
 
 
 def plan(log: IntakeLog, records: Records, telemetry: Telemetry) -> RealignPlan:
     """Make a plan from the stores; raises what they raise."""
     found = [*of_telemetry(log, telemetry), *of_records(log, records)]
     gaps = log.gaps()
-    return RealignPlan(placings(found, log.firsts(), gaps), telemetry.highest_series(), gaps)
+    return RealignPlan(placings(found, log.firsts(), gaps), telemetry.highest_series(), gaps, log.damaged_lives())
 
 
 def placings(
@@ -79,6 +87,8 @@ def carry_out(made: RealignPlan, log: IntakeLog, records: Records, telemetry: Te
     """Carry out a plan. Each step is durable by itself. Copies come last: they tell what is left to do."""
     log.rename()
     log.accept_gaps(made.gaps)
+    for life in made.damaged_lives:
+        log.rebuild_numbers_seen(life)
     with records.write() as tx:
         raise_series_above(tx, made.highest_series)
     for reader, store in STORE_OF.items():

@@ -32,7 +32,7 @@ def numbers(batches: Sequence[IntakeBatch], lost: Sequence[Lost]) -> dict[Life, 
 
 def known(batches: Sequence[IntakeBatch], seen: Mapping[Life, SeqRangeSet]) -> list[IntakeBatch]:
     """Return those whose numbers have been seen: duplicates, or clones where the hash is another."""
-    return [batch for batch in batches if seen[batch.gw, batch.ep].has(batch.seq)]
+    return [batch for batch in batches if (ranges := seen.get((batch.gw, batch.ep))) and ranges.has(batch.seq)]
 
 
 def decide(
@@ -43,13 +43,21 @@ def decide(
     seen: Mapping[Life, SeqRangeSet],
     hashes: Hashes,
 ) -> tuple[list[AppendResult], list[LogEntry]]:
-    """Return the answers, and the new ones at their positions; `heads` and `seen` are moved on."""
+    """Return the answers, and the new ones at their positions; `heads` and `seen` are moved on.
+
+    Lives whose numbers seen are damaged aren't in `seen`. What has a hash is in the log, even where it isn't in `seen`:
+    a damaged row may be that of another life now.
+    """
     first_hash = dict(hashes)
     answers: list[AppendResult] = []
     new: list[IntakeBatch] = []
     for batch in batches:
-        ranges, key = seen[batch.gw, batch.ep], (batch.gw, batch.ep, batch.seq)
-        if ranges.has(batch.seq):
+        ranges, key = seen.get((batch.gw, batch.ep)), (batch.gw, batch.ep, batch.seq)
+        if ranges is None:
+            answers.append(AppendResult.UNKNOWN)
+            continue
+        if ranges.has(batch.seq) or key in hashes:
+            ranges.add(batch.seq, batch.seq)
             answers.append(
                 AppendResult.CLONE if _differ(first_hash.get(key, batch.hash), batch.hash) else AppendResult.DUPLICATE
             )
@@ -59,7 +67,8 @@ def decide(
         new.append(batch)
         answers.append(AppendResult.NEW)
     for gw, ep, first, last in lost:
-        seen[gw, ep].add(first, last)
+        if (gw, ep) in seen:
+            seen[gw, ep].add(first, last)
     return answers, placed(new, heads)
 
 
@@ -67,7 +76,7 @@ def may_begin(batches: Sequence[IntakeBatch], seen: Mapping[Life, SeqRangeSet]) 
     """Return the first batch of each life of which nothing is known near its numbers: it may be a life's first."""
     first: dict[Life, IntakeBatch] = {}
     for batch in batches:
-        if seen[batch.gw, batch.ep].is_empty:
+        if (ranges := seen.get((batch.gw, batch.ep))) and ranges.is_empty:
             first.setdefault((batch.gw, batch.ep), batch)
     return first
 

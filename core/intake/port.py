@@ -97,6 +97,8 @@ class AppendResult(StrEnum):
     DUPLICATE = "duplicate"
     CLONE = "clone"
     """Known (gw, ep, seq) with another hash: a cloned box. Not appended, and must not be acknowledged."""
+    UNKNOWN = "unknown"
+    """The numbers seen of its life are damaged, so it may be in the log or not. Not appended, nor to be acknowledged."""
 
 
 class QuarantinedReading(msgspec.Struct, frozen=True):
@@ -107,7 +109,6 @@ class QuarantinedReading(msgspec.Struct, frozen=True):
     reading: StampedReading | bytes
     """As it came where it can't be read, which UNREAD reasons say."""
     reason: str
-    """A QuarantineReason, as it is stored."""
     detail: str
     since: Instant
     boot: str = ""
@@ -134,6 +135,8 @@ class GatewayFaultKind(StrEnum):
     DEAD_LETTER = "dead_letter"
     CLONE = "clone"
     """A batch with the number of another."""
+    NUMBERS_DAMAGED = "numbers_damaged"
+    """A batch that isn't taken in, since the numbers seen of its life are damaged."""
     RENEWED = "renewed"
     """A spool that began another life: its file was lost, damaged or an older copy, or its disk refused."""
     DROPPED = "dropped"
@@ -231,17 +234,26 @@ class IntakeLog(Protocol):
 
         `lost` are closed ranges (gw, ep, first, last) that an agent declared dropped, or that came unreadable: from now
         on counted as seen, never stored. `letters` are kept within `core.intake.dead_letter_limits`. Letters and
-        clones are counted as faults of their gateway.
+        clones are counted as faults of their gateway. Damaged numbers seen hold up their life alone.
         """
 
     def have(self, gw: GatewayNumber, ep: str) -> list[tuple[int, int]]:
-        """Return the closed ranges of seq that are stored or lost, ascending and merged: all, however many."""
+        """Return the closed ranges of seq that are stored or lost, ascending and merged: all, however many.
+
+        Raises: IntakeUnavailable when one is damaged.
+        """
 
     def known(self, asked: Mapping[Life, Collection[int]], *, most: int) -> dict[Life, list[tuple[int, int]]]:
         """Return those ranges of each life, or of a life with more than `most` those that matter.
 
-        These are the first, the `most` highest, and those that hold a number `asked` about.
+        These are the first, the `most` highest, and those that hold a number `asked` about. Damaged ones are left out.
         """
+
+    def damaged_lives(self) -> list[Life]:
+        """Return the lives of which numbers seen are damaged. Reads all of them."""
+
+    def rebuild_numbers_seen(self, life: Life) -> None:
+        """Replace damaged numbers seen by those of the life's entries; only `coldchain realign` does so."""
 
     def damage(self) -> list[str]:
         """Return what is damaged, as far as a quick look at the files, or at the end of each shard, tells.
@@ -346,9 +358,7 @@ class IntakeLog(Protocol):
         """Keep what was found of clocks; one that is right again is forgotten."""
 
     def release(self, ids: Sequence[int], *, now: Instant, shift: Milliseconds = Milliseconds(0)) -> int:
-        """Append held readings to the log again (origin `released`, `at` moved by `shift`); returns how many.
-
-        Once each.
+        """Append held readings to the log again, once each (origin `released`, `at` moved by `shift`); returns how many.
 
         What is held for an UNREAD reason stays.
         """

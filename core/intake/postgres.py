@@ -9,6 +9,8 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
+import psycopg
+
 from core.intake import (
     deduplication,
     postgres_append,
@@ -27,6 +29,7 @@ from core.intake.port import (
     GatewayClock,
     GatewayFault,
     IntakeBatch,
+    IntakeUnavailable,
     Life,
     LogEntry,
     Lost,
@@ -38,7 +41,7 @@ from core.intake.port import (
 from core.intake.postgres_server import Db, LogServer
 from core.intake.quarantine_limits import Excess
 from core.intake.replaced_log_guard import ReplacedLogGuard
-from core.intake.states import UNREAD, QuarantineReason, QuarantineState
+from core.intake.states import QuarantineReason, QuarantineState
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.shards import GatewayNumber, Shard, shard_of
 
@@ -64,13 +67,29 @@ class PostgresIntakeLog:
         letters: Sequence[DeadLetter] = (),
     ) -> list[AppendResult]:
         """Append in one commit and a fixed number of statements, however many batches there are."""
+        try:
+            return self._append(batches, lost, letters)
+        except IntakeUnavailable as error:
+            if not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
+                raise
+        # A number that wasn't seen is in the log: the row that said so is damaged, and is that of nobody now.
+        return self._append(batches, lost, letters, search_entries=True)
+
+    def _append(
+        self,
+        batches: Sequence[IntakeBatch],
+        lost: Sequence[Lost],
+        letters: Sequence[DeadLetter],
+        *,
+        search_entries: bool = False,
+    ) -> list[AppendResult]:
         with self._server.transaction() as db:
             heads = postgres_append.lock_heads(
                 db, {batch.shard for batch in batches} | {shard_of(gw) for gw, *_ in lost}
             )
             self._reached.must_be_within(_names(db), heads)
             seen = postgres_append.near(db, deduplication.numbers(batches, lost))
-            hashes = postgres_append.hashes(db, deduplication.known(batches, seen))
+            hashes = postgres_append.hashes(db, batches if search_entries else deduplication.known(batches, seen))
             renewed = postgres_append.renewed(db, deduplication.may_begin(batches, seen))
             answers, entries = deduplication.decide(batches, lost, heads=heads, seen=seen, hashes=hashes)
             postgres_append.insert(db, entries, heads)
@@ -91,6 +110,15 @@ class PostgresIntakeLog:
         """Return the ranges seen, no more than are of use."""
         with self._server.transaction() as db:
             return postgres_append.known(db, asked, most)
+
+    def damaged_lives(self) -> list[Life]:
+        """Return the lives of which numbers seen are damaged."""
+        return verification.damaged_lives(self)
+
+    def rebuild_numbers_seen(self, life: Life) -> None:
+        """Replace damaged numbers seen of a life."""
+        with self._server.transaction() as db:
+            postgres_append.rebuild(db, life)
 
     def damage(self) -> list[str]:
         """Return the shards whose last position leads to another entry.
@@ -224,15 +252,8 @@ class PostgresIntakeLog:
     ) -> list[QuarantinedReading]:
         """Return what is in quarantine."""
         criteria = {"state": state, "gw": gw, "boot": boot, "reason": reason}
-        given = {name: value for name, value in criteria.items() if value is not None}
-        where = " AND ".join(f"{name} = %({name})s" for name in given)
         with self._server.transaction() as db:
-            found = db.execute(
-                f"SELECT {row_codec.HELD_COLUMNS} FROM intake.held"  # noqa: S608 (names are ours)
-                f" WHERE {where} AND id > %(after)s ORDER BY id LIMIT %(limit)s",
-                {**given, "after": after, "limit": limit},
-            ).fetchall()
-        return [row_codec.unpack_held(row) for row in found]
+            return postgres_gateways.held(db, criteria, after, limit)
 
     def count_held(self) -> Mapping[str, int]:
         """Return how many readings are held, by reason."""
@@ -285,15 +306,8 @@ class PostgresIntakeLog:
     def release(self, ids: Sequence[int], *, now: Instant, shift: Milliseconds = Milliseconds(0)) -> int:
         """Append held readings again, those of one message as one entry."""
         with self._server.transaction() as db:
-            found = db.execute(
-                "SELECT shard, gw, ep, boot, seq, reading, id FROM intake.held WHERE id = ANY(%s) AND state = 'held'"
-                " AND reason <> ALL(%s) ORDER BY id FOR UPDATE",
-                (list(ids), list(UNREAD)),
-            ).fetchall()
-            ended = {row[-1]: row[:-1] for row in found if row_codec.is_sound(*row[1:-1])}
-            query = "UPDATE intake.held SET state = 'released', ended = %s WHERE id = ANY(%s)"
-            db.execute(query, (now, list(ended)))
-            batches = row_codec.released(ended.values(), now, shift)
+            ended = postgres_gateways.end_as_released(db, ids, now)
+            batches = row_codec.released(ended, now, shift)
             heads = postgres_append.lock_heads(db, {batch.shard for batch in batches})
             postgres_append.insert(db, deduplication.placed(batches, heads), heads)
         return len(ended)

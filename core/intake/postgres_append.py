@@ -8,7 +8,7 @@ from core.intake.deduplication import Hold
 from core.intake.port import IntakeBatch, Life, LogEntry
 from core.intake.postgres_server import Db
 from core.intake.seq_ranges import SeqRangeSet, spans
-from core.wire.shards import GatewayNumber, Shard
+from core.wire.shards import GatewayNumber, Shard, shard_of
 
 
 def lock_heads(db: Db, shards: set[Shard]) -> dict[Shard, int]:
@@ -20,7 +20,7 @@ def lock_heads(db: Db, shards: set[Shard]) -> dict[Shard, int]:
 def near(db: Db, numbers: Mapping[Life, Sequence[tuple[int, int]]]) -> dict[Life, SeqRangeSet]:
     """Read the ranges that given ones lie in or touch: those between, and one before.
 
-    Raises: IntakeUnavailable when one is damaged.
+    A life with a damaged one is left out.
     """
     kept: dict[Life, list[tuple[int, int, int | None]]] = {life: [] for life in numbers}
     found = db.execute(
@@ -35,13 +35,14 @@ def near(db: Db, numbers: Mapping[Life, Sequence[tuple[int, int]]]) -> dict[Life
     )
     for gw, ep, *row in found:
         kept[gw, ep].append((row[0], row[1], row[2]))
-    return {life: SeqRangeSet(row_codec.checked_ranges(life, ranges)) for life, ranges in kept.items()}
+    sound = {life: row_codec.sound_ranges(life, ranges) for life, ranges in kept.items()}
+    return {life: SeqRangeSet(ranges) for life, ranges in sound.items() if len(ranges) == len(kept[life])}
 
 
 def known(db: Db, asked: Mapping[Life, Collection[int]], most: int) -> dict[Life, list[tuple[int, int]]]:
     """Return of each life the first range, the `most` highest, and those that hold a number asked about.
 
-    Raises: IntakeUnavailable when one is damaged.
+    Damaged ones are left out.
     """
     kept: dict[Life, set[tuple[int, int, int | None]]] = {life: set() for life in asked}
     highest = db.execute(
@@ -64,7 +65,24 @@ def known(db: Db, asked: Mapping[Life, Collection[int]], most: int) -> dict[Life
         )
         for gw, ep, first, last, crc in rest:
             kept[gw, ep].add((first, last, crc))
-    return {life: sorted(row_codec.checked_ranges(life, ranges)) for life, ranges in kept.items()}
+    return {life: sorted(row_codec.sound_ranges(life, ranges)) for life, ranges in kept.items()}
+
+
+def rebuild(db: Db, life: Life) -> None:
+    """Replace damaged ranges of a life by the numbers of its entries, under the lock of its shard."""
+    shard = shard_of(life[0])
+    lock_heads(db, {shard})
+    ranges = SeqRangeSet([])
+    rows = db.execute("SELECT first, last, crc FROM intake.seen WHERE gw = %s AND ep = %s", life).fetchall()
+    for first, last in row_codec.sound_ranges(life, rows):
+        ranges.add(first, last)
+    query = (
+        "SELECT seq FROM intake.entry WHERE shard = %s AND gw = %s AND ep = %s AND origin <> 'released' ORDER BY seq"
+    )
+    for (seq,) in db.execute(query, (shard, *life)).fetchall():
+        ranges.add(seq, seq)
+    db.execute("DELETE FROM intake.seen WHERE gw = %s AND ep = %s", life)
+    save(db, {life: ranges})
 
 
 def hashes(db: Db, batches: Sequence[IntakeBatch]) -> dict[tuple[GatewayNumber, str, int], bytes]:

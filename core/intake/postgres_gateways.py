@@ -3,10 +3,18 @@
 from collections.abc import Mapping, Sequence
 
 from core.intake import dead_letter_limits, row_codec
-from core.intake.port import DeadLetter, GatewayClock, GatewayFault, GatewayFaultKind, QuarantineBacklog
+from core.intake.port import (
+    DeadLetter,
+    GatewayClock,
+    GatewayFault,
+    GatewayFaultKind,
+    QuarantineBacklog,
+    QuarantinedReading,
+)
 from core.intake.postgres_append import text
 from core.intake.postgres_server import Db
 from core.intake.quarantine_limits import Excess
+from core.intake.states import UNREAD
 from core.runtime.instant import Instant, Milliseconds
 from core.wire.shards import GatewayNumber
 from core.wire.topics import sender_of
@@ -73,6 +81,30 @@ def drop(db: Db, excess: Excess, part: int, now: Instant) -> int:
     ).fetchall()
     count(db, row_codec.dropped([(gw, reason) for gw, reason in gone], excess.why, now))
     return len(gone)
+
+
+def held(db: Db, criteria: Mapping[str, str | None], after: int, limit: int) -> list[QuarantinedReading]:
+    """Return what is in quarantine behind one, by columns that have a value."""
+    given = {name: value for name, value in criteria.items() if value is not None}
+    where = " AND ".join(f"{name} = %({name})s" for name in given)
+    found = db.execute(
+        f"SELECT {row_codec.HELD_COLUMNS} FROM intake.held"  # noqa: S608 (names are ours)
+        f" WHERE {where} AND id > %(after)s ORDER BY id LIMIT %(limit)s",
+        {**given, "after": after, "limit": limit},
+    ).fetchall()
+    return [row_codec.unpack_held(row) for row in found]
+
+
+def end_as_released(db: Db, ids: Sequence[int], now: Instant) -> list[row_codec.Released]:
+    """End the quarantine of what may be released, and return it; what is UNREAD or damaged stays."""
+    found = db.execute(
+        "SELECT shard, gw, ep, boot, seq, reading, id FROM intake.held WHERE id = ANY(%s) AND state = 'held'"
+        " AND reason <> ALL(%s) ORDER BY id FOR UPDATE",
+        (list(ids), list(UNREAD)),
+    ).fetchall()
+    ended = {row[-1]: row[:-1] for row in found if row_codec.is_sound(*row[1:-1])}
+    db.execute("UPDATE intake.held SET state = 'released', ended = %s WHERE id = ANY(%s)", (now, list(ended)))
+    return list(ended.values())
 
 
 def clocks(db: Db) -> dict[GatewayNumber, GatewayClock]:

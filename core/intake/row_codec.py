@@ -11,7 +11,7 @@ The column `reading` of quarantine is made the same way, with a CRC-32 of gw, ep
 Databases may have no checksums of their pages, and a value with one bit turned would be another temperature. An entry
 whose checksum is wrong is read as a batch without readings, and said to be damaged. A reading of quarantine whose
 checksum is wrong is shown as the bytes that are there, and never released. A range of numbers seen with a wrong
-checksum could have a batch acknowledged that was never stored: it makes the log unavailable (`checked_ranges`).
+checksum could have a batch acknowledged that was never stored: nothing is appended of its life.
 """
 
 import struct
@@ -187,10 +187,16 @@ def checked_ranges(life: Life, found: Iterable[tuple[int, int, int | None]]) -> 
     return ranges
 
 
+def sound_ranges(life: Life, found: Iterable[tuple[int, int, int | None]]) -> list[tuple[int, int]]:
+    """Return the first and last numbers of those ranges of a life whose checksum is right."""
+    return [(first, last) for first, last, crc in found if is_sound_range((*life, first, last, crc))]
+
+
 def wrong_range(row: SeenRow) -> str:
     """Return what is said of a damaged range."""
     gw, ep, first, last, _ = row
-    return f"damaged: numbers seen of gateway {gw}, life {ep}, {first} to {last}: the checksum is wrong"
+    range_text = f"numbers seen of gateway {gw}, life {ep}, {first} to {last}"
+    return f"damaged: {range_text}: the checksum is wrong; see coldchain realign"
 
 
 FaultRow = tuple[str, GatewayFaultKind, int, Instant, Instant, str]
@@ -212,6 +218,8 @@ def faults(
             occurrences[batch.gw, GatewayFaultKind.CLONE].append(
                 (batch.received, f"ep {batch.ep}, seq {batch.seq}, boot {batch.boot}")
             )
+        elif answer is AppendResult.UNKNOWN:
+            occurrences[batch.gw, GatewayFaultKind.NUMBERS_DAMAGED].append((batch.received, f"ep {batch.ep}"))
     for batch in renewed:
         occurrences[batch.gw, GatewayFaultKind.RENEWED].append(
             (batch.received, f"ep {batch.ep}, from seq {batch.seq} on")

@@ -1,5 +1,6 @@
 """Intake log in a SQLite file of its own, so that ingest never waits for the records."""
 
+import sqlite3
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from core.intake.port import (
     GatewayClock,
     GatewayFault,
     IntakeBatch,
+    IntakeUnavailable,
     Life,
     LogEntry,
     Lost,
@@ -61,12 +63,28 @@ class SqliteIntakeLog:
         letters: Sequence[DeadLetter] = (),
     ) -> list[AppendResult]:
         """Append in one commit: the more batches, the fewer flushes of the disk a batch."""
+        try:
+            return self._append(batches, lost, letters)
+        except IntakeUnavailable as error:
+            if not isinstance(error.__cause__, sqlite3.IntegrityError):
+                raise
+        # A number that wasn't seen is in the log: the row that said so is damaged, and is that of nobody now.
+        return self._append(batches, lost, letters, search_entries=True)
+
+    def _append(
+        self,
+        batches: Sequence[IntakeBatch],
+        lost: Sequence[Lost],
+        letters: Sequence[DeadLetter],
+        *,
+        search_entries: bool = False,
+    ) -> list[AppendResult]:
         with self._file.write() as db:
             heads = sqlite_append.heads(db, batches)
             self._reached.must_be_within(sqlite_append.names(db), heads)
             numbers = deduplication.numbers(batches, lost)
             ranges = sqlite_seen.near(db, numbers)
-            hashes = sqlite_append.hashes(db, deduplication.known(batches, ranges))
+            hashes = sqlite_append.hashes(db, batches if search_entries else deduplication.known(batches, ranges))
             renewed = sqlite_seen.renewed(db, deduplication.may_begin(batches, ranges))
             answers, entries = deduplication.decide(batches, lost, heads=heads, seen=ranges, hashes=hashes)
             sqlite_append.insert(db, entries)
@@ -86,6 +104,15 @@ class SqliteIntakeLog:
         """Return the ranges seen, no more than are of use."""
         with self._file.read() as db:
             return {life: sqlite_seen.some_of(db, life, seqs, most) for life, seqs in asked.items()}
+
+    def damaged_lives(self) -> list[Life]:
+        """Return the lives of which numbers seen are damaged."""
+        return verification.damaged_lives(self)
+
+    def rebuild_numbers_seen(self, life: Life) -> None:
+        """Replace damaged numbers seen of a life."""
+        with self._file.write() as db:
+            sqlite_seen.rebuild(db, life)
 
     def damage(self) -> list[str]:
         """Return what SQLite finds wrong with the pages."""

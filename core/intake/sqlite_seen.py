@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 import msgspec
 
 from core.intake.port import IntakeBatch, Life
-from core.intake.row_codec import SeenRow, checked_ranges, range_crc
+from core.intake.row_codec import SeenRow, checked_ranges, range_crc, sound_ranges
 from core.intake.seq_ranges import SeqRangeSet, spans
 
 SCHEMA = """
@@ -34,15 +34,13 @@ WHERE first BETWEEN
 
 
 def near(db: sqlite3.Connection, asked: Mapping[Life, Iterable[tuple[int, int]]]) -> dict[Life, SeqRangeSet]:
-    """Read the ranges of each life that given ones lie in or touch.
-
-    Raises: IntakeUnavailable when one is damaged.
-    """
+    """Read the ranges of each life that given ones lie in or touch; a life with a damaged one is left out."""
     places = [(*life, low, high) for life, numbers in asked.items() for low, high in spans(numbers)]
     kept: dict[Life, list[tuple[int, int, int | None]]] = {life: [] for life in asked}
     for gw, ep, *row in db.execute(_NEAR, (msgspec.json.encode(places).decode(),)):
         kept[gw, ep].append((row[0], row[1], row[2]))
-    return {life: SeqRangeSet(checked_ranges(life, ranges)) for life, ranges in kept.items()}
+    sound = {life: sound_ranges(life, ranges) for life, ranges in kept.items()}
+    return {life: SeqRangeSet(ranges) for life, ranges in sound.items() if len(ranges) == len(kept[life])}
 
 
 def renewed(db: sqlite3.Connection, begun: Mapping[Life, IntakeBatch]) -> list[IntakeBatch]:
@@ -73,16 +71,26 @@ def all_of(db: sqlite3.Connection, life: Life) -> list[tuple[int, int]]:
 
 
 def some_of(db: sqlite3.Connection, life: Life, asked: Collection[int], most: int) -> list[tuple[int, int]]:
-    """Return the first, the `most` highest, and those that hold a number asked about.
-
-    Raises: IntakeUnavailable when one is damaged.
-    """
+    """Return the first, the `most` highest, and those that hold a number asked about; damaged ones are left out."""
     found = db.execute(f"{_ROWS} ORDER BY first DESC LIMIT ?", (*life, most)).fetchall()
     if len(found) == most:
         found += db.execute(f"{_ROWS} ORDER BY first LIMIT 1", life).fetchall()
         for seq in asked:
             found += db.execute(_BEFORE, (*life, seq + 1)).fetchall()
-    return sorted(set(checked_ranges(life, found)))
+    return sorted(set(sound_ranges(life, found)))
+
+
+def rebuild(db: sqlite3.Connection, life: Life) -> None:
+    """Replace damaged ranges of a life by the numbers of its entries."""
+    ranges = SeqRangeSet([])
+    for first, last in sound_ranges(life, db.execute(_ROWS, life).fetchall()):
+        ranges.add(first, last)
+    for (seq,) in db.execute(
+        "SELECT seq FROM entry WHERE gw = ? AND ep = ? AND origin <> 'released' ORDER BY seq", life
+    ):
+        ranges.add(seq, seq)
+    db.execute("DELETE FROM seen WHERE gw = ? AND ep = ?", life)
+    save(db, {life: ranges})
 
 
 def after(db: sqlite3.Connection, last: tuple[str, str, int], limit: int) -> list[SeenRow]:

@@ -12,8 +12,8 @@ from itertools import islice
 from typing import Protocol
 
 from core.intake import row_codec
-from core.intake.port import EntryGap, LogEntry
-from core.wire.shards import Shard
+from core.intake.port import EntryGap, Life, LogEntry
+from core.wire.shards import GatewayNumber, Shard
 
 PAGE = 1_000
 PAUSE_S = 0.005
@@ -44,7 +44,7 @@ def _damage(log: _Log) -> Iterator[str]:
     firsts = log.firsts()
     for shard, head in log.heads().items():
         yield from _damaged_entries(log, shard, firsts.get(shard, 1), head)
-    yield from _damaged_ranges(log)
+    yield from map(row_codec.wrong_range, _damaged_ranges(log))
     yield from _damaged_held(log)
 
 
@@ -72,13 +72,16 @@ def _missing(log: _Log, shard: Shard, after: int, n: int) -> Iterator[str]:
         yield str(EntryGap(shard, known + 1, n - 1))
 
 
-def _damaged_ranges(log: _Log) -> Iterator[str]:
+def damaged_lives(log: _Log) -> list[Life]:
+    """Return the lives of which a range of numbers seen is damaged."""
+    return list(dict.fromkeys((GatewayNumber(gw), ep) for gw, ep, *_ in _damaged_ranges(log)))
+
+
+def _damaged_ranges(log: _Log) -> Iterator[row_codec.SeenRow]:
     last = ("", "", 0)
     while page := log.seen_after(last, PAGE):
         last = page[-1][:3]
-        for row in page:
-            if not row_codec.is_sound_range(row):
-                yield row_codec.wrong_range(row)
+        yield from (row for row in page if not row_codec.is_sound_range(row))
         time.sleep(PAUSE_S)
 
 

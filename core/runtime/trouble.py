@@ -57,6 +57,8 @@ class TroubleKind(StrEnum):
     """A provider refuses messages for a reason that isn't in the message; they are kept until it accepts them."""
     CLONED = "cloned"
     """Two boxes use the same sequence numbers for different readings."""
+    NUMBERS_DAMAGED = "numbers_damaged"
+    """The log no longer knows which batches it has of a gateway, and takes in none of it."""
     RENEWED = "renewed"
     """A spool began again, without the unsent batches of the one before."""
     SET_ASIDE = "set_aside"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coldchain import installation
+from coldchain import installation, realign_command
 from coldchain.checks import Finding, check
 from coldchain.demo.environment import free_port
 from config import secrets
@@ -19,7 +19,7 @@ from core.migrations.migrate import upgrade
 from core.runtime.file_permissions import close_to_others, private_places
 from core.telemetry.embedded import EmbeddedTelemetry
 from tests.fixtures.county import add_contact, add_unit
-from tests.fixtures.intake_logs import batch
+from tests.fixtures.intake_logs import GW, batch
 
 FILES = ("records.db", "intake.db", "telemetry/hot.db")
 
@@ -106,3 +106,16 @@ def test_keys_are_made_where_nothing_is_encrypted_yet(settings: Settings) -> Non
     assert said.mend == "coldchain init"
     installation.init(Path(settings.data_dir).parent)
     assert keys.exists()
+
+
+def test_a_gateway_whose_numbers_seen_are_damaged_is_named_with_the_command_that_mends_it(settings: Settings) -> None:
+    with closing(sqlite3.connect(Path(settings.data_dir) / "intake.db", isolation_level=None)) as db:
+        db.execute("UPDATE seen SET last = last + 64")
+    (named,) = [finding for finding in found(settings) if GW in finding.what]
+    assert "coldchain realign" in named.mend
+    code, plan = realign_command.realign(settings, yes=False)
+    assert code == 1
+    assert GW in plan[0]
+    code, _ = realign_command.realign(settings, yes=True)
+    assert code == 0
+    assert [finding for finding in found(settings) if GW in finding.what] == []

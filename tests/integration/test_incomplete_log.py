@@ -14,7 +14,7 @@ from core.runtime.trouble import TroubleKind
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.wire.shards import Shard, shard_of
 from tests.contract.intake.test_missing_entries import OTHER, run
-from tests.fixtures.intake_logs import NEW, OPEN, SHARD, batch
+from tests.fixtures.intake_logs import DUPLICATE, EP, GW, NEW, OPEN, SHARD, batch
 
 ALL = (Shard("00"), Shard("ff"))
 
@@ -85,6 +85,18 @@ def test_entries_that_all_readers_had_passed_shut_no_gate_and_are_given_up_by_re
     assert (plan.placings, plan.gaps) == ([], [EntryGap(SHARD, 2, 2)])
     realign.carry_out(plan, log, sqlite_records, telemetry)
     assert log.verify() == []
+
+
+def test_damaged_numbers_seen_are_rebuilt_by_realigning(
+    adapter: str, tmp_path: Path, log: IntakeLog, telemetry: EmbeddedTelemetry, sqlite_records: Records
+) -> None:
+    log.append([batch(1), batch(2)])
+    run(adapter, tmp_path, "UPDATE TABLE.seen SET last = 9")
+    plan = realign.plan(log, sqlite_records, telemetry)
+    assert (plan.placings, plan.gaps, plan.damaged_lives) == ([], [], [(GW, EP)])
+    realign.carry_out(plan, log, sqlite_records, telemetry)
+    assert realign.plan(log, sqlite_records, telemetry).is_empty
+    assert log.append([batch(2), batch(3)]) == [DUPLICATE, NEW]
 
 
 def test_alerting_does_not_pass_missing_entries(

@@ -3,22 +3,28 @@
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec import json
 
 from collector.receiving import inbox
 from collector.receiving.inbox import Inbox
+from core.health.gateway_troubles import troubles_of_gateways
+from core.health.store_checks import check_log
 from core.intake.port import AppendResult, DeadLetter, IntakeBatch, IntakeUnavailable, Life, Lost
 from core.intake.sqlite import SqliteIntakeLog
 from core.mqtt import client as bus_client
 from core.mqtt.client import NEAR_S, MqttClient, MqttMessage
-from core.wire.messages import MOST_LOST, ClockReport, Reading
+from core.runtime.instant import Instant
+from core.runtime.trouble import TroubleKind
+from core.wire.messages import MOST_LOST, Ack, ClockReport, Reading
 from core.wire.shards import shard_of
 from core.wire.topics import wake_topic
 from tests.fixtures.broker import BROKERS, Client
-from tests.fixtures.collecting import Line, collecting, line_in
+from tests.fixtures.collecting import NOW, Line, collecting, line_in
 from tests.fixtures.publisher import T0, Gateway
 from tests.fixtures.waiting import until
 
@@ -119,6 +125,31 @@ def test_a_message_that_no_append_takes_stops_no_other_and_stays_with_its_sender
         gateway.say(gateway.batch(7))
         gateway.acknowledged(9)
         assert sorted(line.seqs()) == list(range(1, 10))
+
+
+def test_a_gateway_whose_numbers_seen_are_damaged_is_held_up_alone_until_they_are_rebuilt(line: Line) -> None:
+    with collecting(line), Gateway(line.settings) as gateway, Gateway(line.settings, "10002") as other:
+        for each in (gateway, other):
+            each.say(each.batch(1))
+            each.acknowledged(1)
+        with closing(sqlite3.connect(line.folder / "intake.db", isolation_level=None)) as db:
+            assert db.execute("UPDATE seen SET last = 5 WHERE gw = '10001'").rowcount == 1
+        for seq in (2, 3):
+            gateway.say(gateway.batch(seq))
+            other.say(other.batch(seq))
+        other.acknowledged(3)
+        until(lambda: line.facts().get("unknown") == 2, "batches that are not taken in")
+        acks = [json.decode(message.payload, type=Ack) for message in gateway.messages()]
+        assert {(ack.upto, len(ack.have)) for ack in acks} == {(1, 0)}, "nothing is acknowledged that may not be stored"
+        assert line.seqs() == [1]
+        assert line.facts().get("problem") == ""
+        (trouble,) = troubles_of_gateways(check_log(line.log), Instant(NOW))
+        assert trouble.kind is TroubleKind.NUMBERS_DAMAGED
+        assert trouble.detail.startswith("10001: 2")
+        for life in line.log.damaged_lives():
+            line.log.rebuild_numbers_seen(life)
+        gateway.send_until_covered(range(1, 4))
+        assert line.seqs() == [1, 2, 3]
 
 
 def test_an_append_whose_answer_did_not_come_is_repeated_and_its_readings_find_their_clock(
