@@ -31,7 +31,7 @@ from config.settings_loader import InvalidSetting
 from core.alarms import late_alarms, late_spans
 from core.alarms.alarm_facts import worst
 from core.alarms.late_spans import MarkedSpan
-from core.alarms.lifecycle import ZoneRule, lock, settle
+from core.alarms.lifecycle import ZoneRule, lock, longest_pause, settle
 from core.alarms.outbox import OutboxWriter
 from core.alarms.zone_cache import ZoneCache
 from core.alarms.zone_periods import ProbeZonePeriods, in_zone
@@ -40,9 +40,9 @@ from core.devices.directory import Place
 from core.ids import Centi
 from core.intake.port import IntakeUnavailable as LogUnavailable
 from core.rules import evaluation
-from core.rules.evaluation import BEGINNING, END, ProbeReadings, ZoneEpisodes
+from core.rules.evaluation import ProbeReadings, ZoneEpisodes
 from core.rules.reconcile import KnownAlarm, reconcile
-from core.rules.rule_types import GOING_ON, Rule
+from core.rules.rule_types import BEGINNING, END, GOING_ON, Rule
 from core.runtime.clock import Clock
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
@@ -271,7 +271,7 @@ class LateEvaluation:
         late_alarms.hold(tx, [alarm.id for found, _ in results.values() for alarm in found.alarms])
         alarms = _alarms_touched(tx, results)
         for key, (found, readings) in results.items():
-            changes = reconcile(found.episodes, alarms[key])
+            changes = reconcile(found.episodes, alarms[key], pause=longest_pause(self._zones, *key))
             made, changed = late_alarms.change(tx, self._zones, key, changes, _peak(key[1], readings), now)
             if made or changed:
                 outcome[str(key[1])] = {"made": made, "changed": changed}

@@ -5,7 +5,7 @@ excursion is an alarm that has already recovered, waits to be handled, and is co
 `core.rules.reconcile` decides which alarms there are.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import and_, func, or_, select, update
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from core.alarms.alarm_facts import event, widen
 from core.alarms.condition_changes import ConditionChange
+from core.alarms.duration import cycle_onset_at
 from core.alarms.lifecycle import ZoneRule, alarm_row, standing_units
 from core.alarms.recovery import put_in_digest
 from core.alarms.states import PENDING_STEPS, AlarmEventKind, AlarmHandling, AlarmOrigin, AlarmState, StepState
@@ -20,9 +21,8 @@ from core.alarms.tables import Alarm, AlarmStep
 from core.alarms.zone_cache import ZoneCache
 from core.db.in_values import in_values
 from core.ids import AlarmId, Centi, ZoneId
-from core.rules.evaluation import END
 from core.rules.reconcile import AlarmChanges, Alterable, FoundEpisode, KnownAlarm, NewAlarm
-from core.rules.rule_types import Rule
+from core.rules.rule_types import END, Rule
 from core.runtime.instant import Instant
 from core.runtime.logs import logger
 
@@ -46,7 +46,7 @@ def known_alarms(
     found: dict[ZoneRule, list[KnownAlarm]] = {}
     query = select(Alarm.id, Alarm.zone_id, Alarm.rule, Alarm.onset_at, Alarm.ended_at, Alarm.state, Alarm.origin)
     rows = tx.execute(
-        query.add_columns(Alarm.handling)
+        query.add_columns(Alarm.handling, Alarm.cycle_onset_at)
         .where(
             in_values(tx, Alarm.zone_id, zones),
             Alarm.rule.in_([Rule.ABOVE, Rule.BELOW]),
@@ -56,14 +56,14 @@ def known_alarms(
         )
         .order_by(Alarm.onset_at, Alarm.id)
     )
-    for alarm_id, zone, rule, onset, ended, state, origin, handling in rows:
+    for alarm_id, zone, rule, onset, ended, state, origin, handling, reopened in rows:
         ends = END if state == AlarmState.OPEN else onset if ended is None else ended
         untouched = state == AlarmState.RECOVERED and handling == AlarmHandling.UNACKNOWLEDGED
         if state == AlarmState.OPEN or (untouched and origin == AlarmOrigin.LIVE):
             standing = Alterable.WIDENS
         else:
             standing = Alterable.LATE if untouched else Alterable.FIXED
-        found.setdefault((zone, rule), []).append(KnownAlarm(alarm_id, onset, ends, standing))
+        found.setdefault((zone, rule), []).append(KnownAlarm(alarm_id, onset, ends, standing, reopened))
     return found
 
 
@@ -77,7 +77,7 @@ def change(
 ) -> ChangedAlarms:
     """Apply the result of `reconcile`. The caller has locked the zone."""
     rows = _locked(tx, [*(each for each, _ in changes.widened), *(each for each, _ in changes.placed)])
-    changed = [alarm_id for alarm_id, found in changes.widened if _widen(tx, rows[alarm_id], found, now)]
+    changed = [alarm_id for alarm_id, found in changes.widened if _follow(tx, rows[alarm_id], found, now)]
     changed += [alarm_id for alarm_id, found in changes.placed if _place(tx, rows[alarm_id], found, peak, now)]
     for withdrawn in _locked(tx, changes.withdrawn).values():
         _withdraw(tx, withdrawn, now)
@@ -94,11 +94,14 @@ def _locked(tx: Session, alarm_ids: Collection[AlarmId]) -> dict[AlarmId, Alarm]
     return {alarm.id: alarm for alarm in tx.scalars(query.execution_options(populate_existing=True))}
 
 
-def _widen(tx: Session, alarm: Alarm, found: FoundEpisode, now: Instant) -> bool:
+def _follow(tx: Session, alarm: Alarm, episodes: Sequence[FoundEpisode], now: Instant) -> bool:
+    """Widen a live alarm to its episodes; once it has recovered, it ends with the last of them."""
     before = (alarm.onset_at, alarm.ended_at, alarm.peak)
-    widen(alarm, found.since, found.peak, until=found.until)
+    for found in episodes:
+        widen(alarm, found.since, found.peak, until=found.until)
     if alarm.ended_at is not None:
-        alarm.ended_at = max(alarm.ended_at, found.until)
+        last = episodes[-1]
+        alarm.ended_at = max(cycle_onset_at(alarm), last.until if last.ended else max(alarm.ended_at, last.until))
     return _note(tx, alarm, before, now)
 
 

@@ -33,7 +33,7 @@ from core.db.in_values import in_values
 from core.db.insert import insert_all, insert_missing
 from core.devices.tables import EquipmentUnit, Zone
 from core.ids import AlarmId, Centi, EquipmentId, UnitId, ZoneId, new_alarm_id
-from core.rules.rule_types import GOING_ON, Condition, Rule
+from core.rules.rule_types import END, GOING_ON, Condition, Rule
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
 from core.runtime.logs import logger
 
@@ -243,14 +243,24 @@ def _just_recovered(alarm: Alarm, zones: ZoneCache, condition_changes: Sequence[
     Readings may be followed long after they were taken, and an end and the next onset then have nearly one server time.
     So the time between these two must be possible as well for a recovery that is seen in time.
     """
-    merge = Milliseconds(zones[alarm.zone_id].profile.policy.merge_min * MINUTE)
-    if alarm.recovered_at is None or now - alarm.recovered_at > merge:
+    if alarm.recovered_at is None or now - alarm.recovered_at > _merge_window(zones, alarm.zone_id):
         return False
-    limit = zones.bounds(alarm.zone_id, MINUTE).limit(Rule(alarm.rule))
-    if limit is None or alarm.ended_at is None or not condition_changes:
+    if alarm.ended_at is None or not condition_changes:
         return True
     onset = min(item.onset for item in condition_changes)
-    return onset + limit.delay - alarm.ended_at <= limit.inside + limit.gap + merge
+    return onset - alarm.ended_at <= longest_pause(zones, alarm.zone_id, alarm.rule)
+
+
+def longest_pause(zones: ZoneCache, zone: ZoneId, rule: Rule) -> Milliseconds:
+    """Return the longest event time from an end to the next onset after which readings in order re-open an alarm."""
+    limit = zones.bounds(zone, MINUTE).limit(rule)
+    if limit is None:
+        return Milliseconds(END)
+    return Milliseconds(limit.inside + limit.gap + _merge_window(zones, zone) - limit.delay)
+
+
+def _merge_window(zones: ZoneCache, zone: ZoneId) -> Milliseconds:
+    return Milliseconds(zones[zone].profile.policy.merge_min * MINUTE)
 
 
 def _draining(condition_changes: Sequence[ConditionChange]) -> bool:
@@ -286,7 +296,11 @@ def _update_open(tx: Session, kept: Sequence[tuple[Alarm, Sequence[ConditionChan
     _release_held(tx, [alarm for alarm, _, condition in kept if condition is Condition.ACTIVE])
     for alarm, condition_changes, _ in kept:
         for item in condition_changes:
-            widen(alarm, item.onset, item.peak)
+            until = item.at if item.ended is None else item.ended
+            # Of a probe that is followed late, an earlier excursion may go on. It is no part of this one until it
+            # reaches it.
+            if until is None or until >= alarm.onset_at:
+                widen(alarm, item.onset, item.peak)
             if item.ended is not None:
                 alarm.probe_ended_at = max(item.ended, alarm.probe_ended_at or item.ended)
         backlog_flags = [item.draining for item in condition_changes if item.draining is not None]

@@ -18,7 +18,8 @@ from core.ids import ProbeId, SeriesId, ZoneId
 from core.limits import rule_profile
 from core.limits.placements import EnteredVersion, in_force
 from core.limits.rule_profile import ZoneOverrides
-from core.rules.evaluation import END, ZonePeriod
+from core.rules.evaluation import ZonePeriod
+from core.rules.rule_types import END
 from core.runtime.instant import Instant, Milliseconds
 
 UnbrokenPeriods = Sequence[ZonePeriod]

@@ -21,10 +21,9 @@ from core.rules import excursion
 from core.rules.excursion import CALM, Excursion, Limit
 from core.rules.live_state import WATERMARK, Bounds
 from core.rules.reconcile import FoundEpisode, KnownAlarm, of_episode, united
-from core.rules.rule_types import GOING_ON, Condition, Episode, Rule, Sample
+from core.rules.rule_types import BEGINNING, END, GOING_ON, Condition, Episode, Rule, Sample
 from core.runtime.instant import HOUR, Instant, Milliseconds
 
-BEGINNING, END = Instant(-(2**62)), Instant(2**62)
 WORST = Excursion(Condition.ACTIVE)
 FIRST_LOOK = Milliseconds(HOUR)
 """Time that is read before and after a span at first, and `FARTHER` times as much whenever that isn't enough."""

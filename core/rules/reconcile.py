@@ -3,7 +3,9 @@
 Afterwards each episode is covered by alarms of its zone and rule. Every alarm that was made of late readings only, and
 that nobody has touched, equals an episode. So these alarms depend on the set of readings only.
 
-* An alarm that live readings opened is widened while it is open or unacknowledged.
+* An alarm that live readings opened is widened while it is open. Once it has recovered, and until somebody acknowledges
+  it, it ends with its last episode. Episodes that follow one another so closely that live readings would have re-opened
+  it are its own. One that comes later is another excursion, which live readings alone couldn't tell from the first.
 * An alarm that was acknowledged, handled or closed stays as it is; the part of an episode that exceeds it becomes an
   alarm of its own, linked to it.
 * An alarm made of late readings takes the times of its episode, or is withdrawn if there is no episode any more.
@@ -15,8 +17,8 @@ from enum import Enum, auto
 import msgspec
 
 from core.ids import AlarmId, Centi, ProbeId
-from core.rules.rule_types import Episode
-from core.runtime.instant import Instant
+from core.rules.rule_types import END, Episode
+from core.runtime.instant import Instant, Milliseconds
 
 
 class Alterable(Enum):
@@ -34,6 +36,8 @@ class KnownAlarm(msgspec.Struct, frozen=True):
     since: Instant
     until: Instant
     standing: Alterable
+    reopened: Instant | None = None
+    """Onset of its last cycle; None in the first."""
 
     def touches(self, since: Instant, until: Instant) -> bool:
         """Return whether the alarm lies within [since, until], or reaches into it."""
@@ -63,7 +67,7 @@ class NewAlarm(msgspec.Struct, frozen=True):
 class AlarmChanges(msgspec.Struct):
     """Changes that make the alarms cover the episodes."""
 
-    widened: list[tuple[AlarmId, FoundEpisode]] = []
+    widened: list[tuple[AlarmId, list[FoundEpisode]]] = []
     placed: list[tuple[AlarmId, FoundEpisode]] = []
     made: list[NewAlarm] = []
     withdrawn: list[AlarmId] = []
@@ -89,18 +93,24 @@ def united(found: Iterable[FoundEpisode], *, highest: bool) -> list[FoundEpisode
     return joined
 
 
-def reconcile(episodes: Sequence[FoundEpisode], alarms: Sequence[KnownAlarm]) -> AlarmChanges:
-    """Compare the episodes of a span with the alarms of its zone and rule that touch it; both in order of time."""
+def reconcile(episodes: Sequence[FoundEpisode], alarms: Sequence[KnownAlarm], *, pause: Milliseconds) -> AlarmChanges:
+    """Compare the episodes of a span with the alarms of its zone and rule that touch it; both in order of time.
+
+    `pause` is the longest time between two episodes after which live readings re-open an alarm.
+    """
     changes = AlarmChanges()
     late = [alarm for alarm in alarms if alarm.standing is Alterable.LATE]
-    standing = [alarm for alarm in alarms if alarm.standing is not Alterable.LATE]
+    fixed = [alarm for alarm in alarms if alarm.standing is Alterable.FIXED]
+    live = [alarm for alarm in alarms if alarm.standing is Alterable.WIDENS]
+    live.sort(key=lambda alarm: alarm.until != END)
+    own: dict[AlarmId, list[FoundEpisode]] = {}
     used: set[AlarmId] = set()
     for episode in episodes:
-        over = [alarm for alarm in standing if alarm.touches(episode.since, episode.until)]
-        widens = [alarm for alarm in over if alarm.standing is Alterable.WIDENS]
-        if widens:
-            changes.widened.append((widens[0].id, episode))
+        widens = next((alarm for alarm in live if _takes(alarm, own.get(alarm.id), episode, pause)), None)
+        if widens is not None:
+            own.setdefault(widens.id, []).append(episode)
             continue
+        over = [alarm for alarm in fixed if alarm.touches(episode.since, episode.until)]
         for piece, exceeds in _exceeding(episode, over):
             touching = (alarm for alarm in late if alarm.touches(piece.since, piece.until))
             mine = next((alarm for alarm in touching if alarm.id not in used), None)
@@ -109,8 +119,18 @@ def reconcile(episodes: Sequence[FoundEpisode], alarms: Sequence[KnownAlarm]) ->
             else:
                 used.add(mine.id)
                 changes.placed.append((mine.id, piece))
+    changes.widened = list(own.items())
     changes.withdrawn = [alarm.id for alarm in late if alarm.id not in used]
     return changes
+
+
+def _takes(alarm: KnownAlarm, own: Sequence[FoundEpisode] | None, episode: FoundEpisode, pause: Milliseconds) -> bool:
+    """Return whether an episode is one of an alarm that has the episodes `own`."""
+    if not alarm.touches(episode.since, episode.until):
+        return False
+    if not own or alarm.until == END or episode.since - own[-1].until <= pause:
+        return True
+    return alarm.reopened is not None and own[-1].until < alarm.reopened <= episode.until
 
 
 def _exceeding(episode: FoundEpisode, over: Sequence[KnownAlarm]) -> list[tuple[FoundEpisode, AlarmId | None]]:

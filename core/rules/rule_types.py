@@ -7,6 +7,9 @@ import msgspec
 from core.ids import Centi
 from core.runtime.instant import Instant
 
+BEGINNING, END = Instant(-(2**62)), Instant(2**62)
+"""Event times before and behind all others."""
+
 
 class Condition(StrEnum):
     """State of a rule for one probe: ok → pending → active → clearing → ok."""

@@ -12,7 +12,7 @@ from core.alarms.lifecycle import ZoneRule
 from core.alarms.tables import Alarm
 from core.ids import ZoneId
 from core.rules.reconcile import AlarmChanges, FoundEpisode, KnownAlarm, reconcile
-from core.runtime.instant import DAY, HOUR, MINUTE, Instant
+from core.runtime.instant import DAY, HOUR, MINUTE, Instant, Milliseconds
 from tests.fixtures.alerting import Watch, ago, ahead, on_both
 
 
@@ -126,11 +126,13 @@ def test_an_alarm_that_is_acknowledged_at_the_moment_of_its_change_stays_as_it_w
 
     other = threading.Thread(target=take_it_on)
 
-    def compared(episodes: Sequence[FoundEpisode], alarms: Sequence[KnownAlarm]) -> AlarmChanges:
+    def compared(
+        episodes: Sequence[FoundEpisode], alarms: Sequence[KnownAlarm], *, pause: Milliseconds
+    ) -> AlarmChanges:
         if alarms and not other.ident:
             other.start()
             other.join(1)  # it comes first if nothing holds it
-        return reconcile(episodes, alarms)
+        return reconcile(episodes, alarms, pause=pause)
 
     monkeypatch.setattr("alerting.evaluating.late_readings.reconcile", compared)
     watch.reads(*[5.0] * 10, *[9.9] * 20, at=begin, origin="backfill")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from core.runtime.instant import MINUTE
+from core.alarms.handling import acknowledge
+from core.runtime.instant import MINUTE, Instant
 from tests.fixtures.alerting import Watch, ago, ahead, on_both
 
 
@@ -23,6 +24,46 @@ def test_an_excursion_that_late_readings_show_to_be_over_is_not_the_next_one(wat
     assert (now.state, now.onset_at, now.cycle) == ("open", onset, 1)
     assert [message.alarm_id for message in watch.told(1)].count(now.id) == 1
     assert not watch.told(1, "recovery"), "it is too warm"
+
+
+@on_both
+def test_late_readings_tell_two_excursions_apart_that_live_ones_took_for_one_until_both_were_over(
+    watch: Watch,
+) -> None:
+    watch.fridge()
+    watch.warms_up()
+    first = watch.alarm()
+    ahead(watch, 60)
+    watch.reads(9.4)
+    watch.run()
+    since, until = ago(watch, 59), Instant(watch.clock.time + MINUTE)
+    watch.forward(20, showing=5.0)
+    assert (watch.alarm().state, watch.alarm().ended_at) == ("recovered", until)
+    watch.reads(*[9.4] * 4, *[5.0] * 40, *[9.4] * 15, at=since, origin="backfill")
+    for _ in range(2):
+        watch.evaluate_late()
+        before, after = watch.alarms()
+        assert (before.id, before.onset_at, before.ended_at) == (first.id, first.onset_at, since + 4 * MINUTE)
+        assert (after.origin, after.onset_at, after.ended_at) == ("late", since + 44 * MINUTE, until)
+        assert watch.events(before.id).count("widened") == 1
+        watch.reads(9.4, at=Instant(since + MINUTE), origin="backfill")
+
+
+@on_both
+def test_an_alarm_that_was_acknowledged_keeps_the_times_that_were_seen(watch: Watch) -> None:
+    watch.fridge()
+    watch.warms_up()
+    ahead(watch, 60)
+    watch.reads(9.4)
+    watch.run()
+    since = ago(watch, 59)
+    watch.forward(20, showing=5.0)
+    seen = watch.alarm()
+    with watch.records.write() as tx:
+        acknowledge(tx, watch.person(1), seen.id, through="web", now=watch.clock.time)
+    watch.reads(*[9.4] * 4, *[5.0] * 40, *[9.4] * 15, at=since, origin="backfill")
+    watch.evaluate_late()
+    assert (watch.alarm().onset_at, watch.alarm().ended_at) == (seen.onset_at, seen.ended_at)
 
 
 @on_both

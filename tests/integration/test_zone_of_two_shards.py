@@ -126,3 +126,17 @@ def test_what_ends_as_the_second_catches_up_widens_the_alarm(
     shards.catch_up()
     assert max(alarm.ended_at or 0 for alarm in watch.alarms()) == begin + 115 * MINUTE
     assert {alarm.state for alarm in watch.alarms()} == {"recovered"}
+
+
+@on_both
+@in_chunks
+def test_an_earlier_excursion_that_the_second_has_seen_is_no_part_of_the_alarm_that_is_open(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    shards = TwoShards(watch, monkeypatch, chunk)
+    begin = shards.pass_by(150, range(110, 1000), range(20, 60))
+    opened = watch.alarm()
+    shards.catch_up()
+    now, before = sorted(watch.alarms(), key=lambda alarm: alarm.origin == "late")
+    assert (now.id, now.state, now.onset_at) == (opened.id, "open", begin + 110 * MINUTE)
+    assert (before.origin, before.onset_at, before.ended_at) == ("late", begin + 20 * MINUTE, begin + 60 * MINUTE)

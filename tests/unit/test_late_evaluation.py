@@ -12,9 +12,9 @@ import pytest
 
 from core.ids import AlarmId, Centi, ProbeId
 from core.rules import evaluation
-from core.rules.evaluation import BEGINNING, END, ZonePeriod
+from core.rules.evaluation import ZonePeriod
 from core.rules.reconcile import Alterable, FoundEpisode, KnownAlarm, reconcile, united
-from core.rules.rule_types import Rule, Sample
+from core.rules.rule_types import BEGINNING, END, Rule, Sample
 from core.runtime.instant import MINUTE, SECOND, Instant, Milliseconds
 from tests.fixtures.late_model import BOUNDS, NOON, ZONE, Model, Span, minute, of_all, sample
 
@@ -33,6 +33,7 @@ def hour_with_gap(order: Sequence[int], warm: range, *, chunks: random.Random | 
 
 
 IN_ORDER = list(range(1, 60))
+PAUSE = Milliseconds(10 * MINUTE)
 
 
 @pytest.mark.req("AL-14")
@@ -196,22 +197,22 @@ def episode(since: float, until: float) -> FoundEpisode:
 
 
 def test_what_exceeds_an_alarm_that_somebody_has_handled_is_a_linked_one_and_only_once() -> None:
-    first = reconcile([episode(5, 40)], [fixed(10, 27)])
+    first = reconcile([episode(5, 40)], [fixed(10, 27)], pause=PAUSE)
     assert [(new.found.since, new.found.until, new.exceeds) for new in first.made] == [
         (minute(5), minute(10), 1),
         (minute(27), minute(40), 1),
     ]
     known = [fixed(5, 10, 2, Alterable.LATE), fixed(10, 27), fixed(27, 40, 3, Alterable.LATE)]
-    again = reconcile([episode(5, 40)], known)
+    again = reconcile([episode(5, 40)], known, pause=PAUSE)
     assert (again.made, again.withdrawn, [number for number, _ in again.placed]) == ([], [], [2, 3])
 
 
 def test_an_alarm_of_late_readings_goes_with_its_episode_and_an_open_one_is_widened() -> None:
-    assert reconcile([], [fixed(10, 27, 4, Alterable.LATE)]).withdrawn == [4]
-    split = reconcile([episode(10, 15), episode(20, 27)], [fixed(10, 27, 4, Alterable.LATE)])
+    assert reconcile([], [fixed(10, 27, 4, Alterable.LATE)], pause=PAUSE).withdrawn == [4]
+    split = reconcile([episode(10, 15), episode(20, 27)], [fixed(10, 27, 4, Alterable.LATE)], pause=PAUSE)
     assert ([number for number, _ in split.placed], [new.found.since for new in split.made]) == ([4], [minute(20)])
     open_one = KnownAlarm(AlarmId(5), minute(30), END, Alterable.WIDENS)
-    joined = reconcile([episode(10, 40)], [fixed(10, 27, 4, Alterable.LATE), open_one])
+    joined = reconcile([episode(10, 40)], [fixed(10, 27, 4, Alterable.LATE), open_one], pause=PAUSE)
     assert ([number for number, _ in joined.widened], joined.withdrawn) == ([5], [4])
 
 
