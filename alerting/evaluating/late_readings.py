@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from alerting.evaluating import live_correction
 from alerting.evaluating.late_inputs import RULES, LateInputs, RangeReader, is_calm, read_around, snapshot, zones_of
-from alerting.evaluating.probe_state import load, save
+from alerting.evaluating.probe_state import ProbeState, load, save
 from alerting.late_queue import SpanQueue
 from config.secrets import NoSecrets
 from config.settings_loader import InvalidSetting
@@ -37,10 +37,11 @@ from core.alarms.zone_cache import ZoneCache
 from core.alarms.zone_periods import ProbeZonePeriods, in_zone
 from core.db.engine import Records
 from core.devices.directory import Place
-from core.ids import Centi
+from core.ids import Centi, SeriesId
 from core.intake.port import IntakeUnavailable as LogUnavailable
 from core.rules import evaluation
 from core.rules.evaluation import ProbeReadings, ZoneEpisodes
+from core.rules.excursion import Excursion
 from core.rules.reconcile import KnownAlarm, reconcile
 from core.rules.rule_types import BEGINNING, END, GOING_ON, Rule
 from core.runtime.clock import Clock
@@ -214,7 +215,7 @@ class LateEvaluation:
                 alarms = self._alarms((zone, rule), known)
                 results[zone, rule] = evaluation.of_zone(rule, probes, (span.since, span.until), alarms), probes
         with self._records.write() as tx:
-            changed = self._finish(tx, span, known, results, now)
+            changed = self._finish(tx, span, known, results, reader, now)
         if changed:
             log.info("late readings evaluated", series=span.series, since=span.since, until=span.until, **changed)
             self._live.wake()
@@ -234,11 +235,13 @@ class LateEvaluation:
         span: MarkedSpan,
         known: LateInputs,
         results: Results,
+        reader: RangeReader,
         now: Instant,
     ) -> dict[str, object]:
         """End an evaluation, unless something that it was made of has changed meanwhile.
 
-        Of an overdue span it counts although more was marked meanwhile; the span is then evaluated again.
+        Of an overdue span it counts although more was marked meanwhile, or although the live state has moved on so far
+        that it can't be corrected; the span is then evaluated again.
         """
         mine = known.periods.get(span.series)
         memory = load(tx, {span.series: _place(mine)}) if mine is not None else {}
@@ -251,22 +254,13 @@ class LateEvaluation:
         lock(tx, zones)
         if _alarms_touched(tx, results) != {key: found.alarms for key, (found, _) in results.items()}:
             return {}
-        settled = {
-            rule: found.settled[mine.probe]
-            for (_, rule), (found, _) in results.items()
-            if mine is not None and mine.probe in found.settled
-        }
-        episodes = {key: found for key, (found, _) in results.items()}
-        outcome: dict[str, object] = {}
-        goes_on: set[Rule] = set()
-        for series, probe in memory.items():
-            if settled and probe.live_state.newest != known.newest.get(series, Instant(0)):
-                return {}
-            for condition_changes in live_correction.correct(probe, self._zones, episodes, settled):
-                save(tx, memory, self._zones, now)
-                opened, recovered = settle(tx, self._zones, self._outbox, condition_changes, now)
-                outcome |= {"opened": opened} if opened else {"recovered": recovered}
-            goes_on = {rule for rule in settled if probe.memory(rule).condition in GOING_ON}
+        settled = self._settled_now(span, known, results, memory, reader)
+        if settled is None and not span.is_overdue(now):
+            return {}
+        if settled is None:
+            settled, overdue = {}, [span]
+        outcome = self._correct(tx, memory, results, settled, now)
+        goes_on = {rule for rule in settled for probe in memory.values() if probe.memory(rule).condition in GOING_ON}
         # So that nobody acknowledges or handles one between the look at it and its change.
         late_alarms.hold(tx, [alarm.id for found, _ in results.values() for alarm in found.alarms])
         alarms = _alarms_touched(tx, results)
@@ -284,6 +278,47 @@ class LateEvaluation:
             late_spans.keep(tx, span, known.newest.get(span.series, Instant(0)), now)
         else:
             late_spans.finish(tx, [span])
+        return outcome
+
+    def _settled_now(
+        self,
+        span: MarkedSpan,
+        known: LateInputs,
+        results: Results,
+        memory: Mapping[SeriesId, ProbeState],
+        reader: RangeReader,
+    ) -> Mapping[Rule, Excursion] | None:
+        """Return the states of the span's probe by all readings before its recent ones; None if they aren't known.
+
+        While it was evaluated, the live state may have moved on.
+        """
+        probe = memory.get(span.series)
+        if probe is None:
+            return {}
+        settled = {
+            rule: found.settled[probe.place.probe]
+            for (_, rule), (found, _) in results.items()
+            if probe.place.probe in found.settled
+        }
+        newest = known.newest.get(span.series, Instant(0))
+        return live_correction.at_the_recent(probe, self._zones, settled, newest, reader.of(span.series))
+
+    def _correct(
+        self,
+        tx: Session,
+        memory: Mapping[SeriesId, ProbeState],
+        results: Results,
+        settled: Mapping[Rule, Excursion],
+        now: Instant,
+    ) -> dict[str, object]:
+        """Correct the live state of the span's probe, and its alarms with it."""
+        episodes = {key: found for key, (found, _) in results.items()}
+        outcome: dict[str, object] = {}
+        for probe in memory.values():
+            for condition_changes in live_correction.correct(probe, self._zones, episodes, settled):
+                save(tx, memory, self._zones, now)
+                opened, recovered = settle(tx, self._zones, self._outbox, condition_changes, now)
+                outcome |= {"opened": opened} if opened else {"recovered": recovered}
         return outcome
 
 

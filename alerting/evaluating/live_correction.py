@@ -15,10 +15,10 @@ from core.alarms.condition_changes import ConditionChange
 from core.alarms.lifecycle import ZoneRule
 from core.alarms.zone_cache import ZoneCache
 from core.ids import ZoneId
-from core.rules import live_state
+from core.rules import evaluation, live_state
 from core.rules.evaluation import ZoneEpisodes
 from core.rules.excursion import CALM, Excursion, Limit
-from core.rules.live_state import LimitState
+from core.rules.live_state import WATERMARK, LimitState
 from core.rules.rule_types import GOING_ON, Condition, Rule
 from core.runtime.instant import Instant
 
@@ -64,6 +64,28 @@ def correct(
             for rule, track, limit in corrected
             if track.live.condition is Condition.ACTIVE
         ]
+
+
+def at_the_recent(
+    probe: ProbeState, zones: ZoneCache, settled: Mapping[Rule, Excursion], newest: Instant, read: evaluation.Read
+) -> Mapping[Rule, Excursion] | None:
+    """Return the states by all readings before the recent ones of the live state, which may have moved on.
+
+    `settled` has the states at the watermark of `newest`, up to which the readings are known. Returns None if the
+    live state has left readings behind that aren't.
+    """
+    recent = probe.live_state.recent
+    if not settled or probe.live_state.newest == newest:
+        return settled
+    if recent.zone is None or probe.live_state.newest - WATERMARK > newest:
+        return None
+    bounds = zones.bounds(recent.zone, probe.place.interval)
+    samples = read(Instant(newest - WATERMARK + 1), recent.samples[0].at)
+    moved = {}
+    for rule, state in settled.items():
+        limit = bounds.limit(rule)
+        moved[rule] = CALM if limit is None else live_state.replayed(limit, samples, state)
+    return moved
 
 
 def _end_of(track: LimitState, found: ZoneEpisodes) -> Instant | None:

@@ -132,7 +132,7 @@ def join(track: LimitState, limit: Limit, samples: Sequence[Sample], before: Exc
     """
     if track.live.condition not in (Condition.PENDING, Condition.ACTIVE) or before.condition is Condition.OK:
         return False
-    joined = _replayed(limit, samples, before)
+    joined = replayed(limit, samples, before)
     if joined.condition not in (Condition.PENDING, Condition.ACTIVE) or joined.onset >= track.live.onset:
         return False
     if track.live.condition is Condition.ACTIVE and joined.condition is not Condition.ACTIVE:
@@ -147,13 +147,14 @@ def begin_anew(track: LimitState, limit: Limit, samples: Sequence[Sample], befor
     `before` is the state at the watermark after the late readings. An excursion since then from which the newest
     reading has come back is one of the past: late evaluation makes its alarm.
     """
-    live = _replayed(limit, samples, before)
+    live = replayed(limit, samples, before)
     if live.condition is Condition.CLEARING:
         before = live = CALM
     track.settled, track.live = before, live
 
 
-def _replayed(limit: Limit, samples: Sequence[Sample], before: Excursion) -> Excursion:
+def replayed(limit: Limit, samples: Sequence[Sample], before: Excursion) -> Excursion:
+    """Return the state after samples in event order."""
     state = before
     for sample in samples:
         state = excursion.step(limit, state, sample)

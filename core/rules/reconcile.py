@@ -4,8 +4,9 @@ Afterwards each episode is covered by alarms of its zone and rule. Every alarm t
 that nobody has touched, equals an episode. So these alarms depend on the set of readings only.
 
 * An alarm that live readings opened is widened while it is open. Once it has recovered, and until somebody acknowledges
-  it, it ends with its last episode. Episodes that follow one another so closely that live readings would have re-opened
-  it are its own. One that comes later is another excursion, which live readings alone couldn't tell from the first.
+  it, it ends with its last episode. Its own are all up to its last re-opening, and those that follow one another so
+  closely that live readings would have re-opened it. One that comes later is another excursion, which live readings
+  alone couldn't tell from the first.
 * An alarm that was acknowledged, handled or closed stays as it is; the part of an episode that exceeds it becomes an
   alarm of its own, linked to it.
 * An alarm made of late readings takes the times of its episode, or is withdrawn if there is no episode any more.
@@ -130,7 +131,7 @@ def _takes(alarm: KnownAlarm, own: Sequence[FoundEpisode] | None, episode: Found
         return False
     if not own or alarm.until == END or episode.since - own[-1].until <= pause:
         return True
-    return alarm.reopened is not None and own[-1].until < alarm.reopened <= episode.until
+    return alarm.reopened is not None and own[-1].until < alarm.reopened
 
 
 def _exceeding(episode: FoundEpisode, over: Sequence[KnownAlarm]) -> list[tuple[FoundEpisode, AlarmId | None]]:

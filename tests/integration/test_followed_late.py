@@ -25,7 +25,7 @@ from core.rules.rule_types import END, Sample
 from core.runtime.instant import MINUTE, Instant
 from core.wire.shards import GatewayNumber, shard_of
 from tests.fixtures.alerting import DAWN, Watch, ahead
-from tests.fixtures.databases import opened
+from tests.fixtures.databases import DATABASES, opened
 from tests.fixtures.late_model import of_all
 from tests.fixtures.mortal import Death, Mortal
 
@@ -35,7 +35,6 @@ PAUSE = 38 * MINUTE
 until the next, which must last for 10."""
 WARM, CALM_END = 240, 60
 """Minutes with excursions, and behind them without."""
-FRIDGES = 8
 Reading = tuple[Instant, float | None]
 LOW, HIGH = (
     next(f"{n}" for n in range(10001, 11000) if (shard_of(GatewayNumber(f"{n}")) <= "7f") is low)
@@ -130,13 +129,13 @@ class Worker:
 class County:
     """Some fridges, of which the half have probes behind gateways of two shards."""
 
-    def __init__(self, watch: Watch, seed: int) -> None:
+    def __init__(self, watch: Watch, seed: int, fridges: int) -> None:
         self.chance = chance = random.Random(seed)
         self.watch = watch
         self.readings: dict[str, list[Reading]] = {}
         self.probes: dict[int, list[str]] = {}
         self._sent: dict[str, dict[int, list[tuple[str, list[Reading]]]]] = {}
-        for n in range(FRIDGES):
+        for n in range(fridges):
             codes = [f"2086{n}{m}" for m in range(chance.choice((1, 2)))]
             fridge = watch.fridge(*codes, gateways=chance.choice(((LOW,), (HIGH,), (LOW, HIGH))))
             self.probes[fridge.zone] = codes
@@ -223,7 +222,7 @@ def _problems(alarm: Alarm, own: Sequence[FoundEpisode], onsets: Sequence[Instan
         yield "is open"
     if not own and alarm.origin == "late":
         yield "covers no episode"
-    if own and own[-1].until not in (alarm.ended_at, alarm.cycle_onset_at):
+    if own and alarm.ended_at not in (own[-1].until, alarm.cycle_onset_at):
         yield f"its last episode is {_minutes(own[-1])}"
     for before, after in pairwise(own):
         if after.since - before.until > PAUSE and not any(before.until < onset <= after.until for onset in onsets):
@@ -243,13 +242,46 @@ def _text(alarm: Alarm) -> str:
     return f"{alarm.origin} alarm {since}-{until}, {alarm.cycle} cycles"
 
 
-def case(database: str, folder: Path, seed: int) -> list[str]:
-    """Return what is wrong with one county."""
+def problems_of(database: str, folder: Path, seed: int, fridges: int = 8) -> list[str]:
+    """Return what is wrong with the alarms of one county."""
     with opened(database, folder) as records:
         watch = Watch(Mortal(records.engine), folder)
         try:
-            county = County(watch, seed)
+            county = County(watch, seed, fridges)
             county.lives()
             return county.problems()
         finally:
             watch.close()
+
+
+@pytest.fixture
+def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return the size of chunks; workers neither wait for each other nor for the telemetry writer."""
+    size: int = request.param
+    monkeypatch.setattr("alerting.following.follower.CHUNK", size)
+    monkeypatch.setattr("alerting.following.follower.CHUNK_SQLITE", size)
+    monkeypatch.setattr("alerting.alerting_loop.HOLD_S", -1.0)
+    monkeypatch.setattr("alerting.late_queue.WRITER_S", 0.0)
+    return size
+
+
+@pytest.mark.req("AL-14")
+@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("chunk", [40], indirect=True)
+def test_each_excursion_has_one_alarm_though_workers_die_and_go_on_hours_later(
+    database: str, chunk: int, tmp_path: Path
+) -> None:
+    assert problems_of(database, tmp_path, chunk, fridges=4) == []
+
+
+@pytest.mark.long
+@pytest.mark.req("AL-14")
+@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("chunk", [10, 40, 500], indirect=True)
+def test_many_excursions_have_one_alarm_each_though_workers_die_and_go_on_hours_later(
+    database: str, chunk: int, tmp_path: Path
+) -> None:
+    for seed in range(10 * chunk, 10 * chunk + 3):
+        folder = tmp_path / f"{seed}"
+        folder.mkdir()
+        assert problems_of(database, folder, seed) == [], seed

@@ -145,6 +145,73 @@ class ReadMeanwhile(EmbeddedTelemetry):
         return super().multi_range(series, since, until)
 
 
+@pytest.mark.req("AL-14")
+@on_both
+def test_readings_several_times_a_second_keep_no_span_from_its_end(watch: Watch) -> None:
+    watch.fridge()
+    watch.reads(5.0)
+    watch.run()
+    ahead(watch, 30)
+    watch.reads(9.4)
+    onset = ago(watch, 20)
+    watch.reads(*[9.4] * 20, at=onset, origin="backfill")
+    watch.engine.run_once()
+    ahead(watch, 1)
+    watch.reads(9.4)
+    watch.engine.run_once()
+    watch.store()
+    store = ReadMeanwhile(watch.folder / "telemetry")
+
+    def more() -> None:
+        watch.clock.time = Instant(watch.clock.time + 200)
+        watch.reads(9.4)
+        watch.engine.run_once()
+
+    store.meanwhile = more
+    whole, watch.telemetry = watch.telemetry, store
+    late = watch.late_worker()
+    assert late.step()
+    late.close()
+    watch.telemetry = whole
+    assert (watch.alarm().state, watch.alarm().onset_at) == ("open", onset)
+    with watch.records.read() as tx:
+        assert not tx.scalar(select(func.count()).select_from(LateSpan))
+
+
+@pytest.mark.req("AL-14")
+def test_a_live_state_that_moves_on_during_each_evaluation_keeps_no_excursion_from_its_alarm(watch: Watch) -> None:
+    watch.fridge()
+    watch.reads(5.0)
+    watch.run()
+    ahead(watch, 60)
+    watch.reads(5.0)
+    watch.reads(*[9.4] * 20, *[5.0] * 38, at=ago(watch, 58), origin="backfill")
+    watch.engine.run_once()
+    watch.store()
+    store = ReadMeanwhile(watch.folder / "telemetry")
+
+    def more() -> None:
+        for _ in range(3):
+            ahead(watch, 1)
+            watch.reads(5.0)
+        watch.engine.run_once()
+
+    store.meanwhile = more
+    whole, watch.telemetry = watch.telemetry, store
+    late = watch.late_worker()
+    ahead(watch, 1)
+    for _ in range(5):
+        watch.store()
+        late.step()
+    late.close()
+    watch.telemetry = whole
+    assert watch.alarm().state == "recovered"
+    assert late.evaluated <= 3
+    watch.evaluate_late()
+    with watch.records.read() as tx:
+        assert not tx.scalar(select(func.count()).select_from(LateSpan))
+
+
 class EndlessBacklog:
     """A backlog with an excursion, of which more comes every ten seconds and during each evaluation."""
 
