@@ -7,8 +7,8 @@ Guarantees, tried by tests/integration/test_late_readings*.py and test_late_stor
 * a span is evaluated once telemetry has come as far as its marks, and with all that can be read then;
 * its end is one transaction that finds the marks and the devices' revision unmoved, or changes nothing: then it is
   evaluated again. Marks that never end hold nothing up: five minutes after the first, and each five minutes again, a
-  span is evaluated with what telemetry has, and stays marked. So whatever is killed, alarms are a function of the
-  readings (`core.rules.evaluation`);
+  span is evaluated with what telemetry has, and stays marked. Nor do live readings that come meanwhile. So whatever is
+  killed (tests/integration/test_followed_late.py), alarms are a function of the readings (`core.rules.evaluation`);
 * what late readings show pages only where the live state is itself beyond the limit (`live_state.join`);
 * they end a live excursion only by a measured end: inside the limit for as long as the rule asks;
 * a span that can't be evaluated (what telemetry has of it is damaged) is put aside for a while, and no other waits.

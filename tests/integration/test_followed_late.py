@@ -44,18 +44,27 @@ LOW, HIGH = (
 HALVES = ("00-7f", "80-ff")
 
 
-def measured(chance: random.Random) -> list[Reading]:
-    """Return what a probe measures: excursions, pauses between them, gaps, failures."""
+def excursions(chance: random.Random) -> list[range]:
+    """Return the minutes of a fridge's excursions."""
+    made, minute = [], chance.randint(1, 80)
+    while minute < WARM:
+        until = min(WARM, minute + chance.choice((4, 9, 12, 15, 20, 30, 60)))
+        made.append(range(minute, until))
+        minute = until + chance.choice((2, 6, 20, 35, 60, 90))
+    return made
+
+
+def measured(chance: random.Random, warm: list[range]) -> list[Reading]:
+    """Return what a probe measures: excursions somewhat earlier or later than those of the fridge, gaps, failures."""
+    minutes: set[int] = set()
+    for each in warm:
+        first, last = (min(WARM, minute + chance.choice((-8, -2, 0, 0, 2, 8))) for minute in (each.start, each.stop))
+        minutes |= set(range(first, last if chance.random() < 0.8 else first + 1))
     readings: list[Reading] = []
-    warm, left = False, chance.randint(1, 80)
     for minute in range(1, WARM + CALM_END):
-        if not left:
-            warm = not warm
-            left = chance.choice((4, 9, 12, 15, 20, 30, 60)) if warm else chance.choice((2, 6, 20, 35, 60, 90))
-        left -= 1
         if chance.random() < 0.03:
             continue
-        t: float | None = chance.choice((8.1, 9.4)) if warm and minute < WARM else chance.choice((5.0, 5.0, 7.8))
+        t: float | None = chance.choice((8.1, 9.4) if minute in minutes else (5.0, 5.0, 7.8))
         readings.append((Instant(DAWN + minute * MINUTE), None if chance.random() < 0.02 else t))
     return readings
 
@@ -138,9 +147,10 @@ class County:
         for n in range(fridges):
             codes = [f"2086{n}{m}" for m in range(chance.choice((1, 2)))]
             fridge = watch.fridge(*codes, gateways=chance.choice(((LOW,), (HIGH,), (LOW, HIGH))))
+            warm = excursions(chance)
             self.probes[fridge.zone] = codes
             for code in codes:
-                self.readings[code] = measured(chance)
+                self.readings[code] = measured(chance, warm)
                 self._sent[code] = sent(chance, self.readings[code])
         shards = chance.choice((("00-ff",), HALVES))
         self.workers = [Worker(watch, each) for each in shards]

@@ -7,15 +7,12 @@ sorted.
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy.orm import Session
 
 from core.alarms.recovery import DIGEST
 from core.alarms.tables import Alarm
-from core.db.engine import Records
 from core.ids import Centi
 from core.limits import rule_profile
 from core.limits.rule_profile import ZoneOverrides
@@ -25,6 +22,7 @@ from tests.fixtures.alerting import DAWN, Watch
 from tests.fixtures.databases import opened
 from tests.fixtures.influx import influx_at
 from tests.fixtures.late_model import of_all
+from tests.fixtures.mortal import Death, Mortal
 
 pytestmark = pytest.mark.long
 
@@ -32,27 +30,6 @@ CASES = 100
 HOURS = 3
 LIMIT = rule_profile.bounds(rule_profile.load("china-2017"), "refrigerated", MINUTE, ZoneOverrides()).above
 Reading = tuple[Instant, float | None]
-
-
-class Death(Exception):
-    """The worker has died at a commit."""
-
-
-class Mortal(Records):
-    """Records at whose commits the process dies by chance, shortly before or after."""
-
-    chance: random.Random | None = None
-
-    @contextmanager
-    def write(self) -> Iterator[Session]:
-        after = self.chance is not None and self.chance.random() < 0.03
-        with super().write() as tx:
-            yield tx
-            tx.flush()
-            if self.chance is not None and self.chance.random() < 0.03:
-                raise Death
-        if after:
-            raise Death
 
 
 @pytest.fixture(params=["sqlite and embedded", "postgresql and influxdb"])
