@@ -297,9 +297,8 @@ def _update_open(tx: Session, kept: Sequence[tuple[Alarm, Sequence[ConditionChan
     for alarm, condition_changes, _ in kept:
         for item in condition_changes:
             until = item.at if item.ended is None else item.ended
-            # Of a probe that is followed late, an earlier excursion may go on. It is no part of this one until it
-            # reaches it.
-            if until is None or until >= alarm.onset_at:
+            # An earlier excursion of a probe that is followed late is no part of this one until it reaches it.
+            if until is None or until >= alarm.onset_at or until > now - FOLLOWED_LATE:
                 widen(alarm, item.onset, item.peak)
             if item.ended is not None:
                 alarm.probe_ended_at = max(item.ended, alarm.probe_ended_at or item.ended)
