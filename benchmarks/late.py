@@ -51,6 +51,12 @@ class Plant(NamedTuple):
     late: LateEvaluation
     writer: TelemetryWriter
     clock: HandClock
+    telemetry: EmbeddedTelemetry
+
+    def seal(self, stop: threading.Event) -> None:
+        """Seal the hours that are over until `stop`, as the writer's upkeep does every minute of a day."""
+        while not stop.wait(EVERY_S):
+            self.telemetry.seal(Instant(NOW - HOUR))
 
 
 @contextmanager
@@ -66,7 +72,13 @@ def plant(url: str, count: int, *, one_shard: bool = False) -> Iterator[Plant]:
         clock, fridges = HandClock(NOW), Fridges(records, log, count, interval=MINUTE, one_shard=one_shard)
         loop, follower = fridges.worker(clock)
         yield Plant(
-            fridges, loop, follower, fridges.late(clock, telemetry, loop), fridges.writer(clock, telemetry), clock
+            fridges,
+            loop,
+            follower,
+            fridges.late(clock, telemetry, loop),
+            fridges.writer(clock, telemetry),
+            clock,
+            telemetry,
         )
 
 
@@ -157,7 +169,9 @@ def of_a_province(report: Report, name: str, url: str, count: int, hours: int) -
             readings += sum(map(len, batches))
             at.fridges.append(batches, received=NOW, origin=IntakeOrigin.BACKFILL)
         stop = threading.Event()
-        threads = [threading.Thread(target=run, args=(stop,)) for run in (at.engine.run, at.late.run, at.writer.run)]
+        threads = [
+            threading.Thread(target=run, args=(stop,)) for run in (at.engine.run, at.late.run, at.writer.run, at.seal)
+        ]
         began = time.perf_counter()
         for thread in threads:
             thread.start()
