@@ -156,7 +156,7 @@ class Delivery:
     def _worth_claiming(self) -> list[str]:
         """Return the channels that take messages or have another to fall back to."""
         last = list(self._channels)[-1]
-        return [name for name, breaker in self._breakers.items() if name != last or not breaker.closed_for()]
+        return [name for name, breaker in self._breakers.items() if name != last or not breaker.blocked_for()]
 
     def _collect(self, within_s: float) -> None:
         """Take the available results; wait for one when there is none and rows are in flight."""
@@ -242,9 +242,9 @@ class Delivery:
         self, row: ClaimedMessage, channel: Channel, breaker: CircuitBreaker
     ) -> NotTried | Superseded | None:
         """Return why a row isn't sent now, None when it is."""
-        closed_for_s = breaker.closed_for()
-        if closed_for_s:
-            return NotTried(closed_for_s, elsewhere=True)
+        blocked_for_s = breaker.blocked_for()
+        if blocked_for_s:
+            return NotTried(blocked_for_s, elsewhere=True)
         if row.lease_until - real_now() <= channel.longest_send_s * SECOND:
             return NotTried(0.0)
         match self._relevance(row):

@@ -1,4 +1,4 @@
-"""Offline scan: finds offline probes by their rows of an offline probe that fell due, in server time.
+"""Offline scan: finds the probes whose time limit without a value has passed, in server time.
 
 Downtime of this system must never look like silence of a probe. A probe is judged only when the log of its gateway's
 shard has been followed to its head, and after own downtime every probe gets `GRACE` to send first.

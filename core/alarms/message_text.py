@@ -196,7 +196,7 @@ def _what(texts: Mapping[str, Any], kind: NotificationKind, facts: AlarmFacts) -
     shown["again"] = texts["again"] if facts.cycle > 1 else ""
     shown["minutes"] = str((facts.out + MINUTE // 2) // MINUTE)
     in_all = texts["in_all"].get(manner, {}) if facts.cycle > 1 and facts.out else {}
-    # Preferred text first. There is no total for a offline probes: its temperature in between is unknown.
+    # Preferred text first. There is no total for an offline probe: its temperature in between is unknown.
     patterns: list[str] = [table[facts.rule] for table in (in_all, texts[manner]) if facts.rule in table]
     candidates = [pattern.format_map(shown) for pattern in patterns]
     return next((text for text in candidates if _length(text) <= LONGEST["thing"]), candidates[-1])

@@ -21,7 +21,7 @@ class Right(StrEnum):
     CONTACTS = "contacts"
     """Enter people and set the alarm contacts of each level."""
     QUARANTINE = "quarantine"
-    """Release or discard readings that are held in quarantine."""
+    """See readings that are held in quarantine."""
     UNITS = "units"
     """Enter, change and move units."""
     ACCOUNTS = "accounts"
