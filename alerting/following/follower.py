@@ -30,7 +30,7 @@ from core.devices.directory import Directory, Place
 from core.health.cursor_alignment import CursorFault, Misaligned, MisplacedCursor, of_alerting, within
 from core.ids import AlarmId, ZoneId
 from core.intake.cursor_marks import mark
-from core.intake.port import IntakeLog, LogEntry
+from core.intake.port import IntakeBatch, IntakeLog, LogEntry
 from core.runtime.clock import monotonic
 from core.runtime.instant import SECOND, Instant, Milliseconds
 from core.runtime.logs import logger
@@ -114,6 +114,7 @@ class Follower:
             self._mark_newly_placed(now)
         entries = self._next()
         if not entries:
+            self._pass_pruned()
             self._mirror()
             return False
         placed = place_readings(entries, self._directory)
@@ -141,7 +142,7 @@ class Follower:
         The stages between `load` and `save` see no session.
         """
         with self._records.write_much() as tx:
-            self._move(tx, {shard: of_shard[-1] for shard, of_shard in entries.items()})
+            self._move(tx, {shard: (of_shard[-1].n, of_shard[-1].batch) for shard, of_shard in entries.items()})
             self._zones.refresh(tx)
             if device_revision.current(tx) != self._directory.revision:
                 # Whose the readings are was looked up before: those of a probe that has come since would be passed by.
@@ -210,20 +211,36 @@ class Follower:
                 unplaced_readings.mark(tx, placed, now)
             log.info("readings that were passed by are marked", probes=[span.code for span, _ in placed])
 
-    def _move(self, tx: Session, entries: Mapping[Shard, LogEntry]) -> None:
+    def _pass_pruned(self) -> None:
+        """Move the cursors over what was pruned up to the head: the records were restored to an older state."""
+        if not self.behind():
+            return
+        heads, pruned = self._log.heads(), self._log.pruned()
+        moved = {
+            shard: head
+            for shard, head in heads.items()
+            if self._first <= shard <= self._last and self._positions.get(shard, 0) < head <= pruned.get(shard, 0)
+        }
+        if moved:
+            with self._records.write_much() as tx:
+                self._move(tx, {shard: (head, None) for shard, head in moved.items()})
+            self._positions.update(moved)
+            log.warning("entries that were pruned are passed", shards=len(moved))
+
+    def _move(self, tx: Session, moved: Mapping[Shard, tuple[int, IntakeBatch | None]]) -> None:
         """Move the cursors, before anything else: a second process on the same shard fails here, with nothing done.
 
         Known rows are locked in the order of shards; of two processes that insert a shard's first row one fails.
         """
-        asked = select(FollowCursor.shard, FollowCursor.position).where(FollowCursor.shard.in_(sorted(entries)))
+        asked = select(FollowCursor.shard, FollowCursor.position).where(FollowCursor.shard.in_(sorted(moved)))
         found = {row[0]: row[1] for row in tx.execute(asked.order_by(FollowCursor.shard).with_for_update())}
-        for shard in entries:
+        for shard in moved:
             if found.get(shard) != self._positions.get(shard):
                 msg = f"shard {shard} was followed beyond {self._positions.get(shard, 0)} by another process"
                 raise Overtaken(msg)
         rows = [
-            {"shard": shard, "position": entry.n, "mark": mark(self._log_name, entry.batch)}
-            for shard, entry in sorted(entries.items())
+            {"shard": shard, "position": n, "mark": mark(self._log_name, batch)}
+            for shard, (n, batch) in sorted(moved.items())
         ]
         upsert(tx, FollowCursor, [row for row in rows if row["shard"] in found])
         if new := [row for row in rows if row["shard"] not in found]:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, update
 
 from alerting.evaluating.placed_readings import PlacedReadings, place_readings
-from alerting.following.follower import Overtaken
+from alerting.following.follower import Overtaken, positions
 from core.alarms.tables import Alarm, AlarmStep, FollowCursor, RuleState, SeriesState
 from core.alarms.zone_cache import CacheOutdated
 from core.devices.directory import Directory
@@ -174,6 +174,27 @@ def test_who_comes_second_to_a_shard_changes_nothing(watch: Watch) -> None:
         assert tx.scalars(select(RuleState.memory).order_by(RuleState.rule)).all() == before
     second.run_once()
     assert watch.alarm().state == "open"
+
+
+def test_records_that_were_put_back_pass_what_was_pruned_meanwhile(watch: Watch) -> None:
+    watch.fridge()
+    for value in (4.0, 4.1, 4.2):
+        watch.reads(value)
+    watch.run()
+    shard = shard_of(watch.gateways["208601"])
+    watch.log.prune(before=Instant(2**52), readers=[])
+    with watch.records.write() as tx:
+        tx.execute(update(FollowCursor).values(position=1))
+    watch.log.place_cursor("alerting", {shard: 1})
+    worker = watch.worker()
+    worker.run_once()
+    assert not worker.is_behind()
+    with watch.records.read() as tx:
+        assert positions(tx) == watch.log.heads()
+    watch.reads(4.3)
+    worker.run_once()
+    with watch.records.read() as tx:
+        assert positions(tx) == {shard: 4}
 
 
 def test_a_log_that_never_stands_still_holds_nobody_up(watch: Watch) -> None:
