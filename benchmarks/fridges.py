@@ -135,7 +135,7 @@ class Fridges:
         return LateEvaluation(self.records, lambda: telemetry, ZoneCache(), _post(), clock, shards="00-ff", live=loop)
 
     def writer(self, clock: Clock, telemetry: Telemetry) -> TelemetryWriter:
-        """Return the telemetry writer, as `coldchain collector` creates it."""
+        """Return the telemetry writer, as `coldchain writer` creates it."""
         shards = Shard("00"), Shard("ff")
         return TelemetryWriter(self._log, telemetry, Directory(self.records), clock, Counters(), shards=shards)
 

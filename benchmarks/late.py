@@ -104,7 +104,7 @@ def store(at: Plant) -> None:
     thread = threading.Thread(target=at.writer.run, args=(stop,))
     thread.start()
     at.writer.wake()
-    while not at.writer.is_idle or at.writer.lag():
+    while not at.writer.is_idle():
         time.sleep(0.01)
     stop.set()
     at.writer.wake()

@@ -23,7 +23,7 @@ POLL_S = 0.1
 
 def services(settings: Settings) -> list[Service]:
     """Return the services of one machine, in the order in which a reading passes them."""
-    names = ["collector", "alerting", "api"]
+    names = ["collector", "writer", "alerting", "api"]
     if settings.broker.embedded:
         names.insert(0, "broker")
     if settings.agent.gateways:

@@ -137,9 +137,10 @@ def _services(health: Health, says: Mapping[str, str]) -> Table:
     table = _table(says["services"], says["service"], says["state"], says["shards"], says["rate"])
     services = health.services or []
     for one in sorted(services, key=lambda each: (each.service, each.name)):
-        state = Text(_state(one, says), style="green" if one.fresh else "bold red")
+        is_running = health.is_running(one)
+        state = Text(_state(one, says, is_running=is_running), style="green" if is_running else "bold red")
         rates = ", ".join(f"{says.get(name, name)} {rate:g}" for name, rate in one.per_minute.items())
-        table.add_row(one.name, state, str(one.facts.get("shards", "")), rates if one.fresh else "")
+        table.add_row(one.name, state, str(one.facts.get("shards", "")), rates if is_running else "")
     for claim in health.log.claims if health.log else []:
         if claim.service not in {one.service for one in services}:
             place = claim.holder.partition(":")[0]
@@ -149,8 +150,8 @@ def _services(health: Health, says: Mapping[str, str]) -> Table:
     return table
 
 
-def _state(one: Status, says: Mapping[str, str]) -> str:
-    if one.fresh:
+def _state(one: Status, says: Mapping[str, str], *, is_running: bool) -> str:
+    if is_running:
         return says["running"].format(span=span(real_now() - one.began))
     return says["silent"].format(span=span(real_now() - one.at))
 

@@ -31,7 +31,7 @@ POLL_S = 0.1
 END_WITHIN_S = 25.0
 """Time for a child to stop before it is killed: enough on a busy machine, less than the 30 s of systemd and Docker.
 
-A collector that hangs ends itself sooner."""
+A collector or writer that hangs ends itself sooner."""
 PARENT = "COLDCHAIN_PARENT"
 """Environment variable with the process id of the supervisor. A child ends when that process ends."""
 COLDCHAIN = (sys.executable, "-m", "coldchain")

@@ -1,9 +1,10 @@
-"""Gate of the collector: nothing is appended, acknowledged, followed or pruned while a cursor of the log is misplaced.
+"""Gate of a process: nothing is appended, acknowledged, followed or pruned while a cursor of the log is misplaced.
 
-Readings are acknowledged only once it is known that every reader will come to them: it looks before the first append,
-and again every `EVERY_S`. A store that can't be asked holds nothing up: what was found of it last counts, and the log
-itself refuses to end before what this process has appended to it. A log whose entries can't be read where a cursor
-stands shuts the gate: nobody knows which log it is. `core.health.cursor_alignment` compares.
+Collector and writer have one each; neither asks the other. Readings are acknowledged only once it is known that every
+reader will come to them: the gate looks before the first append, and again every `EVERY_S`. A store that can't be asked
+holds nothing up: what was found of it last counts, and the log itself refuses to end before what this process has
+appended to it. A log whose entries can't be read where a cursor stands shuts the gate: nobody knows which log it is.
+`core.health.cursor_alignment` compares.
 """
 
 import threading
@@ -26,12 +27,12 @@ WITHIN_S = 2.0
 
 
 class AlignmentGate:
-    """Gate of one collector. `run` in a thread; the rest may be called from any."""
+    """Gate of one process. `run` in a thread; the rest may be called from any."""
 
     def __init__(
         self, intake: IntakeLog, telemetry: Telemetry, records: Records, *, shards: tuple[Shard, Shard]
     ) -> None:
-        """`shards` are the first and the last of the collector's own."""
+        """`shards` are the first and the last of the process's own."""
         self._checks: ConcurrentChecks[list[MisplacedCursor]] = ConcurrentChecks(
             {
                 "intake log": self._check_log,
@@ -45,14 +46,16 @@ class AlignmentGate:
         self._found: dict[str, list[MisplacedCursor]] = {}
         self._epoch = 0
         self._aligned = False
+        self._log_name = self._aligned_log = ""
+        """Name that the log has now, and had when the gate opened: a realignment gives it another one."""
         self._check_requested = threading.Event()
         self._troubles = Troubles()
 
     def epoch(self) -> int | None:
         """Return a number while all is aligned, None while it isn't.
 
-        It is another one after each time that it wasn't: cursors may have been placed elsewhere, so readers that see
-        another number read theirs again.
+        It is another one after each time that it wasn't, and after each realignment, seen or not: cursors may have been
+        placed elsewhere, so readers that see another number read theirs again.
         """
         return self._epoch if self._aligned else None
 
@@ -83,8 +86,10 @@ class AlignmentGate:
         if self._troubles.set(troubles):
             log.warning("alignment of log and stores", misplaced=[f"{one.part}: {one.detail}" for one in troubles])
         aligned = "intake log" in self._found and not troubles
-        if aligned and not self._aligned:
+        log_name = self._log_name
+        if aligned and (not self._aligned or log_name != self._aligned_log):
             self._epoch += 1
+            self._aligned_log = log_name
         self._aligned = aligned
         return aligned
 
@@ -97,7 +102,7 @@ class AlignmentGate:
 
     def _check_log(self) -> list[MisplacedCursor]:
         """Ask whether the log answers; before the gate opens, whether it is sound: a damaged one would lose more."""
-        self._intake.names()
+        self._log_name = "".join(self._intake.names()[-1:])
         if not self._is_sound:
             if damage := self._intake.damage():
                 msg = f"damaged: {damage[0]}"
@@ -105,7 +110,7 @@ class AlignmentGate:
             self._is_sound = True
         return []
 
-    def run(self, stop: threading.Event, mirrors: Sequence[Callable[[], None]]) -> None:
+    def run(self, stop: threading.Event, mirrors: Sequence[Callable[[], None]] = ()) -> None:
         """Check until `stop`; while all is aligned, tell the log how far its readers are (`mirrors`)."""
         while not stop.is_set():
             self._check_requested.clear()

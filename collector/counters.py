@@ -1,7 +1,8 @@
-"""Counters and troubles of the collector since its start, in memory, for its status file."""
+"""Counters and troubles of a process since its start, in memory, for its status file."""
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 
 from core.runtime.trouble import Trouble, TroubleKind, Troubles
 
@@ -9,7 +10,9 @@ from core.runtime.trouble import Trouble, TroubleKind, Troubles
 class Counters:
     """Counters and present troubles; any thread may add."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        """`names` are the counters that are shown before anything was counted."""
+        self._names = names
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._troubles = Troubles()
@@ -33,10 +36,10 @@ class Counters:
         """Return all counters and troubles, for the status file."""
         with self._lock:
             problem = "; ".join(f"{trouble.part}: {trouble.detail}" for trouble in self.troubles())
-            return {**dict.fromkeys(COUNTED, 0), **self._counts, "problem": problem, "last_error": self._last_error}
+            return {**dict.fromkeys(self._names, 0), **self._counts, "problem": problem, "last_error": self._last_error}
 
 
-COUNTED = (
+RECEIVING = (
     "received",
     "appended",
     "readings",
@@ -49,13 +52,13 @@ COUNTED = (
     "acks",
     "refused_full",
     "failed",
-    "stored",
-    "held",
     "released",
     "dropped",
-    "days",
 )
 """Messages received, batches appended with how many readings, known and cloned ones, unreadable messages, sequence
 numbers declared lost, readings withheld at the append, batches moved for a wrong clock, acknowledgements sent, messages
-refused because too many wait and because of an error here; readings that the telemetry writer stored, held, released
-and that were dropped from quarantine; days of a series whose figures were computed."""
+refused because too many wait and because of an error here; readings released from quarantine once a clock was known,
+and dropped from it."""
+STORING = ("stored", "held", "released", "days")
+"""Readings that the telemetry writer stored, held, and released from quarantine once the records fitted; days of a
+series whose figures were computed."""

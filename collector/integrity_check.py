@@ -1,7 +1,7 @@
 """Daily search for damage in intake log, telemetry and records.
 
 Reads every checksum of log and telemetry, and the pages of every SQLite file: a byte that a disk has turned is noticed
-when it is read, which may be months later, or never. Runs beside everything else, first when the collector starts, and
+when it is read, which may be months later, or never. Runs beside everything else, first when the writer starts, and
 only reads. Tried by tests/scenario/test_restore.py.
 
 SQLite has no checksums of its pages. Of the records it finds a broken page, an index that contradicts its table, a
@@ -28,7 +28,7 @@ POLL_S = 0.5
 
 
 class IntegrityCheck:
-    """Result of one collector's last search. `run` in a thread; the rest may be called from any."""
+    """Result of one writer's last search. `run` in a thread; the rest may be called from any."""
 
     def __init__(self, intake: IntakeLog, telemetry: Telemetry, records: Records) -> None:
         self._searches: Mapping[str, Callable[[], list[str]]] = {

@@ -32,7 +32,7 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     """Broker users that aren't gateways. No gateway may have such a name as its number."""
     wechat_secret: str = ""
     influx_write: str = ""
-    """InfluxDB token of the collector; it may only read and write the bucket of readings."""
+    """InfluxDB token of the writer; it may only read and write the bucket of readings."""
     influx_read: str = ""
     """InfluxDB token of all other services; it may only read that bucket."""
     influx_operator: str = ""

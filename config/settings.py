@@ -122,6 +122,18 @@ class CollectorSettings(Section, frozen=True, kw_only=True):
         return _process("collector", self.client_id, CollectorSettings().client_id)
 
 
+class WriterSettings(Section, frozen=True, kw_only=True):
+    """Settings of the process that writes telemetry and daily figures."""
+
+    worker: Name = "writer-1"
+    shards: Annotated[str, Meta(pattern=r"^[0-9a-f]{2}-[0-9a-f]{2}$")] = "00-ff"
+
+    @property
+    def process(self) -> str:
+        """Name for its lock, status file and clock barrier: `writer` unless the worker has its own name."""
+        return _process("writer", self.worker, WriterSettings().worker)
+
+
 class AlertingSettings(Section, frozen=True, kw_only=True):
     """Settings of the alarm process."""
 
@@ -189,6 +201,7 @@ class Settings(Section, frozen=True, kw_only=True):
     telemetry: TelemetrySettings = TelemetrySettings()
     agent: AgentSettings = AgentSettings()
     collector: CollectorSettings = CollectorSettings()
+    writer: WriterSettings = WriterSettings()
     alerting: AlertingSettings = AlertingSettings()
     wechat: WechatSettings = WechatSettings()
     api: ApiSettings = ApiSettings()

@@ -17,11 +17,13 @@ from core.runtime.file_permissions import close_to_others, private_places
 from core.runtime.lifecycle import end_within, stop_on_signals
 from core.runtime.process_lock import single_process
 
-COLLECTOR_ENDS_S = 10.0
-"""Longest time, in real seconds, from a signal to the end of the collector, even if a store or the broker hangs."""
-COLLECTOR_SWITCH_S = 0.02
-"""Time that a busy thread of the collector keeps Python's lock while others wait. Its threads work on whole groups of
-messages: with Python's 5 ms, an eighth of the CPU time goes into switching between them (benchmarks/ingest.py)."""
+IN_GROUPS = ("collector", "writer")
+"""Services whose threads work on whole groups of messages, and are safe to be killed."""
+ENDS_WITHIN_S = 10.0
+"""Longest time, in real seconds, from a signal to the end of these services, even if a store or the broker hangs."""
+SWITCH_S = 0.02
+"""Time that a busy thread of these services keeps Python's lock while others wait. With Python's 5 ms, an eighth of the
+CPU time goes into switching between them (benchmarks/ingest.py)."""
 
 app = group()
 
@@ -39,6 +41,11 @@ def gateway(config: ConfigFile = None, changed: SettingOverrides = None) -> None
 @command(app, "collector", "services")
 def collector(config: ConfigFile = None, changed: SettingOverrides = None) -> None:
     serve("collector", config, "collector.service", changed)
+
+
+@command(app, "writer", "services")
+def writer(config: ConfigFile = None, changed: SettingOverrides = None) -> None:
+    serve("writer", config, "collector.writer_service", changed)
 
 
 @command(app, "alerting", "services")
@@ -70,11 +77,12 @@ def serve(name: str, config: Path | None, module: str, changed: Sequence[str] | 
     run: Callable[[Settings, Event], None] = import_module(module).run
     logs.set_up(name, level=settings.log_level, plain=sys.stderr.isatty())
     stop = stop_event()
-    if name == "collector":
-        end_within(COLLECTOR_ENDS_S)
-        sys.setswitchinterval(COLLECTOR_SWITCH_S)
+    if name in IN_GROUPS:
+        end_within(ENDS_WITHIN_S)
+        sys.setswitchinterval(SWITCH_S)
     process_names = {
         "collector": settings.collector.process,
+        "writer": settings.writer.process,
         "alerting": settings.alerting.process,
         "api": settings.api.process,
     }

@@ -24,6 +24,8 @@ HOST = "127.0.0.1"
 LATENCY_S = 5.0
 """The devices answer from a thread that has other work on a busy machine."""
 PORTS = "ports.json"
+ONE_MACHINE = ("broker", "collector", "writer", "alerting", "api", "gateway")
+"""Services of one machine."""
 APP_ID = "wx-demo"
 APP_SECRET = "demo-secret"  # noqa: S105 (of the simulator)
 
@@ -124,7 +126,7 @@ class DemoEnvironment:
         )
         return Service("wechat-sim", ("wechat-sim", *words))
 
-    def services(self, names: Sequence[str] = ("broker", "collector", "alerting", "api", "gateway")) -> list[Service]:
+    def services(self, names: Sequence[str] = ONE_MACHINE) -> list[Service]:
         """Return the services of one machine as children of the supervisor."""
         return [Service(name, (name, "--config", str(self.config))) for name in names]
 

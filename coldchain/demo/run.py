@@ -39,7 +39,7 @@ from core.runtime.process_lock import AlreadyRunning, single_process
 POLL_S = 0.25
 SAVE_S = 1.0
 UP_POLL_S = 0.1
-LINE = ("gateway_agent", "collector", "alerting")
+LINE = ("gateway_agent", "collector", "writer", "alerting")
 """Processes in the order in which a reading passes them."""
 TELLING = Milliseconds(70 * MINUTE)
 """By then all levels have been notified of an alarm that a probe is offline."""

@@ -13,8 +13,8 @@ There are two sources. Each keeps its marks and its own progress in one transact
 
 A pass first reads how far telemetry has come, then surveys, and last follows the log up to there, so that it knows
 every series that it meets. Together: every readable reading is followed by a computation of its day, whatever is
-killed. Each collector follows the log of its own shards and surveys the series whose number falls on them (`slot_of`):
-the work is shared without a coordinator.
+killed. Each writer process follows the log of its own shards and surveys the series whose number falls on them
+(`slot_of`): the work is shared without a coordinator.
 """
 
 import threading
@@ -57,7 +57,7 @@ class Moved(Exception):
 
 
 class DueDays:
-    """Marker of one collector. To be used by one thread."""
+    """Marker of one writer process. To be used by one thread."""
 
     def __init__(
         self,
@@ -144,8 +144,8 @@ class DueDays:
     def _note(self, changed: Sequence[tuple[SeriesId, RolledUp | None, list[Placement], Instant]]) -> None:
         """Mark the days in which placements differ from the known ones, and keep the new ones as known.
 
-        The first collector that meets an unknown series notes it, before any reading of it is followed. So the end of
-        this day is noticed even while the series's own collector is down for days.
+        The first writer process that meets an unknown series notes it, before any reading of it is followed. So the
+        end of this day is noticed even while the series's own writer is down for days.
         """
         with self._records.write() as tx:
             rows: dict[bool, list[dict[str, object]]] = {True: [], False: []}

@@ -2,8 +2,8 @@
 
 The due days stand in the records (`collector.daily_figures.due_days`), and so do the figures
 (`core.figures.daily_repository`). Killed anywhere, the worker continues from there. `GRACE` is the largest difference
-between the clocks of two collectors: a reading that one of them received before the day was over, and did not mark, can
-be read by the time that another computes the day. After a step of a virtual clock the grace isn't waited for: figures
+between the clocks of two writers: a reading that one of them stored before the day was over, and did not mark, can be
+read by the time that another computes the day. After a step of a virtual clock the grace isn't waited for: figures
 are for reports, which come later.
 """
 
@@ -47,7 +47,7 @@ _UTC = ZoneInfo("UTC")
 
 
 class RollupWorker:
-    """Worker for daily figures of one collector. `run` in a thread."""
+    """Worker for daily figures of one writer process. `run` in a thread."""
 
     def __init__(
         self, due_days: DueDays, telemetry: Telemetry, records: Records, clock: Clock, counts: Counters
@@ -113,7 +113,7 @@ class RollupWorker:
             for due in same_day:
                 series_placements = self._due_days.placements.get(due.series)
                 if series_placements is None:
-                    continue  # new since the last survey: another collector has marked it, the next pass knows it
+                    continue  # new since the last survey: another process has marked it, the next pass knows it
                 day_parts = daily_figures.parts(series_placements, day)
                 if all(day_bounds(day, ZoneInfo(placement.timezone))[1] <= now for placement in day_parts):
                     finished.append((due, day_parts))

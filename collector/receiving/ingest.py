@@ -10,7 +10,7 @@ twice a second: one `down/ack` covers everything that a gateway has sent meanwhi
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -93,10 +93,9 @@ class Ingest:
         *,
         group: int,
         linger: float,
-        grown: Callable[[], None],
         alignment: AlignmentGate | None = None,
     ) -> None:
-        """A commit has up to `group` messages and waits `linger` seconds for more; `grown` wakes the writer.
+        """A commit has up to `group` messages and waits `linger` seconds for more.
 
         Nothing is appended or acknowledged while there is an `alignment` that has no epoch.
         """
@@ -105,7 +104,6 @@ class Ingest:
         self._counts = counts
         self._most = group
         self._linger = linger
-        self._grown = grown
         self._alignment = alignment
         self._inbox = Inbox()
         self._unset: set[tuple[GatewayNumber, str]] = set()
@@ -188,7 +186,6 @@ class Ingest:
     def _wake(self, bus: MqttClient, grown: Collection[Shard]) -> None:
         if grown:
             bus.signal(wake_topic(shard) for shard in grown)
-            self._grown()
 
     def _answer(self, bus: MqttClient) -> None:
         """Do the owed work. If the log doesn't allow it now it is tried again, a little later each time."""

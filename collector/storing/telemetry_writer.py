@@ -1,10 +1,11 @@
-"""Telemetry writer: follows every shard of the intake log by cursor into telemetry, and never delays ingest.
+"""Telemetry writer: follows every shard of the intake log by cursor into telemetry.
 
-The cursor moves with the samples (or after them, if the store has no transactions: a second write changes nothing), and
-names its log. If it doesn't fit the log, nothing is followed (`collector.alignment_gate`). Each sample carries its
-entry's origin (live, backfill, released) in `q`. Readings that the directory refuses, or that the store will never
-take, go into quarantine before the cursor passes them. While the store or the records are down, or answer nonsense, the
-log keeps everything and the same rows are tried again.
+It looks for new entries every `POLL_S`: a look is one small query, and what has gathered since is one commit of the
+store. The cursor moves with the samples (or after them, if the store has no transactions: a second write changes
+nothing), and names its log. If it doesn't fit the log, nothing is followed (`collector.alignment_gate`). Each sample
+carries its entry's origin (live, backfill, released) in `q`. Readings that the directory refuses, or that the store
+will never take, go into quarantine before the cursor passes them. While the store or the records are down, or answer
+nonsense, the log keeps everything and the same rows are tried again.
 """
 
 import sqlite3
@@ -40,7 +41,8 @@ ENTRIES = 500
 SAMPLES = 20_000
 FEWEST = 20
 """Entries of a shard that are read at once if each has many readings: the other shards wait for them."""
-POLL_S = 1.0
+POLL_S = 0.5
+"""Time between two looks at the log; while more is known to wait there is none."""
 SHORTEST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
 LATE_S = 2.0
@@ -127,22 +129,26 @@ class TelemetryWriter:
         """Readings in the largest of the last entries read; larger ones from before count for a while."""
         self._oldest = FreshnessIndex()
         self._knows_records = False
-        self._woken = threading.Event()
+        self._pass_requested = threading.Event()
         self._late = ""
         self._write_began: float | None = None
         """Set while the store is written to."""
-        self._wakes = 1
-        self._wakes_done = 0
+        self._more_waits = False
+        """Whether the last pass has left entries that it knew of."""
 
-    @property
     def is_idle(self) -> bool:
-        """Whether it had reached the head of the log when it was last woken."""
-        return self._wakes_done == self._wakes
+        """Return whether everything that is in the log now is in telemetry; if not, look for it at once."""
+        try:
+            is_idle = not self.lag()
+        except IntakeUnavailable:
+            return False
+        if not is_idle:
+            self.wake()
+        return is_idle
 
     def wake(self) -> None:
-        """Signal that the log has grown."""
-        self._wakes += 1
-        self._woken.set()
+        """Let `run` look at the log now, or end."""
+        self._pass_requested.set()
 
     def lag(self) -> int:
         """Return how many entries of the log are not in telemetry yet."""
@@ -174,8 +180,7 @@ class TelemetryWriter:
         """Follow until `stop`."""
         pause = SHORTEST_WAIT_S
         while not stop.is_set():
-            self._woken.clear()
-            wakes_seen = self._wakes
+            self._pass_requested.clear()
             try:
                 worked = self._refresh() | self._follow()
             except (SQLAlchemyError, sqlite3.Error, OSError, IntakeUnavailable) as error:
@@ -190,9 +195,8 @@ class TelemetryWriter:
                     self._counts.problem(part, "")
                 if self._counts.problem("telemetry", self._late, kind=TroubleKind.LATE):
                     log.warning("telemetry answers", late=self._late)
-                if not worked:
-                    self._wakes_done = wakes_seen
-                    self._woken.wait(POLL_S)
+                if not worked or not self._more_waits:
+                    self._pass_requested.wait(POLL_S)
                 continue
             stop.wait(pause)
             pause = min(LONGEST_WAIT_S, pause * 2)
@@ -298,6 +302,7 @@ class TelemetryWriter:
         for shard, n in moved.items():
             self._oldest.note(shard, self._positions.get(shard, 0), n, oldest[shard])
         self._positions.update(moved)
+        self._more_waits = any(self._positions.get(shard, 0) < head for shard, head in followed.items())
         self._counts.add("stored", len(chunk.samples) - len(rejected))
         return True
 

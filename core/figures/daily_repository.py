@@ -54,7 +54,7 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 def slot_of(series: SeriesId) -> str:
-    """Return the shard whose collector computes a series. It depends on the series number, not on the gateway."""
+    """Return the shard whose writer computes a series. It depends on the series number, not on the gateway."""
     return f"{series & 255:02x}"
 
 

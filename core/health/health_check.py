@@ -35,6 +35,7 @@ from core.health.store_checks import (
 from core.intake.port import IntakeLog, ShardClaim
 from core.runtime.clock import Clock, monotonic, real_now
 from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.runtime.process_lock import has_ended
 from core.runtime.status import Status, is_alive, read_all
 from core.runtime.trouble import Trouble, TroubleKind, Troubles
 from core.telemetry.port import Telemetry
@@ -43,8 +44,8 @@ from core.wire.shards import Shard
 T = TypeVar("T")
 StoreOpener = Callable[[], AbstractContextManager[T]]
 
-NEEDED = ("collector", "alerting")
-"""Services without which no readings are taken in and no alarms are sent."""
+NEEDED = ("collector", "writer", "alerting")
+"""Services without which no readings are taken in or stored, and no alarms are sent."""
 STORES = ("records", "intake log", "telemetry")
 READERS = ("telemetry", "alerting")
 """Readers of the intake log."""
@@ -67,6 +68,8 @@ class ServiceStatuses(msgspec.Struct, frozen=True):
     """Status files of the services of this data folder."""
 
     statuses: list[Status]
+    ended: list[str]
+    """Names of needed services whose process has ended, however new its status is."""
 
 
 class MisplacedCursors(msgspec.Struct, frozen=True):
@@ -81,6 +84,8 @@ class Health(msgspec.Struct, frozen=True):
     at: Instant
     services: list[Status] | None
     """Services of this machine."""
+    ended: list[str]
+    """Names of needed services whose process has ended, however new its status is."""
     records: RecordsStatus | None
     log: LogStatus | None
     stored: Lag | None
@@ -93,6 +98,10 @@ class Health(msgspec.Struct, frozen=True):
     def of(self, part: str) -> Trouble | None:
         """Return the first trouble of a part, or None."""
         return next((trouble for trouble in self.troubles if trouble.part == part), None)
+
+    def is_running(self, status: Status) -> bool:
+        """Return whether the process of a status runs and tells how it is."""
+        return status.fresh and status.name not in self.ended
 
 
 class HealthCheck:
@@ -136,7 +145,9 @@ class HealthCheck:
             return MisplacedCursors(misplaced)
 
         def ask_services() -> ServiceStatuses:
-            return ServiceStatuses(list(read_all(settings.data_dir).values()))
+            statuses = list(read_all(settings.data_dir).values())
+            needed = [status.name for status in statuses if status.service in NEEDED]
+            return ServiceStatuses(statuses, [name for name in needed if has_ended(settings.data_dir, name)])
 
         self._places = places(settings)
         checks: dict[str, Callable[[], StoreStatus | ServiceStatuses | MisplacedCursors | DiskStatus]] = {
@@ -177,6 +188,7 @@ class HealthCheck:
         health = Health(
             self._clock.now(),
             services.statuses if services else None,
+            services.ended if services else [],
             records,
             log,
             lags.get("telemetry"),
@@ -267,7 +279,7 @@ def addresses(settings: Settings) -> Mapping[str, str]:
 def _service_troubles(settings: Settings, health: Health) -> Iterable[Trouble]:
     """Yield the troubles that services report, silent services, and shards without a worker."""
     for status in health.services or ():
-        if status.fresh:
+        if health.is_running(status):
             yield from status.troubles
         elif _cannot_write_status(status, health.disks):
             continue

@@ -8,7 +8,7 @@ from config.catalogue import Catalogue, Language
 from core.runtime.trouble import Trouble
 
 say = Catalogue("core.health")
-_SERVICES = ("collector", "alerting", "api")
+_SERVICES = ("collector", "writer", "alerting", "api")
 """Services of which several processes may run. A process name is the service name with a suffix."""
 _OUR_WORDS = ("audit",)
 """Parts whose detail is Coldchain's own text and names nobody."""

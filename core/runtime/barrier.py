@@ -1,8 +1,8 @@
 """Barrier for a stepped clock: tells its keeper that every process has done all that was due.
 
-The keeper asks the processes in the order in which a reading passes them (agent, collector, alerting), each one after
-the one before has answered. A process answers once it is idle after the question. So when the last one has answered,
-all that was due by the step has been done.
+The keeper asks the processes in the order in which a reading passes them (agent, collector, writer, alerting), each one
+after the one before has answered. A process answers once it is idle after the question. So when the last one has
+answered, all that was due by the step has been done.
 """
 
 import os

@@ -50,7 +50,7 @@ def single_process(data_dir: str, process: str, stop: threading.Event, *, wait: 
                 if not is_logged:
                     log.warning(
                         "another process of this name is running; waiting for it to end (several of a service need"
-                        " a name each: collector.client_id, alerting.worker, api.name)",
+                        " a name each: collector.client_id, writer.worker, alerting.worker, api.name)",
                         lock=str(path),
                         pid=_holder(path),
                     )
@@ -63,6 +63,16 @@ def single_process(data_dir: str, process: str, stop: threading.Event, *, wait: 
             file.write(f"{os.getpid()}\n")
             file.flush()
         yield True
+
+
+def has_ended(data_dir: str | Path, process: str) -> bool:
+    """Return whether a process of this name has held the lock in a data folder, and none does now."""
+    try:
+        with (Path(data_dir) / "run" / f"{process}.lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # held; or there is no such file, as where the process runs without a lock
+        return False
+    return True
 
 
 def _holder(path: Path) -> int:

@@ -105,12 +105,12 @@ class Trial:
         await_("the alarm reached the phone", lambda: self.phone(1), 120)
         # The engine takes its own `docker kill` for a wish; this is a crash.
         self.say("""
-for collector in coldchain_collector-high_1 coldchain_collector-low_1; do
-  kill -KILL "$(docker inspect --format '{{.State.Pid}}' $collector)"
+for service in coldchain_collector-high_1 coldchain_collector-low_1 coldchain_writer-high_1 coldchain_writer-low_1; do
+  kill -KILL "$(docker inspect --format '{{.State.Pid}}' $service)"
 done
 docker stop coldchain_api-1_1""")
         self.shows(9.6)
-        await_("9.6 °C is in InfluxDB after both collectors were killed", lambda: self.stored(9.6))
+        await_("9.6 °C is in InfluxDB after collectors and writers were killed", lambda: self.stored(9.6))
         await_("the pages answer with one API process", lambda: self.asked("/healthz"))
         self.say("docker start coldchain_api-1_1")
         await_("/readyz is 200 again", self.ready)

@@ -33,7 +33,7 @@ systemd-run --quiet --unit=fridge /opt/coldchain/venv/bin/python /run/fridge/dev
 """
 
 COUNTY = """
-systemctl disable --now coldchain.target coldchain-collector@80-ff coldchain-alerting@80-ff
+systemctl disable --now coldchain.target coldchain-collector@80-ff coldchain-writer@80-ff coldchain-alerting@80-ff
 install -d -o coldchain -g coldchain /etc/county
 export COLDCHAIN_CONFIG=/etc/county/coldchain.toml
 printf 'data_dir = "/var/lib/coldchain/county"\\n' > $COLDCHAIN_CONFIG

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-import collector.service
 from config.settings import DeviceOnBus, RecordsSettings
 from core.db.engine import Records, connect
 from core.ids import SeriesId
@@ -19,7 +18,8 @@ from core.runtime.instant import MINUTE, Instant
 from core.telemetry.embedded import EmbeddedTelemetry
 from core.units import device_revision
 from core.wire.shards import GatewayNumber, shard_of
-from tests.fixtures.broker import broker, running
+from tests.fixtures.broker import broker
+from tests.fixtures.collecting import receiving_and_storing
 from tests.fixtures.county import add_fridge, add_gateway, add_probe, add_unit
 from tests.fixtures.databases import fresh_url
 from tests.fixtures.modbus import bus_to, line
@@ -51,7 +51,7 @@ def test_every_step_of_the_clock_is_stored_once_also_when_the_agent_is_killed_be
         records.close()
         (tmp_path / "coldchain.json").write_bytes(msgspec.json.encode(settings))
         expected = []
-        with broker(settings), running(collector.service.run, settings):
+        with broker(settings), receiving_and_storing(settings):
             agent = _agent(tmp_path)
             for step in range(1, 13):
                 feels[0] = 4.0 + step / 10
@@ -61,12 +61,12 @@ def test_every_step_of_the_clock_is_stored_once_also_when_the_agent_is_killed_be
                     agent.send_signal(signal.SIGKILL)
                     agent.wait()
                     agent = _agent(tmp_path)
-                barrier.wait(["gateway_agent", "collector"], number, within_s=20)
+                barrier.wait(["gateway_agent", "collector", "writer"], number, within_s=20)
                 if step % 4 == 2:  # killed with the cycle kept: the next process doesn't poll it again
                     agent.send_signal(signal.SIGKILL)
                     agent.wait()
                     agent = _agent(tmp_path)
-                    barrier.wait(["gateway_agent", "collector"], number, within_s=20)
+                    barrier.wait(["gateway_agent", "collector", "writer"], number, within_s=20)
                 expected.append((when, 400 + step * 10))
             agent.terminate()
             assert agent.wait(5) == 0

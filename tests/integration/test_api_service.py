@@ -74,7 +74,7 @@ def test_it_is_ready_once_stores_and_services_are_there_and_says_what_is_missing
             check["name"]: check["detail"] for check in client.get("/readyz").json()["checks"] if not check["ok"]
         }
         assert "coldchain collector" in missing["collector"]
-        for service in ("collector", "alerting"):
+        for service in ("collector", "writer", "alerting"):
             StatusFile(tmp_path, service).write({"problem": ""})
         open_telemetry(settings).close()
         until(lambda: client.get("/readyz").status_code == 200, within_s=DEADLINE_S)

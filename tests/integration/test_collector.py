@@ -23,7 +23,7 @@ from core.wire.messages import ClockReport, Reading
 from core.wire.shards import shard_of
 from core.wire.topics import MessageKind, Topic, wake_topic
 from tests.fixtures.broker import BROKERS, Client, broker, running
-from tests.fixtures.collecting import NOW, Line, add_county, collecting, line_in
+from tests.fixtures.collecting import NOW, Line, add_county, collecting, line_in, receiving_and_storing
 from tests.fixtures.county import add_probe
 from tests.fixtures.databases import empty_url
 from tests.fixtures.publisher import T0, Gateway
@@ -169,18 +169,19 @@ def test_a_batch_from_the_future_is_stored_at_its_receipt(line: Line) -> None:
 def test_it_comes_up_before_broker_and_records_and_loses_nothing(line: Line, tmp_path: Path) -> None:
     url = empty_url("sqlite", tmp_path)
     settings = msgspec.structs.replace(line.settings, records=RecordsSettings(url=url))
-    with running(collector.service.run, settings):
+    with receiving_and_storing(settings):
         until(lambda: "no broker" in str(line.facts().get("problem")), "its complaint")
         with broker(settings), Gateway(settings) as gateway:
             gateway.send_until_covered(range(1, 4))
             assert sorted(line.seqs()) == [1, 2, 3]
-            until(lambda: "no such table" in str(line.facts().get("problem")), "its complaint")
+            until(lambda: "no such table" in str(line.facts("writer").get("problem")), "its complaint")
             late = Records(connect(url))
             upgrade(late.engine)
             add_county(late)
             late.close()
             until(lambda: len(line.stored()) == 3, "telemetry once the records are there", within_s=15)
-            until(lambda: line.facts().get("problem") == "", "no more complaint")
+            for service in ("collector", "writer"):
+                until(lambda: line.facts(service).get("problem") == "", "no more complaint")  # noqa: B023  (used at once)
 
 
 def test_a_broker_that_dies_is_found_again(line: Line) -> None:
@@ -236,7 +237,7 @@ def test_idle_is_told_to_the_keeper_of_a_stepped_clock(line: Line) -> None:
         step = clock.step_to(Instant(NOW + 60_000))
         gateway.say(gateway.batch(1))
         gateway.acknowledged(1)
-        Barrier(Path(line.settings.virtual_clock)).wait(["collector"], step)
+        Barrier(Path(line.settings.virtual_clock)).wait(["collector", "writer"], step)
         assert line.stored() == [(T0 + 1000, 410)]
 
 

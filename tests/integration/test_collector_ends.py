@@ -1,23 +1,22 @@
-"""SIGTERM ends a collector in time, whatever it waits for."""
+"""SIGTERM ends a collector or a writer in time, whatever it waits for."""
 
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from coldchain.commands.services import COLLECTOR_ENDS_S
-from collector.service import OPEN_S
-from config.settings import IntakeSettings, Settings
+from coldchain.commands.services import ENDS_WITHIN_S
+from collector.lifecycle import OPEN_S
+from config.settings import IntakeSettings
 from tests.fixtures.broker import broker
-from tests.fixtures.collecting import Line, line_in
+from tests.fixtures.collecting import Line, line_in, started
 from tests.fixtures.databases import empty_url
+from tests.fixtures.intake_logs import batch
 from tests.fixtures.publisher import Gateway
 from tests.fixtures.tcp_proxy import through, to_postgres
 from tests.fixtures.waiting import until
@@ -34,27 +33,11 @@ def line(tmp_path: Path) -> Iterator[Line]:
         yield line
 
 
-@contextmanager
-def started(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the command as a supervisor does."""
-    where = f"broker.port={settings.broker.port}", f"data_dir={settings.data_dir}", f"intake.url={settings.intake.url}"
-    changes = [part for change in (*where, f"records.url={settings.records.url}") for part in ("--set", change)]
-    config = Path(settings.data_dir) / "coldchain.toml"
-    config.touch()
-    command = [sys.executable, "-m", "coldchain", "collector", "--config", str(config), *changes]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 def ends_in_time(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     began = time.monotonic()
-    process.wait(COLLECTOR_ENDS_S + MARGIN_S)
-    assert time.monotonic() - began < COLLECTOR_ENDS_S + MARGIN_S
+    process.wait(ENDS_WITHIN_S + MARGIN_S)
+    assert time.monotonic() - began < ENDS_WITHIN_S + MARGIN_S
 
 
 def test_while_postgresql_answers_nothing(line: Line, tmp_path: Path) -> None:
@@ -94,3 +77,15 @@ def test_while_it_opens_a_log_that_is_locked(line: Line) -> None:
         time.sleep(2 * OPEN_S)  # now it is in the next attempt, which lasts five seconds
         ends_in_time(collector)
     thief.close()
+
+
+def test_a_writer_while_telemetry_is_locked(line: Line) -> None:
+    with started(line.settings, "writer") as writer:
+        until(lambda: line.facts("writer").get("writer_lag") == 0, "its cursors", within_s=20)
+        thief = sqlite3.connect(line.folder / "telemetry" / "hot.db", isolation_level=None)
+        thief.execute("BEGIN IMMEDIATE")
+        line.log.append([batch(1)])
+        until(lambda: line.facts("writer").get("writer_lag") == 1, "what it will hang with")
+        ends_in_time(writer)
+        assert writer.returncode == 0
+        thief.close()

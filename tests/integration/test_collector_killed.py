@@ -1,4 +1,4 @@
-"""kill -9 of the collector at random while gateways send: every batch is in the log once, and in telemetry."""
+"""kill -9 of collector and writer at random while gateways send: every batch is in the log once, and in telemetry."""
 
 import random
 import subprocess
@@ -28,12 +28,13 @@ from tests.fixtures.waiting import until
 BATCHES = 240
 KILLS = 4
 
-_COLLECTOR = """
+_SERVICE = """
 import sys, threading
 from pathlib import Path
 import msgspec
-from collector.service import run
+from importlib import import_module
 from config.settings import Settings
+run = import_module(sys.argv[2]).run
 run(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Settings), threading.Event())
 """
 
@@ -55,9 +56,10 @@ def test_every_batch_once_whatever_is_killed(tmp_path: Path, which: str) -> None
         broker(settings),
         Gateway(settings, "10001", probe="208601") as one,
         Gateway(settings, "10002", probe="208602") as two,
-        _Collector(settings, tmp_path) as collector,
+        _Service(settings, tmp_path, "collector.service") as collector,
+        _Service(settings, tmp_path, "collector.writer_service") as writer,
     ):
-        _send_while_killing(collector, one, two)
+        _send_while_killing(collector, writer, one, two)
         telemetry = EmbeddedTelemetry(tmp_path / "telemetry", read_only=True)
         log = SqliteIntakeLog(tmp_path / "intake.db")
         for series, gateway in ((SeriesId(1), one), (SeriesId(2), two)):
@@ -71,7 +73,7 @@ def test_every_batch_once_whatever_is_killed(tmp_path: Path, which: str) -> None
         log.close()
 
 
-def _send_while_killing(collector: "_Collector", *gateways: Gateway) -> None:
+def _send_while_killing(collector: "_Service", writer: "_Service", *gateways: Gateway) -> None:
     moments = random.Random(20_261_121)
     senders = [
         threading.Thread(target=gateway.send_until_covered, args=(range(1, BATCHES + 1),), daemon=True)
@@ -84,20 +86,24 @@ def _send_while_killing(collector: "_Collector", *gateways: Gateway) -> None:
         until(lambda: len(gateways[0].covered()) >= some, "progress", within_s=20)  # noqa: B023  (used at once)
         time.sleep(moments.random() * 0.05)  # anywhere in its work
         collector.again()
+        if kill % 2:
+            time.sleep(moments.random() * 0.5)
+            writer.again()
     for sender in senders:
         sender.join(30)
         assert not sender.is_alive(), "not everything was acknowledged"
 
 
-class _Collector:
-    """A collector in a process of its own."""
+class _Service:
+    """A service in a process of its own."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self._file = folder / "settings.json"
+    def __init__(self, settings: Settings, folder: Path, module: str) -> None:
+        self._module = module
+        self._file = folder / f"{module}.json"
         self._file.write_bytes(msgspec.json.encode(settings))
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-c", _COLLECTOR, str(self._file)]
+        command = [sys.executable, "-c", _SERVICE, str(self._file), self._module]
         self._process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
         return self
 

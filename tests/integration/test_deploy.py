@@ -49,7 +49,7 @@ def commands() -> Iterator[tuple[str, str]]:
     for unit in UNITS:
         for said in re.findall(r"^ExecStart=\S+/coldchain (.*)$", unit.read_text("utf-8"), re.MULTILINE):
             yield unit.name, said.replace("%i", "8081" if "api" in unit.name else "00-7f")
-    for said in re.findall(r"^    command: \[((?:collector|alerting|api).*)\]$", _compose(), re.MULTILINE):
+    for said in re.findall(r"^    command: \[((?:collector|writer|alerting|api).*)\]$", _compose(), re.MULTILINE):
         yield "compose.yaml", said.replace(",", " ")
     for said in re.findall(r"\bcoldchain ((?:init|telemetry|broker-passwords)\b[a-z /]*)", _init()):
         yield "init.sh", said
@@ -86,7 +86,7 @@ def test_what_units_and_containers_set_is_a_setting(tmp_path: Path) -> None:
         words = shlex.split(said)
         changed = [word for option, word in pairwise(words) if option == "--set"]
         load_settings(tmp_path / "coldchain.toml", changed)
-        if where.startswith(("coldchain-collector", "coldchain-alerting", "coldchain-api")):
+        if where.startswith(("coldchain-collector", "coldchain-writer", "coldchain-alerting", "coldchain-api")):
             assert changed, where
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import collector.service
 from coldchain import telemetry_commands
-from collector.counters import Counters
+from collector.counters import STORING, Counters
 from collector.storing.telemetry_writer import READER, TelemetryWriter
 from config.settings import RecordsSettings, TelemetrySettings
 from core.db.engine import Records, connect
@@ -28,7 +27,8 @@ from core.telemetry.influx_cursor import InfluxCursor
 from core.telemetry.port import ReadOnly, SamplesRejected, StoredReading, StoreReplaced
 from core.units import device_revision
 from core.wire.shards import GatewayNumber, Shard, shard_of
-from tests.fixtures.broker import broker, running, settings_in
+from tests.fixtures.broker import broker, settings_in
+from tests.fixtures.collecting import receiving_and_storing
 from tests.fixtures.county import add_gateway, add_probe, add_unit
 from tests.fixtures.databases import fresh_url
 from tests.fixtures.influx import Influxd, bucket_of, influx_at, operator_of, through, token_of_this_run
@@ -163,7 +163,7 @@ class Line:
         self.records = records
         self.folder = folder
         self.log = SqliteIntakeLog(folder / "intake.db")
-        self.counts = Counters()
+        self.counts = Counters(STORING)
         self.sent: list[tuple[int, int]] = []
         self.began = real_now() - DAY
 
@@ -262,7 +262,7 @@ def test_the_cursor_moves_after_the_write_and_a_crash_between_doubles_nothing(
         assert len(moved) == 3
         # A new process begins where the store says, and has nothing to do.
         with line.following(store) as writer:
-            until(lambda: writer.is_idle, "the head")
+            until(writer.is_idle, "the head")
         assert line.counts.facts()["stored"] == 10
 
 
@@ -278,7 +278,7 @@ def test_while_the_server_is_away_the_log_keeps_everything(line: Line, own: Infl
             writer.wake()
             until(lambda: "InfluxDB" in str(line.counts.facts()["problem"]), "the problem to be told")
             assert writer.lag() == 30
-            assert not writer.is_idle
+            assert not writer.is_idle()
             assert line.log.prune(before=Instant(2**52), readers=[READER]) == 2
             own.start()
             until(lambda: line.arrived(store), "the rest in telemetry")
@@ -319,7 +319,7 @@ def test_a_server_that_answers_late_or_wrongly_loses_nothing(tmp_path: Path, lin
         assert line.log.held() == []
 
 
-def test_the_collector_itself_stores_there_and_others_read_with_a_token_of_theirs(tmp_path: Path) -> None:
+def test_the_writer_itself_stores_there_and_others_read_with_a_token_of_theirs(tmp_path: Path) -> None:
     settings = msgspec.structs.replace(
         settings_in(tmp_path, "10001"),
         records=RecordsSettings(url=fresh_url("sqlite", tmp_path)),
@@ -331,7 +331,7 @@ def test_the_collector_itself_stores_there_and_others_read_with_a_token_of_their
         device_revision.bump(tx)
         add_probe(tx, "208601", add_gateway(tx, GW, add_unit(tx, "Longtan")), None)
     records.close()
-    with broker(settings), running(collector.service.run, settings), Gateway(settings) as gateway:
+    with broker(settings), receiving_and_storing(settings), Gateway(settings) as gateway:
         gateway.send_until_covered(range(1, 21))
         reader = open_telemetry(settings, read_only=True)
         until(lambda: len(reader.range(SeriesId(1), *EVER)) == 20, "all in telemetry")

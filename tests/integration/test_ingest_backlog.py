@@ -1,7 +1,7 @@
 """A backlog from the broker: all of it is in the log, and a gateway is told once of much, not often of little."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +32,8 @@ class Broker:
     def __init__(self) -> None:
         self.told: list[int] = []
         self.taken: list[int] = []
+        self.grown: Callable[[], object] = list
+        """Called when it is signalled that the log has grown."""
 
     def publish(self, _topic: str, payload: bytes) -> bool:
         self.told.append(msgspec.json.decode(payload, type=Ack).upto)
@@ -39,6 +41,7 @@ class Broker:
 
     def signal(self, topics: Iterable[str]) -> None:
         list(topics)
+        self.grown()
 
     def ack_all(self, messages: Sequence[MqttMessage]) -> None:
         self.taken += [message.mid for message in messages]
@@ -49,7 +52,7 @@ def test_while_a_backlog_comes_in_a_gateway_is_told_now_and_then_and_of_all_at_i
 ) -> None:
     monkeypatch.setattr(ingest, "TELL_S", 60.0)
     log, broker, stop = SqliteIntakeLog(tmp_path / "intake.db"), Broker(), threading.Event()
-    taker = Ingest(log, SystemClock(), Counters(), group=GROUP, linger=0.0, grown=lambda: None)
+    taker = Ingest(log, SystemClock(), Counters(), group=GROUP, linger=0.0)
     for seq in range(1, BACKLOG + 1):
         taker.take(message(seq))
     work = threading.Thread(target=taker.run, args=(cast("MqttClient", broker), stop))
@@ -68,9 +71,8 @@ def test_while_a_backlog_comes_in_a_gateway_is_told_now_and_then_and_of_all_at_i
 def test_who_was_not_told_yet_is_told_at_an_orderly_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingest, "TELL_S", 60.0)
     log, broker, stop = SqliteIntakeLog(tmp_path / "intake.db"), Broker(), threading.Event()
-    taker = Ingest(
-        log, SystemClock(), Counters(), group=GROUP, linger=0.0, grown=lambda: stop.set() if broker.taken else None
-    )
+    broker.grown = lambda: stop.set() if broker.taken else None
+    taker = Ingest(log, SystemClock(), Counters(), group=GROUP, linger=0.0)
     for seq in range(1, BACKLOG + 1):
         taker.take(message(seq))
     taker.run(cast("MqttClient", broker), stop)
@@ -95,7 +97,7 @@ def test_a_full_quarantine_of_a_gateway_makes_no_message_dearer(tmp_path: Path) 
     Only those that an offset resolves are, once, a bounded part at a time.
     """
     log, broker, stop = WatchedLog(tmp_path / "intake.db"), Broker(), threading.Event()
-    taker = Ingest(log, SystemClock(), Counters(), group=1, linger=0.0, grown=lambda: None)
+    taker = Ingest(log, SystemClock(), Counters(), group=1, linger=0.0)
     work = threading.Thread(target=taker.run, args=(cast("MqttClient", broker), stop))
     work.start()
 
@@ -126,7 +128,7 @@ def test_a_full_quarantine_of_a_gateway_makes_no_message_dearer(tmp_path: Path) 
 def test_a_back_fill_of_another_gateway_lets_a_live_message_through(tmp_path: Path) -> None:
     """Of 431 000 readings that came before it, one group at most is taken in before it."""
     log, broker, stop = SqliteIntakeLog(tmp_path / "intake.db"), Broker(), threading.Event()
-    taker = Ingest(log, SystemClock(), Counters(), group=1000, linger=0.0, grown=lambda: None)
+    taker = Ingest(log, SystemClock(), Counters(), group=1000, linger=0.0)
     other = GatewayNumber("10002")
     readings = [Reading(f"{208601 + n % 8}", real_now() - 10**7 - n, 4.0) for n in range(500)]
     for seq in range(1, 863):
@@ -138,7 +140,7 @@ def test_a_back_fill_of_another_gateway_lets_a_live_message_through(tmp_path: Pa
         if log.head(shard_of(GW)):
             stop.set()
 
-    taker._grown = grown
+    broker.grown = grown
     work = threading.Thread(target=taker.run, args=(cast("MqttClient", broker), stop))
     work.start()
     until(lambda: behind, "a first group")

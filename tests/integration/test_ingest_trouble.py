@@ -75,10 +75,13 @@ def line(tmp_path: Path) -> Iterator[Line]:
 
 
 @pytest.fixture
-def log(line: Line, monkeypatch: pytest.MonkeyPatch) -> FaultyLog:
+def log(line: Line, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyLog]:
+    """Yield the log that collector and writer share here."""
     faulty = FaultyLog(line.folder / "intake.db")
-    monkeypatch.setattr("collector.service.open_log", lambda *_: faulty)
-    return faulty
+    monkeypatch.setattr("collector.lifecycle.open_log", lambda *_: faulty)
+    monkeypatch.setattr(FaultyLog, "close", lambda _self: None)
+    yield faulty
+    SqliteIntakeLog.close(faulty)
 
 
 def test_what_was_appended_is_answered_to_the_broker_and_announced_though_the_log_cannot_be_read(

@@ -58,6 +58,22 @@ def _refuses(*_: object) -> Any:
     raise IntakeUnavailable(WRONG_PAGE) from cause
 
 
+def test_a_realignment_between_two_looks_lets_readers_read_their_cursors_again(
+    tmp_path: Path, sqlite_records: Records
+) -> None:
+    log, store = SqliteIntakeLog(tmp_path / "intake.db"), EmbeddedTelemetry(tmp_path / "telemetry")
+    gate = AlignmentGate(log, store, sqlite_records, shards=ALL)
+    assert gate.check()
+    before = gate.epoch()
+    assert gate.check()
+    assert gate.epoch() == before
+    log.rename()
+    assert gate.check()
+    assert gate.epoch() not in (None, before)
+    store.close()
+    log.close()
+
+
 def test_a_page_that_a_server_refuses_to_read_is_damage_and_one_that_does_not_answer_is_not(
     sqlite_records: Records,
 ) -> None:

@@ -12,7 +12,15 @@ import pytest
 
 import alerting.service
 import collector.service
-from config.settings import AlertingSettings, CollectorSettings, IntakeSettings, RecordsSettings, Settings
+import collector.writer_service
+from config.settings import (
+    AlertingSettings,
+    CollectorSettings,
+    IntakeSettings,
+    RecordsSettings,
+    Settings,
+    WriterSettings,
+)
 from config.settings_loader import InvalidSetting
 from core.intake import shard_ownership
 from core.intake.factory import open_log
@@ -28,17 +36,18 @@ Service = Callable[[Settings, threading.Event], None]
 
 
 def _worker(folder: Path, log: str, records: str, name: str, shards: str) -> Settings:
-    """Settings of a worker on a machine of its own, with both of its services."""
+    """Settings of a worker on a machine of its own, with all of its services."""
     return msgspec.structs.replace(
         settings_in(folder / name),
         intake=IntakeSettings(url=log),
         records=RecordsSettings(url=records),
         collector=CollectorSettings(client_id=name, shards=shards),
+        writer=WriterSettings(worker=name, shards=shards),
         alerting=AlertingSettings(worker=name, shards=shards),
     )
 
 
-@pytest.mark.parametrize("run", [collector.service.run, alerting.service.run])
+@pytest.mark.parametrize("run", [collector.service.run, collector.writer_service.run, alerting.service.run])
 def test_a_worker_whose_range_overlaps_is_refused_and_comes_in_when_the_other_has_gone(
     tmp_path: Path, run: Service
 ) -> None:

@@ -29,6 +29,7 @@ from core.intake.sqlite import SqliteIntakeLog
 from core.migrations.migrate import upgrade
 from core.runtime.clock import SystemClock, real_now
 from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.runtime.process_lock import single_process
 from core.runtime.status import StatusFile
 from core.runtime.trouble import Trouble, TroubleKind
 from core.telemetry.embedded import EmbeddedTelemetry
@@ -61,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def services_are_well(folder: Path) -> None:
-    for service in ("collector", "alerting"):
+    for service in ("collector", "writer", "alerting"):
         StatusFile(folder / "data", service).write({"shards": "00-ff"})
 
 
@@ -196,6 +197,13 @@ def test_a_silent_service_and_one_that_never_ran_are_wrong(folder: Path, off: in
     old = json.loads(file.read_text())
     file.write_text(json.dumps({**old, "at": old["at"] + off}))
     assert told(folder) == {"collector": "silent", "alerting": "never_ran"}
+
+
+def test_a_process_that_has_ended_is_told_before_its_status_is_old(folder: Path) -> None:
+    with single_process(str(folder / "data"), "writer", threading.Event()):
+        assert told(folder) == {}
+    assert told(folder) == {"writer": "silent"}
+    assert "silent for" in looked(folder)[1]
 
 
 def test_shards_that_nobody_takes_in_are_told_though_all_here_are_well(folder: Path) -> None:

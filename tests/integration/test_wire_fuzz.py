@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from collector.counters import Counters
+from collector.counters import RECEIVING, Counters
 from collector.receiving.ingest import Ingest
 from core.intake.port import DeadLetter, IntakeBatch, QuarantinedReading, StampedReading
 from core.intake.sqlite import SqliteIntakeLog
@@ -62,9 +62,9 @@ class Line:
 
     def __init__(self) -> None:
         self.log = SqliteIntakeLog(Path(tempfile.mkdtemp()) / "intake.db")
-        self.counts = Counters()
+        self.counts = Counters(RECEIVING)
         self._lives = count(1)
-        self._ingest = Ingest(self.log, Standing(NOW), self.counts, group=100, linger=0, grown=lambda: None)
+        self._ingest = Ingest(self.log, Standing(NOW), self.counts, group=100, linger=0)
 
     def new_life(self) -> str:
         """Return the life of a spool that was never heard; what is asked later is asked of what comes from now on."""

@@ -2,8 +2,8 @@
 
 A step of the clock is a barrier: when `forward` returns, agent, collectors and alerting have done everything that was
 due. The same test runs on two kinds of installation, here called pairs. `embedded` is one machine with one process for
-each service. `servers` is Mosquitto, InfluxDB and PostgreSQL with two collectors and two alerting workers, each for
-half of the shards, and two API processes.
+each service. `servers` is Mosquitto, InfluxDB and PostgreSQL with two collectors, two writers and two alerting
+workers, each for half of the shards, and two API processes.
 """
 
 import subprocess
@@ -103,11 +103,12 @@ class County:
         self.keeper = keeper
         self.fridges = {fridge.name: fridge for fridge in fridges}
         self.shown: dict[str, float | None] = {}
-        self.order = ["gateway_agent", "collector", "alerting"]
+        self.order = ["gateway_agent", "collector", "writer", "alerting"]
         """Process names in the order in which a step of the clock waits for them."""
         if servers:
             # A zone may have probes in both halves: what one worker finds, the other must continue with, so twice each.
-            self.order = ["gateway_agent", "collector", "collector-2", *("alerting", "alerting-2") * 2]
+            line = ("gateway_agent", "collector", "collector-2", "writer", "writer-2")
+            self.order = [*line, *("alerting", "alerting-2") * 2]
         self._phones = {level: Phone(stage.wechat_url, openid) for level, openid in LEVELS.items()}
 
     @property
@@ -119,10 +120,13 @@ class County:
         if not self.servers:
             return self.stage.services()
         first, second = HALVES
-        (collector, alerting, api, gateway) = self.stage.services(["collector", "alerting", "api", "gateway"])
+        names = ["collector", "writer", "alerting", "api", "gateway"]
+        (collector, writer, alerting, api, gateway) = self.stage.services(names)
         return [
             changed(collector, **{"collector.shards": first}),
             changed(collector, "collector-2", **{"collector.client_id": "collector-2", "collector.shards": second}),
+            changed(writer, **{"writer.shards": first}),
+            changed(writer, "writer-2", **{"writer.worker": "writer-2", "writer.shards": second}),
             changed(alerting, **{"alerting.shards": first}),
             changed(alerting, "alerting-2", **{"alerting.worker": "alerting-2", "alerting.shards": second}),
             api,

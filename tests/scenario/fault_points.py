@@ -132,89 +132,6 @@ COLLECTOR = (
     ),
     Point(
         "collector",
-        "held in quarantine, before the write",
-        Reach(f"{_WRITER}._hold", AFTER, lambda call: bool(call.args[1])),
-    ),
-    Point(
-        "collector",
-        f"{RELEASING}, before the commit",
-        Reach(_FILE, COMMIT),
-        Reach(f"{_FILE_LOG}.release", BEFORE),
-        pairs=EMBEDDED,
-    ),
-    Point(
-        "collector",
-        f"{RELEASING}, before the commit",
-        Reach(_SERVER, COMMIT),
-        Reach(f"{_SERVER_LOG}.release", BEFORE),
-        pairs=SERVERS,
-    ),
-    Point(
-        "collector",
-        "writing telemetry with its cursor, before the commit",
-        Reach(_STORE, COMMIT),
-        Reach("core.telemetry.embedded:EmbeddedTelemetry.write_batch", BEFORE),
-        pairs=EMBEDDED,
-    ),
-    Point(
-        "collector",
-        "telemetry and cursor written",
-        Reach("core.telemetry.embedded:EmbeddedTelemetry.write_batch", AFTER),
-        pairs=EMBEDDED,
-    ),
-    Point(
-        "collector",
-        "between the telemetry write and the log's cursor",
-        Reach("core.telemetry.influx:InfluxTelemetry.write_batch", AFTER),
-        pairs=SERVERS,
-    ),
-    Point(
-        "collector",
-        "moving the log's cursor, before the commit",
-        Reach(_SERVER, COMMIT),
-        Reach(f"{_SERVER_LOG}.move_cursor", BEFORE),
-        pairs=SERVERS,
-    ),
-    Point(
-        "collector",
-        "sealing hours, before a commit",
-        Reach(_STORE, COMMIT),
-        Reach(f"{_SEALS}:_write", BEFORE),
-        pairs=EMBEDDED,
-    ),
-    Point(
-        "collector",
-        "sealing hours, between two commits",
-        Reach(_STORE, COMMITTED),
-        Reach(f"{_SEALS}:_write", BEFORE),
-        pairs=EMBEDDED,
-    ),
-    Point(
-        "collector",
-        "making a month's file, before it has its place",
-        Reach("core.telemetry.month_files:MonthFiles._create", BEFORE),
-        pairs=EMBEDDED,
-    ),
-    Point(
-        "collector", "sealing a day, before its blocks are written", Reach(f"{_DAYS}:_commit", BEFORE), pairs=EMBEDDED
-    ),
-    Point(
-        "collector",
-        "sealing a day, before their commit",
-        Reach(_STORE, COMMIT),
-        Reach(f"{_DAYS}:_commit", BEFORE),
-        pairs=EMBEDDED,
-    ),
-    Point("collector", "sealed a day, before its hours are dropped", Reach(f"{_DAYS}:_drop", BEFORE), pairs=EMBEDDED),
-    Point(
-        "collector",
-        "dropping a day's hours, before a commit",
-        Reach(_STORE, COMMIT),
-        Reach(f"{_DAYS}:_drop", BEFORE),
-        pairs=EMBEDDED,
-    ),
-    Point(
-        "collector",
         "pruning the log, before the commit",
         Reach(_FILE, COMMIT),
         Reach(f"{_FILE_LOG}.prune", BEFORE),
@@ -228,6 +145,89 @@ COLLECTOR = (
         Reach(f"{_SERVER_LOG}.prune", BEFORE),
         nth=4,
         pairs=SERVERS,
+    ),
+)
+WRITER = (
+    Point(
+        "writer",
+        "held in quarantine, before the write",
+        Reach(f"{_WRITER}._hold", AFTER, lambda call: bool(call.args[1])),
+    ),
+    Point(
+        "writer",
+        f"{RELEASING}, before the commit",
+        Reach(_FILE, COMMIT),
+        Reach(f"{_FILE_LOG}.release", BEFORE),
+        pairs=EMBEDDED,
+    ),
+    Point(
+        "writer",
+        f"{RELEASING}, before the commit",
+        Reach(_SERVER, COMMIT),
+        Reach(f"{_SERVER_LOG}.release", BEFORE),
+        pairs=SERVERS,
+    ),
+    Point(
+        "writer",
+        "writing telemetry with its cursor, before the commit",
+        Reach(_STORE, COMMIT),
+        Reach("core.telemetry.embedded:EmbeddedTelemetry.write_batch", BEFORE),
+        pairs=EMBEDDED,
+    ),
+    Point(
+        "writer",
+        "telemetry and cursor written",
+        Reach("core.telemetry.embedded:EmbeddedTelemetry.write_batch", AFTER),
+        pairs=EMBEDDED,
+    ),
+    Point(
+        "writer",
+        "between the telemetry write and the log's cursor",
+        Reach("core.telemetry.influx:InfluxTelemetry.write_batch", AFTER),
+        pairs=SERVERS,
+    ),
+    Point(
+        "writer",
+        "moving the log's cursor, before the commit",
+        Reach(_SERVER, COMMIT),
+        Reach(f"{_SERVER_LOG}.move_cursor", BEFORE),
+        pairs=SERVERS,
+    ),
+    Point(
+        "writer",
+        "sealing hours, before a commit",
+        Reach(_STORE, COMMIT),
+        Reach(f"{_SEALS}:_write", BEFORE),
+        pairs=EMBEDDED,
+    ),
+    Point(
+        "writer",
+        "sealing hours, between two commits",
+        Reach(_STORE, COMMITTED),
+        Reach(f"{_SEALS}:_write", BEFORE),
+        pairs=EMBEDDED,
+    ),
+    Point(
+        "writer",
+        "making a month's file, before it has its place",
+        Reach("core.telemetry.month_files:MonthFiles._create", BEFORE),
+        pairs=EMBEDDED,
+    ),
+    Point("writer", "sealing a day, before its blocks are written", Reach(f"{_DAYS}:_commit", BEFORE), pairs=EMBEDDED),
+    Point(
+        "writer",
+        "sealing a day, before their commit",
+        Reach(_STORE, COMMIT),
+        Reach(f"{_DAYS}:_commit", BEFORE),
+        pairs=EMBEDDED,
+    ),
+    Point("writer", "sealed a day, before its hours are dropped", Reach(f"{_DAYS}:_drop", BEFORE), pairs=EMBEDDED),
+    Point(
+        "writer",
+        "dropping a day's hours, before a commit",
+        Reach(_STORE, COMMIT),
+        Reach(f"{_DAYS}:_drop", BEFORE),
+        pairs=EMBEDDED,
     ),
 )
 
@@ -307,7 +307,7 @@ SUPERVISOR = (
     Point("up", "a child has ended, before it is started again", Reach(f"{_SUPERVISOR}._ended", BEFORE)),
 )
 
-POINTS = (*GATEWAY, *BROKER, *COLLECTOR, *ALERTING, *API, *SUPERVISOR)
+POINTS = (*GATEWAY, *BROKER, *COLLECTOR, *WRITER, *ALERTING, *API, *SUPERVISOR)
 
 
 def points_of(pair: str) -> list[Point]:

@@ -26,7 +26,7 @@ MANY = "many"
 LONGEST_WAIT_S = 0.4
 """Shorter back-off of the supervisor; tests/integration/test_supervisor.py tests the real one."""
 UPKEEP_S = 1.0
-"""Shorter interval of sealing and pruning in the collector, since the clock runs many times faster."""
+"""Shorter interval of pruning in the collector and of sealing in the writer, since the clock runs many times faster."""
 
 
 BLOCKS = 12
@@ -44,7 +44,9 @@ def main() -> None:
         coldchain.supervisor.LONGEST_WAIT_S = LONGEST_WAIT_S
     if process == "collector":
         _hurry("collector.service", "UPKEEP_S", UPKEEP_S)
-        _hurry("collector.service", "HOUR", Milliseconds(10 * MINUTE))
+    if process == "writer":
+        _hurry("collector.writer_service", "UPKEEP_S", UPKEEP_S)
+        _hurry("collector.writer_service", "HOUR", Milliseconds(10 * MINUTE))
         _hurry("core.telemetry.hour_sealing", "CHUNK", BLOCKS)
         _hurry("core.telemetry.day_sealing", "CHUNK", BLOCKS)
     if process == MANY:

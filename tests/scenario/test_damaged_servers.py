@@ -97,7 +97,7 @@ def test_a_file_that_influxdb_can_not_open_is_told_and_its_readings_are_filled_a
         line.says("telemetry", TroubleKind.PUT_BACK)
         line.stays_out()
         stores.realign()
-        line.says("telemetry", TroubleKind.DAMAGED, service="collector")
+        line.says("telemetry", TroubleKind.DAMAGED, service="writer")
         stores.restart_influx()
         line.says_nothing_of(TroubleKind.PUT_BACK, TroubleKind.DAMAGED)
         line.sends_hot()

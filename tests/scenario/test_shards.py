@@ -43,7 +43,7 @@ def two_alerting_workers(county: County) -> list[Service]:
     """Return the county's services; on one machine with a second worker beside the first."""
     if county.servers:
         return county.services()
-    county.order = ["gateway_agent", "collector", *("alerting", "alerting-2") * 2]
+    county.order = ["gateway_agent", "collector", "writer", *("alerting", "alerting-2") * 2]
     services = {service.name: service for service in county.services()}
     first, second = HALVES
     alerting = services.pop("alerting")
@@ -84,7 +84,7 @@ def province(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[County,
 
 def test_every_api_process_tells_how_each_process_is(province: tuple[County, Supervisor]) -> None:
     county, _ = province
-    names = {"collector", "collector-2", "alerting", "alerting-2"}
+    names = {"collector", "collector-2", "writer", "writer-2", "alerting", "alerting-2"}
     for url in (county.stage.url, county.elsewhere(county.stage.url)):
         # Each says every two seconds how it is, so what was missing while it started may still stand there.
         until(lambda url=url: names <= well(url), f"all processes well, as {url} sees them", within_s=LONGEST_S)
@@ -95,7 +95,11 @@ def test_every_api_process_tells_how_each_process_is(province: tuple[County, Sup
 
 @pytest.mark.parametrize(
     ("service", "name", "other"),
-    [("collector", "client_id", "collector-1, which has 00-7f"), ("alerting", "worker", "alerting-1, which has 00-7f")],
+    [
+        ("collector", "client_id", "collector-1, which has 00-7f"),
+        ("writer", "worker", "writer-1, which has 00-7f"),
+        ("alerting", "worker", "alerting-1, which has 00-7f"),
+    ],
 )
 def test_a_worker_whose_shards_overlap_is_refused_at_its_start(
     province: tuple[County, Supervisor], service: str, name: str, other: str
@@ -129,7 +133,7 @@ def test_a_stopped_collector_and_a_killed_worker_are_taken_up_where_they_were(
 
     end(supervisor, "collector-2", signal.SIGTERM)
     before = taken_in(county)
-    county.order = ["collector", "alerting", "alerting-2"]
+    county.order = ["collector", "writer", "writer-2", "alerting", "alerting-2"]
     for _ in range(5):
         county.forward(minutes=1)
         until(lambda: spooled_until(county, HIGH) >= county.now, "the measurement of this minute", within_s=LONGEST_S)

@@ -37,7 +37,7 @@ from tests.fixtures.waiting import until
 
 pytestmark = pytest.mark.long
 
-WHO_SAYS = {"intake log": "collector", "telemetry": "collector", "records": "alerting", "data folder": ""}
+WHO_SAYS = {"intake log": "collector", "telemetry": "writer", "records": "alerting", "data folder": ""}
 """The service that finds trouble of a part by itself."""
 
 
@@ -198,7 +198,7 @@ def test_an_influxdb_that_is_ill_holds_up_neither_ingest_nor_alarms(
         line.sends_hot()
         line.arrives()
         line.has_alarms(1)
-        line.says("telemetry", kind, service="collector")
+        line.says("telemetry", kind, service="writer")
         proxy.fault = ""
         line.all_is_there_once()
         line.says_nothing_of(kind)
@@ -214,17 +214,17 @@ def test_an_influxdb_without_room_is_told_and_takes_everything_once_it_has(tmp_p
         line.arrives()
         line.has_alarms(1)
         until(
-            lambda: line.own_words("collector").get("telemetry") in (TroubleKind.DISK_FULL, TroubleKind.STUCK),
+            lambda: line.own_words("writer").get("telemetry") in (TroubleKind.DISK_FULL, TroubleKind.STUCK),
             "a word of it",
         )
         disk.free()
         until(
-            lambda: line.own_words("collector").get("telemetry") != TroubleKind.DISK_FULL,
+            lambda: line.own_words("writer").get("telemetry") != TroubleKind.DISK_FULL,
             "its next attempt",
             within_s=WITHIN_S,
         )
         if (
-            line.own_words("collector").get("telemetry") == TroubleKind.STUCK
+            line.own_words("writer").get("telemetry") == TroubleKind.STUCK
         ):  # it says what to do, and the operator does it
             server.kill()
             server.start()
@@ -240,7 +240,7 @@ def test_an_influxdb_that_answers_late_is_told_and_takes_everything(tmp_path: Pa
         line.sends_hot()
         line.arrives()
         line.has_alarms(1)
-        until(lambda: line.own_words("collector").get("telemetry") == TroubleKind.LATE, "late", within_s=WITHIN_S)
+        until(lambda: line.own_words("writer").get("telemetry") == TroubleKind.LATE, "late", within_s=WITHIN_S)
         assert ("telemetry", TroubleKind.NO_ANSWER) in line.ready()
         proxy.late_s = 0.0
         line.sends(1)
