@@ -1,6 +1,6 @@
 """Telemetry writer: follows every shard of the intake log by cursor into telemetry.
 
-It looks for new entries every `POLL_S`: a look is one small query, and what has gathered since is one commit of the
+It looks for new entries every `LOOK_S`: a look is one small query, and what has gathered since is one commit of the
 store. The cursor moves with the samples (or after them, if the store has no transactions: a second write changes
 nothing), and names its log. If it doesn't fit the log, nothing is followed (`collector.alignment_gate`). Each sample
 carries its entry's origin (live, backfill, released) in `q`. Readings that the directory refuses, or that the store
@@ -41,8 +41,11 @@ ENTRIES = 500
 SAMPLES = 20_000
 FEWEST = 20
 """Entries of a shard that are read at once if each has many readings: the other shards wait for them."""
-POLL_S = 0.5
-"""Time between two looks at the log; while more is known to wait there is none."""
+POLL_S = 1.0
+"""Time between two passes while the log doesn't grow: records may have changed."""
+LOOK_S = 0.1
+"""Time between two looks at the log. Late readings are evaluated once telemetry has come as far as alerting: a writer
+that lags behind it delays them (`alerting.late_queue`)."""
 SHORTEST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
 LATE_S = 2.0
@@ -196,10 +199,20 @@ class TelemetryWriter:
                 if self._counts.problem("telemetry", self._late, kind=TroubleKind.LATE):
                     log.warning("telemetry answers", late=self._late)
                 if not worked or not self._more_waits:
-                    self._pass_requested.wait(POLL_S)
+                    self._wait()
                 continue
             stop.wait(pause)
             pause = min(LONGEST_WAIT_S, pause * 2)
+
+    def _wait(self) -> None:
+        """Wait until the log has grown or a pass is requested, at most `POLL_S`."""
+        ends = monotonic() + POLL_S
+        while not self._pass_requested.wait(LOOK_S) and monotonic() < ends:
+            try:
+                if self.lag():
+                    return
+            except IntakeUnavailable:
+                return  # the pass says so
 
     def _fail(self, error: Exception) -> None:
         if isinstance(error, StoreReplaced) and self._alignment:
