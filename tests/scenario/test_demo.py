@@ -86,7 +86,7 @@ def test_it_is_up_with_ten_seconds_of_two_cores_and_ctrl_c_stops_all_of_it(tmp_p
             while not _ready(url):
                 assert monotonic() - began < UP_WITHIN_S, (tmp_path / "out").read_text()
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            assert len(children) == 6  # five services and the WeChat simulator
+            assert len(children) == 7  # six services and the WeChat simulator
             took = sum(map(_cpu_seconds, [str(process.pid), *children]))
             process.send_signal(signal.SIGINT)
             assert process.wait(15) == 0
