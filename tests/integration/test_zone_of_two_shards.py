@@ -1,5 +1,7 @@
 """A zone whose two probes come through two shards, one of which is followed an hour late: an excursion is one alarm."""
 
+from collections.abc import Collection
+
 import pytest
 
 from core.alarms.handling import acknowledge
@@ -28,15 +30,20 @@ class TwoShards:
         watch.fridge("208601", "208602", gateways=(FIRST, SECOND))
         self._first, self._second = watch.worker("00-7f"), watch.worker("80-ff")
 
-    def pass_by(self, minutes: int, first: range, second: range) -> Instant:
-        """Let the first probe be followed while time passes; ranges are the minutes in which each is too warm."""
+    def pass_by(
+        self, minutes: int, first: Collection[int], second: Collection[int], *, second_dies: int = 1
+    ) -> Instant:
+        """Let the first probe be followed while time passes, and the second until its worker dies.
+
+        `first` and `second` are the minutes in which each is too warm.
+        """
         begin = self._watch.clock.time
         for minute in range(1, minutes + 1):
             ahead(self._watch, 1)
             for code, warm in (("208601", first), ("208602", second)):
                 self._watch.reads(9.4 if minute in warm else 5.0, code=code)
             self._first.run_once()
-            if minute == 1:
+            if minute <= second_dies:
                 self._second.run_once()
         return begin
 
@@ -140,3 +147,29 @@ def test_an_earlier_excursion_that_the_second_has_seen_is_no_part_of_the_alarm_t
     now, before = sorted(watch.alarms(), key=lambda alarm: alarm.origin == "late")
     assert (now.id, now.state, now.onset_at) == (opened.id, "open", begin + 110 * MINUTE)
     assert (before.origin, before.onset_at, before.ended_at) == ("late", begin + 20 * MINUTE, begin + 60 * MINUTE)
+
+
+@on_both
+@in_chunks
+def test_an_excursion_is_no_part_of_the_alarm_that_a_dead_worker_holds_open(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    shards = TwoShards(watch, monkeypatch, chunk)
+    begin = shards.pass_by(190, {*range(20, 60), *range(130, 160)}, range(20, 70), second_dies=45)
+    first = watch.alarm()
+    assert first.state == "open", "what became of the second probe's excursion isn't known yet"
+    shards.catch_up()
+    first, second = watch.alarms()
+    assert (first.state, first.onset_at, first.ended_at) == ("recovered", begin + 20 * MINUTE, begin + 70 * MINUTE)
+    assert (second.origin, second.onset_at, second.ended_at) == ("late", begin + 130 * MINUTE, begin + 160 * MINUTE)
+
+
+@in_chunks
+def test_what_a_worker_that_dies_during_the_excursion_goes_on_to_see_is_part_of_its_alarm(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    shards = TwoShards(watch, monkeypatch, chunk)
+    begin = shards.pass_by(150, range(20, 50), range(45, 90), second_dies=50)
+    assert watch.alarm().state == "recovered", "the second probe's part was still too short"
+    shards.catch_up()
+    assert (watch.alarm().onset_at, watch.alarm().ended_at) == (begin + 20 * MINUTE, begin + 90 * MINUTE)
