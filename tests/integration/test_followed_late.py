@@ -5,9 +5,8 @@ the log in small chunks, die before or after commits, and stay away for up to 15
 past. The oracle is the rule applied to all readings sorted.
 """
 
-import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from sqlalchemy import select
 
 from alerting.alerting_loop import AlertingLoop
 from alerting.evaluating.late_readings import LateEvaluation
-from core.alarms.tables import Alarm, AlarmEvent, LateSpan
+from core.alarms.tables import Alarm, LateSpan
 from core.ids import AlarmId, Centi, ProbeId
 from core.limits import rule_profile
 from core.limits.rule_profile import ZoneOverrides
@@ -192,27 +191,16 @@ class County:
         alarms = [each for each in self.watch.alarms() if each.rule == "above" and each.origin != "withdrawn"]
         for zone in self.probes:
             mine = [alarm for alarm in alarms if alarm.zone_id == zone]
-            onsets = {alarm.id: self._onsets(alarm) for alarm in mine}
-            wrong += [f"zone {zone}: {each}" for each in _compared(self.episodes(zone), mine, onsets)]
+            wrong += [f"zone {zone}: {each}" for each in _compared(self.episodes(zone), mine)]
         with self.watch.records.read() as tx:
             wrong += [f"series {span.series_id} still has a marked span" for span in tx.scalars(select(LateSpan))]
         return wrong
 
-    def _onsets(self, alarm: Alarm) -> list[Instant]:
-        """Return the onset of each cycle after the first."""
-        with self.watch.records.read() as tx:
-            details = tx.scalars(
-                select(AlarmEvent.detail).where(AlarmEvent.alarm_id == alarm.id, AlarmEvent.kind == "reopened")
-            )
-            return [Instant(json.loads(detail)["onset"]) for detail in details]
 
+def _compared(episodes: Sequence[FoundEpisode], alarms: Sequence[Alarm]) -> Iterator[str]:
+    """Yield what is wrong: each episode has one alarm, and each alarm one excursion.
 
-def _compared(
-    episodes: Sequence[FoundEpisode], alarms: Sequence[Alarm], onsets: Mapping[AlarmId, Sequence[Instant]]
-) -> Iterator[str]:
-    """Yield what is wrong: each episode has one alarm, and an alarm has one excursion, but for its later cycles.
-
-    Besides, an excursion may touch alarms that live readings have opened for parts of it: somebody was told of these.
+    There may be several alarms only if live readings have opened all of them: somebody was told of each.
     """
     own: dict[AlarmId, list[FoundEpisode]] = {alarm.id: [] for alarm in alarms}
     for episode in episodes:
@@ -220,14 +208,13 @@ def _compared(
         covering = [a for a in touching if a.onset_at <= episode.since and _end(a) >= episode.until]
         for alarm in covering:
             own[alarm.id].append(episode)
-        parts = [a for a in touching if a not in covering]
-        if len(covering) != 1 or any(part.origin != "live" for part in parts):
+        if not covering or (len(touching) > 1 and any(alarm.origin != "live" for alarm in touching)):
             yield f"{_minutes(episode)} is covered by {len(covering)} alarms and touched by {len(touching)}"
     for alarm in alarms:
-        yield from (f"{_text(alarm)}: {problem}" for problem in _problems(alarm, own[alarm.id], onsets[alarm.id]))
+        yield from (f"{_text(alarm)}: {problem}" for problem in _problems(alarm, own[alarm.id]))
 
 
-def _problems(alarm: Alarm, own: Sequence[FoundEpisode], onsets: Sequence[Instant]) -> Iterator[str]:
+def _problems(alarm: Alarm, own: Sequence[FoundEpisode]) -> Iterator[str]:
     if alarm.state == "open":
         yield "is open"
     if not own and alarm.origin == "late":
@@ -235,7 +222,8 @@ def _problems(alarm: Alarm, own: Sequence[FoundEpisode], onsets: Sequence[Instan
     if own and alarm.ended_at not in (own[-1].until, alarm.cycle_onset_at):
         yield f"its last episode is {_minutes(own[-1])}"
     for before, after in pairwise(own):
-        if after.since - before.until > PAUSE and not any(before.until < onset <= after.until for onset in onsets):
+        # What was before it re-opened is its own.
+        if after.since - before.until > PAUSE and before.until >= (alarm.cycle_onset_at or 0):
             yield f"covers {_minutes(before)} and {_minutes(after)}"
 
 
