@@ -269,7 +269,7 @@ def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
 def test_each_excursion_has_one_alarm_though_workers_die_and_go_on_hours_later(
     database: str, chunk: int, tmp_path: Path
 ) -> None:
-    assert problems_of(database, tmp_path, chunk, fridges=4) == []
+    assert problems_of(database, tmp_path, chunk, fridges=3) == []
 
 
 @pytest.mark.long
