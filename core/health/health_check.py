@@ -281,9 +281,7 @@ def _service_troubles(settings: Settings, health: Health) -> Iterable[Trouble]:
     for status in health.services or ():
         if health.is_running(status):
             yield from status.troubles
-        elif _cannot_write_status(status, health.disks):
-            continue
-        elif status.service in NEEDED or not status.facts.get("ended"):
+        elif not _cannot_write_status(status, health.disks):
             yield Trouble(status.name, TroubleKind.SILENT, status.at)
     local_services = {status.service for status in health.services or ()}
     claiming_services = {claim.service for claim in health.log.claims} if health.log else set(NEEDED)
@@ -304,7 +302,7 @@ def _service_troubles(settings: Settings, health: Health) -> Iterable[Trouble]:
 def _cannot_write_status(status: Status, disks: Iterable[Disk]) -> bool:
     """Return whether a silent process is alive but can't write its status file to a full or read-only disk."""
     kinds = {trouble.kind for disk in disks if "data folder" in disk.parts and (trouble := disk.trouble())}
-    return bool(kinds & set(UNWRITABLE)) and not status.facts.get("ended") and is_alive(status.pid)
+    return bool(kinds & set(UNWRITABLE)) and is_alive(status.pid)
 
 
 def unclaimed_shards(service: str, claims: Iterable[ShardClaim]) -> Sequence[str]:
