@@ -46,7 +46,7 @@ def known_alarms(
     found: dict[ZoneRule, list[KnownAlarm]] = {}
     query = select(Alarm.id, Alarm.zone_id, Alarm.rule, Alarm.onset_at, Alarm.ended_at, Alarm.state, Alarm.origin)
     rows = tx.execute(
-        query.add_columns(Alarm.handling, Alarm.cycle_onset_at)
+        query.add_columns(Alarm.handling, Alarm.cycle_onset_at, Alarm.acknowledged_at)
         .where(
             in_values(tx, Alarm.zone_id, zones),
             Alarm.rule.in_([Rule.ABOVE, Rule.BELOW]),
@@ -56,14 +56,15 @@ def known_alarms(
         )
         .order_by(Alarm.onset_at, Alarm.id)
     )
-    for alarm_id, zone, rule, onset, ended, state, origin, handling, reopened in rows:
+    for alarm_id, zone, rule, onset, ended, state, origin, handling, reopened, acknowledged in rows:
         ends = END if state == AlarmState.OPEN else onset if ended is None else ended
         untouched = state == AlarmState.RECOVERED and handling == AlarmHandling.UNACKNOWLEDGED
         if state == AlarmState.OPEN or (untouched and origin == AlarmOrigin.LIVE):
             standing = Alterable.WIDENS
         else:
             standing = Alterable.LATE if untouched else Alterable.FIXED
-        found.setdefault((zone, rule), []).append(KnownAlarm(alarm_id, onset, ends, standing, reopened))
+        known = KnownAlarm(alarm_id, onset, ends, standing, reopened, acknowledged)
+        found.setdefault((zone, rule), []).append(known)
     return found
 
 

@@ -8,7 +8,8 @@ that nobody has touched, equals an episode. So these alarms depend on the set of
   closely that live readings would have re-opened it. One that comes later is another excursion, which live readings
   alone couldn't tell from the first.
 * An alarm that was acknowledged, handled or closed stays as it is; the part of an episode that exceeds it becomes an
-  alarm of its own, linked to it.
+  alarm of its own, linked to it. So does an episode that the alarm was held open over, if it is none of its own and
+  began after the acknowledgement: nobody has acknowledged it.
 * An alarm made of late readings takes the times of its episode, or is withdrawn if there is no episode any more.
 """
 
@@ -39,6 +40,8 @@ class KnownAlarm(msgspec.Struct, frozen=True):
     standing: Alterable
     reopened: Instant | None = None
     """Onset of its last cycle; None in the first."""
+    acknowledged: Instant | None = None
+    """When its last cycle was acknowledged."""
 
     def touches(self, since: Instant, until: Instant) -> bool:
         """Return whether the alarm lies within [since, until], or reaches into it."""
@@ -111,7 +114,9 @@ def reconcile(episodes: Sequence[FoundEpisode], alarms: Sequence[KnownAlarm], *,
         if widens is not None:
             own.setdefault(widens.id, []).append(episode)
             continue
-        over = [alarm for alarm in fixed if alarm.touches(episode.since, episode.until)]
+        over = [alarm for alarm in fixed if _covers(alarm, own.get(alarm.id), episode, pause)]
+        for alarm in over:
+            own.setdefault(alarm.id, []).append(episode)
         for piece, exceeds in _exceeding(episode, over):
             touching = (alarm for alarm in late if alarm.touches(piece.since, piece.until))
             mine = next((alarm for alarm in touching if alarm.id not in used), None)
@@ -120,7 +125,7 @@ def reconcile(episodes: Sequence[FoundEpisode], alarms: Sequence[KnownAlarm], *,
             else:
                 used.add(mine.id)
                 changes.placed.append((mine.id, piece))
-    changes.widened = list(own.items())
+    changes.widened = [(alarm.id, own[alarm.id]) for alarm in live if alarm.id in own]
     changes.withdrawn = [alarm.id for alarm in late if alarm.id not in used]
     return changes
 
@@ -132,6 +137,14 @@ def _takes(alarm: KnownAlarm, own: Sequence[FoundEpisode] | None, episode: Found
     if not own or alarm.until == END or episode.since - own[-1].until <= pause:
         return True
     return alarm.reopened is not None and own[-1].until < alarm.reopened
+
+
+def _covers(alarm: KnownAlarm, own: Sequence[FoundEpisode] | None, episode: FoundEpisode, pause: Milliseconds) -> bool:
+    """Return whether an alarm that stays as it is was about an episode, or about a part of it."""
+    if _takes(alarm, own, episode, pause):
+        return True
+    unknown_then = alarm.acknowledged is not None and episode.since > alarm.acknowledged
+    return not unknown_then and alarm.touches(episode.since, episode.until)
 
 
 def _exceeding(episode: FoundEpisode, over: Sequence[KnownAlarm]) -> list[tuple[FoundEpisode, AlarmId | None]]:

@@ -235,23 +235,28 @@ def _alarms(
     if openings != cycles:
         tally.wrong.append(f"openings by alarm: {cycles - openings} are missing, {openings - cycles} are too many")
     onsets: dict[str, list[tuple[int, bool]]] = defaultdict(list)
-    for alarm in alarms.values():
-        if alarm.rule == "above":
-            onsets[names[alarm.equipment_id]].append((alarm.onset_at, alarm.id in late))
-    _episodes(county, episodes, onsets, taken, tally)
+    too_warm = {alarm.id: names[alarm.equipment_id] for alarm in alarms.values() if alarm.rule == "above"}
+    for alarm_id, name in too_warm.items():
+        onsets[name].append((alarms[alarm_id].onset_at, alarm_id in late))
+    reopenings: dict[str, list[int]] = defaultdict(list)
+    for event in (event for event in events if event.kind == "reopened" and event.alarm_id in too_warm):
+        reopenings[too_warm[event.alarm_id]].append(json.loads(event.detail)["onset"])
+    _episodes(county, episodes, onsets, reopenings, taken, tally)
 
 
 def _episodes(
     county: County,
     episodes: Iterable[Episode],
     onsets: Mapping[str, Sequence[tuple[int, bool]]],
+    reopenings: Mapping[str, Sequence[int]],
     taken: Mapping[str, Mapping[int, Value]],
     tally: Tally,
 ) -> None:
     """Check that each episode in which a fridge was too warm has one alarm, found by its onset in event time.
 
     Two alarms are allowed if a gap in the readings splits the episode. Alarms that were made after their excursion was
-    over are allowed besides; `onsets` says of each alarm whether it is such a late one.
+    over are allowed besides; `onsets` says of each alarm whether it is such a late one. An alarm that opens again tells
+    everybody again, and is that episode's too: `reopenings` are the onsets of such cycles.
     """
     gap = Milliseconds(GAP_INTERVALS * county.interval_s * SECOND)
     for episode in episodes:
@@ -271,11 +276,13 @@ def _episodes(
         alarms = [alarm for alarm in onsets.get(episode.fridge, []) if episode.since <= alarm[0] <= episode.until]
         live_alarms = sum(not late for _, late in alarms)
         tally.episodes += bool(required)
-        if (required and not alarms) or live_alarms > len(possible):
+        again = any(episode.since <= onset <= episode.until for onset in reopenings.get(episode.fridge, []))
+        missed = bool(required and not alarms and not again)
+        if missed or live_alarms > len(possible):
             tally.wrong.append(
                 f"{episode}: measured {[(stretch[0], stretch[-1]) for stretch in stretches]}, alarms since {alarms}"
             )
-            tally.alarms_missed += bool(required and not alarms)
+            tally.alarms_missed += missed
             tally.alarms_doubled += max(0, live_alarms - len(possible))
 
 

@@ -207,6 +207,27 @@ def test_what_exceeds_an_alarm_that_somebody_has_handled_is_a_linked_one_and_onl
     assert (again.made, again.withdrawn, [number for number, _ in again.placed]) == ([], [], [2, 3])
 
 
+def test_an_episode_that_began_after_the_acknowledgement_is_an_alarm_of_its_own() -> None:
+    """Live readings held one alarm open over two excursions; late ones show that the first was over in between."""
+    held_open = msgspec.structs.replace(fixed(0, 104), acknowledged=minute(36))
+    two = [episode(0, 29), episode(75, 104)]
+    changes = reconcile(two, [held_open], pause=PAUSE)
+    assert [(new.found.since, new.found.until, new.exceeds) for new in changes.made] == [
+        (minute(75), minute(104), None)
+    ]
+    again = reconcile(two, [held_open, fixed(75, 104, 2, Alterable.LATE)], pause=PAUSE)
+    assert (again.made, again.withdrawn, [number for number, _ in again.placed]) == ([], [], [2])
+
+
+@pytest.mark.parametrize("acknowledged", [80, None])
+def test_what_somebody_has_acknowledged_since_it_began_is_covered(acknowledged: int | None) -> None:
+    at = None if acknowledged is None else minute(acknowledged)
+    held_open = msgspec.structs.replace(fixed(0, 104), acknowledged=at)
+    assert reconcile([episode(0, 29), episode(75, 104)], [held_open], pause=PAUSE).made == []
+    close = msgspec.structs.replace(held_open, acknowledged=minute(36))
+    assert reconcile([episode(0, 66), episode(75, 104)], [close], pause=PAUSE).made == [], "it would have re-opened"
+
+
 def test_an_alarm_of_late_readings_goes_with_its_episode_and_an_open_one_is_widened() -> None:
     assert reconcile([], [fixed(10, 27, 4, Alterable.LATE)], pause=PAUSE).withdrawn == [4]
     split = reconcile([episode(10, 15), episode(20, 27)], [fixed(10, 27, 4, Alterable.LATE)], pause=PAUSE)
