@@ -46,7 +46,7 @@ def alarms_csv(
     wanted = filter_in(query, unit.timezone if unit else context.settings.timezone)
     name = f"{words('alarms')}{f'-{unit.name}' if unit else ''}.csv"
     pages = _pages(context, principal.actor, wanted)
-    header = [words(f"alarm_export.{column}") for column in COLUMNS]
+    header = [words(f"export.{column}") for column in COLUMNS]
     now = context.clock.now()
     return csv_answer(name, header, ([_row(words, *one, now) for one in page] for page in pages))
 
@@ -91,7 +91,7 @@ def _row(words: Texts, details: AlarmDetail, handling: HandlingDetail | None, no
         words(f"alarm.{alarm.handling}"),
         clock(alarm.acknowledged_at),
         details.acknowledged_by or "",
-        "" if on_time is None else words(f"alarm_export.{'yes' if on_time else 'no'}"),
+        "" if on_time is None else words(f"export.{'yes' if on_time else 'no'}"),
         *(
             (handling.cause, handling.action, handling.disposition, handling.by, clock(handling.at))
             if handling
