@@ -7,7 +7,7 @@ from core.units.unit_levels import Level, below_county
 
 
 class Right(StrEnum):
-    """Permission for one kind of action, on a unit and all units below it."""
+    """Permission for one kind of action. How far down the tree it reaches: `core.units.actor`."""
 
     SEE = "see"
     """See units, equipment, readings and alarms."""
