@@ -75,6 +75,7 @@ TABLE: Mapping[tuple[str, str], Row] = {
     ("GET", "/api/v1/intake/dead-letters"): Row(visible=(403,)),
     ("GET", "/"): SIGNED,
     ("GET", "/alarms"): Row(params={"all": "1"}),
+    ("GET", "/alarms.csv"): Row(params={"all": "1"}),
     ("GET", "/alarms/{alarm}"): Row("alarm"),
     ("POST", "/alarms/{alarm}/acknowledge"): Row("alarm", visible=(303, 403)),
     ("POST", "/alarms/{alarm}/handling"): Row("alarm", data=REPORT, visible=(303, 403, 409, 422)),
