@@ -6,10 +6,11 @@ Both services of this folder begin and end so: `collector.service` and `collecto
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from collector.counters import Counters
 from config.settings import Settings
+from core.db.engine import Records, connect, url_for
 from core.intake.factory import open_log
 from core.intake.port import IntakeLog, IntakeUnavailable
 from core.intake.shard_ownership import ShardOwnership
@@ -23,10 +24,16 @@ from core.wire.shards import Shard
 log = logger(__name__)
 
 OPEN_S = 0.5
-END_WITHIN_S = 8.0
+END_WITHIN_S = 7.0
 """Seconds between the order to stop and the end of the threads; one that hangs in a store ends with the process."""
+CLOSE_WITHIN_S = 1.5
+"""Seconds for closing the stores: SQLite's last connection to a file writes its write-ahead log back."""
 
 T = TypeVar("T")
+
+
+class _Closes(Protocol):
+    def close(self) -> None: ...
 
 
 class Worker(NamedTuple):
@@ -46,6 +53,7 @@ class OpenedStores(NamedTuple):
     clock: Clock
     intake: IntakeLog
     telemetry: Telemetry
+    records: Records
 
 
 def run_with_stores(
@@ -58,6 +66,8 @@ def run_with_stores(
 ) -> None:
     """Open clock and stores, claim the shards, and call `run`, which works until `stop` and returns hanging threads.
 
+    The stores are closed unless a thread hangs in one of them.
+
     Raises: InvalidSetting when another worker has some of the shards; NewerLog.
     """
     opening = _Opening(counts, status, stop)
@@ -65,20 +75,26 @@ def run_with_stores(
     clock = opening.until("clock", lambda: clock_from(settings.virtual_clock))
     intake = opening.until("intake log", lambda: open_log(settings.intake.url, settings.data_dir))
     telemetry = opening.until("telemetry", lambda: open_telemetry(settings, read_only=read_only))
+    records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     hanging: list[str] = []
     try:
         if clock and intake and telemetry:
             shards = ShardOwnership(intake, worker.service, worker.name, worker.shards, settings.data_dir)
             if opening.until("shards", shards.take):
                 with shards.kept(stop):
-                    hanging = run(OpenedStores(clock, intake, telemetry))
+                    hanging = run(OpenedStores(clock, intake, telemetry, records))
     finally:
+        hanging = hanging or _close([store for store in (records, telemetry, intake) if store])
         if hanging:
             log.warning("ended while something hung; nothing is lost", hanging=hanging)
-        else:
-            for store in (telemetry, intake):
-                if store:
-                    store.close()
+
+
+def _close(stores: Sequence[_Closes]) -> list[str]:
+    """Close the stores; return the names of those that don't close in time. Whatever they did is durable by now."""
+    closing = [threading.Thread(target=store.close, name=type(store).__name__, daemon=True) for store in stores]
+    for thread in closing:
+        thread.start()
+    return hanging_threads(closing, monotonic() + CLOSE_WITHIN_S)
 
 
 class _Opening:

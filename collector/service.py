@@ -21,7 +21,6 @@ from collector.receiving.ingest import Ingest
 from config import secrets
 from config.settings import Settings
 from config.settings_loader import InvalidSetting
-from core.db.engine import Records, connect, url_for
 from core.health.concurrent_checks import ConcurrentChecks
 from core.health.cursor_alignment import STORE_OF
 from core.intake import quarantine_limits
@@ -75,8 +74,7 @@ class _Collector:
         self._counts = counts
         self._clock = stores.clock
         self._intake = stores.intake
-        self._records = Records(connect(url_for(settings.records.url, settings.data_dir)))
-        self._alignment = AlignmentGate(stores.intake, stores.telemetry, self._records, shards=shards)
+        self._alignment = AlignmentGate(stores.intake, stores.telemetry, stores.records, shards=shards)
         self._ingest = Ingest(
             stores.intake,
             stores.clock,
@@ -111,10 +109,7 @@ class _Collector:
         ingest.join(END_WITHIN_S / 2)  # the messages that it is working on are still acknowledged
         bus_stop = threading.Thread(target=self._bus.stop, name="bus", daemon=True)
         bus_stop.start()
-        hanging = hanging_threads([ingest, *others, bus_stop], ends)
-        if not hanging:
-            self._records.close()
-        return hanging
+        return hanging_threads([ingest, *others, bus_stop], ends)
 
     def _threads(self, stop: threading.Event) -> list[threading.Thread]:
         """Return the threads to start, ingest first."""

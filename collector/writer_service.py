@@ -22,7 +22,6 @@ from collector.lifecycle import (
 )
 from collector.storing.telemetry_writer import TelemetryWriter
 from config.settings import Settings
-from core.db.engine import Records, connect, url_for
 from core.devices.directory import Directory
 from core.health.concurrent_checks import ConcurrentChecks
 from core.runtime.barrier import report_idle
@@ -54,13 +53,11 @@ class _Writer:
 
     def __init__(self, settings: Settings, counts: Counters, stores: OpenedStores) -> None:
         shards = shard_bounds(settings.writer.shards)
-        clock, intake, telemetry = stores
-        records = Records(connect(url_for(settings.records.url, settings.data_dir)))
+        clock, intake, telemetry, records = stores
         self._settings = settings
         self._counts = counts
         self._clock = clock
         self._telemetry = telemetry
-        self._records = records
         self._alignment = AlignmentGate(intake, telemetry, records, shards=shards)
         self._integrity = IntegrityCheck(intake, telemetry, records)
         self._writer = TelemetryWriter(
@@ -89,10 +86,7 @@ class _Writer:
         ends = monotonic() + END_WITHIN_S
         self._writer.wake()
         self._alignment.wake()
-        hanging = hanging_threads(threads, ends)
-        if not hanging:
-            self._records.close()
-        return hanging
+        return hanging_threads(threads, ends)
 
     def _threads(self, stop: threading.Event) -> list[threading.Thread]:
         mirrors = (self._writer.mirror, self._due_days.mirror)
