@@ -23,7 +23,7 @@ from core.runtime.logs import logger
 log = logger(__name__)
 
 LARGEST_BODY = 131_072
-QUIET = ("/healthz", "/readyz", "/metrics", "/assets/{file}")
+UNLOGGED_ROUTES = ("/healthz", "/readyz", "/metrics", "/assets/{file}")
 """Routes that machines request all day: counted, not logged."""
 
 CSP = (
@@ -81,7 +81,7 @@ class RequestMiddleware:
         route, method = self._route(scope), scope["method"]
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.seconds.labels(method, route).observe(seconds)
-        if route not in QUIET or status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        if route not in UNLOGGED_ROUTES or status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.info("request answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
     def _route(self, scope: Scope) -> str:

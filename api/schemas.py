@@ -16,7 +16,7 @@ from core.ids import AlarmId, Centi, UnitId, ZoneId
 from core.runtime.instant import Instant, parse, rfc3339
 
 T = TypeVar("T")
-MOST = 200
+LARGEST_PAGE = 200
 
 
 _TIME = re.compile(
@@ -90,7 +90,7 @@ class Page(Schema, Generic[T]):
     next: str | None = None
 
 
-PageLimit = Annotated[int, Query(ge=1, le=MOST, description="items on a page")]
+PageLimit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="items on a page")]
 Cursor = Annotated[str | None, Query(description="`next` of the page before", max_length=200)]
 
 

@@ -138,7 +138,7 @@ def of_a_gateway(report: Report, name: str, url: tuple[str, str], hours: int) ->
         at.engine.run_once()
         followed = time.process_time() - began
         store(at)
-        at.clock.time = Instant(NOW + late_spans.QUIET)
+        at.clock.time = Instant(NOW + late_spans.QUIET_TIME)
         began = time.process_time()
         while at.late.step():
             pass
@@ -182,7 +182,7 @@ def of_a_province(report: Report, name: str, url: str, count: int, hours: int) -
             waits.append(_alarm(at, count + 1 + len(waits)))
             if not followed and not at.engine.is_behind():
                 followed = time.perf_counter() - began
-                at.clock.time = Instant(at.clock.time + late_spans.LONGEST + SECOND)
+                at.clock.time = Instant(at.clock.time + late_spans.LONGEST_WAIT + SECOND)
             time.sleep(EVERY_S)
         elapsed_s = time.perf_counter() - began
         stop.set()

@@ -184,7 +184,7 @@ def prune_quarantine(intake: IntakeLog, clock: Clock, counts: Counters) -> None:
     """Drop the oldest readings of a quarantine that is beyond its bounds."""
     now = clock.now()
     dropped = intake.prune_held(
-        before=Instant(now - quarantine_limits.KEPT), most=quarantine_limits.MOST_OF_A_GATEWAY, now=now
+        before=Instant(now - quarantine_limits.RETENTION), most=quarantine_limits.MOST_OF_A_GATEWAY, now=now
     )
     if dropped:
         counts.add("dropped", dropped)

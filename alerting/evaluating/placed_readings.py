@@ -16,7 +16,7 @@ from core.wire.states import IntakeOrigin
 
 log = logger(__name__)
 
-AHEAD = Milliseconds(5 * MINUTE)
+FUTURE_TOLERANCE = Milliseconds(5 * MINUTE)
 """The collector corrects stamps that are ahead; one that still is would hide all that follow it."""
 
 
@@ -69,7 +69,7 @@ def _add(placed: PlacedReadings, shard: Shard, entry: LogEntry, directory: Direc
     for stamped in batch.readings:
         if stamped.quantity != "t":
             continue
-        if stamped.at > batch.received + AHEAD:
+        if stamped.at > batch.received + FUTURE_TOLERANCE:
             future += 1
             continue
         place = directory.allot(batch.gw, stamped.p, stamped.quantity, stamped.at)

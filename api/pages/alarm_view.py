@@ -21,7 +21,7 @@ from core.alarms.duration import time_out
 from core.alarms.message_text import outbox_key, repeat_of
 from core.alarms.queries import AlarmDetail
 from core.alarms.states import AlarmEventKind, AlarmState, MessageState, NotificationKind
-from core.alarms.zone_status import AHEAD, limits_of, zone_status
+from core.alarms.zone_status import limits_of, zone_status
 from core.contacts.contacts import ContactLevel, contacts_for
 from core.contacts.reachability import levels_out_of_reach
 from core.devices.zone_history import TimeSpan, history
@@ -31,9 +31,10 @@ from core.runtime.instant import DAY, HOUR, Instant
 from core.units.queries import in_unit
 from core.units.rights import Right
 from core.units.tables import Unit
+from core.wire.messages import CLOCK_TOLERANCE
 
 BEFORE = 2 * HOUR
-LONGEST = 7 * DAY
+LONGEST_CURVE = 7 * DAY
 
 
 class HistoryLine(msgspec.Struct, frozen=True):
@@ -189,7 +190,7 @@ def _telling_result(alarm: AlarmId, detail: Mapping[str, Any], messages: Sequenc
 def _picture(tx: Session, context: AppContext, details: AlarmDetail, words: Texts, name: str, now: Instant) -> Picture:
     alarm, timezone = details.alarm, zone_info(details.unit.timezone)
     end = now if alarm.ended_at is None else min(now, alarm.ended_at + BEFORE)
-    since = Instant(max(alarm.onset_at - BEFORE, end - LONGEST))
+    since = Instant(max(alarm.onset_at - BEFORE, end - LONGEST_CURVE))
     low, high = limits_of(details.zone)
     until = Instant(max(end, since + HOUR))
     try:
@@ -198,7 +199,7 @@ def _picture(tx: Session, context: AppContext, details: AlarmDetail, words: Text
             context.telemetry.get(),
             details.zone.id,
             since,
-            Instant(until + AHEAD),
+            Instant(until + CLOCK_TOLERANCE),
             lambda unit, _: unit.id == details.unit.id,
         ).curves
     except NotFound:  # it was elsewhere: nothing of that time belongs to this unit

@@ -12,7 +12,7 @@ import msgspec
 from fastapi import Depends, Form, Request
 from starlette.datastructures import FormData
 
-from core.alarms.handling import LONGEST, HandlingReport
+from core.alarms.handling import LONGEST_TEXT, HandlingReport
 from core.errors import Invalid
 
 LABELS: Mapping[str, str] = {
@@ -38,7 +38,7 @@ class FilledForm(msgspec.Struct, frozen=True):
 def form_of(report: HandlingReport, faults: Sequence[Invalid]) -> FilledForm:
     """Return the handling form as it was sent, with its faults."""
     values = msgspec.structs.asdict(report)
-    return FilledForm(values, {fault.field: error_in(values[fault.field], LONGEST) for fault in faults})
+    return FilledForm(values, {fault.field: error_in(values[fault.field], LONGEST_TEXT) for fault in faults})
 
 
 def form_context(form: FilledForm | None, address: str) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from api.db_session import ReadSession
 from api.pages.curve import Picture, Trace, svg, table
 from api.pages.rendering import RENEWED_S, SiteClock, page, words_for, zone_info
 from api.schemas import ZoneNumber
-from core.alarms.zone_status import AHEAD, limits_of, zone_status
+from core.alarms.zone_status import limits_of, zone_status
 from core.devices.queries import visible_equipment
 from core.devices.zone_history import history
 from core.runtime.instant import DAY, Instant
+from core.wire.messages import CLOCK_TOLERANCE
 
 router = APIRouter(tags=["pages"])
 SPANS = {"24h": (DAY, "last_24h"), "7d": (7 * DAY, "last_7d"), "30d": (30 * DAY, "last_30d")}
@@ -33,7 +34,7 @@ def zone_page(
     telemetry, now, words = context.telemetry.get(), context.clock.now(), words_for(request)
     length, _ = SPANS[span]
     since = Instant(now - length)
-    readings = history(tx, telemetry, zone, since, Instant(now + AHEAD), visibility_of(principal.actor))
+    readings = history(tx, telemetry, zone, since, Instant(now + CLOCK_TOLERANCE), visibility_of(principal.actor))
     live = zone_status(tx, telemetry, readings.zone, visible_equipment(principal.actor), now=now)
     timezone = zone_info(live.timezone if live else context.settings.timezone)
     low, high = limits_of(readings.zone)

@@ -12,7 +12,18 @@ from api.app_context import AppContextDep
 from api.auth import CurrentPrincipal, Principal, visibility_of
 from api.db_session import ReadSession, WriteSession
 from api.idempotency import IdempotentCreateDep
-from api.schemas import MOST, AlarmNumber, Celsius, Moment, Page, Schema, UnitNumber, ZoneNumber, cursor_of, place_of
+from api.schemas import (
+    LARGEST_PAGE,
+    AlarmNumber,
+    Celsius,
+    Moment,
+    Page,
+    Schema,
+    UnitNumber,
+    ZoneNumber,
+    cursor_of,
+    place_of,
+)
 from core.alarms import handling as deeds
 from core.alarms import queries
 from core.alarms.duration import time_out
@@ -132,7 +143,7 @@ class AlarmListQuery(Schema):
     since: Annotated[Moment | None, Field(alias="from", description="opened at or after")] = None
     until: Annotated[Moment | None, Field(alias="to", description="opened before")] = None
     cursor: Annotated[str | None, Field(max_length=200)] = None
-    limit: Annotated[int, Field(ge=1, le=MOST)] = 50
+    limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE)] = 50
 
 
 @router.get("")

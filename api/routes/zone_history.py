@@ -18,7 +18,7 @@ from core.telemetry import window_figures
 
 router = APIRouter(prefix="/zones", tags=["zones"])
 
-LONGEST = Milliseconds(400 * DAY)
+LONGEST_PERIOD = Milliseconds(400 * DAY)
 MOST_READINGS = 5_000
 WINDOWS = 500
 """Approximate number of windows for each probe, if there are more readings than fit an answer."""
@@ -100,8 +100,8 @@ def zone_history(
 def _check(since: Instant, until: Instant, window: int | None) -> None:
     if not since < until:
         raise Invalid(field="to", value=until, problem="it must be later than `from`")
-    if until - since > LONGEST:
-        raise Invalid(field="to", value=until, problem=f"ask for {LONGEST // DAY} days at most")
+    if until - since > LONGEST_PERIOD:
+        raise Invalid(field="to", value=until, problem=f"ask for {LONGEST_PERIOD // DAY} days at most")
     if window is not None and (until - since) / 1000 / window > MOST_READINGS:
         raise Invalid(field="window", value=window, problem=f"that makes more than {MOST_READINGS} windows")
 

@@ -17,7 +17,7 @@ from core.devices.tables import Equipment, Gateway
 from core.units.queries import units_with_codes
 from core.units.tables import Unit
 
-_MOST = 1_000
+_CODES_IN_QUERY = 1_000
 _READERS: Mapping[str, Callable[[Session, Collection[str]], Mapping[str, object]]] = {
     "unit": units_with_codes,
     "equipment": equipment_with_codes,
@@ -45,8 +45,8 @@ def known_of(tx: Session, entries: Sequence[FileEntry]) -> KnownReferences:
     known = KnownReferences({}, {}, {})
     for kind, rows_with in _READERS.items():
         codes = sorted(named[kind])
-        for start in range(0, len(codes), _MOST):
-            getattr(known, kind).update(rows_with(tx, codes[start : start + _MOST]))
+        for start in range(0, len(codes), _CODES_IN_QUERY):
+            getattr(known, kind).update(rows_with(tx, codes[start : start + _CODES_IN_QUERY]))
     return known
 
 

@@ -23,15 +23,13 @@ from collector.receiving.message_decoder import DecodedMessage
 from core.ids import Centi
 from core.intake.port import IntakeBatch, Quantity, StampedReading, WithheldReading
 from core.intake.states import QuarantineReason
-from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.runtime.instant import Instant, Milliseconds
 from core.wire import messages
-from core.wire.messages import MOST_LOST, ClockReport, Reading, SeqRanges
+from core.wire.messages import CLOCK_TOLERANCE, MOST_LOST, ClockReport, Reading, SeqRanges
 from core.wire.quality import FAILED, KNOWN, ORIGIN, Quality
 from core.wire.states import IntakeOrigin
 from core.wire.topics import MessageKind
 
-AHEAD = Milliseconds(2 * MINUTE)
-"""Longest time that a sender's clock may be ahead."""
 EARLIEST = Instant(1_262_304_000_000)
 """2010-01-01T00:00Z: an earlier time means a clock that was never set."""
 
@@ -57,7 +55,7 @@ def stamp(
     message: DecodedMessage, sent: messages.Batch, received: Instant, behind: Milliseconds = Milliseconds(0)
 ) -> IntakeBatch:
     """Return the log's batch for a message with the batch `sent`; `behind` is the known lag of its clock."""
-    shift = Milliseconds(sent.sent - received if sent.sent - received > AHEAD else -behind)
+    shift = Milliseconds(sent.sent - received if sent.sent - received > CLOCK_TOLERANCE else -behind)
     offset = boot_offset(sent.clk)
     topic, places = message.topic, message.places
     backfill = topic.kind is MessageKind.BACKFILL
@@ -66,7 +64,7 @@ def stamp(
     held: list[WithheldReading] = []
     # By the corrected clock. A clock that the agent doesn't vouch for, as after a loss of power, may be years behind.
     published = sent.sent - shift if sent.sent and offset is not None else received
-    newest = Instant(min(received, published) + AHEAD)
+    newest = Instant(min(received, published) + CLOCK_TOLERANCE)
     earliest, latest = EARLIEST + shift, newest + shift
     for index, reading in enumerate(sent.r):
         p, ts, celsius = reading.p, reading.ts, reading.t
@@ -122,7 +120,7 @@ def releasable(reading: StampedReading | bytes, offset: Milliseconds, now: Insta
     """Return whether the offset of its boot, which is now known, gives a held reading a believable time."""
     if not isinstance(reading, StampedReading) or not reading.q & _UNSYNCED:
         return False
-    return EARLIEST <= reading.ts + offset <= now + AHEAD
+    return EARLIEST <= reading.ts + offset <= now + CLOCK_TOLERANCE
 
 
 def lost_ranges(sent: messages.Batch) -> tuple[SeqRanges, str]:
@@ -156,7 +154,7 @@ def _instant(
         detail = "taken before 2010, by a clock that didn't say that it was not set"
         return taken, QuarantineReason.IMPLAUSIBLE_TIME, detail
     if at > newest:
-        ahead = (at - newest + AHEAD) / 1000
+        ahead = (at - newest + CLOCK_TOLERANCE) / 1000
         detail = f"taken {ahead:+.0f} s from its receipt, or from when it was sent"
         return taken, QuarantineReason.IMPLAUSIBLE_TIME, detail
     return at, None, ""

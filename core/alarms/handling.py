@@ -25,7 +25,7 @@ from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Unit
 
-LONGEST = 300
+LONGEST_TEXT = 300
 
 
 class HandlingReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,8 +105,8 @@ def faults(report: HandlingReport) -> Sequence[Invalid]:
 
 
 def _error_of(field: str, value: str) -> Invalid | None:
-    if not value.strip() or len(value) > LONGEST:
-        return Invalid(field, value, f"must be 1 to {LONGEST} characters")
+    if not value.strip() or len(value) > LONGEST_TEXT:
+        return Invalid(field, value, f"must be 1 to {LONGEST_TEXT} characters")
     try:
         require_plain(field, value, several_lines=True)
     except Invalid as error:

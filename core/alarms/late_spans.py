@@ -18,9 +18,9 @@ from core.ids import SeriesId
 from core.runtime.instant import DAY, MINUTE, Instant, Milliseconds
 from core.wire.shards import Shard
 
-QUIET = Milliseconds(MINUTE)
+QUIET_TIME = Milliseconds(MINUTE)
 """Server time without a new mark after which a span is due."""
-LONGEST = Milliseconds(5 * MINUTE)
+LONGEST_WAIT = Milliseconds(5 * MINUTE)
 """Server time after the first mark at which a span is due at the latest, and after which an excursion without an end is
 evaluated again."""
 SeriesDay = tuple[SeriesId, int]
@@ -81,7 +81,7 @@ class LateMarks:
                     "positions": _pack(positions),
                     "revision": 1 if row is None else row.revision + 1,
                     "first_at": first_at,
-                    "due_at": min(now + QUIET, first_at + LONGEST),
+                    "due_at": min(now + QUIET_TIME, first_at + LONGEST_WAIT),
                     "seen_at": None,
                 }
             )
@@ -107,7 +107,7 @@ class MarkedSpan(msgspec.Struct, frozen=True):
 
     def is_overdue(self, now: Instant) -> bool:
         """Return whether the span waits no longer for its marks to end."""
-        return now >= self.first_at + LONGEST
+        return now >= self.first_at + LONGEST_WAIT
 
     def is_stored(self, stored: Positions) -> bool:
         """Return whether telemetry has come as far as the marks."""
@@ -153,13 +153,13 @@ def postpone(tx: Session, spans: Sequence[MarkedSpan], now: Instant) -> None:
     """Count spans that were marked during their evaluation as marked now for the first time."""
     if spans:
         mine = _among({span.key for span in spans})
-        tx.execute(update(LateSpan).where(mine).values(first_at=now, due_at=now + QUIET, seen_at=None))
+        tx.execute(update(LateSpan).where(mine).values(first_at=now, due_at=now + QUIET_TIME, seen_at=None))
 
 
 def keep(tx: Session, span: MarkedSpan, newest: Instant, now: Instant) -> None:
     """Evaluate a span again once its series has a reading newer than `newest`."""
     mine = and_(LateSpan.series_id == span.series, LateSpan.day == span.day)
-    tx.execute(update(LateSpan).where(mine).values(seen_at=newest, due_at=now + LONGEST))
+    tx.execute(update(LateSpan).where(mine).values(seen_at=newest, due_at=now + LONGEST_WAIT))
 
 
 def forget_positions(tx: Session) -> None:

@@ -25,7 +25,7 @@ from core.runtime.instant import MINUTE, Instant, Milliseconds, at_zone
 
 Language = Literal["zh-CN", "en"]
 
-LONGEST: Mapping[str, int] = {"thing": 20, "character_string": 32, "time": 32, "const": 20, "phrase": 5}
+FIELD_LENGTHS: Mapping[str, int] = {"thing": 20, "character_string": 32, "time": 32, "const": 20, "phrase": 5}
 """Maximum characters of a field by the kind in its key: `thing2` is a `thing`."""
 
 
@@ -199,7 +199,7 @@ def _what(texts: Mapping[str, Any], kind: NotificationKind, facts: AlarmFacts) -
     # Preferred text first. There is no total for an offline probe: its temperature in between is unknown.
     patterns: list[str] = [table[facts.rule] for table in (in_all, texts[manner]) if facts.rule in table]
     candidates = [pattern.format_map(shown) for pattern in patterns]
-    return next((text for text in candidates if _length(text) <= LONGEST["thing"]), candidates[-1])
+    return next((text for text in candidates if _length(text) <= FIELD_LENGTHS["thing"]), candidates[-1])
 
 
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]+")
@@ -208,7 +208,7 @@ _ELASTIC = ("unit", "equipment", "subject")
 
 def _fit(name: str, pattern: str, words: Mapping[str, str]) -> str:
     """Fill in a pattern so that it fits its field; names are shortened first."""
-    longest = LONGEST[name.rstrip("0123456789")]
+    longest = FIELD_LENGTHS[name.rstrip("0123456789")]
     whole = pattern.format_map(words).strip()
     if _length(whole) <= longest:
         return whole or "-"

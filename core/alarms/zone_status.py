@@ -22,13 +22,11 @@ from core.ids import AlarmId, Centi, EquipmentId, UnitId, ZoneId
 from core.limits import rule_profile
 from core.rules import offline
 from core.rules.rule_types import Rule
-from core.runtime.instant import MINUTE, Instant, Milliseconds
+from core.runtime.instant import MINUTE, Instant
 from core.telemetry.port import StoredReading, Telemetry
 from core.units.tables import Unit
+from core.wire.messages import CLOCK_TOLERANCE
 from core.wire.quality import BROKEN
-
-AHEAD = Milliseconds(2 * MINUTE)
-"""Time by which a gateway's clock may be ahead before its time stamps are corrected."""
 
 
 class ProbeStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +152,9 @@ def _probes(
     series_ids = [row[-1] for row in bindings if row[-1] is not None]
     offline_limit = {zone.id: rule_profile.load_or_default(zone.profile).offline_limit for zone in zones}
     longest = max((offline_limit[zone_id].of(interval) for zone_id, _, _, interval, _ in bindings), default=MINUTE)
-    recent = telemetry.multi_range(series_ids, Instant(now - longest), Instant(now + AHEAD)) if series_ids else {}
+    recent = (
+        telemetry.multi_range(series_ids, Instant(now - longest), Instant(now + CLOCK_TOLERANCE)) if series_ids else {}
+    )
     latest = telemetry.latest(series_ids) if series_ids else {}
     bands = {zone.id: limits_of(zone) for zone in zones}
     probes: dict[ZoneId, list[ProbeStatus]] = defaultdict(list)

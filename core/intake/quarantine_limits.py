@@ -13,7 +13,7 @@ from core.intake.port import QuarantineBacklog
 from core.runtime.instant import DAY, Instant, Milliseconds
 from core.wire.shards import GatewayNumber
 
-KEPT = Milliseconds(90 * DAY)
+RETENTION = Milliseconds(90 * DAY)
 MOST_OF_A_GATEWAY = 100_000
 """Nine days of eight probes that are read once a minute. The oldest are dropped first, and counted."""
 _AT_ONCE = 2_000

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from core.telemetry.codec import decode_frame
 from core.telemetry.reading_columns import ReadingColumns, later_wins
 
-KEPT = 4_000_000
+CACHED_READINGS = 4_000_000
 """Readings in the cache, of 18 bytes each. More are unsealed only while the backlog of a long outage arrives."""
 
 
@@ -63,7 +63,7 @@ class FrameCache:
         pieces = _balance((*cached.pieces, later_wins(new))) if new else cached.pieces
         self._hours[hour] = refreshed = _Hour(frames, upto, pieces)
         self._size += refreshed.size
-        while self._size > KEPT and len(self._hours) > 1:
+        while self._size > CACHED_READINGS and len(self._hours) > 1:
             self._forget(next(iter(self._hours)))  # the least recently used hour
         return pieces
 

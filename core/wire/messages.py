@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from core.runtime.instant import MINUTE, Milliseconds
 from core.wire.quality import BITS
 from core.wire.states import ConnectionState
 
@@ -17,6 +18,9 @@ LARGEST_MESSAGE = 65_536
 
 MOST_LOST = 100
 """Most ranges in `lost`; more follow once these are acknowledged. They fit into a message with the largest batch."""
+
+CLOCK_TOLERANCE = Milliseconds(2 * MINUTE)
+"""Longest time that a sender's clock may be ahead before its time stamps are corrected."""
 
 SeqRanges = list[tuple[int, int]]
 """Closed ranges of sequence numbers."""
