@@ -21,8 +21,10 @@ from core.errors import Conflict, Invalid, NotFound, NotSignedIn, PermissionDeni
 from core.ids import PersonId
 from core.plain_text import is_plain, require_plain
 from core.runtime.instant import Instant, Milliseconds
-from core.units.actor import Actor
+from core.units.actor import ALL_UNITS, Actor
+from core.units.managing_units import managing_unit
 from core.units.people import person_with_openid
+from core.units.queries import lineage
 from core.units.rights import Right, Role, may_have
 from core.units.tables import Account, Grant, Unit
 
@@ -59,7 +61,7 @@ def create_account(
 
     Raises: PermissionDenied, Conflict when the user name is taken, Invalid when the unit can't have the role.
     """
-    require_may_grant(actor, role, unit)
+    require_may_grant(tx, actor, role, unit)
     require_plain("username", username)
     if not username or username != username.strip():
         raise Invalid(field="username", value=username, problem="empty, or with spaces around it")
@@ -90,22 +92,22 @@ def change_password(tx: Session, actor: Actor, account: Account, password_hash: 
     audit.record(tx, at=now, actor=actor.name, act="password changed", subject=f"account:{account.id}")
 
 
-def require_may_grant(actor: Actor, role: Role, unit: Unit) -> None:
-    """Check that the actor may grant `role` on `unit`.
+def require_may_grant(tx: Session, actor: Actor, role: Role, unit: Unit) -> None:
+    """Check that the actor may grant `role` on `unit`, by the rule of `core.units.managing_units`.
 
-    A system administrator grants the other roles on its unit and below (UP-03, UP-04). A system administrator is itself
-    appointed by a unit above (UP-02).
-    Raises: PermissionDenied, Invalid when the unit can't have the role.
+    Raises: NotFound, PermissionDenied, Invalid when the unit can't have the role.
     """
-    actor.require(Right.ACCOUNTS, on=unit)
-    is_above = any(
-        Right.ACCOUNTS in holding.rights and holding.path != unit.path for holding in actor.holdings_on(unit)
-    )
-    if role is Role.SYSTEM_ADMIN and not is_above:
-        msg = f"the system administrator of {unit.name} is managed from above, not by {actor.name}"
+    if not actor.may(Right.SEE, on=unit):
+        raise NotFound(what="unit", name=unit.id)
+    manager = managing_unit(lineage(tx, unit), role)
+    if not actor.may(Right.ACCOUNTS, on=manager or Unit(path=ALL_UNITS)):
+        managed_by = "the operator" if manager is None else f"the system administrator of {manager.name}"
+        msg = f"accounts with the role {role.value} of {unit.name} are managed by {managed_by}, not by {actor.name}"
         raise PermissionDenied(msg)
     if not may_have(role, unit.level):
-        raise Invalid(field="role", value=role.value, problem=f"{unit.name} is below the county; take business_admin")
+        raise Invalid(
+            field="role", value=role.value, problem=f"a unit of level {unit.level.value} can't have this role"
+        )
 
 
 def sign_in(records: Records, username: str, password: str, *, now: Instant, ttl: Milliseconds) -> OpenedSession:
@@ -160,12 +162,12 @@ def accounts_with_grants(tx: Session, now: Instant) -> list[tuple[Account, str |
 
 
 def _may_manage(tx: Session, actor: Actor, account: Account) -> None:
-    subject = ("account", account.id)
-    units = tx.scalars(select(Unit).join(Grant, Grant.unit_id == Unit.id).where(Grant.account_id == account.id)).all()
-    if not any(actor.may(Right.SEE, on=unit) for unit in units):
-        raise NotFound(*subject)
-    for unit in units:
-        actor.require(Right.ACCOUNTS, on=unit, subject=subject)
+    query = select(Grant.role, Unit).join(Unit, Unit.id == Grant.unit_id).where(Grant.account_id == account.id)
+    granted = tx.execute(query).all()
+    if not any(actor.may(Right.SEE, on=unit) for _, unit in granted):
+        raise NotFound(what="account", name=account.id)
+    for role, unit in granted:
+        require_may_grant(tx, actor, role, unit)
 
 
 def _matches(password_hash: str, password: str) -> bool:

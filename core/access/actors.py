@@ -8,7 +8,7 @@ from core.devices.tables import EquipmentUnit
 from core.errors import NotSignedIn
 from core.runtime.instant import Instant
 from core.units.actor import Actor, EquipmentHolding, Holding
-from core.units.rights import PERSON_RIGHTS, RIGHTS
+from core.units.rights import PERSON_RIGHTS, rights_of
 from core.units.tables import Account, Contact, Grant, Person, Unit
 
 
@@ -21,12 +21,12 @@ def actor_of_account(tx: Session, account: Account, now: Instant) -> Actor:
         msg = "this account is disabled"
         raise NotSignedIn(msg)
     rows = tx.execute(
-        select(Unit.path, Grant.role)
+        select(Unit.path, Unit.level, Grant.role)
         .join(Unit, Unit.id == Grant.unit_id)
         .where(Grant.account_id == account.id, in_force(Grant, now))
         .order_by(Unit.path)
     )
-    holdings = tuple(Holding(path, RIGHTS[role]) for path, role in rows)
+    holdings = tuple(Holding(path, rights_of(role, level)) for path, level, role in rows)
     name = f"account:{account.id}"
     return Actor(name, holdings, account=account.id, person=account.person_id)
 

@@ -12,7 +12,7 @@ from core.errors import Conflict, NotSignedIn
 from core.plain_text import require_plain
 from core.runtime.instant import Instant
 from core.units.actor import Actor, Holding
-from core.units.rights import RIGHTS, Role
+from core.units.rights import NOT_FOR_MACHINES, Role, rights_of
 from core.units.tables import ApiToken, Unit
 
 
@@ -23,7 +23,7 @@ def issue_token(
 
     Raises: PermissionDenied, Conflict when the name is taken.
     """
-    require_may_grant(actor, role, unit)
+    require_may_grant(tx, actor, role, unit)
     require_plain("name", name)
     if token_named(tx, name) is not None:
         msg = f"there is a token {name!r} already; take another name"
@@ -53,7 +53,7 @@ def actor_of_token(tx: Session, token: str, now: Instant) -> Actor:
         msg = "this token is not known, or not any longer"
         raise NotSignedIn(msg)
     unit = tx.get_one(Unit, row.unit_id)
-    return Actor(f"token:{row.id}", (Holding(unit.path, RIGHTS[row.role]),))
+    return Actor(f"token:{row.id}", (Holding(unit.path, rights_of(row.role, unit.level) - NOT_FOR_MACHINES),))
 
 
 def token_named(tx: Session, name: str) -> ApiToken | None:
@@ -72,6 +72,6 @@ def revoke_token(tx: Session, actor: Actor, row: ApiToken, *, now: Instant) -> N
 
     Raises: PermissionDenied.
     """
-    require_may_grant(actor, row.role, tx.get_one(Unit, row.unit_id))
+    require_may_grant(tx, actor, row.role, tx.get_one(Unit, row.unit_id))
     row.expires_at = now
     audit.record(tx, at=now, actor=actor.name, act="token revoked", subject=f"token:{row.id}")

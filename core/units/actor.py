@@ -10,15 +10,28 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from core.errors import NotFound, PermissionDenied
 from core.ids import AccountId, EquipmentId, PersonId, UnitId
-from core.units.rights import Right
+from core.units.rights import ON_EXACTLY_THE_UNIT, Right
 from core.units.tables import Unit
+
+ALL_UNITS = "/"
 
 
 class Holding(msgspec.Struct, frozen=True):
-    """Rights on a unit and all units below it; `path` is the unit's path, or `/` for all units."""
+    """Rights on a unit and all units below it; `path` is the unit's path, or `/` for all units.
+
+    Reviewing and managing accounts hold on exactly the unit: who stands above decides nothing in its place.
+    """
 
     path: str
     rights: frozenset[Right]
+
+    def holds(self, right: Right, *, on: Unit) -> bool:
+        """Return whether the holding gives a right on a unit."""
+        if right not in self.rights:
+            return False
+        if right in ON_EXACTLY_THE_UNIT and self.path != ALL_UNITS:
+            return on.path == self.path
+        return on.path.startswith(self.path)
 
 
 class EquipmentHolding(msgspec.Struct, frozen=True):
@@ -39,13 +52,9 @@ class Actor(msgspec.Struct, frozen=True):
     person: PersonId | None = None
     equipment: tuple[EquipmentHolding, ...] = ()
 
-    def holdings_on(self, unit: Unit) -> list[Holding]:
-        """Return the holdings that cover a unit."""
-        return [holding for holding in self.holdings if unit.path.startswith(holding.path)]
-
     def may(self, right: Right, *, on: Unit, equipment: EquipmentId | None = None) -> bool:
         """Return whether the actor has a right on a unit, or on one equipment that is (or was) in it."""
-        return any(right in holding.rights for holding in self.holdings_on(on)) or any(
+        return any(holding.holds(right, on=on) for holding in self.holdings) or any(
             right in holding.rights and holding.equipment == equipment and holding.unit == on.id
             for holding in self.equipment
         )
@@ -70,7 +79,7 @@ class Actor(msgspec.Struct, frozen=True):
         With a column that holds equipment ids it also selects the actor's single equipment.
         """
         paths = [holding.path for holding in self.holdings if right in holding.rights]
-        covered = or_(false(), *(Unit.path.startswith(path, autoescape=True) for path in paths))
+        covered = or_(false(), *(_covered(path, right) for path in paths))
         return covered if equipment is None else or_(covered, self.equipment_scope(right, equipment))
 
     def equipment_scope(self, right: Right, equipment: InstrumentedAttribute[EquipmentId]) -> ColumnElement[bool]:
@@ -79,5 +88,11 @@ class Actor(msgspec.Struct, frozen=True):
         return or_(false(), *(and_(Unit.id == holding.unit, equipment == holding.equipment) for holding in single))
 
 
-OPERATOR = Actor("operator", (Holding("/", frozenset(Right)),))
+def _covered(path: str, right: Right) -> ColumnElement[bool]:
+    if right in ON_EXACTLY_THE_UNIT and path != ALL_UNITS:
+        return Unit.path == path
+    return Unit.path.startswith(path, autoescape=True)
+
+
+OPERATOR = Actor("operator", (Holding(ALL_UNITS, frozenset(Right)),))
 """Actor of the command line (import, init, user add): somebody who has a shell on the machine."""

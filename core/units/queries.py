@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from core.db.in_values import in_values
@@ -21,6 +21,12 @@ def in_unit(unit: Unit) -> ColumnElement[bool]:
 def in_subtree(unit: Unit) -> ColumnElement[bool]:
     """Return the SQL condition on `Unit` that selects a unit and all units below it."""
     return Unit.path.startswith(unit.path, autoescape=True)
+
+
+def lineage(tx: Session, unit: Unit) -> Sequence[Unit]:
+    """Return all units above a unit, from the root on, and last the unit itself."""
+    ids = [UnitId(int(number)) for number in unit.path.split("/")[1:-1]]
+    return tx.scalars(select(Unit).where(Unit.id.in_(ids)).order_by(func.length(Unit.path))).all()
 
 
 def unit_with_code(tx: Session, code: str) -> Unit | None:
@@ -96,7 +102,9 @@ def neighbouring_units(tx: Session, actor: Actor, unit: Unit) -> Sequence[Unit]:
 
 def granted_units(tx: Session, actor: Actor) -> list[tuple[Unit, frozenset[Right]]]:
     """Return the units on which the actor was granted something, with the rights held there and below."""
-    rights_by_path = {holding.path: holding.rights for holding in actor.holdings}
+    rights_by_path: dict[str, frozenset[Right]] = {}
+    for holding in actor.holdings:
+        rights_by_path[holding.path] = rights_by_path.get(holding.path, frozenset()) | holding.rights
     units = tx.scalars(select(Unit).where(Unit.path.in_(rights_by_path)).order_by(Unit.id))
     return [(unit, rights_by_path[unit.path]) for unit in units]
 

@@ -116,7 +116,7 @@ def test_accounts_are_listed_and_a_new_password_ends_sessions(tmp_path: Path) ->
             "long enough",
             "1",
             "boss",
-            "role = 'boss': write one of system_admin, business_admin, user, technician",
+            "role = 'boss': write one of system_admin, business_admin, user, stock_keeper",
         ),
         ("taken", "long enough", "1", "user", "there is an account 'taken' already"),
     ],

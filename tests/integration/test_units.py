@@ -129,6 +129,8 @@ def test_nothing_is_seen_and_nothing_may_be_done_unless_it_was_granted(records: 
         upper = holder(Role.BUSINESS_ADMIN, county)
         assert seen(tx, upper) == ["clinic", "county", "sibling"]
         assert not upper.may(Right.ACCOUNTS, on=clinic)
+        assert seen(tx, upper, Right.REVIEW) == ["county"]
+        assert seen(tx, OPERATOR, Right.REVIEW) == ["clinic", "county", "sibling"]
 
 
 def test_a_grant_counts_only_while_it_lasts_and_a_disabled_account_not_at_all(records: Records) -> None:
@@ -244,9 +246,9 @@ def test_administrators_are_made_by_whom_the_rules_name(records: Records) -> Non
         make(of_county, "a", county, Role.BUSINESS_ADMIN)
         make(of_county, "b", clinic, Role.BUSINESS_ADMIN)
         make(holder(Role.SYSTEM_ADMIN, province), "c", county, Role.SYSTEM_ADMIN)
-        with pytest.raises(PermissionDenied, match="managed from above"):
+        with pytest.raises(PermissionDenied, match="managed by the system administrator of province"):
             make(of_county, "d", county, Role.SYSTEM_ADMIN)
-        with pytest.raises(Invalid, match="below the county"):
+        with pytest.raises(Invalid, match="of level township can't have"):
             make(of_county, "e", clinic, Role.SYSTEM_ADMIN)
         with pytest.raises(NotFound):
             make(of_county, "f", province, Role.USER)
@@ -266,6 +268,12 @@ def test_a_token_is_bound_to_its_unit_and_ends(records: Records) -> None:
             tx, OPERATOR, name="hub", unit=clinic, role=Role.USER, expires_at=Instant(NOW + 10), now=NOW
         )
         assert seen(tx, actor_of_token(tx, token, NOW)) == ["clinic"]
+        pairing = issue_token(
+            tx, OPERATOR, name="pairing", unit=county, role=Role.BUSINESS_ADMIN, expires_at=None, now=NOW
+        )
+        machine = actor_of_token(tx, pairing, NOW)
+        assert machine.may(Right.CODES, on=clinic)
+        assert not any(machine.may(right, on=county) for right in (Right.REVIEW, Right.GRANT, Right.BIND))
         for wrong, when in ((token + "x", NOW), (token, NOW + 10)):
             with pytest.raises(NotSignedIn):
                 actor_of_token(tx, wrong, Instant(when))
@@ -275,7 +283,7 @@ def test_a_token_is_bound_to_its_unit_and_ends(records: Records) -> None:
             issue_token(
                 tx, holder(Role.USER, county), name="mine", unit=clinic, role=Role.USER, expires_at=None, now=NOW
             )
-        kept = tx.scalars(select(ApiToken)).one()
+        kept = tx.scalars(select(ApiToken).where(ApiToken.name == "hub")).one()
         assert token.encode() not in kept.token_hash
         revoke_token(tx, OPERATOR, kept, now=NOW)
         with pytest.raises(NotSignedIn):
