@@ -19,6 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.db.engine import connect
 from core.intake.cursor_marks import fresh_name
 from core.intake.port import IntakeUnavailable, NewerLog
+from core.runtime.logs import logger
+
+log = logger(__name__)
 
 Db = Connection[tuple[Any, ...]]
 
@@ -29,11 +32,18 @@ _LOCK = 0x_1D7A_4E10
 """Key of the advisory lock that only one process that makes the tables holds."""
 _DIGITS = "0123456789abcdef"
 
+_SHARDS = {f"entry_{high}": ", ".join(f"'{high}{low}'" for low in _DIGITS) for high in _DIGITS}
+"""Partitions by name, and the shards of each."""
 _PARTITIONS = tuple(
-    f"CREATE TABLE IF NOT EXISTS intake.entry_{high} PARTITION OF intake.entry"
-    " FOR VALUES IN (" + ", ".join(f"'{high}{low}'" for low in _DIGITS) + ")"
-    for high in _DIGITS
+    f"CREATE TABLE IF NOT EXISTS intake.{name} PARTITION OF intake.entry FOR VALUES IN ({shards})"
+    for name, shards in _SHARDS.items()
 )
+_DETACHED = """
+SELECT c.relname, i.inhrelid IS NOT NULL FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+WHERE c.relnamespace = to_regnamespace('intake') AND c.relname = ANY(%s) AND i.inhdetachpending IS NOT false
+ORDER BY c.relname
+"""
+"""Partitions that were detached, and of each whether its detaching was interrupted."""
 _FIRST = (
     "CREATE SCHEMA IF NOT EXISTS intake",
     "CREATE TABLE intake.version (number int NOT NULL)",
@@ -120,6 +130,7 @@ class LogServer:
         try:
             if make:
                 self._upgrade()
+                self._attach_detached()
         except (NewerLog, IntakeUnavailable):
             self.close()
             raise
@@ -175,6 +186,22 @@ class LogServer:
                 "INSERT INTO intake.name (name) SELECT %s WHERE NOT EXISTS (SELECT FROM intake.name)", (fresh_name(),)
             )
             db.execute("UPDATE intake.version SET number = %s", (VERSION,))
+
+    def _attach_detached(self) -> None:
+        """Attach partitions that somebody has detached: the log needs their entries, and has no place for new ones."""
+        with self.transaction() as db:
+            if not _detached(db):
+                return
+            db.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            for name, interrupted in _detached(db):
+                if interrupted:
+                    db.execute(f"ALTER TABLE intake.entry DETACH PARTITION intake.{name} FINALIZE")
+                db.execute(f"ALTER TABLE intake.entry ATTACH PARTITION intake.{name} FOR VALUES IN ({_SHARDS[name]})")
+                log.warning("detached partition attached again", table=name)
+
+
+def _detached(db: Db) -> list[tuple[str, bool]]:
+    return cast("list[tuple[str, bool]]", db.execute(_DETACHED, (list(_SHARDS),)).fetchall())
 
 
 def make_partitions(db: Db) -> None:
