@@ -4,11 +4,14 @@ Everything is denied unless granted: guarded routes check the principal before a
 documentation, sign-in, and the signed link; a test requests every route without signing in.
 """
 
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import BaseRoute
 
 from api import problems
 from api.app_context import AppContext
@@ -40,38 +43,54 @@ COMPRESSION = 5
 
 def make_app(context: AppContext) -> FastAPI:
     """Return the application over the stores, clock, settings and secrets of `context`."""
+    routes = _routes()
     app = DocumentedApp(
         title="Coldchain",
         version=version("coldchain"),
         description=ABOUT,
+        routes=routes,
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        generate_unique_id_function=_operation_id,
         redirect_slashes=False,
-        dependencies=[Depends(refuse_unknown_parameters), Depends(refuse_forbidden_characters)],
     )
     app.state.context = context
     context.metrics.add(lambda: health.figures(context))
-    guarded = APIRouter(prefix="/api/v1", dependencies=[Depends(current_principal), ConcurrencyLimited])
-    for routes in (units, zone_history, alarms, intake):
-        guarded.include_router(routes.router)
-    app.include_router(session.router, prefix="/api/v1")
-    app.include_router(guarded)
-    app.include_router(health.router, dependencies=[Depends(any_parameters)])
-    app.include_router(docs.router)
-    app.include_router(assets.router, include_in_schema=False)
-    app.include_router(sign_in.router, include_in_schema=False, dependencies=[Depends(page_language)])
-    for page in (home, zone, alarm_list, alarm_export, alarm, alarm_link):
-        app.include_router(
-            page.router, include_in_schema=False, dependencies=[Depends(page_language), ConcurrencyLimited]
-        )
-    app.state.parameters = accepted_parameters(app)
+    app.state.parameters = _parameters()
     problems.install(app)
-    paths = {id(route.original_route): route.path or "" for route in iter_route_contexts(app.routes)}
+    paths = {id(route.original_route): route.path or "" for route in iter_route_contexts(routes)}
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_FROM, compresslevel=COMPRESSION)
     app.add_middleware(RequestMiddleware, metrics=context.metrics, paths=paths, behind_tls=context.behind_tls)
     return app
+
+
+@cache
+def _routes() -> list[BaseRoute]:
+    """Return all routes. Applications of one process share them: working out their parameters takes half a second."""
+    router = APIRouter(
+        dependencies=[Depends(refuse_unknown_parameters), Depends(refuse_forbidden_characters)],
+        generate_unique_id_function=_operation_id,
+        redirect_slashes=False,
+    )
+    guarded = APIRouter(prefix="/api/v1", dependencies=[Depends(current_principal), ConcurrencyLimited])
+    for routes in (units, zone_history, alarms, intake):
+        guarded.include_router(routes.router)
+    router.include_router(session.router, prefix="/api/v1")
+    router.include_router(guarded)
+    router.include_router(health.router, dependencies=[Depends(any_parameters)])
+    router.include_router(docs.router)
+    router.include_router(assets.router, include_in_schema=False)
+    router.include_router(sign_in.router, include_in_schema=False, dependencies=[Depends(page_language)])
+    for page in (home, zone, alarm_list, alarm_export, alarm, alarm_link):
+        router.include_router(
+            page.router, include_in_schema=False, dependencies=[Depends(page_language), ConcurrencyLimited]
+        )
+    return router.routes
+
+
+@cache
+def _parameters() -> Mapping[int, Mapping[str, bool] | None]:
+    return accepted_parameters(_routes())
 
 
 def _operation_id(route: APIRoute) -> str:

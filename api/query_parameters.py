@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, get_origin
 
-from fastapi import FastAPI, Query, Request
+from fastapi import Query, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
+from starlette.routing import BaseRoute
 
 from config.characters import forbidden_character
 
@@ -103,11 +104,11 @@ def refuse_forbidden_characters(request: Request) -> None:
         raise RequestValidationError(errors)
 
 
-def accepted_parameters(app: FastAPI) -> Mapping[int, Mapping[str, bool] | None]:
+def accepted_parameters(routes: Sequence[BaseRoute]) -> Mapping[int, Mapping[str, bool] | None]:
     """Return the parameters of each route by the id of its object: names, and whether they are lists; None for any."""
     return {
         id(context.original_route): _accepted_by(context.dependant)
-        for context in iter_route_contexts(app.routes)
+        for context in iter_route_contexts(routes)
         if isinstance(context.original_route, APIRoute)
     }
 

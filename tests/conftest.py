@@ -47,6 +47,12 @@ def nothing_is_left_open() -> Iterator[None]:
     gc.collect()
 
 
+def pytest_collection_finish() -> None:
+    """Leave what is loaded by now out of all later collections of garbage, of which there is one for each file."""
+    gc.collect()
+    gc.freeze()
+
+
 def is_whole(config: pytest.Config) -> bool:
     """Return whether no files or tests were named."""
     return config.args_source is pytest.Config.ArgsSource.TESTPATHS

@@ -163,4 +163,12 @@ def _without_channel(key: str) -> tuple[str, ...]:
 
 
 TestAlarms = pytest.mark.req("AL-09", "AL-10", "AL-11")(Alarms.TestCase)
-TestAlarms.settings = settings(max_examples=12, stateful_step_count=20, deadline=None)
+TestAlarms.settings = settings(max_examples=6, stateful_step_count=20, deadline=None)
+
+
+class AlarmsAtLength(Alarms):
+    """The same machine for the long run."""
+
+
+TestAlarmsAtLength = pytest.mark.long(AlarmsAtLength.TestCase)
+TestAlarmsAtLength.settings = settings(max_examples=12, stateful_step_count=20, deadline=None)

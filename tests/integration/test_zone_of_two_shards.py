@@ -78,6 +78,7 @@ def test_an_excursion_that_both_have_seen_is_one_alarm(
     assert len(watch.told(1)) == 1
 
 
+@pytest.mark.long
 @in_chunks
 def test_what_the_second_has_seen_longer_widens_the_alarm(
     watch: Watch, monkeypatch: pytest.MonkeyPatch, chunk: int
@@ -135,6 +136,7 @@ def test_what_ends_as_the_second_catches_up_widens_the_alarm(
     assert {alarm.state for alarm in watch.alarms()} == {"recovered"}
 
 
+@pytest.mark.long
 @on_both
 @in_chunks
 def test_an_earlier_excursion_that_the_second_has_seen_is_no_part_of_the_alarm_that_is_open(
@@ -149,6 +151,7 @@ def test_an_earlier_excursion_that_the_second_has_seen_is_no_part_of_the_alarm_t
     assert (before.origin, before.onset_at, before.ended_at) == ("late", begin + 20 * MINUTE, begin + 60 * MINUTE)
 
 
+@pytest.mark.long
 @on_both
 @in_chunks
 def test_an_excursion_is_no_part_of_the_alarm_that_a_dead_worker_holds_open(

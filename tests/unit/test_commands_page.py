@@ -96,7 +96,10 @@ def test_wrong_usage_is_refused_in_one_line_with_where_to_read_on(locale: str, p
             "no coldchain.toml here",
             "no terminal to ask for the password on; hand it over with --password-stdin",
         ),
-        ("zh_CN.UTF-8", "没有 coldchain.toml：", "没有终端可供输入密码；请用 --password-stdin"),
+        pytest.param(
+            *("zh_CN.UTF-8", "没有 coldchain.toml：", "没有终端可供输入密码；请用 --password-stdin"),
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_a_password_is_asked_for_last_and_only_on_a_terminal(
