@@ -25,7 +25,7 @@ def write_units(run: ImportRun, rows: Sequence[UnitRow]) -> None:
             run.settle(
                 chunk,
                 partial(_decide_unit, run),
-                partial(tree.add_units, run.tx, run.actor, now=run.now),
+                partial(tree.add_units, run.tx, run.actor, now=run.now, since=min(run.since, run.now)),
                 run.keep_unit,
             )
 
@@ -33,14 +33,14 @@ def write_units(run: ImportRun, rows: Sequence[UnitRow]) -> None:
 def _decide_unit(run: ImportRun, row: UnitRow) -> RowOutcome | tuple[UnitParticulars, Unit | None]:
     """Change an existing unit, or return the new one. Without `parent` a unit keeps its place."""
     parent = None if row.parent is None else run.unit(row.parent)
+    unit = run.units.get(row.code)
     particulars = UnitParticulars(name=row.name, kind=row.kind, level=row.level, code=row.code)
+    if unit is not None:
+        particulars = replace(tree.particulars(unit), name=row.name, kind=row.kind, level=row.level)
     if row.timezone is not None:
         particulars = replace(particulars, timezone=row.timezone)
-    unit = run.units.get(row.code)
     if unit is None:
         return particulars, parent
-    if row.timezone is None:
-        particulars = replace(particulars, timezone=unit.timezone)
     moved = parent is not None and unit.parent_id != parent.id
     if moved:
         tree.move_unit(run.tx, run.actor, unit, parent, now=run.now)

@@ -9,16 +9,20 @@ from core.db.table_base import Record
 from core.ids import AccountId, EquipmentId, PersonId, UnitId
 from core.runtime.instant import Instant
 from core.units.rights import Role
+from core.units.unit_attributes import Business, EntityKind, Grade
 from core.units.unit_levels import Level, UnitKind
 
 
 class Unit(Record):
     """A node of the tree: province, city, county, clinic. Levels may be skipped (a county under a province).
 
-    `path` holds the ids from the root, such as `/1/7/42/`, so a subtree is all paths with the same prefix.
+    `path` holds the ids from the root, such as `/1/7/42/`, so a subtree is all paths with the same prefix. It and
+    `parent_id` are the present state of the timeline in UnitParent. A temporary site has no code: it reports under its
+    parent's (UC-09). A unit that was stopped keeps its row and its history.
     """
 
     __tablename__ = "unit"
+    __table_args__ = (CheckConstraint(f"kind <> '{UnitKind.TEMP_SITE}' OR code IS NULL", name="temp_site_code"),)
 
     id: Mapped[UnitId] = mapped_column(primary_key=True)
     code: Mapped[str | None] = mapped_column(String(12), unique=True)
@@ -28,6 +32,42 @@ class Unit(Record):
     parent_id: Mapped[UnitId | None] = mapped_column(ForeignKey("unit.id"))
     path: Mapped[str] = mapped_column(String(255), unique=True)
     timezone: Mapped[str] = mapped_column(String(40), default="Asia/Shanghai")
+    since: Mapped[Instant | None]
+    """When it began; None for a unit that is older than this column."""
+    until: Mapped[Instant | None]
+    """When it was stopped."""
+    division: Mapped[str | None] = mapped_column(String(6))
+    """Administrative division, such as 610103 (`core.units.divisions`)."""
+    uscc: Mapped[str | None] = mapped_column(String(18))
+    """Unified social credit code (`core.units.uscc`)."""
+    institution_id: Mapped[UnitId | None] = mapped_column(ForeignKey("unit.id"))
+    """The institution (医疗卫生机构) of a point of vaccination."""
+    entity: Mapped[EntityKind | None] = mapped_column(state_type(EntityKind, 12))
+    grade: Mapped[Grade | None] = mapped_column(state_type(Grade, 20))
+    address: Mapped[str | None] = mapped_column(String(200))
+    telephone: Mapped[str | None] = mapped_column(String(30))
+
+
+class UnitParent(Record):
+    """A unit stands directly under another one in [since, until); a time without a row is a time as a root."""
+
+    __tablename__ = "unit_parent"
+    __table_args__ = (longer_than_nothing(),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"), index=True)
+    parent_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"), index=True)
+    since: Mapped[Instant]
+    until: Mapped[Instant | None]
+
+
+class UnitBusiness(Record):
+    """A line of business (业务类型) of a unit."""
+
+    __tablename__ = "unit_business"
+
+    unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"), primary_key=True)
+    business: Mapped[Business] = mapped_column(state_type(Business, 12), primary_key=True)
 
 
 class Person(Record):
@@ -134,3 +174,7 @@ class DeviceRevision(Record):
 
     id: Mapped[int] = mapped_column(primary_key=True, default=1)
     revision: Mapped[int] = mapped_column(default=0)
+
+
+UNIT_TIMELINES = {"unit_parent": "unit_id"}
+"""The table of each timeline of units, and its subject column: rows of one subject must not overlap."""

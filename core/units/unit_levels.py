@@ -6,6 +6,7 @@ from enum import StrEnum
 class Level(StrEnum):
     """Administrative level, highest first."""
 
+    NATIONAL = "national"
     PROVINCE = "province"
     CITY = "city"
     COUNTY = "county"
@@ -28,6 +29,7 @@ class UnitKind(StrEnum):
 
 
 CHINESE: dict[StrEnum, str] = {
+    Level.NATIONAL: "国家",
     Level.PROVINCE: "省",
     Level.CITY: "市",
     Level.COUNTY: "县",
@@ -53,11 +55,13 @@ def below_county(level: Level) -> bool:
     return _ORDER.index(level) > _ORDER.index(Level.COUNTY)
 
 
-def may_hang(child_kind: UnitKind, child: Level, parent: Level) -> bool:
-    """Return whether a unit may stand directly under one of level `parent`.
+def may_hang(child_kind: UnitKind, child: Level, parent_kind: UnitKind, parent: Level) -> bool:
+    """Return whether a unit may stand directly under another one.
 
     Levels may be skipped (a county under a province). A clinic or company may have the same level as its parent; a CDC
-    may not.
+    may not. A temporary site stands under a point of vaccination, for which it reports.
     """
+    if child_kind is UnitKind.TEMP_SITE and parent_kind is not UnitKind.POV:
+        return False
     deeper = _ORDER.index(child) - _ORDER.index(parent)
     return deeper > 0 or (deeper == 0 and child_kind is not UnitKind.CDC)

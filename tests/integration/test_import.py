@@ -171,7 +171,7 @@ COUNTY = UNIT + FRIDGE + GATEWAY + PROBE
         ("since = 2026-01-01\n", "the file: since = '2026-01-01': write a time with its offset"),
         (
             UNIT.replace('"1"', '"2"').replace("county", "shire", 1).replace('level = "county"', 'level = "shire"'),
-            "unit 2: level = 'shire': write one of province (省), city (市), county (县)",
+            "unit 2: level = 'shire': write one of national (国家), province (省), city (市), county (县)",
         ),
         (UNIT.replace('"1"', '"2"') + "colour = 3", "unit 2: colour = '3': there is no such field; write one of code"),
         ('[[unit]]\nname = "x"', "unit 2: code, kind, level missing; a row of type unit needs code, name, kind, level"),
@@ -327,8 +327,9 @@ def test_a_csv_as_a_chinese_excel_saves_it_is_read(office: Office) -> None:
 
 def test_mistakes_in_a_csv_name_the_line(office: Office) -> None:
     head = "type,code,name,kind,level\n"
+    levels = "national (国家), province (省), city (市), county (县), township (乡), village (村)"
     assert office.imports(head + "unit,1,a,cdc,county\nunit,2,b,cdc,county,\nunit,3,c,cdc,shire\n", name="x.csv") == [
-        "line 4: level = 'shire': write one of province (省), city (市), county (县), township (乡), village (村)"
+        f"line 4: level = 'shire': write one of {levels}"
     ]
     assert office.imports(head + "unit,1,a,cdc,county,oops\n", name="x.csv") == [
         "line 2: has 6 cells under 5 columns; a comma too much?"

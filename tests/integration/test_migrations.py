@@ -13,12 +13,14 @@ from sqlalchemy.orm import Session
 
 from core.db import audit
 from core.db.engine import Records, connect
-from core.devices.tables import TIMELINES
+from core.devices.tables import TIMELINES as DEVICE_TIMELINES
 from core.migrations.all_tables import METADATA
 from core.migrations.migrate import NewerDatabase, upgrade
 from core.runtime.instant import Instant
-from core.units.tables import DeviceRevision
+from core.units.tables import UNIT_TIMELINES, DeviceRevision
 from tests.fixtures.databases import DATABASES, empty_url
+
+TIMELINES = DEVICE_TIMELINES | UNIT_TIMELINES
 
 
 @pytest.fixture(params=DATABASES)
