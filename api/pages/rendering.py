@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from api.csrf_tokens import masked
 from api.pages import assets
 from api.pages.forms import LABELS
+from api.pages.navigation import current, destinations
 from api.pages.texts import LANGUAGES, Texts, chosen, words
 from core.runtime.instant import Instant, rfc3339
 
@@ -96,6 +97,8 @@ def page(
         "address": _shown_at(request, address),
         "every": every,
         "session": session,
+        "destinations": destinations(session.actor) if session else (),
+        "destination": current(request.url.path),
         "csrf": masked(session.csrf) if session else "",
         **values,
     }
