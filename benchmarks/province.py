@@ -56,4 +56,4 @@ def _place(unit: int) -> tuple[str, str, str]:
         return f"C{unit:05}", "51", "city"
     if unit <= COUNTIES * (COUNTIES + 1):
         return f"X{unit:05}", f"C{(unit - 1) // COUNTIES:05}", "county"
-    return f"T{unit:05}", f"X{(unit - 1) // COUNTIES:05}", "township"
+    return f"510104{unit:04}", f"X{(unit - 1) // COUNTIES:05}", "township"

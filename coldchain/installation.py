@@ -19,6 +19,7 @@ from config.catalogue import terminal_language
 from config.secrets import NoSecrets
 from config.settings import Settings
 from config.settings_loader import InvalidSetting, load_settings
+from config.text_file import UnreadableFile
 from core.db.engine import Records, connect, url_for
 from core.health.cursor_alignment import of_records, of_telemetry
 from core.health.trouble_text import advice, wrong
@@ -29,6 +30,7 @@ from core.runtime.clock import clock_from, real_now
 from core.runtime.file_permissions import close_to_others, private_places
 from core.runtime.trouble import Trouble, kind_of
 from core.telemetry.factory import open_telemetry
+from core.units import divisions
 from core.units.actor import OPERATOR
 
 START = """\
@@ -133,8 +135,14 @@ def import_into(
     with open_records(settings) as records:
         if _is_misplaced(settings, records):
             return 1, [say("import.realign")]
+        try:
+            known = divisions.load(Path(settings.tables))
+        except (divisions.InvalidDivisions, UnreadableFile, OSError) as error:
+            return 1, [str(error)]
         now = clock_from(settings.virtual_clock).now()
-        report = import_file(records, settings.data_dir, file, actor=OPERATOR, now=now, progress=progress)
+        report = import_file(
+            records, settings.data_dir, file, actor=OPERATOR, now=now, divisions=known, progress=progress
+        )
         untold = [] if report.mistakes else reach_lines(records, settings.channels, now)
     advice = [f"→ {reach_advice(settings.channels)}"] if untold else []
     return (1 if report.mistakes else 0), [*report.lines(terminal_language()), *untold, *advice]

@@ -193,6 +193,7 @@ class Settings(Section, frozen=True, kw_only=True):
     data_dir: str = "coldchain-data"
     public_url: str = "http://127.0.0.1:8080"
     timezone: str = "Asia/Shanghai"
+    tables: str = "tables"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     virtual_clock: str = ""
     broker: BrokerSettings = BrokerSettings()

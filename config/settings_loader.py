@@ -92,7 +92,8 @@ def _is_time_zone(name: str) -> bool:
 def anchored(settings: Settings, folder: Path) -> Settings:
     """Return settings with absolute folders, without accessing the disk: it may hang, and status must report that."""
     agent = msgspec.structs.replace(settings.agent, profiles=os.path.normpath(folder / settings.agent.profiles))
-    return msgspec.structs.replace(settings, data_dir=os.path.normpath(folder / settings.data_dir), agent=agent)
+    data_dir, tables = (os.path.normpath(folder / path) for path in (settings.data_dir, settings.tables))
+    return msgspec.structs.replace(settings, data_dir=data_dir, tables=tables, agent=agent)
 
 
 def _with(settings: Settings, changed: Sequence[str]) -> Settings:

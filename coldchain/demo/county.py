@@ -32,6 +32,7 @@ from core.runtime.clock import SystemClock
 from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant, Milliseconds, rfc3339
 from core.telemetry.factory import open_telemetry
 from core.units.actor import OPERATOR
+from core.units.divisions import load
 from core.units.queries import root_unit
 from core.units.rights import Role
 from gateway_agent import device_profile
@@ -130,7 +131,8 @@ class County:
         upgrade(records.engine)
         file = self.stage.folder / "county.toml"
         file.write_text(self._county(), "utf-8")
-        import_file(records, settings.data_dir, file, actor=OPERATOR, now=now)
+        divisions = load(Path(__file__).parent)  # those of a county that doesn't exist
+        import_file(records, settings.data_dir, file, actor=OPERATOR, now=now, divisions=divisions)
         with records.read() as tx:
             known = account_named(tx, self.username)
         if known is None:

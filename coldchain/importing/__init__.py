@@ -28,6 +28,7 @@ from core.db.crypto import FieldCipher
 from core.db.engine import Records
 from core.runtime.instant import Instant
 from core.units.actor import Actor
+from core.units.divisions import Divisions, shipped
 
 __all__ = ["ImportReport", "Issued", "Mistake", "RowOutcome", "import_file"]
 
@@ -42,9 +43,12 @@ def import_file(
     *,
     actor: Actor,
     now: Instant,
+    divisions: Divisions | None = None,
     progress: Progress = lambda _done, _all: None,
 ) -> ImportReport:
     """Make the records say what a file says, and issue broker passwords to its gateways that have none.
+
+    Codes of units are checked against `divisions`, by default those that ship.
 
     Raises: NoSecrets before anything is read.
     """
@@ -54,7 +58,16 @@ def import_file(
     warnings = warnings_of(file, now)
     try:
         with records.write() as tx:
-            run = ImportRun(tx, actor, cipher, file, services=kept.services, now=now, progress=progress)
+            run = ImportRun(
+                tx,
+                actor,
+                cipher,
+                file,
+                services=kept.services,
+                divisions=divisions or shipped(),
+                now=now,
+                progress=progress,
+            )
             _write(run)
             _take_back_if_mistaken(run)
     except _TakenBack as taken_back:

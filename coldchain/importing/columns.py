@@ -9,6 +9,7 @@ from core.devices.kinds_and_labels import EquipmentKind, ProbeName, WindowKind, 
 from core.ids import Centi
 from core.limits import rule_profile
 from core.runtime.instant import Instant, Milliseconds
+from core.units.unit_attributes import Business, EntityKind, Grade
 from core.units.unit_levels import Level, UnitKind
 
 
@@ -32,6 +33,14 @@ class UnitRow(ImportRow, frozen=True, kw_only=True):
     level: Level
     parent: str | None = None
     timezone: str | None = None
+    division: str | None = None
+    uscc: str | None = None
+    institution: str | None = None
+    entity: EntityKind | None = None
+    grade: Grade | None = None
+    businesses: tuple[Business, ...] | None = None
+    address: str | None = None
+    telephone: str | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -160,6 +169,14 @@ KINDS: dict[str, tuple[type[ImportRow], dict[str, field_readers.FieldReader]]] =
             "level": field_readers.unit_word(Level),
             "parent": _UNIT,
             "timezone": field_readers.timezone,
+            "division": field_readers.code(field_readers.DIVISION_CODE),
+            "uscc": field_readers.uscc,
+            "institution": _UNIT,
+            "entity": field_readers.unit_attribute(EntityKind),
+            "grade": field_readers.unit_attribute(Grade),
+            "businesses": field_readers.several(field_readers.unit_attribute(Business)),
+            "address": field_readers.text(200),
+            "telephone": field_readers.text(30),
         },
     ),
     "person": (
@@ -225,7 +242,7 @@ KNOWN_BY = {"unit": ("code",), "equipment": ("code",), "gateway": ("number",), "
 """The fields behind `ImportRow.key` of the types to which others refer."""
 
 REFERENCES = {
-    "unit": {"parent": "unit"},
+    "unit": {"parent": "unit", "institution": "unit"},
     "person": {"unit": "unit"},
     "equipment": {"unit": "unit"},
     "zone": {"equipment": "equipment"},

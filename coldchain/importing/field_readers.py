@@ -17,7 +17,9 @@ from core.ids import Centi
 from core.limits.rule_profile import names
 from core.runtime.instant import DAY, Instant, Milliseconds, instant, parse
 from core.units.people import check_openid, checked_phone
+from core.units.unit_attributes import CHINESE_ATTRIBUTES as UNIT_ATTRIBUTES
 from core.units.unit_levels import CHINESE as UNIT_WORDS
+from core.units.uscc import is_uscc
 
 T = TypeVar("T")
 FieldReader = Callable[[object], Any]
@@ -26,6 +28,7 @@ Pattern = tuple[str, str]
 """Pattern of a code, and the message that describes it."""
 
 UNIT_CODE: Pattern = (r"[0-9A-Za-z]{1,12}", "unit_code")
+DIVISION_CODE: Pattern = (r"[1-9][0-9]{5}", "division_code")
 EQUIPMENT_CODE: Pattern = (r"[0-9A-Za-z\u4e00-\u9fff][0-9A-Za-z\u4e00-\u9fff._/#()-]{0,39}", "equipment_code")
 GATEWAY_NUMBER: Pattern = (r"[A-Za-z0-9_-]{1,32}", "gateway_number")
 _IN_A_SPREADSHEET = re.compile(r"[+-]?\d+([.,]\d+)?[eE]\+?\d+")
@@ -132,6 +135,19 @@ def device_word(kinds: type[StrEnum]) -> FieldReader:
 def unit_word(kinds: type[StrEnum]) -> FieldReader:
     """Read a level or kind of unit, in either language."""
     return _word(kinds, UNIT_WORDS)
+
+
+def unit_attribute(kinds: type[StrEnum]) -> FieldReader:
+    """Read an attribute of a unit, in either language."""
+    return _word(kinds, UNIT_ATTRIBUTES)
+
+
+def uscc(value: object) -> str:
+    """Read a unified social credit code."""
+    found = _code(value).upper()
+    if not is_uscc(found):
+        raise WrongField(message("uscc"))
+    return found
 
 
 def level(value: object) -> ContactLevel:

@@ -19,6 +19,7 @@ from core.errors import DomainError, Invalid
 from core.ids import PersonId, UnitId
 from core.runtime.instant import DAY, Instant, rfc3339
 from core.units.actor import Actor
+from core.units.divisions import Divisions
 from core.units.tables import Person, Unit
 
 RowT = TypeVar("RowT", bound=ImportRow)
@@ -63,12 +64,14 @@ class ImportRun:
         file: ImportFile,
         *,
         services: Sequence[str],
+        divisions: Divisions,
         now: Instant,
         progress: Callable[[int, int], None],
     ) -> None:
         """`services` are broker users, whose names no gateway may have; `progress` is called with (rows done, rows)."""
         self.tx = tx
         self.services = services
+        self.divisions = divisions
         self.actor = actor
         self.cipher = cipher
         self.now = now

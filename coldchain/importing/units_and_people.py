@@ -2,65 +2,91 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
 from coldchain.importing.columns import PersonRow, UnitRow
 from coldchain.importing.import_run import ImportRun, RowOutcome
 from coldchain.importing.mistakes import Mistake, message
+from core.errors import DomainError
 from core.ids import UnitId
+from core.runtime.instant import local_day
 from core.units import people, tree
 from core.units.people import NewPerson
 from core.units.queries import people_by_name
 from core.units.tables import Person, Unit
 from core.units.tree import UnitParticulars
+from core.units.unit_codes import check_imported_code, enter_imported_codes
 
 
 def write_units(run: ImportRun, rows: Sequence[UnitRow]) -> None:
-    """Add, change and move units as their rows say, parents before their children."""
+    """Add, change and move units as their rows say, after those that they refer to."""
     waves, circles = parents_first(rows)
     run.mistakes += circles
     for wave in waves:
         for chunk in run.chunks(wave):
-            run.settle(
-                chunk,
-                partial(_decide_unit, run),
-                partial(tree.add_units, run.tx, run.actor, now=run.now, since=min(run.since, run.now)),
-                run.keep_unit,
-            )
+            run.settle(chunk, partial(_decide_unit, run), partial(_add_units, run), run.keep_unit)
+
+
+def _add_units(run: ImportRun, new: list[tuple[UnitParticulars, Unit | None]]) -> list[Unit | DomainError]:
+    since = min(run.since, run.now)
+    added = tree.add_units(run.tx, run.actor, new, now=run.now, since=since)
+    units = [unit for unit in added if not isinstance(unit, DomainError)]
+    enter_imported_codes(run.tx, run.actor, units, since=since, now=run.now)
+    return added
 
 
 def _decide_unit(run: ImportRun, row: UnitRow) -> RowOutcome | tuple[UnitParticulars, Unit | None]:
-    """Change an existing unit, or return the new one. Without `parent` a unit keeps its place."""
+    """Change an existing unit, or return the new one. What a row leaves out stays as it is."""
     parent = None if row.parent is None else run.unit(row.parent)
     unit = run.units.get(row.code)
-    particulars = UnitParticulars(name=row.name, kind=row.kind, level=row.level, code=row.code)
+    before = UnitParticulars(name=row.name, kind=row.kind, level=row.level, code=row.code)
     if unit is not None:
-        particulars = replace(tree.particulars(unit), name=row.name, kind=row.kind, level=row.level)
-    if row.timezone is not None:
-        particulars = replace(particulars, timezone=row.timezone)
+        before = replace(tree.particulars(unit), name=row.name, kind=row.kind, level=row.level)
+    particulars = replace(before, **_given(run, row))
     if unit is None:
+        check_imported_code(particulars, run.divisions, run.now)
         return particulars, parent
+    held = None if row.businesses is None else tree.businesses_of(run.tx, [unit.id])[unit.id]
     moved = parent is not None and unit.parent_id != parent.id
     if moved:
         tree.move_unit(run.tx, run.actor, unit, parent, now=run.now)
-    changed = tree.particulars(unit) != particulars
+    changed = replace(tree.particulars(unit), businesses=held) != particulars
     if changed:
         tree.change_unit(run.tx, run.actor, unit, particulars, now=run.now)
     return RowOutcome.of(changed=moved or changed)
 
 
+def _given(run: ImportRun, row: UnitRow) -> dict[str, Any]:
+    """Return what a row says of the attributes that it may leave out."""
+    if row.division is not None:
+        run.divisions.require("division", row.division, local_day(run.now, ZoneInfo(row.timezone or "UTC")))
+    given: dict[str, Any] = {
+        field: value
+        for field in ("timezone", "division", "uscc", "entity", "grade", "address", "telephone")
+        if (value := getattr(row, field)) is not None
+    }
+    if row.institution is not None:
+        given["institution"] = run.unit(row.institution).id
+    if row.businesses is not None:
+        given["businesses"] = frozenset(row.businesses)
+    return given
+
+
 def parents_first(rows: Sequence[UnitRow]) -> tuple[list[list[UnitRow]], list[Mistake]]:
-    """Return units in waves, each below those before it, and a mistake for each unit in a circle."""
+    """Return units in waves, each behind the units that its rows name, and a mistake for each unit in a circle."""
     waiting = list(rows)
     waves: list[list[UnitRow]] = []
     while waiting:
         ahead = {row.code for row in waiting}
-        ready = [row for row in waiting if row.parent not in ahead]
+        ready = [row for row in waiting if not {row.parent, row.institution} & ahead]
         if not ready:
             return waves, [Mistake(row.place, message("circle"), "parent", str(row.parent)) for row in waiting]
         waves.append(ready)
-        waiting = [row for row in waiting if row.parent in ahead]
+        written = {row.code for row in ready}
+        waiting = [row for row in waiting if row.code not in written]
     return waves, []
 
 

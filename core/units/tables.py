@@ -9,7 +9,7 @@ from core.db.table_base import Record
 from core.ids import AccountId, EquipmentId, PersonId, UnitId
 from core.runtime.instant import Instant
 from core.units.rights import Role
-from core.units.unit_attributes import Business, EntityKind, Grade
+from core.units.unit_attributes import Business, EntityKind, Grade, HardwareKind
 from core.units.unit_levels import Level, UnitKind
 
 
@@ -44,6 +44,8 @@ class Unit(Record):
     """The institution (医疗卫生机构) of a point of vaccination."""
     entity: Mapped[EntityKind | None] = mapped_column(state_type(EntityKind, 12))
     grade: Mapped[Grade | None] = mapped_column(state_type(Grade, 20))
+    maintained_year: Mapped[int | None]
+    """Year of the last yearly maintenance of its code (年度编码维护), after which three fields are frozen (UC-20)."""
     address: Mapped[str | None] = mapped_column(String(200))
     telephone: Mapped[str | None] = mapped_column(String(30))
 
@@ -59,6 +61,37 @@ class UnitParent(Record):
     parent_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"), index=True)
     since: Mapped[Instant]
     until: Mapped[Instant | None]
+
+
+class UnitCode(Record):
+    """A unit has a code (接种单位编码) in [since, until). It is never given again, so that old records resolve.
+
+    `Unit.code` is the present state. Nationally a code may be used from `national_from`.
+    """
+
+    __tablename__ = "unit_code"
+    __table_args__ = (longer_than_nothing(), CheckConstraint("length(code) = 10", name="ten_digits"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"), index=True)
+    code: Mapped[str] = mapped_column(String(10), unique=True)
+    since: Mapped[Instant]
+    until: Mapped[Instant | None]
+    national_from: Mapped[Instant]
+    authorization: Mapped[str] = mapped_column(String(60))
+    """Id of what allowed it: a filed application, or an operator's import."""
+
+
+class UnitHardware(Record):
+    """How many devices of a kind of the readiness checklist a unit or temporary site has (SE-15)."""
+
+    __tablename__ = "unit_hardware"
+    __table_args__ = (CheckConstraint("quantity >= 0", name="quantity"),)
+
+    unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"), primary_key=True)
+    kind: Mapped[HardwareKind] = mapped_column(state_type(HardwareKind, 12), primary_key=True)
+    quantity: Mapped[int]
+    recorded_at: Mapped[Instant]
 
 
 class UnitBusiness(Record):
@@ -176,5 +209,5 @@ class DeviceRevision(Record):
     revision: Mapped[int] = mapped_column(default=0)
 
 
-UNIT_TIMELINES = {"unit_parent": "unit_id"}
+UNIT_TIMELINES = {"unit_parent": "unit_id", "unit_code": "unit_id"}
 """The table of each timeline of units, and its subject column: rows of one subject must not overlap."""

@@ -22,14 +22,15 @@ from core.db.insert import insert_all
 from core.errors import BackDated, Conflict, DomainError, Invalid, PermissionDenied
 from core.ids import UnitId
 from core.plain_text import require_plain
-from core.runtime.instant import Instant, rfc3339
+from core.runtime.instant import Instant, local_day, rfc3339
 from core.units import device_revision
 from core.units.actor import Actor
 from core.units.messages import message
 from core.units.rights import Right
-from core.units.tables import Unit, UnitBusiness, UnitParent
+from core.units.tables import Unit, UnitBusiness, UnitCode, UnitParent
 from core.units.unit_attributes import Business, EntityKind, Grade
 from core.units.unit_levels import Level, UnitKind, may_hang
+from core.units.uscc import is_uscc
 
 _CODE = re.compile(r"[0-9A-Za-z]{1,12}")
 
@@ -84,6 +85,7 @@ def add_units(
         try:
             _check(unit)
             _check_place(actor, unit, parent)
+            _check_code_setter(actor, unit)
             if unit.code is not None and unit.code in taken:
                 raise Conflict(_taken(unit.code))
         except DomainError as error:
@@ -142,6 +144,10 @@ def change_unit(tx: Session, actor: Actor, unit: Unit, to: UnitParticulars, *, n
     actor.require(Right.UNITS, on=unit)
     device_revision.bump(tx)
     _check(to)
+    for frozen in frozen_fields(tx, unit, to, now=now):
+        raise frozen
+    if to.code != unit.code:
+        _check_code_setter(actor, to)
     parent = None if unit.parent_id is None else tx.get_one(Unit, unit.parent_id)
     if parent is not None:
         _check_level(to, parent)
@@ -156,6 +162,30 @@ def change_unit(tx: Session, actor: Actor, unit: Unit, to: UnitParticulars, *, n
         tx.execute(delete(UnitBusiness).where(UnitBusiness.unit_id == unit.id))
         insert_all(tx, UnitBusiness, [{"unit_id": unit.id, "business": business} for business in to.businesses])
     record_all(tx, [_change("unit changed", unit)], at=now, actor=actor.name)
+
+
+def frozen_fields(tx: Session, unit: Unit, to: UnitParticulars, *, now: Instant) -> list[Conflict]:
+    """Return a conflict for each field that a change would touch though it is frozen.
+
+    Code, division and institution are frozen once the province has approved the code, or while the year lasts in which
+    it was maintained (UC-19, UC-20).
+    """
+    changed = [
+        field
+        for field, before, after in (
+            ("code", unit.code, to.code),
+            ("division", unit.division, to.division),
+            ("institution", unit.institution_id, to.institution),
+        )
+        if before != after
+    ]
+    if not changed:
+        return []
+    is_approved = tx.scalar(select(UnitCode.id).where(UnitCode.unit_id == unit.id).limit(1)) is not None
+    is_maintained = unit.maintained_year == local_day(now, ZoneInfo(unit.timezone)).year
+    if not is_approved and not is_maintained:
+        return []
+    return [Conflict(message("frozen", name=unit.name, field=field)) for field in changed]
 
 
 def particulars(unit: Unit) -> UnitParticulars:
@@ -238,8 +268,18 @@ def stop_unit(tx: Session, actor: Actor, unit: Unit, *, now: Instant) -> None:
     below = tx.scalar(select(Unit.name).where(Unit.parent_id == unit.id, Unit.until.is_(None)).limit(1))
     if below is not None:
         raise Conflict(message("still_below", name=unit.name, below=below))
+    _check_code_setter(actor, particulars(unit))
     unit.until = now
+    end_code(tx, unit, now)
     audit.record(tx, at=now, actor=actor.name, act="unit stopped", subject=f"unit:{unit.id}")
+
+
+def end_code(tx: Session, unit: Unit, now: Instant) -> None:
+    """End the code that a unit has, if it has one."""
+    row = tx.scalars(select(UnitCode).where(UnitCode.unit_id == unit.id, UnitCode.until.is_(None))).first()
+    if row is not None:
+        row.until = Instant(max(now, row.since + 1))
+        tx.flush()  # before the next row, which the database would refuse
 
 
 def _place(tx: Session, unit: Unit, parent: Unit | None, now: Instant) -> None:
@@ -280,6 +320,12 @@ def _check_level(unit: UnitParticulars, parent: Unit) -> None:
         raise Invalid(field="level", value=unit.level.value, problem=problem)
 
 
+def _check_code_setter(actor: Actor, unit: UnitParticulars) -> None:
+    """Check that a point of vaccination's code comes with an authorization, or by the operator's import (UC-15)."""
+    if unit.code is not None and unit.kind is UnitKind.POV and not actor.may(Right.UNITS, on=Unit(path="/")):
+        raise PermissionDenied(message("code_by_application", name=unit.name))
+
+
 def _check_free(tx: Session, code: str | None) -> None:
     if code is not None and tx.scalar(select(Unit.id).where(Unit.code == code)) is not None:
         raise Conflict(_taken(code))
@@ -295,6 +341,8 @@ def _check(unit: UnitParticulars) -> None:
         raise Invalid(field="name", value=unit.name, problem="a unit needs a name")
     if unit.code is not None and not _CODE.fullmatch(unit.code):
         raise Invalid(field="code", value=unit.code, problem="1 to 12 digits or letters")
+    if unit.uscc is not None and not is_uscc(unit.uscc):
+        raise Invalid(field="uscc", value=unit.uscc, problem=message("uscc"))
     if unit.code is not None and unit.kind is UnitKind.TEMP_SITE:
         raise Invalid(field="code", value=unit.code, problem=message("temp_site_code"))
     try:

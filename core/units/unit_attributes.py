@@ -35,6 +35,17 @@ class Business(StrEnum):
     CAMPAIGN = "campaign"
 
 
+class HardwareKind(StrEnum):
+    """Kind of device that a unit or temporary site needs before it vaccinates: exactly these six (SE-15)."""
+
+    COMPUTER = "computer"
+    PRINTER = "printer"
+    SCANNER = "scanner"
+    PDA = "pda"
+    ID_READER = "id_reader"
+    SIGNING_PAD = "signing_pad"
+
+
 CHINESE_ATTRIBUTES: dict[StrEnum, str] = {
     EntityKind.VACCINATING: "接种单位",
     EntityKind.REPORTING: "报告单位",
@@ -53,5 +64,11 @@ CHINESE_ATTRIBUTES: dict[StrEnum, str] = {
     Business.RABIES: "狂犬病暴露预防处置",
     Business.ADULT: "成人接种",
     Business.CAMPAIGN: "群体性接种",
+    HardwareKind.COMPUTER: "电脑",
+    HardwareKind.PRINTER: "打印机",
+    HardwareKind.SCANNER: "扫码枪",
+    HardwareKind.PDA: "手持式移动终端（PDA）",
+    HardwareKind.ID_READER: "身份证读卡器",
+    HardwareKind.SIGNING_PAD: "核签仪",
 }
 """Chinese names of the attributes. The national system has 二级医疗机构 and 新冠疫苗接种; the other names are ours."""

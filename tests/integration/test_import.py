@@ -19,7 +19,10 @@ from core.devices.tables import Equipment, ProbeGateway, ProbeZone, Zone
 from core.migrations.all_tables import METADATA
 from core.runtime.instant import HOUR, Instant, parse
 from core.units.actor import OPERATOR
+from core.units.code_queries import code_in_force, unit_of_code
+from core.units.divisions import Divisions, load
 from core.units.tables import Person, Unit
+from core.units.tree import businesses_of
 
 NOW = parse("2026-05-01T12:00:00+08:00")
 LATER = Instant(NOW + HOUR)
@@ -35,10 +38,17 @@ class Office:
         self.folder = folder
         secrets.write(str(folder), secrets.fresh("coldchain"))
 
-    def imports(self, content: str | bytes, *, name: str = "county.toml", now: Instant = NOW) -> list[str]:
+    def imports(
+        self,
+        content: str | bytes,
+        *,
+        name: str = "county.toml",
+        now: Instant = NOW,
+        divisions: Divisions | None = None,
+    ) -> list[str]:
         file = self.folder / name
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-        self.report = import_file(self.records, str(self.folder), file, actor=OPERATOR, now=now)
+        self.report = import_file(self.records, str(self.folder), file, actor=OPERATOR, now=now, divisions=divisions)
         return [str(mistake) for mistake in self.report.mistakes]
 
     def content(self) -> dict[str, list[tuple[object, ...]]]:
@@ -350,9 +360,10 @@ def test_a_lost_password_is_issued_by_the_next_import(office: Office) -> None:
 
 def test_the_county_of_the_demo_imports(office: Office) -> None:
     county = resources.files("coldchain.demo").joinpath("county.toml").read_text("utf-8")
-    assert office.imports(county) == []
+    divisions = load(Path(str(resources.files("coldchain.demo"))))
+    assert office.imports(county, divisions=divisions) == []
     content = office.content()
-    assert office.imports(county, now=LATER) == []
+    assert office.imports(county, now=LATER, divisions=divisions) == []
     assert not office.report.changed
     assert office.content() == content
 
@@ -375,3 +386,94 @@ def test_a_file_without_anything_to_import_is_a_mistake(
     file = tmp_path / name
     file.write_text(text)
     assert import_file(sqlite_records, str(tmp_path), file, actor=OPERATOR, now=Instant(0)).mistakes
+
+
+POINTS = """
+[[unit]]
+code = "610103"
+name = "西安市碑林区疾病预防控制中心"
+kind = "cdc"
+level = "county"
+division = "610103"
+uscc = "91110000600037341L"
+
+[[unit]]
+code = "6101030203"
+name = "长乐坊社区卫生服务中心"
+kind = "pov"
+level = "township"
+parent = "610103"
+institution = "610103A"
+grade = "社区卫生服务中心"
+entity = "接种单位和报告单位"
+businesses = ["常规接种", "covid_19"]
+
+[[unit]]
+code = "610103A"
+name = "长乐坊医院"
+kind = "institution"
+level = "county"
+parent = "610103"
+"""
+
+
+@pytest.mark.req("UC-01", "UC-11")
+def test_a_point_of_vaccination_comes_with_its_unit_code_and_attributes(office: Office) -> None:
+    assert office.imports(POINTS) == []
+    with office.records.read() as tx:
+        unit = unit_of_code(tx, "6101030203", NOW)
+        assert unit is not None
+        assert (unit.division, unit.grade, unit.entity) == ("610103", "community_centre", "both")
+        assert businesses_of(tx, [unit.id])[unit.id] == {"routine", "covid_19"}
+        hospital = tx.scalars(select(Unit).where(Unit.code == "610103A")).one()
+        assert unit.institution_id == hospital.id
+        assert code_in_force(tx, unit, NOW) is not None
+    content = office.content()
+    assert office.imports(POINTS, now=LATER) == []
+    assert not office.report.changed, office.report.lines()
+    assert office.content() == content
+    without = re.sub(r"(?m)^(institution|grade|entity|businesses|uscc|division) = .*\n", "", POINTS)
+    assert office.imports(without, now=LATER) == []
+    assert not office.report.changed
+    more = POINTS.replace('["常规接种", "covid_19"]', '["二级"]')
+    assert "二级" in office.imports(more)[0]
+    assert office.imports(POINTS.replace('"covid_19"', '"狂犬病暴露预防处置"'), now=LATER) == []
+    with office.records.read() as tx:
+        assert businesses_of(tx, [unit.id])[unit.id] == {"routine", "rabies"}
+
+
+@pytest.mark.req("UC-01")
+@pytest.mark.parametrize(
+    ("old", "new", "wrong"),
+    [
+        ('"6101030203"', '"9901030203"', "unit 2: code = '990103': there is no division 990103"),
+        ('"610103"\nuscc', '"999999"\nuscc', "unit 1: division = '999999': there is no division 999999"),
+        ("341L", "341M", "unit 1: uscc = '91110000600037341M': 18 characters, the last of which"),
+        (
+            'institution = "610103A"',
+            'institution = "610103A"\ndivision = "610102"',
+            "unit 2: division = '610102': the code 6101030203 begins with another division",
+        ),
+        ('institution = "610103A"', 'institution = "none"', "unit 2: institution = 'none'"),
+        ('institution = "610103A"', 'institution = "6101030203"', "unit 2: parent = '610103': "),
+    ],
+)
+def test_what_is_wrong_with_a_unit_code_is_told(office: Office, old: str, new: str, wrong: str) -> None:
+    assert old in POINTS
+    mistakes = office.imports(POINTS.replace(old, new))
+    assert any(mistake.startswith(wrong) for mistake in mistakes), mistakes
+    assert office.content()["unit"] == []
+
+
+@pytest.mark.req("UC-19")
+def test_an_import_does_not_change_what_is_frozen(office: Office) -> None:
+    assert office.imports(POINTS) == []
+    other = POINTS.replace("610103A", "610103B")
+    (frozen,) = office.imports(other, now=LATER)
+    assert frozen.startswith(
+        "unit 2: 长乐坊社区卫生服务中心: institution can't be changed any more, since its code was"
+    )
+    renamed = POINTS.replace('"长乐坊社区卫生服务中心"', '"长乐坊街道社区卫生服务中心"')
+    assert office.imports(renamed, now=LATER) == []
+    with office.records.read() as tx:
+        assert unit_of_code(tx, "6101030203").name == "长乐坊街道社区卫生服务中心"  # type: ignore[union-attr]

@@ -20,7 +20,7 @@ from core.runtime.instant import Instant
 from core.units.tables import UNIT_TIMELINES, DeviceRevision
 from tests.fixtures.databases import DATABASES, empty_url
 
-TIMELINES = DEVICE_TIMELINES | UNIT_TIMELINES
+TIMELINES = DEVICE_TIMELINES | {"unit_parent": UNIT_TIMELINES["unit_parent"]}
 
 
 @pytest.fixture(params=DATABASES)
