@@ -35,8 +35,8 @@ def test_two_workers_share_one_outbox(sim: Wechat, records: Records, people: lis
     queue_many(records, people, 200)
     stop = threading.Event()
     workers = [
-        Delivery(records, {"wechat": channel_of(sim, records)}, Noon(), worker=name, lease_s=30)
-        for name in ("w1", "w2")
+        Delivery(records, {"wechat": channel_of(sim, records, timeout_s=30)}, Noon(), worker=name, lease_s=300)
+        for name in ("w1", "w2")  # so patient that a busy machine lets none of them try twice
     ]
     threads = [threading.Thread(target=each.run, args=(stop,)) for each in workers]
     for thread in threads:
