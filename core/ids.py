@@ -14,6 +14,8 @@ GatewayId = NewType("GatewayId", int)
 ProbeId = NewType("ProbeId", int)
 AlarmId = NewType("AlarmId", int)
 """From random blocks (`new_alarm_id`), never reused."""
+ApplicationId = NewType("ApplicationId", int)
+ReviewStepId = NewType("ReviewStepId", int)
 SeriesId = NewType("SeriesId", int)
 """Number of a (probe, quantity) pair, below 2^24, never reused."""
 Centi = NewType("Centi", int)

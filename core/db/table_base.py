@@ -41,6 +41,8 @@ class Record(DeclarativeBase):
             ids.GatewayId,
             ids.ProbeId,
             ids.AlarmId,
+            ids.ApplicationId,
+            ids.ReviewStepId,
             ids.SeriesId,
             ids.Centi,
         ),

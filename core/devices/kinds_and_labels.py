@@ -41,6 +41,23 @@ class WindowKind(StrEnum):
     DEFROST = "defrost"
 
 
+class DeviceSource(StrEnum):
+    """Source of a device (HW-06)."""
+
+    PROVINCE_ISSUED = "province_issued"
+    UNIT_PURCHASED = "unit_purchased"
+
+
+class DeviceState(StrEnum):
+    """State of a piece of hardware. None in its column counts as in use."""
+
+    IN_USE = "in_use"
+    TO_RETURN = "to_return"
+    """待回收: stopped, on its way to the county CDC."""
+    RETURNED = "returned"
+    """已回收: the county CDC has it."""
+
+
 CHINESE: dict[StrEnum, str] = {
     ZoneKind.REFRIGERATED: "冷藏",
     ZoneKind.FROZEN: "冷冻",
@@ -57,6 +74,11 @@ CHINESE: dict[StrEnum, str] = {
     WindowKind.STOPPED: "停用",
     WindowKind.STOCK_TAKE: "盘苗",
     WindowKind.DEFROST: "除霜",
+    DeviceSource.PROVINCE_ISSUED: "省级配发",
+    DeviceSource.UNIT_PURCHASED: "单位自购",
+    DeviceState.IN_USE: "在用",
+    DeviceState.TO_RETURN: "待回收",
+    DeviceState.RETURNED: "已回收",
 }
 """Chinese names of kinds. Import files may use them in place of the codes; zone names contain them."""
 

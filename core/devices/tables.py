@@ -1,17 +1,36 @@
 """Tables of equipment, zones, gateways, probes and series, and the four binding timelines."""
 
+from datetime import date
+
 from sqlalchemy import CheckConstraint, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.overlap_guard import longer_than_nothing
 from core.db.state_type import state_type
 from core.db.table_base import Record
-from core.devices.kinds_and_labels import EquipmentKind, WindowKind, ZoneKind
+from core.devices.kinds_and_labels import DeviceSource, DeviceState, EquipmentKind, WindowKind, ZoneKind
 from core.ids import Centi, EquipmentId, GatewayId, ProbeId, SeriesId, UnitId, ZoneId
 from core.runtime.instant import Instant, Milliseconds
 
 
-class Equipment(Record):
+class HardwareFacts:
+    """Columns of equipment, gateways and probes: where the hardware came from, its warranty, and who has it."""
+
+    supplier: Mapped[str | None] = mapped_column(String(100))
+    source: Mapped[DeviceSource | None] = mapped_column(state_type(DeviceSource, 16))
+    warranty_start: Mapped[date | None]
+    warranty_end: Mapped[date | None]
+    """Last day on which the manufacturer pays for replacement and repair (HW-08)."""
+    installed_on: Mapped[date | None]
+    state: Mapped[DeviceState | None] = mapped_column(state_type(DeviceState, 10))
+    holder_id: Mapped[UnitId | None] = mapped_column(ForeignKey("unit.id"))
+    """Unit that has the hardware once it left the unit where it was in use (HW-12)."""
+    returned_at: Mapped[Instant | None]
+    returned_by: Mapped[str | None] = mapped_column(String(60))
+    """Person who recorded the return, by name."""
+
+
+class Equipment(HardwareFacts, Record):
     """Equipment that keeps vaccine cold: vehicle, cold_room, freezer, fridge, ice_lined_fridge, cold_box (CC-01)."""
 
     __tablename__ = "equipment"
@@ -77,7 +96,21 @@ class MaintenanceWindow(Record):
     reason: Mapped[str] = mapped_column(String(200), default="")
 
 
-class Gateway(Record):
+class ProbeWindow(Record):
+    """Repair of a probe (维修): in [since, until) it pages nobody, while other probes do (HW-36)."""
+
+    __tablename__ = "probe_window"
+    __table_args__ = (longer_than_nothing(),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    probe_id: Mapped[ProbeId] = mapped_column(ForeignKey("probe.id"), index=True)
+    kind: Mapped[WindowKind] = mapped_column(state_type(WindowKind, 12))
+    since: Mapped[Instant]
+    until: Mapped[Instant | None]
+    reason: Mapped[str] = mapped_column(String(200), default="")
+
+
+class Gateway(HardwareFacts, Record):
     """A gateway that sends readings; `number` is its `gw` on the wire, `namespace` that of its probes' codes."""
 
     __tablename__ = "gateway"
@@ -87,7 +120,7 @@ class Gateway(Record):
     namespace: Mapped[str] = mapped_column(String(16), default="cc")
 
 
-class Probe(Record):
+class Probe(HardwareFacts, Record):
     """A sensor, known by namespace and code; the code has no zone suffix (208601冷藏 is 208601, HW-29)."""
 
     __tablename__ = "probe"

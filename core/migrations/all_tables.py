@@ -8,6 +8,7 @@ import core.devices.tables
 import core.figures.tables
 import core.units.tables
 import core.wechat.tables
+import core.workflow.tables
 from core.db.table_base import Record
 
 METADATA = Record.metadata
