@@ -42,7 +42,7 @@ class ReviewedStep(msgspec.Struct, frozen=True):
     decision: Decision | None
 
 
-class History(msgspec.Struct, frozen=True):
+class ApplicationHistory(msgspec.Struct, frozen=True):
     """Everything that happened to an application: submissions, steps with decisions, and executed effects."""
 
     submissions: Sequence[Submission]
@@ -104,7 +104,7 @@ def open_step(tx: Session, application: Application) -> tuple[ReviewStep, Unit] 
     return None if row is None else (row[0], row[1])
 
 
-def history(tx: Session, application: Application) -> History:
+def history(tx: Session, application: Application) -> ApplicationHistory:
     """Return who submitted, decided and executed an application, in order. Names are those of that time."""
     steps = (
         select(ReviewStep, Unit, Decision)
@@ -115,7 +115,7 @@ def history(tx: Session, application: Application) -> History:
     )
     submissions = select(Submission).where(Submission.application_id == application.id).order_by(Submission.round)
     executions = select(Execution).where(Execution.application_id == application.id).order_by(Execution.id)
-    return History(
+    return ApplicationHistory(
         tx.scalars(submissions).all(),
         [ReviewedStep(*row) for row in tx.execute(steps)],
         tx.scalars(executions).all(),
