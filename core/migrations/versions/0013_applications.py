@@ -6,8 +6,8 @@ from alembic import op
 from core.db.overlap_guard import forbid_change
 from core.db.table_base import BIGINT
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
