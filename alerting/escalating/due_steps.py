@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, not_, select, 
 from sqlalchemy.orm import Session
 
 from alerting.escalating.late_digest import send_digests
+from alerting.escalating.suppression import is_suppressed
 from core.alarms.alarm_facts import event, event_row, facts_of_alarm, policy_of
 from core.alarms.lifecycle import ZoneRule
 from core.alarms.message_text import AlarmFacts
@@ -36,11 +37,9 @@ from core.alarms.tables import Alarm, AlarmEvent, AlarmStep, OutboxMessage, Rule
 from core.alarms.zone_cache import ZoneCache
 from core.contacts.contacts import contacts_of
 from core.contacts.reachability import levels_out_of_reach
-from core.db.in_force import in_force
 from core.db.in_values import in_values
 from core.db.insert import insert_missing
-from core.devices.tables import MaintenanceWindow
-from core.ids import AlarmId, Centi, EquipmentId, PersonId, ZoneId
+from core.ids import AlarmId, Centi, PersonId, ZoneId
 from core.rules.rule_types import GOING_ON, Condition, Rule
 from core.runtime.instant import DAY, MINUTE, Instant
 from core.units.tables import Person
@@ -146,13 +145,10 @@ def rule_standings(tx: Session, zones: Iterable[ZoneId]) -> dict[ZoneRule, RuleS
 
 
 def _resumable(now: Instant) -> Select[AlarmId, int, Instant]:
-    window = select(MaintenanceWindow.id).where(
-        MaintenanceWindow.equipment_id == Alarm.equipment_id, in_force(MaintenanceWindow, now)
-    )
     return (
         select(AlarmStep.alarm_id, AlarmStep.cycle, AlarmStep.due_at)
         .join(Alarm, Alarm.id == AlarmStep.alarm_id)
-        .where(AlarmStep.state == StepState.SUPPRESSED, not_(exists(window)))
+        .where(AlarmStep.state == StepState.SUPPRESSED, not_(is_suppressed(now)))
     )
 
 
@@ -189,7 +185,7 @@ class _Settling:
         )
         alarms = {alarm.id: alarm for alarm in self._tx.scalars(claimed_alarms)}
         states = rule_standings(self._tx, {alarm.zone_id for alarm in alarms.values()})
-        in_window = _in_window(self._tx, {alarm.equipment_id for alarm in alarms.values()}, self._now)
+        suppressed = _suppressed(self._tx, alarms, self._now)
         notified_at = _notified_lately(self._tx, alarms.values(), self._now)
         for alarm_id, due in of_alarm.items():
             alarm = alarms[alarm_id]
@@ -201,7 +197,7 @@ class _Settling:
             if not current:
                 continue
             state = states.get((alarm.zone_id, alarm.rule), CALM)
-            if alarm.equipment_id in in_window:
+            if alarm.id in suppressed:
                 self._keep_back(alarm, current, StepState.SUPPRESSED)
             elif state.condition is not Condition.ACTIVE:
                 self._keep_back(alarm, current, StepState.HELD)
@@ -330,12 +326,8 @@ def _draft(alarm_facts: AlarmFacts, step: AlarmStep, person: Person) -> MessageD
     )
 
 
-def _in_window(tx: Session, equipment: Iterable[EquipmentId], now: Instant) -> set[EquipmentId]:
-    """Return the equipment that is in repair, spare, stopped, counted or defrosted: nobody is paged for it."""
-    windows = select(MaintenanceWindow.equipment_id).where(
-        in_values(tx, MaintenanceWindow.equipment_id, list(equipment))
-    )
-    return set(tx.scalars(windows.where(in_force(MaintenanceWindow, now))))
+def _suppressed(tx: Session, alarms: Iterable[AlarmId], now: Instant) -> set[AlarmId]:
+    return set(tx.scalars(select(Alarm.id).where(in_values(tx, Alarm.id, list(alarms)), is_suppressed(now))))
 
 
 def _notified_lately(tx: Session, alarms: Iterable[Alarm], now: Instant) -> dict[tuple[ZoneRule, int], Instant]:

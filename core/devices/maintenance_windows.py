@@ -11,13 +11,16 @@ from core.devices.bindings import unit_of_equipment
 from core.devices.kinds_and_labels import WindowKind
 from core.devices.messages import message
 from core.devices.tables import MaintenanceWindow
-from core.errors import BackDated, Conflict
+from core.errors import BackDated, Conflict, PermissionDenied
 from core.ids import EquipmentId
 from core.plain_text import require_plain
 from core.runtime.instant import Instant, rfc3339
 from core.units import device_revision
-from core.units.actor import Actor
+from core.units.actor import OPERATOR, Actor
 from core.units.rights import Right
+
+BY_APPLICATION = (WindowKind.REPAIR, WindowKind.STOPPED)
+"""Kinds that nobody begins or ends without a filed application."""
 
 
 def begin_window(
@@ -33,10 +36,30 @@ def begin_window(
 ) -> MaintenanceWindow:
     """Begin a window [since, until) without paging; for kind `stopped` (停用) readings are held in quarantine too.
 
+    Repair and stop are begun by executing a filed application, or by the operator (HW-11).
     Raises: PermissionDenied, Conflict when a window of this kind overlaps, BackDated when the window would be empty.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, equipment, since), subject=("equipment", equipment))
+    _require_not_by_application(actor, kind)
     require_plain("reason", reason, several_lines=True)
+    return enter_window(tx, actor.name, equipment, kind, since=since, until=until, reason=reason, now=now)
+
+
+def enter_window(
+    tx: Session,
+    actor_name: str,
+    equipment: EquipmentId,
+    kind: WindowKind,
+    *,
+    since: Instant,
+    until: Instant | None = None,
+    reason: str = "",
+    now: Instant,
+) -> MaintenanceWindow:
+    """Begin a window for a caller that has checked that it may.
+
+    Raises: Conflict when a window of this kind overlaps, BackDated when the window would be empty.
+    """
     device_revision.bump(tx)
     if until is not None and until <= since:
         raise BackDated(message("window_ends_before", until=rfc3339(until), since=rfc3339(since)))
@@ -53,7 +76,7 @@ def begin_window(
     tx.add(window)
     tx.flush()
     detail = {"kind": kind, "since": since, "until": until, "reason": reason}
-    audit.record(tx, at=now, actor=actor.name, act="window begun", subject=f"equipment:{equipment}", detail=detail)
+    audit.record(tx, at=now, actor=actor_name, act="window begun", subject=f"equipment:{equipment}", detail=detail)
     return window
 
 
@@ -63,6 +86,7 @@ def end_window(tx: Session, actor: Actor, window: MaintenanceWindow, at: Instant
     Raises: PermissionDenied, Conflict when it ended before `at`, BackDated when it didn't begin before `at`.
     """
     actor.require(Right.EQUIP, on=unit_of_equipment(tx, window.equipment_id, at), subject=("window", window.id))
+    _require_not_by_application(actor, window.kind)
     device_revision.bump(tx)
     if window.until is not None and window.until <= at:
         raise Conflict(message("window_ended", until=rfc3339(window.until)))
@@ -72,3 +96,9 @@ def end_window(tx: Session, actor: Actor, window: MaintenanceWindow, at: Instant
     detail = {"kind": window.kind, "at": at}
     subject = f"equipment:{window.equipment_id}"
     audit.record(tx, at=now, actor=actor.name, act="window ended", subject=subject, detail=detail)
+
+
+def _require_not_by_application(actor: Actor, kind: WindowKind) -> None:
+    if kind in BY_APPLICATION and actor != OPERATOR:
+        msg = f"{kind.value} begins and ends by executing a filed application"
+        raise PermissionDenied(msg)

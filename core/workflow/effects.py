@@ -5,6 +5,7 @@ from typing import Protocol
 import msgspec
 from sqlalchemy.orm import Session
 
+from core.ids import ApplicationId
 from core.runtime.instant import Instant
 from core.units.actor import Actor
 from core.units.tables import Unit
@@ -18,10 +19,15 @@ class ExecutionContext(msgspec.Struct, frozen=True):
     actor: Actor
     unit: Unit
     """Unit that filed the application."""
-    authorization: str
-    """Such as `application:12 row 3`; it goes into the audit log of every change."""
+    application: ApplicationId
+    row: int
     at: Instant
     now: Instant
+
+    @property
+    def authorization(self) -> str:
+        """What authorises the changes, such as `application:12 row 3`; it goes into the audit log of each."""
+        return f"application:{self.application} row {self.row}"
 
 
 class Effect(Protocol):

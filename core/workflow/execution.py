@@ -139,8 +139,7 @@ def _applied(  # noqa: PLR0913, PLR0917 (all that an execution is)
             for phase in Phase:
                 for number, effect in planned:
                     if effect.phase is phase:
-                        authorization = f"application:{application.id} row {number}"
-                        effect.apply(ExecutionContext(tx, actor, unit, authorization, at, now))
+                        effect.apply(ExecutionContext(tx, actor, unit, application.id, number, at, now))
             executed = [
                 {
                     "application_id": application.id,

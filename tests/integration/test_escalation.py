@@ -7,7 +7,7 @@ from alerting.escalating.due_steps import escalate
 from core.alarms import handling
 from core.alarms.tables import Alarm, AlarmStep
 from core.alarms.zone_cache import ZoneCache
-from core.devices.tables import Zone
+from core.devices.tables import ProbeWindow, Zone
 from core.ids import Centi
 from core.limits.rule_profile import load
 from core.runtime.instant import MINUTE, Instant
@@ -230,6 +230,45 @@ def test_what_a_window_held_and_ended_well_is_recorded_and_told_to_nobody(watch:
     watch.forward(30, showing=5.0)
     assert watch.alarm().state == "recovered"
     assert not any(watch.told(1, kind) for kind in ("alarm", "recovery", "digest"))
+
+
+@on_both
+@pytest.mark.req("HW-36")
+def test_a_probe_in_repair_pages_nobody_while_the_other_probe_of_its_zone_does(watch: Watch) -> None:
+    fridge = watch.fridge("208601", "208602")
+    with watch.records.write() as tx:
+        tx.add(
+            ProbeWindow(
+                probe_id=fridge.probes["208601"],
+                kind="repair",
+                since=watch.clock.time,
+                until=Instant(watch.clock.time + 100 * MINUTE),
+            )
+        )
+
+    def pass_minutes(minutes: int, in_repair: float, other: float) -> None:
+        for _ in range(minutes):
+            watch.reads(other, code="208602")
+            watch.forward(1, showing=in_repair)
+
+    pass_minutes(40, 12.0, 5.0)
+    assert watch.alarm().state == "open"
+    assert not watch.told(1)
+    pass_minutes(12, 12.0, 12.0)
+    assert watch.tiers(1) == [1]
+
+
+@on_both
+def test_when_the_repair_is_over_the_escalation_begins(watch: Watch) -> None:
+    fridge = watch.fridge()
+    with watch.records.write() as tx:
+        since, until = watch.clock.time, Instant(watch.clock.time + 30 * MINUTE)
+        tx.add(ProbeWindow(probe_id=fridge.probes["208601"], kind="repair", since=since, until=until))
+    watch.warms_up(12.0)
+    watch.forward(19, showing=12.0)
+    assert not watch.told(1)
+    watch.forward(2, showing=12.0)
+    assert watch.tiers(1) == [1]
 
 
 def test_an_edited_rule_changes_no_alarm_that_is_open(watch: Watch) -> None:
