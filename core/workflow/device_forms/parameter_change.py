@@ -24,7 +24,7 @@ from core.workflow.messages import message
 from core.workflow.route import up_to
 
 
-class Operation(StrEnum):
+class ChangeOperation(StrEnum):
     """Operation of form 1 (HW-36)."""
 
     REPLACE = "replace"
@@ -33,7 +33,7 @@ class Operation(StrEnum):
 
 def changes_what_it_says(_context: FormContext, form: Form) -> Iterable[CellFault]:
     """Check that a replacement changes something in each row, and that a repair says until when and changes nothing."""
-    is_repair = form["operation"] == Operation.REPAIR
+    is_repair = form["operation"] == ChangeOperation.REPAIR
     if is_repair and form["due"] is None:
         yield CellFault(FORM_FIELDS, "due", message("repair_needs_day"))
     for row in each_row(form, "probe_before", "fridge_before", "probe_now", "fridge_now"):
@@ -44,7 +44,7 @@ def changes_what_it_says(_context: FormContext, form: Form) -> Iterable[CellFaul
 
 def parameter_change_effects(form: Form, row: FormRow) -> Iterable[Effect]:
     """Move the probe to the fridge in use now; a repair silences this probe alone until it is back (HW-36)."""
-    if form["operation"] == Operation.REPAIR:
+    if form["operation"] == ChangeOperation.REPAIR:
         yield OpenProbeWindow(row.probe("probe_before"), str(form["due"]))
         return
     yield EndBinding(row.probe("probe_before"), row.zone("fridge_before"))
@@ -57,7 +57,7 @@ PARAMETER_CHANGE = ApplicationKind(
     title="冷链设备参数变更申请单",
     header=UNIT_HEADER,
     fields=(
-        cells.choice("operation", "类型", {Operation.REPLACE: "更换", Operation.REPAIR: "维修"}),
+        cells.choice("operation", "类型", {ChangeOperation.REPLACE: "更换", ChangeOperation.REPAIR: "维修"}),
         device_cells.day("due", "预计修复日期", required=False),
     ),
     footer=FILLED_BY,
