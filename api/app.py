@@ -17,7 +17,7 @@ from api import problems
 from api.app_context import AppContext
 from api.auth import ConcurrencyLimited, current_principal
 from api.openapi import DocumentedApp
-from api.pages import alarm, alarm_export, alarm_link, alarm_list, assets, home, sign_in, zone
+from api.pages import alarm, alarm_export, alarm_link, alarm_list, assets, device_list, home, sign_in, zone
 from api.query_parameters import (
     accepted_parameters,
     any_parameters,
@@ -26,7 +26,7 @@ from api.query_parameters import (
     refuse_unknown_parameters,
 )
 from api.request_middleware import RequestMiddleware
-from api.routes import alarms, docs, health, intake, session, units, zone_history
+from api.routes import alarms, devices, docs, health, intake, session, units, zone_history
 
 ABOUT = (
     "Temperatures of vaccine cold-chain equipment, alarms and who was told of them. Times are RFC 3339 with offset, "
@@ -73,7 +73,7 @@ def _routes() -> list[BaseRoute]:
         redirect_slashes=False,
     )
     guarded = APIRouter(prefix="/api/v1", dependencies=[Depends(current_principal), ConcurrencyLimited])
-    for routes in (units, zone_history, alarms, intake):
+    for routes in (units, zone_history, alarms, intake, devices):
         guarded.include_router(routes.router)
     router.include_router(session.router, prefix="/api/v1")
     router.include_router(guarded)
@@ -81,7 +81,7 @@ def _routes() -> list[BaseRoute]:
     router.include_router(docs.router)
     router.include_router(assets.router, include_in_schema=False)
     router.include_router(sign_in.router, include_in_schema=False, dependencies=[Depends(page_language)])
-    for page in (home, zone, alarm_list, alarm_export, alarm, alarm_link):
+    for page in (home, zone, alarm_list, alarm_export, alarm, alarm_link, device_list):
         router.include_router(
             page.router, include_in_schema=False, dependencies=[Depends(page_language), ConcurrencyLimited]
         )

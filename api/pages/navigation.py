@@ -22,6 +22,7 @@ class Destination(NamedTuple):
 NAVIGATION: Sequence[Destination] = (
     Destination("/", "nav.home", Right.SEE),
     Destination("/alarms", "nav.alarms", Right.SEE),
+    Destination("/devices", "nav.devices", Right.SEE),
 )
 
 

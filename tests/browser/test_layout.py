@@ -44,6 +44,7 @@ def pages_of(place: Site) -> dict[str, str]:
         "zone": f"/zones/{place.there.zone}",
         "zone without data": f"/zones/{place.there.frozen}?span=7d",
         "alarms": "/alarms?all=1",
+        "devices": "/devices?state=in_use",
         "open alarm": f"/alarms/{opened}",
         "recovered alarm": f"/alarms/{recovered}",
         "closed alarm": f"/alarms/{closed}",

@@ -40,7 +40,7 @@ def test_every_text_that_is_asked_for_is_there_and_the_other_way_round() -> None
     source = "\n".join(file.read_text("utf-8") for file in [*TEMPLATES, *(API / "pages").glob("*.py")])
     asked = set(re.findall(r'(?:words|said|self)\(\s*"([a-z_0-9.]+)"', source))
     assert {name for name in asked if not name.endswith((".", "_"))} <= there
-    families = set(re.findall(r'"([a-z_.]+[._])" ~', source)) | set(re.findall(r'f"([a-z]+\.)\{', source))
+    families = set(re.findall(r'"([a-z_.]+[._])" ~', source)) | set(re.findall(r'f"([a-z_]+\.)\{', source))
     counted = {f"{name}.{form}" for name in re.findall(r'counted\("([a-z_.]+)"', source) for form in ("one", "other")}
     assert counted <= there
     quoted = counted | set(re.findall(r'"([a-z_0-9.]+)"', source))
