@@ -26,11 +26,13 @@ from api.query_parameters import (
     refuse_unknown_parameters,
 )
 from api.request_middleware import RequestMiddleware
-from api.routes import alarms, devices, docs, health, intake, session, units, zone_history
+from api.routes import alarms, applications, devices, docs, health, intake, session, units, zone_history
 
 ABOUT = (
-    "Temperatures of vaccine cold-chain equipment, alarms and who was told of them. Times are RFC 3339 with offset, "
-    "temperatures °C. Browsers sign in with a session cookie and send its token in X-CSRF-Token with every change; "
+    "Temperatures of vaccine cold-chain equipment, alarms and who was told of them, and the forms of units on their "
+    "way through review: a draft is saved with its revision in If-Match, and faults are listed by row and column. "
+    "Times are RFC 3339 with offset, temperatures °C. Browsers sign in with a session cookie and send its token in "
+    "X-CSRF-Token with every change; "
     "machines send a token in Authorization: Bearer TOKEN, which an operator issues with coldchain token issue NAME "
     "--unit CODE (and ends with coldchain token revoke NAME). Every answer is limited to the units that were granted."
 )
@@ -73,7 +75,7 @@ def _routes() -> list[BaseRoute]:
         redirect_slashes=False,
     )
     guarded = APIRouter(prefix="/api/v1", dependencies=[Depends(current_principal), ConcurrencyLimited])
-    for routes in (units, zone_history, alarms, intake, devices):
+    for routes in (units, zone_history, alarms, intake, devices, applications):
         guarded.include_router(routes.router)
     router.include_router(session.router, prefix="/api/v1")
     router.include_router(guarded)

@@ -1,7 +1,8 @@
 """OpenAPI document: the framework's own, completed by the errors that each route can answer.
 
 The framework describes errors in a form that this API doesn't use, and knows only one status. The others follow from
-what a route takes: a principal, something that a path names, a body, a key. A test provokes each of them.
+what a route takes (a principal, something that a path names, a body, a key) and from what its declaration adds. A test
+provokes each of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,7 +61,9 @@ def _complete(document: dict[str, Any], routes: Mapping[tuple[str, str], APIRout
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             operation["responses"].pop("422", None)
-            for status in _error_statuses(method.upper(), path, operation, routes[method.upper(), path]):
+            route = routes[method.upper(), path]
+            declared = [HTTPStatus(int(status)) for status in route.responses if int(status) >= HTTPStatus.BAD_REQUEST]
+            for status in dict.fromkeys([*_error_statuses(method.upper(), path, operation, route), *declared]):
                 operation["responses"][str(int(status))] = {"description": MEANING[status], "content": _BODY}
     schemas = document["components"]["schemas"]
     for name in _FRAMEWORKS:
@@ -85,7 +88,7 @@ def _error_statuses(method: str, path: str, operation: Mapping[str, Any], route:
         HTTPStatus.UNAUTHORIZED: True,
         HTTPStatus.FORBIDDEN: is_guarded and (method not in SAFE or "intake" in route.tags),
         HTTPStatus.NOT_FOUND: has_path_parameter,
-        HTTPStatus.CONFLICT: "Idempotency-Key" in parameters,
+        HTTPStatus.CONFLICT: "Idempotency-Key" in parameters and has_path_parameter,
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: has_body,
         HTTPStatus.UNPROCESSABLE_ENTITY: True,
         HTTPStatus.TOO_MANY_REQUESTS: is_sign_in,

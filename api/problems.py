@@ -26,6 +26,7 @@ from core import errors
 from core.intake import port as intake
 from core.runtime.logs import logger
 from core.telemetry import port as telemetry
+from core.workflow.form import CellFault, FormRejected
 
 log = logger(__name__)
 
@@ -35,6 +36,7 @@ KINDS: Mapping[type[Exception], tuple[str, HTTPStatus]] = {
     errors.NotSignedIn: ("not_signed_in", HTTPStatus.UNAUTHORIZED),
     errors.Conflict: ("conflict", HTTPStatus.CONFLICT),
     errors.Invalid: ("invalid", HTTPStatus.UNPROCESSABLE_ENTITY),
+    FormRejected: ("invalid", HTTPStatus.UNPROCESSABLE_ENTITY),
     TooManyAttempts: ("too_many", HTTPStatus.TOO_MANY_REQUESTS),
     errors.DomainError: ("wrong", HTTPStatus.BAD_REQUEST),
     RequestValidationError: ("invalid", HTTPStatus.UNPROCESSABLE_ENTITY),
@@ -72,11 +74,13 @@ BY_STATUS = {
 """Codes of the framework's own refusals."""
 
 
-class Fault(msgspec.Struct, frozen=True):
-    """Invalid value of a request."""
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Invalid value of a request; in the form of an application with its row (0 is the form itself) and column."""
 
     field: str
     problem: str
+    row: int | None = None
+    column: str | None = None
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -103,8 +107,8 @@ def problem_of(error: Exception) -> Problem:
         return _problem("internal", HTTPStatus.INTERNAL_SERVER_ERROR)
     if isinstance(error, RequestValidationError):
         return _problem(*kind, errors=[_fault(fault) for fault in error.errors()])
-    if isinstance(error, errors.Invalid):
-        return _problem(*kind, str(error), [Fault(error.field, error.problem)])
+    if isinstance(error, errors.Invalid | FormRejected):
+        return _problem(*kind, *_told(error))
     if isinstance(error, STORES):
         return _problem(*kind, "a store can't be reached at the moment; /readyz says which")
     return _problem(*kind, str(error))
@@ -187,3 +191,15 @@ def _fault(error: Mapping[str, object]) -> Fault:
     location = error.get("loc")
     parts = [str(part) for part in location] if isinstance(location, tuple | list) else []
     return Fault(".".join(parts[1:]) or ".".join(parts), str(error.get("msg", "")))
+
+
+def _told(error: errors.Invalid | FormRejected) -> tuple[str, list[Fault]]:
+    if isinstance(error, errors.Invalid):
+        return str(error), [Fault(error.field, error.problem)]
+    faults = [_cell_fault(fault) for fault in error.faults]
+    return "the form has faults, and nothing was submitted", faults
+
+
+def _cell_fault(fault: CellFault) -> Fault:
+    field = f"rows.{fault.row}.{fault.column}" if fault.row else f"fields.{fault.column}"
+    return Fault(field, str(fault.problem), row=fault.row, column=fault.column)

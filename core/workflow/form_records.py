@@ -131,6 +131,11 @@ def faults_of(text: str) -> list[CellFault]:
     return msgspec.json.decode(text, type=list[CellFault])
 
 
+def written_cells(row: ApplicationRow) -> dict[str, str]:
+    """Return the cells of a row as somebody wrote them."""
+    return dict(_object(row.written))
+
+
 def _object(text: str) -> Mapping[str, str]:
     found: Mapping[str, str] = msgspec.json.decode(text, type=dict[str, str])
     return found

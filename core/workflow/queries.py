@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from core.errors import NotFound
-from core.ids import ApplicationId, UnitId
+from core.ids import ApplicationId, ReviewStepId, UnitId
 from core.runtime.instant import Instant
 from core.units.actor import Actor
 from core.units.queries import in_subtree
@@ -102,6 +102,21 @@ def open_step(tx: Session, application: Application) -> tuple[ReviewStep, Unit] 
     )
     row = tx.execute(query).first()
     return None if row is None else (row[0], row[1])
+
+
+def require_step_of(tx: Session, application: Application, step_id: ReviewStepId) -> None:
+    """Check that a step is one of an application.
+
+    Raises: NotFound.
+    """
+    step = tx.get(ReviewStep, step_id)
+    if step is None or step.application_id != application.id:
+        raise NotFound(what="review step", name=step_id)
+
+
+def unit_of(tx: Session, row: Application | ReviewStep) -> Unit:
+    """Return the filing unit of an application, or the reviewing unit of a step."""
+    return tx.get_one(Unit, row.unit_id)
 
 
 def history(tx: Session, application: Application) -> ApplicationHistory:

@@ -38,7 +38,11 @@ def alarm(place: Site) -> AlarmId:
 def pages(place: Site, alarm: AlarmId) -> list[str]:
     return [
         path.format(
-            zone=place.there.zone, alarm=alarm, token=place.link(alarm).removeprefix("/a/"), file="coldchain.css"
+            zone=place.there.zone,
+            alarm=alarm,
+            token=place.link(alarm).removeprefix("/a/"),
+            application=1,
+            file="coldchain.css",
         )
         for method, path in routes_of(place.app)
         if method == "GET" and not path.startswith("/api/v1/")

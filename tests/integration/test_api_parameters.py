@@ -43,9 +43,10 @@ def ask(place: Site, alarm: AlarmId, path: str, **params: str) -> httpx.Response
         zone=place.there.zone,
         alarm=alarm,
         token=place.link(alarm).removeprefix("/a/"),
+        application=1,
         file="coldchain.css",
     )
-    needed = TIME if path.endswith(("/history", "/timeliness")) else {}
+    needed = TIME if path.endswith(("{zone}/history", "/timeliness")) else {}
     return place.signed_in("province").get(filled, params={**needed, **params})
 
 

@@ -30,6 +30,7 @@ class Row(msgspec.Struct, frozen=True):
     names: Kind | None = None
     params: Mapping[str, str] = {}
     json: Any = None
+    headers: Mapping[str, str] = {}
     data: Any = None
     visible: Sequence[int] = (200,)
     """Statuses for whoever may see the thing."""
@@ -38,6 +39,7 @@ class Row(msgspec.Struct, frozen=True):
 OPEN = Row(visible=(200, 303, 400, 401, 403, 404, 422, 503))
 """For everybody, or about the viewer alone: only what it shows is looked at."""
 SIGNED = Row()
+SEEN = {"if-match": "1"}
 
 TABLE: Mapping[tuple[str, str], Row] = {
     ("GET", "/healthz"): OPEN,
@@ -76,6 +78,22 @@ TABLE: Mapping[tuple[str, str], Row] = {
     ("GET", "/api/v1/devices"): SIGNED,
     ("GET", "/devices"): SIGNED,
     ("GET", "/devices.csv"): SIGNED,
+    ("GET", "/api/v1/applications"): SIGNED,
+    ("GET", "/api/v1/applications/kinds"): SIGNED,
+    ("GET", "/api/v1/applications/inbox"): SIGNED,
+    ("POST", "/api/v1/applications"): Row(json={"kind": "form2", "unit": 1}, visible=(201, 403, 404)),
+    ("GET", "/api/v1/applications/{application}"): Row("application"),
+    ("GET", "/api/v1/applications/{application}/history"): Row("application"),
+    ("PUT", "/api/v1/applications/{application}"): Row("application", json={}, headers=SEEN, visible=(200, 403, 409)),
+    ("POST", "/api/v1/applications/{application}/submission"): Row(
+        "application", headers=SEEN, visible=(200, 403, 409, 422)
+    ),
+    ("POST", "/api/v1/applications/{application}/decisions"): Row(
+        "application", json={"step": 1, "outcome": "passed_up"}, visible=(404, 403)
+    ),
+    ("POST", "/api/v1/applications/{application}/withdrawal"): Row("application", visible=(200, 403)),
+    ("POST", "/api/v1/applications/{application}/execution"): Row("application", json={}, visible=(403, 409)),
+    ("POST", "/api/v1/applications/{application}/return"): Row("application", json={"reason": "?"}, visible=(403, 409)),
     ("GET", "/"): SIGNED,
     ("GET", "/alarms"): Row(params={"all": "1"}),
     ("GET", "/alarms.csv"): Row(params={"all": "1"}),
@@ -93,15 +111,17 @@ def world(records: Records, tmp_path: Path) -> Iterator[World]:
 
 
 def ask(browser: Browser, method: str, path: str, row: Row, number: int = 0, **more: str) -> Any:
-    filled = path.format(unit=number, zone=number, alarm=number, token="x.1.1.1.1.x", file="coldchain.css")
-    headers = {"accept": "application/json" if path.startswith("/api/") else "text/html"}
+    filled = path.format(
+        unit=number, zone=number, alarm=number, application=number, token="x.1.1.1.1.x", file="coldchain.css"
+    )
+    headers = {"accept": "application/json" if path.startswith("/api/") else "text/html", **row.headers}
     return browser.request(method, filled, params={**row.params, **more}, json=row.json, data=row.data, headers=headers)
 
 
 def worded(answer: Any, number: int) -> str:
     """Return an answer without what differs from one request to another."""
     text = re.sub(r"urn:request:\w+|[0-9a-f]{16}|value=\"[^\"]+\"", "", answer.text)
-    return re.sub(rf"((?<=/)|(?<=no unit )|(?<=no zone )|(?<=no alarm )){number}\b", "N", text)
+    return re.sub(rf"((?<=/)|(?<=no unit )|(?<=no zone )|(?<=no alarm )|(?<=no application )){number}\b", "N", text)
 
 
 def test_every_route_has_a_line_in_the_table(world: World) -> None:
@@ -112,7 +132,7 @@ def test_every_route_has_a_line_in_the_table(world: World) -> None:
 @pytest.mark.parametrize("name", VIEWERS)
 def test_nothing_is_told_of_what_an_asker_may_not_see(world: World, name: str) -> None:
     viewer, browser = VIEWERS[name], world.browsers[name]
-    seen = {"unit": viewer.units, "zone": viewer.zones, "alarm": viewer.alarms}
+    seen = {"unit": viewer.units, "zone": viewer.zones, "alarm": viewer.alarms, "application": viewer.units}
     for (method, path), row in TABLE.items():
         if row.names is None:
             if path in {"/sign-out", "/api/v1/session"} and method != "GET":
