@@ -18,6 +18,7 @@ from api.app_context import AppContext
 from api.auth import ConcurrencyLimited, current_principal
 from api.openapi import DocumentedApp
 from api.pages import alarm, alarm_export, alarm_link, alarm_list, assets, device_list, home, sign_in, zone
+from api.pages import unit_overview as unit_overview_page
 from api.query_parameters import (
     accepted_parameters,
     any_parameters,
@@ -26,7 +27,18 @@ from api.query_parameters import (
     refuse_unknown_parameters,
 )
 from api.request_middleware import RequestMiddleware
-from api.routes import alarms, applications, devices, docs, health, intake, session, units, zone_history
+from api.routes import (
+    alarms,
+    applications,
+    devices,
+    docs,
+    health,
+    intake,
+    session,
+    unit_overview,
+    units,
+    zone_history,
+)
 
 ABOUT = (
     "Temperatures of vaccine cold-chain equipment, alarms and who was told of them, and the forms of units on their "
@@ -75,7 +87,7 @@ def _routes() -> list[BaseRoute]:
         redirect_slashes=False,
     )
     guarded = APIRouter(prefix="/api/v1", dependencies=[Depends(current_principal), ConcurrencyLimited])
-    for routes in (units, zone_history, alarms, intake, devices, applications):
+    for routes in (units, unit_overview, zone_history, alarms, intake, devices, applications):
         guarded.include_router(routes.router)
     router.include_router(session.router, prefix="/api/v1")
     router.include_router(guarded)
@@ -83,7 +95,7 @@ def _routes() -> list[BaseRoute]:
     router.include_router(docs.router)
     router.include_router(assets.router, include_in_schema=False)
     router.include_router(sign_in.router, include_in_schema=False, dependencies=[Depends(page_language)])
-    for page in (home, zone, alarm_list, alarm_export, alarm, alarm_link, device_list):
+    for page in (home, unit_overview_page, zone, alarm_list, alarm_export, alarm, alarm_link, device_list):
         router.include_router(
             page.router, include_in_schema=False, dependencies=[Depends(page_language), ConcurrencyLimited]
         )

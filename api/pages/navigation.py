@@ -21,6 +21,7 @@ class Destination(NamedTuple):
 
 NAVIGATION: Sequence[Destination] = (
     Destination("/", "nav.home", Right.SEE),
+    Destination("/units", "nav.units", Right.SEE),
     Destination("/alarms", "nav.alarms", Right.SEE),
     Destination("/devices", "nav.devices", Right.SEE),
 )

@@ -20,7 +20,7 @@ from core.runtime.instant import Instant, rfc3339
 
 LANGUAGE_COOKIE = "cc_lang"
 A_YEAR_S = 365 * 86_400
-SHOWN_BY = ("all", "below", "cursor", "next", "own", "since", "span", "unit", "until")
+SHOWN_BY = ("all", "below", "cursor", "next", "own", "since", "span", "state", "unit", "until")
 """Parameters that select what a page shows, each of a fixed form; no other is repeated in a page (ADR 13)."""
 RENEWED_S = 15
 """Seconds after which a page of live figures is renewed."""

@@ -118,3 +118,14 @@ class ZoneState(StrEnum):
     STOPPED = "stopped"
     STOCK_TAKE = "stock_take"
     DEFROST = "defrost"
+
+
+class EquipmentState(StrEnum):
+    """State in which an equipment is counted: that of its worst zone, or its maintenance window."""
+
+    NORMAL = "normal"
+    ABNORMAL = "abnormal"
+    OFFLINE = "offline"
+    STOPPED = "stopped"
+    MAINTENANCE = "maintenance"
+    """In repair, spare, in a stock-take or defrosting."""

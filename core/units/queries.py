@@ -100,6 +100,12 @@ def neighbouring_units(tx: Session, actor: Actor, unit: Unit) -> Sequence[Unit]:
     return tx.scalars(query.order_by(Unit.path)).all()
 
 
+def visible_ancestors(tx: Session, actor: Actor, unit: Unit) -> Sequence[Unit]:
+    """Return the units that stand above one now and that the actor may see, from the root on."""
+    numbers = [int(number) for number in unit.path.strip("/").split("/")[:-1]]
+    return tx.scalars(select(Unit).where(Unit.id.in_(numbers), actor.scope(Right.SEE)).order_by(Unit.path)).all()
+
+
 def granted_units(tx: Session, actor: Actor) -> list[tuple[Unit, frozenset[Right]]]:
     """Return the units on which the actor was granted something, with the rights held there and below."""
     rights_by_path: dict[str, frozenset[Right]] = {}

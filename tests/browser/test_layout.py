@@ -41,6 +41,8 @@ def pages_of(place: Site) -> dict[str, str]:
     )
     return {
         "home": "/",
+        "units": "/units",
+        "units in a state": "/units?state=abnormal",
         "zone": f"/zones/{place.there.zone}",
         "zone without data": f"/zones/{place.there.frozen}?span=7d",
         "alarms": "/alarms?all=1",

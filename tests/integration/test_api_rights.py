@@ -63,6 +63,11 @@ TABLE: Mapping[tuple[str, str], Row] = {
     ("GET", "/api/v1/units/{unit}"): Row("unit"),
     ("GET", "/api/v1/units/{unit}/live"): Row("unit", {"below": "true"}),
     ("GET", "/api/v1/units/{unit}/timeliness"): Row("unit", TIME),
+    ("GET", "/api/v1/units/{unit}/overview"): Row("unit"),
+    ("GET", "/api/v1/units/{unit}/coverage"): Row("unit"),
+    ("GET", "/api/v1/units/{unit}/readiness"): Row("unit"),
+    ("GET", "/api/v1/units/{unit}/codes"): Row("unit", {"year": "2026"}),
+    ("GET", "/api/v1/units/{unit}/ancestors"): Row("unit", {"at": rfc3339(NOW)}),
     ("GET", "/api/v1/units/{unit}/contacts/incomplete"): Row("unit"),
     ("GET", "/api/v1/units/{unit}/contacts/unbound"): Row("unit"),
     ("GET", "/api/v1/zones/{zone}/history"): Row("zone", TIME),
@@ -95,6 +100,7 @@ TABLE: Mapping[tuple[str, str], Row] = {
     ("POST", "/api/v1/applications/{application}/execution"): Row("application", json={}, visible=(403, 409)),
     ("POST", "/api/v1/applications/{application}/return"): Row("application", json={"reason": "?"}, visible=(403, 409)),
     ("GET", "/"): SIGNED,
+    ("GET", "/units"): SIGNED,
     ("GET", "/alarms"): Row(params={"all": "1"}),
     ("GET", "/alarms.csv"): Row(params={"all": "1"}),
     ("GET", "/alarms/{alarm}"): Row("alarm"),
@@ -138,7 +144,7 @@ def test_nothing_is_told_of_what_an_asker_may_not_see(world: World, name: str) -
             if path in {"/sign-out", "/api/v1/session"} and method != "GET":
                 continue  # would end the session
             answer = ask(browser, method, path, row)
-            own = (403,) if path == "/" and not (viewer.units or viewer.zones) else row.visible
+            own = (403,) if path in {"/", "/units"} and not (viewer.units or viewer.zones) else row.visible
             assert answer.status_code in own, f"{method} {path}: {answer.status_code}"
             assert not leaks(answer, viewer), f"{method} {path}"
             continue
@@ -167,7 +173,7 @@ def test_lists_asked_for_another_units_things_are_as_if_they_were_not_there(worl
                 assert answer.json() == {"items": [], "next": None}, thing
     for thing, number in world.place.there.units.items():
         if thing not in viewer.units:
-            for path, key in (("/api/v1/units", "parent"), ("/", "unit")):
+            for path, key in (("/api/v1/units", "parent"), ("/", "unit"), ("/units", "unit")):
                 answer = browser.get(path, params={key: str(number)}, headers={"accept": "text/html"})
                 assert answer.status_code == (200 if key == "parent" else 404)
                 assert not leaks(answer, viewer), thing
