@@ -34,6 +34,8 @@ class Candidate(msgspec.Struct, frozen=True):
 
     span: MarkedSpan
     newest: Instant | None
+    recent: bytes
+    """The memory of its recent readings."""
     followed: tuple[Shard, int] | None
     """How far alerting had followed the shard that brings the series."""
 
@@ -125,9 +127,15 @@ def _due(tx: Session, now: Instant, slots: tuple[int, int], offset: int) -> list
     """Return the spans that are due, a page at a time."""
     spans = late_spans.due(tx, now, slots, limit=SPANS_PER_PASS, offset=offset)
     asked = (
-        select(SeriesState.series_id, SeriesState.newest_at, FollowCursor.shard, FollowCursor.position)
+        select(
+            SeriesState.series_id,
+            SeriesState.newest_at,
+            SeriesState.recent,
+            FollowCursor.shard,
+            FollowCursor.position,
+        )
         .join(FollowCursor, FollowCursor.shard == SeriesState.shard)
         .where(in_values(tx, SeriesState.series_id, {span.series for span in spans}), SeriesState.newest_at > 0)
     )
-    live = {row[0]: (row[1], (Shard(row[2]), row[3])) for row in tx.execute(asked)}
-    return [Candidate(span, *live.get(span.series, (None, None))) for span in spans]
+    live = {row[0]: (row[1], row[2], (Shard(row[3]), row[4])) for row in tx.execute(asked)}
+    return [Candidate(span, *live.get(span.series, (None, b"", None))) for span in spans]

@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from alerting.evaluating.probe_state import inserted
 from alerting.late_queue import Candidate
 from core.alarms import late_alarms, zone_periods
 from core.alarms.late_spans import MarkedSpan, SeriesDay
@@ -36,6 +37,8 @@ class LateInputs(msgspec.Struct, frozen=True):
     revision: int
     periods: Mapping[SeriesId, ProbeZonePeriods]
     newest: Mapping[SeriesId, Instant]
+    inserted: Mapping[SeriesId, int]
+    """Of the series of the spans, how many readings had been inserted between others in the live state."""
     beyond: frozenset[SeriesId]
     """Series with a limit's condition that isn't ok."""
     since: Instant
@@ -75,6 +78,7 @@ def snapshot(tx: Session, candidates: Sequence[Candidate]) -> LateInputs:
         device_revision.current(tx),
         periods,
         {**{row[0]: row[1] for row in tx.execute(of_all)}, **newest},
+        {each.span.series: inserted(each.recent) for each in candidates},
         frozenset(tx.scalars(beyond)),
         since,
         until,

@@ -300,6 +300,8 @@ class LateEvaluation:
             for (_, rule), (found, _) in results.items()
             if probe.place.probe in found.settled
         }
+        if settled and probe.live_state.recent.inserted != known.inserted.get(span.series, 0):
+            return None  # one that came meanwhile, behind a newer one, may not have been read
         newest = known.newest.get(span.series, Instant(0))
         return live_correction.at_the_recent(probe, self._zones, settled, newest, reader.of(span.series))
 

@@ -128,6 +128,14 @@ def load(tx: Session, places: Mapping[SeriesId, Place]) -> dict[SeriesId, ProbeS
     return probes
 
 
+def inserted(memory: bytes) -> int:
+    """Return how many readings had been inserted between recent ones when their memory was written."""
+    try:
+        return _recent(memory).inserted
+    except UNREADABLE:
+        return 0
+
+
 def save(tx: Session, probes: Mapping[SeriesId, ProbeState], zones: ZoneCache, now: Instant) -> None:
     """Write the changes."""
     series_rows = [_series_row(series, probe) for series, probe in probes.items()]

@@ -64,6 +64,8 @@ class RecentReadings(msgspec.Struct, array_like=True):
     """Zone of the live state."""
     samples: list[Sample] = []
     """In event order: the newest reading, and all that are not older than the watermark."""
+    inserted: int = 0
+    """How many readings came behind a newer one, ever: whoever has read the others may not have read these."""
 
 
 class EndedExcursion(msgspec.Struct, frozen=True):
@@ -171,6 +173,7 @@ def _insert(state: LiveState, bounds: Bounds, sample: Sample) -> list[EndedExcur
         return []
     else:
         samples[index] = sample
+    state.recent.inserted += 1
     all_ended = []
     for rule, track, limit in state.tracks(bounds):
         previous, track.live, episode = track.live, track.settled, None

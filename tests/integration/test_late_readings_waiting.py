@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
+from core.alarms import late_spans
 from core.alarms.tables import LateSpan
 from core.devices.tables import Series
 from core.health.trouble_text import wrong
@@ -210,6 +211,43 @@ def test_a_live_state_that_moves_on_during_each_evaluation_keeps_no_excursion_fr
     watch.evaluate_late()
     with watch.records.read() as tx:
         assert not tx.scalar(select(func.count()).select_from(LateSpan))
+
+
+@pytest.mark.req("AL-14")
+@on_both
+def test_a_reading_that_is_overtaken_by_newer_ones_during_an_evaluation_counts_in_it(watch: Watch) -> None:
+    watch.fridge()
+    watch.reads(5.0)
+    watch.run()
+    ahead(watch, 30)
+    watch.reads(9.4)
+    onset = watch.clock.time
+    watch.reads(*[9.4] * 7, at=ago(watch, 8), origin="backfill")
+    watch.engine.run_once()
+    watch.store()
+    store = ReadMeanwhile(watch.folder / "telemetry")
+
+    def overtaken() -> None:
+        store.meanwhile = lambda: None
+        watch.reads(5.0, at=Instant(onset - MINUTE))
+        watch.reads(9.4)
+        ahead(watch, 1)
+        watch.reads(9.4)
+        watch.engine.run_once()
+
+    store.meanwhile = overtaken
+    whole, watch.telemetry = watch.telemetry, store
+    late = watch.late_worker()
+    watch.clock.time = Instant(watch.clock.time + late_spans.QUIET_TIME)
+    assert late.step()
+    assert not watch.alarms(), "it was within its limits for a while"
+    watch.store()
+    assert late.step(), "it is evaluated again"
+    late.close()
+    watch.telemetry = whole
+    assert not watch.alarms()
+    watch.forward(12, showing=9.4)
+    assert watch.alarm().onset_at == onset
 
 
 class EndlessBacklog:
