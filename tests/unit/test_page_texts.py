@@ -27,7 +27,8 @@ def test_both_languages_hold_the_same_texts_with_the_same_holes() -> None:
 
 
 def test_no_text_for_people_stands_in_code_or_templates() -> None:
-    files = [*TEMPLATES, *API.rglob("*.py"), *API.rglob("*.js")]
+    examples = {API / "routes" / "application_schemas.py"}  # of the API's document: units and devices as they are named
+    files = [file for file in (*TEMPLATES, *API.rglob("*.py"), *API.rglob("*.js")) if file not in examples]
     said = re.compile(r"[\u4e00-\u9fff]+")
     docstring = re.compile(r'"""[\s\S]*?"""|#.*')
     for file in files:
