@@ -19,6 +19,7 @@ from api.auth import ConcurrencyLimited, current_principal
 from api.openapi import DocumentedApp
 from api.pages import alarm, alarm_export, alarm_link, alarm_list, assets, device_list, home, sign_in, zone
 from api.pages import unit_overview as unit_overview_page
+from api.pages.applications import application_form, application_list, application_page
 from api.query_parameters import (
     accepted_parameters,
     any_parameters,
@@ -95,7 +96,9 @@ def _routes() -> list[BaseRoute]:
     router.include_router(docs.router)
     router.include_router(assets.router, include_in_schema=False)
     router.include_router(sign_in.router, include_in_schema=False, dependencies=[Depends(page_language)])
-    for page in (home, unit_overview_page, zone, alarm_list, alarm_export, alarm, alarm_link, device_list):
+    pages_of_applications = (application_list, application_form, application_page)
+    pages = (home, unit_overview_page, zone, alarm_list, alarm_export, alarm, alarm_link, device_list)
+    for page in (*pages, *pages_of_applications):
         router.include_router(
             page.router, include_in_schema=False, dependencies=[Depends(page_language), ConcurrencyLimited]
         )

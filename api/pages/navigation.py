@@ -24,6 +24,7 @@ NAVIGATION: Sequence[Destination] = (
     Destination("/units", "nav.units", Right.SEE),
     Destination("/alarms", "nav.alarms", Right.SEE),
     Destination("/devices", "nav.devices", Right.SEE),
+    Destination("/applications", "nav.applications", Right.FILE),
 )
 
 

@@ -16,11 +16,11 @@ from api.pages import assets
 from api.pages.forms import LABELS
 from api.pages.navigation import current, destinations
 from api.pages.texts import LANGUAGES, Texts, chosen, words
-from core.runtime.instant import Instant, rfc3339
+from core.runtime.instant import Instant, local_day, rfc3339
 
 LANGUAGE_COOKIE = "cc_lang"
 A_YEAR_S = 365 * 86_400
-SHOWN_BY = ("all", "below", "cursor", "next", "own", "since", "span", "state", "unit", "until")
+SHOWN_BY = ("all", "below", "cursor", "kind", "next", "own", "since", "span", "state", "unit", "until")
 """Parameters that select what a page shows, each of a fixed form; no other is repeated in a page (ADR 13)."""
 RENEWED_S = 15
 """Seconds after which a page of live figures is renewed."""
@@ -56,6 +56,10 @@ class SiteClock:
     def exact(self, when: Instant) -> str:
         """Write a moment to the second: when a figure was measured, when a page was made."""
         return self._words.clock(when, self._zone, self._now, seconds=True)
+
+    def dated(self, when: Instant) -> str:
+        """Write a moment to the minute with its full date, for what is kept for years."""
+        return f"{local_day(when, self._zone).isoformat()} {self._words.clock(when, self._zone, when)}"
 
     def iso(self, when: Instant) -> str:
         """Write a moment for programs."""

@@ -8,17 +8,18 @@ from importlib import resources
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from config.catalogue import Language
 from core.ids import Centi
 from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Instant, Milliseconds, at_zone
 
-LANGUAGES = ("zh-CN", "en")
+LANGUAGES: tuple[Language, ...] = ("zh-CN", "en")
 _SPANS = (("days", DAY), ("hours", HOUR), ("minutes", MINUTE), ("seconds", SECOND))
 
 
 class Texts:
     """Texts of one language: `words("alarm.opened")`, placeholders filled from keyword arguments."""
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: Language) -> None:
         self.language = language
         self._texts = catalogue(language)
 
@@ -81,16 +82,19 @@ def catalogue(language: str) -> Mapping[str, str]:
 
 
 @cache
-def words(language: str) -> Texts:
+def words(language: Language) -> Texts:
     """Return the words of a language."""
     return Texts(language)
 
 
-def chosen(requested: str | None, remembered: str | None, accepted: str | None) -> str:
+def chosen(requested: str | None, remembered: str | None, accepted: str | None) -> Language:
     """Return the language: of the address, else of the cookie, else the browser's preference, else Chinese."""
-    for language_tag in (requested, remembered):
-        if language_tag in LANGUAGES:
-            return language_tag
+    for language in LANGUAGES:
+        if requested == language:
+            return language
+    for language in LANGUAGES:
+        if remembered == language:
+            return language
     for tag, _ in sorted(_preferences(accepted or ""), key=lambda preference: -preference[1]):
         for language in LANGUAGES:
             if tag.split("-")[0] == language.split("-")[0]:

@@ -54,7 +54,7 @@ def choice(name: str, title: str, options: dict[Choice, str]) -> Cell:
             raise Invalid(name, written, message("choice", options="、".join(options.values())))
         return values[written].value
 
-    return Cell(name=name, title=title, read=read)
+    return Cell(name=name, title=title, read=read, options=tuple(options.values()))
 
 
 def yes_no(name: str, title: str) -> Cell:
@@ -66,7 +66,7 @@ def yes_no(name: str, title: str) -> Cell:
             raise Invalid(name, written, message("yes_no"))
         return word in _YES
 
-    return Cell(name=name, title=title, read=read)
+    return Cell(name=name, title=title, read=read, options=("是", "否"))
 
 
 def phone(name: str, title: str) -> Cell:
@@ -84,7 +84,7 @@ def unit_code(name: str, title: str) -> Cell:
             raise Invalid(name, written, message("other_code", unit=context.unit.name))
         return written
 
-    return Cell(name=name, title=title, read=read)
+    return Cell(name=name, title=title, read=read, suggested=lambda unit: unit.code or "")
 
 
 def unit_name(name: str, title: str) -> Cell:
@@ -95,4 +95,4 @@ def unit_name(name: str, title: str) -> Cell:
             raise Invalid(name, written, message("other_name", unit=context.unit.name))
         return written
 
-    return Cell(name=name, title=title, read=read)
+    return Cell(name=name, title=title, read=read, suggested=lambda unit: unit.name)

@@ -49,6 +49,19 @@ def check_draft(kind: ApplicationKind, content: DraftContent) -> None:
             require_plain(field, text)
 
 
+def unstorable_cells(kind: ApplicationKind, content: DraftContent) -> list[CellFault]:
+    """Return every cell of a form for which `check_draft` would refuse it."""
+    faults = []
+    for number, written in enumerate((content.fields, *content.rows)):
+        for name, text in written.items():
+            one = {name: text}
+            try:
+                check_draft(kind, DraftContent({}, [one]) if number else DraftContent(one))
+            except Invalid as error:
+                faults.append(CellFault(number, name, error.message))
+    return _in_order(kind, faults)
+
+
 def checked_form(kind: ApplicationKind, context: FormContext, content: DraftContent) -> CheckedForm:
     """Resolve all cells, then apply the rules and find the payers; return every fault."""
     faults: list[CellFault] = []

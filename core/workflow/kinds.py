@@ -47,6 +47,10 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     read: Callable[[FormContext, str], object]
     required: bool = True
+    options: Sequence[str] = ()
+    """Words of which one is to be written; a page offers them."""
+    suggested: Callable[[Unit], str] | None = None
+    """What a new form of a unit has here already."""
 
 
 Rule = Callable[[FormContext, Form], Iterable[CellFault]]

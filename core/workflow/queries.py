@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from core.errors import NotFound
@@ -91,6 +91,23 @@ def inbox(tx: Session, actor: Actor, *, after: int, limit: int) -> Sequence[Wait
         .limit(limit)
     )
     return [WaitingApplication(*row) for row in tx.execute(query)]
+
+
+def inbox_size(tx: Session, actor: Actor) -> int:
+    """Return how many applications wait for exactly the units for which the actor reviews."""
+    reviewing = select(Unit.id).where(actor.scope(Right.REVIEW))
+    query = select(func.count()).where(ReviewStep.closed_at.is_(None), ReviewStep.unit_id.in_(reviewing))
+    return tx.scalar(query) or 0
+
+
+def open_steps(tx: Session, applications: Sequence[ApplicationId]) -> dict[ApplicationId, tuple[ReviewStep, Unit]]:
+    """Return the steps that applications wait for, with the reviewing units; nothing for those that don't wait."""
+    query = (
+        select(ReviewStep, Unit)
+        .join(Unit, Unit.id == ReviewStep.unit_id)
+        .where(ReviewStep.application_id.in_(applications), ReviewStep.closed_at.is_(None))
+    )
+    return {step.application_id: (step, unit) for step, unit in tx.execute(query)}
 
 
 def open_step(tx: Session, application: Application) -> tuple[ReviewStep, Unit] | None:

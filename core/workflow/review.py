@@ -59,12 +59,11 @@ def decide(
     if step.closed_at is not None:
         return _repeated(tx, signature, step, outcome, opinion)
     step = _followed(tx, kind, application, step, now=now)
-    require_review(tx, actor, step)
+    require_decider(tx, actor, application, step)
     if outcome is DecisionOutcome.FINAL_HERE and step.level not in kind.final_at:
         raise Invalid(field="outcome", value=outcome.value, problem=message("not_final_here"))
     if outcome is DecisionOutcome.REFUSED and not opinion.strip():
         raise Invalid(field="opinion", value=opinion, problem=message("opinion_missing"))
-    _require_uninvolved(tx, signature, application)
     content_hash = _unchanged_hash(tx, application, seen_hash)
     decision = Decision(
         step_id=step.id,
@@ -177,6 +176,21 @@ def require_review(tx: Session, actor: Actor, step: ReviewStep) -> None:
         raise PermissionDenied(msg)
 
 
+def require_decider(tx: Session, actor: Actor, application: Application, step: ReviewStep) -> None:
+    """Check that the actor reviews for exactly the unit of a step, and neither filed this round nor decided in it.
+
+    Raises: PermissionDenied.
+    """
+    require_review(tx, actor, step)
+    signature = signed_by(tx, actor)
+    submission = form_records.submission_of(tx, application)
+    if submission is not None and signature.is_same_person(submission.actor, submission.person_id):
+        raise PermissionDenied(message("filed_it_yourself"))
+    earlier = select(Decision).where(Decision.application_id == application.id, Decision.round == application.round)
+    if any(signature.is_same_person(each.actor, each.person_id) for each in tx.scalars(earlier)):
+        raise PermissionDenied(message("decided_in_this_round"))
+
+
 def _followed(
     tx: Session, kind: ApplicationKind, application: Application, step: ReviewStep, *, now: Instant
 ) -> ReviewStep:
@@ -208,19 +222,6 @@ def _repeated(tx: Session, signature: Signature, step: ReviewStep, outcome: Deci
     if not is_same:
         raise Conflict(message("decided_already", name=decision.person_name, outcome=decision.outcome.value))
     return decision
-
-
-def _require_uninvolved(tx: Session, signature: Signature, application: Application) -> None:
-    """Check that nobody decides what they filed themselves, or twice in a round.
-
-    Raises: PermissionDenied.
-    """
-    submission = form_records.submission_of(tx, application)
-    if submission is not None and signature.is_same_person(submission.actor, submission.person_id):
-        raise PermissionDenied(message("filed_it_yourself"))
-    earlier = select(Decision).where(Decision.application_id == application.id, Decision.round == application.round)
-    if any(signature.is_same_person(each.actor, each.person_id) for each in tx.scalars(earlier)):
-        raise PermissionDenied(message("decided_in_this_round"))
 
 
 def _unchanged_hash(tx: Session, application: Application, seen_hash: bytes | None) -> bytes:

@@ -40,6 +40,7 @@ OPEN = Row(visible=(200, 303, 400, 401, 403, 404, 422, 503))
 """For everybody, or about the viewer alone: only what it shows is looked at."""
 SIGNED = Row()
 SEEN = {"if-match": "1"}
+DECISION = {"step": "1", "outcome": "passed_up", "seen": "0" * 64}
 
 TABLE: Mapping[tuple[str, str], Row] = {
     ("GET", "/healthz"): OPEN,
@@ -99,6 +100,16 @@ TABLE: Mapping[tuple[str, str], Row] = {
     ("POST", "/api/v1/applications/{application}/withdrawal"): Row("application", visible=(200, 403)),
     ("POST", "/api/v1/applications/{application}/execution"): Row("application", json={}, visible=(403, 409)),
     ("POST", "/api/v1/applications/{application}/return"): Row("application", json={"reason": "?"}, visible=(403, 409)),
+    ("GET", "/applications"): SIGNED,
+    ("GET", "/applications/inbox"): SIGNED,
+    ("GET", "/applications/new"): SIGNED,
+    ("POST", "/applications/new"): Row(params={"kind": "form2", "unit": "999999"}, visible=(404,)),
+    ("GET", "/applications/{application}"): Row("application"),
+    ("GET", "/applications/{application}/print"): Row("application"),
+    ("GET", "/applications/{application}/edit"): Row("application", visible=(200, 403)),
+    ("POST", "/applications/{application}/edit"): Row("application", data={"revision": "1"}, visible=(303, 403, 409)),
+    ("POST", "/applications/{application}/decide"): Row("application", data=DECISION, visible=(404, 403)),
+    ("POST", "/applications/{application}/withdraw"): Row("application", visible=(303, 403)),
     ("GET", "/"): SIGNED,
     ("GET", "/units"): SIGNED,
     ("GET", "/alarms"): Row(params={"all": "1"}),

@@ -11,7 +11,7 @@ from core.ids import Centi
 from core.runtime.instant import DAY, HOUR, MINUTE, SECOND, Milliseconds, parse
 
 API = Path(__file__).resolve().parent.parent.parent / "api"
-TEMPLATES = sorted((API / "pages" / "templates").glob("*.html"))
+TEMPLATES = sorted((API / "pages" / "templates").rglob("*.html"))
 
 
 def holes(text: str) -> set[str]:
@@ -38,7 +38,7 @@ def test_no_text_for_people_stands_in_code_or_templates() -> None:
 
 def test_every_text_that_is_asked_for_is_there_and_the_other_way_round() -> None:
     there = set(catalogue("en"))
-    source = "\n".join(file.read_text("utf-8") for file in [*TEMPLATES, *(API / "pages").glob("*.py")])
+    source = "\n".join(file.read_text("utf-8") for file in [*TEMPLATES, *(API / "pages").rglob("*.py")])
     asked = set(re.findall(r'(?:words|said|self)\(\s*"([a-z_0-9.]+)"', source))
     assert {name for name in asked if not name.endswith((".", "_"))} <= there
     families = set(re.findall(r'"([a-z_.]+[._])" ~', source)) | set(re.findall(r'f"([a-z_]+\.)\{', source))

@@ -1,0 +1,1 @@
+"""Pages of applications: list, inbox of reviewers, form, one application with its decisions, official print."""
