@@ -27,7 +27,14 @@ def test_the_contact_of_one_equipment_is_shown_its_pages() -> None:
 
 @pytest.mark.parametrize(
     ("path", "owner"),
-    [("/", "/"), ("/zones/7", "/"), ("/alarms", "/alarms"), ("/alarms/12", "/alarms"), ("/applications/12/edit", "/applications"), ("/alarms.csv", "/")],
+    [
+        ("/", "/"),
+        ("/zones/7", "/"),
+        ("/alarms", "/alarms"),
+        ("/alarms/12", "/alarms"),
+        ("/applications/12/edit", "/applications"),
+        ("/alarms.csv", "/"),
+    ],
 )
 def test_a_page_belongs_to_the_entry_that_its_address_begins_with(path: str, owner: str) -> None:
     assert current(path) == owner

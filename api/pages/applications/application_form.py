@@ -12,8 +12,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from api.application_kinds import KINDS
 from api.app_context import AppContext, AppContextDep
+from api.application_kinds import KINDS
 from api.auth import CurrentPrincipal
 from api.db_session import ReadSession, WriteSession
 from api.pages.applications.application_list import may_anywhere
@@ -127,7 +127,7 @@ def edit_application(
     said: str = "",
 ) -> Response:
     """Show the form of an application that its unit may change; of any other, the application itself."""
-    row, kind, unit = _editable(tx, principal.actor, context, application)
+    row, kind, unit = _editable(tx, principal.actor, application)
     if row.state not in EDITABLE:
         return RedirectResponse(f"/applications/{application}", HTTPStatus.SEE_OTHER)
     form = form_view(words_for(request), kind, form_records.content_of(tx, row))
@@ -145,12 +145,10 @@ def save_application(
 ) -> Response:
     """Save the form, or save and submit it; a form with faults, or one that somebody else has changed, comes back."""
     actor, now = principal.actor, context.clock.now()
-    row, kind, unit = _editable(tx, actor, context, application)
+    row, kind, unit = _editable(tx, actor, application)
 
     def work() -> ApplicationId:
-        saved = drafts.save_draft(
-            tx, actor, KINDS, application, posted.content, revision=posted.revision, now=now
-        )
+        saved = drafts.save_draft(tx, actor, KINDS, application, posted.content, revision=posted.revision, now=now)
         if posted.action is FormAction.SUBMIT:
             submission.submit(tx, actor, KINDS, application, revision=saved.revision, now=now)
         return application
@@ -207,9 +205,7 @@ def _stored_answer(application: ApplicationId, action: FormAction) -> Response:
     return RedirectResponse(path, HTTPStatus.SEE_OTHER)
 
 
-def _editable(
-    tx: Session, actor: Actor, context: AppContext, application: ApplicationId
-) -> tuple[Application, ApplicationKind, Unit]:
+def _editable(tx: Session, actor: Actor, application: ApplicationId) -> tuple[Application, ApplicationKind, Unit]:
     """Return an application with its kind and unit.
 
     Raises: NotFound, PermissionDenied when the actor may see it but not change it.

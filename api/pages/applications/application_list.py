@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, BeforeValidator, Field
 
-from api.application_kinds import KINDS
 from api.app_context import AppContextDep
+from api.application_kinds import KINDS
 from api.auth import CurrentPrincipal
 from api.db_session import ReadSession
 from api.pages.rendering import SiteClock, page

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from api.application_kinds import KINDS
 from api.app_context import AppContext, AppContextDep
+from api.application_kinds import KINDS
 from api.auth import CurrentPrincipal
 from api.db_session import ReadSession, WriteSession
 from api.pages.applications.application_view import AREA_LEVELS, actions_of, application_view, area_names

@@ -6,8 +6,8 @@ import msgspec
 from fastapi import Request
 from sqlalchemy.orm import Session
 
-from api.application_kinds import KINDS
 from api.app_context import AppContext
+from api.application_kinds import KINDS
 from api.pages.applications.form_view import error_text, problem_text
 from api.pages.rendering import SiteClock, words_for
 from core.errors import PermissionDenied

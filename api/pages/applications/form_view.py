@@ -96,7 +96,7 @@ def form_view(
             name=f"{'f' if number == FORM_FIELDS else f'r{number}'}.{cell.name}",
             title=cell.title,
             is_required=cell.required,
-            options=cell.options if not value or value in cell.options else (*cell.options, value),
+            options=cell.options if not cell.options or not value or value in cell.options else (*cell.options, value),
             value=value,
             reasons=reasons.get((number, cell.name), ()),
             stored=None if other == value else other,
