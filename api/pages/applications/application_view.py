@@ -52,7 +52,7 @@ class FiledForm(msgspec.Struct, frozen=True):
         return any(row.payer is not None for row in self.rows)
 
 
-class HistoryLine(msgspec.Struct, frozen=True):
+class ApplicationEvent(msgspec.Struct, frozen=True):
     """What happened at an instant. `event` is the end of a name in the catalogue."""
 
     at: Instant
@@ -84,7 +84,7 @@ class ApplicationView(msgspec.Struct, frozen=True):
     unit: Unit
     form: FiledForm
     history: ApplicationHistory
-    lines: Sequence[HistoryLine]
+    lines: Sequence[ApplicationEvent]
     waiting: ReviewedStep | None
     is_overdue: bool
     differences: Sequence[tuple[int, str]]
@@ -182,16 +182,17 @@ def _filed_form(request: Request, tx: Session, kind: ApplicationKind, applicatio
     return FiledForm(header, fields, footer, rows, warnings.get(0, ()))
 
 
-def _lines(application: Application, history: ApplicationHistory) -> list[HistoryLine]:
+def _lines(application: Application, history: ApplicationHistory) -> list[ApplicationEvent]:
     """Return who did what, in order of time."""
     lines = [
-        HistoryLine(each.at, "submitted", person=each.person_name, round=each.round) for each in history.submissions
+        ApplicationEvent(each.at, "submitted", person=each.person_name, round=each.round)
+        for each in history.submissions
     ]
     for each in history.steps:
         step, decision = each.step, each.decision
         if decision is not None:
             lines.append(
-                HistoryLine(
+                ApplicationEvent(
                     decision.at,
                     decision.outcome.value,
                     unit=each.unit.name,
@@ -202,9 +203,9 @@ def _lines(application: Application, history: ApplicationHistory) -> list[Histor
                 )
             )
         elif step.closed_at is not None:
-            lines.append(HistoryLine(step.closed_at, "undecided", unit=each.unit.name, round=step.round))
+            lines.append(ApplicationEvent(step.closed_at, "undecided", unit=each.unit.name, round=step.round))
     if application.filed_at is not None:
-        lines.append(HistoryLine(application.filed_at, "filed", round=application.round))
+        lines.append(ApplicationEvent(application.filed_at, "filed", round=application.round))
     if application.executed_at is not None:
-        lines.append(HistoryLine(application.executed_at, "executed", round=application.round))
+        lines.append(ApplicationEvent(application.executed_at, "executed", round=application.round))
     return sorted(lines, key=lambda line: line.at)
