@@ -1,4 +1,4 @@
-"""What the page and the print of an application show: the form as filed, its history, and what the reader may do."""
+"""View of an application for its page and print: the form as filed, its history, and what the reader may do."""
 
 from collections.abc import Sequence
 
