@@ -1,11 +1,14 @@
 """Columns of import files: the types of rows and their fields. docs/import.md describes them all."""
 
+from datetime import date
+
 import msgspec
 
 from coldchain.importing import field_readers
 from coldchain.importing.mistakes import FilePosition
 from core.contacts.contacts import ContactLevel
-from core.devices.kinds_and_labels import EquipmentKind, ProbeName, WindowKind, ZoneKind
+from core.devices.hardware_origin import HardwareOrigin
+from core.devices.kinds_and_labels import DeviceSource, EquipmentKind, ProbeName, WindowKind, ZoneKind
 from core.ids import Centi
 from core.limits import rule_profile
 from core.runtime.instant import Instant, Milliseconds
@@ -63,7 +66,28 @@ class PersonRow(ImportRow, frozen=True, kw_only=True):
         return "person", self.unit, self.name
 
 
-class EquipmentRow(ImportRow, frozen=True, kw_only=True):
+class HardwareRow(ImportRow, frozen=True, kw_only=True):
+    """A piece of hardware; what a row leaves out of its origin stays as it is."""
+
+    supplier: str | None = None
+    source: DeviceSource | None = None
+    warranty_start: date | None = None
+    warranty_end: date | None = None
+    installed_on: date | None = None
+
+    @property
+    def origin(self) -> HardwareOrigin:
+        """Where it came from, as far as the row says."""
+        return HardwareOrigin(
+            supplier=self.supplier,
+            source=self.source,
+            warranty_start=self.warranty_start,
+            warranty_end=self.warranty_end,
+            installed_on=self.installed_on,
+        )
+
+
+class EquipmentRow(HardwareRow, frozen=True, kw_only=True):
     """An equipment, known by its code."""
 
     code: str
@@ -96,7 +120,7 @@ class ZoneRow(ImportRow, frozen=True, kw_only=True):
         return "zone", self.equipment, self.kind
 
 
-class GatewayRow(ImportRow, frozen=True, kw_only=True):
+class GatewayRow(HardwareRow, frozen=True, kw_only=True):
     """A gateway, known by its number."""
 
     number: str
@@ -109,7 +133,7 @@ class GatewayRow(ImportRow, frozen=True, kw_only=True):
         return "gateway", self.number
 
 
-class ProbeRow(ImportRow, frozen=True, kw_only=True):
+class ProbeRow(HardwareRow, frozen=True, kw_only=True):
     """A probe, known by its code; its label may name the zone (208604冷冻)."""
 
     code: ProbeName
@@ -158,6 +182,13 @@ class WindowRow(ImportRow, frozen=True, kw_only=True):
 _UNIT, _EQUIPMENT = field_readers.code(field_readers.UNIT_CODE), field_readers.code(field_readers.EQUIPMENT_CODE)
 _GATEWAY, _PERSON = field_readers.code(field_readers.GATEWAY_NUMBER), field_readers.text(50)
 _ZONE = field_readers.device_word(ZoneKind)
+_ORIGIN: dict[str, field_readers.FieldReader] = {
+    "supplier": field_readers.text(100),
+    "source": field_readers.device_word(DeviceSource),
+    "warranty_start": field_readers.day,
+    "warranty_end": field_readers.day,
+    "installed_on": field_readers.day,
+}
 
 KINDS: dict[str, tuple[type[ImportRow], dict[str, field_readers.FieldReader]]] = {
     "unit": (
@@ -198,6 +229,7 @@ KINDS: dict[str, tuple[type[ImportRow], dict[str, field_readers.FieldReader]]] =
             "unit": _UNIT,
             "zones": field_readers.several(_ZONE),
             "since": field_readers.moment,
+            **_ORIGIN,
         },
     ),
     "zone": (
@@ -212,7 +244,7 @@ KINDS: dict[str, tuple[type[ImportRow], dict[str, field_readers.FieldReader]]] =
             "hysteresis": field_readers.hundredths,
         },
     ),
-    "gateway": (GatewayRow, {"number": _GATEWAY, "unit": _UNIT, "since": field_readers.moment}),
+    "gateway": (GatewayRow, {"number": _GATEWAY, "unit": _UNIT, "since": field_readers.moment, **_ORIGIN}),
     "probe": (
         ProbeRow,
         {
@@ -222,6 +254,7 @@ KINDS: dict[str, tuple[type[ImportRow], dict[str, field_readers.FieldReader]]] =
             "zone": _ZONE,
             "interval": field_readers.span,
             "since": field_readers.moment,
+            **_ORIGIN,
         },
     ),
     "contact": (ContactRow, {"equipment": _EQUIPMENT, "level": field_readers.level, "person": _PERSON, "unit": _UNIT}),

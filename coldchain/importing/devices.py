@@ -6,9 +6,9 @@ together.
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
-from coldchain.importing.columns import EquipmentRow, GatewayRow, ProbeRow, WindowRow, ZoneRow
+from coldchain.importing.columns import EquipmentRow, GatewayRow, HardwareRow, ProbeRow, WindowRow, ZoneRow
 from coldchain.importing.import_run import ImportRun, RowOutcome
 from coldchain.importing.mistakes import FieldProblem, message
 from core.devices import bindings, maintenance_windows, registry
@@ -22,6 +22,7 @@ from core.devices.bulk_entry import (
     enter_probes,
     probes_known,
 )
+from core.devices.hardware_origin import UNKNOWN, HardwareOrigin, HardwareT, completed, origin_of, set_origins
 from core.devices.kinds_and_labels import WindowKind
 from core.devices.queries import (
     ZonesByKind,
@@ -33,6 +34,7 @@ from core.devices.queries import (
     zones_of,
 )
 from core.devices.tables import (
+    Equipment,
     EquipmentUnit,
     Gateway,
     GatewayUnit,
@@ -41,10 +43,39 @@ from core.devices.tables import (
     ProbeGateway,
     ProbeZone,
 )
+from core.errors import DomainError
 from core.ids import EquipmentId, ZoneId
 from core.limits import zone_limits
 from core.limits.zone_limits import ZoneLimits
 from core.runtime.instant import MINUTE, Instant, rfc3339
+
+
+class _OriginChanges(Generic[HardwareT]):
+    """Origins of known devices that rows of a chunk change; written together at its end."""
+
+    def __init__(self, run: ImportRun) -> None:
+        self._run = run
+        self._rows: list[HardwareRow] = []
+        self._changes: list[tuple[HardwareT, HardwareOrigin]] = []
+
+    def add(self, row: HardwareRow, hardware: HardwareT) -> bool:
+        """Return whether a row changes the origin of a device.
+
+        Raises: Invalid.
+        """
+        before = origin_of(hardware)
+        if row.origin == UNKNOWN or completed(row.origin, before) == before:
+            return False
+        self._rows.append(row)
+        self._changes.append((hardware, row.origin))
+        return True
+
+    def write(self) -> None:
+        """Set the origins, or note why one can't be set."""
+        results = set_origins(self._run.tx, self._run.actor, self._changes, now=self._run.now)
+        for row, result in zip(self._rows, results, strict=True):
+            if isinstance(result, DomainError):
+                self._run.refuse(row, result)
 
 
 def write_equipment(run: ImportRun, rows: Sequence[EquipmentRow]) -> None:
@@ -52,21 +83,28 @@ def write_equipment(run: ImportRun, rows: Sequence[EquipmentRow]) -> None:
     for chunk in run.chunks(rows):
         ids = {run.equipment[row.code].id for row in chunk if row.code in run.equipment}
         zones, places = zones_of(run.tx, ids), last_units_of_equipment(run.tx, ids)
+        origins: _OriginChanges[Equipment] = _OriginChanges(run)
         run.settle(
             chunk,
-            partial(_decide_equipment, run, zones, places),
+            partial(_decide_equipment, run, zones, places, origins),
             partial(enter_equipment, run.tx, run.actor, now=run.now),
             run.keep_equipment,
         )
+        origins.write()
 
 
 def _decide_equipment(
-    run: ImportRun, zones: ZonesByKind, places: dict[int, EquipmentUnit], row: EquipmentRow
+    run: ImportRun,
+    zones: ZonesByKind,
+    places: dict[int, EquipmentUnit],
+    origins: _OriginChanges[Equipment],
+    row: EquipmentRow,
 ) -> RowOutcome | NewInUnit:
     unit = run.unit(row.unit)
     known = run.equipment.get(row.code)
     if known is None:
-        return NewInUnit(NewEquipment(row.code, row.name, row.kind, row.zones), unit, row.since or run.since)
+        new = NewEquipment(row.code, row.name, row.kind, row.zones, row.origin)
+        return NewInUnit(new, unit, row.since or run.since)
     stands = places.get(known.id)
     is_unchanged = stands is not None and stands.until is None and stands.unit_id == unit.id
     changed = (known.name, known.kind) != (row.name, row.kind)
@@ -78,8 +116,9 @@ def _decide_equipment(
             changed = True
     if stands is not None and is_unchanged:
         run.begins(row.since, stands.since)
-        return RowOutcome.of(changed=changed)
+        return RowOutcome.of(changed=origins.add(row, known) or changed)
     bindings.place_equipment(run.tx, run.actor, known.id, unit, row.since or run.now, now=run.now)
+    origins.add(row, known)
     return RowOutcome.CHANGED
 
 
@@ -112,26 +151,31 @@ def write_gateways(run: ImportRun, rows: Sequence[GatewayRow]) -> None:
     for chunk in run.chunks(rows):
         ids = {run.gateways[row.number].id for row in chunk if row.number in run.gateways}
         places = last_units_of_gateways(run.tx, ids)
+        origins: _OriginChanges[Gateway] = _OriginChanges(run)
         run.settle(
             chunk,
-            partial(_decide_gateway, run, places),
+            partial(_decide_gateway, run, places, origins),
             partial(enter_gateways, run.tx, run.actor, now=run.now),
             run.keep_gateway,
         )
+        origins.write()
 
 
-def _decide_gateway(run: ImportRun, places: dict[int, GatewayUnit], row: GatewayRow) -> RowOutcome | NewGateway:
+def _decide_gateway(
+    run: ImportRun, places: dict[int, GatewayUnit], origins: _OriginChanges[Gateway], row: GatewayRow
+) -> RowOutcome | NewGateway:
     if row.number in run.services:
         raise FieldProblem(field="number", value=row.number, problem=message("service_number"))
     unit = run.unit(row.unit)
     known = run.gateways.get(row.number)
     if known is None:
-        return NewGateway(row.number, unit, row.since or run.since)
+        return NewGateway(row.number, unit, row.since or run.since, origin=row.origin)
     stands = places.get(known.id)
     if stands is not None and stands.until is None and stands.unit_id == unit.id:
         run.begins(row.since, stands.since)
-        return RowOutcome.UNCHANGED
+        return RowOutcome.of(changed=origins.add(row, known))
     bindings.place_gateway(run.tx, run.actor, known.id, unit, row.since or run.now, now=run.now)
+    origins.add(row, known)
     return RowOutcome.CHANGED
 
 
@@ -157,20 +201,24 @@ def write_probes(run: ImportRun, rows: Sequence[ProbeRow]) -> None:
             last_zones_of_probes(run.tx, ids),
             zones_of(run.tx, _named(run, chunk)),
         )
+        origins: _OriginChanges[Probe] = _OriginChanges(run)
         run.settle(
             chunk,
-            partial(_decide_probe, run, known),
+            partial(_decide_probe, run, known, origins),
             partial(enter_probes, run.tx, run.actor, now=run.now),
             lambda _row, _probe: None,
         )
+        origins.write()
 
 
-def _decide_probe(run: ImportRun, known: _KnownProbes, row: ProbeRow) -> RowOutcome | NewProbe:
+def _decide_probe(
+    run: ImportRun, known: _KnownProbes, origins: _OriginChanges[Probe], row: ProbeRow
+) -> RowOutcome | NewProbe:
     gateway = run.gateway(row.gateway)
     zone = _zone_of(run, row, known.zones)
     probe = known.probes.get((gateway.namespace, row.code.code))
     if probe is None:
-        return NewProbe(row.code.code, gateway, row.since or run.since, row.interval or MINUTE, zone)
+        return NewProbe(row.code.code, gateway, row.since or run.since, row.interval or MINUTE, zone, row.origin)
     paired, bound = known.paired.get(probe.id), known.bound.get(probe.id)
     changed = _pair(run, row, probe, gateway, paired) | _bind(run, row, probe, zone, bound)
     if row.interval is not None and row.interval != probe.interval:
@@ -179,7 +227,7 @@ def _decide_probe(run: ImportRun, known: _KnownProbes, row: ProbeRow) -> RowOutc
         paired = last_gateways_of_probes(run.tx, [probe.id]).get(probe.id)
         bound = last_zones_of_probes(run.tx, [probe.id]).get(probe.id)
     run.begins(row.since, *(row.since for row in (paired, bound) if row is not None))
-    return RowOutcome.of(changed=changed)
+    return RowOutcome.of(changed=origins.add(row, probe) or changed)
 
 
 def _pair(run: ImportRun, row: ProbeRow, probe: Probe, gateway: Gateway, paired: ProbeGateway | None) -> bool:

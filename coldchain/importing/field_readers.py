@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -34,6 +34,7 @@ GATEWAY_NUMBER: Pattern = (r"[A-Za-z0-9_-]{1,32}", "gateway_number")
 _IN_A_SPREADSHEET = re.compile(r"[+-]?\d+([.,]\d+)?[eE]\+?\d+")
 """A number that a spreadsheet has shortened, such as 6.10103E+11."""
 _EARLIEST, _LATEST = Instant(0), Instant(230 * 365 * DAY)
+_FIRST_DAY, _LAST_DAY = date(1970, 1, 1), date(2199, 12, 31)
 
 
 def text(longest: int) -> FieldReader:
@@ -107,6 +108,22 @@ def moment(value: object) -> Instant:
     except (ValueError, OverflowError):
         raise WrongField(message("moment")) from None
     if not _EARLIEST <= found <= _LATEST:
+        raise WrongField(message("far_moment"))
+    return found
+
+
+def day(value: object) -> date:
+    """Read a date."""
+    if isinstance(value, date) and not isinstance(value, datetime):
+        found = value
+    else:
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", str(value), re.ASCII):
+            raise WrongField(message("day"))
+        try:
+            found = date.fromisoformat(str(value))
+        except ValueError:
+            raise WrongField(message("day")) from None
+    if not _FIRST_DAY <= found <= _LAST_DAY:
         raise WrongField(message("far_moment"))
     return found
 

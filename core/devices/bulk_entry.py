@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import asdict
 from sqlalchemy import ColumnElement, String, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -19,6 +20,7 @@ from core.db.in_values import in_values
 from core.db.insert import insert_all
 from core.db.table_base import Record
 from core.devices import timeline_rows
+from core.devices.hardware_origin import UNKNOWN, HardwareOrigin, completed
 from core.devices.kinds_and_labels import EquipmentKind, ZoneKind
 from core.devices.messages import message
 from core.devices.tables import (
@@ -50,12 +52,13 @@ NAMESPACE = "cc"
 
 
 class NewEquipment(msgspec.Struct, frozen=True):
-    """An equipment to add: inventory number, name, kind and zones."""
+    """An equipment to add: inventory number, name, kind, zones and origin."""
 
     code: str
     name: str
     kind: EquipmentKind
     zones: Sequence[ZoneKind]
+    origin: HardwareOrigin = UNKNOWN
 
 
 class NewInUnit(msgspec.Struct, frozen=True):
@@ -73,6 +76,7 @@ class NewGateway(msgspec.Struct, frozen=True):
     unit: Unit
     since: Instant
     namespace: str = NAMESPACE
+    origin: HardwareOrigin = UNKNOWN
 
 
 class NewProbe(msgspec.Struct, frozen=True):
@@ -83,6 +87,7 @@ class NewProbe(msgspec.Struct, frozen=True):
     since: Instant
     interval: Milliseconds = MINUTE
     zone: ZoneId | None = None
+    origin: HardwareOrigin = UNKNOWN
 
 
 def enter_equipment(
@@ -103,7 +108,8 @@ def enter_equipment(
         if not equipment_data.code.strip() or not equipment_data.name.strip():
             raise Invalid(field="code", value=equipment_data.code, problem="an equipment needs a code and a name")
         _claim(taken, equipment_data.code, f"equipment code {equipment_data.code} is taken")
-        return {"code": equipment_data.code, "name": equipment_data.name, "kind": equipment_data.kind}
+        origin = asdict(completed(equipment_data.origin))
+        return {"code": equipment_data.code, "name": equipment_data.name, "kind": equipment_data.kind, **origin}
 
     results = [_row_or_error(partial(checked_row, item)) for item in new]
     by_code = _insert(tx, Equipment, Equipment.code, results)
@@ -118,7 +124,13 @@ def enter_equipment(
         Change(
             "equipment added",
             f"equipment:{each.id}",
-            {"code": each.code, "unit": item.unit.id, "zones": list(item.equipment.zones), "since": item.since},
+            {
+                "code": each.code,
+                "unit": item.unit.id,
+                "zones": list(item.equipment.zones),
+                "since": item.since,
+                **item.equipment.origin.known(),
+            },
         )
         for item, each in pairs
     ]
@@ -141,7 +153,7 @@ def enter_gateways(
         if not GATEWAY_NUMBER.fullmatch(item.number):
             raise Invalid(field="number", value=item.number, problem="1 to 32 of A-Z a-z 0-9 _ -")
         _claim(taken, item.number, f"gateway number {item.number} is taken")
-        return {"number": item.number, "namespace": item.namespace}
+        return {"number": item.number, "namespace": item.namespace, **asdict(completed(item.origin))}
 
     results = [_row_or_error(partial(checked_row, item)) for item in new]
     by_number = _insert(tx, Gateway, Gateway.number, results)
@@ -152,7 +164,7 @@ def enter_gateways(
         Change(
             "gateway added",
             f"gateway:{each.id}",
-            {"number": item.number, "unit": item.unit.id, "since": item.since},
+            {"number": item.number, "unit": item.unit.id, "since": item.since, **item.origin.known()},
         )
         for item, each in pairs
     ]
@@ -178,7 +190,8 @@ def enter_probes(tx: Session, actor: Actor, new: Sequence[NewProbe], *, now: Ins
         namespace = item.gateway.namespace
         _claim(taken, (namespace, item.code), f"probe code {item.code} is taken in namespace {namespace}")
         check_interval(item.interval)
-        return {"namespace": namespace, "code": item.code, "interval": item.interval}
+        origin = asdict(completed(item.origin))
+        return {"namespace": namespace, "code": item.code, "interval": item.interval, **origin}
 
     results = [_row_or_error(partial(checked_row, item)) for item in new]
     inserted = [row for row in results if isinstance(row, dict)]
@@ -203,7 +216,7 @@ def enter_probes(tx: Session, actor: Actor, new: Sequence[NewProbe], *, now: Ins
         Change(
             "probe added",
             f"probe:{probe.id}",
-            {"code": item.code, "gateway": item.gateway.id, "since": item.since},
+            {"code": item.code, "gateway": item.gateway.id, "since": item.since, **item.origin.known()},
         )
         for item, probe in pairs
     ]

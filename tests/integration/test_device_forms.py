@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from coldchain.importing import import_file
+from config import secrets
 from core.db.engine import Records
 from core.db.in_force import in_force
 from core.devices import maintenance_windows
@@ -27,6 +30,7 @@ from core.devices.tables import (
 from core.errors import Conflict, Invalid, NotFound, PermissionDenied
 from core.ids import ApplicationId
 from core.runtime.instant import DAY, Instant, parse
+from core.units.actor import OPERATOR
 from core.units.rights import Role
 from core.units.tables import Unit
 from core.workflow import drafts, execution, submission
@@ -274,6 +278,52 @@ def test_the_manufacturer_pays_up_to_the_last_day_of_the_warranty(
     assert parse("2026-03-28T03:02:40+08:00") == NOW
     clinic = Clinic(sqlite_records)
     clinic.furnish(warranty_end)
+    application = clinic.file("form1", rows(CHANGE, FORM_1[0]), operation="更换")
+    with clinic.records.read() as tx:
+        assert [row.payer for row in rows_of(tx, tx.get_one(Application, application))] == [None, payer]
+
+
+IMPORTED = """
+[[equipment]]
+code = "F1"
+name = "美菱冰箱"
+kind = "fridge"
+unit = "6101030203"
+zones = ["冷藏"]
+
+[[equipment]]
+code = "F2"
+name = "海尔冰箱"
+kind = "fridge"
+unit = "6101030203"
+zones = ["冷藏"]
+
+[[gateway]]
+number = "10001"
+unit = "6101030203"
+
+[[probe]]
+code = "208602"
+gateway = "10001"
+
+[[probe]]
+code = "208601冷藏"
+gateway = "10001"
+equipment = "F1"
+"""
+
+
+@pytest.mark.req("HW-07", "HW-08", "HW-09")
+@pytest.mark.parametrize(
+    ("warranty_end", "payer"), [("2026-03-28", Payer.MANUFACTURER), ("2026-03-27", Payer.REQUESTING_UNIT)]
+)
+def test_the_warranty_of_an_imported_probe_decides_who_pays(
+    clinic: Clinic, tmp_path: Path, warranty_end: str, payer: Payer
+) -> None:
+    secrets.write(str(tmp_path), secrets.fresh("coldchain"))
+    file = tmp_path / "clinic.toml"
+    file.write_text(f"since = 2026-01-01T00:00:00+08:00\n{IMPORTED}warranty_end = {warranty_end}\n", "utf-8")
+    assert import_file(clinic.records, str(tmp_path), file, actor=OPERATOR, now=NOW).mistakes == []
     application = clinic.file("form1", rows(CHANGE, FORM_1[0]), operation="更换")
     with clinic.records.read() as tx:
         assert [row.payer for row in rows_of(tx, tx.get_one(Application, application))] == [None, payer]

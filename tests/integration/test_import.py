@@ -1,6 +1,8 @@
 """Import files: every mistake told at once, nothing half imported, the same file twice changes nothing."""
 
+import json
 import re
+from datetime import date
 from importlib import resources
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from core.db.audit import Audit
 from core.db.crypto import FieldCipher
 from core.db.engine import Records
 from core.devices.directory import Directory, Place, RefusalReason, RefusedReading
-from core.devices.tables import Equipment, ProbeGateway, ProbeZone, Zone
+from core.devices.hardware_origin import HardwareOrigin, origin_of
+from core.devices.kinds_and_labels import DeviceSource
+from core.devices.tables import Equipment, Gateway, Probe, ProbeGateway, ProbeZone, Zone
 from core.migrations.all_tables import METADATA
 from core.runtime.instant import HOUR, Instant, parse
 from core.units.actor import OPERATOR
@@ -477,3 +481,87 @@ def test_an_import_does_not_change_what_is_frozen(office: Office) -> None:
     assert office.imports(renamed, now=LATER) == []
     with office.records.read() as tx:
         assert unit_of_code(tx, "6101030203").name == "长乐坊街道社区卫生服务中心"  # type: ignore[union-attr]
+
+
+ORIGIN = """
+supplier = "某某冷链公司"
+source = "省级配发"
+warranty_start = 2026-01-31
+warranty_end = "2029-01-30"
+installed_on = 2026-02-01
+"""
+ORIGINATED = UNIT + FRIDGE + ORIGIN + GATEWAY + ORIGIN + PROBE + ORIGIN
+
+
+def origins(office: Office) -> list[HardwareOrigin]:
+    """Return the origins of the equipment, the gateway and the probe."""
+    with office.records.read() as tx:
+        return [origin_of(tx.scalars(select(table)).one()) for table in (Equipment, Gateway, Probe)]
+
+
+def audited_origins(office: Office) -> dict[str, dict[str, object]]:
+    with office.records.read() as tx:
+        rows = tx.scalars(select(Audit).where(Audit.act == "origin set").order_by(Audit.id))
+        return {row.subject.partition(":")[0]: json.loads(row.detail) for row in rows}
+
+
+@pytest.mark.req("HW-06", "HW-07")
+def test_equipment_gateways_and_probes_come_with_source_supplier_and_warranty(office: Office) -> None:
+    assert office.imports(ORIGINATED) == []
+    known = HardwareOrigin(
+        supplier="某某冷链公司",
+        source=DeviceSource.PROVINCE_ISSUED,
+        warranty_start=date(2026, 1, 31),
+        warranty_end=date(2029, 1, 30),
+        installed_on=date(2026, 2, 1),
+    )
+    assert origins(office) == [known] * 3
+    content, audits = office.content(), office.audits()
+    assert office.imports(ORIGINATED, now=LATER) == []
+    assert not office.report.changed, office.report.lines()
+    assert office.imports(COUNTY, now=LATER) == [], "what a file leaves out stays"
+    assert not office.report.changed, office.report.lines()
+    assert (office.content(), office.audits()) == (content, audits)
+
+
+@pytest.mark.req("HW-06", "HW-07")
+def test_another_source_or_warranty_updates_the_devices_and_is_audited(office: Office) -> None:
+    assert office.imports(COUNTY) == []
+    assert origins(office) == [HardwareOrigin()] * 3, "as before, where the file has no such columns"
+    assert office.imports(ORIGINATED, now=LATER) == []
+    assert audited_origins(office)["probe"] == {
+        "before": dict.fromkeys(("supplier", "source", "warranty_start", "warranty_end", "installed_on")),
+        "after": {
+            "supplier": "某某冷链公司",
+            "source": "province_issued",
+            "warranty_start": "2026-01-31",
+            "warranty_end": "2029-01-30",
+            "installed_on": "2026-02-01",
+        },
+    }
+    other = ORIGINATED.replace("省级配发", "unit_purchased").replace("2029-01-30", "2030-01-30")
+    assert office.imports(other, now=LATER) == []
+    assert [(kind, count) for (kind, outcome), count in office.report.outcomes.items() if outcome == "changed"] == [
+        ("equipment", 1),
+        ("gateway", 1),
+        ("probe", 1),
+    ]
+    assert {(each.source, each.warranty_end) for each in origins(office)} == {("unit_purchased", date(2030, 1, 30))}
+    change = {
+        "before": {"source": "province_issued", "warranty_end": "2029-01-30"},
+        "after": {"source": "unit_purchased", "warranty_end": "2030-01-30"},
+    }
+    assert audited_origins(office) == {"equipment": change, "gateway": change, "probe": change}
+
+
+@pytest.mark.req("HW-07")
+def test_a_new_warranty_may_not_contradict_the_dates_in_the_records(office: Office) -> None:
+    assert office.imports(ORIGINATED) == []
+    content = office.content()
+    assert office.imports(
+        UNIT + FRIDGE + "warranty_end = 2026-01-30\n" + GATEWAY + "warranty_start = 2029-01-31\n", now=LATER
+    ) == [
+        "equipment 1: warranty_end = '2026-01-30': the warranty would end before its start, 2026-01-31",
+        "gateway 1: warranty_start = '2029-01-31': the warranty would start after its end, 2029-01-30",
+    ]
+    assert office.content() == content

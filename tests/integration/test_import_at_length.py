@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,22 @@ def test_moving_units_costs_no_look_at_each_other_unit(sqlite_records: Records, 
     assert report.mistakes == []
     assert report.changed
     assert len(sent) < 20 + 10 * moves
+
+
+@pytest.mark.req("HW-06", "HW-07")
+def test_a_province_gets_its_warranties_in_few_statements(records: Records, tmp_path: Path) -> None:
+    _, rows, _ = imports(records, tmp_path, SMALL)
+    lines = (tmp_path / f"province-{SMALL}.csv").read_text("utf-8").splitlines()
+    hardware = ("equipment,", "gateway,", "probe,")
+    more = [line + (",省级配发,2029-01-30" if line.startswith(hardware) else ",,") for line in lines[1:]]
+    file = tmp_path / "warranties.csv"
+    file.write_text("\n".join([f"{lines[0]},source,warranty_end", *more]), "utf-8")
+    with counted(records.engine) as sent:
+        report = import_file(records, str(tmp_path), file, actor=OPERATOR, now=Instant(NOW + 1))
+    assert report.mistakes == []
+    with records.read() as tx:
+        ends = tx.scalars(select(Probe.warranty_end)).all()
+        audited = tx.scalar(text("SELECT count(*) FROM audit WHERE act = 'origin set'"))
+    assert set(ends) == {date(2029, 1, 30)}
+    assert audited == sum(line.startswith(hardware) for line in lines)
+    assert len(sent) < rows / 10

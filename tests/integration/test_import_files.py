@@ -1,6 +1,7 @@
 """Import files as people and programs write them: read whole, or refused with line, field and what would be right."""
 
 # ruff: noqa: E501 (examples of files, each on a line)
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from coldchain.importing.columns import KINDS
 from coldchain.importing.import_file_reader import read
 from config import secrets
 from core.db.engine import Records
-from core.devices.tables import Equipment
+from core.devices.hardware_origin import HardwareOrigin, origin_of
+from core.devices.kinds_and_labels import DeviceSource
+from core.devices.tables import Equipment, Gateway, Probe
 from core.runtime.instant import parse
 from core.units.actor import OPERATOR
 from core.units.tables import Person, Unit
@@ -347,3 +350,61 @@ def test_an_openid_of_two_people_is_refused_with_the_row_of_the_second(records: 
     assert mistake.startswith("line 4: this WeChat account is bound to somebody else")
     with records.read() as tx:
         assert tx.scalar(select(func.count()).select_from(Person)) == 0
+
+
+ORIGIN_HEAD = (
+    "type,code,number,name,kind,level,unit,zones,gateway,supplier,source,warranty_start,warranty_end,installed_on\n"
+)
+ORIGIN_COUNTY = "unit,610102,,县疾控,cdc,county,,,,,,,,\n"
+ORIGIN_FRIDGE = "equipment,CG-01,,冰箱,fridge,,610102,refrigerated,,"
+ORIGIN_GATEWAY = "gateway,,10001,,,,610102,,,"
+ORIGIN_PROBE = "probe,208601,,,,,,,10001,"
+
+
+@pytest.mark.req("HW-06", "HW-07")
+def test_a_csv_says_where_hardware_came_from(records: Records, folder: Path) -> None:
+    rows = (
+        ORIGIN_COUNTY
+        + ORIGIN_FRIDGE + "某某公司,省级配发,2026-01-31,2029-01-30,2026-02-01\n"
+        + ORIGIN_GATEWAY + ",单位自购,,,\n"
+        + ORIGIN_PROBE + ",unit_purchased,2026-01-31,2026-01-31,\n"
+    )  # fmt: skip
+    assert told(imports(records, folder, ORIGIN_HEAD + rows)) == []
+    with records.read() as tx:
+        assert origin_of(tx.scalars(select(Equipment)).one()) == HardwareOrigin(
+            supplier="某某公司",
+            source=DeviceSource.PROVINCE_ISSUED,
+            warranty_start=date(2026, 1, 31),
+            warranty_end=date(2029, 1, 30),
+            installed_on=date(2026, 2, 1),
+        )
+        purchased = DeviceSource.UNIT_PURCHASED
+        assert origin_of(tx.scalars(select(Gateway)).one()) == HardwareOrigin(source=purchased)
+        assert origin_of(tx.scalars(select(Probe)).one()) == HardwareOrigin(
+            source=purchased, warranty_start=date(2026, 1, 31), warranty_end=date(2026, 1, 31)
+        )
+
+
+@pytest.mark.req("HW-06", "HW-07")
+def test_a_wrong_origin_is_told_with_row_and_column(records: Records, folder: Path) -> None:
+    rows = (
+        ORIGIN_COUNTY
+        + ORIGIN_FRIDGE + "某某公司,市级配发,2026/1/31,2029-02-30,1926-02-01\n"
+        + ORIGIN_GATEWAY + ",单位自购,2026-01-31,2026-01-30,\n"
+        + ORIGIN_PROBE + f"{'某' * 101},,20260131,,2026-02-01T00:00:00+08:00\n"
+    )  # fmt: skip
+    assert told(imports(records, folder, ORIGIN_HEAD + rows)) == [
+        "line 3: source = '市级配发': write one of province_issued (省级配发), unit_purchased (单位自购)",
+        "line 3: warranty_start = '2026/1/31': write a date such as 2026-01-31",
+        "line 3: warranty_end = '2029-02-30': write a date such as 2026-01-31",
+        "line 3: installed_on = '1926-02-01': lies before 1970 or after 2199",
+        "line 4: warranty_end = '2026-01-30': the warranty would end before its start, 2026-01-31",
+        f"line 5: supplier = '{'某' * 80}…': has 101 characters; 100 at most",
+        "line 5: warranty_start = '20260131': write a date such as 2026-01-31",
+        "line 5: installed_on = '2026-02-01T00:00:00+08:00': write a date such as 2026-01-31",
+    ]
+    assert units(records) == 0
+    report = imports(records, folder, ORIGIN_HEAD + ORIGIN_COUNTY + ORIGIN_GATEWAY + ",,2026-01-31,2026-01-30,\n")
+    assert (
+        report.lines("zh-CN")[0] == "第 3 行：warranty_end = '2026-01-30'：保修截止日期不能早于保修开始日期 2026-01-31"
+    )
