@@ -14,7 +14,7 @@ from core.errors import PermissionDenied
 from core.runtime.instant import Instant
 from core.units.actor import Actor
 from core.units.divisions import shipped
-from core.units.queries import lineage, visible_unit
+from core.units.queries import visible_unit
 from core.units.rights import Right
 from core.units.tables import Unit
 from core.units.unit_levels import Level
@@ -144,9 +144,9 @@ def actions_of(request: Request, tx: Session, actor: Actor, view: ApplicationVie
 def area_names(tx: Session, view: ApplicationView, now: Instant) -> dict[Level, str]:
     """Return the names of province, city and county (省, 市, 区/县) in which a unit is.
 
-    They are those of its administrative division; where that is unknown, of the units above it.
+    They are those of its administrative division; where that is unknown there are none, since the reader may not see
+    the units above.
     """
-    names = {each.level: each.name for each in lineage(tx, view.unit) if each.level in AREA_LEVELS}
     known, today = shipped(), FormContext(tx, view.unit, now).today
     code = view.unit.division or (view.unit.code or "")[:6]
     chain = []
@@ -155,7 +155,7 @@ def area_names(tx: Session, view: ApplicationView, now: Instant) -> dict[Level, 
         code = division.parent or ""
     chain.reverse()
     levels = AREA_LEVELS if len(chain) == len(AREA_LEVELS) else (Level.PROVINCE, Level.COUNTY)
-    return names | dict(zip(levels, chain, strict=False)) if chain else names
+    return dict(zip(levels, chain, strict=False))
 
 
 def _filed_form(request: Request, tx: Session, kind: ApplicationKind, application: Application) -> FiledForm:
