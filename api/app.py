@@ -17,7 +17,7 @@ from api import problems
 from api.app_context import AppContext
 from api.auth import ConcurrencyLimited, current_principal
 from api.openapi import DocumentedApp
-from api.pages import alarm, alarm_export, alarm_link, alarm_list, assets, device_list, home, sign_in, zone
+from api.pages import alarm, alarm_export, alarm_link, alarm_list, assets, device_list, home, password, sign_in, zone
 from api.pages import unit_overview as unit_overview_page
 from api.pages.applications import application_form, application_list, application_page
 from api.query_parameters import (
@@ -29,12 +29,15 @@ from api.query_parameters import (
 )
 from api.request_middleware import RequestMiddleware
 from api.routes import (
+    accounts,
     alarms,
     applications,
     devices,
     docs,
+    grants,
     health,
     intake,
+    people,
     session,
     unit_overview,
     units,
@@ -88,14 +91,17 @@ def _routes() -> list[BaseRoute]:
         redirect_slashes=False,
     )
     guarded = APIRouter(prefix="/api/v1", dependencies=[Depends(current_principal), ConcurrencyLimited])
-    for routes in (units, unit_overview, zone_history, alarms, intake, devices, applications):
+    for routes in (units, unit_overview, zone_history, alarms, intake, devices, applications, accounts, grants, people):
         guarded.include_router(routes.router)
+    for lists in (grants.substitutions_router, people.managers_router, session.listing):
+        guarded.include_router(lists)
     router.include_router(session.router, prefix="/api/v1")
     router.include_router(guarded)
     router.include_router(health.router, dependencies=[Depends(any_parameters)])
     router.include_router(docs.router)
     router.include_router(assets.router, include_in_schema=False)
-    router.include_router(sign_in.router, include_in_schema=False, dependencies=[Depends(page_language)])
+    for page in (sign_in, password):
+        router.include_router(page.router, include_in_schema=False, dependencies=[Depends(page_language)])
     pages_of_applications = (application_list, application_form, application_page)
     pages = (home, unit_overview_page, zone, alarm_list, alarm_export, alarm, alarm_link, device_list)
     for page in (*pages, *pages_of_applications):

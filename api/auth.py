@@ -17,12 +17,13 @@ from api.app_context import AppContextDep
 from api.pages.forms import keep_written
 from api.session_cookie import session_cookie
 from api.sign_in_throttle import source_of
+from core.access.password_policy import is_expired
 from core.access.sessions import session_of
 from core.access.tokens import actor_of_token
 from core.alarms.states import ActedThrough
 from core.devices.zone_history import VisibilityCheck
 from core.errors import NotSignedIn, PermissionDenied
-from core.runtime.instant import Instant
+from core.runtime.instant import Instant, Milliseconds
 from core.units.actor import Actor
 from core.units.rights import Right
 
@@ -35,12 +36,17 @@ class FormExpired(PermissionDenied):
     """Error: a change without the session's form token, from another site or from a page of an earlier session."""
 
 
+class PasswordExpired(PermissionDenied):
+    """Error: the password is an initial one, or too old. It must be changed before anything else."""
+
+
 class Principal(msgspec.Struct, frozen=True):
     """Authenticated principal. `csrf` and `expires_at` belong to a browser's session, and are empty for a machine."""
 
     actor: Actor
     csrf: str = ""
     expires_at: Instant | None = None
+    must_change_password: bool = False
 
     @property
     def through(self) -> ActedThrough:
@@ -64,8 +70,8 @@ async def form_token(request: Request) -> str:
 FormToken = Annotated[str, Depends(form_token)]
 
 
-def optional_principal(request: Request, context: AppContextDep, given: FormToken) -> Principal | None:
-    """Return the principal; None for a request without credentials.
+def session_principal(request: Request, context: AppContextDep, given: FormToken) -> Principal | None:
+    """Return the principal, also one whose password has expired; None for a request without credentials.
 
     Raises: NotSignedIn for an invalid bearer token, PermissionDenied for a change without the form token.
     """
@@ -81,7 +87,9 @@ def optional_principal(request: Request, context: AppContextDep, given: FormToke
             session = session_of(tx, cookie, context.clock.now())
     except NotSignedIn:
         return None
-    principal = Principal(session.actor, session.csrf, session.expires_at)
+    age = Milliseconds(int(context.settings.api.password_ttl * 1000))
+    must_change = session.actor.account is not None and is_expired(session.password_set_at, context.clock.now(), age)
+    principal = Principal(session.actor, session.csrf, session.expires_at, must_change)
     request.state.session = principal
     if request.method not in SAFE and not csrf_tokens.fits(given, session.csrf):
         msg = f"a change needs the session's token, in the header {CSRF_HEADER} or the form field csrf"
@@ -89,17 +97,39 @@ def optional_principal(request: Request, context: AppContextDep, given: FormToke
     return principal
 
 
+SessionPrincipal = Annotated[Principal | None, Depends(session_principal)]
+
+
+def optional_principal(principal: SessionPrincipal) -> Principal | None:
+    """Return the principal; None for a request without credentials, and for one whose password has expired."""
+    return None if principal is None or principal.must_change_password else principal
+
+
 OptionalPrincipal = Annotated[Principal | None, Depends(optional_principal)]
 
 
-def current_principal(principal: OptionalPrincipal) -> Principal:
-    """Return the principal.
+def signed_in_principal(principal: SessionPrincipal) -> Principal:
+    """Return the principal, also one whose password has expired: for changing it, and for signing out.
 
     Raises: NotSignedIn.
     """
     if principal is None:
         msg = "sign in first"
         raise NotSignedIn(msg)
+    return principal
+
+
+SignedInPrincipal = Annotated[Principal, Depends(signed_in_principal)]
+
+
+def current_principal(principal: SignedInPrincipal) -> Principal:
+    """Return the principal.
+
+    Raises: NotSignedIn, PasswordExpired.
+    """
+    if principal.must_change_password:
+        msg = "the password must be changed first: POST /api/v1/session/password, or the page /password"
+        raise PasswordExpired(msg)
     return principal
 
 

@@ -15,13 +15,14 @@ from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from api.auth import SAFE, current_principal
+from api.auth import signed_in_principal
 from api.problems import Problem
 
 MEDIA = "application/problem+json"
 MEANING = {
     HTTPStatus.UNAUTHORIZED: "nobody is signed in, or not any longer; name and password, or the token, don't fit",
-    HTTPStatus.FORBIDDEN: "the caller may not do this there, or a change came without the session's form token",
+    HTTPStatus.FORBIDDEN: "the caller may not do this there, must change their password first (`password_expired`), "
+    "or sent a change without the session's form token",
     HTTPStatus.NOT_FOUND: "there is no such thing, or none that the caller may see",
     HTTPStatus.CONFLICT: "it contradicts what is there",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than 128 KiB",
@@ -75,27 +76,28 @@ def _error_statuses(method: str, path: str, operation: Mapping[str, Any], route:
     """Return the error statuses that a route may answer, beside 500."""
     is_guarded = _requires_sign_in(route.dependant)
     is_sign_in = path == "/api/v1/session" and method == "POST"
+    checks_password = is_sign_in or path == "/api/v1/session/password"
     if path == "/metrics":
         return [HTTPStatus.FORBIDDEN]
     if "documentation" in route.tags:
         return [HTTPStatus.UNPROCESSABLE_ENTITY]
     if not is_guarded and not is_sign_in:
         return []
-    has_path_parameter = "{" in path
+    names_something = "{" in path or "404" in operation["responses"]
     parameters = {parameter["name"] for parameter in operation.get("parameters", ())}
     has_body = "requestBody" in operation
     applies = {
         HTTPStatus.UNAUTHORIZED: True,
-        HTTPStatus.FORBIDDEN: is_guarded and (method not in SAFE or "intake" in route.tags),
-        HTTPStatus.NOT_FOUND: has_path_parameter,
-        HTTPStatus.CONFLICT: "Idempotency-Key" in parameters and has_path_parameter,
+        HTTPStatus.FORBIDDEN: is_guarded,
+        HTTPStatus.NOT_FOUND: names_something,
+        HTTPStatus.CONFLICT: ("Idempotency-Key" in parameters and names_something) or "409" in operation["responses"],
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: has_body,
         HTTPStatus.UNPROCESSABLE_ENTITY: True,
-        HTTPStatus.TOO_MANY_REQUESTS: is_sign_in,
+        HTTPStatus.TOO_MANY_REQUESTS: checks_password,
         HTTPStatus.SERVICE_UNAVAILABLE: True,
     }
     return [status for status, does_apply in applies.items() if does_apply]
 
 
 def _requires_sign_in(dependant: Dependant) -> bool:
-    return dependant.call is current_principal or any(_requires_sign_in(inner) for inner in dependant.dependencies)
+    return dependant.call is signed_in_principal or any(_requires_sign_in(inner) for inner in dependant.dependencies)

@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.exceptions import HTTPException
 
 from api.app_context import StoreUnavailable
-from api.auth import FormExpired
+from api.auth import FormExpired, PasswordExpired
 from api.concurrency_limit import TooBusy
 from api.pages.forms import FilledForm, written
 from api.query_parameters import UnknownParameters
@@ -31,6 +31,7 @@ from core.workflow.form import CellFault, FormRejected
 log = logger(__name__)
 
 KINDS: Mapping[type[Exception], tuple[str, HTTPStatus]] = {
+    PasswordExpired: ("password_expired", HTTPStatus.FORBIDDEN),
     errors.NotFound: ("not_found", HTTPStatus.NOT_FOUND),
     errors.PermissionDenied: ("not_granted", HTTPStatus.FORBIDDEN),
     errors.NotSignedIn: ("not_signed_in", HTTPStatus.UNAUTHORIZED),
@@ -157,6 +158,8 @@ def _page(request: Request, problem: Problem, error: Exception) -> Response:
     if problem.code == "not_signed_in" and request.method == "GET":
         return RedirectResponse(sign_in_address(request), HTTPStatus.SEE_OTHER)
     written_texts = written(request)
+    if problem.code == "password_expired" and not written_texts:
+        return RedirectResponse("/password", HTTPStatus.SEE_OTHER)
     if problem.code == "not_signed_in" and not written_texts:  # the session ended: back to the page with the button
         return RedirectResponse(_form_page(request), HTTPStatus.SEE_OTHER)
     unknown_parameters = error if isinstance(error, UnknownParameters) else None

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic_core import PydanticCustomError
 
 from core.errors import Invalid
-from core.ids import AlarmId, Centi, UnitId, ZoneId
+from core.ids import AccountId, AlarmId, Centi, PersonId, UnitId, ZoneId
 from core.runtime.instant import Instant, parse, rfc3339
 
 T = TypeVar("T")
@@ -75,6 +75,13 @@ UnitNumber = Annotated[UnitId, Field(ge=1, le=LARGEST_ID)]
 ZoneNumber = Annotated[ZoneId, Field(ge=1, le=LARGEST_ID)]
 AlarmNumber = Annotated[AlarmId, Field(ge=1, le=LARGEST_ID)]
 """Ids in requests: a number that no database could hold is refused before the query."""
+
+
+_IN_BODY = WithJsonSchema({"type": "integer", "minimum": 1})
+"""Schema of an id in a body. The largest one isn't said: the document would round it."""
+UnitReference = Annotated[UnitId, Field(ge=1, le=LARGEST_ID), _IN_BODY]
+AccountReference = Annotated[AccountId, Field(ge=1, le=LARGEST_ID), _IN_BODY]
+PersonReference = Annotated[PersonId, Field(ge=1, le=LARGEST_ID), _IN_BODY]
 
 
 class Schema(BaseModel):

@@ -10,20 +10,17 @@ from sqlalchemy.orm import Session
 
 from coldchain.commands.texts import say
 from coldchain.installation import open_records
+from config.catalogue import terminal_language
+from config.localized_message import LocalizedMessage
 from config.settings import Settings
-from core.access.accounts import (
-    SHORTEST_PASSWORD,
-    PasswordHash,
-    account_named,
-    accounts_with_grants,
-    change_password,
-    create_account,
-    hash_password,
-)
+from core.access.account_lists import accounts_with_grants
+from core.access.accounts import account_named, create_account, set_password
+from core.access.passwords import hash_password, used_passwords
 from core.access.tokens import issue_token, revoke_token, token_named, tokens_with_units
 from core.errors import DomainError, Invalid
 from core.runtime.clock import clock_from
 from core.runtime.instant import Instant, day_bounds, local_day
+from core.units.account_states import AccountState
 from core.units.actor import OPERATOR
 from core.units.queries import unit_with_code
 from core.units.rights import Role
@@ -54,7 +51,7 @@ def why_not_add(settings: Settings, username: str, *, unit_code: str, role: str)
 def add_user(settings: Settings, username: str, password: str, *, unit_code: str, role: str) -> CommandResult:
     """Create an account with a role on a unit and all units below it."""
     try:
-        granted_role, hashed = _role(role), _hashed(username, password)
+        granted_role, hashed = _role(role), hash_password(username, password)
         with open_records(settings) as records, records.write() as tx:
             unit = _place_for(tx, username, unit_code)
             now = clock_from(settings.virtual_clock).now()
@@ -73,15 +70,19 @@ def list_users(settings: Settings) -> CommandResult:
     return 0, lines or [say("access.nobody")]
 
 
-def set_password(settings: Settings, username: str, password: str) -> CommandResult:
-    """Set another password for an account and end its sessions."""
+def replace_password(settings: Settings, username: str, password: str) -> CommandResult:
+    """Set another password for an account, unlock it if it was reported as misused, and end its sessions."""
     try:
-        hashed = _hashed(username, password)
-        with open_records(settings) as records, records.write() as tx:
-            account = account_named(tx, username)
-            if account is None:
-                raise CommandRefused(say("access.no_account", name=username))
-            change_password(tx, OPERATOR, account, hashed, now=clock_from(settings.virtual_clock).now())
+        with open_records(settings) as records:
+            with records.read() as tx:
+                used = used_passwords(tx, _account(tx, username).id)
+            hashed = hash_password(username, password, used=used)
+            with records.write() as tx:
+                now = clock_from(settings.virtual_clock).now()
+                account = _account(tx, username)
+                if account.state is AccountState.CLOSED:
+                    raise CommandRefused(say("access.closed_account", name=username))
+                set_password(tx, OPERATOR, account, hashed, is_initial=False, now=now)
     except DomainError as error:
         return 1, [_in_words(error)]
     return 0, [say("access.password_set", name=username)]
@@ -156,6 +157,13 @@ def _unit(tx: Session, code: str) -> Unit:
     return unit
 
 
+def _account(tx: Session, username: str) -> Account:
+    account = account_named(tx, username)
+    if account is None:
+        raise CommandRefused(say("access.no_account", name=username))
+    return account
+
+
 def _token_line(token: ApiToken, unit: str, now: Instant, zone: ZoneInfo) -> str:
     if token.expires_at is None:
         until = say("access.never")
@@ -168,17 +176,8 @@ def _token_line(token: ApiToken, unit: str, now: Instant, zone: ZoneInfo) -> str
 
 def _account_line(account: Account, role: str | None, unit: str | None) -> str:
     granted = say("access.granted", role=role, unit=unit) if role else say("access.nothing_granted")
-    return say("access.line", name=account.username, granted=granted) + (
-        say("access.disabled") if account.disabled else ""
-    )
-
-
-def _hashed(username: str, password: str) -> PasswordHash:
-    if len(password) < SHORTEST_PASSWORD:
-        raise CommandRefused(say("access.short", least=SHORTEST_PASSWORD))
-    if password.casefold() == username.casefold():
-        raise CommandRefused(say("access.same"))
-    return hash_password(username, password)
+    state = "" if account.state is AccountState.OPEN else say(f"access.{account.state.value}")
+    return say("access.line", name=account.username, granted=granted) + state
 
 
 def _role(role: str) -> Role:
@@ -192,5 +191,8 @@ def _in_words(error: DomainError) -> str:
     if isinstance(error, Invalid) and error.field == "role":
         return say("access.not_there", role=error.value)
     if isinstance(error, Invalid):
-        return say("access.invalid", field=error.field, value=repr(error.value), problem=error.problem)
+        problem = (
+            error.message.text(terminal_language()) if isinstance(error.message, LocalizedMessage) else error.message
+        )
+        return say("access.invalid", field=error.field, value=repr(error.value), problem=problem)
     return str(error)

@@ -178,6 +178,7 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Port = 8080
     session_ttl: Seconds = 12 * 3600.0
+    password_ttl: Seconds = 90 * 86_400.0
     link_ttl: Seconds = 7 * 86_400.0
     metrics: tuple[str, ...] = ()
 

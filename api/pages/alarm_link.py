@@ -21,7 +21,7 @@ from api.pages.forms import FilledForm, HandlingForm, form_context, form_of
 from api.pages.rendering import page, words_for
 from api.query_parameters import any_parameters
 from api.session_cookie import keep_session
-from core.access.accounts import sign_in_by_wechat
+from core.access.sign_in import sign_in_by_wechat
 from core.alarms import handling, queries
 from core.alarms.links import AlarmLink, ExpiredLink, ForgedLink, verify
 from core.alarms.queries import AlarmDetail

@@ -21,6 +21,9 @@ LABELS: Mapping[str, str] = {
     "disposition": "alarm.disposition",
     "username": "username",
     "password": "password",
+    "present": "change.present",
+    "new": "change.new",
+    "again": "change.again",
 }
 """Name of each field in the catalogue."""
 

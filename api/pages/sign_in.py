@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from api.app_context import AppContext, AppContextDep
-from api.auth import SignInConcurrencyLimited, current_principal
+from api.auth import SignInConcurrencyLimited, signed_in_principal
 from api.pages.forms import FilledForm, error_in
 from api.pages.rendering import local_path, page
 from api.problems import problem_of
@@ -62,7 +62,7 @@ def sign_in(
     return answer
 
 
-@router.post("/sign-out", dependencies=[Depends(current_principal)])
+@router.post("/sign-out", dependencies=[Depends(signed_in_principal)])
 def sign_out(request: Request, context: AppContextDep) -> Response:
     """End the session."""
     end_session(request, context)

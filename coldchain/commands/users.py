@@ -47,4 +47,4 @@ def password_(
     from coldchain import account_commands  # noqa: PLC0415
 
     settings = load_settings(config)
-    finish(*account_commands.set_password(settings, username, password(from_stdin=password_stdin)))
+    finish(*account_commands.replace_password(settings, username, password(from_stdin=password_stdin)))

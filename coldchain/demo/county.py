@@ -1,7 +1,6 @@
 """County of a demo: that of county.toml with its bad days, or one fridge with a logger's past."""
 
 import json
-import secrets as random
 import tomllib
 import urllib.error
 import urllib.request
@@ -20,7 +19,8 @@ from coldchain.simulate.physics import Chamber, ChamberFault
 from coldchain.simulate.replay import unplayable_rows
 from config.settings import Settings
 from config.text_file import UnreadableFile
-from core.access.accounts import account_named, create_account, hash_password
+from core.access.accounts import account_named, create_account
+from core.access.passwords import hash_password, initial_password
 from core.db.engine import Records
 from core.devices.queries import all_series
 from core.ids import Centi
@@ -123,7 +123,7 @@ class County:
             # Replayed, every step of the clock is to be a reading, however unevenly and closely the file's rows lie.
             interval_s=0.001 if self.logger else 30.0,
             api_port=port,
-            more={"api": {"session_ttl": LASTS_S, "link_ttl": LASTS_S}},
+            more={"api": {"session_ttl": LASTS_S, "link_ttl": LASTS_S, "password_ttl": LASTS_S}},
         )
 
     def enter(self, records: Records, settings: Settings, now: Instant) -> None:
@@ -226,7 +226,7 @@ def recall(folder: Path, replay: Path | None) -> DemoMemory:
     memory = folder / MEMORY
     if not memory.exists():
         began = read_logger(replay).readings[0][0] if replay else SystemClock().now()
-        return DemoMemory(began, asked, random.token_urlsafe(9))
+        return DemoMemory(began, asked, initial_password()[0])
     kept = msgspec.json.decode(memory.read_bytes(), type=DemoMemory)
     if kept.replay != asked:
         raise ValueError(

@@ -157,11 +157,13 @@ class ContactRow(ImportRow, frozen=True, kw_only=True):
     person: str
     unit: str | None = None
     """Where the person works; the equipment's unit unless given."""
+    phone: str | None = None
+    """Tells which of several people of the unit who have this name."""
 
     @property
     def key(self) -> tuple[str, ...]:
         """By all of it."""
-        return "contact", self.equipment, str(self.level), self.unit or "", self.person
+        return "contact", self.equipment, str(self.level), self.unit or "", self.person, self.phone or ""
 
 
 class WindowRow(ImportRow, frozen=True, kw_only=True):
@@ -257,7 +259,16 @@ KINDS: dict[str, tuple[type[ImportRow], dict[str, field_readers.FieldReader]]] =
             **_ORIGIN,
         },
     ),
-    "contact": (ContactRow, {"equipment": _EQUIPMENT, "level": field_readers.level, "person": _PERSON, "unit": _UNIT}),
+    "contact": (
+        ContactRow,
+        {
+            "equipment": _EQUIPMENT,
+            "level": field_readers.level,
+            "person": _PERSON,
+            "unit": _UNIT,
+            "phone": field_readers.phone,
+        },
+    ),
     "window": (
         WindowRow,
         {

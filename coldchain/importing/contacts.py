@@ -8,11 +8,12 @@ from typing import NamedTuple
 from coldchain.importing.columns import ContactRow, ImportRow, PersonRow
 from coldchain.importing.import_run import CHUNK, ImportRun, PassedOver, RowOutcome
 from coldchain.importing.mistakes import FieldProblem, message
+from coldchain.importing.units_and_people import one_of_namesakes
 from core.contacts.contacts import ContactChange, ContactLevel, change_contacts, equipment_contacts, unit_contacts
 from core.devices.queries import units_of_equipment
 from core.errors import Conflict
 from core.ids import EquipmentId, PersonId
-from core.units.queries import person_ids_by_name, units_with_ids
+from core.units.queries import people_by_name, units_with_ids
 from core.units.tables import Unit
 
 PeopleByLevel = dict[ContactLevel, list[PersonId]]
@@ -79,7 +80,7 @@ class _Homes:
         units = {unit.id for code in {row.unit for row in rows} if code and (unit := run.units.get(code))}
         homes = units_with_ids(run.tx, set(unit_ids.values()))
         self._home = {each: homes[unit] for each, unit in unit_ids.items()}
-        self._people = person_ids_by_name(run.tx, units | set(homes))
+        self._people = people_by_name(run.tx, units | set(homes))
 
     def person(self, row: ContactRow) -> tuple[EquipmentId, Unit, PersonId]:
         """Return the equipment of a row, its current unit, and the contact.
@@ -91,12 +92,12 @@ class _Homes:
         if home is None:
             raise Conflict(message("no_home", equipment=row.equipment))
         works_in = home if row.unit is None else self._run.unit(row.unit)
-        person = self._people.get((works_in.id, row.person))
-        if person is None:
+        namesakes = self._people.get((works_in.id, row.person), [])
+        if not namesakes:
             if self._run.is_mistaken_key(("person", works_in.code or "", row.person)):
                 raise PassedOver
             raise FieldProblem(field="person", value=row.person, problem=message("unknown_person", unit=works_in.name))
-        return equipment.id, home, person
+        return equipment.id, home, one_of_namesakes(self._run, namesakes, works_in, phone=row.phone).id
 
 
 def _write_changes(run: ImportRun, contact_changes: Sequence[_ContactsChange]) -> None:

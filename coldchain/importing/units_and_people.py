@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from coldchain.importing.columns import PersonRow, UnitRow
 from coldchain.importing.import_run import ImportRun, RowOutcome
-from coldchain.importing.mistakes import Mistake, message
+from coldchain.importing.mistakes import FieldProblem, Mistake, message
 from core.errors import DomainError
 from core.ids import UnitId
 from core.runtime.instant import local_day
@@ -103,11 +103,14 @@ def write_people(run: ImportRun, rows: Sequence[PersonRow]) -> None:
         )
 
 
-def _decide_person(run: ImportRun, known: dict[tuple[UnitId, str], Person], row: PersonRow) -> RowOutcome | NewPerson:
+def _decide_person(
+    run: ImportRun, known: dict[tuple[UnitId, str], list[Person]], row: PersonRow
+) -> RowOutcome | NewPerson:
     unit = run.unit(row.unit)
-    person = known.get((unit.id, row.name))
-    if person is None:
+    namesakes = known.get((unit.id, row.name), [])
+    if not namesakes:
         return NewPerson(unit, row.name, row.phone, row.openid)
+    person = one_of_namesakes(run, namesakes, unit, phone=row.phone, openid=row.openid)
     run.people[unit.id, row.name] = person.id
     changed = False
     if row.phone is not None:
@@ -116,3 +119,24 @@ def _decide_person(run: ImportRun, known: dict[tuple[UnitId, str], Person], row:
         changed |= people.bind_wechat(run.tx, run.actor, person, row.openid, now=run.now)
     run.tx.flush()
     return RowOutcome.of(changed=changed)
+
+
+def one_of_namesakes(
+    run: ImportRun, namesakes: Sequence[Person], unit: Unit, *, phone: str | None, openid: str | None = None
+) -> Person:
+    """Return the person whom a row means: the only one of that name, or the one with the row's phone or openid.
+
+    Raises: FieldProblem when several people of the unit have the name and the row doesn't tell which.
+    """
+    if len(namesakes) == 1:
+        return namesakes[0]
+    index = None if phone is None else people.phone_index(phone, run.cipher)
+    meant = [
+        person
+        for person in namesakes
+        if (openid is not None and person.openid == openid) or (index is not None and person.phone_index == index)
+    ]
+    if len(meant) == 1:
+        return meant[0]
+    problem = message("namesakes", unit=unit.name)
+    raise FieldProblem(field="name", value=namesakes[0].name, problem=problem)

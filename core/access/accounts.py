@@ -1,49 +1,59 @@
-"""Accounts: creation, passwords and sign-in.
+"""Accounts: opening them for named persons, closing, reopening and resetting them. Opening is not granting (UP-23)."""
 
-An unknown user name, a disabled account and a wrong password get the same answer after the same time. Accounts are
-never locked, because a lock would let anybody keep others out; `api.sign_in_throttle` slows down repeated guesses
-instead. argon2 takes some tens of milliseconds on purpose, so passwords are hashed outside transactions.
-"""
-
-from functools import cache
-from typing import NewType
-
-from argon2 import PasswordHasher
-from argon2.exceptions import VerificationError
+import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.access.sessions import OpenedSession, close_sessions_of, open_session
-from core.db import audit
-from core.db.engine import Records
-from core.db.in_force import in_force
-from core.errors import Conflict, Invalid, NotFound, NotSignedIn, PermissionDenied
-from core.ids import PersonId
-from core.plain_text import is_plain, require_plain
-from core.runtime.instant import Instant, Milliseconds
+from core.access.account_history import note
+from core.access.grants import add_grant
+from core.access.management import require_may_have, require_may_manage, require_may_manage_account, visible_account
+from core.access.misuse import resolve_incidents
+from core.access.passwords import PasswordHash, keep_password
+from core.access.sessions import close_sessions_of
+from core.db.crypto import FieldCipher
+from core.errors import Conflict, Invalid
+from core.ids import AccountId, PersonId
+from core.plain_text import require_plain
+from core.runtime.instant import Instant
+from core.units.account_states import AccountEventKind, AccountState
 from core.units.actor import ALL_UNITS, Actor
-from core.units.managing_units import managing_unit
-from core.units.people import person_with_openid
-from core.units.queries import lineage
-from core.units.rights import Right, Role, may_have
-from core.units.tables import Account, Grant, Unit
+from core.units.identities import Identity
+from core.units.named_persons import enter_named_person
+from core.units.rights import Right, Role
+from core.units.tables import Account, Unit
 
-SHORTEST_PASSWORD = 8
-
-PasswordHash = NewType("PasswordHash", str)
-_hasher = PasswordHasher()
+LONGEST_USERNAME = 50
 
 
-def hash_password(username: str, password: str) -> PasswordHash:
-    """Check a new password and hash it. Do not call this inside a transaction.
+class NewAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """An account to open for a named person of a unit (实名制, UP-06)."""
 
-    Raises: Invalid.
+    username: str
+    account_type: Role
+    unit: Unit
+    name: str
+    identity: Identity
+    phone: str
+
+
+def open_account(
+    tx: Session, actor: Actor, new: NewAccount, password_hash: PasswordHash, cipher: FieldCipher, *, now: Instant
+) -> Account:
+    """Open an account with an initial password. It may sign in, and do nothing until it is granted something.
+
+    A system administrator's account works at once: opening it and granting it are the same party's (UP-02).
+    Raises: NotFound, PermissionDenied, Conflict when the user name was ever taken, Invalid.
     """
-    if len(password) < SHORTEST_PASSWORD:
-        raise Invalid(field="password", value="***", problem=f"too short; take at least {SHORTEST_PASSWORD} characters")
-    if password.casefold() == username.casefold():
-        raise Invalid(field="password", value="***", problem="it is the user name; take another")
-    return PasswordHash(_hasher.hash(password))
+    require_may_manage(tx, actor, new.account_type, new.unit)
+    person = enter_named_person(
+        tx, actor, new.unit, name=new.name, identity=new.identity, phone=new.phone, cipher=cipher, now=now
+    )
+    account = _add(
+        tx, actor, new.username, password_hash, new.unit, new.account_type, person.id, is_initial=True, now=now
+    )
+    if new.account_type is Role.SYSTEM_ADMIN:
+        add_grant(tx, actor, account, new.unit, new.account_type, until=None, now=now)
+    return account
 
 
 def create_account(
@@ -57,92 +67,77 @@ def create_account(
     person: PersonId | None = None,
     now: Instant,
 ) -> Account:
-    """Create an account and grant it a role on a unit and all units below it.
+    """Open an account with a password that was chosen, and grant it a role at once. Only the operator may do both.
 
-    Raises: PermissionDenied, Conflict when the user name is taken, Invalid when the unit can't have the role.
+    Raises: PermissionDenied, Conflict when the user name was ever taken, Invalid when the unit can't have the role.
     """
-    require_may_grant(tx, actor, role, unit)
-    require_plain("username", username)
-    if not username or username != username.strip():
-        raise Invalid(field="username", value=username, problem="empty, or with spaces around it")
-    if account_named(tx, username) is not None:
-        msg = f"there is an account {username!r} already; take another user name"
-        raise Conflict(msg)
-    account = Account(username=username, password_hash=password_hash, person_id=person)
-    tx.add(account)
-    tx.flush()
-    tx.add(Grant(account_id=account.id, unit_id=unit.id, role=role, since=now))
-    audit.record(
-        tx,
-        at=now,
-        actor=actor.name,
-        act="account created",
-        subject=f"account:{account.id}",
-        detail={"username": username, "unit": unit.id, "role": role},
-    )
+    actor.require(Right.ACCOUNTS, on=Unit(path=ALL_UNITS), subject=("unit", unit.id))
+    require_may_have(role, unit)
+    account = _add(tx, actor, username, password_hash, unit, role, person, is_initial=False, now=now)
+    add_grant(tx, actor, account, unit, role, until=None, now=now)
     return account
 
 
-def change_password(tx: Session, actor: Actor, account: Account, password_hash: PasswordHash, *, now: Instant) -> None:
-    """Replace the password and close all sessions of the account."""
-    if actor.account != account.id:
-        _may_manage(tx, actor, account)
-    account.password_hash = password_hash
+def close_account(tx: Session, actor: Actor, account: AccountId, *, now: Instant) -> Account:
+    """Close an account: it can't sign in, and its sessions end. Its row, name and history stay.
+
+    Raises: NotFound, PermissionDenied, Conflict when it is closed already.
+    """
+    row = _managed(tx, actor, account)
+    if row.state is AccountState.CLOSED:
+        msg = f"the account {row.username!r} is closed already"
+        raise Conflict(msg)
+    row.state = AccountState.CLOSED
+    close_sessions_of(tx, row.id)
+    note(tx, row, AccountEventKind.CLOSED, by=actor, now=now)
+    return row
+
+
+def reset_account(
+    tx: Session, actor: Actor, account: AccountId, password_hash: PasswordHash, *, now: Instant
+) -> Account:
+    """Give an account another initial password and end its sessions; one that is locked is open again (SE-09).
+
+    Raises: NotFound, PermissionDenied, Conflict for a closed account.
+    """
+    row = _managed(tx, actor, account)
+    if row.state is AccountState.CLOSED:
+        msg = f"the account {row.username!r} is closed; open it again first"
+        raise Conflict(msg)
+    set_password(tx, actor, row, password_hash, is_initial=True, now=now)
+    return row
+
+
+def reopen_account(
+    tx: Session, actor: Actor, account: AccountId, password_hash: PasswordHash, *, now: Instant
+) -> Account:
+    """Open a closed account again, with another initial password. Its grants are as they were.
+
+    Raises: NotFound, PermissionDenied, Conflict when it isn't closed.
+    """
+    row = _managed(tx, actor, account)
+    if row.state is not AccountState.CLOSED:
+        msg = f"the account {row.username!r} isn't closed"
+        raise Conflict(msg)
+    row.state = AccountState.OPEN
+    note(tx, row, AccountEventKind.REOPENED, by=actor, now=now)
+    set_password(tx, actor, row, password_hash, is_initial=True, now=now)
+    return row
+
+
+def set_password(
+    tx: Session, actor: Actor, account: Account, password_hash: PasswordHash, *, is_initial: bool, now: Instant
+) -> None:
+    """Replace the password of an account that the actor manages, open it if it was locked, and end its sessions.
+
+    Raises: NotFound, PermissionDenied.
+    """
+    require_may_manage_account(tx, actor, account)
+    keep_password(tx, account, password_hash, is_initial=is_initial, now=now)
+    account.state = AccountState.OPEN
     close_sessions_of(tx, account.id)
-    audit.record(tx, at=now, actor=actor.name, act="password changed", subject=f"account:{account.id}")
-
-
-def require_may_grant(tx: Session, actor: Actor, role: Role, unit: Unit) -> None:
-    """Check that the actor may grant `role` on `unit`, by the rule of `core.units.managing_units`.
-
-    Raises: NotFound, PermissionDenied, Invalid when the unit can't have the role.
-    """
-    if not actor.may(Right.SEE, on=unit):
-        raise NotFound(what="unit", name=unit.id)
-    manager = managing_unit(lineage(tx, unit), role)
-    if not actor.may(Right.ACCOUNTS, on=manager or Unit(path=ALL_UNITS)):
-        managed_by = "the operator" if manager is None else f"the system administrator of {manager.name}"
-        msg = f"accounts with the role {role.value} of {unit.name} are managed by {managed_by}, not by {actor.name}"
-        raise PermissionDenied(msg)
-    if not may_have(role, unit.level):
-        raise Invalid(
-            field="role", value=role.value, problem=f"a unit of level {unit.level.value} can't have this role"
-        )
-
-
-def sign_in(records: Records, username: str, password: str, *, now: Instant, ttl: Milliseconds) -> OpenedSession:
-    """Check user name and password, and open a session.
-
-    Raises: NotSignedIn; an unknown user name gets the same answer as a wrong password, after the same time.
-    """
-    dummy_hash = _dummy_hash()
-    stored = None
-    if is_plain(username):  # PostgreSQL refuses text with a NUL character
-        with records.read() as tx:
-            row = account_named(tx, username)
-            stored = None if row is None or row.disabled else (row.id, row.password_hash)
-    matches = _matches(stored[1] if stored else dummy_hash, password)
-    if stored is None or not matches:
-        raise _wrong_credentials()
-    new_hash = _hasher.hash(password) if _hasher.check_needs_rehash(stored[1]) else None
-    with records.write() as tx:
-        account = tx.get_one(Account, stored[0], with_for_update=True)
-        if account.disabled or account.password_hash != stored[1]:
-            raise _wrong_credentials()
-        account.password_hash = new_hash or account.password_hash
-        audit.record(tx, at=now, actor=f"account:{account.id}", act="signed in", subject=f"account:{account.id}")
-        return open_session(tx, account=account.id, now=now, ttl=ttl)
-
-
-def sign_in_by_wechat(records: Records, openid: str, *, now: Instant, ttl: Milliseconds) -> OpenedSession | None:
-    """Open a session for the person whom WeChat has identified; None if nobody is bound to `openid`, or they left."""
-    with records.write() as tx:
-        person = person_with_openid(tx, openid)
-        if person is None or (person.left_at is not None and person.left_at <= now):
-            return None
-        name = f"person:{person.id}"
-        audit.record(tx, at=now, actor=name, act="signed in", subject=name)
-        return open_session(tx, person=person.id, now=now, ttl=ttl)
+    note(tx, account, AccountEventKind.PASSWORD_RESET, by=actor, now=now)
+    resolve_incidents(tx, actor, account, now=now)
 
 
 def account_named(tx: Session, username: str) -> Account | None:
@@ -150,38 +145,40 @@ def account_named(tx: Session, username: str) -> Account | None:
     return tx.scalar(select(Account).where(Account.username == username))
 
 
-def accounts_with_grants(tx: Session, now: Instant) -> list[tuple[Account, str | None, str | None]]:
-    """Return all accounts by user name, each with role and unit name of every grant in force, or with None twice."""
-    query = (
-        select(Account, Grant.role, Unit.name)
-        .outerjoin(Grant, (Grant.account_id == Account.id) & in_force(Grant, now))
-        .outerjoin(Unit, Unit.id == Grant.unit_id)
-        .order_by(Account.username, Unit.path)
+def _managed(tx: Session, actor: Actor, account: AccountId) -> Account:
+    row = visible_account(tx, actor, account, lock=True)
+    require_may_manage_account(tx, actor, row)
+    return row
+
+
+def _add(  # noqa: PLR0913 (what an account is made of)
+    tx: Session,
+    actor: Actor,
+    username: str,
+    password_hash: PasswordHash,
+    unit: Unit,
+    account_type: Role,
+    person: PersonId | None,
+    *,
+    is_initial: bool,
+    now: Instant,
+) -> Account:
+    require_plain("username", username)
+    if not username or username != username.strip() or len(username) > LONGEST_USERNAME:
+        raise Invalid(field="username", value=username, problem="empty, too long, or with spaces around it")
+    if account_named(tx, username) is not None:
+        msg = f"there is an account {username!r} already; take another user name"
+        raise Conflict(msg)
+    account = Account(
+        username=username,
+        password_hash=password_hash,
+        person_id=person,
+        unit_id=unit.id,
+        account_type=account_type,
+        state=AccountState.OPEN,
     )
-    return [(account, role, unit) for account, role, unit in tx.execute(query)]
-
-
-def _may_manage(tx: Session, actor: Actor, account: Account) -> None:
-    query = select(Grant.role, Unit).join(Unit, Unit.id == Grant.unit_id).where(Grant.account_id == account.id)
-    granted = tx.execute(query).all()
-    if not any(actor.may(Right.SEE, on=unit) for _, unit in granted):
-        raise NotFound(what="account", name=account.id)
-    for role, unit in granted:
-        require_may_grant(tx, actor, role, unit)
-
-
-def _matches(password_hash: str, password: str) -> bool:
-    try:
-        return _hasher.verify(password_hash, password)
-    except VerificationError:
-        return False
-
-
-@cache
-def _dummy_hash() -> str:
-    """Return a hash to verify against when there is no account, so that the answer takes the same time."""
-    return _hasher.hash("nobody has this password")
-
-
-def _wrong_credentials() -> NotSignedIn:
-    return NotSignedIn("user name and password don't fit")
+    tx.add(account)
+    tx.flush()
+    keep_password(tx, account, password_hash, is_initial=is_initial, now=now)
+    note(tx, account, AccountEventKind.OPENED, by=actor, now=now, unit=unit, role=account_type)
+    return account

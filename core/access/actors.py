@@ -3,22 +3,24 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.access.tables import Substitution
 from core.db.in_force import in_force
 from core.devices.tables import EquipmentUnit
 from core.errors import NotSignedIn
 from core.runtime.instant import Instant
+from core.units.account_states import AccountState
 from core.units.actor import Actor, EquipmentHolding, Holding
-from core.units.rights import PERSON_RIGHTS, rights_of
+from core.units.rights import PERSON_RIGHTS, Right, rights_of
 from core.units.tables import Account, Contact, Grant, Person, Unit
 
 
 def actor_of_account(tx: Session, account: Account, now: Instant) -> Actor:
-    """Return the actor of an account with its grants in force now.
+    """Return the actor of an account with its grants in force now, and with what it may review in place of others.
 
-    Raises: NotSignedIn when the account is disabled.
+    Raises: NotSignedIn when the account is closed or locked.
     """
-    if account.disabled:
-        msg = "this account is disabled"
+    if account.state is not AccountState.OPEN:
+        msg = f"this account is {account.state.value}"
         raise NotSignedIn(msg)
     rows = tx.execute(
         select(Unit.path, Unit.level, Grant.role)
@@ -28,7 +30,26 @@ def actor_of_account(tx: Session, account: Account, now: Instant) -> Actor:
     )
     holdings = tuple(Holding(path, rights_of(role, level)) for path, level, role in rows)
     name = f"account:{account.id}"
-    return Actor(name, holdings, account=account.id, person=account.person_id)
+    return Actor(name, holdings + _lent(tx, account, now), account=account.id, person=account.person_id)
+
+
+def _lent(tx: Session, account: Account, now: Instant) -> tuple[Holding, ...]:
+    """Return what an account may do now in place of others: review where they may, and see it. Nothing else is lent."""
+    rows = tx.execute(
+        select(Unit.path, Unit.level, Grant.role)
+        .join(Unit, Unit.id == Grant.unit_id)
+        .join(Substitution, Substitution.absent_id == Grant.account_id)
+        .join(Account, Account.id == Substitution.absent_id)
+        .where(
+            Substitution.substitute_id == account.id,
+            Account.state == AccountState.OPEN,
+            in_force(Substitution, now),
+            in_force(Grant, now),
+        )
+        .order_by(Unit.path)
+    )
+    lent = frozenset({Right.SEE, Right.REVIEW})
+    return tuple(Holding(path, lent) for path, level, role in rows if Right.REVIEW in rights_of(role, level))
 
 
 def actor_of_person(tx: Session, person: Person, now: Instant) -> Actor:

@@ -5,7 +5,7 @@ import secrets
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.access.accounts import require_may_grant
+from core.access.management import require_may_manage
 from core.access.sessions import hash_of
 from core.db import audit
 from core.errors import Conflict, NotSignedIn
@@ -23,7 +23,7 @@ def issue_token(
 
     Raises: PermissionDenied, Conflict when the name is taken.
     """
-    require_may_grant(tx, actor, role, unit)
+    require_may_manage(tx, actor, role, unit)
     require_plain("name", name)
     if token_named(tx, name) is not None:
         msg = f"there is a token {name!r} already; take another name"
@@ -72,6 +72,6 @@ def revoke_token(tx: Session, actor: Actor, row: ApiToken, *, now: Instant) -> N
 
     Raises: PermissionDenied.
     """
-    require_may_grant(tx, actor, row.role, tx.get_one(Unit, row.unit_id))
+    require_may_manage(tx, actor, row.role, tx.get_one(Unit, row.unit_id))
     row.expires_at = now
     audit.record(tx, at=now, actor=actor.name, act="token revoked", subject=f"token:{row.id}")

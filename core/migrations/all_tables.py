@@ -1,5 +1,6 @@
 """Metadata of all tables of the records, for migrations and for tests that create an empty database."""
 
+import core.access.tables
 import core.alarms.tables
 import core.db.audit
 import core.db.audit_chain

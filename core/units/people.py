@@ -1,6 +1,7 @@
 """People of units: names, encrypted phone numbers and WeChat bindings."""
 
 import re
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ class NewPerson(msgspec.Struct, frozen=True):
 
 
 def add_person(tx: Session, actor: Actor, unit: Unit, name: str, *, now: Instant) -> Person:
-    """Add a person to a unit. Names are unique within a unit.
+    """Add a person to a unit. A namesake needs something that tells the two apart (`add_people`).
 
     Raises: PermissionDenied, Invalid, Conflict.
     """
@@ -54,26 +55,37 @@ def add_person(tx: Session, actor: Actor, unit: Unit, name: str, *, now: Instant
 def add_people(
     tx: Session, actor: Actor, new: Sequence[NewPerson], *, cipher: FieldCipher | None = None, now: Instant
 ) -> list[Person | DomainError]:
-    """Add people; return for each the new person or the error. Phone numbers are stored only with a `cipher`."""
+    """Add people; return for each the new person or the error. Phone numbers are stored only with a `cipher`.
+
+    Two people of a unit may have one name if the new one has a phone number, and the other hasn't the same.
+    """
     units, openids = {item.unit.id for item in new}, [item.openid for item in new if item.openid is not None]
-    names_query = select(Person.unit_id, Person.name).where(in_values(tx, Person.unit_id, units))
-    names = {(row.unit_id, row.name) for row in tx.execute(names_query)}
+    known = tx.scalars(select(Person).where(in_values(tx, Person.unit_id, units))).all()
+    known_ids = {person.id for person in known}
+    phones: dict[tuple[UnitId, str], set[bytes | None]] = defaultdict(set)
+    for person in known:
+        phones[person.unit_id, person.name].add(person.phone_index)
     bound = set(tx.scalars(select(Person.openid).where(in_values(tx, Person.openid, openids))))
     results: list[dict[str, Any] | DomainError] = []
     for item in new:
+        namesakes = phones[item.unit.id, item.name]
         try:
-            row = _new_person(actor, item, names, bound) | _phone_columns(item.phone, cipher)
+            row = _new_person(actor, item, bound) | _phone_columns(item.phone, cipher)
+            if namesakes and (row["phone_index"] is None or row["phone_index"] in namesakes):
+                raise Conflict(message("namesake", unit=item.unit.name, name=item.name))
         except DomainError as error:
             results.append(error)
             continue
-        names.add((item.unit.id, item.name))
+        namesakes.add(row["phone_index"])
         bound.add(item.openid)
         results.append(row)
     insert_all(tx, Person, [row for row in results if isinstance(row, dict)])
-    people_rows = tx.scalars(select(Person).where(in_values(tx, Person.unit_id, units)))
-    people_by_name = {(person.unit_id, person.name): person for person in people_rows}
+    added: dict[tuple[UnitId, str], deque[Person]] = defaultdict(deque)
+    for person in tx.scalars(select(Person).where(in_values(tx, Person.unit_id, units)).order_by(Person.id)):
+        if person.id not in known_ids:
+            added[person.unit_id, person.name].append(person)
     people_or_errors = [
-        row if isinstance(row, DomainError) else people_by_name[row["unit_id"], row["name"]] for row in results
+        row if isinstance(row, DomainError) else added[row["unit_id"], row["name"]].popleft() for row in results
     ]
     record_all(tx, (change for each in people_or_errors for change in _changes(each)), at=now, actor=actor.name)
     return people_or_errors
@@ -85,16 +97,11 @@ def _changes(person: Person | DomainError) -> Iterator[Change]:
         yield from (Change(act, f"person:{person.id}") for act in acts if act)
 
 
-def _new_person(
-    actor: Actor, item: NewPerson, names: set[tuple[UnitId, str]], bound: set[str | None]
-) -> dict[str, Any]:
+def _new_person(actor: Actor, item: NewPerson, bound: set[str | None]) -> dict[str, Any]:
     actor.require(Right.CONTACTS, on=item.unit)
     require_plain("name", item.name)
     if not item.name.strip():
         raise Invalid(field="name", value=item.name, problem="a person needs a name")
-    if (item.unit.id, item.name) in names:
-        msg = f"{item.unit.name} has a {item.name!r} already; add something that tells them apart"
-        raise Conflict(msg)
     if item.openid is not None:
         check_openid(item.openid)
         if item.openid in bound:
@@ -121,6 +128,22 @@ def checked_phone(phone: str) -> str:
     if not _PHONE.fullmatch(plain):
         raise Invalid(field="phone", value=phone, problem=message("phone"))
     return plain
+
+
+def phone_index(phone: str, cipher: FieldCipher) -> bytes:
+    """Return the keyed hash by which a person with this phone number is found.
+
+    Raises: Invalid.
+    """
+    return cipher.index(checked_phone(phone), field=PHONE_FIELD)
+
+
+def opened_phone(person: Person, cipher: FieldCipher) -> str | None:
+    """Return a person's phone number, or None.
+
+    Raises: UnreadableField.
+    """
+    return None if person.phone is None else cipher.open(person.phone, field=PHONE_FIELD)
 
 
 def check_openid(openid: str) -> None:

@@ -1,5 +1,6 @@
 """Unit queries: units and people by name, what an actor may see, and the SQL conditions for a unit or a subtree."""
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from sqlalchemy import ColumnElement, func, or_, select
@@ -7,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from core.db.in_values import in_values
 from core.errors import NotFound, PermissionDenied
-from core.ids import PersonId, UnitId
+from core.ids import UnitId
 from core.units.actor import Actor
 from core.units.rights import Right
 from core.units.tables import Person, Unit
@@ -49,16 +50,15 @@ def root_unit(tx: Session) -> Unit:
     return tx.scalars(select(Unit).where(Unit.parent_id.is_(None))).one()
 
 
-def people_by_name(tx: Session, units: Collection[UnitId]) -> dict[tuple[UnitId, str], Person]:
-    """Return the people of units, by unit and name."""
-    query = select(Person).where(in_values(tx, Person.unit_id, units))
-    return {(person.unit_id, person.name): person for person in tx.scalars(query)}
+def people_by_name(tx: Session, units: Collection[UnitId]) -> dict[tuple[UnitId, str], list[Person]]:
+    """Return the people of units by unit and name, ordered by id: two of a unit may have one name.
 
-
-def person_ids_by_name(tx: Session, units: Collection[UnitId]) -> dict[tuple[UnitId, str], PersonId]:
-    """Return the ids of the people of units, by unit and name."""
-    query = select(Person.id, Person.unit_id, Person.name).where(in_values(tx, Person.unit_id, units))
-    return {(row.unit_id, row.name): row.id for row in tx.execute(query)}
+    Of several namesakes only those who haven't left are returned, if there are any.
+    """
+    named: dict[tuple[UnitId, str], list[Person]] = defaultdict(list)
+    for person in tx.scalars(select(Person).where(in_values(tx, Person.unit_id, units)).order_by(Person.id)):
+        named[person.unit_id, person.name].append(person)
+    return {key: [person for person in people if person.left_at is None] or people for key, people in named.items()}
 
 
 def visible_unit(tx: Session, actor: Actor, unit: UnitId) -> Unit:

@@ -1,6 +1,6 @@
 """Tables of units, people, contacts, accounts, grants, web sessions and API tokens."""
 
-from sqlalchemy import Boolean, CheckConstraint, ForeignKey, Index, LargeBinary, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.overlap_guard import longer_than_nothing
@@ -8,6 +8,7 @@ from core.db.state_type import state_type
 from core.db.table_base import Record
 from core.ids import AccountId, EquipmentId, PersonId, UnitId
 from core.runtime.instant import Instant
+from core.units.account_states import AccountState
 from core.units.rights import Role
 from core.units.unit_attributes import Business, EntityKind, Grade, HardwareKind
 from core.units.unit_levels import Level, UnitKind
@@ -104,16 +105,21 @@ class UnitBusiness(Record):
 
 
 class Person(Record):
-    """A person who works in a unit. `phone` is encrypted; `phone_index` is its keyed hash, for look-up."""
+    """A person who works in a unit; two of a unit may have one name.
+
+    `phone` and `identity` (type and number of a document) are encrypted; `..._index` is the keyed hash, for look-up.
+    """
 
     __tablename__ = "person"
-    __table_args__ = (UniqueConstraint("unit_id", "name"),)
+    __table_args__ = (Index(None, "unit_id", "name"),)
 
     id: Mapped[PersonId] = mapped_column(primary_key=True)
     unit_id: Mapped[UnitId] = mapped_column(ForeignKey("unit.id"))
     name: Mapped[str] = mapped_column(String(50))
     phone: Mapped[bytes | None] = mapped_column(LargeBinary)
     phone_index: Mapped[bytes | None] = mapped_column(LargeBinary, index=True)
+    identity: Mapped[bytes | None] = mapped_column(LargeBinary)
+    identity_index: Mapped[bytes | None] = mapped_column(LargeBinary, index=True)
     openid: Mapped[str | None] = mapped_column(String(64), unique=True)
     """WeChat binding; None = not bound (AL-05)."""
     unreachable_since: Mapped[Instant | None]
@@ -144,7 +150,10 @@ class Contact(Record):
 
 
 class Account(Record):
-    """An account for signing in on the web. The password is hashed with argon2."""
+    """An account for signing in on the web, of one person. The password is hashed with argon2.
+
+    `unit_id` and `account_type` say who manages it (`core.units.managing_units`). What it may do is in its grants.
+    """
 
     __tablename__ = "account"
 
@@ -152,7 +161,13 @@ class Account(Record):
     username: Mapped[str] = mapped_column(String(50), unique=True)
     password_hash: Mapped[str] = mapped_column(String(200))
     person_id: Mapped[PersonId | None] = mapped_column(ForeignKey("person.id"))
-    disabled: Mapped[bool] = mapped_column(Boolean, default=False)
+    unit_id: Mapped[UnitId | None] = mapped_column(ForeignKey("unit.id"), index=True)
+    """Unit to which it belongs; None for an account of the operator's, without a grant."""
+    account_type: Mapped[Role] = mapped_column(state_type(Role, 20), default=Role.USER)
+    """账号类型: the role for which it was opened."""
+    state: Mapped[AccountState] = mapped_column(state_type(AccountState, 10), default=AccountState.OPEN)
+    password_set_at: Mapped[Instant | None]
+    """When its owner chose the password; None for an initial one, which must be changed first."""
 
 
 class Grant(Record):
@@ -181,6 +196,8 @@ class WebSession(Record):
     csrf: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[Instant]
     expires_at: Mapped[Instant] = mapped_column(index=True)
+    user_agent: Mapped[str | None] = mapped_column(String(200))
+    """What the browser says it is, by which its owner knows it again."""
 
 
 class ApiToken(Record):

@@ -12,7 +12,8 @@ import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy import select
 
-from core.access.accounts import PasswordHash, create_account
+from core.access.accounts import create_account
+from core.access.passwords import PasswordHash
 from core.access.tokens import issue_token
 from core.alarms.tables import HandlingRecord
 from core.db.engine import Records

@@ -45,6 +45,7 @@ def ask(place: Site, alarm: AlarmId, path: str, **params: str) -> httpx.Response
         token=place.link(alarm).removeprefix("/a/"),
         application=1,
         file="coldchain.css",
+        account=place.there.accounts["clinic-a"].id,
     )
     needed = TIME if path.endswith(("{zone}/history", "/timeliness")) else {}
     return place.signed_in("province").get(filled, params={**needed, **params})

@@ -13,6 +13,7 @@ from core.access.tokens import issue_token
 from core.db.engine import Records
 from core.runtime.connection_limits import RateLimitedLog
 from core.runtime.instant import HOUR, MINUTE
+from core.units.account_states import AccountState
 from core.units.actor import OPERATOR
 from core.units.rights import Role
 from core.units.tables import Account, Unit
@@ -182,10 +183,10 @@ def test_a_machine_shows_a_token_and_needs_no_form_token(place: Site) -> None:
     assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
 
 
-def test_a_disabled_account_is_out_at_once(place: Site) -> None:
+def test_a_closed_account_is_out_at_once(place: Site) -> None:
     browser = place.signed_in("clinic-a")
     with place.records.write() as tx:
-        tx.scalars(select(Account).where(Account.username == "clinic-a")).one().disabled = True
+        tx.scalars(select(Account).where(Account.username == "clinic-a")).one().state = AccountState.CLOSED
     assert browser.get("/api/v1/units").status_code == 401
     assert sign_in(place.stranger()) == 401
 

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text
 from coldchain.importing import RowOutcome, import_file
 from coldchain.importing.columns import KINDS
 from config import secrets
-from core.contacts.contacts import contacts_for
+from core.contacts.contacts import ContactLevel, contacts_for
 from core.db.audit import Audit
 from core.db.crypto import FieldCipher
 from core.db.engine import Records
@@ -20,8 +20,10 @@ from core.devices.directory import Directory, Place, RefusalReason, RefusedReadi
 from core.devices.hardware_origin import HardwareOrigin, origin_of
 from core.devices.kinds_and_labels import DeviceSource
 from core.devices.tables import Equipment, Gateway, Probe, ProbeGateway, ProbeZone, Zone
+from core.errors import Conflict
 from core.migrations.all_tables import METADATA
 from core.runtime.instant import HOUR, Instant, parse
+from core.units import people
 from core.units.actor import OPERATOR
 from core.units.code_queries import code_in_force, unit_of_code
 from core.units.divisions import Divisions, load
@@ -328,6 +330,36 @@ def test_people_are_told_at_exactly_the_levels_their_row_says(office: Office) ->
     assert told() == [["Li"], ["Zhao"], ["Zhao"]]
     assert office.imports(COUNTY + own, now=LATER) == []
     assert not office.report.changed
+
+
+def test_of_two_people_with_one_name_a_row_must_say_which(office: Office) -> None:
+    def person(more: str = "") -> str:
+        return f'[[person]]\nunit = "1"\nname = "Li"\n{more}'
+
+    def contact(more: str = "") -> str:
+        return f'[[contact]]\nequipment = "F1"\nlevel = 3\nperson = "Li"\n{more}'
+
+    first, second = 'phone = "13812345678"\n', 'phone = "13812345679"\n'
+    assert office.imports(COUNTY + person(first)) == []
+    with office.records.write() as tx:
+        known = tx.scalars(select(Person).where(Person.name == "Li")).one()
+        cipher = FieldCipher(secrets.read(str(office.folder)))
+        new = people.NewPerson(tx.get_one(Unit, known.unit_id), "Li", "13812345679")
+        (namesake,) = people.add_people(tx, OPERATOR, [new], cipher=cipher, now=NOW)
+        assert isinstance(namesake, Person)
+        ids = [known.id, namesake.id]
+        same = people.NewPerson(new.unit, "Li", "13812345678")
+        assert isinstance(people.add_people(tx, OPERATOR, [same], cipher=cipher, now=NOW)[0], Conflict)
+        assert isinstance(people.add_people(tx, OPERATOR, [people.NewPerson(new.unit, "Li")], now=NOW)[0], Conflict)
+    asked_for = "has several people of this name; write the phone number of the one who is meant"
+    for row in (person(), person('phone = "13812345670"\n'), contact()):
+        (mistake,) = office.imports(COUNTY + row)
+        assert asked_for in mistake
+    for phone, meant in ((first, ids[0]), (second, ids[1])):
+        assert office.imports(COUNTY + person(phone) + contact(phone)) == []
+        with office.records.read() as tx:
+            equipment = tx.scalars(select(Equipment.id)).one()
+            assert [one.id for one in contacts_for(tx, equipment, LATER)[ContactLevel.UNIT_HEAD]] == [meant]
 
 
 def test_a_csv_as_a_chinese_excel_saves_it_is_read(office: Office) -> None:

@@ -15,8 +15,8 @@ from coldchain import account_commands, installation
 from config import secrets
 from config.settings import Settings
 from config.settings_loader import InvalidSetting, convert, load_settings
-from core.access.accounts import sign_in
 from core.access.sessions import session_of
+from core.access.sign_in import sign_in
 from core.access.tokens import actor_of_token
 from core.db.engine import Records, connect, url_for
 from core.errors import NotSignedIn
@@ -66,11 +66,11 @@ def test_somebody_who_was_added_signs_in_and_may_what_the_role_allows(tmp_path: 
     settings = load_settings(tmp_path / "coldchain.toml")
     (tmp_path / "county.toml").write_text(COUNTY)
     assert installation.import_into(settings, tmp_path / "county.toml") == (0, ["1 unit added"])
-    code, lines = account_commands.add_user(settings, "li", "long enough", unit_code="1", role="technician")
+    code, lines = account_commands.add_user(settings, "li", "Long enough 1", unit_code="1", role="technician")
     assert (code, lines) == (0, ["li may sign in as technician of 县疾控 and all below it"])
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     now = SystemClock().now()
-    opened = sign_in(records, "li", "long enough", now=now, ttl=HOUR)
+    opened = sign_in(records, "li", "Long enough 1", now=now, ttl=HOUR)
     with records.read() as tx:
         (holding,) = session_of(tx, opened.token, now).actor.holdings
     assert Right.BIND in holding.rights
@@ -87,38 +87,41 @@ def test_accounts_are_listed_and_a_new_password_ends_sessions(tmp_path: Path) ->
     (tmp_path / "county.toml").write_text(COUNTY)
     installation.import_into(settings, tmp_path / "county.toml")
     for name, role in (("li", "technician"), ("wu", "user")):
-        account_commands.add_user(settings, name, "long enough", unit_code="1", role=role)
+        account_commands.add_user(settings, name, "Long enough 1", unit_code="1", role=role)
     records = Records(connect(url_for(settings.records.url, settings.data_dir)))
     now = SystemClock().now()
-    opened = sign_in(records, "li", "long enough", now=now, ttl=HOUR)
+    opened = sign_in(records, "li", "Long enough 1", now=now, ttl=HOUR)
     _, lines = account_commands.list_users(settings)
     assert lines == ["li: technician of 县疾控 and all below it", "wu: user of 县疾控 and all below it"]
     told = (0, ["li has another password, and is signed out everywhere"])
-    assert account_commands.set_password(settings, "li", "another one") == told
+    assert account_commands.replace_password(settings, "li", "Another one 2") == told
     with records.read() as tx, pytest.raises(NotSignedIn):
         session_of(tx, opened.token, now)
-    sign_in(records, "li", "another one", now=now, ttl=HOUR)
+    sign_in(records, "li", "Another one 2", now=now, ttl=HOUR)
     with records.read() as tx:
-        acts = tx.execute(text("SELECT actor, act FROM audit WHERE act = 'password changed'")).all()
-        assert [tuple(act) for act in acts] == [(OPERATOR.name, "password changed")]
-    assert account_commands.set_password(settings, "li", "short")[0] == 1
-    assert account_commands.set_password(settings, "nobody", "long enough") == (1, ["there is no account 'nobody'"])
+        acts = tx.execute(text("SELECT actor, act FROM audit WHERE act = 'password reset'")).all()
+        assert [tuple(act) for act in acts] == [(OPERATOR.name, "password reset")]
+    assert account_commands.replace_password(settings, "li", "short")[0] == 1
+    assert account_commands.replace_password(settings, "nobody", "Long enough 1") == (
+        1,
+        ["there is no account 'nobody'"],
+    )
     records.close()
 
 
 @pytest.mark.parametrize(
     ("username", "password", "unit", "role", "told"),
     [
-        ("li", "short", "1", "user", "too short; take at least 8"),
-        ("li", "long enough", "2", "user", "there is no unit '2'"),
+        ("li", "short", "1", "user", "take at least 10 characters"),
+        ("li", "Long enough 1", "2", "user", "there is no unit '2'"),
         (
             "li",
-            "long enough",
+            "Long enough 1",
             "1",
             "boss",
             "role = 'boss': write one of system_admin, business_admin, user, stock_keeper",
         ),
-        ("taken", "long enough", "1", "user", "there is an account 'taken' already"),
+        ("taken", "Long enough 1", "1", "user", "there is an account 'taken' already"),
     ],
 )
 def test_who_cannot_be_added_is_told_why(
@@ -128,12 +131,12 @@ def test_who_cannot_be_added_is_told_why(
     settings = load_settings(tmp_path / "coldchain.toml")
     (tmp_path / "county.toml").write_text(COUNTY)
     installation.import_into(settings, tmp_path / "county.toml")
-    assert account_commands.add_user(settings, "taken", "long enough", unit_code="1", role="user")[0] == 0
+    assert account_commands.add_user(settings, "taken", "Long enough 1", unit_code="1", role="user")[0] == 0
     code, (line,) = account_commands.add_user(settings, username, password, unit_code=unit, role=role)
     assert code == 1
     assert told in line
     before = account_commands.why_not_add(settings, username, unit_code=unit, role=role)
-    assert before == ("" if "too short" in told else line), "said before a password is asked for"
+    assert before == ("" if "at least 10" in told else line), "said before a password is asked for"
 
 
 def test_a_mistaken_file_ends_with_exit_code_1(tmp_path: Path) -> None:
@@ -207,9 +210,10 @@ def test_an_operator_with_a_chinese_locale_is_told_in_chinese(tmp_path: Path, mo
     settings = load_settings(tmp_path / "coldchain.toml")
     told += account_commands.list_users(settings)[1] + account_commands.list_tokens(settings)[1]
     told += account_commands.add_user(settings, "li", "short", unit_code="1", role="user")[1]
-    told += account_commands.add_user(settings, "li", "long enough", unit_code="1", role="user")[1]
+    told += account_commands.add_user(settings, "li", "Long enough 1", unit_code="1", role="user")[1]
     told += (
-        account_commands.set_password(settings, "li", "long enough")[1] + account_commands.revoke(settings, "hub")[1]
+        account_commands.replace_password(settings, "li", "Long enough 1")[1]
+        + account_commands.revoke(settings, "hub")[1]
     )
     assert [line for line in told if not re.search(r"[\u4e00-\u9fff]", line)] == []
 

@@ -3,19 +3,22 @@
 import pytest
 from sqlalchemy import func, select
 
-from core.access.accounts import change_password, create_account, hash_password, sign_in
+from core.access.accounts import create_account, set_password
+from core.access.passwords import hash_password
 from core.access.sessions import close_session, open_session, session_of
+from core.access.sign_in import sign_in
 from core.db.audit import Audit
 from core.db.engine import Records
-from core.errors import Invalid, NotFound, NotSignedIn
+from core.errors import Invalid, NotFound, NotSignedIn, PermissionDenied
 from core.runtime.instant import HOUR, Instant
+from core.units.account_states import AccountState
 from core.units.actor import OPERATOR, Actor
 from core.units.rights import Right, Role
 from core.units.tables import Account, Person, Unit, WebSession
 from tests.fixtures.county import add_unit
 
 NOW = Instant(1_700_000_000_000)
-PASSWORD = "a long enough one"
+PASSWORD = "A long enough 1"
 
 
 @pytest.fixture
@@ -55,13 +58,13 @@ def test_wrong_passwords_of_strangers_keep_nobody_out(records: Records) -> None:
     assert attempt(records, PASSWORD)
     with records.read() as tx:
         acts = tx.scalars(select(Audit.act).order_by(Audit.id)).all()
-    assert acts == ["account created", "signed in"]
+    assert acts == ["account created", "role granted", "signed in"]
 
 
 @pytest.mark.usefixtures("county")
 def test_an_unknown_and_a_disabled_account_look_like_a_wrong_password(records: Records) -> None:
     with records.write() as tx:
-        tx.scalars(select(Account)).one().disabled = True
+        tx.scalars(select(Account)).one().state = AccountState.CLOSED
     texts = set()
     for username in ("li", "nobody", "a\0", "li\0", "\u202eil", "\ud800"):
         with pytest.raises(NotSignedIn) as refused:
@@ -73,17 +76,19 @@ def test_an_unknown_and_a_disabled_account_look_like_a_wrong_password(records: R
 @pytest.mark.usefixtures("county")
 def test_another_password_ends_all_sessions_and_not_everyone_may_set_it(records: Records) -> None:
     token = attempt(records, PASSWORD)
-    other = hash_password("li", "another long one")
+    other = hash_password("li", "Another long 2")
     with records.write() as tx:
         account = tx.scalars(select(Account)).one()
         with pytest.raises(NotFound):
-            change_password(tx, Actor("account:77", ()), account, other, now=NOW)
-        change_password(tx, session_of(tx, token, NOW).actor, account, other, now=NOW)
+            set_password(tx, Actor("account:77", ()), account, other, is_initial=False, now=NOW)
+        with pytest.raises(PermissionDenied, match="own account"):
+            set_password(tx, session_of(tx, token, NOW).actor, account, other, is_initial=False, now=NOW)
+        set_password(tx, OPERATOR, account, other, is_initial=False, now=NOW)
         with pytest.raises(NotSignedIn):
             session_of(tx, token, NOW)
     with pytest.raises(NotSignedIn):
         attempt(records, PASSWORD)
-    assert attempt(records, "another long one")
+    assert attempt(records, "Another long 2")
 
 
 def test_a_session_of_a_person_ends_when_they_leave_and_old_ones_are_forgotten(records: Records, county: Unit) -> None:

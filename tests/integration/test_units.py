@@ -5,15 +5,15 @@ from msgspec.structs import replace
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from core.access.accounts import PasswordHash, create_account
 from core.access.actors import actor_of_account, actor_of_person
+from core.access.passwords import PasswordHash
 from core.access.tokens import actor_of_token, issue_token, revoke_token
-from core.db.audit import Audit
 from core.db.engine import Records
 from core.devices.tables import EquipmentUnit
 from core.errors import Conflict, Invalid, NotFound, NotSignedIn, PermissionDenied
 from core.ids import AccountId
 from core.runtime.instant import Instant
+from core.units.account_states import AccountState
 from core.units.actor import OPERATOR, Actor, Holding
 from core.units.rights import RIGHTS, Right, Role
 from core.units.tables import Account, ApiToken, Contact, Grant, Person, Unit
@@ -145,7 +145,7 @@ def test_a_grant_counts_only_while_it_lasts_and_a_disabled_account_not_at_all(re
             actor_of_account(tx, account, Instant(NOW + offset)).may(Right.SEE, on=county) for offset in (-1, 0, 9, 10)
         ]
         assert allowed == [False, True, True, False]
-        account.disabled = True
+        account.state = AccountState.CLOSED
         with pytest.raises(NotSignedIn):
             actor_of_account(tx, account, NOW)
 
@@ -231,33 +231,6 @@ def test_a_move_of_their_one_equipment_gives_nobody_more(records: Records) -> No
         gone = actor_of_person(tx, guard, Instant(NOW + 1))
         assert seen(tx, gone) == ["clinic"]
         assert not gone.may(Right.SEE, on=other, equipment=fridge)
-
-
-def test_administrators_are_made_by_whom_the_rules_name(records: Records) -> None:
-    with records.write() as tx:
-        province = unit_under(tx, None, "province", "province")
-        county = unit_under(tx, province, "county")
-        clinic = unit_under(tx, county, "clinic", "township", kind="pov")
-        of_county = holder(Role.SYSTEM_ADMIN, county)
-
-        def make(actor: Actor, username: str, unit: Unit, role: Role) -> Account:
-            return create_account(tx, actor, username=username, password_hash=HASH, unit=unit, role=role, now=NOW)
-
-        make(of_county, "a", county, Role.BUSINESS_ADMIN)
-        make(of_county, "b", clinic, Role.BUSINESS_ADMIN)
-        make(holder(Role.SYSTEM_ADMIN, province), "c", county, Role.SYSTEM_ADMIN)
-        with pytest.raises(PermissionDenied, match="managed by the system administrator of province"):
-            make(of_county, "d", county, Role.SYSTEM_ADMIN)
-        with pytest.raises(Invalid, match="of level township can't have"):
-            make(of_county, "e", clinic, Role.SYSTEM_ADMIN)
-        with pytest.raises(NotFound):
-            make(of_county, "f", province, Role.USER)
-        with pytest.raises(PermissionDenied):
-            make(holder(Role.BUSINESS_ADMIN, county), "g", clinic, Role.USER)
-        with pytest.raises(Conflict, match="'a'"):
-            make(of_county, "a", county, Role.USER)
-        acts = tx.scalars(select(Audit.act).where(Audit.subject.startswith("account:"))).all()
-        assert acts == ["account created"] * 3
 
 
 def test_a_token_is_bound_to_its_unit_and_ends(records: Records) -> None:
