@@ -90,7 +90,7 @@ def _error_statuses(method: str, path: str, operation: Mapping[str, Any], route:
         HTTPStatus.UNAUTHORIZED: True,
         HTTPStatus.FORBIDDEN: is_guarded,
         HTTPStatus.NOT_FOUND: names_something,
-        HTTPStatus.CONFLICT: ("Idempotency-Key" in parameters and names_something) or "409" in operation["responses"],
+        HTTPStatus.CONFLICT: ("Idempotency-Key" in parameters and "{" in path) or "409" in operation["responses"],
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: has_body,
         HTTPStatus.UNPROCESSABLE_ENTITY: True,
         HTTPStatus.TOO_MANY_REQUESTS: checks_password,

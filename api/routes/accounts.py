@@ -157,7 +157,7 @@ def accounts(
     return Page(items=items, next=cursor_of(items[-1].id) if len(items) == limit else None)
 
 
-@router.post("", status_code=201, dependencies=[SignInConcurrencyLimited], responses={404: {}})
+@router.post("", status_code=201, dependencies=[SignInConcurrencyLimited], responses={404: {}, 409: {}})
 def open_account(
     body: OpenAccount,
     principal: CurrentPrincipal,

@@ -101,7 +101,7 @@ def grants(
     return Page(items=items, next=cursor_of(items[-1].id) if len(items) == limit else None)
 
 
-@router.post("", status_code=201, responses={404: {}})
+@router.post("", status_code=201, responses={404: {}, 409: {}})
 def give_grant(
     body: GiveGrant, tx: WriteSession, principal: CurrentPrincipal, context: AppContextDep, once: IdempotentCreateDep
 ) -> GrantOut:
@@ -135,7 +135,7 @@ def substitutions(
     return Page(items=items, next=cursor_of(items[-1].id) if len(items) == limit else None)
 
 
-@substitutions_router.post("", status_code=201, responses={404: {}})
+@substitutions_router.post("", status_code=201, responses={404: {}, 409: {}})
 def lend_review(
     body: LendReview, tx: WriteSession, principal: CurrentPrincipal, context: AppContextDep, once: IdempotentCreateDep
 ) -> SubstitutionOut:

@@ -76,7 +76,9 @@ def furnish(place: Site) -> None:
             place.there.accounts[username].person_id = person.id
         party, role = tx.get_one(Unit, place.there.units["province"]), Role.SOFTWARE_PARTY
         account = {"username": "software", "password_hash": HASHED, "unit": party, "role": role}
-        place.there.accounts["software"] = create_account(tx, OPERATOR, **account, now=Instant(0))
+        place.there.accounts["software"] = create_account(tx, OPERATOR, **account, now=NOW)
+        account = {"username": "expired", "password_hash": HASHED, "unit": clinic, "role": Role.USER}
+        place.there.accounts["expired"] = create_account(tx, OPERATOR, **account, now=Instant(0))
 
 
 @pytest.fixture
@@ -336,6 +338,7 @@ def test_every_route_of_applications_lists_the_problems_that_it_answers_and_no_o
     for operation in [*reads, *good]:
         more = good.get(operation, {})
         watched.ask(place.stranger(), *operation, mine, **more)
+        watched.ask(place.signed_in("expired"), *operation, mine, **more)
         watched.ask(clinic, *operation, "x" if "{}" in operation[1] else mine, **{**more, "params": {"colour": "red"}})
         if operation in reads:
             watched.ask(clinic, *operation, mine)
