@@ -316,6 +316,7 @@ def test_a_misused_account_is_locked_until_its_managing_unit_gives_it_a_new_pass
         report_misuse(tx, Actor("token:1", ()), now=NOW)
 
 
+@pytest.mark.long
 @pytest.mark.req("SE-02")
 def test_the_last_five_passwords_cannot_be_chosen_again(records: Records) -> None:
     passwords = [f"Long enough {number}" for number in range(7)]

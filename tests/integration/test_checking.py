@@ -186,6 +186,7 @@ def test_wechat_is_asked_for_a_token(ask: Ask, tmp_path: Path) -> None:
         assert "template_alarm" in str(ask(secret="x", wechat={**known, "template_alarm": ""})["WeChat"])
 
 
+@pytest.mark.long
 def test_a_port_that_somebody_holds_is_said(ask: Ask) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         finding = ask(api={"port": other.getsockname()[1]})["web pages"]

@@ -28,8 +28,8 @@ def coldchain(folder: Path, *words: str, locale: str) -> subprocess.CompletedPro
 @pytest.mark.parametrize(
     ("locale", "mistake", "done"),
     [
-        ("zh_CN.UTF-8", "第 2 行：level = 'shire'：应为 province (省)", "单位：新增 1"),
-        ("C.UTF-8", "line 2: level = 'shire': write one of province (省)", "1 unit added"),
+        ("zh_CN.UTF-8", "第 2 行：level = 'shire'：应为 national (国家), province (省)", "单位：新增 1"),
+        ("C.UTF-8", "line 2: level = 'shire': write one of national (国家), province (省)", "1 unit added"),
     ],
 )
 def test_it_speaks_the_language_of_the_locale_and_ends_with_its_code(

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from coldchain.demo.environment import HOST, free_port
 from coldchain.simulate.modbus import ModbusDevices
 
@@ -40,6 +42,7 @@ def besieged(port: int) -> Iterator[None]:
         client.join()
 
 
+@pytest.mark.long
 def test_devices_that_end_leave_no_connection_open_though_clients_are_just_coming() -> None:
     with warnings.catch_warnings(record=True) as left:
         warnings.simplefilter("always", ResourceWarning)
